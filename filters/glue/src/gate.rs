@@ -1,0 +1,1 @@
+//! The gate: the three filters fused, one body pass.

@@ -1,0 +1,1 @@
+//! The narrow port between a filter and its proxy.

@@ -1,0 +1,10 @@
+//! The one crate that knows proxy-wasm. Filters are written against [`host::Proxy`]: inside Envoy that is
+//! the SDK (only there), natively it is [`native::NativeProxy`], so that every callback can be tested in milliseconds
+//! and `explain` runs the filters' own code.
+
+pub mod gate;
+pub mod host;
+pub mod native;
+pub mod record;
+#[cfg(target_family = "wasm")]
+pub mod sdk;

@@ -1,0 +1,9 @@
+//! Credentials to clients. API keys so far: `tg_`, random characters, a checksum; stored and looked up by SHA-256.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod api_key;
+
+pub use api_key::KeyRing;

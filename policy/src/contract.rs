@@ -1,0 +1,100 @@
+//! What every tensor must look like, and the check of a request against it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::datatype::Datatype;
+use crate::denial::Denial;
+use crate::tensor::{InferRequest, Tensor};
+
+/// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
+pub const MAX_RANK: usize = 16;
+
+/// What a request to a model must look like.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    pub(crate) inputs: Vec<TensorRule>,
+    pub(crate) output_names: Vec<String>,
+    pub(crate) parameters: Vec<(String, ParameterBound)>,
+}
+
+impl Contract {
+    /// The input tensors' rules.
+    pub fn inputs(&self) -> &[TensorRule] {
+        &self.inputs
+    }
+
+    /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
+    pub fn check(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+        let _ = request;
+        unimplemented!()
+    }
+}
+
+/// Checks tensors against rules, symbolic dims included: the request's inputs, a handler's output, a backend's answer.
+/// The denial carries a contract reason (`datatype`, `shape`, …) in [`crate::Reason`]'s order; a caller that checks a handler or a backend
+/// maps it to that party's own reason and keeps the cause.
+pub fn check_tensors(rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
+    let _ = (rules, tensors);
+    unimplemented!()
+}
+
+/// One tensor's rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorRule {
+    pub(crate) name: String,
+    pub(crate) datatype: Datatype,
+    pub(crate) shape: Vec<DimRule>,
+    pub(crate) optional: bool,
+    pub(crate) finite: bool,
+    pub(crate) range: Option<(f64, f64)>,
+    pub(crate) max_item_bytes: Option<usize>,
+}
+
+impl TensorRule {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its element type.
+    pub const fn datatype(&self) -> Datatype {
+        self.datatype
+    }
+
+    /// Its dims.
+    pub fn shape(&self) -> &[DimRule] {
+        &self.shape
+    }
+
+    /// Whether it may be left out.
+    pub const fn optional(&self) -> bool {
+        self.optional
+    }
+}
+
+/// One dim's rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DimRule {
+    pub(crate) min: u64,
+    pub(crate) max: u64,
+    /// Dims of one symbol are equal within a request: an index shared by every rule of one model.
+    pub(crate) symbol: Option<u32>,
+}
+
+impl DimRule {
+    /// The one size it may have, or `None` where it may vary (`-1` in metadata).
+    pub const fn fixed(&self) -> Option<u64> {
+        if self.min == self.max { Some(self.min) } else { None }
+    }
+}
+
+/// A request parameter's bounds.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the raw type says what each is")]
+pub enum ParameterBound {
+    Int(i64, i64),
+    Float(f64, f64),
+    Bool,
+    OneOf(Vec<String>),
+}

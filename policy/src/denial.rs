@@ -1,0 +1,202 @@
+//! Why a request is refused: one reason for the caller, the whole cause for the log.
+
+use alloc::string::String;
+use core::fmt;
+
+/// A reason, as callers see it. The order of the variants is the order of precedence: of two causes
+/// in one request, the earlier is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the variants are the answer table's own names")]
+pub enum Reason {
+    HeaderTooLarge,
+    AmbiguousRequest,
+    Unauthenticated,
+    NotAnInferenceRoute,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    UnsupportedEncoding,
+    NotGranted,
+    RateLimited,
+    BodyTooLarge,
+    Overloaded,
+    Malformed,
+    DuplicateKey,
+    TooDeep,
+    Parameter,
+    OutputNotAllowed,
+    UnknownInput,
+    DuplicateInput,
+    MissingInput,
+    Datatype,
+    Shape,
+    SizeMismatch,
+    ItemTooLong,
+    NotFinite,
+    OutOfRange,
+    HandlerRejected,
+    HandlerFault,
+    BackendUnavailable,
+    BackendTimeout,
+    BackendFault,
+}
+
+/// gRPC status codes that reasons map to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants are gRPC's own names")]
+#[repr(u8)]
+pub enum GrpcStatus {
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl Reason {
+    /// Every reason, in order of precedence.
+    pub const ALL: [Self; 30] = [
+        Self::HeaderTooLarge,
+        Self::AmbiguousRequest,
+        Self::Unauthenticated,
+        Self::NotAnInferenceRoute,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::UnsupportedEncoding,
+        Self::NotGranted,
+        Self::RateLimited,
+        Self::BodyTooLarge,
+        Self::Overloaded,
+        Self::Malformed,
+        Self::DuplicateKey,
+        Self::TooDeep,
+        Self::Parameter,
+        Self::OutputNotAllowed,
+        Self::UnknownInput,
+        Self::DuplicateInput,
+        Self::MissingInput,
+        Self::Datatype,
+        Self::Shape,
+        Self::SizeMismatch,
+        Self::ItemTooLong,
+        Self::NotFinite,
+        Self::OutOfRange,
+        Self::HandlerRejected,
+        Self::HandlerFault,
+        Self::BackendUnavailable,
+        Self::BackendTimeout,
+        Self::BackendFault,
+    ];
+
+    /// The reason's row: its name, HTTP status, gRPC status and the title a caller reads.
+    const fn row(self) -> (&'static str, u16, GrpcStatus, &'static str) {
+        use GrpcStatus as G;
+        match self {
+            Self::HeaderTooLarge => ("header-too-large", 431, G::ResourceExhausted, "request headers are too large"),
+            Self::AmbiguousRequest => ("ambiguous-request", 400, G::InvalidArgument, "the request can be read in two ways"),
+            Self::Unauthenticated => ("unauthenticated", 401, G::Unauthenticated, "a valid credential is required"),
+            Self::NotAnInferenceRoute => ("not-an-inference-route", 404, G::Unimplemented, "no such route"),
+            Self::MethodNotAllowed => ("method-not-allowed", 405, G::InvalidArgument, "the route does not allow this method"),
+            Self::UnsupportedMediaType => ("unsupported-media-type", 415, G::InvalidArgument, "the content type is not accepted here"),
+            Self::UnsupportedEncoding => ("unsupported-encoding", 415, G::InvalidArgument, "the content encoding is not accepted here"),
+            Self::NotGranted => ("not-granted", 403, G::PermissionDenied, "not granted"),
+            Self::RateLimited => ("rate-limited", 429, G::ResourceExhausted, "too many requests"),
+            Self::BodyTooLarge => ("body-too-large", 413, G::ResourceExhausted, "the request body is too large"),
+            Self::Overloaded => ("overloaded", 503, G::Unavailable, "the service is overloaded"),
+            Self::Malformed => ("malformed", 400, G::InvalidArgument, "the request body is malformed"),
+            Self::DuplicateKey => ("duplicate-key", 400, G::InvalidArgument, "the request body repeats a key"),
+            Self::TooDeep => ("too-deep", 400, G::InvalidArgument, "the request body is nested too deeply"),
+            Self::Parameter => ("parameter", 400, G::InvalidArgument, "a parameter is not allowed"),
+            Self::OutputNotAllowed => ("output-not-allowed", 400, G::InvalidArgument, "a requested output is not allowed"),
+            Self::UnknownInput => ("unknown-input", 400, G::InvalidArgument, "an input is unknown"),
+            Self::DuplicateInput => ("duplicate-input", 400, G::InvalidArgument, "an input is given twice"),
+            Self::MissingInput => ("missing-input", 400, G::InvalidArgument, "an input is missing"),
+            Self::Datatype => ("datatype", 400, G::InvalidArgument, "an input has the wrong datatype"),
+            Self::Shape => ("shape", 400, G::InvalidArgument, "an input has the wrong shape"),
+            Self::SizeMismatch => ("size-mismatch", 400, G::InvalidArgument, "an input's data does not fit its shape"),
+            Self::ItemTooLong => ("item-too-long", 400, G::InvalidArgument, "an element is too long"),
+            Self::NotFinite => ("not-finite", 400, G::InvalidArgument, "an input holds a value that is not finite"),
+            Self::OutOfRange => ("out-of-range", 400, G::InvalidArgument, "an input holds a value out of range"),
+            Self::HandlerRejected => ("handler-rejected", 400, G::InvalidArgument, "the input was rejected"),
+            Self::HandlerFault => ("handler-fault", 500, G::Internal, "the request could not be processed"),
+            Self::BackendUnavailable => ("backend-unavailable", 503, G::Unavailable, "the model is unavailable"),
+            Self::BackendTimeout => ("backend-timeout", 504, G::DeadlineExceeded, "the model did not answer in time"),
+            Self::BackendFault => ("backend-fault", 502, G::Internal, "the model gave no usable answer"),
+        }
+    }
+
+    /// The reason's name, as in `urn:tensorgate:<name>`.
+    pub const fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status of a REST answer.
+    pub const fn http_status(self) -> u16 {
+        self.row().1
+    }
+
+    /// The gRPC status.
+    pub const fn grpc_status(self) -> GrpcStatus {
+        self.row().2
+    }
+
+    /// One calm sentence for the caller; names nothing that stands behind the gate.
+    pub const fn title(self) -> &'static str {
+        self.row().3
+    }
+
+    /// The reason that a name spells.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// What the caller is told.
+    pub reason: Reason,
+    /// What the caller may also read about its own request, after authentication only: which of its
+    /// fields is wrong (`input "image"`, `input "image": dim 2`). Never a limit's source, never a name that the caller did not send
+    /// or that its contract does not publish.
+    pub field: Option<String>,
+    /// The whole cause, for the log.
+    pub cause: String,
+    /// For `rate-limited`: what to tell about the bucket.
+    pub rate: Option<RateNote>,
+    /// For `method-not-allowed`: the method that is.
+    pub allow: Option<&'static str>,
+}
+
+impl Denial {
+    /// A refusal with a cause for the log and nothing more for the caller.
+    pub fn new(reason: Reason, cause: impl Into<String>) -> Self {
+        Self { reason, field: None, cause: cause.into(), rate: None, allow: None }
+    }
+
+    /// The same, naming the field of the caller's own request that is wrong.
+    pub fn with_field(reason: Reason, field: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(reason, cause) }
+    }
+}
+
+/// What a rate answer says of the bucket: `RateLimit`, `RateLimit-Policy` and `Retry-After`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateNote {
+    /// The bucket's public name: the grant's.
+    pub policy: String,
+    /// Requests a window.
+    pub quota: u64,
+    /// The window, seconds.
+    pub window_s: u64,
+    /// Whole seconds after which a request of this cost passes, rounded up, at least 1.
+    pub retry_after_s: u64,
+}

@@ -1,0 +1,33 @@
+//! The pure core of tensorgate: what a policy says, and what it decides.
+//!
+//! Raw configuration ([`raw`]) becomes a validated [`Policy`]; facts about one request go through the
+//! steps of a [`Decision`]. Nothing here reads a clock, a file or a socket: time is an argument
+//! ([`Now`]), and effects (a charge, an answer) are plain data for a driver to carry out.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bundle;
+pub mod contract;
+pub mod datatype;
+pub mod decision;
+pub mod denial;
+pub mod fault;
+pub mod gcra;
+pub mod policy;
+pub mod raw;
+pub mod request;
+pub mod tensor;
+pub mod time;
+pub mod validate;
+
+pub use bundle::Bundle;
+pub use datatype::Datatype;
+pub use decision::{Charge, ChargeOutcome, Decision, Step};
+pub use denial::{Denial, Reason};
+pub use fault::{Fault, Severity};
+pub use policy::Policy;
+pub use request::{Credential, Head, Operation, Protocol, Route};
+pub use tensor::{InferRequest, Tensor};
+pub use time::Now;

@@ -1,0 +1,413 @@
+//! A validated policy. Every name resolves, every bound is finite, every grant is unambiguous: fields are
+//! private, and only [`crate::validate`] makes one.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::contract::{Contract, TensorRule};
+use crate::gcra::Bucket;
+use crate::raw::{BackendKind, Health};
+use crate::request::{Operation, Protocol};
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) u32);
+    };
+}
+
+index!(
+    /// A client of one [`Policy`].
+    ClientId
+);
+index!(
+    /// A model of one [`Policy`].
+    ModelId
+);
+index!(
+    /// A grant of one [`Policy`].
+    GrantId
+);
+
+/// A validated policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) listen: Listen,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) models: Vec<Model>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) backends: BTreeMap<String, Backend>,
+    pub(crate) handlers: BTreeMap<String, Handler>,
+    pub(crate) clients_by_name: BTreeMap<String, ClientId>,
+    pub(crate) models_by_name: BTreeMap<String, ModelId>,
+    /// The one grant for a client, model, version index and operation.
+    pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
+}
+
+impl Policy {
+    /// The listener and its bounds.
+    pub const fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// Every client, in name order.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    /// Every model, in name order.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// Every grant, in the order written.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Inference servers by name.
+    pub const fn backends(&self) -> &BTreeMap<String, Backend> {
+        &self.backends
+    }
+
+    /// Handlers by name.
+    pub const fn handlers(&self) -> &BTreeMap<String, Handler> {
+        &self.handlers
+    }
+
+    /// A client by its name.
+    pub fn client_id(&self, name: &str) -> Option<ClientId> {
+        self.clients_by_name.get(name).copied()
+    }
+
+    /// A model by its public name.
+    pub fn model_id(&self, name: &str) -> Option<ModelId> {
+        self.models_by_name.get(name).copied()
+    }
+
+    /// A client; `None` only for an id of another policy.
+    pub fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// A model; `None` only for an id of another policy.
+    pub fn model(&self, id: ModelId) -> Option<&Model> {
+        self.models.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// A grant; `None` only for an id of another policy.
+    pub fn grant(&self, id: GrantId) -> Option<&Grant> {
+        self.grants.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The buckets that this policy can charge, so that a driver can make their slots before the first request:
+    /// every client of every grant with a rate.
+    pub fn buckets(&self) -> impl Iterator<Item = (&Grant, &Client)> {
+        self.grants
+            .iter()
+            .filter(|grant| grant.rate.is_some())
+            .flat_map(move |grant| grant.clients.iter().filter_map(move |id| Some((grant, self.client(*id)?))))
+    }
+}
+
+/// The listener.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub(crate) address: core::net::SocketAddr,
+    pub(crate) health: Health,
+    pub(crate) limits: Limits,
+}
+
+impl Listen {
+    /// Where the gate listens.
+    pub const fn address(&self) -> core::net::SocketAddr {
+        self.address
+    }
+
+    /// Who may ask for liveness and readiness.
+    pub const fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Bounds on what is read.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Bounds on what is read; see [`crate::raw::Limits`] for what each bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the raw type says what each bounds")]
+pub struct Limits {
+    pub header_bytes: usize,
+    pub headers: usize,
+    pub body_bytes: usize,
+    pub buffered_bytes: usize,
+    pub timeout_ms: u64,
+    pub stream_ms: u64,
+    pub connections: u32,
+    pub streams_per_connection: u32,
+}
+
+/// A client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) name: String,
+    pub(crate) api_keys: Vec<ApiKey>,
+}
+
+impl Client {
+    /// Its name: logs, buckets and the context carry it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its keys' digests.
+    pub fn api_keys(&self) -> &[ApiKey] {
+        &self.api_keys
+    }
+}
+
+/// An API key, by digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    pub(crate) sha256: [u8; 32],
+    pub(crate) expires_unix_s: Option<u64>,
+}
+
+impl ApiKey {
+    /// SHA-256 of the whole key.
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// The first Unix second at which it no longer counts.
+    pub const fn expires_unix_s(&self) -> Option<u64> {
+        self.expires_unix_s
+    }
+}
+
+/// An inference server.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub(crate) kind: BackendKind,
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) models: Option<String>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) queue: usize,
+    pub(crate) timeout_ms: u64,
+}
+
+impl Backend {
+    /// What it speaks.
+    pub const fn kind(&self) -> BackendKind {
+        self.kind
+    }
+
+    /// `http://host:port`; empty for an embedded one.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// The embedded server's folder of models.
+    pub fn models(&self) -> Option<&str> {
+        self.models.as_deref()
+    }
+
+    /// Requests at the backend at once.
+    pub const fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    /// Requests that wait for a place.
+    pub const fn queue(&self) -> usize {
+        self.queue
+    }
+
+    /// A dispatch, the wait included, milliseconds.
+    pub const fn timeout_ms(&self) -> u64 {
+        self.timeout_ms
+    }
+}
+
+/// A sandboxed handler.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    pub(crate) component: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) fuel: u64,
+    pub(crate) memory_bytes: usize,
+    pub(crate) timeout_ms: u64,
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+impl Handler {
+    /// The component's file, relative to the policy.
+    pub fn component(&self) -> &str {
+        &self.component
+    }
+
+    /// The file's digest.
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Fuel a call.
+    pub const fn fuel(&self) -> u64 {
+        self.fuel
+    }
+
+    /// Linear memory an instance, bytes.
+    pub const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// A call, instantiation included, milliseconds.
+    pub const fn timeout_ms(&self) -> u64 {
+        self.timeout_ms
+    }
+
+    /// What its `config` import answers.
+    pub const fn config(&self) -> &BTreeMap<String, String> {
+        &self.config
+    }
+}
+
+/// A model and its contract.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub(crate) name: String,
+    pub(crate) backend: String,
+    pub(crate) backend_model: String,
+    pub(crate) versions: Vec<String>,
+    pub(crate) protocols: Vec<Protocol>,
+    pub(crate) accepts: Accepts,
+    pub(crate) backend_inputs: Vec<TensorRule>,
+    pub(crate) backend_outputs: Vec<TensorRule>,
+    pub(crate) returns: Vec<TensorRule>,
+    pub(crate) preprocess: Option<String>,
+    pub(crate) postprocess: Option<String>,
+}
+
+impl Model {
+    /// Its public name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The backend that serves it; a key of [`Policy::backends`].
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// Its name at the backend.
+    pub fn backend_model(&self) -> &str {
+        &self.backend_model
+    }
+
+    /// Versions that may be named, at least one, distinct.
+    pub fn versions(&self) -> &[String] {
+        &self.versions
+    }
+
+    /// Protocols it may be called by.
+    pub fn protocols(&self) -> &[Protocol] {
+        &self.protocols
+    }
+
+    /// What the client sends.
+    pub const fn accepts(&self) -> &Accepts {
+        &self.accepts
+    }
+
+    /// What the backend gets.
+    pub fn backend_inputs(&self) -> &[TensorRule] {
+        &self.backend_inputs
+    }
+
+    /// What the backend must answer.
+    pub fn backend_outputs(&self) -> &[TensorRule] {
+        &self.backend_outputs
+    }
+
+    /// What the client gets: the postprocess handler's outputs, else the backend's.
+    pub fn returns(&self) -> &[TensorRule] {
+        &self.returns
+    }
+
+    /// The handler before dispatch; a key of [`Policy::handlers`].
+    pub fn preprocess(&self) -> Option<&str> {
+        self.preprocess.as_deref()
+    }
+
+    /// The handler after it; a key of [`Policy::handlers`].
+    pub fn postprocess(&self) -> Option<&str> {
+        self.postprocess.as_deref()
+    }
+}
+
+/// What a client sends to a model.
+#[derive(Clone, Debug)]
+pub enum Accepts {
+    /// Tensors under a contract.
+    Tensors(Contract),
+    /// A body as it is, for the preprocess handler; REST only.
+    Raw {
+        /// Media types, lower-case, without parameters.
+        content_types: Vec<String>,
+        /// Its size, at most the listener's.
+        max_bytes: usize,
+    },
+}
+
+/// Who may do what with which model, and how often.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub(crate) name: String,
+    pub(crate) clients: Vec<ClientId>,
+    pub(crate) rate: Option<Rate>,
+}
+
+impl Grant {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its clients, groups resolved.
+    pub fn clients(&self) -> &[ClientId] {
+        &self.clients
+    }
+
+    /// How often each of them may call.
+    pub const fn rate(&self) -> Option<&Rate> {
+        self.rate.as_ref()
+    }
+}
+
+/// A request rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub(crate) quota: u64,
+    pub(crate) window_s: u64,
+    pub(crate) bucket: Bucket,
+}
+
+impl Rate {
+    /// Requests a window.
+    pub const fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// The window, seconds.
+    pub const fn window_s(&self) -> u64 {
+        self.window_s
+    }
+
+    /// The bucket that enforces it.
+    pub const fn bucket(&self) -> Bucket {
+        self.bucket
+    }
+}

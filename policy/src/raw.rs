@@ -1,0 +1,511 @@
+//! What users write, field by field, before anything has been checked.
+//!
+//! Unknown keys are refused. Fields that a policy must have are still optional here, so that validation
+//! can report every missing one at once instead of the first. Serialising gives the canonical form.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A whole `gate.yaml`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Policy {
+    /// The format's version: 1.
+    pub version: Option<u64>,
+    /// Where the gate listens and the bounds on what it reads.
+    pub listen: Listen,
+    /// Who may call, by name.
+    pub clients: BTreeMap<String, Client>,
+    /// Named sets of clients.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Inference servers, by name.
+    pub backends: BTreeMap<String, Backend>,
+    /// Sandboxed handlers, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub handlers: BTreeMap<String, Handler>,
+    /// Models and their contracts, by public name.
+    pub models: BTreeMap<String, Model>,
+    /// Who may do what with which model, and how often.
+    pub grants: Vec<Grant>,
+}
+
+/// The listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Listen {
+    /// `address:port` of the gate.
+    pub address: String,
+    /// `public` lets live and ready through without a credential; `clients` asks for one.
+    pub health: Health,
+    /// Bounds on what is read.
+    pub limits: Limits,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:8080".into(), health: Health::Clients, limits: Limits::default() }
+    }
+}
+
+/// Who may ask whether the gate is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Health {
+    /// Anybody.
+    Public,
+    /// Known clients.
+    #[default]
+    Clients,
+}
+
+/// Bounds on what the gate reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Limits {
+    /// All header names and values of a request together.
+    pub header_bytes: ByteSize,
+    /// Header fields a request.
+    pub headers: u64,
+    /// A request's body.
+    pub body_bytes: ByteSize,
+    /// Bodies held at once, all streams together.
+    pub buffered_bytes: ByteSize,
+    /// From the last byte of a request to its answer.
+    pub timeout_ms: u64,
+    /// A whole stream, the slow upload of a body included.
+    pub stream_ms: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// HTTP/2 streams a connection.
+    pub streams_per_connection: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: ByteSize(16 << 10),
+            headers: 64,
+            body_bytes: ByteSize(8 << 20),
+            buffered_bytes: ByteSize(256 << 20),
+            timeout_ms: 5_000,
+            stream_ms: 60_000,
+            connections: 1_024,
+            streams_per_connection: 100,
+        }
+    }
+}
+
+/// A client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Client {
+    /// API keys that prove it; several while one is rotated out.
+    pub api_keys: Vec<ApiKey>,
+}
+
+/// An API key, by digest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ApiKey {
+    /// SHA-256 of the whole key, `tg_` included, 64 lower-case hex digits.
+    pub sha256: Option<String>,
+    /// The last day on which it counts, `YYYY-MM-DD`, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+}
+
+/// An inference server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Backend {
+    /// `open-inference` (OIP over gRPC) or `embedded` (the CPU server that comes along).
+    pub kind: Option<BackendKind>,
+    /// For `open-inference`: `http://host:port`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// For `embedded`: the folder of models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<String>,
+    /// Requests at the backend at once.
+    pub max_in_flight: Option<u64>,
+    /// Requests that wait for a place; more are shed.
+    pub queue: Option<u64>,
+    /// A dispatch, the wait for a place included.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum BackendKind {
+    /// OIP over gRPC: Triton and its like.
+    OpenInference,
+    /// The CPU server that comes along; OIP over gRPC too.
+    Embedded,
+}
+
+/// A sandboxed handler.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Handler {
+    /// The component's file, relative to the policy.
+    pub component: Option<String>,
+    /// SHA-256 of that file, 64 lower-case hex digits.
+    pub sha256: Option<String>,
+    /// Instructions a call, in wasmtime's fuel units.
+    pub fuel: Option<u64>,
+    /// Linear memory an instance.
+    pub memory_bytes: Option<ByteSize>,
+    /// A call, instantiation included.
+    pub timeout_ms: Option<u64>,
+    /// What the handler's `config` import answers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// A model and its contract.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Model {
+    /// Which backend serves it.
+    pub backend: Option<String>,
+    /// Its name there, if another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_model: Option<String>,
+    /// Versions that may be named; a request that names none means the single one.
+    pub versions: Vec<String>,
+    /// Protocols it may be called by: `oip-rest`, `oip-grpc`.
+    pub protocols: Vec<String>,
+    /// What the backend gets.
+    pub inputs: Vec<Input>,
+    /// What the backend answers.
+    pub outputs: Vec<Output>,
+    /// Request parameters that may be sent, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParameterRule>,
+    /// The handler that makes `inputs` of what the client sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<String>,
+    /// With `preprocess`: what the client sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<Accepts>,
+    /// The handler that makes `returns` of `outputs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postprocess: Option<String>,
+    /// With `postprocess`: what the client gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returns: Option<Returns>,
+}
+
+/// What a client sends to a model with a preprocess handler: exactly one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Accepts {
+    /// Tensors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// A body as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawBody>,
+}
+
+/// A body that a handler takes as it is; REST only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RawBody {
+    /// Media types, lower-case, without parameters.
+    pub content_types: Vec<String>,
+    /// Its size.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// What a client gets from a model with a postprocess handler.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Returns {
+    /// Tensors.
+    pub outputs: Vec<Output>,
+}
+
+/// One input tensor's rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Input {
+    /// Its name.
+    pub name: Option<String>,
+    /// OIP's name of its element type.
+    pub datatype: Option<String>,
+    /// Its dims; every one is bounded.
+    pub shape: Option<Vec<Dim>>,
+    /// `[least, greatest]` of every element.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<(f64, f64)>,
+    /// Floats: refuse NaN and infinities. On unless switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finite: Option<bool>,
+    /// May be left out.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub optional: bool,
+    /// `BYTES`: length of one element.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_item_bytes: Option<ByteSize>,
+}
+
+/// One output tensor's rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Output {
+    /// Its name.
+    pub name: Option<String>,
+    /// OIP's name of its element type.
+    pub datatype: Option<String>,
+    /// Its dims; every one is bounded.
+    pub shape: Option<Vec<Dim>>,
+    /// `BYTES`: length of one element.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_item_bytes: Option<ByteSize>,
+}
+
+/// A request parameter's type and bounds: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ParameterRule {
+    /// An integer in `[least, greatest]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub int: Option<(i64, i64)>,
+    /// A finite number in `[least, greatest]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float: Option<(f64, f64)>,
+    /// A boolean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bool: Option<bool>,
+    /// One of these strings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_of: Option<Vec<String>>,
+}
+
+/// A dim: `8`, `n` (a name bound elsewhere), `{max: 32}` or `{name: n, min: 1, max: 32}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// Exactly this many.
+    Fixed(u64),
+    /// As many as the dim of this name elsewhere in the model.
+    Same(String),
+    /// Between two bounds, and the same wherever the name recurs.
+    Bounded {
+        /// Its name.
+        name: Option<String>,
+        /// Least; 1 unless given.
+        min: Option<u64>,
+        /// Greatest; a dim without one is a fault.
+        max: Option<u64>,
+    },
+}
+
+/// Who may do what with which model, and how often.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Grant {
+    /// Its name: buckets, logs and rate answers carry it.
+    pub name: Option<String>,
+    /// Client names and `group:` names.
+    pub clients: Vec<String>,
+    /// Model names, `name@version` for one version.
+    pub models: Vec<String>,
+    /// `infer`, `metadata`, `ready`.
+    pub operations: Vec<String>,
+    /// How often, for each client by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// A request rate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Rate {
+    /// Requests a window.
+    pub quota: Option<u64>,
+    /// The window.
+    pub window_s: Option<u64>,
+    /// Requests at once; the quota unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+}
+
+/// A number of bytes: a plain number, or with a unit (`KiB`, `MiB`, `GiB`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads `65536`, `64KiB`, `8MiB` or `2GiB`.
+    fn parse(text: &str) -> Option<Self> {
+        const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+        let (digits, shift) = UNITS
+            .iter()
+            .find_map(|(unit, shift)| text.strip_suffix(unit).map(|digits| (digits, *shift)))
+            .unwrap_or((text, 0));
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        digits.parse::<u64>().ok()?.checked_mul(1_u64.checked_shl(shift)?).map(Self)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Size;
+        impl Visitor<'_> for Size {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes such as 65536, 64KiB, 8MiB or 2GiB")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(value))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<ByteSize, E> {
+                u64::try_from(value).map(ByteSize).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<ByteSize, E> {
+                ByteSize::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+            }
+        }
+        deserializer.deserialize_any(Size)
+    }
+}
+
+impl Serialize for Dim {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Bounded<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            name: &'a Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            min: &'a Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            max: &'a Option<u64>,
+        }
+        match self {
+            Self::Fixed(size) => serializer.serialize_u64(*size),
+            Self::Same(name) => serializer.serialize_str(name),
+            Self::Bounded { name, min, max } => Bounded { name, min, max }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Dim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Bounded {
+            name: Option<String>,
+            min: Option<u64>,
+            max: Option<u64>,
+        }
+        struct AnyDim;
+        impl<'de> Visitor<'de> for AnyDim {
+            type Value = Dim;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a dim: a number, the name of another dim, or {name, min, max}")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Dim, E> {
+                Ok(Dim::Fixed(value))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Dim, E> {
+                u64::try_from(value).map(Dim::Fixed).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Dim, E> {
+                Ok(Dim::Same(value.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Dim, A::Error> {
+                let Bounded { name, min, max } = Bounded::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Dim::Bounded { name, min, max })
+            }
+        }
+        deserializer.deserialize_any(AnyDim)
+    }
+}
+
+/// The schemas of the two types that are written in several ways.
+#[cfg(feature = "schema")]
+mod schema {
+    use super::{ByteSize, Dim};
+    use alloc::borrow::Cow;
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    impl JsonSchema for ByteSize {
+        fn schema_name() -> Cow<'static, str> {
+            "ByteSize".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "bytes: a plain number, or with a unit",
+                "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+([KMG]iB)?$"}]
+            })
+        }
+    }
+
+    impl JsonSchema for Dim {
+        fn schema_name() -> Cow<'static, str> {
+            "Dim".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "a number, the name of another dim, or bounds",
+                "anyOf": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "string"},
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "required": ["max"],
+                        "properties": {
+                            "name": {"type": "string"},
+                            "min": {"type": "integer", "minimum": 0},
+                            "max": {"type": "integer", "minimum": 1}
+                        }
+                    }
+                ]
+            })
+        }
+    }
+}

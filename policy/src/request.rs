@@ -1,0 +1,173 @@
+//! Facts about a request's head, as `wire` and `identity` establish them and as a [`crate::Decision`] reads them.
+
+use alloc::borrow::Cow;
+
+/// An inference protocol, as a policy names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// Open Inference Protocol v2 over REST, JSON or a raw body that a handler accepts.
+    OipRest,
+    /// Open Inference Protocol v2 over gRPC.
+    OipGrpc,
+}
+
+impl Protocol {
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OipRest => "oip-rest",
+            Self::OipGrpc => "oip-grpc",
+        }
+    }
+
+    /// The protocol that a name spells.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::OipRest, Self::OipGrpc].into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
+/// What a caller wants done with a model; grants list these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Inference.
+    Infer,
+    /// The model's signature.
+    Metadata,
+    /// Whether the model can serve.
+    Ready,
+}
+
+impl Operation {
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Infer => "infer",
+            Self::Metadata => "metadata",
+            Self::Ready => "ready",
+        }
+    }
+
+    /// The operation that a name spells.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Infer, Self::Metadata, Self::Ready].into_iter().find(|operation| operation.name() == name)
+    }
+}
+
+/// A question about the server as a whole, which the gate answers by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerQuestion {
+    /// `/v2/health/live`, ServerLive, grpc.health.v1.
+    Live,
+    /// `/v2/health/ready`, ServerReady.
+    Ready,
+    /// `/v2`, ServerMetadata.
+    Metadata,
+}
+
+/// Where a request's method and path lead. Everything that is not listed by a rule is [`Route::Unknown`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// An operation on a model. `model` is `None` where the body names it (gRPC).
+    Model {
+        /// Which protocol the path belongs to.
+        protocol: Protocol,
+        /// What is asked.
+        operation: Operation,
+        /// The model that the path names.
+        model: Option<Cow<'a, str>>,
+        /// The version that the path names.
+        version: Option<Cow<'a, str>>,
+    },
+    /// A question that the gate answers.
+    Server {
+        /// Which protocol the path belongs to.
+        protocol: Protocol,
+        /// Which question.
+        question: ServerQuestion,
+    },
+    /// A known path with another method than its own.
+    WrongMethod {
+        /// Which protocol the path belongs to.
+        protocol: Protocol,
+        /// The one method it allows, for the `Allow` header.
+        allow: &'static str,
+    },
+    /// Management routes, other servers' routes and anything else.
+    Unknown {
+        /// The protocol that an answer should speak, judged by content type alone.
+        protocol: Protocol,
+    },
+}
+
+impl Route<'_> {
+    /// The protocol in which to answer.
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Model { protocol, .. }
+            | Self::Server { protocol, .. }
+            | Self::WrongMethod { protocol, .. }
+            | Self::Unknown { protocol } => *protocol,
+        }
+    }
+}
+
+/// What a head carries as proof of who is calling. At most one kind: two credentials make a head ambiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// None.
+    None,
+    /// The text of `x-api-key`, or of `authorization: Bearer` where it begins with `tg_`. Untrusted.
+    ApiKey(&'a str),
+    /// An `authorization` header of a scheme that no rule knows.
+    Unknown,
+}
+
+/// Who a request's credential says is calling. The `&str` of a fault is the log's cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A client of the policy, by name.
+    Client(alloc::string::String),
+    /// No credential came.
+    Missing,
+    /// A credential came and is wrong, unknown or expired.
+    Refused(&'static str),
+}
+
+/// A declared content type, brought into the classes that matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContentType<'a> {
+    /// No header.
+    Absent,
+    /// `application/json`, parameters such as `charset=utf-8` apart.
+    Json,
+    /// `application/grpc` or `application/grpc+proto`.
+    Grpc,
+    /// Another well-formed type, lower-cased, without parameters.
+    Other(Cow<'a, str>),
+    /// Not a media type.
+    Malformed,
+}
+
+/// What is known when the headers are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// Bytes of all header names and values together, pseudo-headers included.
+    pub header_bytes: usize,
+    /// Number of header fields, pseudo-headers included.
+    pub header_count: usize,
+    /// Why the head can be read in two ways, if it can: repeated or conflicting credentials, lengths,
+    /// types; a header in our own name; a missing pseudo-header; a value that is not text.
+    pub ambiguous: Option<&'static str>,
+    /// Who is calling.
+    pub identity: Identity,
+    /// Where to.
+    pub route: Route<'a>,
+    /// The body's declared type.
+    pub content_type: ContentType<'a>,
+    /// Whether a content coding other than identity is declared (`content-encoding`, or gRPC's compressed flag later).
+    pub encoded: bool,
+    /// Declared body length in bytes, if declared.
+    pub content_length: Option<u64>,
+    /// Whether the request ends with its headers.
+    pub end_of_stream: bool,
+}

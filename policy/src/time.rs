@@ -1,0 +1,11 @@
+//! Time as an argument: a driver reads its clocks once a step and passes both readings in.
+
+/// Two clock readings taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock, seconds since the Unix epoch. Decides expiry.
+    pub unix_s: u64,
+    /// Monotonic clock, nanoseconds since an arbitrary start that all workers of one process share.
+    /// Decides buckets.
+    pub monotonic_ns: u64,
+}

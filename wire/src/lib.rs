@@ -1,0 +1,18 @@
+//! Inference protocols to bounded tensor views, and answers back.
+//!
+//! The one decoder of the gate and of the sandbox host. It refuses whatever two parsers could read in two
+//! ways: duplicate keys and singular fields, unknown fields, trailing bytes. Every read is checked and
+//! every size, depth and count has a bound in [`limits`]. Wire types never leave their modules: what comes
+//! out is [`tensorgate_policy::InferRequest`].
+
+pub mod answer;
+pub mod context;
+pub mod decode;
+pub mod encode;
+pub mod headers;
+pub mod limits;
+#[cfg(feature = "grpc")]
+pub mod proto;
+
+pub use answer::Answer;
+pub use decode::decode;
