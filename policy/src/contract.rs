@@ -71,6 +71,11 @@ impl TensorRule {
     pub const fn optional(&self) -> bool {
         self.optional
     }
+
+    /// `BYTES`: the longest element, bytes.
+    pub const fn max_item_bytes(&self) -> Option<usize> {
+        self.max_item_bytes
+    }
 }
 
 /// One dim's rule.
@@ -86,6 +91,11 @@ impl DimRule {
     /// The one size it may have, or `None` where it may vary (`-1` in metadata).
     pub const fn fixed(&self) -> Option<u64> {
         if self.min == self.max { Some(self.min) } else { None }
+    }
+
+    /// The largest size it may have.
+    pub const fn max(&self) -> u64 {
+        self.max
     }
 }
 
