@@ -1,0 +1,39 @@
+//! A client that can misbehave. HTTP/1.1 is written by hand and HTTP/2 on `h2` directly, so that odd header bytes,
+//! repeated fields, split bodies and trailers reach the gate as they are; a well-behaved library would mend or refuse them.
+
+pub mod grpc;
+pub mod http1;
+pub mod reply;
+
+use std::time::Duration;
+
+pub use reply::Reply;
+
+/// How long one exchange may take before it counts as hung.
+pub const EXCHANGE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Header fields as bytes, in order.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Why no reply came.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection failed or ended early.
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    /// HTTP/2 ended the stream or the connection.
+    #[error("http/2: {0}")]
+    H2(#[from] h2::Error),
+    /// The request cannot be said in HTTP/2 as this client speaks it.
+    #[error("request: {0}")]
+    Request(#[from] http::Error),
+    /// The reply is not HTTP.
+    #[error("reply: {0}")]
+    Reply(#[from] httparse::Error),
+    /// The reply ended before its headers did.
+    #[error("the reply ended within its headers")]
+    Truncated,
+    /// Nothing came within [`EXCHANGE_LIMIT`].
+    #[error("no reply within {} s", EXCHANGE_LIMIT.as_secs())]
+    Hung,
+}

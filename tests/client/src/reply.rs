@@ -1,0 +1,138 @@
+//! What came back, and the reason in it, whichever protocol carried it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use crate::Fields;
+
+/// Padding is optional in a gRPC `-bin` field.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Header fields, names in lower case.
+    pub headers: Fields,
+    /// The body, chunks joined; for gRPC, frames as they came.
+    pub body: Vec<u8>,
+    /// Trailer fields.
+    pub trailers: Fields,
+}
+
+impl Reply {
+    /// The first header or trailer field of this name, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers
+            .iter()
+            .chain(&self.trailers)
+            .find(|(field, _)| field == name.as_bytes())
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// `grpc-status`, wherever it stands.
+    pub fn grpc_status(&self) -> Option<u8> {
+        self.header("grpc-status")?.parse().ok()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The reason of a refusal: from `type` of problem details, or from `ErrorInfo` of a gRPC status.
+    pub fn reason(&self) -> Option<String> {
+        if let Some(details) = self.header("grpc-status-details-bin") {
+            let status = LENIENT.decode(details.trim()).or_else(|_| STANDARD.decode(details.trim())).ok()?;
+            return error_info_reason(&status);
+        }
+        Some(self.json()?.get("type")?.as_str()?.strip_prefix("urn:tensorgate:")?.to_owned())
+    }
+
+    /// One gRPC message: the body without its frame.
+    pub fn message(&self) -> Option<&[u8]> {
+        let (header, message) = self.body.split_at_checked(5)?;
+        let length = u32::from_be_bytes(header.get(1..)?.try_into().ok()?);
+        (usize::try_from(length).ok()? == message.len()).then_some(message)
+    }
+}
+
+/// `reason` of the first `google.rpc.ErrorInfo` among the details of a `google.rpc.Status`.
+fn error_info_reason(status: &[u8]) -> Option<String> {
+    let any = fields(status).into_iter().find(|(number, any)| {
+        *number == 3 && fields(any).iter().any(|(number, url)| *number == 1 && url.ends_with(b"google.rpc.ErrorInfo"))
+    })?;
+    let info = fields(any.1).into_iter().find(|(number, _)| *number == 2)?;
+    let reason = fields(info.1).into_iter().find(|(number, _)| *number == 1)?;
+    String::from_utf8(reason.1.to_vec()).ok()
+}
+
+/// The length-delimited fields of a protobuf message; stops at what it cannot follow.
+fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
+    let mut found = Vec::new();
+    while let Some((key, rest)) = varint(message) {
+        let Some((value, rest)) = varint(rest) else { break };
+        message = rest;
+        if key & 7 == 2 {
+            let Some((bytes, rest)) = usize::try_from(value).ok().and_then(|length| message.split_at_checked(length)) else { break };
+            found.push((key >> 3, bytes));
+            message = rest;
+        } else if key & 7 != 0 {
+            break;
+        }
+    }
+    found
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0_u64;
+    for (index, byte) in bytes.iter().enumerate().take(10) {
+        let shift = u32::try_from(index).ok()?.checked_mul(7)?;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(index.checked_add(1)?..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(headers: &[(&str, &str)], body: &str) -> Reply {
+        let headers = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+        Reply { headers, body: body.as_bytes().to_vec(), ..Reply::default() }
+    }
+
+    #[test]
+    fn a_reason_is_read_from_problem_details_and_from_error_info() {
+        let info = [b"\x0a\x05shape".as_slice(), b"\x12\x0atensorgate"].concat();
+        let url = b"type.googleapis.com/google.rpc.ErrorInfo";
+        let any = [&[0x0a, 40], url.as_slice(), &[0x12, 19], &info].concat();
+        let status = [&[0x08, 3, 0x1a, 63], any.as_slice()].concat();
+        let cases = [
+            (reply(&[], r#"{"type":"urn:tensorgate:malformed"}"#), Some("malformed")),
+            (reply(&[("grpc-status-details-bin", &STANDARD.encode(&status))], ""), Some("shape")),
+            (reply(&[("grpc-status-details-bin", STANDARD.encode(&status).trim_end_matches('='))], ""), Some("shape")),
+            (reply(&[("grpc-status-details-bin", "AAAA")], ""), None),
+            (reply(&[], r#"{"type":"about:blank"}"#), None),
+            (reply(&[], ""), None),
+        ];
+        for (reply, expected) in cases {
+            assert_eq!(reply.reason().as_deref(), expected, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_whole_frame() {
+        assert_eq!(reply(&[], "\0\0\0\0\u{2}ab").message(), Some(b"ab".as_slice()));
+        assert_eq!(reply(&[], "\0\0\0\0\u{3}ab").message(), None);
+        assert_eq!(reply(&[], "\0\0").message(), None);
+    }
+}
