@@ -1,1 +1,46 @@
-//! Placeholder.
+//! The decision vectors of `policy/vectors` as concrete requests, for every driver.
+//!
+//! Loads each file, refuses whatever its README does not describe, and lowers a case into one request for every
+//! spelling it names. The encoders here are written for this and share nothing with the decoders under test, so that
+//! a mistake in one does not hide a mistake in the other. Decides nothing, sends nothing.
+
+mod file;
+mod json;
+mod load;
+mod lower;
+mod protobuf;
+mod request;
+mod value;
+
+pub use file::{Driver, Spelling};
+pub use load::{load, vectors_dir};
+pub use request::{Expect, Lowered, RawRequest};
+
+/// Why a vector cannot be used. Always a mistake in the vector, never a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum VectorFault {
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not in the format.
+    #[error("{path}: {source}")]
+    Json {
+        /// Which.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A case says something that cannot be meant.
+    #[error("{id}: {message}")]
+    Case {
+        /// File, case and spelling.
+        id: String,
+        /// What is wrong.
+        message: String,
+    },
+}

@@ -1,0 +1,266 @@
+//! The files of `policy/vectors`, field by field, as their README has them. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+/// One table of cases under one policy.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub policy: String,
+    pub now: u64,
+    pub cases: Vec<Case>,
+}
+
+/// One credential of `keys.json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Key {
+    pub text: String,
+    pub client: Option<String>,
+}
+
+/// One case.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    pub name: String,
+    pub request: Request,
+    pub protocols: Option<Vec<Spelling>>,
+    #[serde(default = "default_key")]
+    pub key: Option<String>,
+    #[serde(default)]
+    pub headers: Vec<(String, Blob)>,
+    #[serde(default = "once")]
+    pub repeat: u32,
+    pub chunks: Option<usize>,
+    pub expect: RawExpect,
+    pub only: Option<Vec<Driver>>,
+    pub why: Option<String>,
+}
+
+fn default_key() -> Option<String> {
+    Some("scorer".into())
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// What a case expects.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawExpect {
+    pub verdict: Verdict,
+    pub reason: Option<String>,
+    pub field: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    Allow,
+    Deny,
+}
+
+/// Who can run a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// The gate filter under the in-memory proxy.
+    Native,
+    /// A real Envoy with the gate filter.
+    Envoy,
+    /// The sandbox host by itself.
+    Host,
+}
+
+/// How a request in no protocol is spelled in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spelling {
+    /// JSON, `data` flat.
+    OipRest,
+    /// JSON, `data` nested as `shape` says.
+    OipRestNested,
+    /// gRPC, `contents` with packed scalars.
+    OipGrpcTyped,
+    /// gRPC, `contents` with one field a scalar.
+    OipGrpcUnpacked,
+    /// gRPC, `raw_input_contents`.
+    OipGrpcRaw,
+}
+
+impl Spelling {
+    /// Every spelling.
+    pub const ALL: [Self; 5] = [Self::OipRest, Self::OipRestNested, Self::OipGrpcTyped, Self::OipGrpcUnpacked, Self::OipGrpcRaw];
+
+    /// Its name in the files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OipRest => "oip-rest",
+            Self::OipRestNested => "oip-rest-nested",
+            Self::OipGrpcTyped => "oip-grpc-typed",
+            Self::OipGrpcUnpacked => "oip-grpc-unpacked",
+            Self::OipGrpcRaw => "oip-grpc-raw",
+        }
+    }
+}
+
+/// A request in one of three forms.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Request {
+    Tensors(Tensors),
+    Http(Http),
+    Grpc(Grpc),
+}
+
+/// An inference request in no protocol.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tensors {
+    pub model: String,
+    pub version: Option<String>,
+    pub id: Option<String>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub outputs: Vec<String>,
+    pub inputs: Vec<Input>,
+}
+
+/// One tensor; exactly one of `data`, `fill` and `bytes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Input {
+    pub name: String,
+    pub datatype: String,
+    pub shape: Vec<i64>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Value>,
+    pub data: Option<Vec<Value>>,
+    pub fill: Option<Value>,
+    pub bytes: Option<Blob>,
+}
+
+/// A REST request as it is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    pub method: String,
+    pub path: String,
+    #[serde(default)]
+    pub headers: Vec<(String, Blob)>,
+    #[serde(default)]
+    pub body: Blob,
+}
+
+/// A gRPC request as it is; exactly one of `message`, `frames` and `body`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Grpc {
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub content_type: Option<Blob>,
+    #[serde(default)]
+    pub headers: Vec<(String, Blob)>,
+    pub message: Option<Message>,
+    pub frames: Option<Vec<Frame>>,
+    pub body: Option<Blob>,
+}
+
+/// One length-prefixed message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Frame {
+    #[serde(default)]
+    pub flag: u8,
+    pub length: Option<u32>,
+    pub message: Message,
+}
+
+/// A protobuf message, field by field.
+pub(crate) type Message = Vec<(u32, Field)>;
+
+/// A protobuf field's value.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Field {
+    Varint(Number),
+    Message(Message),
+    Special(Special),
+    Bytes(Blob),
+}
+
+/// Values that JSON has no form of its own for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Special {
+    /// Eight bytes, little-endian, as hex.
+    Fixed64(String),
+    /// Four bytes, little-endian, as hex.
+    Fixed32(String),
+    /// A group's start tag, its content, its end tag.
+    Group(Message),
+    /// Varints, length-delimited.
+    Packed(Vec<Number>),
+}
+
+/// Bytes: text, hex, something repeated, or pieces of these in a row.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Blob {
+    Text(String),
+    Hex(Hex),
+    Repeat(Repeat),
+    Pieces(Vec<Blob>),
+}
+
+impl Default for Blob {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hex {
+    pub hex: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Repeat {
+    pub repeat: String,
+    pub times: usize,
+}
+
+impl Blob {
+    /// The bytes; an odd or wrong hex digit is a mistake in the vector.
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Text(text) => Ok(text.as_bytes().to_vec()),
+            Self::Hex(hex) => from_hex(&hex.hex),
+            Self::Repeat(repeat) => Ok(repeat.repeat.as_bytes().repeat(repeat.times)),
+            Self::Pieces(pieces) => pieces.iter().map(Self::bytes).collect::<Result<Vec<_>, _>>().map(|pieces| pieces.concat()),
+        }
+    }
+}
+
+/// Hex digits, blanks allowed between bytes.
+pub(crate) fn from_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
+    digits
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).map_err(|_| format!("{text:?} is not hex"))?;
+            if pair.len() != 2 || pair.starts_with('+') {
+                return Err(format!("{text:?} is not hex"));
+            }
+            u8::from_str_radix(pair, 16).map_err(|_| format!("{text:?} is not hex"))
+        })
+        .collect()
+}

@@ -1,0 +1,136 @@
+//! A case becomes one request for every spelling it names.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tensorgate_policy::{Protocol, Reason};
+
+use crate::file::{Blob, Case, Driver, Grpc, Http, Input, Key, RawExpect, Request, Spelling, Tensors, Verdict};
+use crate::protobuf::Contents;
+use crate::request::{Expect, RawRequest};
+use crate::{json, protobuf};
+
+/// The gRPC method of an inference.
+const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// Elements that `fill` may make: a vector is a small thing.
+const MAX_FILL: i64 = 1 << 16;
+
+/// Everything that a case lowers to, with the spelling's name where there are several.
+pub(crate) fn requests(case: &Case, keys: &BTreeMap<String, Key>) -> Result<Vec<(Option<&'static str>, RawRequest)>, String> {
+    let mut fields = Vec::new();
+    if let Some(name) = &case.key {
+        let key = keys.get(name).ok_or_else(|| format!("keys.json has no key {name:?}"))?;
+        fields.push((b"x-api-key".to_vec(), key.text.clone().into_bytes()));
+    }
+    for (name, value) in &case.headers {
+        fields.push((name.clone().into_bytes(), value.bytes()?));
+    }
+    let chunk_bytes = case.chunks;
+    match &case.request {
+        Request::Tensors(tensors) => {
+            let spellings = case.protocols.as_deref().unwrap_or(&Spelling::ALL);
+            if spellings.is_empty() {
+                return Err("protocols is empty".into());
+            }
+            spellings.iter().map(|spelling| Ok((Some(spelling.name()), spelled(tensors, *spelling, &fields, chunk_bytes)?))).collect()
+        }
+        _ if case.protocols.is_some() => Err("protocols belongs to tensors: http and grpc are in one already".into()),
+        Request::Http(http) => Ok(vec![(None, http_request(http, fields, chunk_bytes)?)]),
+        Request::Grpc(grpc) => Ok(vec![(None, grpc_request(grpc, fields, chunk_bytes)?)]),
+    }
+}
+
+fn spelled(tensors: &Tensors, spelling: Spelling, fields: &[(Vec<u8>, Vec<u8>)], chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+    let contents = match spelling {
+        Spelling::OipGrpcTyped => Contents::Packed,
+        Spelling::OipGrpcUnpacked => Contents::Unpacked,
+        Spelling::OipGrpcRaw => Contents::Raw,
+        Spelling::OipRest | Spelling::OipRestNested => {
+            let version = tensors.version.as_ref().map(|version| format!("/versions/{version}")).unwrap_or_default();
+            let mut headers = vec![(b"content-type".to_vec(), b"application/json".to_vec())];
+            headers.extend_from_slice(fields);
+            return Ok(RawRequest {
+                protocol: Protocol::OipRest,
+                method: "POST".into(),
+                path: format!("/v2/models/{}{version}/infer", tensors.model),
+                headers,
+                body: json::infer_request(tensors, spelling == Spelling::OipRestNested)?,
+                chunk_bytes,
+            });
+        }
+    };
+    let body = protobuf::frame(&protobuf::infer_request(tensors, contents)?)?;
+    Ok(RawRequest { protocol: Protocol::OipGrpc, method: "POST".into(), path: INFER.into(), headers: grpc_fields(None, fields)?, body, chunk_bytes })
+}
+
+fn http_request(http: &Http, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+    for (name, value) in &http.headers {
+        fields.push((name.clone().into_bytes(), value.bytes()?));
+    }
+    Ok(RawRequest {
+        protocol: Protocol::OipRest,
+        method: http.method.clone(),
+        path: http.path.clone(),
+        headers: fields,
+        body: http.body.bytes()?,
+        chunk_bytes,
+    })
+}
+
+fn grpc_request(grpc: &Grpc, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+    for (name, value) in &grpc.headers {
+        fields.push((name.clone().into_bytes(), value.bytes()?));
+    }
+    Ok(RawRequest {
+        protocol: Protocol::OipGrpc,
+        method: grpc.method.clone().unwrap_or_else(|| "POST".into()),
+        path: grpc.path.clone().unwrap_or_else(|| INFER.into()),
+        headers: grpc_fields(grpc.content_type.as_ref(), &fields)?,
+        body: protobuf::grpc_body(grpc)?,
+        chunk_bytes,
+    })
+}
+
+fn grpc_fields(content_type: Option<&Blob>, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+    let content_type = content_type.map_or_else(|| Ok(b"application/grpc".to_vec()), Blob::bytes)?;
+    let mut all = vec![(b"content-type".to_vec(), content_type), (b"te".to_vec(), b"trailers".to_vec())];
+    all.extend_from_slice(fields);
+    Ok(all)
+}
+
+/// The decision a case expects.
+pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
+    match (raw.verdict, &raw.reason) {
+        (Verdict::Allow, None) if raw.field.is_none() => Ok(Expect::Allow),
+        (Verdict::Allow, _) => Err("what is allowed has no reason and no field".into()),
+        (Verdict::Deny, None) => Err("what is denied has a reason".into()),
+        (Verdict::Deny, Some(name)) => {
+            let reason = Reason::from_name(name).ok_or_else(|| format!("{name:?} is no reason"))?;
+            Ok(Expect::Deny { reason, field: raw.field.clone() })
+        }
+    }
+}
+
+/// Who can run a case; leaving one out needs a reason.
+pub(crate) fn drivers(case: &Case) -> Result<Vec<Driver>, String> {
+    match (&case.only, &case.why) {
+        (None, None) => Ok(vec![Driver::Native, Driver::Envoy, Driver::Host]),
+        (Some(only), Some(why)) if !only.is_empty() && !why.is_empty() => Ok(only.clone()),
+        _ => Err("only and why come together, and neither is empty".into()),
+    }
+}
+
+impl Input {
+    /// The elements in row-major order.
+    pub fn elements(&self) -> Result<Vec<Value>, String> {
+        match (&self.data, &self.fill, &self.bytes) {
+            (Some(data), None, None) => Ok(data.clone()),
+            (None, Some(fill), None) => {
+                let count = self.shape.iter().try_fold(1_i64, |count, dim| count.checked_mul(*dim)).filter(|count| (0..=MAX_FILL).contains(count));
+                let count = count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| format!("fill cannot fill {:?}", self.shape))?;
+                Ok(vec![fill.clone(); count])
+            }
+            _ => Err(format!("input {:?} has exactly one of data, fill and bytes", self.name)),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a driver gets: one concrete request and the decision it must come to.
+
+use std::sync::Arc;
+
+use tensorgate_policy::{Protocol, Reason};
+
+use crate::file::Driver;
+
+/// One request under one policy.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// `file/case name [spelling]`.
+    pub id: String,
+    /// The policy's file, relative to the vectors' folder.
+    pub policy_file: Arc<str>,
+    /// The policy: canonical JSON of `raw::Policy`.
+    pub policy_json: Arc<str>,
+    /// Wall clock, Unix seconds.
+    pub now_unix_s: u64,
+    /// The client whose credential goes along; `None` for no or a wrong one.
+    pub client: Option<String>,
+    /// What is sent.
+    pub request: RawRequest,
+    /// How often, at one instant; the last answer counts.
+    pub repeat: u32,
+    /// What must come back.
+    pub expect: Expect,
+    /// Who can run it.
+    pub only: Vec<Driver>,
+}
+
+impl Lowered {
+    /// Whether a driver can run it.
+    pub fn runs_on(&self, driver: Driver) -> bool {
+        self.only.contains(&driver)
+    }
+}
+
+/// A request, before a transport has spelled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawRequest {
+    /// Which transport a client would use: HTTP/1.1 for REST, HTTP/2 for gRPC.
+    pub protocol: Protocol,
+    /// The method.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// Header fields, pseudo-headers and lengths apart, in order.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The body comes in pieces of this many bytes and without a declared length.
+    pub chunk_bytes: Option<usize>,
+}
+
+impl RawRequest {
+    /// Every header field as a proxy's filter sees them: pseudo-headers first, and the length that an HTTP/1.1 client declares for a
+    /// body in one piece.
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pseudo = [(":method", self.method.as_str()), (":path", &self.path), (":authority", "gate.test"), (":scheme", "http")];
+        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = pseudo.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+        fields.extend(self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
+        let declared = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+        if self.protocol == Protocol::OipRest && self.chunk_bytes.is_none() && !self.body.is_empty() && !declared {
+            fields.push((b"content-length".to_vec(), self.body.len().to_string().into_bytes()));
+        }
+        fields
+    }
+
+    /// The body in the pieces in which it is sent; none if it is empty.
+    pub fn pieces(&self) -> Vec<Vec<u8>> {
+        if self.body.is_empty() {
+            return Vec::new();
+        }
+        self.body.chunks(self.chunk_bytes.unwrap_or(self.body.len()).max(1)).map(<[u8]>::to_vec).collect()
+    }
+}
+
+/// The decision that a request must get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Allowed.
+    Allow,
+    /// Refused.
+    Deny {
+        /// Why.
+        reason: Reason,
+        /// The caller's own field that the answer names; `None`: not looked at.
+        field: Option<String>,
+    },
+}
