@@ -1,14 +1,27 @@
 //! What every tensor must look like, and the check of a request against it.
+//!
+//! One pass a [`Reason`] over the whole request, in the reasons' order, so that of two faults the earlier reason is given
+//! wherever in the request they stand. It never decodes: the bytes that it checks are the bytes that are sent on.
 
+mod kernels;
+mod parameters;
+mod tensors;
+
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::datatype::Datatype;
-use crate::denial::Denial;
+use crate::denial::{Denial, Reason};
 use crate::tensor::{InferRequest, Tensor};
+
+pub(crate) use kernels::holds_a_value;
 
 /// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
 pub const MAX_RANK: usize = 16;
+
+/// Characters of a caller's name that an answer or a log line repeats.
+const MAX_QUOTED_CHARS: usize = 64;
 
 /// What a request to a model must look like.
 #[derive(Clone, Debug)]
@@ -26,8 +39,29 @@ impl Contract {
 
     /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
     pub fn check(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
-        let _ = request;
-        unimplemented!()
+        parameters::check(&self.parameters, request)?;
+        self.check_outputs(request)?;
+        tensors::check("input", &self.inputs, &request.inputs)
+    }
+
+    /// Outputs that are asked for must be published ones, each once. None means all.
+    fn check_outputs(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+        let mut asked: Vec<&str> = Vec::new();
+        for output in &request.outputs {
+            let name = output.name.as_ref();
+            let cause = if !self.output_names.iter().any(|published| published == name) {
+                "the contract has no such output"
+            } else if asked.contains(&name) {
+                "the output is asked for twice"
+            } else {
+                // At most as many as the contract publishes: a longer list has a repetition among its first ones.
+                asked.push(name);
+                continue;
+            };
+            let field = format!("output {}", quote(name));
+            return Err(Denial::with_field(Reason::OutputNotAllowed, field.as_str(), format!("{field}: {cause}")));
+        }
+        Ok(())
     }
 }
 
@@ -35,8 +69,21 @@ impl Contract {
 /// The denial carries a contract reason (`datatype`, `shape`, …) in [`crate::Reason`]'s order; a caller that checks a handler or a backend
 /// maps it to that party's own reason and keeps the cause.
 pub fn check_tensors(rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
-    let _ = (rules, tensors);
-    unimplemented!()
+    tensors::check("tensor", rules, tensors)
+}
+
+/// A name from outside as text that is safe to repeat: quoted, printable ASCII only, of bounded length.
+pub(crate) fn quote(name: &str) -> String {
+    let mut quoted = String::from("\"");
+    let mut characters = name.chars();
+    for character in characters.by_ref().take(MAX_QUOTED_CHARS) {
+        quoted.extend(character.escape_default());
+    }
+    if characters.next().is_some() {
+        quoted.push_str("...");
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// One tensor's rules.
@@ -108,3 +155,6 @@ pub enum ParameterBound {
     Bool,
     OneOf(Vec<String>),
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,15 +11,23 @@
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | sends the request on | – |
 //!
-//! Once denied, always denied: every later call answers the same denial.
+//! Once denied, always denied: every later call answers the same denial. A call that comes out of order is a driver's
+//! fault; the machine cannot decide then and so denies with `overloaded`, the reason of every failure of the gate itself.
+//!
+//! It never reads a clock, spends, decodes or answers: those are the driver's.
+
+mod drive;
+mod gate;
 
 use alloc::string::String;
 
-use crate::denial::Denial;
+use crate::denial::{Denial, Reason};
 use crate::gcra::Bucket;
-use crate::policy::{ClientId, GrantId, ModelId, Policy};
-use crate::request::{Head, Operation, Protocol, ServerQuestion};
+use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
+use crate::request::{ContentType, Head, Operation, Protocol, Route, ServerQuestion};
 use crate::tensor::InferRequest;
+
+pub use drive::{decide_head, decide_message};
 
 /// What a driver does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +66,7 @@ pub enum BodyFormat {
     OipGrpcModel,
     /// Bytes for a handler; not decoded. `message` is called with a default request.
     Raw,
-    /// No body may come.
+    /// No body may come; a byte of one is `malformed`.
     Empty,
 }
 
@@ -107,37 +115,80 @@ pub struct Decision {
     operation: Option<Operation>,
     protocol: Protocol,
     denial: Option<Denial>,
+    stage: Stage,
+    /// How the body is read, once nothing stands before it.
+    plan: BodyPlan,
+    /// The body's declared length, bytes.
+    declared: Option<u64>,
+}
+
+/// Which call may come next. A denial is kept apart: it answers every call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// [`Decision::charged`], and then the body is read.
+    ChargeBeforeBody,
+    /// [`Decision::message`].
+    Body,
+    /// [`Decision::charged`], and then the message is checked.
+    ChargeAfterBody,
+    /// [`Decision::check`].
+    Check,
+    /// None: forwarded, answered or refused.
+    Over,
 }
 
 impl Decision {
     /// Judges a head.
     pub fn begin(policy: &Policy, head: &Head<'_>) -> (Self, Step) {
-        let _ = (policy, head);
-        unimplemented!()
+        let mut decision = Self {
+            client: None,
+            grant: None,
+            model: None,
+            version: None,
+            operation: None,
+            protocol: head.route.protocol(),
+            denial: None,
+            stage: Stage::Over,
+            plan: BodyPlan { max_bytes: policy.listen().limits().body_bytes, format: BodyFormat::Empty },
+            declared: head.content_length,
+        };
+        let step = decision.head(policy, head);
+        let step = decision.settle(step);
+        (decision, step)
     }
 
     /// Goes on after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
-        let _ = (policy, outcome);
-        unimplemented!()
+        let step = match self.stage {
+            Stage::ChargeBeforeBody => self.spent(policy, outcome).and_then(|()| self.read_body()),
+            Stage::ChargeAfterBody => self.spent(policy, outcome).map(|()| self.await_check()),
+            _ => Err(out_of_order("charged")),
+        };
+        self.settle(step)
     }
 
-    /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode).
+    /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode). The first refusal
+    /// stays.
     pub fn refuse(&mut self, denial: Denial) -> Step {
-        let _ = denial;
-        unimplemented!()
+        self.settle(Err(denial))
     }
 
     /// Judges whom a decoded message is for: gRPC names the model there.
     pub fn message(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
-        let _ = (policy, request);
-        unimplemented!()
+        let step = match self.stage {
+            Stage::Body => self.addressee(policy, request),
+            _ => Err(out_of_order("message")),
+        };
+        self.settle(step)
     }
 
     /// Checks the decoded message against the model's contract.
     pub fn check(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
-        let _ = (policy, request);
-        unimplemented!()
+        let step = match self.stage {
+            Stage::Check => self.content(policy, request),
+            _ => Err(out_of_order("check")),
+        };
+        self.settle(step)
     }
 
     /// The client, once known.
@@ -170,4 +221,207 @@ impl Decision {
     pub const fn protocol(&self) -> Protocol {
         self.protocol
     }
+
+    /// Why it was refused, if it was.
+    pub const fn denial(&self) -> Option<&Denial> {
+        self.denial.as_ref()
+    }
+
+    /// The latch: the first denial answers for good.
+    fn settle(&mut self, step: Result<Step, Denial>) -> Step {
+        if let Some(denial) = &self.denial {
+            return Step::Deny(denial.clone());
+        }
+        match step {
+            Ok(step) => step,
+            Err(denial) => {
+                self.stage = Stage::Over;
+                self.denial = Some(denial.clone());
+                Step::Deny(denial)
+            }
+        }
+    }
+
+    /// What the headers decide, in the order of [`Reason`].
+    fn head(&mut self, policy: &Policy, head: &Head<'_>) -> Result<Step, Denial> {
+        gate::readable(policy, head)?;
+        self.client = gate::client(policy, head)?;
+        match &head.route {
+            Route::Unknown { .. } => Err(Denial::new(Reason::NotAnInferenceRoute, "no rule names this method and path")),
+            Route::WrongMethod { allow, .. } => Err(Denial {
+                allow: Some(allow),
+                ..Denial::new(Reason::MethodNotAllowed, alloc::format!("the route allows {allow} only"))
+            }),
+            Route::Server { protocol, question } => {
+                gate::media_type(policy, head, *protocol, None)?;
+                gate::encoding(head)?;
+                if *protocol == Protocol::OipRest {
+                    self.fits()?;
+                }
+                Ok(Step::Answer(*protocol, *question))
+            }
+            Route::Model { protocol, operation, model, version } => {
+                self.operation = Some(*operation);
+                gate::media_type(policy, head, *protocol, Some(*operation))?;
+                gate::encoding(head)?;
+                match (protocol, model, version) {
+                    (Protocol::OipRest, Some(model), version) => {
+                        self.resolve(policy, model, version.as_deref())?;
+                        self.plan = self.rest_plan(policy, &head.content_type)?;
+                        match self.charge(policy)? {
+                            Some(charge) => Ok(self.await_charge(charge, Stage::ChargeBeforeBody)),
+                            None => self.read_body(),
+                        }
+                    }
+                    (Protocol::OipGrpc, None, None) => {
+                        self.plan.format = match operation {
+                            Operation::Infer => BodyFormat::OipGrpcInfer,
+                            Operation::Metadata | Operation::Ready => BodyFormat::OipGrpcModel,
+                        };
+                        self.read_body()
+                    }
+                    _ => Err(Denial::new(Reason::NotGranted, "the route does not say where the model is named")),
+                }
+            }
+        }
+    }
+
+    /// Whom the message is for.
+    fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
+        match self.protocol {
+            Protocol::OipRest if request.model.is_some() || request.version.is_some() => {
+                Err(Denial::new(Reason::Malformed, "the body names a model on a route that names it already"))
+            }
+            Protocol::OipRest => Ok(self.await_check()),
+            Protocol::OipGrpc => {
+                let model = request
+                    .model
+                    .as_deref()
+                    .ok_or_else(|| Denial::new(Reason::NotGranted, "the message names no model"))?;
+                self.resolve(policy, model, request.version.as_deref())?;
+                match self.charge(policy)? {
+                    Some(charge) => Ok(self.await_charge(charge, Stage::ChargeAfterBody)),
+                    None => Ok(self.await_check()),
+                }
+            }
+        }
+    }
+
+    /// What the message says.
+    fn content(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
+        let model = self.model.and_then(|id| policy.model(id)).ok_or_else(foreign_policy)?;
+        match (self.plan.format, model.accepts()) {
+            (BodyFormat::OipJson | BodyFormat::OipGrpcInfer, Accepts::Tensors(contract)) => contract.check(request)?,
+            (BodyFormat::Raw, Accepts::Raw { .. }) | (BodyFormat::OipGrpcModel | BodyFormat::Empty, _) => {
+                gate::no_content(request)?;
+            }
+            _ => return Err(foreign_policy()),
+        }
+        self.stage = Stage::Over;
+        Ok(Step::Forward)
+    }
+
+    /// Finds the one grant for this client, model, version and operation.
+    fn resolve(&mut self, policy: &Policy, model: &str, version: Option<&str>) -> Result<(), Denial> {
+        let (Some(client), Some(operation)) = (self.client, self.operation) else { return Err(foreign_policy()) };
+        let granted = gate::grant(policy, client, self.protocol, operation, model, version)?;
+        self.model = Some(granted.model);
+        self.version = Some(granted.version);
+        self.grant = Some(granted.grant);
+        Ok(())
+    }
+
+    /// How a REST body is read, the model being known; refuses a content type that this model does not take.
+    fn rest_plan(&self, policy: &Policy, content_type: &ContentType<'_>) -> Result<BodyPlan, Denial> {
+        let model = self.model.and_then(|id| policy.model(id)).ok_or_else(foreign_policy)?;
+        let body_bytes = policy.listen().limits().body_bytes;
+        match (self.operation, model.accepts(), content_type) {
+            (Some(Operation::Metadata | Operation::Ready), _, _) => {
+                Ok(BodyPlan { max_bytes: body_bytes, format: BodyFormat::Empty })
+            }
+            (Some(Operation::Infer), Accepts::Tensors(_), ContentType::Absent | ContentType::Json) => {
+                Ok(BodyPlan { max_bytes: body_bytes, format: BodyFormat::OipJson })
+            }
+            (Some(Operation::Infer), Accepts::Raw { content_types, max_bytes }, ContentType::Other(declared))
+                if content_types.iter().any(|accepted| accepted == declared) =>
+            {
+                Ok(BodyPlan { max_bytes: body_bytes.min(*max_bytes), format: BodyFormat::Raw })
+            }
+            _ => Err(Denial::new(
+                Reason::UnsupportedMediaType,
+                alloc::format!("model \"{}\" takes no body of this content type", model.name()),
+            )),
+        }
+    }
+
+    /// The spend that the grant asks for, if it has a rate.
+    fn charge(&self, policy: &Policy) -> Result<Option<Charge>, Denial> {
+        let grant = self.grant.and_then(|id| policy.grant(id)).ok_or_else(foreign_policy)?;
+        let client = self.client.and_then(|id| policy.client(id)).ok_or_else(foreign_policy)?;
+        Ok(grant.rate().map(|rate| Charge {
+            grant: grant.name().into(),
+            client: client.name().into(),
+            bucket: rate.bucket(),
+            cost: REQUEST_COST,
+        }))
+    }
+
+    /// What a charge's outcome means.
+    fn spent(&self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
+        match outcome {
+            ChargeOutcome::Spent => Ok(()),
+            ChargeOutcome::Failed => Err(Denial::new(Reason::Overloaded, "the bucket store failed")),
+            ChargeOutcome::Refused { retry_after_ns } => {
+                let grant = self.grant.and_then(|id| policy.grant(id)).ok_or_else(foreign_policy)?;
+                Err(gate::rate_limited(grant, retry_after_ns))
+            }
+        }
+    }
+
+    /// Refuses a declared length that the plan has no room for, before a byte of it is held.
+    fn fits(&self) -> Result<(), Denial> {
+        let Some(declared) = self.declared else { return Ok(()) };
+        if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
+            return Err(Denial::new(
+                Reason::BodyTooLarge,
+                alloc::format!("{declared} bytes are declared, {} are allowed", self.plan.max_bytes),
+            ));
+        }
+        if self.plan.format == BodyFormat::Empty && declared > 0 {
+            return Err(Denial::new(Reason::Malformed, alloc::format!("{declared} bytes are declared where no body may come")));
+        }
+        Ok(())
+    }
+
+    fn read_body(&mut self) -> Result<Step, Denial> {
+        self.fits()?;
+        self.stage = Stage::Body;
+        Ok(Step::ReadBody(self.plan))
+    }
+
+    fn await_charge(&mut self, charge: Charge, stage: Stage) -> Step {
+        self.stage = stage;
+        Step::Charge(charge)
+    }
+
+    fn await_check(&mut self) -> Step {
+        self.stage = Stage::Check;
+        Step::Check
+    }
 }
+
+/// What one request spends from a rate's bucket, units.
+const REQUEST_COST: u64 = 1;
+
+/// A driver called the machine out of order: it cannot decide, so it denies.
+fn out_of_order(call: &str) -> Denial {
+    Denial::new(Reason::Overloaded, alloc::format!("internal: `{call}` was called out of order"))
+}
+
+/// A driver mixed up policies, so that an id names nothing: the machine cannot decide, so it denies.
+fn foreign_policy() -> Denial {
+    Denial::new(Reason::Overloaded, "internal: the decision belongs to another policy")
+}
+
+#[cfg(test)]
+mod tests;

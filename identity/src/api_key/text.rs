@@ -1,0 +1,158 @@
+//! A key's text: `tg_`, base-62 digits, checksum.
+
+use alloc::string::String;
+
+/// What every key begins with.
+const PREFIX: &str = "tg_";
+
+/// Base-62 digits of the random part: 62^27 is just over 2^160.
+const RANDOM_CHARS: usize = 27;
+
+/// Base-62 digits of the checksum: 62^6 is over 2^32.
+const CHECKSUM_CHARS: usize = 6;
+
+/// Characters of a whole key.
+pub const KEY_CHARS: usize = PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS;
+
+/// The digits, in the order of their values and of ASCII.
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Why a text is no key. For the log: callers get one answer for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum KeyFault {
+    #[error("a key has {KEY_CHARS} characters")]
+    Length,
+    #[error("a key is `{PREFIX}` and base-62 digits")]
+    Form,
+    #[error("the checksum does not match: a character is wrong")]
+    Checksum,
+}
+
+/// Makes a key's text from 20 random bytes: `tg_` + base-62 + checksum.
+pub fn format_key(random: &[u8; 20]) -> String {
+    let mut text = String::with_capacity(KEY_CHARS);
+    text.push_str(PREFIX);
+    push_base62(&mut text, *random, RANDOM_CHARS);
+    let checksum = crc32(text.as_bytes()).to_be_bytes();
+    push_base62(&mut text, checksum, CHECKSUM_CHARS);
+    text
+}
+
+/// Whether a text has a key's form and checksum. Its length is looked at before anything else: the text is a caller's.
+pub fn parse_key(text: &str) -> Result<(), KeyFault> {
+    if text.len() != KEY_CHARS {
+        return Err(KeyFault::Length);
+    }
+    let digits = text.strip_prefix(PREFIX).ok_or(KeyFault::Form)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(KeyFault::Form);
+    }
+    let (body, checksum) = text.split_at_checked(PREFIX.len() + RANDOM_CHARS).ok_or(KeyFault::Form)?;
+    let mut expected = String::with_capacity(CHECKSUM_CHARS);
+    push_base62(&mut expected, crc32(body.as_bytes()).to_be_bytes(), CHECKSUM_CHARS);
+    if checksum == expected { Ok(()) } else { Err(KeyFault::Checksum) }
+}
+
+/// Appends a big-endian number in base 62, `digits` of them, leading zeros included.
+fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: usize) {
+    let mut reversed = String::with_capacity(digits);
+    for _ in 0..digits {
+        // Schoolbook division by 62, a byte at a time; a step's dividend is under 62 * 256, so its quotient is a byte.
+        let mut remainder = 0_u16;
+        for byte in &mut number {
+            let dividend = (remainder << 8) | u16::from(*byte);
+            *byte = u8::try_from(dividend / 62).unwrap_or(u8::MAX);
+            remainder = dividend % 62;
+        }
+        reversed.push(DIGITS.get(usize::from(remainder)).map_or('0', |digit| char::from(*digit)));
+    }
+    text.extend(reversed.chars().rev());
+}
+
+/// CRC-32 as in IEEE 802.3 and zlib, bit by bit: it runs over 30 bytes a key, so a table would cost more than it saves.
+fn crc32(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            let carry = crc & 1 != 0;
+            let shifted = crc >> 1;
+            if carry { shifted ^ POLYNOMIAL } else { shifted }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_standard_crc_32() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+
+    #[test]
+    fn a_made_key_is_a_key() {
+        for random in [[0; 20], [0xff; 20], [0x5a; 20]] {
+            let key = format_key(&random);
+            assert_eq!(key.len(), KEY_CHARS);
+            assert_eq!(parse_key(&key), Ok(()), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_random_part_is_the_number_in_base_62() {
+        let one = {
+            let mut bytes = [0; 20];
+            bytes[19] = 63;
+            bytes
+        };
+        assert_eq!(&format_key(&one)[3..30], "000000000000000000000000011");
+        // 2^160 - 1, computed apart.
+        assert_eq!(&format_key(&[0xff; 20])[3..30], "aWgEPTl1tmebfsQzFP4bxwgy80V");
+    }
+
+    #[test]
+    fn every_single_wrong_character_is_caught() {
+        let key = format_key(&[7; 20]);
+        for position in 0..KEY_CHARS {
+            for wrong in "0Az_-".chars().filter(|wrong| Some(*wrong) != key.chars().nth(position)) {
+                let typo: String = key.chars().enumerate().map(|(at, right)| if at == position { wrong } else { right }).collect();
+                assert!(parse_key(&typo).is_err(), "{typo}");
+            }
+        }
+    }
+
+    #[test]
+    fn swapped_neighbours_are_caught() {
+        let key = format_key(b"0123456789abcdefghij");
+        for position in 3..KEY_CHARS - 1 {
+            let mut bytes = key.clone().into_bytes();
+            bytes.swap(position, position + 1);
+            let swapped = String::from_utf8(bytes).unwrap();
+            if swapped != key {
+                assert_eq!(parse_key(&swapped), Err(KeyFault::Checksum), "{swapped}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_of_another_form_is_no_key() {
+        fn check(text: &str, fault: KeyFault) {
+            assert_eq!(parse_key(text), Err(fault), "{text:?}");
+        }
+        let key = format_key(&[9; 20]);
+        check("", KeyFault::Length);
+        check("tg_", KeyFault::Length);
+        check(&key[..KEY_CHARS - 1], KeyFault::Length);
+        check(&alloc::format!("{key}0"), KeyFault::Length);
+        check(&alloc::format!(" {}", &key[..KEY_CHARS - 1]), KeyFault::Form);
+        check(&key.replace("tg_", "TG_"), KeyFault::Form);
+        check(&"t".repeat(1 << 20), KeyFault::Length);
+        // As many bytes as a key has, but not as many characters; a character boundary falls inside the checksum.
+        check(&alloc::format!("{}é", &key[..KEY_CHARS - 2]), KeyFault::Form);
+    }
+}

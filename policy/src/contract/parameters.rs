@@ -1,0 +1,69 @@
+//! Parameters: every one that a request carries is listed by the contract, with a type and bounds, or refused.
+//!
+//! Numbers are judged by value, not by spelling: JSON cannot tell `1` from `1.0`, and a decision must not depend on the
+//! protocol that carried the request.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::{ParameterBound, kernels, quote};
+use crate::denial::{Denial, Reason};
+use crate::tensor::{InferRequest, Parameter, ParameterValue};
+
+/// Refuses parameters that are not listed or out of bounds, and all that a tensor or an output carries.
+pub(super) fn check(bounds: &[(String, ParameterBound)], request: &InferRequest<'_>) -> Result<(), Denial> {
+    for parameter in &request.parameters {
+        let name = parameter.name.as_ref();
+        let Some((_, bound)) = bounds.iter().find(|(listed, _)| listed == name) else {
+            return refuse("", name, "the contract has no such parameter");
+        };
+        if !allows(bound, &parameter.value) {
+            return refuse("", name, "the value is not of the contract's type or out of its bounds");
+        }
+    }
+    for input in &request.inputs {
+        none(&input.parameters, "input", &input.name)?;
+    }
+    for output in &request.outputs {
+        none(&output.parameters, "output", &output.name)?;
+    }
+    Ok(())
+}
+
+/// Shared-memory regions, classification, binary sizes: what a tensor's or an output's parameters ask for is a side door
+/// into the server, and no rule names any.
+fn none(parameters: &[Parameter<'_>], kind: &str, owner: &str) -> Result<(), Denial> {
+    match parameters.first() {
+        Some(parameter) => refuse(&format!("{kind} {}: ", quote(owner)), &parameter.name, "no parameter is allowed here"),
+        None => Ok(()),
+    }
+}
+
+fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
+    let field = format!("{owner}parameter {}", quote(name));
+    Err(Denial::with_field(Reason::Parameter, field.as_str(), format!("{field}: {cause}")))
+}
+
+/// Whether a value is of a bound's type and within it.
+fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
+    match (bound, value) {
+        (ParameterBound::Bool, ParameterValue::Bool(_)) => true,
+        (ParameterBound::OneOf(allowed), ParameterValue::String(value)) => allowed.iter().any(|text| text == value.as_ref()),
+        (ParameterBound::Int(least, greatest), value) => {
+            let whole = match value {
+                ParameterValue::Int64(value) => Some(i128::from(*value)),
+                ParameterValue::Uint64(value) => Some(i128::from(*value)),
+                ParameterValue::Double(value) => kernels::whole(*value),
+                ParameterValue::Bool(_) | ParameterValue::String(_) => None,
+            };
+            whole.is_some_and(|value| (i128::from(*least)..=i128::from(*greatest)).contains(&value))
+        }
+        (ParameterBound::Float(least, greatest), value) => match value {
+            ParameterValue::Double(value) => value.is_finite() && *least <= *value && *value <= *greatest,
+            ParameterValue::Int64(value) => kernels::whole_between(i128::from(*value), *least, *greatest),
+            ParameterValue::Uint64(value) => kernels::whole_between(i128::from(*value), *least, *greatest),
+            ParameterValue::Bool(_) | ParameterValue::String(_) => false,
+        },
+        (ParameterBound::Bool | ParameterBound::OneOf(_), _) => false,
+    }
+}

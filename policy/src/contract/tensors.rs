@@ -1,0 +1,241 @@
+//! Tensors against rules: names, datatypes, shapes, sizes and, last and dearest, every value.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{DimRule, TensorRule, kernels, quote};
+use crate::datatype::Datatype;
+use crate::denial::{Denial, Reason};
+use crate::tensor::{DataFault, Tensor};
+
+/// A tensor and the rule of its name.
+#[derive(Clone, Copy)]
+struct Pair<'r, 't> {
+    noun: &'static str,
+    rule: &'r TensorRule,
+    tensor: &'t Tensor<'t>,
+}
+
+impl Pair<'_, '_> {
+    fn field(&self) -> String {
+        format!("{} {}", self.noun, quote(&self.rule.name))
+    }
+
+    fn deny(&self, reason: Reason, cause: impl core::fmt::Display) -> Denial {
+        let field = self.field();
+        Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
+    }
+
+    fn deny_dim(&self, axis: usize, cause: impl core::fmt::Display) -> Denial {
+        let field = format!("{}: dim {axis}", self.field());
+        Denial::with_field(Reason::Shape, field.as_str(), format!("{field}: {cause}"))
+    }
+
+    /// The elements, once no pass before has refused them. An error that no pass knows gives nothing, and so a refusal.
+    fn data(&self) -> &[u8] {
+        self.tensor.data.as_deref().unwrap_or(&[])
+    }
+}
+
+/// Checks tensors against rules, one pass a reason. `noun` is what the caller calls a tensor.
+pub(super) fn check(noun: &'static str, rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
+    let pairs = pair(noun, rules, tensors)?;
+    for pass in [datatypes, shapes, sizes, item_lengths, values] {
+        pass(&pairs)?;
+    }
+    Ok(())
+}
+
+/// `unknown-input`, `duplicate-input`, `missing-input`: brings tensors and rules together.
+fn pair<'r, 't>(
+    noun: &'static str,
+    rules: &'r [TensorRule],
+    tensors: &'t [Tensor<'t>],
+) -> Result<Vec<Pair<'r, 't>>, Denial> {
+    let named = |name: &str| format!("{noun} {}", quote(name));
+    let mut pairs = Vec::with_capacity(tensors.len().min(rules.len()));
+    let mut duplicate = None;
+    let mut seen = vec![false; rules.len()];
+    for tensor in tensors {
+        let Some((rule, seen)) = rules.iter().zip(&mut seen).find(|(rule, _)| rule.name == tensor.name) else {
+            let field = named(&tensor.name);
+            let cause = format!("{field}: the contract has no such tensor");
+            return Err(Denial::with_field(Reason::UnknownInput, field, cause));
+        };
+        if core::mem::replace(seen, true) {
+            duplicate = duplicate.or(Some(rule));
+        } else {
+            pairs.push(Pair { noun, rule, tensor });
+        }
+    }
+    if let Some(rule) = duplicate {
+        let field = named(&rule.name);
+        let cause = format!("{field}: given twice");
+        return Err(Denial::with_field(Reason::DuplicateInput, field, cause));
+    }
+    for (rule, seen) in rules.iter().zip(seen) {
+        if !seen && !rule.optional {
+            let field = named(&rule.name);
+            let cause = format!("{field}: not given");
+            return Err(Denial::with_field(Reason::MissingInput, field, cause));
+        }
+    }
+    for pair in &pairs {
+        if pair.tensor.data == Err(DataFault::Missing) {
+            return Err(pair.deny(Reason::MissingInput, DataFault::Missing));
+        }
+    }
+    Ok(pairs)
+}
+
+/// `datatype`: spelled as the contract has it, and data of that kind.
+fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+    for pair in pairs {
+        if pair.tensor.datatype != pair.rule.datatype.name() {
+            let cause = format!("{} is not {}", quote(&pair.tensor.datatype), pair.rule.datatype);
+            return Err(pair.deny(Reason::Datatype, cause));
+        }
+        if let Err(fault @ DataFault::Kind { .. }) = pair.tensor.data {
+            return Err(pair.deny(Reason::Datatype, fault));
+        }
+    }
+    Ok(())
+}
+
+/// `shape`: rank, every dim within its bounds, dims of one symbol equal across the tensors.
+fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+    let mut symbols: Vec<(u32, u64)> = Vec::new();
+    for pair in pairs {
+        let (rank, wanted) = (pair.tensor.shape.len(), pair.rule.shape.len());
+        if rank != wanted {
+            return Err(pair.deny(Reason::Shape, format!("rank {rank} is not {wanted}")));
+        }
+        for (axis, (dim, rule)) in pair.tensor.shape.iter().zip(&pair.rule.shape).enumerate() {
+            let DimRule { min, max, symbol } = *rule;
+            let size = match u64::try_from(*dim) {
+                Ok(size) if (min..=max).contains(&size) => size,
+                _ => return Err(pair.deny_dim(axis, format!("{dim} is not between {min} and {max}"))),
+            };
+            let Some(symbol) = symbol else { continue };
+            match symbols.iter().find(|(bound, _)| *bound == symbol) {
+                None => symbols.push((symbol, size)),
+                Some((_, first)) if *first == size => {}
+                Some((_, first)) => {
+                    return Err(pair.deny_dim(axis, format!("{size} is not the {first} that the dim of the same name has")));
+                }
+            }
+        }
+        if pair.tensor.data == Err(DataFault::Nesting) {
+            return Err(pair.deny(Reason::Shape, DataFault::Nesting));
+        }
+    }
+    Ok(())
+}
+
+/// `size-mismatch`: as many bytes, or length-prefixed elements, as the shape says.
+fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+    for pair in pairs {
+        let data = match &pair.tensor.data {
+            Ok(data) => data.as_ref(),
+            Err(fault @ DataFault::Framing) => return Err(pair.deny(Reason::SizeMismatch, fault)),
+            // The values could not be brought into raw form; the last passes say so.
+            Err(_) => continue,
+        };
+        let elements = pair
+            .tensor
+            .shape
+            .iter()
+            .try_fold(1_usize, |elements, dim| elements.checked_mul(usize::try_from(*dim).ok()?));
+        let Some(elements) = elements else {
+            return Err(pair.deny(Reason::SizeMismatch, "the shape says more elements than memory has bytes"));
+        };
+        let Some(size) = pair.rule.datatype.size_bytes() else {
+            match Items::new(data).try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1))) {
+                Ok(count) if count == elements => continue,
+                Ok(count) => {
+                    return Err(pair.deny(Reason::SizeMismatch, format!("{count} elements came, the shape says {elements}")));
+                }
+                Err(fault) => return Err(pair.deny(Reason::SizeMismatch, fault)),
+            }
+        };
+        if elements.checked_mul(size) != Some(data.len()) {
+            let cause = format!("{} bytes came, the shape says {elements} elements of {size}", data.len());
+            return Err(pair.deny(Reason::SizeMismatch, cause));
+        }
+    }
+    Ok(())
+}
+
+/// `item-too-long`: the length of every element of `BYTES`.
+fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+    for pair in pairs.iter().filter(|pair| pair.rule.datatype == Datatype::Bytes) {
+        // A rule without a bound lets no byte through: validation gives every rule of BYTES one.
+        let most = pair.rule.max_item_bytes.unwrap_or(0);
+        for (index, item) in Items::new(pair.data()).enumerate() {
+            let length = item.map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?.len();
+            if length > most {
+                let cause = format!("element {index} has {length} bytes, {most} are allowed");
+                return Err(pair.deny(Reason::ItemTooLong, cause));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `not-finite`, `out-of-range`: every value. A clean request costs one scan a tensor; only a refused one is scanned again
+/// to find which value it was.
+fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+    if pairs.iter().all(|pair| pair.tensor.data.as_ref().is_ok_and(|data| kernels::clean(pair.rule, data))) {
+        return Ok(());
+    }
+    for pair in pairs {
+        if let Err(fault @ DataFault::NotFinite { .. }) = pair.tensor.data {
+            return Err(pair.deny(Reason::NotFinite, fault));
+        }
+        if let Some(index) = kernels::first_not_finite(pair.rule, pair.data()) {
+            return Err(pair.deny(Reason::NotFinite, format!("element {index} is not finite")));
+        }
+    }
+    for pair in pairs {
+        if let Err(fault) = pair.tensor.data {
+            return Err(pair.deny(Reason::OutOfRange, fault));
+        }
+        if let Some(index) = kernels::first_out_of_range(pair.rule, pair.data()) {
+            return Err(pair.deny(Reason::OutOfRange, format!("element {index} is out of range")));
+        }
+    }
+    // Unclean, and neither scan says why: a fault of ours, so nothing passes.
+    Err(Denial::new(Reason::OutOfRange, "internal: a value is unclean and no scan finds it"))
+}
+
+/// The elements of `BYTES` in raw form, each after its 4-byte little-endian length. Ends after the first fault.
+struct Items<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Items<'a> {
+    const fn new(data: &'a [u8]) -> Self {
+        Self { rest: data }
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<&'a [u8], DataFault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let item = self.rest.split_first_chunk().and_then(|(length, rest)| {
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+        });
+        let Some((item, rest)) = item else {
+            self.rest = &[];
+            return Some(Err(DataFault::Framing));
+        };
+        self.rest = rest;
+        Some(Ok(item))
+    }
+}
