@@ -7,12 +7,16 @@
 
 pub mod answer;
 pub mod context;
+mod credential;
 pub mod decode;
 pub mod encode;
+mod fault;
 pub mod headers;
 pub mod limits;
+mod media_type;
 #[cfg(feature = "grpc")]
 pub mod proto;
+mod route;
 
 pub use answer::Answer;
 pub use decode::decode;

@@ -3,8 +3,6 @@
 /// Nesting of a JSON document, the outermost value being depth 1. OIP needs 3 levels around `data`, and
 /// `data` nests as deep as a tensor's rank ([`tensorgate_policy::contract::MAX_RANK`]).
 pub const MAX_JSON_DEPTH: usize = 24;
-/// Members of one JSON object.
-pub const MAX_JSON_KEYS: usize = 64;
 /// Input tensors of one request.
 pub const MAX_INPUTS: usize = 64;
 /// Outputs that one request names.
@@ -16,5 +14,11 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// A string parameter's value, bytes.
 pub const MAX_PARAMETER_BYTES: usize = 4096;
 /// Elements that JSON or typed contents of one request are converted into, all tensors together. 32 Mi elements of 8 bytes
-/// are 256 MiB; a body within the default 8 MiB holds at most 4 Mi.
+/// are 256 MiB; a body within the default 8 MiB holds at most 8 Mi (one-byte varints), so 64 MiB.
 pub const MAX_CONVERTED_ELEMENTS: usize = 32 << 20;
+/// A request id as a proxy sets it, bytes. Envoy's are 36 (a UUID).
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+/// The context header, bytes. Its longest part is the path, and a path that leads anywhere is at most two names long.
+pub const MAX_CONTEXT_BYTES: usize = 4096;
+/// Characters of a caller's own name that an answer or a log line repeats.
+pub const MAX_QUOTED_CHARS: usize = 64;

@@ -1,0 +1,111 @@
+//! A `content-type` value to the class that matters. It never guesses: what is not a media type, or says a charset that the
+//! decoder does not read, is malformed.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::request::ContentType;
+
+/// Whether a byte may stand in a token (RFC 9110, 5.6.2).
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// Classifies a value. Parameters must be well-formed; of a JSON body's, `charset` must be UTF-8.
+pub(crate) fn classify(value: &str) -> ContentType<'_> {
+    let mut parts = value.split(';');
+    let essence = parts.next().unwrap_or_default().trim_matches(' ');
+    let well_formed = matches!(essence.split_once('/'), Some((kind, subtype)) if is_token(kind) && is_token(subtype));
+    if !well_formed {
+        return ContentType::Malformed;
+    }
+    let mut charset = None;
+    for part in parts {
+        // A quoted value may hold a `;` of its own; none of the types here needs one, so such a value is refused.
+        let Some((name, text)) = part.trim_matches(' ').split_once('=') else {
+            return ContentType::Malformed;
+        };
+        let text = match text.strip_prefix('"') {
+            Some(open) => open.strip_suffix('"').unwrap_or_default(),
+            None => text,
+        };
+        if !is_token(name) || !is_token(text) {
+            return ContentType::Malformed;
+        }
+        if name.eq_ignore_ascii_case("charset") && charset.replace(text).is_some() {
+            return ContentType::Malformed;
+        }
+    }
+    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+        return ContentType::Malformed;
+    }
+    if essence.eq_ignore_ascii_case("application/json") {
+        ContentType::Json
+    } else if ["application/grpc", "application/grpc+proto"].iter().any(|grpc| essence.eq_ignore_ascii_case(grpc)) {
+        ContentType::Grpc
+    } else if essence.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        ContentType::Other(Cow::Owned(essence.to_ascii_lowercase()))
+    } else {
+        ContentType::Other(Cow::Borrowed(essence))
+    }
+}
+
+/// Whether an answer to this type should be gRPC's: the type begins `application/grpc`, whatever follows.
+pub(crate) fn speaks_grpc(value: &str) -> bool {
+    const PREFIX: &str = "application/grpc";
+    value.trim_start_matches(' ').get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_classified_without_guessing() {
+        let other = |text: &'static str| ContentType::Other(Cow::Borrowed(text));
+        for (value, expected) in [
+            ("application/json", ContentType::Json),
+            ("Application/JSON ; Charset=UTF-8", ContentType::Json),
+            ("application/json;charset=\"utf-8\"", ContentType::Json),
+            ("application/json; charset=utf-16", ContentType::Malformed),
+            ("application/json; charset=utf-8; charset=utf-8", ContentType::Malformed),
+            ("application/json;", ContentType::Malformed),
+            ("application/json, application/grpc", ContentType::Malformed),
+            ("application/json application/grpc", ContentType::Malformed),
+            ("application/json; a=\"b;c\"", ContentType::Malformed),
+            ("application/json; a=\"", ContentType::Malformed),
+            ("application/grpc", ContentType::Grpc),
+            ("application/grpc+proto", ContentType::Grpc),
+            ("application/grpc+json", other("application/grpc+json")),
+            ("application/grpc-web", other("application/grpc-web")),
+            ("Image/PNG", other("image/png")),
+            ("application/vnd.sagemaker-triton.binary+json;json-header-size=9", other("application/vnd.sagemaker-triton.binary+json")),
+            ("", ContentType::Malformed),
+            ("/", ContentType::Malformed),
+            ("json", ContentType::Malformed),
+            ("a/b/c", ContentType::Malformed),
+            ("*/*", other("*/*")),
+        ] {
+            assert_eq!(classify(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_grpc_type_asks_for_a_grpc_answer() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("APPLICATION/GRPC+json", true),
+            ("application/grp", false),
+            ("text/plain; application/grpc", false),
+            ("", false),
+            ("application/grpé", false),
+        ] {
+            assert_eq!(speaks_grpc(value), expected, "{value:?}");
+        }
+    }
+}
