@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The fused filter as a module that a proxy loads. All of it lives in [`tensorgate_glue`]; here is the entry point only, and only
+//! for wasm: on the machine itself this crate is empty.
+
+#[cfg(target_family = "wasm")]
+mod entry {
+    #![expect(
+        unsafe_code,
+        reason = "the SDK's macro exports `_initialize`, which runs the constructors that the linker collected"
+    )]
+    #![allow(missing_docs, reason = "the macro's own item")]
+
+    proxy_wasm::main! {{
+        tensorgate_glue::sdk::start();
+    }}
+}

@@ -1,1 +1,96 @@
 //! The narrow port between a filter and its proxy.
+//!
+//! All that a filter asks of the proxy it runs in, and nothing else. Every call that can fail says so as data: what a
+//! failure means for the request is the filter's decision, never the port's. The port decides nothing.
+
+use tensorgate_policy::Now;
+use tensorgate_wire::Answer;
+
+use crate::record::Verdict;
+
+/// A header field, name and value as bytes: neither is known to be text.
+pub type Field = (Vec<u8>, Vec<u8>);
+
+/// A host call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("host call {call} failed with status {status}")]
+pub struct HostFault {
+    /// The call's name.
+    pub call: &'static str,
+    /// The proxy's status code.
+    pub status: u32,
+}
+
+/// Whether the proxy goes on with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Pass on what came (and what was held before it).
+    Continue,
+    /// Hold what came: headers are kept back, body bytes are buffered.
+    Pause,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Ordinary: a refusal that the caller brought about.
+    Info,
+    /// Worth a look: a weak policy, a refusal that the caller did not bring about.
+    Warn,
+    /// The filter cannot do its work.
+    Error,
+}
+
+/// A value of the shared store and the token with which it may be swapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The bytes.
+    pub value: Vec<u8>,
+    /// Changes at every write.
+    pub token: u32,
+}
+
+/// Bytes that all workers of one proxy process share, by key.
+pub trait SharedStore {
+    /// Reads a value; `None` if the key was never written.
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault>;
+
+    /// Writes if nobody else has since `token` was read. `false`: somebody has.
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault>;
+
+    /// Writes without looking; the only call that can make a key.
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault>;
+}
+
+/// One request's view of its proxy.
+pub trait Proxy: SharedStore {
+    /// Every request header field, pseudo-headers included, in order.
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault>;
+
+    /// Puts these fields, and only these, in place of the request's.
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
+
+    /// Takes every request trailer field away.
+    fn clear_request_trailers(&mut self) -> Result<(), HostFault>;
+
+    /// The body that is held, from its first byte, at most `max_bytes` of it.
+    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
+
+    /// Answers the request in the upstream's place. Called at most once a request.
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault>;
+
+    /// Both clocks, read together.
+    fn now(&mut self) -> Result<Now, HostFault>;
+
+    /// The peer's address and port as text, for the log.
+    fn source_address(&mut self) -> Option<String>;
+
+    /// Writes a log line. A line that cannot be written is lost: no request fails for it.
+    fn log(&mut self, level: Level, line: &str);
+
+    /// Counts an outcome.
+    fn count(&mut self, verdict: Verdict);
+
+    /// Sets a property of the request for the proxy's access log.
+    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+}

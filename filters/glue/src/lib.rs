@@ -4,7 +4,11 @@
 
 pub mod gate;
 pub mod host;
+pub mod map;
 pub mod native;
 pub mod record;
+pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
+pub mod spend;
+pub mod upstream;

@@ -1,19 +1,35 @@
 //! A proxy in memory: the same callbacks in the same order as Envoy makes them, without Envoy.
+//!
+//! [`NativeProxy::send`] plays one whole request; [`Stream`] plays one callback at a time. Where it differs from Envoy:
+//! Envoy's own limits (header size, buffer size, timeouts) and normalisations (path, `Host`, hop-by-hop fields) are not played:
+//! what is given here is what Envoy would hand to a filter. Two are, because filters rely on them: names are lower-cased, and a
+//! client's own `x-request-id` gives way to one of the proxy's.
 
-use tensorgate_policy::{Fault, Now};
+mod store;
+mod stream;
+
+use std::rc::Rc;
+
+use tensorgate_policy::{Denial, Fault, Now, Protocol, Reason};
 use tensorgate_wire::Answer;
 
+use crate::host::Field;
 use crate::record::Record;
+use crate::root::GateRoot;
+use crate::spend::make_slots;
+
+pub use store::{Store, StoreMode};
+pub use stream::{Logged, Stream};
 
 /// A request as a proxy hands it to a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Header fields in order, pseudo-headers (`:method`, `:path`, `:authority`, `:scheme`) first.
-    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub headers: Vec<Field>,
     /// The body in the pieces in which it arrives.
     pub body: Vec<Vec<u8>>,
     /// Trailer fields; `None` if there are none.
-    pub trailers: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    pub trailers: Option<Vec<Field>>,
 }
 
 /// What became of a request.
@@ -24,25 +40,81 @@ pub enum Outcome {
     /// Sent on, with these header fields and this body.
     Forwarded {
         /// Header fields that the upstream sees.
-        headers: Vec<(Vec<u8>, Vec<u8>)>,
+        headers: Vec<Field>,
         /// The body.
         body: Vec<u8>,
     },
 }
 
 /// A proxy with the gate filter configured, its buckets fresh.
-pub struct NativeProxy {}
+pub struct NativeProxy {
+    root: Rc<GateRoot>,
+    store: Store,
+    warnings: Vec<Fault>,
+    /// Requests so far: the source of request ids, so that equal plays give equal ids.
+    requests: u64,
+}
 
 impl NativeProxy {
     /// Configures the filter with a bundle (JSON) and the context key (hex).
     pub fn new(bundle_json: &[u8], context_key_hex: &str) -> Result<Self, Vec<Fault>> {
-        let _ = (bundle_json, context_key_hex);
-        unimplemented!()
+        Self::worker(bundle_json, context_key_hex, Store::default())
+    }
+
+    /// The same as one worker of several, or as a proxy after a reload: buckets are in `store`.
+    pub fn worker(
+        bundle_json: &[u8],
+        context_key_hex: &str,
+        mut store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        let (root, warnings) = GateRoot::configure(bundle_json, Some(context_key_hex))?;
+        make_slots(&mut store, root.policy())
+            .map_err(|fault| vec![crate::root::host_fault(fault)])?;
+        Ok(Self {
+            root: Rc::new(root),
+            store,
+            warnings,
+            requests: 0,
+        })
+    }
+
+    /// What validation warned of.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &tensorgate_policy::Policy {
+        self.root.policy()
     }
 
     /// Plays one request through the filter at a given time.
     pub fn send(&mut self, request: &Request, now: Now) -> (Outcome, Record) {
-        let _ = (request, now);
-        unimplemented!()
+        let mut stream = self.open(now);
+        stream.send_headers(
+            &request.headers,
+            request.body.is_empty() && request.trailers.is_none(),
+        );
+        let mut pieces = request.body.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            stream.send_body(piece, pieces.peek().is_none() && request.trailers.is_none());
+        }
+        if let Some(trailers) = &request.trailers {
+            stream.send_trailers(trailers);
+        }
+        let (outcome, record, _) = stream.close();
+        // A filter that neither answers nor goes on leaves a request to the proxy's timeout.
+        let outcome = outcome.unwrap_or_else(|| {
+            let denial = Denial::new(Reason::Overloaded, "the filter came to no verdict");
+            Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
+        });
+        (outcome, record)
+    }
+
+    /// Opens a stream, for tests that need the callbacks one by one or several streams at once.
+    pub fn open(&mut self, now: Now) -> Stream {
+        self.requests = self.requests.saturating_add(1);
+        let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
+        Stream::new(Rc::clone(&self.root), self.store.clone(), request_id, now)
     }
 }

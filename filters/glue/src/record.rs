@@ -1,6 +1,72 @@
-//! What a decision came to, for logs, access logs and `explain`.
+//! What a decision came to, for logs, access logs, metrics and `explain`. Never holds a credential.
 
+use serde_json::json;
 use tensorgate_policy::Reason;
+
+/// A log line's cause, bytes; the cause may quote a caller's own names, which are bounded in their turn
+/// ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
+pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_verdict:PLAIN)%`.
+pub mod property {
+    /// [`super::Verdict::name`].
+    pub const VERDICT: &str = "tg_verdict";
+    /// [`super::Verdict::reason`].
+    pub const REASON: &str = "tg_reason";
+    /// The client's name; unset while unknown.
+    pub const CLIENT: &str = "tg_client";
+    /// The model's public name; unset until granted.
+    pub const MODEL: &str = "tg_model";
+    /// The grant's name; unset until found.
+    pub const RULE: &str = "tg_rule";
+}
+
+/// How a request left the gate. The set of values is fixed: metrics carry nothing that a client chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sent on.
+    Allow,
+    /// Refused.
+    Deny(Reason),
+    /// Ended before it could be judged: the client went away, or the proxy itself gave up on it.
+    Aborted,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Allow, Self::Aborted]
+            .into_iter()
+            .chain(Reason::ALL.into_iter().map(Self::Deny))
+    }
+
+    /// `allow`, `deny` or `aborted`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny(_) => "deny",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// `ok`, the refusal's reason, or `incomplete`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Allow => "ok",
+            Self::Deny(reason) => reason.name(),
+            Self::Aborted => "incomplete",
+        }
+    }
+
+    /// The counter's name with its labels, in the form that the rendered `stats_tags` take apart.
+    pub fn metric(self) -> String {
+        format!(
+            "tensorgate_requests;verdict={};reason={};",
+            self.name(),
+            self.reason()
+        )
+    }
+}
 
 /// One request's outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,4 +81,66 @@ pub struct Record {
     pub rule: Option<String>,
     /// The whole cause, for the log.
     pub detail: String,
+}
+
+impl Record {
+    /// One JSON line for the log: control characters in what a caller sent are escaped, so that one request is one line.
+    pub fn to_log_line(&self, verdict: Verdict, request_id: &str, source: Option<&str>) -> String {
+        json!({
+            "event": "decision",
+            "verdict": verdict.name(),
+            "reason": verdict.reason(),
+            "request_id": request_id,
+            "source": source,
+            "client": self.client,
+            "model": self.model,
+            "rule": self.rule,
+            "detail": truncate(&self.detail, MAX_DETAIL_BYTES),
+        })
+        .to_string()
+    }
+}
+
+/// The longest prefix within `max_bytes` that ends between two characters.
+fn truncate(text: &str, max_bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(max_bytes))
+        .unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_a_cause_cannot_forge_a_second_log_line() {
+        let record = Record {
+            detail: "unknown input \"a\n{\"verdict\":\"allow\"}\"".into(),
+            ..Record::default()
+        };
+        let line = record.to_log_line(Verdict::Deny(Reason::UnknownInput), "id", None);
+        assert!(!line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_between_characters() {
+        let record = Record {
+            detail: "é".repeat(MAX_DETAIL_BYTES),
+            ..Record::default()
+        };
+        let line = record.to_log_line(Verdict::Deny(Reason::Malformed), "id", None);
+        assert!(line.len() < MAX_DETAIL_BYTES + 200, "{}", line.len());
+    }
+
+    #[test]
+    fn every_verdict_has_a_counter_of_its_own() {
+        let mut names: Vec<_> = Verdict::all().map(Verdict::metric).collect();
+        assert!(names.contains(&"tensorgate_requests;verdict=allow;reason=ok;".to_owned()));
+        assert!(
+            names.contains(&"tensorgate_requests;verdict=deny;reason=rate-limited;".to_owned())
+        );
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
 }

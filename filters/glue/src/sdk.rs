@@ -1,1 +1,282 @@
-//! The port on the proxy-wasm SDK.
+//! The port on the proxy-wasm SDK: callbacks in, host calls out. Only inside a proxy.
+//!
+//! The SDK dispatches callbacks. Its host calls are not used: in 0.2.5 each of them panics on a status that it does not expect, its
+//! header maps are read with unchecked indexing and `String::from_utf8(…).unwrap()`, and a panic here answers 503 to every
+//! request of the worker. [`abi`] makes the same calls and states their failures as data.
+//!
+//! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created. No client can bring
+//! that about.
+
+mod abi;
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{self, ContextType};
+use tensorgate_policy::{Denial, Now, Reason, Severity};
+use tensorgate_wire::Answer;
+
+use crate::gate::Gate;
+use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::record::Verdict;
+use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
+use crate::spend::make_slots;
+
+/// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
+const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
+
+thread_local! {
+    /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
+    static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
+}
+
+/// Registers the filter with the proxy. Called once a VM, before anything else.
+pub fn start() {
+    // The SDK's own hook prints the panic's message, which may quote what a client sent. The place is enough to find the cause.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, ToString::to_string);
+        abi::log(abi::LOG_CRITICAL, &format!("tensorgate: panic at {place}"));
+    }));
+    proxy_wasm::set_root_context(|_| Box::new(Root { gate: None }));
+}
+
+/// A plugin configuration's context.
+struct Root {
+    gate: Option<Rc<GateRoot>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
+        let configured = abi::plugin_configuration(MAX_CONFIGURATION_BYTES)
+            .map_err(|fault| vec![host_fault(fault)])
+            .and_then(|bundle| GateRoot::configure(&bundle, key.as_deref()))
+            .and_then(|(root, warnings)| {
+                make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
+                define_counters().map_err(|fault| vec![host_fault(fault)])?;
+                Ok((root, warnings))
+            });
+        let (root, faults) = match configured {
+            Ok((root, warnings)) => (Some(root), warnings),
+            Err(faults) => (None, faults),
+        };
+        for fault in &faults {
+            let level = if fault.severity == Severity::Error {
+                Level::Error
+            } else {
+                Level::Warn
+            };
+            Host.log(level, &format!("configuration: {fault}"));
+        }
+        self.gate = root.map(Rc::new);
+        self.gate.is_some()
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(match &self.gate {
+            Some(root) => Box::new(Stream {
+                gate: Gate::new(Rc::clone(root)),
+            }),
+            None => Box::new(Unconfigured),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+fn define_counters() -> Result<(), HostFault> {
+    COUNTERS.with(|counters| {
+        if counters.get().is_none() {
+            let defined: Result<Vec<_>, _> = Verdict::all()
+                .map(|verdict| Ok((verdict, abi::define_counter(&verdict.metric())?)))
+                .collect();
+            // Only this function sets it, and the cell was empty a moment ago on this one thread.
+            let _ = counters.set(defined?);
+        }
+        Ok(())
+    })
+}
+
+/// A request.
+struct Stream {
+    gate: Gate,
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
+        to_sdk(self.gate.on_request_headers(&mut Host, end_of_stream))
+    }
+
+    fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
+        to_sdk(
+            self.gate
+                .on_request_body(&mut Host, body_size, end_of_stream),
+        )
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
+        to_sdk(self.gate.on_request_trailers(&mut Host))
+    }
+
+    fn on_log(&mut self) {
+        self.gate.on_log(&mut Host);
+    }
+}
+
+/// A request to a filter that has no configuration: a proxy that goes on after a refused one gets no gate that is open.
+struct Unconfigured;
+
+impl Context for Unconfigured {}
+
+impl HttpContext for Unconfigured {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
+        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
+        Host.log(Level::Error, &denial.cause);
+        Host.count(Verdict::Deny(denial.reason));
+        if let Err(fault) = Host.respond(&Answer::to_denial(
+            &denial,
+            tensorgate_policy::Protocol::OipRest,
+            "",
+        )) {
+            Host.log(Level::Error, &fault.to_string());
+        }
+        types::Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> types::Action {
+        types::Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
+        types::Action::Pause
+    }
+}
+
+const fn to_sdk(action: Action) -> types::Action {
+    match action {
+        Action::Continue => types::Action::Continue,
+        Action::Pause => types::Action::Pause,
+    }
+}
+
+/// The proxy around the callback that is running: host calls act on its request.
+struct Host;
+
+impl SharedStore for Host {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        abi::get_shared_data(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        abi::set_shared_data(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        abi::set_shared_data(key, value, abi::NO_CAS).map(|_| ())
+    }
+}
+
+impl Proxy for Host {
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+        abi::get_request_headers()
+    }
+
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+        abi::set_header_map(abi::REQUEST_HEADERS, fields)
+    }
+
+    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
+        abi::set_header_map(abi::REQUEST_TRAILERS, &[])
+    }
+
+    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        abi::request_body(max_bytes)
+    }
+
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
+        match answer {
+            Answer::Rest {
+                status,
+                headers,
+                body,
+            } => {
+                let fields: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                abi::send_local_response(u32::from(*status), &fields, body)
+            }
+            Answer::Grpc {
+                status,
+                message,
+                headers,
+            } => {
+                // Written out as the trailers-only answer that it is, not through the proxy's own gRPC form: that one looks at the
+                // request's content type and would answer 200 with a text to a gRPC path without one.
+                let status = (*status as u8).to_string();
+                let message = percent_encode(message);
+                let mut fields = vec![
+                    ("content-type", "application/grpc"),
+                    ("grpc-status", status.as_str()),
+                    ("grpc-message", message.as_str()),
+                ];
+                fields.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
+                abi::send_local_response(200, &fields, &[])
+            }
+        }
+    }
+
+    fn now(&mut self) -> Result<Now, HostFault> {
+        Ok(Now {
+            unix_s: abi::clock_ns(abi::CLOCK_REALTIME)? / 1_000_000_000,
+            monotonic_ns: abi::clock_ns(abi::CLOCK_MONOTONIC)?,
+        })
+    }
+
+    fn source_address(&mut self) -> Option<String> {
+        String::from_utf8(abi::get_property(b"source\0address").ok()??).ok()
+    }
+
+    fn log(&mut self, level: Level, line: &str) {
+        let level = match level {
+            Level::Info => abi::LOG_INFO,
+            Level::Warn => abi::LOG_WARN,
+            Level::Error => abi::LOG_ERROR,
+        };
+        abi::log(level, line);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        COUNTERS.with(|counters| {
+            let defined = counters.get().map_or(&[][..], Vec::as_slice);
+            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == verdict) {
+                abi::increment(*counter);
+            }
+        });
+    }
+
+    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        abi::set_property(name, value)
+    }
+}
+
+/// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").
+fn percent_encode(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | ..=0x1f | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
+}

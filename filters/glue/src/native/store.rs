@@ -1,0 +1,122 @@
+//! The shared store in memory, and the ways in which one can fail. Clones are one store; it may be shared between threads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::host::{HostFault, Shared, SharedStore};
+
+/// How the store behaves from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreMode {
+    /// It works.
+    #[default]
+    Works,
+    /// Every call fails.
+    Fails,
+    /// Reads work, writes fail.
+    FailsToWrite,
+    /// Another worker writes between every read and swap, the value that was there.
+    AlwaysContended,
+}
+
+/// A store.
+#[derive(Clone, Debug, Default)]
+pub struct Store(Arc<Mutex<Slots>>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_key: BTreeMap<String, Shared>,
+    last_token: u32,
+    mode: StoreMode,
+}
+
+/// proxy-wasm's `INTERNAL_FAILURE`.
+const INTERNAL_FAILURE: u32 = 10;
+
+impl Store {
+    /// Changes how it behaves.
+    pub fn set_mode(&self, mode: StoreMode) {
+        self.with(|slots| slots.mode = mode);
+    }
+
+    /// Removes every slot, as no real store can: what a request finds when its slots were never made.
+    pub fn clear(&self) {
+        self.with(|slots| slots.by_key.clear());
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> Vec<String> {
+        self.with(|slots| slots.by_key.keys().cloned().collect())
+    }
+
+    /// Overwrites a value whatever the mode is.
+    pub fn overwrite(&self, key: &str, value: &[u8]) {
+        self.with(|slots| slots.write(key, value));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Slots) -> T) -> T {
+        // A thread that panicked has failed its own test; the slots are whole between any two statements.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Slots {
+    fn write(&mut self, key: &str, value: &[u8]) {
+        self.last_token = self.last_token.wrapping_add(1).max(1);
+        self.by_key.insert(
+            key.to_owned(),
+            Shared {
+                value: value.to_vec(),
+                token: self.last_token,
+            },
+        );
+    }
+}
+
+fn failed(call: &'static str) -> HostFault {
+    HostFault {
+        call,
+        status: INTERNAL_FAILURE,
+    }
+}
+
+impl SharedStore for Store {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.with(|slots| {
+            if slots.mode == StoreMode::Fails {
+                return Err(failed("get_shared_data"));
+            }
+            let read = slots.by_key.get(key).cloned();
+            if let (StoreMode::AlwaysContended, Some(read)) = (slots.mode, &read) {
+                slots.write(key, &read.value);
+            }
+            Ok(read)
+        })
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.with(|slots| {
+            if matches!(slots.mode, StoreMode::Fails | StoreMode::FailsToWrite) {
+                return Err(failed("set_shared_data"));
+            }
+            let current = slots
+                .by_key
+                .get(key)
+                .is_some_and(|slot| slot.token == token);
+            if current {
+                slots.write(key, value);
+            }
+            Ok(current)
+        })
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.with(|slots| {
+            if matches!(slots.mode, StoreMode::Fails | StoreMode::FailsToWrite) {
+                return Err(failed("set_shared_data"));
+            }
+            slots.write(key, value);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! One request in the in-memory proxy, callback by callback, with Envoy's semantics:
+//!
+//! - a paused body accumulates, and every body callback is told how much is held in all;
+//! - a body that trailers follow does not say that it ended;
+//! - after a local answer nothing more is delivered but the log callback;
+//! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
+
+use std::rc::Rc;
+
+use tensorgate_policy::Now;
+use tensorgate_wire::Answer;
+
+use super::Outcome;
+use super::store::Store;
+use crate::gate::Gate;
+use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::record::{Record, Verdict};
+use crate::root::GateRoot;
+
+/// What a filter told its proxy beside the outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logged {
+    /// Log lines.
+    pub lines: Vec<(Level, String)>,
+    /// Counted outcomes: one a request.
+    pub counted: Vec<Verdict>,
+    /// Access-log properties, later values in place of earlier ones.
+    pub properties: Vec<(String, String)>,
+    /// Local answers given; one at most.
+    pub answers: usize,
+    /// Bytes that crossed from the proxy to the filter as body.
+    pub body_bytes_read: usize,
+}
+
+/// A request in play.
+pub struct Stream {
+    gate: Gate,
+    io: Io,
+}
+
+/// The proxy's side of it.
+struct Io {
+    store: Store,
+    request_id: String,
+    now: Now,
+    headers: Vec<Field>,
+    trailers: Vec<Field>,
+    /// Body bytes held for the filter.
+    held: Vec<u8>,
+    /// Body bytes that went to the upstream.
+    sent: Vec<u8>,
+    /// Whether the headers went to the upstream.
+    dispatched: bool,
+    /// Whether the request's last part went to the upstream.
+    complete: bool,
+    answer: Option<Answer>,
+    logged: Logged,
+}
+
+impl Stream {
+    pub(super) fn new(root: Rc<GateRoot>, store: Store, request_id: String, now: Now) -> Self {
+        let io = Io {
+            store,
+            request_id,
+            now,
+            headers: Vec::new(),
+            trailers: Vec::new(),
+            held: Vec::new(),
+            sent: Vec::new(),
+            dispatched: false,
+            complete: false,
+            answer: None,
+            logged: Logged::default(),
+        };
+        Self {
+            gate: Gate::new(root),
+            io,
+        }
+    }
+
+    /// Moves both clocks.
+    pub fn set_now(&mut self, now: Now) {
+        self.io.now = now;
+    }
+
+    /// Delivers the headers.
+    pub fn send_headers(&mut self, fields: &[Field], end_of_stream: bool) {
+        self.io.headers = self.io.admit(fields);
+        let action = self.gate.on_request_headers(&mut self.io, end_of_stream);
+        self.io.carry_out(action, end_of_stream);
+    }
+
+    /// Delivers a piece of the body; an empty one is a piece too.
+    pub fn send_body(&mut self, piece: &[u8], end_of_stream: bool) {
+        if self.io.answer.is_some() {
+            return;
+        }
+        self.io.held.extend_from_slice(piece);
+        let held_bytes = self.io.held.len();
+        let action = self
+            .gate
+            .on_request_body(&mut self.io, held_bytes, end_of_stream);
+        self.io.carry_out(action, end_of_stream);
+    }
+
+    /// Delivers the trailers.
+    pub fn send_trailers(&mut self, fields: &[Field]) {
+        if self.io.answer.is_some() {
+            return;
+        }
+        self.io.trailers = fields.to_vec();
+        let action = self.gate.on_request_trailers(&mut self.io);
+        self.io.carry_out(action, true);
+    }
+
+    /// Whether anything of the request has gone to the upstream.
+    pub const fn dispatched(&self) -> bool {
+        self.io.dispatched
+    }
+
+    /// Trailer fields that the upstream sees.
+    pub fn trailers(&self) -> &[Field] {
+        &self.io.trailers
+    }
+
+    /// Ends the stream, whole or not: a client that goes away early ends it so. No outcome if the request was neither answered
+    /// nor sent on whole.
+    pub fn close(mut self) -> (Option<Outcome>, Record, Logged) {
+        self.gate.on_log(&mut self.io);
+        let outcome = match self.io.answer {
+            Some(answer) => Some(Outcome::Denied(answer)),
+            None if self.io.complete => Some(Outcome::Forwarded {
+                headers: self.io.headers,
+                body: self.io.sent,
+            }),
+            None => None,
+        };
+        (outcome, self.gate.record().clone(), self.io.logged)
+    }
+}
+
+impl Io {
+    /// A client's fields as the proxy shows them to filters.
+    fn admit(&self, fields: &[Field]) -> Vec<Field> {
+        let mut admitted: Vec<Field> = fields
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+            .filter(|(name, _)| name != b"x-request-id")
+            .collect();
+        admitted.push((
+            b"x-request-id".to_vec(),
+            self.request_id.clone().into_bytes(),
+        ));
+        admitted
+    }
+
+    fn carry_out(&mut self, action: Action, last: bool) {
+        if self.answer.is_some() || action == Action::Pause {
+            return;
+        }
+        self.dispatched = true;
+        self.complete |= last;
+        self.sent.append(&mut self.held);
+    }
+}
+
+impl SharedStore for Io {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.store.get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.store.swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.store.put(key, value)
+    }
+}
+
+impl Proxy for Io {
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+        Ok(self.headers.clone())
+    }
+
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+        self.headers = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        Ok(())
+    }
+
+    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
+        self.trailers.clear();
+        Ok(())
+    }
+
+    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        let body: Vec<u8> = self.held.iter().take(max_bytes).copied().collect();
+        self.logged.body_bytes_read = self.logged.body_bytes_read.saturating_add(body.len());
+        Ok(body)
+    }
+
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
+        self.logged.answers = self.logged.answers.saturating_add(1);
+        self.answer.get_or_insert_with(|| answer.clone());
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<Now, HostFault> {
+        Ok(self.now)
+    }
+
+    fn source_address(&mut self) -> Option<String> {
+        Some("127.0.0.1:50000".to_owned())
+    }
+
+    fn log(&mut self, level: Level, line: &str) {
+        self.logged.lines.push((level, line.to_owned()));
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        self.logged.counted.push(verdict);
+    }
+
+    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        self.logged.properties.retain(|(known, _)| known != name);
+        self.logged
+            .properties
+            .push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+}

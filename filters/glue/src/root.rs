@@ -1,0 +1,112 @@
+//! A configured gate: what every request of one policy generation shares.
+//!
+//! Configuration is the JSON of a [`Bundle`]; the context key comes apart from it, by environment, because proxies show
+//! plugin configurations in their config dumps. Any error means no gate at all: the proxy then refuses the configuration and keeps the one
+//! before.
+
+use tensorgate_identity::KeyRing;
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Bundle, Fault, Policy, Severity};
+use tensorgate_wire::context::Key;
+
+/// The environment variable that holds the context key, 64 hex digits.
+pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
+
+/// A generation's longest name, bytes; `render` writes 16 hex digits.
+const MAX_GENERATION_BYTES: usize = 64;
+
+/// A configured gate.
+pub struct GateRoot {
+    pub(crate) policy: Policy,
+    pub(crate) keyring: KeyRing,
+    pub(crate) generation: String,
+    pub(crate) context_key: Key,
+}
+
+impl GateRoot {
+    /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key.
+    pub fn configure(
+        bundle_json: &[u8],
+        context_key_hex: Option<&str>,
+    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let context_key = context_key_hex.and_then(Key::from_hex);
+        if context_key.is_none() {
+            let message = if context_key_hex.is_none() {
+                "is not set"
+            } else {
+                "is not 64 hex digits"
+            };
+            faults.push(error(CONTEXT_KEY_VARIABLE, message));
+        }
+        let bundle: Bundle = match serde_json::from_slice(bundle_json) {
+            Ok(bundle) => bundle,
+            Err(fault) => {
+                faults.push(error(
+                    "",
+                    &format!("configuration is not a policy bundle: {fault}"),
+                ));
+                return Err(faults);
+            }
+        };
+        if !is_generation(&bundle.generation) {
+            faults.push(error(
+                "generation",
+                "must be 1 to 64 letters, digits or dashes",
+            ));
+        }
+        match (validate(&bundle.policy), context_key) {
+            (Ok((policy, warnings)), Some(context_key)) if faults.is_empty() => {
+                let keyring = KeyRing::new(&policy);
+                Ok((
+                    Self {
+                        policy,
+                        keyring,
+                        generation: bundle.generation,
+                        context_key,
+                    },
+                    warnings,
+                ))
+            }
+            (Ok((_, warnings)), _) => {
+                faults.extend(warnings);
+                Err(faults)
+            }
+            (Err(more), _) => {
+                faults.extend(more);
+                Err(faults)
+            }
+        }
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The generation's name.
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+}
+
+fn is_generation(name: &str) -> bool {
+    (1..=MAX_GENERATION_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn error(path: &str, message: &str) -> Fault {
+    Fault {
+        severity: Severity::Error,
+        path: path.into(),
+        message: message.into(),
+        fix: None,
+    }
+}
+
+/// A host call that failed while the gate was being configured, as a fault of the configuration.
+pub(crate) fn host_fault(fault: crate::host::HostFault) -> Fault {
+    error("", &format!("the proxy cannot run the gate: {fault}"))
+}

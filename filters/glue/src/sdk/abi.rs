@@ -1,0 +1,277 @@
+//! Proxy-wasm ABI 0.2.1, as much of it as the port needs. Every status and every length that comes back is checked; nothing here can be
+//! brought to panic by what a client sent.
+//!
+//! The proxy hands memory over by calling the allocator that the SDK exports (`proxy_on_memory_allocate`: a boxed slice of exactly the size asked
+//! for), so what comes back is a `Vec` of that capacity.
+
+use std::ptr;
+
+use crate::host::{Field, HostFault, Shared};
+
+pub(super) const REQUEST_HEADERS: u32 = 0;
+pub(super) const REQUEST_TRAILERS: u32 = 1;
+pub(super) const LOG_INFO: u32 = 2;
+pub(super) const LOG_WARN: u32 = 3;
+pub(super) const LOG_ERROR: u32 = 4;
+pub(super) const LOG_CRITICAL: u32 = 5;
+pub(super) const CLOCK_REALTIME: u32 = 0;
+/// One clock for all workers of a proxy process, which `std::time::Instant` would hide.
+pub(super) const CLOCK_MONOTONIC: u32 = 1;
+/// [`set_shared_data`] without comparing.
+pub(super) const NO_CAS: u32 = 0;
+
+const BUFFER_REQUEST_BODY: u32 = 0;
+const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+const METRIC_COUNTER: u32 = 0;
+const NOT_GRPC: i32 = -1;
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const SERIALIZATION_FAILURE: u32 = 3;
+const CAS_MISMATCH: u32 = 8;
+
+mod raw {
+    #![expect(unsafe_code, reason = "what the proxy exports")]
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub(super) fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+        pub(super) fn proxy_get_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            max: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_get_header_map_pairs(
+            map: u32,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+        pub(super) fn proxy_get_property(
+            path: *const u8,
+            path_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub(super) fn proxy_set_property(
+            path: *const u8,
+            path_size: usize,
+            data: *const u8,
+            size: usize,
+        ) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *const u8,
+            size: usize,
+            cas: u32,
+        ) -> u32;
+        pub(super) fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_size: usize,
+            body: *const u8,
+            body_size: usize,
+            headers: *const u8,
+            headers_size: usize,
+            grpc_status: i32,
+        ) -> u32;
+        pub(super) fn proxy_define_metric(
+            kind: u32,
+            name: *const u8,
+            size: usize,
+            id: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    }
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+    }
+}
+
+fn check(call: &'static str, status: u32) -> Result<(), HostFault> {
+    if status == OK {
+        Ok(())
+    } else {
+        Err(HostFault { call, status })
+    }
+}
+
+/// Takes over what the proxy allocated.
+fn take(data: *mut u8, size: usize) -> Vec<u8> {
+    if data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: a call that answered OK has set both to what it got of `proxy_on_memory_allocate(size)`, which leaks a boxed slice of `size` bytes
+    // of this module's own allocator; the proxy filled it and keeps no reference.
+    #[expect(
+        unsafe_code,
+        reason = "memory comes from the proxy as pointer and length"
+    )]
+    unsafe {
+        Vec::from_raw_parts(data, size, size)
+    }
+}
+
+pub(super) fn log(level: u32, message: &str) {
+    // A line that cannot be written is lost.
+    // SAFETY: pointer and length are of one live string, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let _ = unsafe { raw::proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+fn get_buffer(buffer: u32, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_get_buffer_bytes(buffer, 0, max_bytes, &mut data, &mut size) };
+    match status {
+        NOT_FOUND => Ok(Vec::new()),
+        status => check("get_buffer_bytes", status).map(|()| take(data, size)),
+    }
+}
+
+pub(super) fn request_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_REQUEST_BODY, max_bytes)
+}
+
+pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_PLUGIN_CONFIGURATION, max_bytes)
+}
+
+pub(super) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_get_header_map_pairs(REQUEST_HEADERS, &mut data, &mut size) };
+    check("get_header_map_pairs", status)?;
+    crate::map::deserialize(&take(data, size)).ok_or(HostFault {
+        call: "get_header_map_pairs",
+        status: SERIALIZATION_FAILURE,
+    })
+}
+
+pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+    let fields = serialize("set_header_map_pairs", fields)?;
+    // SAFETY: pointer and length are of one live vector, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_set_header_map_pairs(map, fields.as_ptr(), fields.len()) };
+    check("set_header_map_pairs", status)
+}
+
+fn serialize(call: &'static str, fields: &[(&str, &str)]) -> Result<Vec<u8>, HostFault> {
+    crate::map::serialize(fields).ok_or(HostFault {
+        call,
+        status: SERIALIZATION_FAILURE,
+    })
+}
+
+/// `path`: its parts, with a zero byte between any two.
+pub(super) fn get_property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFault> {
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: the path's pointer and length are of one live slice; both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status =
+        unsafe { raw::proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size) };
+    match status {
+        NOT_FOUND => Ok(None),
+        status => check("get_property", status).map(|()| Some(take(data, size))),
+    }
+}
+
+pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostFault> {
+    // SAFETY: pointers and lengths are of two live strings, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status =
+        unsafe { raw::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    check("set_property", status)
+}
+
+pub(super) fn get_shared_data(key: &str) -> Result<Option<Shared>, HostFault> {
+    let (mut data, mut size, mut token) = (ptr::null_mut(), 0, 0);
+    // SAFETY: the key's pointer and length are of one live string; the out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut token)
+    };
+    match status {
+        NOT_FOUND => Ok(None),
+        status => check("get_shared_data", status).map(|()| {
+            Some(Shared {
+                value: take(data, size),
+                token,
+            })
+        }),
+    }
+}
+
+/// `false`: somebody else wrote since `cas` was read. With [`NO_CAS`] nothing is compared.
+pub(super) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostFault> {
+    // SAFETY: pointers and lengths are of one live string and one live slice, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
+    };
+    match status {
+        CAS_MISMATCH => Ok(false),
+        status => check("set_shared_data", status).map(|()| true),
+    }
+}
+
+pub(super) fn send_local_response(
+    status: u32,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Result<(), HostFault> {
+    let fields = serialize("send_local_response", fields)?;
+    // SAFETY: pointers and lengths are of a live vector and a live slice, which the proxy only reads; no details are a null pointer of length 0.
+    #[expect(unsafe_code, reason = "a host call")]
+    let answered = unsafe {
+        raw::proxy_send_local_response(
+            status,
+            ptr::null(),
+            0,
+            body.as_ptr(),
+            body.len(),
+            fields.as_ptr(),
+            fields.len(),
+            NOT_GRPC,
+        )
+    };
+    check("send_local_response", answered)
+}
+
+pub(super) fn define_counter(name: &str) -> Result<u32, HostFault> {
+    let mut id = 0;
+    // SAFETY: pointer and length are of one live string; the out-pointer is of a live local.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status =
+        unsafe { raw::proxy_define_metric(METRIC_COUNTER, name.as_ptr(), name.len(), &mut id) };
+    check("define_metric", status).map(|()| id)
+}
+
+pub(super) fn increment(counter: u32) {
+    // A count that is lost fails no request.
+    // SAFETY: takes numbers only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let _ = unsafe { raw::proxy_increment_metric(counter, 1) };
+}
+
+pub(super) fn clock_ns(clock: u32) -> Result<u64, HostFault> {
+    let mut time = 0;
+    // SAFETY: the out-pointer is of a live local.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::clock_time_get(clock, 1, &mut time) };
+    check("clock_time_get", status).map(|()| time)
+}

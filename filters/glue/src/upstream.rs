@@ -1,0 +1,162 @@
+//! The header fields that the upstream sees: made afresh from what was judged, in one canonical form.
+//!
+//! Nothing that a client sent crosses unless it is named here. What crosses of a client's own text is the path, the declared
+//! length, a media type that the policy accepts and a deadline, each in a checked form.
+
+use tensorgate_policy::request::{ContentType, Head, Protocol};
+use tensorgate_wire::context;
+
+use crate::host::Field;
+
+/// `:authority` towards the sandbox host, which serves one thing only.
+const AUTHORITY: &str = "tensorgate";
+
+/// A request id's longest form, bytes; a UUID has 36.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// Digits of a `grpc-timeout` (gRPC over HTTP/2, "TimeoutValue").
+const MAX_TIMEOUT_DIGITS: usize = 8;
+
+/// What the upstream will be told of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// `:method`.
+    pub method: String,
+    /// `:path` with its query.
+    pub path: String,
+    /// Our request id; empty if the proxy set none that can be one.
+    pub request_id: String,
+    /// `grpc-timeout`, if it came once and is well formed.
+    pub grpc_timeout: Option<String>,
+    content_type: Option<String>,
+    content_length: Option<String>,
+    protocol: Protocol,
+}
+
+impl Upstream {
+    /// Takes what may cross from a request's fields; [`Upstream::accept`] adds the rest once the head is read.
+    pub fn new(method: &str, path: &str, request_id: &str, fields: &[Field]) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            request_id: if is_request_id(request_id) {
+                request_id.to_owned()
+            } else {
+                String::new()
+            },
+            grpc_timeout: grpc_timeout(fields),
+            content_type: None,
+            content_length: None,
+            protocol: Protocol::OipRest,
+        }
+    }
+
+    /// Adds what a head declares.
+    pub fn accept(&mut self, head: &Head<'_>) {
+        self.protocol = head.route.protocol();
+        self.content_type = match &head.content_type {
+            ContentType::Json => Some("application/json".to_owned()),
+            ContentType::Grpc => Some("application/grpc".to_owned()),
+            ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
+            ContentType::Absent | ContentType::Malformed => None,
+        };
+        self.content_length = head.content_length.map(|bytes| bytes.to_string());
+    }
+
+    /// The protocol in which to answer.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Every field, in order, with the signed context.
+    pub fn fields<'a>(&'a self, signed_context: &'a str) -> Vec<(&'a str, &'a str)> {
+        let mut fields = vec![
+            (":method", self.method.as_str()),
+            (":path", self.path.as_str()),
+            (":authority", AUTHORITY),
+            (":scheme", "http"),
+            ("x-request-id", self.request_id.as_str()),
+            (context::HEADER, signed_context),
+        ];
+        fields.extend(
+            self.content_type
+                .as_deref()
+                .map(|value| ("content-type", value)),
+        );
+        fields.extend(
+            self.content_length
+                .as_deref()
+                .map(|value| ("content-length", value)),
+        );
+        if self.protocol == Protocol::OipGrpc {
+            fields.push(("te", "trailers"));
+            fields.extend(
+                self.grpc_timeout
+                    .as_deref()
+                    .map(|value| ("grpc-timeout", value)),
+            );
+        }
+        fields
+    }
+}
+
+/// Whether a text can name a request in logs and headers without further escaping.
+fn is_request_id(text: &str) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// The one well-formed `grpc-timeout`; a repeated or malformed one is no deadline.
+fn grpc_timeout(fields: &[Field]) -> Option<String> {
+    let mut values = fields
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"grpc-timeout"))
+        .map(|(_, value)| value);
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = core::str::from_utf8(value).ok()?;
+    let digits = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n'])?;
+    let well_formed = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit());
+    well_formed.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_crosses_only_once_and_well_formed() {
+        let check = |values: &[&[u8]], expected: Option<&str>| {
+            let fields: Vec<Field> = values
+                .iter()
+                .map(|value| (b"grpc-timeout".to_vec(), value.to_vec()))
+                .collect();
+            assert_eq!(grpc_timeout(&fields).as_deref(), expected, "{values:?}");
+        };
+        check(&[], None);
+        check(&[b"1S"], Some("1S"));
+        check(&[b"99999999n"], Some("99999999n"));
+        check(&[b"100000000n"], None);
+        check(&[b"S"], None);
+        check(&[b"-1S"], None);
+        check(&[b"+1S"], None);
+        check(&[b"1s"], None);
+        check(&[b"1\xff"], None);
+        check(&[b"1S", b"2S"], None);
+    }
+
+    #[test]
+    fn a_request_id_that_needs_escaping_is_none() {
+        let check = |text: &str, expected| assert_eq!(is_request_id(text), expected, "{text}");
+        check("8f1a2b3c-0000-4000-8000-000000000001", true);
+        check("", false);
+        check("a\"b", false);
+        check("a b", false);
+        check("é", false);
+        check(&"a".repeat(65), false);
+    }
+}
