@@ -93,7 +93,10 @@ fn grpc_request(grpc: &Grpc, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: O
 
 fn grpc_fields(content_type: Option<&Blob>, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
     let content_type = content_type.map_or_else(|| Ok(b"application/grpc".to_vec()), Blob::bytes)?;
-    let mut all = vec![(b"content-type".to_vec(), content_type), (b"te".to_vec(), b"trailers".to_vec())];
+    let mut all = vec![(b"te".to_vec(), b"trailers".to_vec())];
+    if !content_type.is_empty() {
+        all.push((b"content-type".to_vec(), content_type));
+    }
     all.extend_from_slice(fields);
     Ok(all)
 }

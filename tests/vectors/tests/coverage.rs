@@ -1,0 +1,75 @@
+//! That the vectors load, and that none of the decisions a gate can come to is without one.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use tensorgate_policy::{Protocol, Reason};
+use tensorgate_vectors::{Driver, Expect, Lowered, load};
+
+/// Reasons that no request by itself can bring about: the gate's own failures, and what stands behind it.
+const NOT_BY_A_REQUEST: [Reason; 6] = [
+    Reason::Overloaded,
+    Reason::HandlerRejected,
+    Reason::HandlerFault,
+    Reason::BackendUnavailable,
+    Reason::BackendTimeout,
+    Reason::BackendFault,
+];
+
+/// Reasons that one protocol has no way to bring about.
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 1] = [
+    // A protobuf message nests as deep as its schema; anything else is an unknown field.
+    (Reason::TooDeep, Protocol::OipGrpc),
+];
+
+fn vectors() -> Vec<Lowered> {
+    load().unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+#[test]
+fn every_reason_that_a_request_can_bring_about_has_a_vector_in_every_protocol() {
+    let seen: BTreeSet<_> = vectors()
+        .iter()
+        .filter(|vector| vector.runs_on(Driver::Native))
+        .filter_map(|vector| match &vector.expect {
+            Expect::Deny { reason, .. } => Some((*reason, vector.request.protocol)),
+            Expect::Allow => None,
+        })
+        .collect();
+    let wanted = Reason::ALL
+        .into_iter()
+        .filter(|reason| !NOT_BY_A_REQUEST.contains(reason))
+        .flat_map(|reason| [Protocol::OipRest, Protocol::OipGrpc].map(|protocol| (reason, protocol)))
+        .filter(|pair| !NOT_IN_THIS_PROTOCOL.contains(pair));
+    let missing: Vec<_> = wanted.filter(|pair| !seen.contains(pair)).collect();
+    assert!(missing.is_empty(), "no vector for {missing:?}");
+    let odd: Vec<_> = seen.iter().filter(|pair| NOT_BY_A_REQUEST.contains(&pair.0) || NOT_IN_THIS_PROTOCOL.contains(pair)).collect();
+    assert!(odd.is_empty(), "there are vectors for {odd:?}: the lists above are out of date");
+}
+
+#[test]
+fn there_are_enough_vectors_and_their_names_are_distinct() {
+    let vectors = vectors();
+    let ids: BTreeSet<_> = vectors.iter().map(|vector| vector.id.as_str()).collect();
+    assert_eq!(ids.len(), vectors.len());
+    assert!(ids.len() >= 500, "{} requests", ids.len());
+    let cases: BTreeSet<_> = ids.iter().map(|id| id.split(" [").next()).collect();
+    assert!(cases.len() >= 300, "{} cases", cases.len());
+}
+
+#[test]
+fn most_vectors_reach_a_real_proxy() {
+    let vectors = vectors();
+    let reach = vectors.iter().filter(|vector| vector.runs_on(Driver::Envoy)).count();
+    assert!(reach * 10 >= vectors.len() * 9, "{reach} of {}", vectors.len());
+}
+
+#[test]
+fn a_request_in_several_spellings_differs_in_spelling_only() {
+    for vector in vectors() {
+        let head = vector.request.fields();
+        let pseudo: Vec<_> = head.iter().take(4).map(|(name, _)| String::from_utf8(name.clone()).unwrap()).collect();
+        assert_eq!(pseudo, [":method", ":path", ":authority", ":scheme"], "{}", vector.id);
+        assert_eq!(vector.request.pieces().concat(), vector.request.body, "{}", vector.id);
+    }
+}
