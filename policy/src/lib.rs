@@ -14,6 +14,8 @@ pub mod datatype;
 pub mod decision;
 pub mod denial;
 pub mod fault;
+#[cfg(test)]
+mod fixture;
 pub mod gcra;
 pub mod policy;
 pub mod raw;

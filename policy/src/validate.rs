@@ -1,13 +1,73 @@
 //! Raw configuration to a [`Policy`], every fault at once.
+//!
+//! It decides whether a policy can be enforced, and says where and why not. It never opens a file, resolves a host or
+//! reads a clock: what a policy says is the same everywhere it is loaded, on 32-bit targets too.
+
+mod accepts;
+mod backends;
+mod clients;
+mod date;
+mod dims;
+mod grants;
+mod handlers;
+mod listen;
+mod models;
+mod names;
+mod parameters;
+mod report;
+mod tensors;
+mod usage;
 
 use alloc::vec::Vec;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Severity};
 use crate::policy::Policy;
 use crate::raw;
+use report::{Path, Report};
+
+/// The one format so far.
+const FORMAT_VERSION: u64 = 1;
 
 /// Validates a policy. `Ok` carries the warnings; `Err` carries every fault, warnings included, in document order of their paths.
 pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
-    let _ = raw;
-    unimplemented!()
+    let mut report = Report::default();
+    let policy = policy(&mut report, raw);
+    let faults = report.into_faults();
+    match policy {
+        Some(policy) if faults.iter().all(|fault| fault.severity == Severity::Warning) => Ok((policy, faults)),
+        _ => Err(faults),
+    }
 }
+
+/// Every section in document order; whatever is missing afterwards has left an error in the report.
+fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
+    let root = Path::root();
+    let fix = "version: 1";
+    if let Some(version) = report.required(&root.field("version"), raw.version, fix)
+        && version != FORMAT_VERSION
+    {
+        report.error_with_fix(&root.field("version"), alloc::format!("format {version} is not known"), fix);
+    }
+    let used = usage::Usage::of(raw);
+    let listen = listen::listen(report, &root.field("listen"), &raw.listen);
+    let clients = clients::clients(report, &root.field("clients"), &raw.clients, &used);
+    clients::groups(report, &root.field("groups"), raw, &used);
+    let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
+    let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
+    let models = models::models(report, &root.field("models"), raw, &used);
+    let grants = grants::grants(report, &root.field("grants"), raw)?;
+    Some(Policy {
+        listen: listen?,
+        clients: clients?,
+        models: models?,
+        grants: grants.grants,
+        backends: backends?,
+        handlers: handlers?,
+        clients_by_name: grants.clients_by_name,
+        models_by_name: grants.models_by_name,
+        granted: grants.granted,
+    })
+}
+
+#[cfg(test)]
+mod tests;

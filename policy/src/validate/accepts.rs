@@ -1,0 +1,85 @@
+//! What the client sends: the model's own inputs, other tensors for a preprocess handler, or a raw body for it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::dims::Symbols;
+use super::report::{Path, Report, quote};
+use super::tensors;
+use crate::contract::TensorRule;
+use crate::raw::{self, ByteSize};
+
+/// What the client sends, still without what the rest of the model says about it.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Tensors(Vec<TensorRule>),
+    Raw { content_types: Vec<String>, max_bytes: usize },
+}
+
+/// Exactly one of tensors and a raw body.
+pub(super) fn accepts(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Accepts,
+    symbols: &Symbols<'_>,
+    body_bytes: ByteSize,
+) -> Option<Sent> {
+    match (&raw.inputs, &raw.raw) {
+        (inputs, None) if !inputs.is_empty() => {
+            let path = path.field("inputs");
+            let rules = tensors::rules(report, &path, inputs, symbols)?;
+            tensors::fit(report, &path, &rules, body_bytes.0);
+            Some(Sent::Tensors(rules))
+        }
+        (inputs, Some(body)) if inputs.is_empty() => raw_body(report, &path.field("raw"), body, body_bytes),
+        _ => {
+            report.error(path, "needs exactly one of inputs and raw");
+            None
+        }
+    }
+}
+
+fn raw_body(report: &mut Report, path: &Path, raw: &raw::RawBody, body_bytes: ByteSize) -> Option<Sent> {
+    let types_path = path.field("content_types");
+    let mut good = report.not_empty(&types_path, &raw.content_types, "[image/png]");
+    good = good.and(report.distinct(&types_path, &raw.content_types));
+    for (index, text) in raw.content_types.iter().enumerate() {
+        good = good.and(content_type(report, &types_path.index(index), text));
+    }
+    let size_path = path.field("max_bytes");
+    let max_bytes = report
+        .required(&size_path, raw.max_bytes, "max_bytes: 1MiB")
+        .and_then(|size| report.bytes_within(&size_path, size, 1, body_bytes.0));
+    good?;
+    Some(Sent::Raw { content_types: raw.content_types.clone(), max_bytes: max_bytes? })
+}
+
+/// RFC 9110 §8.3.1, lower-case, without parameters; neither of the types that mean a decoded request.
+fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    /// RFC 6838 §4.2: 127 characters on either side.
+    const MAX_PART_BYTES: usize = 127;
+    let is_token = |part: &str| {
+        (1..=MAX_PART_BYTES).contains(&part.len())
+            && part.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+            })
+    };
+    let well_formed = |text: &str| text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    if !well_formed(text) {
+        let message = format!("{} is not a lower-case media type without parameters", quote(text));
+        let plain = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let fix = if well_formed(&plain) { plain } else { "image/png".into() };
+        report.error_with_fix(path, message, fix);
+        return None;
+    }
+    if text.contains('*') {
+        report.error(path, format!("{} is a pattern; name the types", quote(text)));
+        return None;
+    }
+    if text == "application/json" || text.starts_with("application/grpc") {
+        report.error(path, format!("{text} is decoded, never passed on raw"));
+        return None;
+    }
+    Some(())
+}

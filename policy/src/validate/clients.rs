@@ -1,0 +1,98 @@
+//! Clients, their keys, and groups of them.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::date::end_of_day_unix_s;
+use super::names;
+use super::report::{Path, Report, quote, unknown};
+use super::usage::{GROUP_PREFIX, Usage};
+use crate::policy::{ApiKey, Client};
+use crate::raw;
+
+/// Clients, in name order; `None` if any of them is faulty.
+pub(super) fn clients(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::Client>,
+    used: &Usage<'_>,
+) -> Option<Vec<Client>> {
+    let mut owners = BTreeMap::new();
+    let mut clients = Vec::new();
+    for (name, client) in raw {
+        let path = path.key(name);
+        let named = names::name(report, &path, name);
+        let keys_path = path.field("api_keys");
+        let keys: Vec<Option<ApiKey>> = client
+            .api_keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| api_key(report, &keys_path.index(index), key, &mut owners))
+            .collect();
+        if client.api_keys.is_empty() {
+            report.warn(&keys_path, format!("client {} can never prove who it is", quote(name)), "add a key");
+        }
+        if !used.clients.contains(name.as_str()) {
+            report.warn(&path, format!("client {} is in no grant", quote(name)), "grant it something or remove it");
+        }
+        let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
+        clients.push(named.and(api_keys).map(|api_keys| Client { name: name.clone(), api_keys }));
+    }
+    clients.into_iter().collect()
+}
+
+fn api_key(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::ApiKey,
+    owners: &mut BTreeMap<[u8; 32], Path>,
+) -> Option<ApiKey> {
+    let digest_path = path.field("sha256");
+    let text = report.required(&digest_path, raw.sha256.as_deref(), "the digest that `tensorgate keys new` prints");
+    let sha256 = text.and_then(|text| names::sha256(report, &digest_path, text));
+    let mut own = Some(());
+    if let Some(sha256) = sha256 {
+        if let Some(first) = owners.get(&sha256) {
+            report.error(&digest_path, format!("the same key stands at {}", first.as_str()));
+            own = None;
+        } else {
+            owners.insert(sha256, path.clone());
+        }
+    }
+    let expires_unix_s = match &raw.not_after {
+        None => Some(None),
+        Some(text) => {
+            let end = end_of_day_unix_s(text);
+            if end.is_none() {
+                let message = format!("{} is not a day of the calendar", quote(text));
+                report.error_with_fix(&path.field("not_after"), message, "YYYY-MM-DD, from 1970 on");
+            }
+            end.map(Some)
+        }
+    };
+    own?;
+    Some(ApiKey { sha256: sha256?, expires_unix_s: expires_unix_s? })
+}
+
+/// Groups hold clients that exist, each once, and no groups.
+pub(super) fn groups(report: &mut Report, path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
+    for (name, members) in &raw.groups {
+        let path = path.key(name);
+        names::name(report, &path, name);
+        report.not_empty(&path, members, "name its clients or remove it");
+        report.distinct(&path, members);
+        for (index, member) in members.iter().enumerate() {
+            let path = path.index(index);
+            if member.starts_with(GROUP_PREFIX) || (raw.groups.contains_key(member) && !raw.clients.contains_key(member)) {
+                report.error_with_fix(&path, "groups do not nest", "name the clients themselves");
+            } else if !raw.clients.contains_key(member) {
+                unknown(report, &path, "client", member, raw.clients.keys().map(|name| name.as_str()));
+            }
+        }
+        if !used.groups.contains(name.as_str()) {
+            report.warn(&path, format!("group {} is in no grant", quote(name)), "grant it something or remove it");
+        }
+    }
+}

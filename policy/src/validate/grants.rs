@@ -1,0 +1,279 @@
+//! Grants: who may do what, unambiguously, and how often.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::names;
+use super::report::{Path, Report, quote, unknown};
+use super::usage::{GROUP_PREFIX, Selector};
+use crate::gcra::Bucket;
+use crate::policy::{ClientId, Grant, GrantId, ModelId, Rate};
+use crate::raw;
+use crate::request::Operation;
+
+/// Entries of client × model × version × operation: each worker of a proxy holds them all.
+const MAX_ENTRIES: usize = 1_000_000;
+/// Requests a window.
+const MAX_QUOTA: u64 = 1_000_000_000;
+/// Requests at once.
+const MAX_BURST: u64 = 1_000_000;
+/// A window, seconds: 31 days.
+const MAX_WINDOW_S: u64 = 2_678_400;
+/// Nanoseconds a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+const OPERATIONS: [Operation; 3] = [Operation::Infer, Operation::Metadata, Operation::Ready];
+
+/// What the grants come to.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) grants: Vec<Grant>,
+    pub(super) clients_by_name: BTreeMap<String, ClientId>,
+    pub(super) models_by_name: BTreeMap<String, ModelId>,
+    pub(super) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
+}
+
+/// A model that a grant names, by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    model: ModelId,
+    version: u32,
+}
+
+pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Granted> {
+    let mut granted = Granted {
+        grants: Vec::new(),
+        clients_by_name: places(raw.clients.keys(), ClientId),
+        models_by_name: places(raw.models.keys(), ModelId),
+        granted: BTreeMap::new(),
+    };
+    let mut seen = BTreeSet::new();
+    let mut good = Some(());
+    for (index, grant) in raw.grants.iter().enumerate() {
+        let path = path.index(index);
+        let name_path = path.field("name");
+        let name = report.required(&name_path, grant.name.as_ref(), "a name for logs, buckets and rate answers");
+        let mut named = name.and_then(|name| names::name(report, &name_path, name));
+        if let Some(name) = name
+            && !seen.insert(name)
+        {
+            report.error(&name_path, format!("{} names two grants, which would share buckets", quote(name)));
+            named = None;
+        }
+        let clients = clients(report, &path.field("clients"), grant, raw, &granted.clients_by_name);
+        let targets = targets(report, &path.field("models"), grant, raw, &granted.models_by_name);
+        let operations = operations(report, &path.field("operations"), grant);
+        let rate = match &grant.rate {
+            Some(rate) => self::rate(report, &path.field("rate"), rate).map(Some),
+            None => {
+                if grant.operations.iter().any(|operation| operation == Operation::Infer.name()) {
+                    report.warn(&path, "inference without a rate", "rate: {quota: 100, window_s: 60}");
+                }
+                Some(None)
+            }
+        };
+        let id = u32::try_from(index).ok().map(GrantId);
+        good = good.and(named);
+        let (Some(id), Some(clients), Some(targets), Some(operations), Some(rate)) = (id, clients, targets, operations, rate)
+        else {
+            good = None;
+            continue;
+        };
+        good = good.and(enter(report, &path, raw, id, (&clients, &targets, &operations), &mut granted.granted));
+        let name = name.cloned().unwrap_or_default();
+        granted.grants.push(Grant { name, clients: clients.into_iter().collect(), rate });
+    }
+    good.map(|()| granted)
+}
+
+/// Names and their places in name order.
+fn places<'a, T>(names: impl Iterator<Item = &'a String>, id: impl Fn(u32) -> T) -> BTreeMap<String, T> {
+    names.zip(0_u32..).map(|(name, place)| (name.clone(), id(place))).collect()
+}
+
+fn clients(
+    report: &mut Report,
+    path: &Path,
+    grant: &raw::Grant,
+    raw: &raw::Policy,
+    ids: &BTreeMap<String, ClientId>,
+) -> Option<BTreeSet<ClientId>> {
+    let mut good = report.not_empty(path, &grant.clients, "the names of clients, or group:name");
+    good = good.and(report.distinct(path, &grant.clients));
+    let mut clients = BTreeSet::new();
+    for (index, name) in grant.clients.iter().enumerate() {
+        let path = path.index(index);
+        if let Some(group) = name.strip_prefix(GROUP_PREFIX) {
+            match raw.groups.get(group) {
+                // A member that is not there is a fault of the group's.
+                Some(members) => clients.extend(members.iter().filter_map(|member| ids.get(member))),
+                None => {
+                    unknown(report, &path, "group", group, raw.groups.keys().map(|name| name.as_str()));
+                    good = None;
+                }
+            }
+        } else if let Some(id) = ids.get(name) {
+            clients.insert(*id);
+        } else if raw.groups.contains_key(name) {
+            report.error_with_fix(&path, format!("{} is a group", quote(name)), format!("{GROUP_PREFIX}{name}"));
+            good = None;
+        } else {
+            unknown(report, &path, "client", name, raw.clients.keys().map(|name| name.as_str()));
+            good = None;
+        }
+    }
+    good.map(|()| clients)
+}
+
+fn targets(
+    report: &mut Report,
+    path: &Path,
+    grant: &raw::Grant,
+    raw: &raw::Policy,
+    ids: &BTreeMap<String, ModelId>,
+) -> Option<BTreeSet<Target>> {
+    let mut good = report.not_empty(path, &grant.models, "the names of models");
+    good = good.and(report.distinct(path, &grant.models));
+    let mut targets = BTreeSet::new();
+    for (index, text) in grant.models.iter().enumerate() {
+        let path = path.index(index);
+        let selector = Selector::read(text);
+        let mut found = false;
+        for (name, model) in selector.models(raw) {
+            found = true;
+            let Some(id) = ids.get(name) else { continue };
+            let mut matched = false;
+            for (version, place) in model.versions.iter().zip(0_u32..) {
+                let wanted = match selector {
+                    Selector::Version(_, wanted) => wanted == version,
+                    Selector::Model(_) | Selector::Under(_) => true,
+                };
+                if wanted {
+                    matched = true;
+                    targets.insert(Target { model: *id, version: place });
+                }
+            }
+            if let (Selector::Version(_, version), false) = (selector, matched) {
+                report.error(&path, format!("model {} has no version {}", quote(name), quote(version)));
+                good = None;
+            }
+        }
+        if !found {
+            match selector {
+                Selector::Under(prefix) => report.error(&path, format!("no model is under {}", quote(prefix))),
+                Selector::Model(name) | Selector::Version(name, _) => {
+                    unknown(report, &path, "model", name, raw.models.keys().map(|name| name.as_str()));
+                }
+            }
+            good = None;
+        }
+    }
+    good.map(|()| targets)
+}
+
+fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Vec<Operation>> {
+    let mut good = report.not_empty(path, &grant.operations, "[infer]");
+    good = good.and(report.distinct(path, &grant.operations));
+    let mut operations = Vec::new();
+    for (index, text) in grant.operations.iter().enumerate() {
+        if let Some(operation) = Operation::from_name(text) {
+            operations.push(operation);
+        } else {
+            let names = OPERATIONS.iter().map(|operation| operation.name());
+            unknown(report, &path.index(index), "operation", text, names);
+            good = None;
+        }
+    }
+    good.map(|()| operations)
+}
+
+/// Enters a grant's combinations; one that another grant has is a fault, since buckets key on the grant. The fault is
+/// reported once a pair of grants.
+fn enter(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Policy,
+    id: GrantId,
+    (clients, targets, operations): (&BTreeSet<ClientId>, &BTreeSet<Target>, &[Operation]),
+    granted: &mut BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
+) -> Option<()> {
+    let new = clients.len().checked_mul(targets.len()).and_then(|pairs| pairs.checked_mul(operations.len()));
+    if new.and_then(|new| new.checked_add(granted.len())).is_none_or(|total| total > MAX_ENTRIES) {
+        report.error(path, format!("more than {MAX_ENTRIES} combinations of client, model, version and operation"));
+        return None;
+    }
+    let mut good = Some(());
+    let mut told = BTreeSet::new();
+    for client in clients {
+        for target in targets {
+            for operation in operations {
+                let key = (*client, target.model, target.version, *operation);
+                let Some(other) = granted.get(&key).filter(|other| **other != id).copied() else {
+                    granted.insert(key, id);
+                    continue;
+                };
+                good = None;
+                if told.insert(other) {
+                    report.error(path, overlap(raw, id, other, key));
+                }
+            }
+        }
+    }
+    good
+}
+
+fn overlap(
+    raw: &raw::Policy,
+    id: GrantId,
+    other: GrantId,
+    (client, model, version, operation): (ClientId, ModelId, u32, Operation),
+) -> String {
+    let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
+    let grant = |id: GrantId| {
+        let name = raw.grants.get(place(id.0)).and_then(|grant| grant.name.as_deref());
+        name.map_or_else(|| format!("grants[{}]", id.0), quote)
+    };
+    let client = raw.clients.keys().nth(place(client.0)).map_or("", String::as_str);
+    let (name, version) = raw.models.iter().nth(place(model.0)).map_or(("", ""), |(name, model)| {
+        (name.as_str(), model.versions.get(place(version)).map_or("", String::as_str))
+    });
+    format!(
+        "grants {} and {} both let client {} {} model {}, version {}",
+        grant(other),
+        grant(id),
+        quote(client),
+        operation.name(),
+        quote(name),
+        quote(version),
+    )
+}
+
+fn rate(report: &mut Report, path: &Path, raw: &raw::Rate) -> Option<Rate> {
+    let quota_path = path.field("quota");
+    let quota = report
+        .required(&quota_path, raw.quota, "requests a window")
+        .and_then(|quota| report.within(&quota_path, quota, 1, MAX_QUOTA, "requests"));
+    let window_path = path.field("window_s");
+    let window_s = report
+        .required(&window_path, raw.window_s, "seconds")
+        .and_then(|window| report.within(&window_path, window, 1, MAX_WINDOW_S, "s"));
+    let burst_path = path.field("burst");
+    let burst = match raw.burst {
+        Some(burst) => report.within(&burst_path, burst, 1, MAX_BURST, "requests"),
+        None => quota.map(|quota| quota.min(MAX_BURST)),
+    };
+    let (quota, window_s, burst) = (quota?, window_s?, burst?);
+    if burst > quota {
+        report.warn(&burst_path, format!("more requests at once than the {quota} of a window"), format!("{quota}"));
+    }
+    // Rounded up, so that a window never holds more than its quota.
+    let interval_ns = window_s.checked_mul(SECOND_NS).map(|window_ns| window_ns.div_ceil(quota))?;
+    let fills_in = interval_ns.checked_mul(burst).filter(|ns| i64::try_from(*ns).is_ok());
+    if fills_in.is_none() {
+        report.error(&burst_path, "an empty bucket takes centuries to fill");
+        return None;
+    }
+    Some(Rate { quota, window_s, bucket: Bucket { interval_ns, burst } })
+}

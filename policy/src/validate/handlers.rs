@@ -1,0 +1,95 @@
+//! Sandboxed handlers and their budgets.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::names;
+use super::report::{Path, Report, quote};
+use super::usage::Usage;
+use crate::policy::Handler;
+use crate::raw::{self, ByteSize};
+
+/// Fuel a call, unless the policy says: tens of milliseconds of computing.
+const DEFAULT_FUEL: u64 = 50_000_000;
+/// Fuel a call; the deadline ends a call long before.
+const MAX_FUEL: u64 = 1_000_000_000_000;
+/// Linear memory, unless the policy says.
+const DEFAULT_MEMORY_BYTES: ByteSize = ByteSize(64 << 20);
+/// Linear memory: one page of WebAssembly.
+const MIN_MEMORY_BYTES: u64 = 64 << 10;
+/// Linear memory; times the calls at once it must fit the host.
+const MAX_MEMORY_BYTES: u64 = 1 << 30;
+/// A call, milliseconds, unless the policy says.
+const DEFAULT_TIMEOUT_MS: u64 = 50;
+/// A call, milliseconds: one minute.
+const MAX_TIMEOUT_MS: u64 = 60_000;
+/// Entries of a handler's configuration.
+const MAX_CONFIG_ENTRIES: usize = 256;
+/// Bytes of one value; it is copied into the guest at each call.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+pub(super) fn handlers(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::Handler>,
+    used: &Usage<'_>,
+) -> Option<BTreeMap<String, Handler>> {
+    let mut handlers = Vec::new();
+    for (name, raw) in raw {
+        let path = path.key(name);
+        let named = names::name(report, &path, name);
+        let handler = handler(report, &path, raw);
+        if !used.handlers.contains(name.as_str()) {
+            report.warn(&path, format!("no model uses handler {}", quote(name)), "remove it");
+        }
+        handlers.push(named.and(handler).map(|handler| (name.clone(), handler)));
+    }
+    handlers.into_iter().collect()
+}
+
+fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handler> {
+    let component_path = path.field("component");
+    let component = report
+        .required(&component_path, raw.component.as_ref(), "the component's file")
+        .filter(|file| names::file(report, &component_path, file).is_some());
+    let digest_path = path.field("sha256");
+    let sha256 = report
+        .required(&digest_path, raw.sha256.as_ref(), "the sha256 of the component's file")
+        .and_then(|text| names::sha256(report, &digest_path, text));
+    let fuel = report.within(&path.field("fuel"), raw.fuel.unwrap_or(DEFAULT_FUEL), 1, MAX_FUEL, "units");
+    let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
+    let memory_bytes = report.bytes_within(&path.field("memory_bytes"), memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
+    let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
+    let timeout_ms = report.within(&path.field("timeout_ms"), timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let config = config(report, &path.field("config"), &raw.config);
+    config?;
+    Some(Handler {
+        component: component?.clone(),
+        sha256: sha256?,
+        fuel: fuel?,
+        memory_bytes: memory_bytes?,
+        timeout_ms: timeout_ms?,
+        config: raw.config.clone(),
+    })
+}
+
+fn config(report: &mut Report, path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
+    let mut good = Some(());
+    if raw.len() > MAX_CONFIG_ENTRIES {
+        report.error(path, format!("{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed", raw.len()));
+        good = None;
+    }
+    for (key, value) in raw {
+        if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
+            report.error(&path.key(key), format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES));
+            good = None;
+        }
+        if value.len() > MAX_CONFIG_BYTES {
+            report.error(&path.key(key), format!("{} bytes are too long, {MAX_CONFIG_BYTES} are allowed", value.len()));
+            good = None;
+        }
+    }
+    good
+}

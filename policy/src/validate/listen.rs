@@ -1,0 +1,76 @@
+//! The listener and its bounds.
+
+use alloc::format;
+
+use super::report::{Path, Report, quote};
+use crate::policy::{Limits, Listen};
+use crate::raw::{self, Health};
+
+/// Bytes of all headers: past this, header tables of proxies and servers behind us misbehave first.
+const MAX_HEADER_BYTES: u64 = 64 << 10;
+/// Header fields.
+const MAX_HEADERS: u64 = 1_000;
+/// Bytes of a body: a filter holds one in 32-bit memory, twice while it is decoded.
+pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
+/// Bytes of all bodies together: more than any machine that runs a gate has.
+const MAX_BUFFERED_BYTES: u64 = 1 << 40;
+/// A request or a stream, milliseconds: one day.
+const MAX_STREAM_MS: u64 = 86_400_000;
+/// Connections; what one machine's ports allow several times over.
+const MAX_CONNECTIONS: u64 = 1_000_000;
+/// HTTP/2 streams a connection: what RFC 9113 §6.5.2 lets a setting say, far less than 2^31.
+const MAX_STREAMS: u64 = 65_536;
+
+pub(super) fn listen(report: &mut Report, path: &Path, raw: &raw::Listen) -> Option<Listen> {
+    let address = raw.address.parse().ok();
+    if address.is_none() {
+        report.error_with_fix(
+            &path.field("address"),
+            format!("{} is not an IP address and a port", quote(&raw.address)),
+            "127.0.0.1:8080",
+        );
+    }
+    if raw.health == Health::Public {
+        report.warn(&path.field("health"), "anybody may ask whether the gate is alive", "clients");
+    }
+    let limits = limits(report, &path.field("limits"), &raw.limits);
+    Some(Listen { address: address?, health: raw.health, limits: limits? })
+}
+
+fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits> {
+    let header_bytes = report.bytes_within(&path.field("header_bytes"), raw.header_bytes, 1, MAX_HEADER_BYTES);
+    let headers = report.within(&path.field("headers"), raw.headers, 1, MAX_HEADERS, "fields");
+    let body_bytes = report.bytes_within(&path.field("body_bytes"), raw.body_bytes, 1, MAX_BODY_BYTES);
+    let buffered_bytes =
+        report.within(&path.field("buffered_bytes"), raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
+    if raw.body_bytes > raw.buffered_bytes {
+        report.error_with_fix(
+            &path.field("buffered_bytes"),
+            format!("one body of {} bytes does not fit", raw.body_bytes.0),
+            format!("at least {}", raw.body_bytes.0),
+        );
+    }
+    let timeout_ms = report.within(&path.field("timeout_ms"), raw.timeout_ms, 1, MAX_STREAM_MS, "ms");
+    let stream_ms = report.within(&path.field("stream_ms"), raw.stream_ms, 1, MAX_STREAM_MS, "ms");
+    if raw.timeout_ms > raw.stream_ms {
+        report.error_with_fix(
+            &path.field("stream_ms"),
+            format!("a stream ends before its request's {} ms", raw.timeout_ms),
+            format!("at least {}", raw.timeout_ms),
+        );
+    }
+    let connections = report.within(&path.field("connections"), raw.connections, 1, MAX_CONNECTIONS, "connections");
+    let streams =
+        report.within(&path.field("streams_per_connection"), raw.streams_per_connection, 1, MAX_STREAMS, "streams");
+    Some(Limits {
+        header_bytes: header_bytes?,
+        headers: usize::try_from(headers?).ok()?,
+        body_bytes: body_bytes?,
+        // What a 32-bit machine cannot address, it cannot hold either: there the bound is its memory.
+        buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
+        timeout_ms: timeout_ms?,
+        stream_ms: stream_ms?,
+        connections: u32::try_from(connections?).ok()?,
+        streams_per_connection: u32::try_from(streams?).ok()?,
+    })
+}

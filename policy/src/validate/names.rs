@@ -1,0 +1,116 @@
+//! What a name, a version, a digest and a file name may look like.
+//!
+//! Names travel through paths, header fields, log lines, metric labels and bucket keys. The characters that are
+//! left mean nothing in any of these; `@` and `:` are kept for `model@version` and `group:name`.
+
+use alloc::format;
+
+use super::report::{Path, Report, quote};
+
+/// Bytes of a name; what the decoders read at most of one.
+pub(super) const MAX_NAME_BYTES: usize = 128;
+/// Bytes of a version.
+const MAX_VERSION_BYTES: usize = 64;
+/// Bytes of a file name; Linux's `PATH_MAX`, less its end.
+const MAX_FILE_BYTES: usize = 4095;
+
+/// A name of a client, group, model, backend, handler or grant.
+pub(super) fn name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    characters(report, path, text, MAX_NAME_BYTES, b"._/-")?;
+    if text.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        // A path's `.`, `..` and empty segments are rewritten by whatever stands between us and the client.
+        report.error(path, format!("{} has an empty part or one that begins with a dot", quote(text)));
+        return None;
+    }
+    Some(())
+}
+
+/// A tensor's or a parameter's name: a model brings its own, such as TensorFlow's `input:0`.
+pub(super) fn tensor_name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    characters(report, path, text, MAX_NAME_BYTES, b"._/-:")?;
+    no_leading_dot(report, path, text)
+}
+
+/// A model's version: a path's segment.
+pub(super) fn version(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    characters(report, path, text, MAX_VERSION_BYTES, b"._-")?;
+    no_leading_dot(report, path, text)
+}
+
+fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    if text.starts_with('.') {
+        report.error(path, format!("{} begins with a dot", quote(text)));
+        return None;
+    }
+    Some(())
+}
+
+fn characters(report: &mut Report, path: &Path, text: &str, max_bytes: usize, marks: &[u8]) -> Option<()> {
+    if text.is_empty() {
+        report.error(path, "is empty");
+        return None;
+    }
+    if text.len() > max_bytes {
+        report.error_with_fix(path, format!("{} bytes are too long", text.len()), format!("at most {max_bytes} bytes"));
+        return None;
+    }
+    if let Some(strange) = text.chars().find(|character| {
+        !character.is_ascii_alphanumeric() && !u8::try_from(*character).is_ok_and(|byte| marks.contains(&byte))
+    }) {
+        let allowed = marks.iter().map(|mark| char::from(*mark)).fold(alloc::string::String::new(), |mut list, mark| {
+            list.push(' ');
+            list.push(mark);
+            list
+        });
+        report.error_with_fix(
+            path,
+            format!("{} holds {}, which means something elsewhere", quote(text), quote(strange.encode_utf8(&mut [0; 4]))),
+            format!("letters, digits and{allowed}"),
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// A SHA-256 digest: 64 lower-case hex digits.
+pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8; 32]> {
+    let digest = hex(text);
+    if digest.is_none() {
+        let message = "is not a sha256 digest";
+        if hex(&text.to_ascii_lowercase()).is_some() {
+            report.error_with_fix(path, message, text.to_ascii_lowercase());
+        } else {
+            report.error_with_fix(path, message, "64 lower-case hex digits");
+        }
+    }
+    digest
+}
+
+fn hex(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' | b'a'..=b'f' => char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()),
+        _ => None,
+    };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let mut digest = [0; 32];
+    if pairs.len() != digest.len() {
+        return None;
+    }
+    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(digest)
+}
+
+/// A file or folder, relative to the policy.
+pub(super) fn file(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    if text.is_empty() {
+        report.error(path, "is empty");
+        return None;
+    }
+    if text.len() > MAX_FILE_BYTES || text.chars().any(char::is_control) {
+        report.error(path, "is not a file name: too long, or with control characters");
+        return None;
+    }
+    Some(())
+}

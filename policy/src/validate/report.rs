@@ -1,0 +1,178 @@
+//! Where faults are collected, and how a place in the document is spelled.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::fault::{Fault, Severity};
+use crate::raw::ByteSize;
+
+/// A place in the document: `models.digits.inputs[0].shape[1]`.
+#[derive(Clone, Debug)]
+pub(super) struct Path(String);
+
+impl Path {
+    pub(super) const fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// A key that this crate names.
+    pub(super) fn field(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.into()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// A key that the user names: quoted where a bare one could be read in another way.
+    pub(super) fn key(&self, name: &str) -> Self {
+        let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/');
+        if !name.is_empty() && name.bytes().all(bare) {
+            return self.field(name);
+        }
+        let mut quoted = String::from("\"");
+        for character in name.chars() {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
+                character if character.is_control() => quoted.extend(character.escape_default()),
+                character => quoted.push(character),
+            }
+        }
+        quoted.push('"');
+        self.field(&quoted)
+    }
+
+    pub(super) fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Faults in the order in which they are found, which is the document's.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    faults: Vec<Fault>,
+}
+
+impl Report {
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults
+    }
+
+    fn push(&mut self, severity: Severity, path: &Path, message: String, fix: Option<String>) {
+        self.faults.push(Fault { severity, path: path.0.clone(), message, fix });
+    }
+
+    pub(super) fn error(&mut self, path: &Path, message: impl Into<String>) {
+        self.push(Severity::Error, path, message.into(), None);
+    }
+
+    pub(super) fn error_with_fix(&mut self, path: &Path, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Error, path, message.into(), Some(fix.into()));
+    }
+
+    pub(super) fn warn(&mut self, path: &Path, message: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Warning, path, message.into(), Some(fix.into()));
+    }
+
+    /// A field that must be there.
+    pub(super) fn required<T>(&mut self, path: &Path, value: Option<T>, fix: &str) -> Option<T> {
+        if value.is_none() {
+            self.error_with_fix(path, "is missing", fix);
+        }
+        value
+    }
+
+    /// A list that must hold something.
+    pub(super) fn not_empty<T>(&mut self, path: &Path, list: &[T], fix: &str) -> Option<()> {
+        if list.is_empty() {
+            self.error_with_fix(path, "lists nothing", fix);
+            return None;
+        }
+        Some(())
+    }
+
+    /// A number between two bounds, both included.
+    pub(super) fn within(&mut self, path: &Path, value: u64, least: u64, greatest: u64, unit: &str) -> Option<u64> {
+        if value < least {
+            self.error_with_fix(path, format!("{value} {unit} is too little"), format!("at least {least}"));
+            return None;
+        }
+        if value > greatest {
+            self.error_with_fix(path, format!("{value} {unit} is too much"), format!("at most {greatest}"));
+            return None;
+        }
+        Some(value)
+    }
+
+    /// Bytes between two bounds, as this machine's `usize`; the bounds themselves fit 32 bits.
+    pub(super) fn bytes_within(&mut self, path: &Path, value: ByteSize, least: u64, greatest: u64) -> Option<usize> {
+        usize::try_from(self.within(path, value.0, least, greatest, "bytes")?).ok()
+    }
+
+    /// Texts that must differ from each other; the later of two is the fault.
+    pub(super) fn distinct(&mut self, path: &Path, texts: &[String]) -> Option<()> {
+        let mut seen = alloc::collections::BTreeSet::new();
+        let mut outcome = Some(());
+        for (index, text) in texts.iter().enumerate() {
+            if !seen.insert(text) {
+                self.error(&path.index(index), format!("{} is listed twice", quote(text)));
+                outcome = None;
+            }
+        }
+        outcome
+    }
+}
+
+/// A text of the document inside a message.
+pub(super) fn quote(text: &str) -> String {
+    crate::contract::quote(text)
+}
+
+/// The entry of a list that a name looks most like, for a fix.
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Edits beyond which two names are not alike.
+    const MOST_EDITS: usize = 2;
+    candidates
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= MOST_EDITS && candidate.len() > MOST_EDITS)
+        .map(|candidate| (edits(name, candidate), candidate))
+        .filter(|(edits, _)| *edits <= MOST_EDITS)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance in bytes.
+fn edits(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, a) in left.bytes().enumerate() {
+        let mut diagonal = index;
+        let mut before = index.saturating_add(1);
+        let mut cells = row.iter_mut();
+        if let Some(first) = cells.next() {
+            *first = before;
+        }
+        for (cell, b) in cells.zip(right.bytes()) {
+            let replaced = diagonal.saturating_add(usize::from(a != b));
+            diagonal = *cell;
+            before = replaced.min(before.saturating_add(1)).min(cell.saturating_add(1));
+            *cell = before;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// A reference to a name that is not there.
+pub(super) fn unknown<'a>(
+    report: &mut Report,
+    path: &Path,
+    kind: &str,
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) {
+    let message = format!("no {kind} is named {}", quote(name));
+    match nearest(name, candidates) {
+        Some(candidate) => report.error_with_fix(path, message, candidate.to_owned()),
+        None => report.error(path, message),
+    }
+}

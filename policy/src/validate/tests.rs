@@ -1,0 +1,89 @@
+//! Faults: where, what, and all at once.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde_json::{Value, json};
+
+use super::validate;
+use crate::contract::DimRule;
+use crate::fault::{Fault, Severity};
+use crate::fixture::{digest, document, policy, raw};
+use crate::policy::Accepts;
+use crate::request::Operation;
+
+/// The document with one value put in or, for `null`, taken out. `at` is a JSON pointer.
+fn with(at: &str, value: Value) -> Value {
+    let mut document = document();
+    put(&mut document, at, value);
+    document
+}
+
+fn put(document: &mut Value, at: &str, value: Value) {
+    let (parent, key) = at.rsplit_once('/').unwrap();
+    let parent = document.pointer_mut(parent).unwrap_or_else(|| panic!("no {at}"));
+    match (parent, value) {
+        (Value::Object(map), Value::Null) => {
+            map.remove(key);
+        }
+        (Value::Object(map), value) => {
+            map.insert(key.into(), value);
+        }
+        (Value::Array(list), value) => {
+            let index: usize = key.parse().unwrap();
+            if index == list.len() { list.push(value) } else { list[index] = value }
+        }
+        _ => panic!("no {at}"),
+    }
+}
+
+fn faults(document: Value) -> Vec<Fault> {
+    match validate(&raw(document)) {
+        Ok((_, warnings)) => warnings,
+        Err(faults) => faults,
+    }
+}
+
+fn errors(document: Value) -> Vec<String> {
+    faults(document).iter().filter(|fault| fault.severity == Severity::Error).map(ToString::to_string).collect()
+}
+
+fn warnings(document: Value) -> Vec<String> {
+    let (_, faults) = validate(&raw(document)).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    faults.iter().map(ToString::to_string).collect()
+}
+
+/// One change to the fixture gives exactly one error: its path and a piece of its text.
+fn check(at: &str, value: Value, path: &str, text: &str) {
+    let shown = format!("{at} = {value}");
+    let errors = errors(with(at, value));
+    let [error] = errors.as_slice() else { panic!("{shown}: {errors:#?}") };
+    assert!(error.starts_with(&format!("{path}: ")), "{shown}: {error}");
+    assert!(error.contains(text), "{shown}: {error}");
+}
+
+/// One change to the fixture leaves it valid.
+fn accept(at: &str, value: Value) {
+    let shown = format!("{at} = {value}");
+    let errors = errors(with(at, value));
+    assert!(errors.is_empty(), "{shown}: {errors:#?}");
+}
+
+fn warn(at: &str, value: Value, path: &str, text: &str) {
+    let shown = format!("{at} = {value}");
+    let warnings = warnings(with(at, value));
+    assert!(
+        warnings.iter().any(|warning| warning.starts_with(&format!("{path}: ")) && warning.contains(text)),
+        "{shown}: {warnings:#?}"
+    );
+}
+
+mod contracts;
+mod sections;
+
+#[test]
+fn the_fixture_is_valid_and_has_nothing_weak_in_it() {
+    assert_eq!(warnings(document()), Vec::<String>::new());
+}

@@ -1,0 +1,69 @@
+//! What refers to what, read off the raw document: names that nothing refers to are weak spots or left-overs.
+
+use alloc::collections::BTreeSet;
+
+use crate::raw;
+
+/// How a grant spells a group among its clients.
+pub(super) const GROUP_PREFIX: &str = "group:";
+
+/// Names that something refers to.
+#[derive(Debug)]
+pub(super) struct Usage<'a> {
+    pub(super) clients: BTreeSet<&'a str>,
+    pub(super) groups: BTreeSet<&'a str>,
+    pub(super) backends: BTreeSet<&'a str>,
+    pub(super) handlers: BTreeSet<&'a str>,
+    pub(super) models: BTreeSet<&'a str>,
+}
+
+impl<'a> Usage<'a> {
+    pub(super) fn of(raw: &'a raw::Policy) -> Self {
+        let named = || raw.grants.iter().flat_map(|grant| &grant.clients).map(|name| name.as_str());
+        let groups: BTreeSet<&str> = named().filter_map(|name| name.strip_prefix(GROUP_PREFIX)).collect();
+        let members = groups.iter().filter_map(|group| raw.groups.get(*group)).flatten().map(|name| name.as_str());
+        let clients = named().chain(members).collect();
+        let models = raw
+            .grants
+            .iter()
+            .flat_map(|grant| &grant.models)
+            .flat_map(|selector| Selector::read(selector).models(raw))
+            .map(|(name, _)| name)
+            .collect();
+        let handlers = raw.models.values().flat_map(|model| [&model.preprocess, &model.postprocess]);
+        Self {
+            clients,
+            groups,
+            backends: raw.models.values().filter_map(|model| model.backend.as_deref()).collect(),
+            handlers: handlers.filter_map(|handler| handler.as_deref()).collect(),
+            models,
+        }
+    }
+}
+
+/// How a grant names models: `digits`, `digits@1`, `risk/*`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Selector<'a> {
+    Model(&'a str),
+    Version(&'a str, &'a str),
+    /// Every model under a prefix that ends in `/`.
+    Under(&'a str),
+}
+
+impl<'a> Selector<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        match (text.strip_suffix('*'), text.split_once('@')) {
+            (Some(prefix), _) if prefix.ends_with('/') => Self::Under(prefix),
+            (_, Some((model, version))) => Self::Version(model, version),
+            _ => Self::Model(text),
+        }
+    }
+
+    /// The models that it names, in name order.
+    pub(super) fn models<'r>(self, raw: &'r raw::Policy) -> impl Iterator<Item = (&'r str, &'r raw::Model)> + use<'r, 'a> {
+        raw.models.iter().map(|(name, model)| (name.as_str(), model)).filter(move |(name, _)| match self {
+            Self::Model(wanted) | Self::Version(wanted, _) => *name == wanted,
+            Self::Under(prefix) => name.starts_with(prefix),
+        })
+    }
+}
