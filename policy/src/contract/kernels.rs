@@ -143,8 +143,14 @@ fn out_of_range<S: Scan>(scan: S, datatype: Datatype, range: (f64, f64), data: &
         Datatype::Bf16 => half_out_of_range(scan, &BF16, range, data),
         Datatype::Fp32 => floats!(f32, nearest_f32),
         Datatype::Fp64 => floats!(f64, core::convert::identity),
-        // Validation gives these no range.
-        Datatype::Bool | Datatype::Bytes => no_boolean(scan, data),
+        Datatype::Bool => {
+            let (least, greatest) = integer_bounds(range);
+            let allowed = |value: u8| (least..=greatest).contains(&value.into());
+            let (no, yes) = (allowed(0), allowed(1));
+            scan.run(data, |[byte]: [u8; 1]| !((no & (byte == 0)) | (yes & (byte == 1))))
+        }
+        // Validation gives these no range: whoever wrote one anyway gets nothing through.
+        Datatype::Bytes => scan.run(data, |_: [u8; 1]| true),
     }
 }
 
@@ -284,7 +290,8 @@ pub(crate) fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
         Datatype::Bf16 => float_bounds(range, BF16.value(BF16.max())).is_some(),
         Datatype::Fp32 => float_bounds(range, f32::MAX.into()).is_some(),
         Datatype::Fp64 => float_bounds(range, f64::MAX).is_some(),
-        Datatype::Bool | Datatype::Bytes => true,
+        Datatype::Bool => integers(0, 1),
+        Datatype::Bytes => false,
     }
 }
 

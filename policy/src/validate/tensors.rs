@@ -166,7 +166,7 @@ fn range(report: &mut Report, path: &Path, raw: Values, datatype: Datatype) -> O
     }
     let Some((least, greatest)) = raw.range else { return Some(None) };
     let path = path.field("range");
-    if matches!(datatype, Datatype::Bool | Datatype::Bytes) {
+    if datatype == Datatype::Bytes {
         report.error_with_fix(&path, format!("{datatype} has no range"), "remove it");
     } else if !least.is_finite() || !greatest.is_finite() {
         report.error(&path, "a bound is not finite");
