@@ -1,11 +1,22 @@
-//! Bodies to requests, by format.
+//! Bodies to requests, by format. It never judges a request: names, parameters, datatypes and sizes are a contract's business.
 
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::{Denial, InferRequest};
 
+use crate::fault::BodyFault;
+use crate::{grpc, json};
+
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
 /// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives an empty request.
 pub fn decode(format: BodyFormat, body: &[u8]) -> Result<InferRequest<'_>, Denial> {
-    let _ = (format, body);
-    unimplemented!()
+    let request = match format {
+        BodyFormat::OipJson => json::infer(body),
+        BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
+        BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),
+        BodyFormat::Raw => Ok(InferRequest::default()),
+        BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),
+        BodyFormat::Empty => Err(BodyFault::Form { what: "a body comes where none may", at: 0 }),
+    };
+    Ok(request?)
 }
+

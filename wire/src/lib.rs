@@ -11,11 +11,15 @@ mod credential;
 pub mod decode;
 pub mod encode;
 mod fault;
+mod grpc;
 pub mod headers;
+mod json;
 pub mod limits;
 mod media_type;
+mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
+mod raw;
 mod route;
 
 pub use answer::Answer;

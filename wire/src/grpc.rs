@@ -1,0 +1,10 @@
+//! OIP over gRPC: one frame, one protobuf message, read without a copy.
+
+mod contents;
+mod frame;
+mod parameter;
+mod protobuf;
+mod request;
+
+pub(crate) use frame::open;
+pub(crate) use request::{infer, model};

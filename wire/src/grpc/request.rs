@@ -1,0 +1,139 @@
+//! `ModelInferRequest`, `ModelMetadataRequest` and `ModelReadyRequest` to requests. Field numbers are the protocol's.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::tensor::{DataFault, Parameter, RequestedOutput};
+use tensorgate_policy::{Datatype, InferRequest, Tensor};
+
+use super::contents::Contents;
+use super::parameter;
+use super::protobuf::{Place, Value, read, take_varint};
+use crate::fault::BodyFault;
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
+use crate::raw::{self, Budget};
+
+/// An input as its message has it: contents may be typed here, or raw in the request.
+#[derive(Default)]
+struct Input<'a> {
+    name: Option<&'a str>,
+    datatype: Option<&'a str>,
+    shape: Vec<i64>,
+    parameters: Vec<Parameter<'a>>,
+    contents: Option<Contents<'a>>,
+}
+
+/// Reads a `ModelInferRequest`.
+pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let (mut model, mut version, mut id) = (None, None, None);
+    let mut parameters = Vec::new();
+    let mut inputs = Vec::new();
+    let mut outputs = Vec::new();
+    let mut raws = Vec::new();
+    read("ModelInferRequest", message, |place, value| match place.field {
+        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+        3 => place.once(&mut id, place.text_of(value, MAX_NAME_BYTES)?),
+        4 => parameter::push(&mut parameters, place, value),
+        5 => push(&mut inputs, input(place.bytes(value)?)?, "inputs", MAX_INPUTS),
+        6 => push(&mut outputs, output(place.bytes(value)?)?, "outputs", MAX_OUTPUTS),
+        7 => push(&mut raws, place.bytes(value)?, "raw contents", MAX_INPUTS),
+        _ => Err(place.unknown()),
+    })?;
+    Ok(InferRequest { model: named(model), version: named(version), id: named(id), parameters, inputs: tensors(inputs, &raws)?, outputs })
+}
+
+/// Reads a `ModelMetadataRequest` or a `ModelReadyRequest`.
+pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let (mut model, mut version) = (None, None);
+    read("the model's request", message, |place, value| match place.field {
+        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+        _ => Err(place.unknown()),
+    })?;
+    Ok(InferRequest { model: named(model), version: named(version), ..InferRequest::default() })
+}
+
+/// Protobuf does not tell an empty string from an absent one, so neither do we.
+fn named(text: Option<&str>) -> Option<Cow<'_, str>> {
+    text.filter(|text| !text.is_empty()).map(Cow::Borrowed)
+}
+
+fn push<T>(list: &mut Vec<T>, item: T, what: &'static str, max: usize) -> Result<(), BodyFault> {
+    if list.len() >= max {
+        return Err(BodyFault::TooMany { what, max });
+    }
+    list.push(item);
+    Ok(())
+}
+
+fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
+    let mut input = Input::default();
+    read("InferInputTensor", message, |place, value| match place.field {
+        1 => place.once(&mut input.name, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
+        3 => dims(&mut input.shape, place, value),
+        4 => parameter::push(&mut input.parameters, place, value),
+        5 => place.once(&mut input.contents, Contents::read(place.bytes(value)?)?),
+        _ => Err(place.unknown()),
+    })?;
+    Ok(input)
+}
+
+fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
+    let mut name = None;
+    let mut parameters = Vec::new();
+    read("InferRequestedOutputTensor", message, |place, value| match place.field {
+        1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => parameter::push(&mut parameters, place, value),
+        _ => Err(place.unknown()),
+    })?;
+    Ok(RequestedOutput { name: Cow::Borrowed(name.unwrap_or_default()), parameters })
+}
+
+/// Adds dims, packed or one by one. Their count is bounded before they are stored: one byte here is eight there.
+fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), BodyFault> {
+    let mut dim = |dim: u64| push(shape, dim.cast_signed(), "dims", MAX_RANK);
+    match value {
+        Value::Varint(value) => dim(value),
+        Value::Bytes(mut packed) => {
+            while !packed.is_empty() {
+                dim(take_varint(&mut packed).map_err(|what| place.wrong(what))?)?;
+            }
+            Ok(())
+        }
+        Value::Fixed32(_) | Value::Fixed64(_) => Err(place.wrong("has another wire type")),
+    }
+}
+
+/// Brings every input's elements into raw form. Raw contents are for all inputs or for none: servers disagree on a mix.
+fn tensors<'a>(inputs: Vec<Input<'a>>, raws: &[&'a [u8]]) -> Result<Vec<Tensor<'a>>, BodyFault> {
+    if !raws.is_empty() {
+        if inputs.iter().any(|input| input.contents.is_some()) {
+            return Err(BodyFault::field("raw_input_contents", "comes beside typed contents"));
+        }
+        if raws.len() != inputs.len() {
+            return Err(BodyFault::field("raw_input_contents", "has not one entry an input"));
+        }
+    }
+    let mut raws = raws.iter().copied();
+    let mut budget = Budget::new();
+    inputs
+        .into_iter()
+        .map(|input| {
+            let datatype = input.datatype.and_then(Datatype::from_name);
+            let data = match (raws.next(), input.contents) {
+                (Some(blob), _) => raw::check(datatype, blob).map(|()| Cow::Borrowed(blob)),
+                (None, Some(contents)) => contents.convert(datatype, &mut budget)?,
+                (None, None) => Err(DataFault::Missing),
+            };
+            Ok(Tensor {
+                name: Cow::Borrowed(input.name.unwrap_or_default()),
+                datatype: Cow::Borrowed(input.datatype.unwrap_or_default()),
+                shape: input.shape,
+                parameters: input.parameters,
+                data,
+            })
+        })
+        .collect()
+}

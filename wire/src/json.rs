@@ -1,0 +1,9 @@
+//! OIP over REST: one JSON document, scanned strictly and without building a tree.
+
+mod data;
+mod number;
+mod request;
+mod scan;
+mod string;
+
+pub(crate) use request::infer;

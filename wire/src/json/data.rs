@@ -1,0 +1,175 @@
+//! A tensor's `data` to the raw form: one pass over its text, no allocation an element. Numbers are read from their text by the
+//! datatype's own rules, so that a float is rounded once.
+
+use tensorgate_policy::Datatype;
+use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::tensor::DataFault;
+
+use super::number::Number;
+use super::scan::Scanner;
+use crate::fault::BodyFault;
+use crate::raw::{Budget, push_item};
+
+/// Why a conversion stopped: the request is malformed, or the values are not the datatype's.
+enum Stop {
+    Body(BodyFault),
+    Data(DataFault),
+}
+
+impl From<BodyFault> for Stop {
+    fn from(fault: BodyFault) -> Self {
+        Self::Body(fault)
+    }
+}
+
+impl From<DataFault> for Stop {
+    fn from(fault: DataFault) -> Self {
+        Self::Data(fault)
+    }
+}
+
+/// Converts the text of a `data` list, which the scanner has been over before. The outer error is the request's, the inner
+/// one the values'.
+pub(super) fn convert(
+    text: &str,
+    datatype: Option<Datatype>,
+    shape: &[i64],
+    budget: &mut Budget,
+) -> Result<Result<Vec<u8>, DataFault>, BodyFault> {
+    let mut list = List { scanner: Scanner::new(text), shape, budget };
+    let converted = match datatype {
+        Some(Datatype::Bool) => list.elements(1, |scanner, raw, index| match scanner.peek() {
+            Some(b't' | b'f') => match scanner.word()? {
+                Some(value) => {
+                    raw.push(u8::from(value));
+                    Ok(())
+                }
+                None => Err(DataFault::Kind { index }.into()),
+            },
+            _ => Err(DataFault::Kind { index }.into()),
+        }),
+        Some(Datatype::Uint8) => list.numbers(integer(u8::to_le_bytes)),
+        Some(Datatype::Uint16) => list.numbers(integer(u16::to_le_bytes)),
+        Some(Datatype::Uint32) => list.numbers(integer(u32::to_le_bytes)),
+        Some(Datatype::Uint64) => list.numbers(integer(u64::to_le_bytes)),
+        Some(Datatype::Int8) => list.numbers(integer(i8::to_le_bytes)),
+        Some(Datatype::Int16) => list.numbers(integer(i16::to_le_bytes)),
+        Some(Datatype::Int32) => list.numbers(integer(i32::to_le_bytes)),
+        Some(Datatype::Int64) => list.numbers(integer(i64::to_le_bytes)),
+        Some(Datatype::Fp32) => list.numbers(|number, index| match number.text.parse::<f32>() {
+            Ok(value) if value.is_finite() => Ok(value.to_le_bytes()),
+            _ => Err(DataFault::NotFinite { index }),
+        }),
+        Some(Datatype::Fp64) => list.numbers(|number, index| match number.text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(value.to_le_bytes()),
+            _ => Err(DataFault::NotFinite { index }),
+        }),
+        Some(Datatype::Bytes) => list.elements(4, |scanner, raw, index| {
+            if scanner.peek() != Some(b'"') {
+                return Err(DataFault::Kind { index }.into());
+            }
+            let item = scanner.string()?;
+            push_item(raw, item.as_bytes()).ok_or_else(|| scanner.form("an element is too long").into())
+        }),
+        // JSON has no 16-bit floats; servers refuse them too.
+        Some(Datatype::Fp16 | Datatype::Bf16) | None => Err(DataFault::Kind { index: 0 }.into()),
+    };
+    match converted {
+        Ok(raw) => Ok(Ok(raw)),
+        Err(Stop::Data(fault)) => Ok(Err(fault)),
+        Err(Stop::Body(fault)) => Err(fault),
+    }
+}
+
+/// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
+fn integer<T: core::str::FromStr, const N: usize>(le: impl Fn(T) -> [u8; N]) -> impl Fn(Number<'_>, usize) -> Result<[u8; N], DataFault> {
+    move |number, index| {
+        if !number.integer {
+            return Err(DataFault::Kind { index });
+        }
+        // The text is an integer's; only its range can be wrong.
+        number.text.parse().map(&le).map_err(|_| DataFault::Overflow { index })
+    }
+}
+
+/// A `data` list on its way: flat, or nested exactly as the shape says.
+struct List<'a, 'b> {
+    scanner: Scanner<'a>,
+    shape: &'b [i64],
+    budget: &'b mut Budget,
+}
+
+impl<'a> List<'a, '_> {
+    fn numbers<const N: usize>(&mut self, element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>) -> Result<Vec<u8>, Stop> {
+        self.elements(N, |scanner, raw, index| {
+            let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
+                return Err(DataFault::Kind { index }.into());
+            };
+            raw.extend_from_slice(&element(scanner.number()?, index)?);
+            Ok(())
+        })
+    }
+
+    /// Walks the list; `element` takes one scalar.
+    fn elements(
+        &mut self,
+        size_bytes: usize,
+        mut element: impl FnMut(&mut Scanner<'a>, &mut Vec<u8>, usize) -> Result<(), Stop>,
+    ) -> Result<Vec<u8>, Stop> {
+        let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
+        let mut index = 0_usize;
+        self.scanner.expect(b'[', "data is not a list")?;
+        let nested = self.scanner.token() == Some(b'[');
+        let rank = if nested { self.shape.len() } else { 1 };
+        if nested && rank < 2 {
+            return Err(DataFault::Nesting.into());
+        }
+        // Elements seen so far in the open list of each level, outermost first.
+        let mut seen = [0_u64; MAX_RANK];
+        let mut level = 1_usize;
+        loop {
+            let token = self.scanner.token();
+            if token == Some(b',') {
+                self.scanner.step();
+                continue;
+            }
+            let count = seen.get_mut(level.wrapping_sub(1)).ok_or(DataFault::Nesting)?;
+            if token == Some(b']') {
+                let wanted = self.shape.get(level.wrapping_sub(1)).copied();
+                if nested && wanted.map(u64::try_from) != Some(Ok(*count)) {
+                    return Err(DataFault::Nesting.into());
+                }
+                *count = 0;
+                self.scanner.step();
+                level = level.wrapping_sub(1);
+                if level == 0 {
+                    self.scanner.end()?;
+                    return Ok(raw);
+                }
+                continue;
+            }
+            *count = count.wrapping_add(1);
+            if token == Some(b'[') {
+                if level >= rank {
+                    return Err(DataFault::Nesting.into());
+                }
+                level = level.wrapping_add(1);
+                self.scanner.step();
+                continue;
+            }
+            if level != rank {
+                return Err(DataFault::Nesting.into());
+            }
+            self.budget.take(1)?;
+            element(&mut self.scanner, &mut raw, index)?;
+            index = index.wrapping_add(1);
+        }
+    }
+
+    /// How many elements to make room for: what the shape says, but never more than the text can hold (a digit and a comma each).
+    fn likely_elements(&self) -> usize {
+        let most = self.scanner.text.len() / 2;
+        let said = self.shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
+        said.unwrap_or(most).min(most)
+    }
+}

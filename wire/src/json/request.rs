@@ -1,0 +1,196 @@
+//! The fields of an OIP inference request. Keys may come in any order; `data` waits for its datatype and shape as a span of text.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
+use tensorgate_policy::{Datatype, InferRequest, Tensor};
+
+use super::data;
+use super::scan::Scanner;
+use crate::fault::{BodyFault, quote};
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES};
+use crate::parameters::add;
+use crate::raw::Budget;
+
+/// Reads a request.
+pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let text = str::from_utf8(body).map_err(|error| BodyFault::Form { what: "not UTF-8", at: error.valid_up_to() })?;
+    let mut scanner = Scanner::new(text);
+    let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
+    scanner.object(|scanner, key| match &*key {
+        "id" => once(&mut id, "id", name(scanner, "id")),
+        "parameters" => once(&mut parameters, "parameters", self::parameters(scanner)),
+        "inputs" => once(&mut inputs, "inputs", list(scanner, "inputs", MAX_INPUTS, input)),
+        "outputs" => once(&mut outputs, "outputs", list(scanner, "outputs", MAX_OUTPUTS, output)),
+        _ => Err(unknown(scanner, "", &key)),
+    })?;
+    scanner.end()?;
+    let inputs = inputs.ok_or_else(|| BodyFault::field("inputs", "is missing"))?;
+    let mut budget = Budget::new();
+    Ok(InferRequest {
+        model: None,
+        version: None,
+        id: id.filter(|id| !id.is_empty()),
+        parameters: parameters.unwrap_or_default(),
+        inputs: inputs.into_iter().map(|input| input.convert(&mut budget)).collect::<Result<_, _>>()?,
+        outputs: outputs.unwrap_or_default(),
+    })
+}
+
+/// An input as it is written.
+struct Input<'a> {
+    name: Cow<'a, str>,
+    datatype: Cow<'a, str>,
+    shape: Vec<i64>,
+    parameters: Vec<Parameter<'a>>,
+    /// The text of `data`, scanned.
+    data: Option<&'a str>,
+}
+
+impl<'a> Input<'a> {
+    fn convert(self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
+        let data = match self.data {
+            Some(text) => data::convert(text, Datatype::from_name(&self.datatype), &self.shape, budget)?.map(Cow::Owned),
+            None => Err(DataFault::Missing),
+        };
+        Ok(Tensor { name: self.name, datatype: self.datatype, shape: self.shape, parameters: self.parameters, data })
+    }
+}
+
+fn input<'a>(scanner: &mut Scanner<'a>) -> Result<Input<'a>, BodyFault> {
+    let (mut name, mut datatype, mut shape, mut parameters, mut data) = (None, None, None, None, None);
+    scanner.object(|scanner, key| match &*key {
+        "name" => once(&mut name, "name of an input", self::name(scanner, "name of an input")),
+        "datatype" => once(&mut datatype, "datatype of an input", self::name(scanner, "datatype of an input")),
+        "shape" => once(&mut shape, "shape of an input", self::shape(scanner)),
+        "parameters" => once(&mut parameters, "parameters of an input", self::parameters(scanner)),
+        "data" => once(&mut data, "data of an input", span(scanner)),
+        _ => Err(unknown(scanner, " of an input", &key)),
+    })?;
+    let missing = |field| BodyFault::field(field, "is missing");
+    Ok(Input {
+        name: name.ok_or_else(|| missing("name of an input"))?,
+        datatype: datatype.ok_or_else(|| missing("datatype of an input"))?,
+        shape: shape.ok_or_else(|| missing("shape of an input"))?,
+        parameters: parameters.unwrap_or_default(),
+        data,
+    })
+}
+
+fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFault> {
+    let (mut name, mut parameters) = (None, None);
+    scanner.object(|scanner, key| match &*key {
+        "name" => once(&mut name, "name of an output", self::name(scanner, "name of an output")),
+        "parameters" => once(&mut parameters, "parameters of an output", self::parameters(scanner)),
+        _ => Err(unknown(scanner, " of an output", &key)),
+    })?;
+    let name = name.ok_or_else(|| BodyFault::field("name of an output", "is missing"))?;
+    Ok(RequestedOutput { name, parameters: parameters.unwrap_or_default() })
+}
+
+/// Fills a field that may come once only.
+fn once<T>(slot: &mut Option<T>, field: &'static str, value: Result<T, BodyFault>) -> Result<(), BodyFault> {
+    let value = value?;
+    if slot.is_some() {
+        return Err(BodyFault::Duplicate(field.to_owned()));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// The fault of a key that the protocol does not have. Its value is scanned first, as in [`Scanner::other`].
+fn unknown(scanner: &mut Scanner<'_>, whose: &str, key: &str) -> BodyFault {
+    let fault = BodyFault::Unknown(format!("{}{whose}", quote(key)));
+    scanner.value().err().unwrap_or(fault)
+}
+
+fn list<'a, T>(
+    scanner: &mut Scanner<'a>,
+    what: &'static str,
+    max: usize,
+    item: impl Fn(&mut Scanner<'a>) -> Result<T, BodyFault>,
+) -> Result<Vec<T>, BodyFault> {
+    let mut items = Vec::new();
+    scanner.array(|scanner| {
+        if items.len() >= max {
+            return Err(BodyFault::TooMany { what, max });
+        }
+        items.push(item(scanner)?);
+        Ok(())
+    })?;
+    Ok(items)
+}
+
+fn text<'a>(scanner: &mut Scanner<'a>, field: &str, max_bytes: usize) -> Result<Cow<'a, str>, BodyFault> {
+    if scanner.token() != Some(b'"') {
+        let fault = BodyFault::field(field, "is not a string");
+        return Err(scanner.value().err().unwrap_or(fault));
+    }
+    let text = scanner.string()?;
+    if text.len() > max_bytes {
+        return Err(BodyFault::field(field, "is too long"));
+    }
+    Ok(text)
+}
+
+fn name<'a>(scanner: &mut Scanner<'a>, field: &'static str) -> Result<Cow<'a, str>, BodyFault> {
+    text(scanner, field, MAX_NAME_BYTES)
+}
+
+fn shape(scanner: &mut Scanner<'_>) -> Result<Vec<i64>, BodyFault> {
+    list(scanner, "dims", MAX_RANK, |scanner| {
+        let Some(b'-' | b'0'..=b'9') = scanner.token() else {
+            return Err(scanner.other("a dim is not a number"));
+        };
+        let number = scanner.number()?;
+        let dim = if number.integer { number.text.parse().ok() } else { None };
+        dim.ok_or_else(|| BodyFault::field("shape of an input", "holds a dim that is not an integer within 64 bits"))
+    })
+}
+
+fn parameters<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Parameter<'a>>, BodyFault> {
+    let mut parameters: Vec<Parameter<'a>> = Vec::new();
+    scanner.object(|scanner, name| {
+        let field = format!("parameter {}", quote(&name));
+        if name.len() > MAX_NAME_BYTES {
+            return Err(BodyFault::field(field, "has too long a name"));
+        }
+        let value = scalar(scanner, &field)?;
+        add(&mut parameters, Parameter { name, value })
+    })?;
+    Ok(parameters)
+}
+
+fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'a>, BodyFault> {
+    match scanner.token() {
+        Some(b'"') => text(scanner, field, MAX_PARAMETER_BYTES).map(ParameterValue::String),
+        Some(b'-' | b'0'..=b'9') => {
+            let number = scanner.number()?;
+            let value = if number.integer {
+                let signed = number.text.parse().map(ParameterValue::Int64);
+                signed.or_else(|_| number.text.parse().map(ParameterValue::Uint64)).ok()
+            } else {
+                number.text.parse().ok().filter(|value: &f64| value.is_finite()).map(ParameterValue::Double)
+            };
+            value.ok_or_else(|| BodyFault::field(field, "is a number beyond 64 bits"))
+        }
+        Some(b't' | b'f') => scanner.word()?.map(ParameterValue::Bool).ok_or_else(|| BodyFault::field(field, "is not a scalar")),
+        _ => {
+            let fault = BodyFault::field(field, "is not a scalar");
+            Err(scanner.value().err().unwrap_or(fault))
+        }
+    }
+}
+
+/// Scans a `data` list and gives its text.
+fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
+    if scanner.token() != Some(b'[') {
+        return Err(scanner.other("data is not a list"));
+    }
+    let start = scanner.at;
+    if scanner.value()? {
+        return Err(BodyFault::field("data of an input", "holds an object"));
+    }
+    scanner.text.get(start..scanner.at).ok_or_else(|| scanner.form("data is not a list"))
+}

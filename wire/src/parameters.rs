@@ -1,0 +1,18 @@
+//! Lists of named scalars, the same bound and the same refusal of a second value in every protocol.
+
+use tensorgate_policy::tensor::Parameter;
+
+use crate::fault::{BodyFault, quote};
+use crate::limits::MAX_PARAMETERS;
+
+/// Adds a parameter whose name is new.
+pub(crate) fn add<'a>(parameters: &mut Vec<Parameter<'a>>, parameter: Parameter<'a>) -> Result<(), BodyFault> {
+    if parameters.iter().any(|earlier| earlier.name == parameter.name) {
+        return Err(BodyFault::Duplicate(format!("parameter {}", quote(&parameter.name))));
+    }
+    if parameters.len() >= MAX_PARAMETERS {
+        return Err(BodyFault::TooMany { what: "parameters", max: MAX_PARAMETERS });
+    }
+    parameters.push(parameter);
+    Ok(())
+}

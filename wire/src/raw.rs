@@ -1,0 +1,93 @@
+//! Elements in OIP's raw form: row-major, little-endian, `BYTES` items length-prefixed. It says how items are framed and which
+//! blobs are not what their datatype says; sizes against shapes are a contract's business.
+
+use tensorgate_policy::Datatype;
+use tensorgate_policy::tensor::DataFault;
+
+use crate::fault::BodyFault;
+use crate::limits::MAX_CONVERTED_ELEMENTS;
+
+/// Appends one `BYTES` item: a 4-byte little-endian length and the item. `None` if the length does not fit.
+pub(crate) fn push_item(framed: &mut Vec<u8>, item: &[u8]) -> Option<()> {
+    framed.extend_from_slice(&u32::try_from(item.len()).ok()?.to_le_bytes());
+    framed.extend_from_slice(item);
+    Some(())
+}
+
+/// The items of a `BYTES` blob; an `Err` is the last.
+pub(crate) fn items(mut blob: &[u8]) -> impl Iterator<Item = Result<&[u8], DataFault>> {
+    core::iter::from_fn(move || {
+        if blob.is_empty() {
+            return None;
+        }
+        let split = blob.split_first_chunk::<4>().and_then(|(length, rest)| {
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            rest.split_at_checked(length)
+        });
+        let Some((item, rest)) = split else {
+            blob = &[];
+            return Some(Err(DataFault::Framing));
+        };
+        blob = rest;
+        Some(Ok(item))
+    })
+}
+
+/// Refuses a blob that is not of its datatype: `BYTES` lengths that do not add up, and BOOL bytes other than 0 and 1, which
+/// some servers take for true and others keep.
+pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataFault> {
+    match datatype {
+        Some(Datatype::Bool) => blob.iter().position(|byte| *byte > 1).map_or(Ok(()), |index| Err(DataFault::Kind { index })),
+        Some(Datatype::Bytes) => items(blob).try_for_each(|item| item.map(drop)),
+        _ => Ok(()),
+    }
+}
+
+/// What is left of [`MAX_CONVERTED_ELEMENTS`] in one request.
+pub(crate) struct Budget(usize);
+
+impl Budget {
+    pub(crate) const fn new() -> Self {
+        Self(MAX_CONVERTED_ELEMENTS)
+    }
+
+    pub(crate) fn take(&mut self, elements: usize) -> Result<(), BodyFault> {
+        let what = "elements to convert in all";
+        self.0 = self.0.checked_sub(elements).ok_or(BodyFault::TooMany { what, max: MAX_CONVERTED_ELEMENTS })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_that_is_not_of_its_datatype_is_refused() {
+        for (datatype, blob, expected) in [
+            (Datatype::Bytes, &b""[..], Ok(())),
+            (Datatype::Bytes, b"\x01\0\0\0a\0\0\0\0", Ok(())),
+            (Datatype::Bytes, b"\x01\0\0\0", Err(DataFault::Framing)),
+            (Datatype::Bytes, b"\x01\0\0", Err(DataFault::Framing)),
+            (Datatype::Bytes, b"\x01\0\0\0ab", Err(DataFault::Framing)),
+            (Datatype::Bytes, b"\xff\xff\xff\xffa", Err(DataFault::Framing)),
+            (Datatype::Bytes, b"\xfb\xff\xff\x7fa", Err(DataFault::Framing)),
+            (Datatype::Bool, b"\0\x01\0", Ok(())),
+            (Datatype::Bool, b"\0\x01\x02", Err(DataFault::Kind { index: 2 })),
+            (Datatype::Bool, b"\xff", Err(DataFault::Kind { index: 0 })),
+            (Datatype::Fp32, b"\x01", Ok(())),
+        ] {
+            assert_eq!(check(Some(datatype), blob), expected, "{datatype} {blob:?}");
+        }
+        assert_eq!(check(None, b"\xff"), Ok(()));
+    }
+
+    #[test]
+    fn the_budget_is_for_all_tensors_together() {
+        let mut budget = Budget::new();
+        assert!(budget.take(MAX_CONVERTED_ELEMENTS - 1).is_ok());
+        assert!(budget.take(1).is_ok());
+        assert!(budget.take(0).is_ok());
+        assert!(budget.take(1).is_err());
+    }
+}
