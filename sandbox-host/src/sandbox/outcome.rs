@@ -1,0 +1,136 @@
+//! What goes into a call and what comes out of it: plain data, no engine type among it.
+
+use bytes::Bytes;
+use tensorgate_policy::Tensor;
+
+/// Which of the two worlds a component implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Before the model.
+    Preprocess,
+    /// After the model.
+    Postprocess,
+}
+
+impl Role {
+    /// The world's name, which is also its export's.
+    pub const fn export(self) -> &'static str {
+        match self {
+            Self::Preprocess => "preprocess",
+            Self::Postprocess => "postprocess",
+        }
+    }
+}
+
+/// What a preprocess handler receives.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Tensors that passed the policy's contract.
+    Tensors(Vec<Tensor<'static>>),
+    /// A body as it is.
+    Raw {
+        /// Lower-case, without parameters, one that the policy lists.
+        content_type: String,
+        /// At most the policy's `max_bytes`.
+        data: Bytes,
+    },
+}
+
+/// A call that answered. Its tensors are well-formed; whether they fit the contract is the caller's to check.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// What the handler made, data in raw form.
+    pub tensors: Vec<Tensor<'static>>,
+    /// Fuel burnt, instantiation included: equal for equal input, whatever the machine.
+    pub fuel_used: u64,
+    /// Lines that the handler wrote past its bound.
+    pub log_lines_dropped: u64,
+    /// The largest that its linear memory was, bytes.
+    pub memory_peak_bytes: usize,
+    /// The wait for a guest thread, microseconds.
+    pub queued_us: u64,
+    /// The call itself, instantiation included, microseconds.
+    pub ran_us: u64,
+}
+
+/// A call that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// The handler says that the input is bad. Its text is for the log.
+    #[error("handler rejected the input: {0}")]
+    Rejected(String),
+    /// The handler broke a bound, trapped or failed.
+    #[error("handler fault ({cause}): {detail}")]
+    Fault {
+        /// Which.
+        cause: FaultCause,
+        /// The whole story, for the log.
+        detail: String,
+    },
+    /// No guest thread came free in time, or the queue is full: the call never ran.
+    #[error("no guest thread is free")]
+    Overloaded,
+}
+
+/// Why a handler faulted: the label of its metric, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultCause {
+    /// It burnt its fuel.
+    Fuel,
+    /// It asked for more memory, tables or instances than it may have.
+    Memory,
+    /// It ran past its deadline.
+    Deadline,
+    /// It recursed past its stack.
+    Stack,
+    /// It trapped: `unreachable` (a panic), an access out of bounds, a division by zero.
+    Trap,
+    /// Its answer is too large, malformed or impossible.
+    BadOutput,
+    /// It says itself that it failed.
+    Reported,
+    /// It could not be instantiated, for a reason that is none of the above.
+    Instantiate,
+    /// It called the host more often than it may.
+    HostCalls,
+    /// The host gave it something that cannot be expressed as its input: a bug on this side.
+    Input,
+}
+
+impl FaultCause {
+    /// Every cause, so that a metric can have all of its labels from the start.
+    pub const ALL: [Self; 10] = [
+        Self::Fuel,
+        Self::Memory,
+        Self::Deadline,
+        Self::Stack,
+        Self::Trap,
+        Self::BadOutput,
+        Self::Reported,
+        Self::Instantiate,
+        Self::HostCalls,
+        Self::Input,
+    ];
+
+    /// Its name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fuel => "fuel",
+            Self::Memory => "memory",
+            Self::Deadline => "deadline",
+            Self::Stack => "stack",
+            Self::Trap => "trap",
+            Self::BadOutput => "bad-output",
+            Self::Reported => "reported",
+            Self::Instantiate => "instantiate",
+            Self::HostCalls => "host-calls",
+            Self::Input => "input",
+        }
+    }
+}
+
+impl std::fmt::Display for FaultCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
