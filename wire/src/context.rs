@@ -1,7 +1,23 @@
 //! The one header of our own: who is calling, signed by the gate for the sandbox host.
+//!
+//! `v1.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
+//! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::limits::MAX_CONTEXT_BYTES;
 
 /// Its name.
 pub const HEADER: &str = "x-tensorgate-context";
+
+/// How far a context may lie in the future, seconds: gate and host may run on two machines, each kept by NTP.
+pub const CLOCK_SKEW_S: u64 = 5;
+
+/// What every context of this form begins with.
+const VERSION: &str = "v1.";
 
 /// What crosses from the gate to the host. Identity does; verdicts do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +40,12 @@ pub struct Context {
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
+impl core::fmt::Debug for Key {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Key")
+    }
+}
+
 /// Why a context is not accepted; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -41,22 +63,210 @@ pub enum ContextFault {
 impl Key {
     /// Reads 64 hex digits, surrounding white space apart.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let _ = text;
-        unimplemented!()
+        let mut key = [0; 32];
+        let (pairs, rest) = text.trim_ascii().as_bytes().as_chunks::<2>();
+        if pairs.len() != key.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, &[high, low]) in key.iter_mut().zip(pairs) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Some(Self(key))
+    }
+
+    /// HMAC takes a key of any length, so there always is one.
+    fn mac(&self, signed: &str) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        mac.update(signed.as_bytes());
+        Some(mac)
     }
 }
 
 impl Context {
     /// The header's value.
     pub fn sign(&self, key: &Key) -> String {
-        let _ = key;
-        unimplemented!()
+        let mut fields = Vec::new();
+        fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
+        fields.push(u8::from(self.client.is_some()));
+        let client = self.client.as_deref().unwrap_or_default();
+        for field in [client, &self.request_id, &self.method, &self.path, &self.generation] {
+            // A field beyond 32 bits would be beyond the header's bound too, which `verify` holds to.
+            fields.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+            fields.extend_from_slice(field.as_bytes());
+        }
+        let mut value = String::from(VERSION);
+        URL_SAFE_NO_PAD.encode_string(fields, &mut value);
+        let mac = key.mac(&value).map(|mac| mac.finalize().into_bytes());
+        value.push('.');
+        URL_SAFE_NO_PAD.encode_string(mac.unwrap_or_default(), &mut value);
+        value
     }
 
     /// Reads a header's value; the signature is compared in constant time before anything else is looked at.
-    /// `max_age_s` bounds the age; `CLOCK_SKEW_S` how far it may lie in the future.
+    /// `max_age_s` bounds the age; [`CLOCK_SKEW_S`] how far it may lie in the future.
+    ///
+    /// # Errors
+    /// What does not hold, in the order form, signature, request, age.
     pub fn verify(value: &str, key: &Key, method: &str, path: &str, now_unix_s: u64, max_age_s: u64) -> Result<Self, ContextFault> {
-        let _ = (value, key, method, path, now_unix_s, max_age_s);
-        unimplemented!()
+        if value.len() > MAX_CONTEXT_BYTES {
+            return Err(ContextFault::Form);
+        }
+        let (signed, mac) = value.rsplit_once('.').ok_or(ContextFault::Form)?;
+        let fields = signed.strip_prefix(VERSION).ok_or(ContextFault::Form)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| ContextFault::Form)?;
+        key.mac(signed).ok_or(ContextFault::Signature)?.verify_slice(&mac).map_err(|_| ContextFault::Signature)?;
+
+        let fields = URL_SAFE_NO_PAD.decode(fields).map_err(|_| ContextFault::Form)?;
+        let context = Self::read(&fields).ok_or(ContextFault::Form)?;
+        if context.method != method || context.path != path {
+            return Err(ContextFault::Request);
+        }
+        let latest = now_unix_s.saturating_add(CLOCK_SKEW_S);
+        if context.issued_unix_s > latest || now_unix_s.saturating_sub(context.issued_unix_s) > max_age_s {
+            return Err(ContextFault::Age);
+        }
+        Ok(context)
+    }
+
+    fn read(mut rest: &[u8]) -> Option<Self> {
+        let issued_unix_s = u64::from_be_bytes(take_chunk(&mut rest)?);
+        let [named] = take_chunk(&mut rest)?;
+        let client = take_text(&mut rest)?;
+        let client = match named {
+            0 if client.is_empty() => None,
+            1 => Some(client),
+            _ => return None,
+        };
+        let context = Self {
+            client,
+            request_id: take_text(&mut rest)?,
+            method: take_text(&mut rest)?,
+            path: take_text(&mut rest)?,
+            generation: take_text(&mut rest)?,
+            issued_unix_s,
+        };
+        rest.is_empty().then_some(context)
+    }
+}
+
+fn take_chunk<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (chunk, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*chunk)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(u32::from_be_bytes(take_chunk(rest)?)).ok()?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use super::*;
+
+    const NOW: u64 = 1_780_000_000;
+
+    fn key(byte: u8) -> Key {
+        Key([byte; 32])
+    }
+
+    fn context() -> Context {
+        Context {
+            client: Some("ocr".into()),
+            request_id: "0f3c".into(),
+            method: "POST".into(),
+            path: "/v2/models/m/infer".into(),
+            generation: "ab12".into(),
+            issued_unix_s: NOW,
+        }
+    }
+
+    fn verify(value: &str) -> Result<Context, ContextFault> {
+        Context::verify(value, &key(7), "POST", "/v2/models/m/infer", NOW, 30)
+    }
+
+    /// `signed` under the right key, whatever it says.
+    fn signed(signed: &str) -> String {
+        let mac = key(7).mac(signed).unwrap().finalize().into_bytes();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
+    }
+
+    #[test]
+    fn what_is_signed_verifies_and_comes_back_whole() {
+        for context in [
+            context(),
+            Context { client: None, ..context() },
+            Context { client: Some(String::new()), ..context() },
+            Context { client: Some("é\n.".into()), request_id: String::new(), ..context() },
+        ] {
+            assert_eq!(verify(&context.sign(&key(7))), Ok(context));
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_context_can_be_changed() {
+        let value = context().sign(&key(7));
+        for at in 0..value.len() {
+            for byte in [b'A', b'B', b'.', b'=', b'-'] {
+                let mut bytes = value.clone().into_bytes();
+                if bytes[at] != byte {
+                    bytes[at] = byte;
+                    assert!(verify(str::from_utf8(&bytes).unwrap()).is_err(), "{at}: {}", char::from(byte));
+                }
+            }
+            assert!(verify(&value[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn every_other_context_is_refused_with_its_fault() {
+        let own = || context().sign(&key(7));
+        let fields = URL_SAFE_NO_PAD.encode([0; 40]);
+        for (name, value, expected) in [
+            ("another key's", context().sign(&key(8)), ContextFault::Signature),
+            ("empty", String::new(), ContextFault::Form),
+            ("no signature", "v1.AAAA".into(), ContextFault::Form),
+            ("an empty signature", "v1.AAAA.".into(), ContextFault::Signature),
+            ("a cut signature", own().get(..own().len() - 2).unwrap().into(), ContextFault::Form),
+            ("a padded signature", format!("{}=", own()), ContextFault::Form),
+            ("another version", signed("v2.AAAA"), ContextFault::Form),
+            ("a blank before it", format!(" {}", own()), ContextFault::Form),
+            ("a signature that is right, over no fields", signed("v1."), ContextFault::Form),
+            ("a signature that is right, over no base64", signed("v1.!!"), ContextFault::Form),
+            ("a signature that is right, over fields with a rest", signed(&format!("v1.{fields}")), ContextFault::Form),
+            ("too long", Context { path: "/".repeat(4096), ..context() }.sign(&key(7)), ContextFault::Form),
+            ("another method's", Context { method: "GET".into(), ..context() }.sign(&key(7)), ContextFault::Request),
+            ("another path's", Context { path: "/v2/models/n/infer".into(), ..context() }.sign(&key(7)), ContextFault::Request),
+            ("too old", Context { issued_unix_s: NOW - 31, ..context() }.sign(&key(7)), ContextFault::Age),
+            ("from the future", Context { issued_unix_s: NOW + CLOCK_SKEW_S + 1, ..context() }.sign(&key(7)), ContextFault::Age),
+            ("from the end of time", Context { issued_unix_s: u64::MAX, ..context() }.sign(&key(7)), ContextFault::Age),
+        ] {
+            assert_eq!(verify(&value), Err(expected), "{name}");
+        }
+        for issued_unix_s in [NOW - 30, NOW, NOW + CLOCK_SKEW_S] {
+            assert!(verify(&Context { issued_unix_s, ..context() }.sign(&key(7))).is_ok(), "{issued_unix_s}");
+        }
+    }
+
+    #[test]
+    fn fields_do_not_run_into_each_other() {
+        let moved = Context { client: Some("oc".into()), request_id: "r0f3c".into(), ..context() };
+        assert_ne!(moved.sign(&key(7)), context().sign(&key(7)));
+    }
+
+    #[test]
+    fn a_key_is_64_hex_digits_and_is_never_printed() {
+        let digits = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdef0123";
+        assert!(Key::from_hex(&format!(" {digits}\n")).is_some());
+        assert_eq!(Key::from_hex(&"07".repeat(32)).unwrap().0, [7; 32]);
+        for text in ["", &digits[1..], &format!("{digits}00"), &format!("0x{}", &digits[2..]), &format!("+{}", &digits[1..])] {
+            assert!(Key::from_hex(text).is_none(), "{text}");
+        }
+        assert_eq!(format!("{:?}", key(7)), "Key");
     }
 }

@@ -14,11 +14,13 @@ mod fault;
 mod grpc;
 pub mod headers;
 mod json;
+mod json_text;
 pub mod limits;
 mod media_type;
 mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
+mod protobuf;
 mod raw;
 mod route;
 
