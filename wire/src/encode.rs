@@ -1,30 +1,187 @@
-//! Answers of the sandbox host in each protocol: inference, metadata, readiness, server questions.
+//! Answers of the sandbox host in each protocol: inference, metadata, readiness, server questions. They are built from the
+//! contract and from checked tensors, and name nothing that stands behind the host.
+
+mod elements;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
 use tensorgate_policy::tensor::InferResponse;
+use tensorgate_policy::{Datatype, Tensor};
+
+use crate::json_text::{list, member, string};
+use crate::protobuf::Message;
+use crate::raw;
+
+/// What a caller reads where the protocol asks for a server or a platform. No version: it would only help to choose an attack.
+const NAME: &str = "tensorgate";
 
 /// An inference answer: JSON for REST, one gRPC frame with raw contents for gRPC. `None` where a tensor cannot be carried
-/// (its data disagrees with its datatype, a float that JSON cannot say).
+/// (its data disagrees with its datatype or shape, a float that JSON cannot say).
 pub fn infer_response(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
-    let _ = (protocol, response);
-    unimplemented!()
+    match protocol {
+        Protocol::OipRest => infer_json(response).map(String::into_bytes),
+        Protocol::OipGrpc => infer_message(response).and_then(frame),
+    }
 }
 
 /// A model's signature as its contract has it; `-1` for a dim that may vary. Inputs are empty for a raw body.
 pub fn model_metadata(protocol: Protocol, model: &str, versions: &[String], inputs: &[TensorRule], outputs: &[TensorRule]) -> Vec<u8> {
-    let _ = (protocol, model, versions, inputs, outputs);
-    unimplemented!()
+    match protocol {
+        Protocol::OipRest => {
+            let mut json = String::from("{");
+            member(&mut json, "name", model);
+            json.push_str(",\"versions\":");
+            list(&mut json, versions, |json, version| string(json, version));
+            json.push(',');
+            member(&mut json, "platform", NAME);
+            for (key, rules) in [("inputs", inputs), ("outputs", outputs)] {
+                json.push(',');
+                string(&mut json, key);
+                json.push(':');
+                list(&mut json, rules, |json, rule| {
+                    json.push('{');
+                    member(json, "name", rule.name());
+                    json.push(',');
+                    member(json, "datatype", rule.datatype().name());
+                    json.push_str(",\"shape\":");
+                    list(json, dims(rule), |json, dim| json.push_str(&dim.to_string()));
+                    json.push('}');
+                });
+            }
+            json.push('}');
+            json.into_bytes()
+        }
+        Protocol::OipGrpc => {
+            let mut message = Message::default().bytes(1, model);
+            for version in versions {
+                message = message.element(2, version);
+            }
+            message = message.bytes(3, NAME);
+            for (field, rules) in [(4, inputs), (5, outputs)] {
+                for rule in rules {
+                    let tensor = Message::default().bytes(1, rule.name()).bytes(2, rule.datatype().name());
+                    message = message.message(field, tensor.packed(3, dims(rule).map(i64::cast_unsigned)));
+                }
+            }
+            small_frame(message)
+        }
+    }
 }
 
 /// That a model can, or cannot, serve.
 pub fn model_ready(protocol: Protocol, model: &str, ready: bool) -> Vec<u8> {
-    let _ = (protocol, model, ready);
-    unimplemented!()
+    match protocol {
+        Protocol::OipRest => {
+            let mut json = String::from("{");
+            member(&mut json, "name", model);
+            json.push_str(if ready { ",\"ready\":true}" } else { ",\"ready\":false}" });
+            json.into_bytes()
+        }
+        Protocol::OipGrpc => small_frame(Message::default().varint(1, u64::from(ready))),
+    }
 }
 
 /// The answer to a server-level question; `yes` is liveness or readiness.
+///
+/// `grpc.health.v1.Health/Check` is asked as [`ServerQuestion::Live`], and answered by the same bytes: `SERVING` is 1 as `true` is,
+/// and `false` is `UNKNOWN`, which no client takes for serving.
 pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
-    let _ = (protocol, question, yes);
-    unimplemented!()
+    match (protocol, question) {
+        (Protocol::OipRest, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
+        (Protocol::OipRest, ServerQuestion::Ready) => format!("{{\"ready\":{yes}}}").into_bytes(),
+        (Protocol::OipRest, ServerQuestion::Metadata) => {
+            let mut json = String::from("{");
+            member(&mut json, "name", NAME);
+            // The protocol requires all three.
+            json.push_str(",\"version\":\"\",\"extensions\":[]}");
+            json.into_bytes()
+        }
+        (Protocol::OipGrpc, ServerQuestion::Live | ServerQuestion::Ready) => small_frame(Message::default().varint(1, u64::from(yes))),
+        (Protocol::OipGrpc, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
+    }
 }
+
+fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {
+    rule.shape().iter().map(|dim| dim.fixed().and_then(|size| i64::try_from(size).ok()).unwrap_or(-1))
+}
+
+/// One gRPC frame; `None` beyond the 4 GiB that its length can say.
+fn frame(message: Message) -> Option<Vec<u8>> {
+    let message = message.into_bytes();
+    let length = u32::try_from(message.len()).ok()?;
+    let mut frame = Vec::with_capacity(message.len().saturating_add(5));
+    frame.push(0);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&message);
+    Some(frame)
+}
+
+/// One gRPC frame of a message made of names out of a policy: never near 4 GiB. An empty body would be no frame at all,
+/// which a client takes for a failure.
+fn small_frame(message: Message) -> Vec<u8> {
+    frame(message).unwrap_or_default()
+}
+
+/// A tensor's datatype, dims and data, if all three agree.
+fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
+    let datatype = Datatype::from_name(&tensor.datatype)?;
+    let data: &[u8] = tensor.data.as_deref().ok()?;
+    let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))?;
+    raw::check(Some(datatype), data).ok()?;
+    let agrees = match datatype.size_bytes() {
+        Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
+        None => raw::items(data).count() == elements,
+    };
+    agrees.then_some((datatype, data))
+}
+
+fn infer_message(response: &InferResponse) -> Option<Message> {
+    let mut message = Message::default().bytes(1, &response.model).bytes(2, &response.version).bytes(3, response.id.as_deref().unwrap_or_default());
+    for tensor in &response.outputs {
+        let (datatype, _) = whole(tensor)?;
+        let output = Message::default().bytes(1, &*tensor.name).bytes(2, datatype.name());
+        message = message.message(5, output.packed(3, tensor.shape.iter().map(|dim| dim.cast_unsigned())));
+    }
+    for tensor in &response.outputs {
+        message = message.element(6, tensor.data.as_deref().ok()?);
+    }
+    Some(message)
+}
+
+fn infer_json(response: &InferResponse) -> Option<String> {
+    let mut json = String::from("{");
+    member(&mut json, "model_name", &response.model);
+    json.push(',');
+    member(&mut json, "model_version", &response.version);
+    if let Some(id) = &response.id {
+        json.push(',');
+        member(&mut json, "id", id);
+    }
+    json.push_str(",\"outputs\":");
+    let mut carried = Some(());
+    list(&mut json, &response.outputs, |json, tensor| {
+        if carried.is_some() {
+            carried = output(json, tensor);
+        }
+    });
+    json.push('}');
+    carried.map(|()| json)
+}
+
+fn output(json: &mut String, tensor: &Tensor<'_>) -> Option<()> {
+    let (datatype, data) = whole(tensor)?;
+    json.push('{');
+    member(json, "name", &tensor.name);
+    json.push(',');
+    member(json, "datatype", datatype.name());
+    json.push_str(",\"shape\":");
+    list(json, &tensor.shape, |json, dim| json.push_str(&dim.to_string()));
+    json.push_str(",\"data\":");
+    elements::write(json, datatype, data)?;
+    json.push('}');
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -1,0 +1,63 @@
+//! Elements in raw form to a flat JSON list. Floats are written as the shortest text that reads back as the same value of their
+//! own datatype; what JSON cannot say (NaN, infinities, bytes that are no text, 16-bit floats) is not written at all.
+
+use core::fmt::{Debug, Write as _};
+
+use tensorgate_policy::Datatype;
+
+use crate::json_text::string;
+use crate::raw;
+
+/// Appends the list. `None` leaves half of one behind: the caller throws it away.
+pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Option<()> {
+    json.push('[');
+    let mut first = true;
+    let mut next = |json: &mut String| {
+        if !first {
+            json.push(',');
+        }
+        first = false;
+    };
+    match datatype {
+        Datatype::Bool => {
+            for byte in data {
+                next(json);
+                json.push_str(if *byte == 0 { "false" } else { "true" });
+            }
+        }
+        Datatype::Uint8 => numbers(json, data, next, |bytes| Some(u8::from_le_bytes(bytes)))?,
+        Datatype::Uint16 => numbers(json, data, next, |bytes| Some(u16::from_le_bytes(bytes)))?,
+        Datatype::Uint32 => numbers(json, data, next, |bytes| Some(u32::from_le_bytes(bytes)))?,
+        Datatype::Uint64 => numbers(json, data, next, |bytes| Some(u64::from_le_bytes(bytes)))?,
+        Datatype::Int8 => numbers(json, data, next, |bytes| Some(i8::from_le_bytes(bytes)))?,
+        Datatype::Int16 => numbers(json, data, next, |bytes| Some(i16::from_le_bytes(bytes)))?,
+        Datatype::Int32 => numbers(json, data, next, |bytes| Some(i32::from_le_bytes(bytes)))?,
+        Datatype::Int64 => numbers(json, data, next, |bytes| Some(i64::from_le_bytes(bytes)))?,
+        Datatype::Fp32 => numbers(json, data, next, |bytes| Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite()))?,
+        Datatype::Fp64 => numbers(json, data, next, |bytes| Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite()))?,
+        Datatype::Bytes => {
+            for item in raw::items(data) {
+                next(json);
+                string(json, str::from_utf8(item.ok()?).ok()?);
+            }
+        }
+        Datatype::Fp16 | Datatype::Bf16 => return None,
+    }
+    json.push(']');
+    Some(())
+}
+
+fn numbers<T: Debug, const N: usize>(
+    json: &mut String,
+    data: &[u8],
+    mut next: impl FnMut(&mut String),
+    value: impl Fn([u8; N]) -> Option<T>,
+) -> Option<()> {
+    let (elements, rest) = data.as_chunks::<N>();
+    for element in elements {
+        next(json);
+        // `Debug` writes large and small floats with an exponent, where `Display` would write 300 digits.
+        write!(json, "{:?}", value(*element)?).ok()?;
+    }
+    rest.is_empty().then_some(())
+}

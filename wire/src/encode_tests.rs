@@ -1,0 +1,125 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+use tensorgate_policy::tensor::DataFault;
+
+use super::*;
+
+fn tensor(datatype: &'static str, shape: &[i64], data: &[u8]) -> Tensor<'static> {
+    Tensor { name: "y".into(), datatype: datatype.into(), shape: shape.to_vec(), parameters: vec![], data: Ok(Cow::Owned(data.to_vec())) }
+}
+
+fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
+    InferResponse { model: "m".into(), version: "1".into(), id: Some("i\"d".into()), outputs }
+}
+
+fn rest(outputs: Vec<Tensor<'static>>) -> Option<Value> {
+    infer_response(Protocol::OipRest, &response(outputs)).map(|body| serde_json::from_slice(&body).unwrap())
+}
+
+#[test]
+fn a_rest_answer_is_the_protocols_json() {
+    let outputs = vec![tensor("INT16", &[2, 1], &[1, 0, 255, 255]), tensor("BOOL", &[], &[1])];
+    assert_eq!(
+        rest(outputs),
+        Some(json!({
+            "model_name": "m", "model_version": "1", "id": "i\"d",
+            "outputs": [
+                {"name": "y", "datatype": "INT16", "shape": [2, 1], "data": [1, -1]},
+                {"name": "y", "datatype": "BOOL", "shape": [], "data": [true]},
+            ]
+        }))
+    );
+    let bare = InferResponse { id: None, ..response(vec![]) };
+    assert_eq!(infer_response(Protocol::OipRest, &bare).unwrap(), br#"{"model_name":"m","model_version":"1","outputs":[]}"#);
+}
+
+#[test]
+fn elements_are_written_as_their_datatype_reads_them() {
+    let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    let f64s = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    for (datatype, shape, data, expected) in [
+        ("UINT8", 2, vec![0, 255], "[0,255]"),
+        ("INT8", 1, vec![128], "[-128]"),
+        ("UINT16", 1, vec![255; 2], "[65535]"),
+        ("UINT32", 1, vec![255; 4], "[4294967295]"),
+        ("INT32", 1, vec![255; 4], "[-1]"),
+        ("UINT64", 1, vec![255; 8], "[18446744073709551615]"),
+        ("INT64", 1, i64::MIN.to_le_bytes().to_vec(), "[-9223372036854775808]"),
+        ("FP32", 5, f32s(&[0.1, 1.0, -0.0, f32::MAX, f32::MIN_POSITIVE]), "[0.1,1.0,-0.0,3.4028235e38,1.1754944e-38]"),
+        ("FP64", 3, f64s(&[0.1, 1e300, 5e-324]), "[0.1,1e300,5e-324]"),
+        ("BYTES", 2, b"\x02\0\0\0\"\n\0\0\0\0".to_vec(), "[\"\\\"\\n\",\"\"]"),
+        ("FP32", 0, vec![], "[]"),
+    ] {
+        let body = infer_response(Protocol::OipRest, &response(vec![tensor(datatype, &[shape], &data)])).unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.ends_with(&format!("\"data\":{expected}}}]}}")), "{datatype} {expected}: {body}");
+    }
+}
+
+#[test]
+fn what_a_protocol_cannot_carry_is_not_sent() {
+    let missing = Tensor { data: Err(DataFault::Missing), ..tensor("FP32", &[1], &[]) };
+    for (name, tensor, grpc) in [
+        ("NaN", tensor("FP32", &[1], &f32::NAN.to_le_bytes()), true),
+        ("an infinity", tensor("FP64", &[1], &f64::INFINITY.to_le_bytes()), true),
+        ("FP16", tensor("FP16", &[1], &[0; 2]), true),
+        ("BF16", tensor("BF16", &[1], &[0; 2]), true),
+        ("bytes that are no text", tensor("BYTES", &[1], b"\x01\0\0\0\xff"), true),
+        ("too few bytes", tensor("FP32", &[2], &[0; 4]), false),
+        ("too many bytes", tensor("FP32", &[1], &[0; 5]), false),
+        ("too few items", tensor("BYTES", &[2], b"\0\0\0\0"), false),
+        ("a broken item", tensor("BYTES", &[1], b"\x05\0\0\0a"), false),
+        ("a bool of 2", tensor("BOOL", &[1], &[2]), false),
+        ("a negative dim", tensor("FP32", &[-1], &[0; 4]), false),
+        ("dims that overflow", tensor("FP32", &[i64::MAX, i64::MAX], &[0; 4]), false),
+        ("an unknown datatype", tensor("FP8", &[1], &[0]), false),
+        ("no data", missing, false),
+    ] {
+        assert_eq!(rest(vec![tensor.clone()]), None, "{name}");
+        assert_eq!(infer_response(Protocol::OipGrpc, &response(vec![tensor])).is_some(), grpc, "{name}");
+    }
+}
+
+#[test]
+fn a_grpc_answer_is_one_frame_with_raw_contents() {
+    let outputs = vec![tensor("FP32", &[1, 300], &[7; 1200]), tensor("BYTES", &[0], &[])];
+    let frame = infer_response(Protocol::OipGrpc, &response(outputs)).unwrap();
+    let expected = [
+        &b"\x0a\x01m\x12\x011\x1a\x03i\"d"[..],
+        b"\x2a\x0e\x0a\x01y\x12\x04FP32\x1a\x03\x01\xac\x02",
+        b"\x2a\x0d\x0a\x01y\x12\x05BYTES\x1a\x01\0",
+        b"\x32\xb0\x09",
+        &[7; 1200],
+        b"\x32\0",
+    ]
+    .concat();
+    assert_eq!(frame[..5], [&[0][..], &u32::try_from(expected.len()).unwrap().to_be_bytes()].concat());
+    assert_eq!(frame[5..], expected);
+}
+
+#[test]
+fn small_answers_are_the_protocols_and_name_nothing_behind() {
+    use Protocol::{OipGrpc, OipRest};
+    use ServerQuestion::{Live, Metadata, Ready};
+    for (answer, expected) in [
+        (server_answer(OipRest, Live, true), &b"{\"live\":true}"[..]),
+        (server_answer(OipRest, Ready, false), b"{\"ready\":false}"),
+        (server_answer(OipRest, Metadata, true), b"{\"name\":\"tensorgate\",\"version\":\"\",\"extensions\":[]}"),
+        (server_answer(OipGrpc, Live, true), b"\0\0\0\0\x02\x08\x01"),
+        (server_answer(OipGrpc, Ready, false), b"\0\0\0\0\0"),
+        (server_answer(OipGrpc, Metadata, true), b"\0\0\0\0\x0c\x0a\x0atensorgate"),
+        (model_ready(OipRest, "m", true), b"{\"name\":\"m\",\"ready\":true}"),
+        (model_ready(OipRest, "m", false), b"{\"name\":\"m\",\"ready\":false}"),
+        (model_ready(OipGrpc, "m", true), b"\0\0\0\0\x02\x08\x01"),
+        (
+            model_metadata(OipRest, "m", &["1".into(), "2".into()], &[], &[]),
+            b"{\"name\":\"m\",\"versions\":[\"1\",\"2\"],\"platform\":\"tensorgate\",\"inputs\":[],\"outputs\":[]}",
+        ),
+        (model_metadata(OipGrpc, "m", &["1".into()], &[], &[]), b"\0\0\0\0\x12\x0a\x01m\x12\x011\x1a\x0atensorgate"),
+    ] {
+        assert_eq!(answer, expected, "{}", String::from_utf8_lossy(expected));
+    }
+}
