@@ -1,2 +1,131 @@
-//! Placeholder.
-fn main() {}
+//! The host's process: flags in, a host until a signal, an exit code out.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tensorgate_host::config::{self, Settings};
+use tensorgate_host::logging::{Log, LogFormat};
+use tensorgate_host::{Host, StartError, admin};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code of bad use or input, as for every tensorgate verb.
+const BAD_INPUT: u8 = 2;
+/// Exit code of a start that the machine refused, or of a drain that had to cut requests.
+const FAILED: u8 = 1;
+
+/// Runs tensorgate's sandbox host.
+///
+/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --context-key-file run/context.key
+/// --endpoint cpu=unix:/run/tensorgate/cpu.sock
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Flags {
+    /// The policy bundle, JSON, as `tensorgate render` writes it.
+    #[arg(long, env = "TENSORGATE_BUNDLE")]
+    bundle: PathBuf,
+    /// The folder that component paths are relative to.
+    #[arg(long, env = "TENSORGATE_ROOT", default_value = ".")]
+    root: PathBuf,
+    /// The Unix socket on which the gate calls; made with mode 0600.
+    #[arg(long, env = "TENSORGATE_SOCKET")]
+    socket: PathBuf,
+    /// A file with the key that gate and host share: 64 hex digits, readable by its owner alone.
+    #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
+    context_key_file: PathBuf,
+    /// Where /healthz, /readyz and /metrics are; loopback only unless --admin-public.
+    #[arg(long, env = "TENSORGATE_ADMIN", default_value_t = admin::DEFAULT_ADDRESS)]
+    admin: SocketAddr,
+    /// Lets --admin be an address that others can reach.
+    #[arg(long)]
+    admin_public: bool,
+    /// The address of an embedded backend: NAME=unix:/path or NAME=http://host:port. Repeatable.
+    #[arg(long = "endpoint", value_name = "NAME=URI")]
+    endpoints: Vec<String>,
+    /// How lines of the log look.
+    #[arg(long, env = "TENSORGATE_LOG", value_enum, default_value_t = LogFormat::Text)]
+    log: LogFormat,
+    /// Seconds that in-flight requests get to end after SIGTERM.
+    #[arg(long, default_value_t = 10)]
+    drain_s: u64,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let log = match Log::new(std::io::stderr()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("tensorgate-host: cannot start the log: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    log.install(flags.log);
+    let code = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(flags, &log)),
+        Err(error) => {
+            tracing::error!(cause = error.to_string(), "cannot start the runtime");
+            FAILED
+        }
+    };
+    log.flush();
+    ExitCode::from(code)
+}
+
+async fn run(flags: Flags, log: &Log) -> u8 {
+    // Before anything else, so that a signal during the start ends the start in order.
+    let (mut term, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(term), Ok(interrupt)) => (term, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(cause = error.to_string(), "cannot listen for signals");
+            return FAILED;
+        }
+    };
+    let settings = match settings(flags) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!(cause = error.to_string(), "bad input");
+            return BAD_INPUT;
+        }
+    };
+    let (generation, models) = (settings.generation.clone(), settings.policy.models().len());
+    let lost = log.clone();
+    let started = tokio::select! {
+        started = Host::start(settings, Arc::new(move || lost.dropped())) => started,
+        () = either(&mut term, &mut interrupt) => {
+            tracing::info!("stopped before it was ready");
+            return 0;
+        }
+    };
+    let host = match started {
+        Ok(host) => host,
+        Err(error) => {
+            tracing::error!(cause = error.to_string(), "cannot start");
+            return if matches!(error, StartError::Socket(_) | StartError::Admin { .. }) { FAILED } else { BAD_INPUT };
+        }
+    };
+    tracing::info!(generation, models, socket = %host.socket().display(), admin = %host.admin(), "tensorgate-host is ready");
+    either(&mut term, &mut interrupt).await;
+    tracing::info!("draining");
+    let ended = host.shutdown().await;
+    tracing::info!(all_ended = ended, "stopped");
+    if ended { 0 } else { FAILED }
+}
+
+fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
+    let admin = config::admin(flags.admin, flags.admin_public)?;
+    let key = config::context_key(&flags.context_key_file)?;
+    let (policy, generation) = config::bundle(&flags.bundle)?;
+    let endpoints = config::endpoints(&flags.endpoints, &policy)?;
+    let drain = Duration::from_secs(flags.drain_s);
+    Ok(Settings { policy, generation, key, root: flags.root, socket: flags.socket, admin, endpoints, drain })
+}
+
+async fn either(term: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

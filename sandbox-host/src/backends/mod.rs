@@ -1,0 +1,36 @@
+//! What speaks to inference servers. A backend gets a message made afresh from validated tensors, and its answer is
+//! read as untrusted input.
+
+pub mod answer;
+pub mod oip;
+
+/// Why a backend gave no usable answer. Every text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// It could not be reached, or the connection broke.
+    #[error("backend unavailable: {0}")]
+    Unavailable(String),
+    /// It did not answer within the deadline.
+    #[error("backend timeout: {0}")]
+    Timeout(String),
+    /// It refused what passed our checks, or its answer cannot be used.
+    #[error("backend fault: {0}")]
+    Fault(String),
+}
+
+/// One inference, for any backend.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Our own request id.
+    pub id: &'a str,
+    /// The model's name at the backend.
+    pub model: &'a str,
+    /// Its version; always explicit.
+    pub version: &'a str,
+    /// Request parameters that a rule allows.
+    pub parameters: Vec<tensorgate_policy::tensor::Parameter<'static>>,
+    /// Validated inputs.
+    pub inputs: Vec<tensorgate_policy::Tensor<'static>>,
+    /// Every output of the contract.
+    pub outputs: &'a [tensorgate_policy::contract::TensorRule],
+}

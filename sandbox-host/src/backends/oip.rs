@@ -1,0 +1,236 @@
+//! The Open Inference Protocol over gRPC: Triton and its like, and the embedded CPU server.
+//!
+//! Requests are built field by field from validated values; nothing of the client's message is copied. HTTP/2 keepalive pings
+//! stay off: gRPC C-core servers (Triton) answer them with GOAWAY `too_many_pings` once a call is silent for longer than
+//! a few of them. The prober's regular calls find dead connections instead, and replace them ([`Endpoint::reconnect`]).
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::RwLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tensorgate_policy::tensor::{Parameter, ParameterValue};
+use tensorgate_wire::proto;
+use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+use tensorgate_wire::proto::infer_parameter::ParameterChoice;
+use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use super::{BackendError, Call};
+
+/// Time to connect: a backend is near, and a request's deadline runs meanwhile.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Header fields of an answer, bytes; a gRPC server sends a handful.
+const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
+/// A backend's own error text, characters kept for the log.
+const MAX_MESSAGE_CHARS: usize = 2_048;
+
+/// An address that no endpoint can have.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Neither `http://host:port` nor `unix:/path`.
+    #[error("endpoint {0:?} is neither http://host:port nor unix:/path")]
+    Scheme(String),
+    /// Not a URI.
+    #[error("endpoint {uri:?}: {cause}")]
+    Uri {
+        /// The text.
+        uri: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// One server's address, and the connection to it. Connects when first used and again after a failure.
+#[derive(Debug)]
+pub struct Endpoint {
+    uri: String,
+    builder: tonic::transport::Endpoint,
+    channel: RwLock<Channel>,
+}
+
+impl Endpoint {
+    /// An endpoint at `http://host:port` or `unix:/path`. Must be called within a Tokio runtime.
+    pub fn new(uri: &str) -> Result<Self, EndpointError> {
+        if !uri.starts_with("http://") && !uri.starts_with("unix:/") {
+            return Err(EndpointError::Scheme(uri.to_owned()));
+        }
+        let builder = tonic::transport::Endpoint::from_shared(uri.to_owned())
+            .map_err(|error| EndpointError::Uri { uri: uri.to_owned(), cause: describe(&error) })?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
+        let channel = RwLock::new(builder.connect_lazy());
+        Ok(Self { uri: uri.to_owned(), builder, channel })
+    }
+
+    /// Its address, for the log.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Gives up the connection: later calls open another. Calls on the old one keep it until they end.
+    pub fn reconnect(&self) {
+        let fresh = self.builder.connect_lazy();
+        // A poisoned lock holds a channel all the same.
+        *self.channel.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+    }
+
+    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
+        let channel = self.channel.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        GrpcInferenceServiceClient::new(channel)
+            .max_decoding_message_size(max_answer_bytes)
+            // What we send was bounded when it was read.
+            .max_encoding_message_size(usize::MAX)
+    }
+
+    /// One inference. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
+    pub async fn infer(
+        &self,
+        call: Call<'_>,
+        max_answer_bytes: usize,
+        deadline: Instant,
+    ) -> Result<proto::ModelInferResponse, BackendError> {
+        let request = timed(infer_request(call)?, deadline);
+        let mut client = self.client(max_answer_bytes);
+        within(deadline, client.model_infer(request)).await
+    }
+
+    /// Whether the server says that it is ready.
+    pub async fn server_ready(&self, deadline: Instant) -> Result<bool, BackendError> {
+        let request = timed(proto::ServerReadyRequest {}, deadline);
+        let mut client = self.client(MAX_PROBE_ANSWER_BYTES);
+        Ok(within(deadline, client.server_ready(request)).await?.ready)
+    }
+
+    /// Whether the server says that a model's version is ready.
+    pub async fn model_ready(&self, model: &str, version: &str, deadline: Instant) -> Result<bool, BackendError> {
+        let request = timed(proto::ModelReadyRequest { name: model.to_owned(), version: version.to_owned() }, deadline);
+        let mut client = self.client(MAX_PROBE_ANSWER_BYTES);
+        Ok(within(deadline, client.model_ready(request)).await?.ready)
+    }
+}
+
+/// A readiness answer is one boolean.
+const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
+
+/// A request that carries its deadline to the server as `grpc-timeout`.
+fn timed<T>(message: T, deadline: Instant) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    request
+}
+
+/// Awaits an answer until the deadline and sorts out failures.
+async fn within<T>(deadline: Instant, answer: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, BackendError> {
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(sort(&status, Instant::now() >= deadline)),
+        Err(_) => Err(BackendError::Timeout("no answer within the deadline".to_owned())),
+    }
+}
+
+/// What a status means. One with a source was made on our side of the connection; one without came from the server.
+fn sort(status: &Status, late: bool) -> BackendError {
+    let cause = format!("{:?}: {}", status.code(), describe(status));
+    match status.code() {
+        _ if late => BackendError::Timeout(cause),
+        Code::DeadlineExceeded => BackendError::Timeout(cause),
+        Code::Unavailable => BackendError::Unavailable(cause),
+        _ if status.source().is_some() => BackendError::Unavailable(cause),
+        _ => BackendError::Fault(cause),
+    }
+}
+
+/// An error with all of its causes, within a bound: a server chooses part of it.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = match error.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => error.to_string(),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.chars().take(MAX_MESSAGE_CHARS).collect()
+}
+
+/// The message, made afresh.
+fn infer_request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
+    let Call { id, model, version, parameters, inputs, outputs } = call;
+    let mut described = Vec::with_capacity(inputs.len());
+    let mut raw_input_contents = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let data = input.data.map_err(|fault| BackendError::Fault(format!("input {:?} was never checked: {fault}", input.name)))?;
+        described.push(InferInputTensor {
+            name: input.name.into_owned(),
+            datatype: input.datatype.into_owned(),
+            shape: input.shape,
+            parameters: HashMap::new(),
+            contents: None,
+        });
+        raw_input_contents.push(Bytes::from(data.into_owned()));
+    }
+    Ok(proto::ModelInferRequest {
+        model_name: model.to_owned(),
+        model_version: version.to_owned(),
+        id: id.to_owned(),
+        parameters: parameters.into_iter().map(parameter).collect(),
+        inputs: described,
+        outputs: outputs
+            .iter()
+            .map(|rule| InferRequestedOutputTensor { name: rule.name().to_owned(), parameters: HashMap::new() })
+            .collect(),
+        raw_input_contents,
+    })
+}
+
+fn parameter(parameter: Parameter<'static>) -> (String, proto::InferParameter) {
+    let choice = match parameter.value {
+        ParameterValue::Bool(value) => ParameterChoice::BoolParam(value),
+        ParameterValue::Int64(value) => ParameterChoice::Int64Param(value),
+        ParameterValue::Uint64(value) => ParameterChoice::Uint64Param(value),
+        ParameterValue::Double(value) => ParameterChoice::DoubleParam(value),
+        ParameterValue::String(value) => ParameterChoice::StringParam(value.into_owned()),
+    };
+    (parameter.name.into_owned(), proto::InferParameter { parameter_choice: Some(choice) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_plain_http_and_unix_sockets_are_endpoints() {
+        for (uri, expected) in [
+            ("http://127.0.0.1:8001", true),
+            ("unix:/run/backend.sock", true),
+            ("https://triton:8001", false),
+            ("file:///etc/passwd", false),
+            ("127.0.0.1:8001", false),
+            ("http://", false),
+        ] {
+            assert_eq!(Endpoint::new(uri).is_ok(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_the_server_is_told_from_one_of_the_connection() {
+        let ours = Status::from_error("connection reset".into());
+        let cases = [
+            (ours, false, BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned())),
+            (Status::unknown("x"), false, BackendError::Fault("Unknown: x".to_owned())),
+            (Status::invalid_argument("x"), false, BackendError::Fault("InvalidArgument: x".to_owned())),
+            (Status::unavailable("x"), false, BackendError::Unavailable("Unavailable: x".to_owned())),
+            (Status::deadline_exceeded("x"), false, BackendError::Timeout("DeadlineExceeded: x".to_owned())),
+            (Status::cancelled("x"), true, BackendError::Timeout("Cancelled: x".to_owned())),
+        ];
+        for (status, late, expected) in cases {
+            assert_eq!(sort(&status, late), expected);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads a request's body: never more than its plan allows, never longer than a stream may take, every byte accounted for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+
+use crate::budget::Held;
+
+/// Why a body was not read to its end.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// More than its plan allows.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The host holds too many bytes.
+    #[error("no room for the body within the host's bytes")]
+    NoRoom,
+    /// It came too slowly.
+    #[error("the body did not end in time")]
+    TimedOut,
+    /// The connection failed.
+    #[error("the body broke off: {0}")]
+    Broken(String),
+}
+
+/// Reads a whole body of at most `max_bytes` within `time`. What is in memory is held against the budget first.
+/// Trailers are dropped: nothing of a request is forwarded, and no field is read from them.
+pub async fn read<B>(body: B, max_bytes: usize, time: Duration, held: &mut Held) -> Result<Bytes, BodyFault>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    match tokio::time::timeout(time, collect(body, max_bytes, held)).await {
+        Ok(read) => read,
+        Err(_) => Err(BodyFault::TimedOut),
+    }
+}
+
+async fn collect<B>(mut body: B, max_bytes: usize, held: &mut Held) -> Result<Bytes, BodyFault>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    // A declared length saves growing; it is a hint of the peer's, so it only counts within the bound.
+    let declared = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    if declared.is_some_and(|bytes| bytes > max_bytes) {
+        return Err(BodyFault::TooLarge(max_bytes));
+    }
+    let mut read: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyFault::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let bytes = read.len().saturating_add(data.len());
+        if bytes > max_bytes {
+            return Err(BodyFault::TooLarge(max_bytes));
+        }
+        if bytes > read.capacity() {
+            let grown = bytes.max(declared.unwrap_or(0)).max(read.capacity().saturating_mul(2)).min(max_bytes);
+            if !held.resize(grown) {
+                return Err(BodyFault::NoRoom);
+            }
+            read.reserve_exact(grown.saturating_sub(read.len()));
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(Bytes::from(read))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::budget::Budget;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn check(pieces: &[&'static str], max_bytes: usize, budget: usize, expected: Result<&'static str, BodyFault>) {
+        let frames: Vec<Result<Frame<Bytes>, std::io::Error>> =
+            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+        let budget = Budget::new(budget);
+        let mut held = budget.hold();
+        let body = StreamBody::new(tokio_stream::iter(frames));
+        let read = read(body, max_bytes, LONG, &mut held).await;
+        assert_eq!(read, expected.map(Bytes::from), "{pieces:?} within {max_bytes}");
+        assert!(held.bytes() <= max_bytes, "held {} of {max_bytes}", held.bytes());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_bound_and_never_beyond() {
+        check(&[], 0, 0, Ok("")).await;
+        check(&["abc", "de"], 5, 100, Ok("abcde")).await;
+        check(&["abc", "", "def"], 5, 100, Err(BodyFault::TooLarge(5))).await;
+        check(&["a"], 0, 100, Err(BodyFault::TooLarge(0))).await;
+        check(&["abc", "de"], 100, 4, Err(BodyFault::NoRoom)).await;
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_over_the_bound_is_refused_before_a_byte_is_held() {
+        let budget = Budget::new(100);
+        let mut held = budget.hold();
+        let read = read(Full::new(Bytes::from_static(b"abcdef")), 5, LONG, &mut held).await;
+        assert_eq!((read, held.bytes()), (Err(BodyFault::TooLarge(5)), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let budget = Budget::new(100);
+        let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        assert_eq!(read(body, 5, LONG, &mut budget.hold()).await, Err(BodyFault::TimedOut));
+    }
+}

@@ -1,0 +1,184 @@
+//! What the host is started with, read and checked: the bundle, the key, endpoints, components. Nothing runs yet.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tensorgate_policy::policy::Backend;
+use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::{Bundle, Fault, Policy};
+use tensorgate_wire::context::Key;
+
+/// A bundle, bytes: a policy with thousands of models is a few MiB.
+const MAX_BUNDLE_BYTES: u64 = 64 << 20;
+/// A key file, bytes: 64 hex digits and white space.
+const MAX_KEY_BYTES: u64 = 1 << 10;
+/// A component, bytes; the sandbox has a bound of its own on what it compiles.
+const MAX_COMPONENT_BYTES: u64 = 256 << 20;
+
+/// Everything that a host is made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Its name, as the gate signs it.
+    pub generation: String,
+    /// The key that gate and host share.
+    pub key: Key,
+    /// Component paths are relative to it.
+    pub root: PathBuf,
+    /// The data plane's socket.
+    pub socket: PathBuf,
+    /// Where the admin listens.
+    pub admin: SocketAddr,
+    /// Addresses of embedded backends, by name.
+    pub endpoints: BTreeMap<String, String>,
+    /// How long in-flight requests may take to end.
+    pub drain: Duration,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {cause}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// The bundle is not one.
+    #[error("{path} is not a bundle: {cause}")]
+    Bundle {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The policy has faults.
+    #[error("the policy cannot be enforced: {}", list(.0))]
+    Policy(Vec<Fault>),
+    /// Others can read the key.
+    #[error("{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)")]
+    KeyMode {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The key is not 64 hex digits.
+    #[error("{0} does not hold 64 hex digits")]
+    KeyForm(PathBuf),
+    /// The admin would listen to the world.
+    #[error("{0} is not a loopback address: the admin stays on loopback unless --admin-public is given")]
+    AdminPublic(SocketAddr),
+    /// An endpoint that is not `NAME=URI`.
+    #[error("--endpoint {0:?} is not NAME=URI")]
+    EndpointForm(String),
+    /// One backend got two addresses.
+    #[error("backend {0:?} has two --endpoint addresses")]
+    EndpointTwice(String),
+    /// An endpoint for a backend that takes none.
+    #[error("--endpoint {0:?}: the policy has no embedded backend of this name")]
+    EndpointUnknown(String),
+    /// An embedded backend without an address.
+    #[error("backend {0:?} is embedded: give its address with --endpoint {0}=URI")]
+    EndpointMissing(String),
+    /// A component outside the root.
+    #[error("component {0:?} is not a relative path below the root")]
+    ComponentPath(String),
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Reads and validates a bundle. Warnings go to the log.
+pub fn bundle(path: &Path) -> Result<(Arc<Policy>, String), ConfigError> {
+    let (json, _) = read(path, MAX_BUNDLE_BYTES)?;
+    let bundle: Bundle =
+        serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle { path: path.to_owned(), cause: error.to_string() })?;
+    if bundle.generation.is_empty() {
+        return Err(ConfigError::Bundle { path: path.to_owned(), cause: "it has no generation".to_owned() });
+    }
+    let (policy, warnings) = tensorgate_policy::validate::validate(&bundle.policy).map_err(ConfigError::Policy)?;
+    for warning in warnings {
+        tracing::warn!(warning = warning.to_string(), "policy");
+    }
+    Ok((Arc::new(policy), bundle.generation))
+}
+
+/// Reads the context key. The mode that counts is that of the file that was opened.
+pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
+    let (text, mode) = read(path, MAX_KEY_BYTES)?;
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::KeyMode { path: path.to_owned(), mode });
+    }
+    let key = std::str::from_utf8(&text).ok().and_then(Key::from_hex);
+    key.ok_or_else(|| ConfigError::KeyForm(path.to_owned()))
+}
+
+/// Where the admin may listen.
+pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigError> {
+    if public || address.ip().is_loopback() { Ok(address) } else { Err(ConfigError::AdminPublic(address)) }
+}
+
+/// Reads `NAME=URI` pairs, for the embedded backends of a policy and for no other.
+pub fn endpoints(pairs: &[String], policy: &Policy) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut endpoints = BTreeMap::new();
+    for pair in pairs {
+        let (name, uri) =
+            pair.split_once('=').filter(|(name, uri)| !name.is_empty() && !uri.is_empty()).ok_or_else(|| ConfigError::EndpointForm(pair.clone()))?;
+        if !policy.backends().get(name).is_some_and(|backend| backend.kind() == BackendKind::Embedded) {
+            return Err(ConfigError::EndpointUnknown(name.to_owned()));
+        }
+        if endpoints.insert(name.to_owned(), uri.to_owned()).is_some() {
+            return Err(ConfigError::EndpointTwice(name.to_owned()));
+        }
+    }
+    Ok(endpoints)
+}
+
+/// The addresses of one backend.
+pub fn addresses(name: &str, backend: &Backend, endpoints: &BTreeMap<String, String>) -> Result<Vec<String>, ConfigError> {
+    match backend.kind() {
+        BackendKind::OpenInference => Ok(backend.endpoints().to_vec()),
+        BackendKind::Embedded => {
+            let uri = endpoints.get(name).ok_or_else(|| ConfigError::EndpointMissing(name.to_owned()))?;
+            Ok(vec![uri.clone()])
+        }
+    }
+}
+
+/// Reads a component below the root. Its digest is the sandbox's to check.
+pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
+    let relative = Path::new(component);
+    let below = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if component.is_empty() || !below {
+        return Err(ConfigError::ComponentPath(component.to_owned()));
+    }
+    Ok(read(&root.join(relative), MAX_COMPONENT_BYTES)?.0)
+}
+
+/// A regular file's content within a bound, and its mode.
+fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+    let failed = |cause: String| ConfigError::File { path: path.to_owned(), cause };
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(failed("not a regular file".to_owned()));
+    }
+    let mut content = Vec::new();
+    // One byte more tells a file at the bound from one beyond it.
+    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut content).map_err(|error| failed(error.to_string()))?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > max_bytes {
+        return Err(failed(format!("larger than {max_bytes} bytes")));
+    }
+    Ok((content, metadata.permissions().mode() & 0o7777))
+}

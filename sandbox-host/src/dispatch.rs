@@ -1,0 +1,139 @@
+//! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
+//! covers the wait and the call. Dropping a dispatch gives its place back and cancels its call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_policy::policy::Backend;
+use tensorgate_policy::{Denial, Reason, Tensor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::backends::oip::Endpoint;
+use crate::backends::{BackendError, Call, answer};
+use crate::health::BackendHealth;
+use crate::metrics::{BackendLabels, Metrics, Raised};
+
+/// One backend.
+#[derive(Debug)]
+pub struct Dispatcher {
+    endpoints: Vec<Arc<Endpoint>>,
+    health: Arc<BackendHealth>,
+    next: AtomicUsize,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue: usize,
+    timeout: Duration,
+    in_flight: Gauge,
+    queued: Gauge,
+    shed: Counter,
+}
+
+impl Dispatcher {
+    /// A dispatcher to a backend's endpoints, as its policy bounds it.
+    pub fn new(name: &str, rule: &Backend, endpoints: Vec<Arc<Endpoint>>, health: Arc<BackendHealth>, metrics: &Metrics) -> Self {
+        let labels = BackendLabels { backend: name.to_owned() };
+        Self {
+            endpoints,
+            health,
+            next: AtomicUsize::new(0),
+            places: Arc::new(Semaphore::new(rule.max_in_flight().min(Semaphore::MAX_PERMITS))),
+            waiting: AtomicUsize::new(0),
+            queue: rule.queue(),
+            timeout: Duration::from_millis(rule.timeout_ms()),
+            in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
+            queued: metrics.backend_queue.get_or_create(&labels).clone(),
+            shed: metrics.shed.get_or_create(&labels).clone(),
+        }
+    }
+
+    /// Whether the backend, or one version of a model at it, answered its last probe.
+    pub fn health(&self) -> &BackendHealth {
+        &self.health
+    }
+
+    /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound.
+    pub async fn dispatch(&self, call: Call<'_>, latest: Instant) -> Result<Vec<Tensor<'static>>, Denial> {
+        let deadline = Instant::now().checked_add(self.timeout).map_or(latest, |own| own.min(latest));
+        let _place = self.place(deadline).await?;
+        let _raised = Raised::new(&self.in_flight);
+        let (id, model, version) = (call.id, call.model, call.version);
+        let max_answer_bytes = answer::max_bytes(call.outputs);
+        let Some((index, endpoint)) = self.endpoint() else {
+            return Err(Denial::new(Reason::BackendUnavailable, "the backend has no endpoint"));
+        };
+        let answered = endpoint.infer(call, max_answer_bytes, deadline).await;
+        if matches!(answered, Err(BackendError::Unavailable(_))) {
+            // The next request tries another endpoint before the prober has looked.
+            self.health.failed(index);
+        }
+        answered.and_then(|answer| answer::tensors(answer, id, model, version)).map_err(|error| {
+            let reason = match &error {
+                BackendError::Unavailable(_) => Reason::BackendUnavailable,
+                BackendError::Timeout(_) => Reason::BackendTimeout,
+                BackendError::Fault(_) => Reason::BackendFault,
+            };
+            Denial::new(reason, format!("{}: {error}", endpoint.uri()))
+        })
+    }
+
+    /// A place at the backend. Those who wait are served in order.
+    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Denial> {
+        let closed = |_| Denial::new(Reason::Overloaded, "the backend's places are closed");
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let Some(_waiting) = Waiting::enter(&self.waiting, self.queue) else {
+            self.shed.inc();
+            return Err(Denial::new(Reason::Overloaded, format!("{} requests wait for the backend already", self.queue)));
+        };
+        let _raised = Raised::new(&self.queued);
+        match tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(place) => place.map_err(closed),
+            Err(_) => Err(Denial::new(Reason::BackendTimeout, "no place at the backend came free within the deadline")),
+        }
+    }
+
+    /// The next endpoint in turn, one that answered its last probe if there is any.
+    fn endpoint(&self) -> Option<(usize, &Arc<Endpoint>)> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.endpoints.len())?;
+        let turn = || self.endpoints.iter().enumerate().cycle().skip(start).take(self.endpoints.len());
+        turn().find(|(index, _)| self.health.endpoint_ready(*index)).or_else(|| turn().next())
+    }
+}
+
+/// A place in the queue; given back when dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
+        let enter = |now: usize| now.checked_add(1).filter(|after| *after <= queue);
+        waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).ok().map(|_| Self(waiting))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_takes_its_length_and_no_more() {
+        let waiting = AtomicUsize::new(0);
+        let first = Waiting::enter(&waiting, 2);
+        let second = Waiting::enter(&waiting, 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(Waiting::enter(&waiting, 2).is_none());
+        drop(first);
+        assert!(Waiting::enter(&waiting, 2).is_some());
+        assert!(Waiting::enter(&AtomicUsize::new(0), 0).is_none());
+    }
+}

@@ -1,0 +1,69 @@
+//! Keeps a request's trouble its own: a panic becomes an answer, long computation leaves the threads that serve sockets.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+/// Bytes up to which decoding or encoding runs where it is: about a millisecond of JSON.
+const INLINE_BYTES: usize = 256 << 10;
+
+/// Awaits a future; a panic in it becomes its message. What it owned is dropped before this returns.
+pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // The future is never polled again after a panic, so nothing half-changed is seen.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(message(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+/// Runs a computation over so many bytes, on a thread of its own if they are many. `None` if it panicked there.
+pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if bytes <= INLINE_BYTES {
+        return Some(work());
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!(cause = error.to_string(), "a computation failed");
+            None
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "tests")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_its_message() {
+        assert_eq!(caught(async { 1 }).await, Ok(1));
+        assert_eq!(caught(async { panic!("at {}", 7) }).await, Err::<(), _>("at 7".to_owned()));
+        let late = async {
+            tokio::task::yield_now().await;
+            panic!("late")
+        };
+        assert_eq!(caught(late).await, Err::<(), _>("late".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn long_work_leaves_the_thread_and_short_work_stays() {
+        let here = std::thread::current().id();
+        for (bytes, stays) in [(0, true), (INLINE_BYTES, true), (INLINE_BYTES + 1, false)] {
+            let ran = offload(bytes, || std::thread::current().id()).await;
+            assert_eq!(ran == Some(here), stays, "{bytes} bytes");
+        }
+        assert_eq!(offload(usize::MAX, || panic!("far away")).await, None::<()>);
+    }
+}

@@ -1,0 +1,155 @@
+//! The host's log: one line an event on standard error, as text or JSON. Lines go through a bounded queue to a thread of
+//! their own: a reader that stalls costs lines, which are counted, and never a request.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait for the reader.
+const QUEUED_LINES: usize = 4_096;
+/// How long the end of the process waits for the last lines.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// The queue's sending end.
+#[derive(Clone)]
+pub struct Log {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("dropped", &self.dropped).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// A log into `sink`, with a thread that writes it.
+    pub fn new(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, lines) = sync_channel(QUEUED_LINES);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&lines, sink))?;
+        Ok(Self { queue, dropped: Arc::default() })
+    }
+
+    /// Lines lost so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits, within a bound, until what is queued has been written.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Message::Flush(done)).is_ok() {
+            // Past the bound the reader is stuck: the lines are lost.
+            let _ = wait.recv_timeout(FLUSH_TIME);
+        }
+    }
+
+    /// Makes this the process's log. `RUST_LOG` filters it; `info` unless given.
+    pub fn install(&self, format: LogFormat) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.clone()).with_ansi(false);
+        match format {
+            LogFormat::Text => builder.init(),
+            LogFormat::Json => builder.json().flatten_event(true).init(),
+        }
+    }
+}
+
+fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
+    for message in lines {
+        match message {
+            // A log that cannot be written has nobody to tell.
+            Message::Line(line) => { let _ = sink.write_all(&line); }
+            Message::Flush(done) => {
+                let _ = sink.flush();
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// One event's writer.
+#[derive(Debug)]
+pub struct Line<'a>(&'a Log);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.queue.try_send(Message::Line(line.to_vec())).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    /// Writes once it is let.
+    struct Slow(Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            // Once the test has dropped its end, nothing holds it back.
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_costs_lines_and_never_the_writer() {
+        let (go, wait) = channel();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let log = Log::new(Slow(wait, Arc::clone(&written))).unwrap();
+        let lines = QUEUED_LINES + 100;
+        for _ in 0..lines {
+            log.make_writer().write_all(b"line\n").unwrap();
+        }
+        // One line may be in the thread's hands.
+        assert!((99..=100).contains(&log.dropped()), "{} dropped", log.dropped());
+        drop(go);
+        log.flush();
+        let kept = written.lock().unwrap().len() / 5;
+        assert_eq!(kept + usize::try_from(log.dropped()).unwrap(), lines);
+    }
+}

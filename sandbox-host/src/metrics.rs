@@ -1,0 +1,220 @@
+//! What the host counts, as OpenMetrics. Labels come from the policy and from fixed tables, never from a request: the
+//! number of series is bounded by the policy's size.
+
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
+/// seconds of a stuck one.
+const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_1, 2.0, 18);
+/// Upper bounds of fuel buckets: 10 thousand to 10 billion, four a decade being more than a policy's author needs.
+const FUEL_BUCKETS: (f64, f64, u16) = (10_000.0, 10.0, 7);
+
+/// A request's outcome.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The model's public name; empty while no model is known.
+    pub model: String,
+    /// `allow`, `deny`, or `gone` for a client that left first.
+    pub verdict: &'static str,
+    /// The reason of a denial; empty otherwise.
+    pub reason: &'static str,
+}
+
+/// A model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ModelLabels {
+    /// Its public name; empty while no model is known.
+    pub model: String,
+}
+
+/// A handler of a model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HandlerLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// `preprocess` or `postprocess`.
+    pub role: &'static str,
+}
+
+/// A handler's fault.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FaultLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// Which bound it broke, or how it failed.
+    pub cause: &'static str,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// Its name.
+    pub backend: String,
+}
+
+/// A refusal after the gate's yes.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The reason.
+    pub reason: &'static str,
+}
+
+type Latency = Family<ModelLabels, Histogram>;
+
+/// Every metric of the host.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by outcome.
+    pub requests: Family<RequestLabels, Counter>,
+    /// From a request's head to its answer.
+    pub request_seconds: Latency,
+    /// In handlers, the wait for a guest thread included.
+    pub handler_seconds: Family<HandlerLabels, Histogram>,
+    /// At a backend, the wait for a place included.
+    pub dispatch_seconds: Latency,
+    /// Fuel a call.
+    pub fuel: Family<HandlerLabels, Histogram>,
+    /// Handler faults by cause.
+    pub handler_faults: Family<FaultLabels, Counter>,
+    /// Requests in the host.
+    pub in_flight: Gauge,
+    /// Connections from the gate.
+    pub connections: Gauge,
+    /// Bytes of bodies, tensors and answers.
+    pub buffered_bytes: Gauge,
+    /// Requests at a backend.
+    pub backend_in_flight: Family<BackendLabels, Gauge>,
+    /// Requests that wait for a place at a backend.
+    pub backend_queue: Family<BackendLabels, Gauge>,
+    /// Requests shed because a backend's queue was full.
+    pub shed: Family<BackendLabels, Counter>,
+    /// Whether a backend answered its last probe, 0 or 1.
+    pub backend_ready: Family<BackendLabels, Gauge>,
+    /// Refusals of what the gate let through. Not zero: a bug.
+    pub disagreement: Family<ReasonLabels, Counter>,
+    /// Requests without a valid context: not from our gate.
+    pub strangers: Counter,
+    /// Connections closed because of who connected.
+    pub peers_refused: Counter,
+    /// Requests judged by another policy than this host's.
+    pub other_generation: Counter,
+    /// Panics caught on request tasks. Not zero: a bug.
+    pub panics: Counter,
+    /// Lines that handlers wrote past their bound.
+    pub handler_log_lines_dropped: Counter,
+    /// Lines of the host's own log that its reader was too slow for.
+    pub log_lines_dropped: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    /// Every metric at zero.
+    pub fn new() -> Self {
+        let latency = || Histogram::new(buckets(LATENCY_BUCKETS));
+        let mut metrics = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(latency),
+            handler_seconds: Family::new_with_constructor(latency),
+            dispatch_seconds: Family::new_with_constructor(latency),
+            fuel: Family::new_with_constructor(|| Histogram::new(buckets(FUEL_BUCKETS))),
+            handler_faults: Family::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            buffered_bytes: Gauge::default(),
+            backend_in_flight: Family::default(),
+            backend_queue: Family::default(),
+            shed: Family::default(),
+            backend_ready: Family::default(),
+            disagreement: Family::default(),
+            strangers: Counter::default(),
+            peers_refused: Counter::default(),
+            other_generation: Counter::default(),
+            panics: Counter::default(),
+            handler_log_lines_dropped: Counter::default(),
+            log_lines_dropped: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("tensorgate_host_requests", "Requests by outcome", self.requests.clone());
+        registry.register("tensorgate_host_request_seconds", "From a request's head to its answer", self.request_seconds.clone());
+        registry.register("tensorgate_host_handler_seconds", "Handler calls, the wait for a thread included", self.handler_seconds.clone());
+        registry.register("tensorgate_host_dispatch_seconds", "Backend calls, the wait for a place included", self.dispatch_seconds.clone());
+        registry.register("tensorgate_host_handler_fuel", "Fuel a handler call", self.fuel.clone());
+        registry.register("tensorgate_host_handler_faults", "Handler faults by cause", self.handler_faults.clone());
+        registry.register("tensorgate_host_in_flight", "Requests in the host", self.in_flight.clone());
+        registry.register("tensorgate_host_connections", "Connections from the gate", self.connections.clone());
+        registry.register("tensorgate_host_buffered_bytes", "Bytes of bodies, tensors and answers", self.buffered_bytes.clone());
+        registry.register("tensorgate_host_backend_in_flight", "Requests at a backend", self.backend_in_flight.clone());
+        registry.register("tensorgate_host_backend_queue", "Requests that wait for a place at a backend", self.backend_queue.clone());
+        registry.register("tensorgate_host_shed", "Requests shed at a full queue", self.shed.clone());
+        registry.register("tensorgate_host_backend_ready", "Whether a backend answered its last probe", self.backend_ready.clone());
+        registry.register("gate_host_disagreement", "Requests that the gate let through and the host refused", self.disagreement.clone());
+        registry.register("tensorgate_host_strangers", "Requests without a valid context", self.strangers.clone());
+        registry.register("tensorgate_host_peers_refused", "Connections closed because of who connected", self.peers_refused.clone());
+        registry.register("tensorgate_host_other_generation", "Requests judged by another policy", self.other_generation.clone());
+        registry.register("tensorgate_host_panics", "Panics caught on request tasks", self.panics.clone());
+        registry.register(
+            "tensorgate_host_handler_log_lines_dropped",
+            "Lines that handlers wrote past their bound",
+            self.handler_log_lines_dropped.clone(),
+        );
+        registry.register(
+            "tensorgate_host_log_lines_dropped",
+            "Lines of the host's log that its reader was too slow for",
+            self.log_lines_dropped.clone(),
+        );
+    }
+
+    /// All of it in OpenMetrics text.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A gauge that is one higher while this lives.
+#[derive(Debug)]
+pub struct Raised(Gauge);
+
+impl Raised {
+    /// Raises it.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Whole microseconds, for logs.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn buckets((start, factor, length): (f64, f64, u16)) -> impl Iterator<Item = f64> {
+    exponential_buckets(start, factor, length)
+}

@@ -1,0 +1,35 @@
+//! Borrowed views to values that outlive the body they came from: one copy each, of what was checked.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::Tensor;
+use tensorgate_policy::tensor::{Parameter, ParameterValue};
+
+fn text(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+/// A parameter that owns its text.
+pub(crate) fn parameter(parameter: Parameter<'_>) -> Parameter<'static> {
+    let Parameter { name, value } = parameter;
+    let value = match value {
+        ParameterValue::Bool(value) => ParameterValue::Bool(value),
+        ParameterValue::Int64(value) => ParameterValue::Int64(value),
+        ParameterValue::Uint64(value) => ParameterValue::Uint64(value),
+        ParameterValue::Double(value) => ParameterValue::Double(value),
+        ParameterValue::String(value) => ParameterValue::String(text(value)),
+    };
+    Parameter { name: text(name), value }
+}
+
+/// A tensor that owns its data. Its own parameters are dropped: no rule can name one.
+pub(crate) fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
+    let Tensor { name, datatype, shape, parameters: _, data } = tensor;
+    let data = data.map(|data| Cow::Owned(data.into_owned()));
+    Tensor { name: text(name), datatype: text(datatype), shape, parameters: Vec::new(), data }
+}
+
+/// Bytes of data that tensors hold, names and dims apart.
+pub(crate) fn data_bytes(tensors: &[Tensor<'_>]) -> usize {
+    tensors.iter().filter_map(|tensor| tensor.data.as_ref().ok()).fold(0, |sum, data| sum.saturating_add(data.len()))
+}

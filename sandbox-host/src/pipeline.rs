@@ -1,0 +1,219 @@
+//! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
+//! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tensorgate_policy::contract::{TensorRule, check_tensors};
+use tensorgate_policy::policy::{Accepts, Model, ModelId};
+use tensorgate_policy::tensor::InferResponse;
+use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
+use tensorgate_wire::encode;
+use tokio::time::Instant;
+
+use crate::backends::{Call, answer};
+use crate::budget::Held;
+use crate::dispatch::Dispatcher;
+use crate::guard::offload;
+use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
+use crate::owned;
+use crate::request::ModelRequest;
+use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+
+/// The most characters of JSON for one byte of raw data: `false,` for a BOOL, `\u0001` in a string.
+const JSON_GROWTH: usize = 6;
+/// What an encoded answer holds beside its data, bytes: names, dims, framing of every output.
+const ENCODING_OVERHEAD_BYTES: usize = 16 << 10;
+
+/// A loaded handler and its name in the policy.
+#[derive(Clone)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// The component.
+    pub handler: LoadedHandler,
+}
+
+/// Where one model's requests go.
+pub struct ModelRoute {
+    /// Before dispatch.
+    pub preprocess: Option<Stage>,
+    /// The backend.
+    pub backend: Arc<Dispatcher>,
+    /// After dispatch.
+    pub postprocess: Option<Stage>,
+}
+
+/// Every model's route.
+pub struct Pipeline {
+    policy: Arc<Policy>,
+    routes: HashMap<ModelId, ModelRoute>,
+    metrics: Arc<Metrics>,
+}
+
+/// How long the parts of a request took, for its log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// In handlers.
+    pub handler: Duration,
+    /// At the backend.
+    pub dispatch: Duration,
+    /// Fuel of all handler calls.
+    pub fuel: u64,
+}
+
+impl Pipeline {
+    /// A pipeline over routes for the models of a policy.
+    pub fn new(policy: Arc<Policy>, routes: HashMap<ModelId, ModelRoute>, metrics: Arc<Metrics>) -> Self {
+        Self { policy, routes, metrics }
+    }
+
+    fn route(&self, id: ModelId) -> Result<(&Model, &ModelRoute), Denial> {
+        let model = self.policy.model(id);
+        model.zip(self.routes.get(&id)).ok_or_else(|| Denial::new(Reason::BackendUnavailable, "the model has no route"))
+    }
+
+    /// Whether every backend is ready.
+    pub fn ready(&self) -> bool {
+        self.routes.values().all(|route| route.backend.health().ready())
+    }
+
+    /// A model's signature, from its contract.
+    pub fn metadata(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
+        let (model, _) = self.route(request.model)?;
+        let inputs = match model.accepts() {
+            Accepts::Tensors(contract) => contract.inputs(),
+            Accepts::Raw { .. } => &[],
+        };
+        // Only the version that was asked for: others may not be granted.
+        let versions = std::slice::from_ref(&request.version);
+        Ok(encode::model_metadata(request.protocol, model.name(), versions, inputs, model.returns()))
+    }
+
+    /// Whether a model can serve, and how to say so.
+    pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
+        let (model, route) = self.route(request.model)?;
+        let ready = route.backend.health().model_ready(model.backend_model(), &request.version);
+        Ok((ready, encode::model_ready(request.protocol, model.name(), ready)))
+    }
+
+    /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends.
+    pub async fn infer(&self, request: ModelRequest, held: &mut Held, latest: Instant, timings: &mut Timings) -> Result<Vec<u8>, Denial> {
+        let (model, route) = self.route(request.model)?;
+        let ModelRequest { caller, protocol, operation: _, model: _, version, id, parameters, outputs: wanted, payload } = request;
+        let request_id = caller.request_id.as_str();
+        let answer_bytes = answer::max_bytes(model.backend_outputs());
+
+        let inputs = match (&route.preprocess, payload) {
+            (None, Payload::Tensors(tensors)) => tensors,
+            (None, Payload::Raw { .. }) => return Err(Denial::new(Reason::HandlerFault, "a raw body, and no handler to read it")),
+            (Some(stage), payload) => {
+                let started = Instant::now();
+                let called = until(latest, stage.handler.preprocess(request_id, payload)).await;
+                self.made(stage, Role::Preprocess, started, called, model.backend_inputs(), request_id, timings)?
+            }
+        };
+        // The answer's room is taken before it is asked for: a backend cannot fill the host.
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
+            return Err(Denial::new(Reason::Overloaded, "no room for the answer within the host's bytes"));
+        }
+
+        let started = Instant::now();
+        let call =
+            Call { id: request_id, model: model.backend_model(), version: &version, parameters, inputs, outputs: model.backend_outputs() };
+        let dispatched = route.backend.dispatch(call, latest).await;
+        timings.dispatch = started.elapsed();
+        let labels = ModelLabels { model: model.name().to_owned() };
+        self.metrics.dispatch_seconds.get_or_create(&labels).observe(timings.dispatch.as_secs_f64());
+        let mut outputs = dispatched?;
+        conform(Reason::BackendFault, "the backend's answer", model.backend_outputs(), &outputs)?;
+
+        if let Some(stage) = &route.postprocess {
+            let started = Instant::now();
+            let called = until(latest, stage.handler.postprocess(request_id, outputs)).await;
+            outputs = self.made(stage, Role::Postprocess, started, called, model.returns(), request_id, timings)?;
+        }
+        let outputs = select(model.returns(), &wanted, outputs);
+        let response = InferResponse { model: model.name().to_owned(), version, id, outputs };
+        let data_bytes = owned::data_bytes(&response.outputs);
+        let growth = match protocol {
+            Protocol::OipRest => JSON_GROWTH,
+            Protocol::OipGrpc => 1,
+        };
+        // Tensors and their encoding are in memory together.
+        let both_bytes = data_bytes.saturating_mul(growth).saturating_add(data_bytes).saturating_add(ENCODING_OVERHEAD_BYTES);
+        if !held.resize(both_bytes) {
+            return Err(Denial::new(Reason::Overloaded, "no room for the encoded answer within the host's bytes"));
+        }
+        offload(data_bytes, move || encode::infer_response(protocol, &response))
+            .await
+            .flatten()
+            .ok_or_else(|| Denial::new(Reason::BackendFault, format!("the answer cannot be said in {}", protocol.name())))
+    }
+
+    /// What a handler made, checked against the rules; counted, and its failures sorted.
+    #[expect(clippy::too_many_arguments, reason = "one call of one stage: each is a different fact about it")]
+    fn made(
+        &self,
+        stage: &Stage,
+        role: Role,
+        started: Instant,
+        called: Option<Result<Called, HandlerError>>,
+        rules: &[TensorRule],
+        request_id: &str,
+        timings: &mut Timings,
+    ) -> Result<Vec<Tensor<'static>>, Denial> {
+        let took = started.elapsed();
+        timings.handler = timings.handler.saturating_add(took);
+        let labels = HandlerLabels { handler: stage.name.clone(), role: role.export() };
+        self.metrics.handler_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let fault = |cause: &'static str| {
+            self.metrics.handler_faults.get_or_create(&FaultLabels { handler: stage.name.clone(), cause }).inc();
+        };
+        let called = match called {
+            Some(Ok(called)) => called,
+            Some(Err(HandlerError::Rejected(text))) => {
+                return Err(Denial::new(Reason::HandlerRejected, format!("handler {:?}: {text}", stage.name)));
+            }
+            Some(Err(HandlerError::Overloaded)) => return Err(Denial::new(Reason::Overloaded, HandlerError::Overloaded.to_string())),
+            Some(Err(HandlerError::Fault { cause, detail })) => {
+                fault(cause.name());
+                return Err(Denial::new(Reason::HandlerFault, format!("handler {:?}: {cause}: {detail}", stage.name)));
+            }
+            None => {
+                fault("request-deadline");
+                return Err(Denial::new(Reason::HandlerFault, format!("handler {:?}: the request's time ran out", stage.name)));
+            }
+        };
+        timings.fuel = timings.fuel.saturating_add(called.fuel_used);
+        #[expect(clippy::cast_precision_loss, reason = "a histogram's observation is a float")]
+        self.metrics.fuel.get_or_create(&labels).observe(called.fuel_used as f64);
+        if called.log_lines_dropped > 0 {
+            self.metrics.handler_log_lines_dropped.inc_by(called.log_lines_dropped);
+            tracing::warn!(request_id, handler = stage.name, lines = called.log_lines_dropped, "handler log lines dropped");
+        }
+        let who = format!("handler {:?}'s output", stage.name);
+        conform(Reason::HandlerFault, &who, rules, &called.tensors).inspect_err(|_| fault("contract"))?;
+        Ok(called.tensors)
+    }
+}
+
+/// A handler's call, given up at the latest instant.
+async fn until<T>(latest: Instant, call: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(latest, call).await.ok()
+}
+
+/// Checks what some party made. The reason becomes that party's own; the log keeps the whole cause.
+fn conform(reason: Reason, who: &str, rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
+    check_tensors(rules, tensors).map_err(|denial| Denial::new(reason, format!("{who} breaks the contract: {}: {}", denial.reason, denial.cause)))
+}
+
+/// The outputs that were asked for, in the contract's order; all of them if none was named.
+fn select(rules: &[TensorRule], wanted: &[String], outputs: Vec<Tensor<'static>>) -> Vec<Tensor<'static>> {
+    let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let place = |tensor: &Tensor<'_>| rules.iter().position(|rule| rule.name() == tensor.name);
+    let mut selected: Vec<_> = outputs.into_iter().filter(|tensor| asked(&tensor.name)).collect();
+    selected.sort_by_key(|tensor| place(tensor));
+    selected
+}

@@ -1,0 +1,158 @@
+//! Answers to HTTP responses: REST with a body, gRPC with a frame and trailers, refusals in the caller's own protocol.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use tensorgate_policy::{Denial, Protocol};
+use tensorgate_wire::Answer;
+
+use crate::budget::Held;
+
+/// gRPC's status of a success.
+const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
+
+/// A whole answer in memory, with trailers where the protocol ends in them.
+#[derive(Debug, Default)]
+pub struct ReplyBody {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    held: Option<Held>,
+}
+
+impl ReplyBody {
+    /// Keeps bytes held until the answer has left.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Bytes of data.
+    pub fn len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Whether there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.data.take().map(Frame::data).or_else(|| self.trailers.take().map(Frame::trailers));
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A success. `status` is what REST answers; gRPC carries its own in the trailers.
+pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id: &str) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::default());
+    let (content_type, trailers) = match protocol {
+        Protocol::OipRest => {
+            *response.status_mut() = status;
+            ("application/json", None)
+        }
+        Protocol::OipGrpc => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+            ("application/grpc", Some(trailers))
+        }
+    };
+    if protocol == Protocol::OipGrpc || !body.is_empty() {
+        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    put(response.headers_mut(), "x-request-id", request_id);
+    let data = (!body.is_empty()).then(|| Bytes::from(body));
+    *response.body_mut() = ReplyBody { data, trailers, held: None };
+    response
+}
+
+/// A refusal.
+pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::default());
+    match Answer::to_denial(denial, protocol, request_id) {
+        Answer::Rest { status, headers, body } => {
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            for (name, value) in headers {
+                put(response.headers_mut(), name, &value);
+            }
+            response.body_mut().data = Some(Bytes::from(body));
+        }
+        // Trailers-only: one header block that ends the stream.
+        Answer::Grpc { status, message, headers } => {
+            put(response.headers_mut(), "content-type", "application/grpc");
+            put(response.headers_mut(), "grpc-status", &(status as u8).to_string());
+            put(response.headers_mut(), "grpc-message", &percent_encoded(&message));
+            for (name, value) in headers {
+                put(response.headers_mut(), name, &value);
+            }
+        }
+    }
+    response
+}
+
+/// Sets a field. One whose value is not a header value is left out: an answer without it is better than none.
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        Err(_) => tracing::error!(name, value, "an answer's header value is not one"),
+    }
+}
+
+/// `grpc-message` as the gRPC over HTTP/2 specification encodes it: printable ASCII but `%` as it is.
+fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | 0..=0x1f | 0x7f.. => {
+                // Writing to a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        for (message, expected) in [("not granted", "not granted"), ("50 %", "50 %25"), ("é\n", "%C3%A9%0A"), ("", "")] {
+            assert_eq!(percent_encoded(message), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_grpc_success_ends_in_trailers_and_a_rest_one_does_not() {
+        for (protocol, trailers) in [(Protocol::OipGrpc, Some("0")), (Protocol::OipRest, None)] {
+            let response = success(protocol, StatusCode::OK, b"x".to_vec(), "id-1");
+            assert_eq!(response.headers()["x-request-id"], "id-1");
+            let collected = response.into_body().collect().await.unwrap();
+            let status = collected.trailers().map(|trailers| trailers["grpc-status"].to_str().unwrap().to_owned());
+            assert_eq!(status.as_deref(), trailers, "{protocol:?}");
+            assert_eq!(collected.to_bytes(), "x");
+        }
+    }
+}
