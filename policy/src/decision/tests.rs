@@ -1,0 +1,122 @@
+//! The machine: its steps, its order of reasons, its latch.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_head, decide_message};
+use crate::denial::{Denial, Reason};
+use crate::fixture;
+use crate::policy::Policy;
+use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion};
+use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
+
+mod order;
+mod steps;
+
+const BODY_BYTES: usize = 1 << 20;
+
+fn policy() -> Policy {
+    fixture::policy(fixture::document())
+}
+
+/// A head that nothing is wrong with: `scorer` infers on a model by REST.
+fn rest(model: &'static str) -> Head<'static> {
+    Head {
+        header_bytes: 1024,
+        header_count: 16,
+        ambiguous: None,
+        identity: Identity::Client("scorer".into()),
+        route: Route::Model {
+            protocol: Protocol::OipRest,
+            operation: Operation::Infer,
+            model: Some(model.into()),
+            version: None,
+        },
+        content_type: ContentType::Json,
+        encoded: false,
+        content_length: Some(100),
+        end_of_stream: false,
+    }
+}
+
+/// The same by gRPC, where the message names the model.
+fn grpc(operation: Operation) -> Head<'static> {
+    Head {
+        route: Route::Model { protocol: Protocol::OipGrpc, operation, model: None, version: None },
+        content_type: ContentType::Grpc,
+        content_length: None,
+        ..rest("")
+    }
+}
+
+fn server(protocol: Protocol, question: ServerQuestion) -> Head<'static> {
+    let content_type = if protocol == Protocol::OipGrpc { ContentType::Grpc } else { ContentType::Absent };
+    Head { route: Route::Server { protocol, question }, content_type, content_length: None, ..rest("") }
+}
+
+fn as_client(client: &str, head: Head<'static>) -> Head<'static> {
+    Head { identity: Identity::Client(client.into()), ..head }
+}
+
+/// An operation on a model by REST.
+fn asked(operation: Operation, model: &'static str, version: Option<&'static str>) -> Head<'static> {
+    let content_type = if operation == Operation::Infer { ContentType::Json } else { ContentType::Absent };
+    Head {
+        route: Route::Model {
+            protocol: Protocol::OipRest,
+            operation,
+            model: Some(model.into()),
+            version: version.map(Into::into),
+        },
+        content_type,
+        content_length: None,
+        ..rest("")
+    }
+}
+
+/// A message that the contract of `digits` takes.
+fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferRequest<'static> {
+    let image = Tensor {
+        name: "image".into(),
+        datatype: "FP32".into(),
+        shape: vec![1, 1, 8, 8],
+        parameters: vec![],
+        data: Ok(vec![0; 256].into()),
+    };
+    InferRequest { model: model.map(Into::into), version: version.map(Into::into), inputs: vec![image], ..InferRequest::default() }
+}
+
+/// A message that only names a model.
+fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'static> {
+    InferRequest { inputs: vec![], ..message(Some(model), version) }
+}
+
+fn spent(_: &Charge) -> ChargeOutcome {
+    ChargeOutcome::Spent
+}
+
+/// What a head comes to if every charge is spent.
+fn head_step(head: &Head<'_>) -> Step {
+    decide_head(&policy(), head, spent).1
+}
+
+fn reason(step: &Step) -> Option<Reason> {
+    match step {
+        Step::Deny(denial) => Some(denial.reason),
+        _ => None,
+    }
+}
+
+fn read(max_bytes: usize, format: BodyFormat) -> Step {
+    Step::ReadBody(BodyPlan { max_bytes, format })
+}
+
+/// A decision that waits for its body, and what it was told to read.
+fn held(policy: &Policy, head: &Head<'_>) -> Decision {
+    let (decision, step) = decide_head(policy, head, spent);
+    assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
+    decision
+}

@@ -8,11 +8,8 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::validate;
-use crate::contract::DimRule;
 use crate::fault::{Fault, Severity};
 use crate::fixture::{digest, document, policy, raw};
-use crate::policy::Accepts;
-use crate::request::Operation;
 
 /// The document with one value put in or, for `null`, taken out. `at` is a JSON pointer.
 fn with(at: &str, value: Value) -> Value {
@@ -81,6 +78,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
 }
 
 mod contracts;
+mod hostile;
 mod sections;
 
 #[test]
