@@ -303,7 +303,7 @@ impl Gate {
         self.deny(
             proxy,
             denial,
-            held.upstream.protocol(),
+            held.upstream.answer_protocol(),
             &held.upstream.request_id,
         )
     }

@@ -5,14 +5,15 @@
 
 use tensorgate_policy::request::{ContentType, Head, Protocol};
 use tensorgate_wire::context;
+use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
 
 use crate::host::Field;
 
 /// `:authority` towards the sandbox host, which serves one thing only.
 const AUTHORITY: &str = "tensorgate";
 
-/// A request id's longest form, bytes; a UUID has 36.
-const MAX_REQUEST_ID_BYTES: usize = 64;
+/// `:scheme` and `x-forwarded-proto`; the way to the host is the proxy's own, not the client's.
+const SCHEME: &str = "http";
 
 /// Digits of a `grpc-timeout` (gRPC over HTTP/2, "TimeoutValue").
 const MAX_TIMEOUT_DIGITS: usize = 8;
@@ -31,6 +32,7 @@ pub struct Upstream {
     content_type: Option<String>,
     content_length: Option<String>,
     protocol: Protocol,
+    answer_protocol: Protocol,
 }
 
 impl Upstream {
@@ -48,6 +50,7 @@ impl Upstream {
             content_type: None,
             content_length: None,
             protocol: Protocol::OipRest,
+            answer_protocol: Protocol::OipRest,
         }
     }
 
@@ -61,11 +64,17 @@ impl Upstream {
             ContentType::Absent | ContentType::Malformed => None,
         };
         self.content_length = head.content_length.map(|bytes| bytes.to_string());
+        self.answer_protocol = if is_grpc(&head.content_type) {
+            Protocol::OipGrpc
+        } else {
+            self.protocol
+        };
     }
 
-    /// The protocol in which to answer.
-    pub const fn protocol(&self) -> Protocol {
-        self.protocol
+    /// The protocol in which to refuse: the route's, but for a gRPC content type on another route. Envoy turns any local answer to such
+    /// a request into gRPC's form, and would make a status of its own of an HTTP one.
+    pub const fn answer_protocol(&self) -> Protocol {
+        self.answer_protocol
     }
 
     /// Every field, in order, with the signed context.
@@ -74,7 +83,9 @@ impl Upstream {
             (":method", self.method.as_str()),
             (":path", self.path.as_str()),
             (":authority", AUTHORITY),
-            (":scheme", "http"),
+            (":scheme", SCHEME),
+            // Envoy finds no route for a request without it.
+            ("x-forwarded-proto", SCHEME),
             ("x-request-id", self.request_id.as_str()),
             (context::HEADER, signed_context),
         ];
@@ -100,12 +111,21 @@ impl Upstream {
     }
 }
 
-/// Whether a text can name a request in logs and headers without further escaping.
+/// Whether a text can name a request. A head that is refused as ambiguous may hold one that cannot.
 fn is_request_id(text: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// What Envoy takes for gRPC: the type by itself or with a message format (`+proto`).
+fn is_grpc(content_type: &ContentType<'_>) -> bool {
+    match content_type {
+        ContentType::Grpc => true,
+        ContentType::Other(media_type) => media_type.starts_with("application/grpc+"),
+        ContentType::Absent | ContentType::Json | ContentType::Malformed => false,
+    }
 }
 
 /// The one well-formed `grpc-timeout`; a repeated or malformed one is no deadline.
@@ -150,13 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_that_needs_escaping_is_none() {
+    fn only_a_short_word_of_ascii_is_a_request_id() {
         let check = |text: &str, expected| assert_eq!(is_request_id(text), expected, "{text}");
         check("8f1a2b3c-0000-4000-8000-000000000001", true);
         check("", false);
-        check("a\"b", false);
         check("a b", false);
         check("é", false);
-        check(&"a".repeat(65), false);
+        check("a\r\nb", false);
+        check(&"a".repeat(MAX_REQUEST_ID_BYTES), true);
+        check(&"a".repeat(MAX_REQUEST_ID_BYTES + 1), false);
     }
 }

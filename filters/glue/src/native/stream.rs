@@ -90,11 +90,15 @@ impl Stream {
         self.io.carry_out(action, end_of_stream);
     }
 
-    /// Delivers a piece of the body; an empty one is a piece too.
+    /// Delivers a piece of the body, unless the request was answered; an empty one is a piece too.
     pub fn send_body(&mut self, piece: &[u8], end_of_stream: bool) {
-        if self.io.answer.is_some() {
-            return;
+        if self.io.answer.is_none() {
+            self.force_body(piece, end_of_stream);
         }
+    }
+
+    /// Delivers a piece of the body even to a request that was answered, as no sound proxy does.
+    pub fn force_body(&mut self, piece: &[u8], end_of_stream: bool) {
         self.io.held.extend_from_slice(piece);
         let held_bytes = self.io.held.len();
         let action = self
@@ -103,11 +107,15 @@ impl Stream {
         self.io.carry_out(action, end_of_stream);
     }
 
-    /// Delivers the trailers.
+    /// Delivers the trailers, unless the request was answered.
     pub fn send_trailers(&mut self, fields: &[Field]) {
-        if self.io.answer.is_some() {
-            return;
+        if self.io.answer.is_none() {
+            self.force_trailers(fields);
         }
+    }
+
+    /// Delivers the trailers even to a request that was answered, as no sound proxy does.
+    pub fn force_trailers(&mut self, fields: &[Field]) {
         self.io.trailers = fields.to_vec();
         let action = self.gate.on_request_trailers(&mut self.io);
         self.io.carry_out(action, true);
@@ -154,13 +162,13 @@ impl Io {
         admitted
     }
 
+    /// What an answered request's filter says here is obeyed all the same: a filter that lets one through is seen to.
     fn carry_out(&mut self, action: Action, last: bool) {
-        if self.answer.is_some() || action == Action::Pause {
-            return;
+        if action == Action::Continue {
+            self.dispatched = true;
+            self.complete |= last;
+            self.sent.append(&mut self.held);
         }
-        self.dispatched = true;
-        self.complete |= last;
-        self.sent.append(&mut self.held);
     }
 }
 

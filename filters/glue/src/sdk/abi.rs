@@ -24,6 +24,8 @@ const BUFFER_REQUEST_BODY: u32 = 0;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 const METRIC_COUNTER: u32 = 0;
 const NOT_GRPC: i32 = -1;
+/// `%RESPONSE_CODE_DETAILS%` of an answer of ours, by which access logs and `local_reply_config` tell it from Envoy's own.
+const DETAILS: &str = "tensorgate";
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
@@ -235,13 +237,13 @@ pub(super) fn send_local_response(
     body: &[u8],
 ) -> Result<(), HostFault> {
     let fields = serialize("send_local_response", fields)?;
-    // SAFETY: pointers and lengths are of a live vector and a live slice, which the proxy only reads; no details are a null pointer of length 0.
+    // SAFETY: pointers and lengths are of a constant, a live slice and a live vector, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let answered = unsafe {
         raw::proxy_send_local_response(
             status,
-            ptr::null(),
-            0,
+            DETAILS.as_ptr(),
+            DETAILS.len(),
             body.as_ptr(),
             body.len(),
             fields.as_ptr(),

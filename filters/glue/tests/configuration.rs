@@ -1,0 +1,113 @@
+//! What a configuration must be, and what is said of one that is not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod support;
+
+use support::{CONTEXT_KEY, bundle};
+use tensorgate_glue::root::GateRoot;
+
+/// The faults of a configuration, one line each.
+fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
+    let Err(faults) = GateRoot::configure(bundle.as_bytes(), key) else {
+        panic!("refused: {bundle}")
+    };
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    for expected in expected {
+        assert!(
+            faults.iter().any(|fault| fault.contains(expected)),
+            "{expected}: {faults:?}"
+        );
+    }
+    if let Some(key) = key {
+        // A text of a few characters occurs by chance.
+        assert!(
+            key.len() < 16 || !faults.iter().any(|fault| fault.contains(key)),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
+fn a_valid_configuration_is_taken() {
+    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+        .unwrap_or_else(|faults| panic!("{faults:?}"));
+    assert_eq!(root.generation(), "0123456789abcdef");
+    assert!(GateRoot::configure(bundle().as_bytes(), Some(&format!("{CONTEXT_KEY}\n"))).is_ok());
+}
+
+#[test]
+fn the_context_key_is_64_hex_digits_from_the_environment() {
+    check(&bundle(), None, &["TENSORGATE_CONTEXT_KEY: is not set"]);
+    for key in [
+        "",
+        "00",
+        &CONTEXT_KEY[1..],
+        &format!("{CONTEXT_KEY}0"),
+        &CONTEXT_KEY.replace('0', "g"),
+    ] {
+        check(
+            &bundle(),
+            Some(key),
+            &["TENSORGATE_CONTEXT_KEY: is not 64 hex digits"],
+        );
+    }
+}
+
+#[test]
+fn what_is_not_a_bundle_is_refused() {
+    let json = bundle();
+    for text in [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "\0",
+        &json[1..],
+        &format!("{json}x"),
+        &json.replace("\"version\"", "\"vresion\""),
+    ] {
+        check(text, Some(CONTEXT_KEY), &["not a policy bundle"]);
+    }
+}
+
+#[test]
+fn a_generation_is_a_short_word() {
+    let long = "a".repeat(65);
+    for generation in ["", "a b", "é", "a\\nb", &long] {
+        check(
+            &bundle().replace("0123456789abcdef", generation),
+            Some(CONTEXT_KEY),
+            &["generation: must be"],
+        );
+    }
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let broken = bundle()
+        .replace("\"version\": 1", "\"version\": 2")
+        .replace("\"max\": 64}, 2], \"range\"", "\"min\": 1}, 2], \"range\"");
+    check(
+        &broken,
+        None,
+        &["TENSORGATE_CONTEXT_KEY", "version", "shape[0]"],
+    );
+}
+
+#[test]
+fn no_cut_of_a_configuration_panics() {
+    let json = bundle();
+    for cut in (0..json.len()).filter(|cut| json.is_char_boundary(*cut)) {
+        assert!(
+            GateRoot::configure(&json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
+            "cut at {cut}"
+        );
+    }
+}

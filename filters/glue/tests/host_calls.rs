@@ -1,0 +1,216 @@
+//! A proxy whose calls fail: a gate that cannot decide refuses, and never lets through what it could not judge or mark.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod support;
+
+use std::rc::Rc;
+
+use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
+use tensorgate_glue::gate::Gate;
+use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::native::Store;
+use tensorgate_glue::record::Verdict;
+use tensorgate_glue::root::GateRoot;
+use tensorgate_policy::{Now, Reason};
+use tensorgate_wire::Answer;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    Nothing,
+    RequestHeaders,
+    ReplaceRequestHeaders,
+    ClearRequestTrailers,
+    RequestBody,
+    ShortRequestBody,
+    LongRequestBody,
+    Respond,
+    Now,
+    SetProperty,
+    RequestId,
+}
+
+struct Faulty {
+    broken: Broken,
+    store: Store,
+    answers: Vec<Answer>,
+    marked: bool,
+    errors: usize,
+}
+
+impl Faulty {
+    fn call<T>(&self, broken: Broken, works: T) -> Result<T, HostFault> {
+        if self.broken == broken {
+            Err(HostFault {
+                call: "broken",
+                status: 10,
+            })
+        } else {
+            Ok(works)
+        }
+    }
+}
+
+impl SharedStore for Faulty {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.store.get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.store.swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.store.put(key, value)
+    }
+}
+
+impl Proxy for Faulty {
+    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+        let mut fields = rest("m").headers;
+        if self.broken != Broken::RequestId {
+            fields.push(field("x-request-id", "id"));
+        }
+        self.call(Broken::RequestHeaders, fields)
+    }
+
+    fn replace_request_headers(&mut self, _: &[(&str, &str)]) -> Result<(), HostFault> {
+        self.call(Broken::ReplaceRequestHeaders, ())?;
+        self.marked = true;
+        Ok(())
+    }
+
+    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
+        self.call(Broken::ClearRequestTrailers, ())
+    }
+
+    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        let mut body = json_body();
+        assert_eq!(max_bytes, body.len());
+        match self.broken {
+            Broken::ShortRequestBody => drop(body.pop()),
+            Broken::LongRequestBody => body.push(b' '),
+            _ => {}
+        }
+        self.call(Broken::RequestBody, body)
+    }
+
+    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
+        self.answers.push(answer.clone());
+        self.call(Broken::Respond, ())
+    }
+
+    fn now(&mut self) -> Result<Now, HostFault> {
+        self.call(Broken::Now, NOW)
+    }
+
+    fn source_address(&mut self) -> Option<String> {
+        None
+    }
+
+    fn log(&mut self, level: Level, _: &str) {
+        self.errors += usize::from(level == Level::Error);
+    }
+
+    fn count(&mut self, _: Verdict) {}
+
+    fn set_property(&mut self, _: &str, _: &str) -> Result<(), HostFault> {
+        self.call(Broken::SetProperty, ())
+    }
+}
+
+/// Plays an inference that is in order, with or without trailers.
+fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
+    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+        .unwrap_or_else(|faults| panic!("{faults:?}"));
+    let mut proxy = Faulty {
+        broken,
+        store: Store::default(),
+        answers: Vec::new(),
+        marked: false,
+        errors: 0,
+    };
+    let mut gate = Gate::new(Rc::new(root));
+    assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
+    let mut action = gate.on_request_body(&mut proxy, json_body().len(), !trailers);
+    if trailers {
+        assert_eq!(action, Action::Pause);
+        action = gate.on_request_trailers(&mut proxy);
+    }
+    gate.on_log(&mut proxy);
+    (action, proxy, gate.record().reason)
+}
+
+#[test]
+fn a_call_that_fails_refuses_the_request() {
+    let check = |broken, trailers| {
+        let (action, proxy, reason) = play(broken, trailers);
+        assert_eq!(
+            (action, reason),
+            (Action::Pause, Some(Reason::Overloaded)),
+            "{broken:?} {trailers}"
+        );
+        assert_eq!(proxy.answers.len(), 1, "{broken:?} {trailers}");
+        assert!(!proxy.marked, "{broken:?} {trailers}");
+    };
+    for trailers in [false, true] {
+        check(Broken::RequestHeaders, trailers);
+        check(Broken::ReplaceRequestHeaders, trailers);
+        check(Broken::RequestBody, trailers);
+        check(Broken::ShortRequestBody, trailers);
+        check(Broken::LongRequestBody, trailers);
+        check(Broken::Now, trailers);
+        check(Broken::RequestId, trailers);
+    }
+    check(Broken::ClearRequestTrailers, true);
+}
+
+#[test]
+fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
+    for trailers in [false, true] {
+        for broken in [Broken::Nothing, Broken::SetProperty] {
+            let (action, proxy, reason) = play(broken, trailers);
+            assert_eq!(
+                (action, reason, proxy.marked),
+                (Action::Continue, None, true),
+                "{broken:?}"
+            );
+            assert_eq!(proxy.errors > 0, broken == Broken::SetProperty);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
+    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+        .unwrap_or_else(|faults| panic!("{faults:?}"));
+    let mut proxy = Faulty {
+        broken: Broken::Respond,
+        store: Store::default(),
+        answers: Vec::new(),
+        marked: false,
+        errors: 0,
+    };
+    let mut gate = Gate::new(Rc::new(root));
+    assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
+    assert_eq!(
+        gate.on_request_body(&mut proxy, usize::MAX, false),
+        Action::Pause
+    );
+    assert_eq!(
+        gate.on_request_body(&mut proxy, json_body().len(), true),
+        Action::Pause
+    );
+    assert_eq!(gate.on_request_trailers(&mut proxy), Action::Pause);
+    assert_eq!(
+        (proxy.answers.len(), proxy.errors, proxy.marked),
+        (1, 1, false),
+        "one answer is tried, and the failure logged"
+    );
+}

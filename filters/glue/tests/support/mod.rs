@@ -1,0 +1,254 @@
+//! A policy, requests for it, and a play that checks what must hold of every request, whatever becomes of it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use tensorgate_glue::host::Field;
+use tensorgate_glue::native::{Logged, NativeProxy, Outcome, Request, Store, Stream};
+use tensorgate_glue::record::{Record, Verdict};
+use tensorgate_identity::api_key::{digest, format_key};
+use tensorgate_policy::{Now, Reason};
+use tensorgate_wire::Answer;
+
+pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const NOW: Now = Now {
+    unix_s: 1_780_000_000,
+    monotonic_ns: 5_000_000_000,
+};
+pub const BODY_BYTES: usize = 4096;
+pub const BURST: usize = 3;
+
+/// The key of client `scorer`.
+pub fn key() -> String {
+    format_key(&[7; 20])
+}
+
+/// A well-formed key of nobody.
+pub fn stranger_key() -> String {
+    format_key(&[8; 20])
+}
+
+/// `m`: tensors, no rate. `limited`: tensors, a rate. `png`: a raw body.
+pub fn bundle() -> String {
+    let digest: String = digest(&key())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let input = r#"{"name": "x", "datatype": "FP32", "shape": [{"name": "n", "max": 64}, 2], "range": [0, 1]}"#;
+    let output = r#"{"name": "y", "datatype": "FP32", "shape": [{"max": 64}, 2]}"#;
+    let model = format!(
+        r#""backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"], "inputs": [{input}], "outputs": [{output}]"#
+    );
+    let rest_model = model.replace(r#"["oip-rest", "oip-grpc"]"#, r#"["oip-rest"]"#);
+    format!(
+        r#"{{"generation": "0123456789abcdef", "policy": {{
+            "version": 1,
+            "listen": {{"address": "127.0.0.1:8080", "health": "public", "limits": {{"body_bytes": {BODY_BYTES}}}}},
+            "clients": {{"scorer": {{"api_keys": [{{"sha256": "{digest}"}}]}}}},
+            "backends": {{"cpu": {{"kind": "embedded", "models": "models/", "max_in_flight": 8, "queue": 8, "timeout_ms": 1000}}}},
+            "handlers": {{"decode": {{"component": "decode.wasm", "sha256": "{digest}", "fuel": 1000000, "memory_bytes": 1048576,
+                "timeout_ms": 50}}}},
+            "models": {{
+                "m": {{{model}}},
+                "limited": {{{model}}},
+                "png": {{{rest_model}, "preprocess": "decode",
+                    "accepts": {{"raw": {{"content_types": ["image/png"], "max_bytes": 1024}}}}}}
+            }},
+            "grants": [
+                {{"name": "open", "clients": ["scorer"], "models": ["m", "png"], "operations": ["infer", "metadata", "ready"]}},
+                {{"name": "metered", "clients": ["scorer"], "models": ["limited"], "operations": ["infer"],
+                    "rate": {{"quota": 60, "window_s": 60, "burst": {BURST}}}}}
+            ]
+        }}}}"#
+    )
+}
+
+pub fn proxy() -> NativeProxy {
+    proxy_on(Store::default())
+}
+
+pub fn proxy_on(store: Store) -> NativeProxy {
+    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store)
+        .unwrap_or_else(|faults| panic!("the policy of these tests is valid: {faults:#?}"))
+}
+
+pub fn field(name: &str, value: impl AsRef<[u8]>) -> Field {
+    (name.as_bytes().to_vec(), value.as_ref().to_vec())
+}
+
+/// A request line and a valid credential.
+pub fn head(method: &str, path: &str) -> Vec<Field> {
+    vec![
+        field(":method", method),
+        field(":path", path),
+        field(":authority", "gate.example"),
+        field(":scheme", "http"),
+        field("x-api-key", key()),
+    ]
+}
+
+pub fn json_body() -> Vec<u8> {
+    br#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 1.0]}]}"#
+        .to_vec()
+}
+
+/// An allowed inference over REST, its body in one piece.
+pub fn rest(model: &str) -> Request {
+    let mut headers = head("POST", &format!("/v2/models/{model}/infer"));
+    headers.push(field("content-type", "application/json; charset=utf-8"));
+    Request {
+        headers,
+        body: vec![json_body()],
+        trailers: None,
+    }
+}
+
+/// An allowed inference over gRPC, its body in one piece.
+pub fn grpc(model: &str) -> Request {
+    let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
+    headers.extend([
+        field("content-type", "application/grpc+proto"),
+        field("te", "trailers"),
+        field("grpc-timeout", "250m"),
+    ]);
+    Request {
+        headers,
+        body: vec![grpc_frame(&grpc_message(model))],
+        trailers: None,
+    }
+}
+
+pub fn grpc_message(model: &str) -> Vec<u8> {
+    let shape = bytes_field(3, &[1, 2]);
+    let tensor = [bytes_field(1, b"x"), bytes_field(2, b"FP32"), shape].concat();
+    let raw: Vec<u8> = [0.5_f32, 1.0]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    [
+        bytes_field(1, model.as_bytes()),
+        bytes_field(5, &tensor),
+        bytes_field(7, &raw),
+    ]
+    .concat()
+}
+
+pub fn grpc_frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("small").to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
+fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("one-byte length");
+    assert!(length < 0x80, "one-byte length");
+    [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// Everything about one request.
+pub struct Played {
+    pub outcome: Option<Outcome>,
+    pub record: Record,
+    pub logged: Logged,
+}
+
+impl Played {
+    pub fn reason(&self) -> Option<Reason> {
+        self.record.reason
+    }
+
+    pub fn allowed(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Forwarded { .. }))
+    }
+
+    pub fn status(&self) -> Option<u16> {
+        match &self.outcome {
+            Some(Outcome::Denied(Answer::Rest { status, .. })) => Some(*status),
+            Some(Outcome::Denied(Answer::Grpc { .. })) => Some(200),
+            _ => None,
+        }
+    }
+
+    pub fn upstream(&self) -> Vec<(String, String)> {
+        let Some(Outcome::Forwarded { headers, .. }) = &self.outcome else {
+            panic!("forwarded: {:?}", self.record)
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("made by the gate");
+        headers
+            .iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+}
+
+/// Plays a request, then checks what must hold of every one.
+pub fn play(proxy: &mut NativeProxy, request: &Request) -> Played {
+    let mut stream = proxy.open(NOW);
+    deliver(&mut stream, request);
+    close(stream)
+}
+
+pub fn deliver(stream: &mut Stream, request: &Request) {
+    let bare = request.body.is_empty() && request.trailers.is_none();
+    stream.send_headers(&request.headers, bare);
+    for (position, piece) in request.body.iter().enumerate() {
+        assert!(
+            !stream.dispatched(),
+            "nothing goes on before the body's end"
+        );
+        stream.send_body(
+            piece,
+            position + 1 == request.body.len() && request.trailers.is_none(),
+        );
+    }
+    if let Some(trailers) = &request.trailers {
+        assert!(!stream.dispatched(), "nothing goes on before the trailers");
+        stream.send_trailers(trailers);
+    }
+}
+
+pub fn close(stream: Stream) -> Played {
+    let dispatched = stream.dispatched();
+    let trailers = stream.trailers().to_vec();
+    let (outcome, record, logged) = stream.close();
+    let verdict = match (&outcome, record.reason) {
+        (Some(Outcome::Forwarded { .. }), None) => {
+            assert!(trailers.is_empty(), "no trailer of a client's crosses");
+            Verdict::Allow
+        }
+        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
+        (None, None) => Verdict::Aborted,
+        (outcome, reason) => panic!("outcome and record disagree: {outcome:?}, {reason:?}"),
+    };
+    assert_eq!(
+        dispatched,
+        verdict == Verdict::Allow,
+        "only what is allowed reaches the upstream"
+    );
+    assert_eq!(logged.counted, [verdict], "each request counts once");
+    assert_eq!(
+        logged.answers,
+        usize::from(matches!(verdict, Verdict::Deny(_))),
+        "one answer to what is refused"
+    );
+    let property = |name: &str| {
+        logged
+            .properties
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    };
+    assert_eq!(property("tg_verdict"), Some(verdict.name()));
+    assert_eq!(property("tg_reason"), Some(verdict.reason()));
+    assert_eq!(property("tg_client"), record.client.as_deref());
+    assert_eq!(property("tg_model"), record.model.as_deref());
+    assert_eq!(property("tg_rule"), record.rule.as_deref());
+    assert_eq!(
+        logged.lines.is_empty(),
+        !matches!(verdict, Verdict::Deny(_)),
+        "a refusal is logged: {:?}",
+        logged.lines
+    );
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
