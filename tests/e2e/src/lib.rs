@@ -1,1 +1,12 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: a whole gate as processes ([`Stack`]), a stand-in for the inference server behind it
+//! ([`backend`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides nothing about requests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test support: a failure here is a failed test and says where"
+)]
+
+pub mod verdict;

@@ -1,0 +1,91 @@
+//! Which of our crates may know which: the arrows of ARCHITECTURE.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{metadata, none};
+
+/// Every crate of ours and the crates of ours that it may depend on, tests apart.
+const ARROWS: [(&str, &[&str]); 18] = [
+    ("tensorgate-policy", &[]),
+    ("tensorgate-identity", &["tensorgate-policy"]),
+    ("tensorgate-wire", &["tensorgate-policy"]),
+    ("tensorgate-glue", &["tensorgate-policy", "tensorgate-identity", "tensorgate-wire"]),
+    ("tensorgate-gate", &["tensorgate-glue"]),
+    ("tensorgate-handler", &[]),
+    ("tensorgate-componentize", &[]),
+    ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
+    ("tensorgate", &["tensorgate-policy", "tensorgate-identity", "tensorgate-wire", "tensorgate-glue", "tensorgate-host"]),
+    ("tensorgate-embedded", &["tensorgate-wire"]),
+    ("tensorgate-demo", &["tensorgate-client", "tensorgate-wire"]),
+    ("tensorgate-client", &[]),
+    ("tensorgate-vectors", &["tensorgate-policy"]),
+    ("png-digits", &["tensorgate-handler"]),
+    ("digit-labels", &["tensorgate-handler"]),
+    ("hostile-loop", &["tensorgate-handler"]),
+    ("hostile-memory-bomb", &["tensorgate-handler"]),
+    ("hostile-wrong-shape", &["tensorgate-handler"]),
+];
+
+/// End-to-end tests may know every crate; nobody may know them.
+const TESTS: &str = "tensorgate-tests";
+
+/// Test tools: only test dependencies, the tests and the demo may name them.
+const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
+
+/// Crates that may name the proxy's SDK.
+const PROXY_WASM: [&str; 2] = ["tensorgate-glue", "tensorgate-gate"];
+
+struct Package {
+    name: String,
+    /// Name and kind (`None` for a normal one).
+    dependencies: Vec<(String, Option<String>)>,
+}
+
+fn packages() -> Vec<Package> {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let metadata = metadata(&["--no-deps", "--offline"]);
+    let list = metadata.get("packages").and_then(|packages| packages.as_array()).unwrap();
+    list.iter()
+        .map(|package| Package {
+            name: text(package.get("name").unwrap()).unwrap(),
+            dependencies: package
+                .get("dependencies")
+                .and_then(|dependencies| dependencies.as_array())
+                .unwrap()
+                .iter()
+                .map(|dependency| (text(dependency.get("name").unwrap()).unwrap(), text(dependency.get("kind").unwrap())))
+                .collect(),
+        })
+        .collect()
+}
+
+#[test]
+fn crates_know_only_what_the_architecture_lets_them_know() {
+    let packages = packages();
+    let ours: BTreeSet<_> = packages.iter().map(|package| package.name.as_str()).collect();
+    let arrows: BTreeMap<_, _> = ARROWS.into_iter().collect();
+    let listed: BTreeSet<_> = arrows.keys().copied().chain([TESTS]).collect();
+    assert_eq!(ours, listed, "the list of crates here and the workspace differ");
+    let mut faults = Vec::new();
+    for package in packages.iter().filter(|package| package.name != TESTS) {
+        let allowed = arrows.get(package.name.as_str()).unwrap();
+        for (dependency, kind) in package.dependencies.iter().filter(|(name, _)| ours.contains(name.as_str())) {
+            let tool_for_tests = kind.as_deref() == Some("dev") && TOOLS.contains(&dependency.as_str());
+            if !allowed.contains(&dependency.as_str()) && !tool_for_tests {
+                faults.push(format!("{} depends on {dependency}", package.name));
+            }
+        }
+    }
+    none("arrows that the architecture does not have", faults);
+}
+
+#[test]
+fn only_filters_know_the_proxy() {
+    let faults = packages()
+        .iter()
+        .filter(|package| !PROXY_WASM.contains(&package.name.as_str()))
+        .filter(|package| package.dependencies.iter().any(|(name, _)| name == "proxy-wasm"))
+        .map(|package| package.name.clone())
+        .collect();
+    none("crates that name proxy-wasm", faults);
+}

@@ -1,0 +1,106 @@
+//! What the lock file may hold: one version of each crate, one registry, licences that go with ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{metadata, none, root};
+
+/// The one place that crates come from.
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// Crates of which there are several versions, and why.
+const DUPLICATES: [(&str, &str); 4] = [
+    ("embedded-io", "postcard, of wasmtime, names two versions for its optional input and output; neither is compiled"),
+    ("foldhash", "as hashbrown"),
+    ("hashbrown", "0.15 is petgraph's, of the build-time proto compiler; 0.16 is cranelift's and the proxy SDK's; 0.17 is indexmap's"),
+    ("syn", "half of the derive macros have moved to 3; build time only"),
+];
+
+/// Licences that may be linked with Apache-2.0 code, as the parts of an SPDX expression.
+const LICENCES: [&str; 12] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "ISC",
+    "MIT",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// A locked package's name, version and source; ours have none.
+fn locked() -> Vec<(String, String, Option<String>)> {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    lock.split("[[package]]")
+        .skip(1)
+        .map(|package| {
+            let field = |name: &str| {
+                let start = format!("{name} = \"");
+                package.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('"').map(str::to_owned))
+            };
+            (field("name").unwrap(), field("version").unwrap(), field("source"))
+        })
+        .collect()
+}
+
+#[test]
+fn there_is_one_version_of_each_crate_or_a_reason() {
+    let mut versions = BTreeMap::<_, BTreeSet<_>>::new();
+    for (name, version, _) in locked() {
+        versions.entry(name).or_default().insert(version);
+    }
+    let several: BTreeSet<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name.as_str()).collect();
+    let allowed: BTreeSet<_> = DUPLICATES.iter().map(|(name, _)| *name).collect();
+    none("crates of several versions without a reason", several.difference(&allowed).map(|name| format!("{name} {:?}", versions.get(*name))).collect());
+    none("reasons that have lost their crate", allowed.difference(&several).map(|name| (*name).to_owned()).collect());
+}
+
+#[test]
+fn every_crate_comes_from_the_one_registry() {
+    let strange = |source: &Option<String>| source.as_deref().is_some_and(|source| source != REGISTRY);
+    none("crates from elsewhere", locked().into_iter().filter(|(.., source)| strange(source)).map(|package| format!("{package:?}")).collect());
+    assert!(locked().iter().any(|(.., source)| source.is_some()), "the lock file was not understood");
+}
+
+#[test]
+fn every_licence_goes_with_ours() {
+    // Whatever this machine or a filter's target builds; a package that only another system needs is not even downloaded.
+    let mut faults = BTreeSet::new();
+    for target in ["x86_64-unknown-linux-gnu", "wasm32-wasip1"] {
+        let metadata = metadata(&["--filter-platform", target]);
+        for package in metadata.get("packages").and_then(|packages| packages.as_array()).unwrap() {
+            let text = |name: &str| package.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+            if !goes_with_ours(&text("license")) {
+                faults.insert(format!("{} {}: {:?}", text("name"), text("version"), text("license")));
+            }
+        }
+    }
+    none("licences that are not in the list", faults.into_iter().collect());
+}
+
+/// An SPDX expression in conjunctive form, as crates write them: every part must have an alternative in the list.
+fn goes_with_ours(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ");
+    expression.split(" AND ").all(|part| {
+        part.trim_matches(['(', ')', ' ']).split(" OR ").any(|licence| LICENCES.contains(&licence.trim_matches(['(', ')', ' '])))
+    })
+}
+
+#[test]
+fn a_licence_expression_needs_a_listed_alternative_of_every_part() {
+    for (expression, expected) in [
+        ("MIT", true),
+        ("MIT/Apache-2.0", true),
+        ("GPL-3.0 OR MIT", true),
+        ("GPL-3.0", false),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", true),
+        ("MIT AND GPL-2.0", false),
+        ("Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT", true),
+        ("", false),
+    ] {
+        assert_eq!(goes_with_ours(expression), expected, "{expression}");
+    }
+}

@@ -1,0 +1,32 @@
+//! The house rules that no compiler checks: which crate may know which, what a source file looks like, what the lock file may hold.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod arrows;
+mod lockfile;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Standard output of a command in the root; its failure is the test's.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `cargo metadata`, with these further arguments.
+fn metadata(arguments: &[&str]) -> serde_json::Value {
+    let arguments = [&["metadata", "--format-version", "1", "--locked"], arguments].concat();
+    serde_json::from_str(&output(env!("CARGO"), &arguments)).unwrap()
+}
+
+/// Collects faults and fails with all of them.
+fn none(rule: &str, faults: Vec<String>) {
+    assert!(faults.is_empty(), "{rule}:\n  {}", faults.join("\n  "));
+}
