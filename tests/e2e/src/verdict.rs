@@ -60,7 +60,7 @@ fn text(reply: &Reply) -> String {
         return percent_decode(&message);
     }
     let member = |name| reply.json().and_then(|json| json.get(name)?.as_str().map(str::to_owned));
-    member("detail").or_else(|| member("title")).unwrap_or_default()
+    member("error").or_else(|| member("title")).unwrap_or_default()
 }
 
 fn told(reply: &Reply) -> String {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_refused_only_with_its_reason_its_status_and_its_field() {
-        let shape = r#"{"type": "urn:tensorgate:shape", "title": "t", "detail": "input \"x\": dim 0"}"#;
+        let shape = r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
         for (answer, field, expected) in [
             (reply(400, &[], shape), None, true),
             (reply(400, &[], shape), Some("input \"x\""), true),
