@@ -1,2 +1,109 @@
-//! Placeholder.
-fn main() {}
+//! `tensorgate`: one verb a file. Here arguments become a verb, and what became of it an exit code.
+
+mod load;
+mod message;
+mod render;
+mod source;
+mod stack;
+mod ui;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use ui::{Color, Ui};
+
+/// A security gate for machine-learning model serving.
+#[derive(Parser)]
+#[command(
+    name = "tensorgate",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 no (a verdict, a failure), 2 bad use or input.\n\nExample: tensorgate check gate.yaml"
+)]
+struct Cli {
+    /// JSON on standard output, one value a line.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: Color,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Up(verbs::up::Up),
+    Check(verbs::check::Check),
+    Explain(verbs::explain::Explain),
+    Render(verbs::render::Render),
+    Schema(verbs::schema::Schema),
+    Keys(verbs::keys::Keys),
+    Completions(verbs::completions::Completions),
+}
+
+/// What became of a verb.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The answer is no; it has been told. Exit 1.
+    #[error("no")]
+    No,
+    /// Something outside went wrong. Exit 1.
+    #[error("{0}")]
+    Failed(String),
+    /// Bad use or input. Exit 2.
+    #[error("{0}")]
+    Input(String),
+    /// A policy that cannot be loaded. Exit 2.
+    #[error(transparent)]
+    Load(#[from] load::LoadError),
+}
+
+fn main() -> ExitCode {
+    let Cli { json, color, verb } = Cli::parse();
+    let ui = Ui::new(json, color);
+    let outcome = match verb {
+        Verb::Up(verb) => verb.run(&ui),
+        Verb::Check(verb) => verb.run(&ui),
+        Verb::Explain(verb) => verb.run(&ui),
+        Verb::Render(verb) => verb.run(&ui),
+        Verb::Schema(verb) => verb.run(&ui),
+        Verb::Keys(verb) => verb.run(&ui),
+        Verb::Completions(verb) => verb.run(&mut Cli::command()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&ui, &failure),
+    }
+}
+
+fn report(ui: &Ui, failure: &Failure) -> ExitCode {
+    let error = ui.paint("1;31", "error");
+    match failure {
+        Failure::No => ExitCode::from(1),
+        Failure::Failed(message) => {
+            ui.note(&format!("{error}: {}", ui::printable_lines(message)));
+            ExitCode::from(1)
+        }
+        Failure::Input(message) => {
+            ui.note(&format!("{error}: {}", ui::printable_lines(message)));
+            ExitCode::from(2)
+        }
+        Failure::Load(load::LoadError::Faults(source, faults)) => {
+            ui.faults(source, faults);
+            ExitCode::from(2)
+        }
+        Failure::Load(other) => {
+            ui.note(&format!(
+                "{error}: {}",
+                ui::printable_lines(&other.to_string())
+            ));
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A policy file, read, typed and validated, with every fault at its place in the text.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_policy::{Bundle, Fault, Policy, Severity, raw, validate};
+
+use crate::source::{Located, Span, parse, path, typed};
+
+/// Largest policy file, bytes. A thousand models are about 1 MiB.
+pub const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// A file's text, or what stands for it where there is none.
+pub struct Source {
+    /// As the user named it.
+    pub file: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// A policy that can be enforced.
+pub struct Loaded {
+    /// Its text, for warnings.
+    pub source: Source,
+    /// Validated.
+    pub policy: Policy,
+    /// As it travels to the gate and the host.
+    pub bundle: Bundle,
+    /// What makes it weaker than it looks.
+    pub warnings: Vec<Located>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file could not be read.
+    #[error("cannot read {}: {cause}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file is too large.
+    #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
+    TooLarge(PathBuf),
+    /// The policy cannot be written as JSON: a number that JSON has no spelling for.
+    #[error("cannot write the policy as json: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It has faults.
+    #[error("{} has faults", .0.file.display())]
+    Faults(Source, Vec<Located>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads a policy file.
+pub fn load(file: &Path) -> Result<Loaded, LoadError> {
+    let bytes = read_bounded(file)?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(not_text(file, &error)),
+    };
+    let source = Source {
+        file: file.to_owned(),
+        text,
+    };
+    let (raw, policy, warnings) = match judge(&source.text) {
+        Ok(judged) => judged,
+        Err(faults) => return Err(LoadError::Faults(source, faults)),
+    };
+    let bundle = Bundle {
+        generation: generation(&raw)?,
+        policy: raw,
+    };
+    Ok(Loaded {
+        source,
+        policy,
+        bundle,
+        warnings,
+    })
+}
+
+/// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
+fn generation(raw: &raw::Policy) -> Result<String, serde_json::Error> {
+    let mut digits = hex(&Sha256::digest(serde_json::to_vec(raw)?));
+    digits.truncate(16);
+    Ok(digits)
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a file up to [`MAX_FILE_BYTES`], whatever its metadata say.
+fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
+    read_at_most(file, MAX_FILE_BYTES)
+        .map_err(|cause| LoadError::Read {
+            file: file.to_owned(),
+            cause,
+        })?
+        .ok_or_else(|| LoadError::TooLarge(file.to_owned()))
+}
+
+/// Reads a file; `None` if it is larger.
+pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file)?
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(u64::try_from(read)
+        .is_ok_and(|read| read <= max_bytes)
+        .then_some(bytes))
+}
+
+fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
+    let good = error
+        .as_bytes()
+        .get(..error.utf8_error().valid_up_to())
+        .unwrap_or_default();
+    let good = String::from_utf8_lossy(good);
+    let last = good.rsplit('\n').next().unwrap_or_default();
+    let span = Span {
+        line: good.matches('\n').count().saturating_add(1),
+        column: last.chars().count().saturating_add(1),
+        length: 1,
+    };
+    let fault = Located {
+        severity: Severity::Error,
+        span,
+        path: String::new(),
+        message: "not UTF-8 from here on".into(),
+        fix: Some("save the file as UTF-8".into()),
+    };
+    LoadError::Faults(
+        Source {
+            file: file.to_owned(),
+            text: good.into_owned(),
+        },
+        vec![fault],
+    )
+}
+
+type Judged = (raw::Policy, Policy, Vec<Located>);
+
+/// Text to a policy and its warnings, or every fault in the order of the text.
+fn judge(text: &str) -> Result<Judged, Vec<Located>> {
+    let (tree, mut faults) = parse::parse(text);
+    let Some(mut tree) = tree else {
+        return Err(faults);
+    };
+    let typed::Typed {
+        policy: raw,
+        faults: mistyped,
+        holes,
+    } = typed::typed(&mut tree);
+    faults.extend(mistyped);
+    let (policy, found) = match validate::validate(&raw) {
+        Ok((policy, warnings)) => (Some(policy), warnings),
+        Err(faults) => (None, faults),
+    };
+    let consequence = |fault: &Fault| holes.iter().any(|hole| is_within(&fault.path, hole));
+    faults.extend(
+        found
+            .into_iter()
+            .filter(|fault| !consequence(fault))
+            .map(|fault| locate(&tree, fault)),
+    );
+    faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
+    match policy {
+        Some(policy)
+            if faults
+                .iter()
+                .all(|fault| fault.severity == Severity::Warning) =>
+        {
+            Ok((raw, policy, faults))
+        }
+        _ => Err(faults),
+    }
+}
+
+/// Whether a path is another or lies below it.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| above.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Puts a fault of the validated policy at its place: the value, or the key of a collection or of what lacks something.
+fn locate(tree: &crate::source::Tree, fault: Fault) -> Located {
+    let place = path::follow(tree, &fault.path);
+    let span = match place.key {
+        Some(key) if !place.whole || tree.is_collection(place.node) => key.span,
+        _ => tree.span(place.node),
+    };
+    Located {
+        severity: fault.severity,
+        span,
+        path: fault.path,
+        message: fault.message,
+        fix: fault.fix,
+    }
+}

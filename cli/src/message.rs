@@ -1,0 +1,299 @@
+//! A raw HTTP/1.1 message, read as strictly as the Envoy that `render` configures, and handed on as that Envoy would hand it
+//! to the filter. What Envoy would refuse by itself is refused here for the same reason; nothing else is judged.
+
+use tensorgate_glue::native::Request;
+use tensorgate_policy::Reason;
+
+use crate::render::envoy::bounds::Bounds;
+
+/// Header fields of one message that are looked at at all.
+const MAX_FIELDS: usize = 2048;
+/// Digits of a chunk's size: 16 MiB in hexadecimal, leading zeros aside, is the most a body can need.
+const MAX_CHUNK_DIGITS: usize = 8;
+/// Methods that Envoy's HTTP/1.1 codec knows and a gate can be asked with; others are refused with 400.
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
+/// Fields that concern one connection: Envoy takes them away.
+const HOP_BY_HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
+
+/// What Envoy would refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason that its reply is mapped to.
+    pub reason: Reason,
+    /// The cause.
+    pub detail: String,
+    /// Whether the message is a gRPC call, if that much could be read.
+    pub grpc: bool,
+}
+
+/// How a body is framed.
+enum Framing {
+    None,
+    Length(usize),
+    Chunked,
+}
+
+/// Reads one message.
+pub fn read(bytes: &[u8], bounds: &Bounds) -> Result<Request, Refused> {
+    let mut fields = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut fields);
+    let ambiguous = |detail: &str| Refused {
+        reason: Reason::AmbiguousRequest,
+        detail: detail.to_owned(),
+        grpc: false,
+    };
+    let too_large = |detail: &str| Refused {
+        reason: Reason::HeaderTooLarge,
+        detail: detail.to_owned(),
+        grpc: false,
+    };
+    let head_bytes = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => {
+            return Err(Refused {
+                reason: Reason::Malformed,
+                detail: "the header section does not end".into(),
+                grpc: false,
+            });
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(too_large("too many header fields for the proxy"));
+        }
+        Err(error) => {
+            return Err(ambiguous(&format!(
+                "not an http/1.1 header section: {error}"
+            )));
+        }
+    };
+    if u64::try_from(head_bytes).is_ok_and(|bytes| bytes > bounds.header_kib.saturating_mul(1024)) {
+        return Err(too_large("header section too large for the proxy"));
+    }
+    if u64::try_from(head.headers.len()).is_ok_and(|count| count > bounds.headers) {
+        return Err(too_large("too many header fields for the proxy"));
+    }
+    let headers: Vec<(String, Vec<u8>)> = head
+        .headers
+        .iter()
+        .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
+        .collect();
+    let grpc = values(&headers, "content-type").any(|value| value.starts_with(b"application/grpc"));
+    let judge = || {
+        let head = Head {
+            method: head.method.unwrap_or_default(),
+            target: head.path.unwrap_or_default(),
+            version: head.version,
+            headers,
+        };
+        let framing = head.framing()?;
+        let headers = head.lower()?;
+        let body = body(framing, bytes.get(head_bytes..).unwrap_or_default(), bounds)?;
+        Ok(Request {
+            headers,
+            body: if body.is_empty() {
+                Vec::new()
+            } else {
+                vec![body]
+            },
+            trailers: None,
+        })
+    };
+    judge().map_err(|refused: Refused| Refused { grpc, ..refused })
+}
+
+fn values<'h>(headers: &'h [(String, Vec<u8>)], name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    headers
+        .iter()
+        .filter(move |(other, _)| other == name)
+        .map(|(_, value)| value.as_slice())
+}
+
+fn ambiguous(detail: &str) -> Refused {
+    Refused {
+        reason: Reason::AmbiguousRequest,
+        detail: detail.to_owned(),
+        grpc: false,
+    }
+}
+
+struct Head<'m> {
+    method: &'m str,
+    target: &'m str,
+    version: Option<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Head<'_> {
+    /// How the body is framed; whatever says it twice is refused.
+    fn framing(&self) -> Result<Framing, Refused> {
+        let lengths: Vec<&[u8]> = values(&self.headers, "content-length").collect();
+        let codings: Vec<&[u8]> = values(&self.headers, "transfer-encoding").collect();
+        match (lengths.as_slice(), codings.as_slice()) {
+            ([], []) => Ok(Framing::None),
+            ([length], []) => {
+                let digits = std::str::from_utf8(length)
+                    .ok()
+                    .filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+                digits
+                    .and_then(|digits| digits.parse().ok())
+                    .map(Framing::Length)
+                    .ok_or_else(|| ambiguous("content-length is not a number"))
+            }
+            ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+            ([], _) => Err(ambiguous("a transfer coding other than chunked")),
+            (_, []) => Err(ambiguous("several content-length fields")),
+            _ => Err(ambiguous("content-length and transfer-encoding together")),
+        }
+    }
+
+    /// The header map as a filter sees it.
+    fn lower(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Refused> {
+        if self.version != Some(1) {
+            return Err(ambiguous("not http/1.1"));
+        }
+        if !METHODS.contains(&self.method) {
+            return Err(ambiguous("a method that http/1.1 does not know"));
+        }
+        if self.headers.iter().any(|(name, _)| name.contains('_')) {
+            return Err(ambiguous("a header name with an underscore"));
+        }
+        let upgrades =
+            values(&self.headers, "upgrade").any(|value| !value.eq_ignore_ascii_case(b"h2c"));
+        if upgrades
+            && values(&self.headers, "connection").any(|value| {
+                value
+                    .to_ascii_lowercase()
+                    .windows(7)
+                    .any(|part| part == b"upgrade")
+            })
+        {
+            return Err(ambiguous("a protocol upgrade"));
+        }
+        let hosts: Vec<&[u8]> = values(&self.headers, "host").collect();
+        let (path, authority) = self.destination(hosts.join(&b","[..]))?;
+        if authority.is_empty() {
+            return Err(ambiguous("no host"));
+        }
+        let mut map: Vec<(Vec<u8>, Vec<u8>)> = vec![(b":authority".to_vec(), authority)];
+        map.extend(path.map(|path| (b":path".to_vec(), path.as_bytes().to_vec())));
+        map.push((b":method".to_vec(), self.method.as_bytes().to_vec()));
+        map.push((b":scheme".to_vec(), b"http".to_vec()));
+        map.extend(
+            self.headers
+                .iter()
+                .filter(|(name, _)| name != "host" && !HOP_BY_HOP.contains(&name.as_str()))
+                .map(|(name, value)| (name.clone().into_bytes(), value.clone())),
+        );
+        Ok(map)
+    }
+
+    /// Path and authority: of a path, of a whole URL, of CONNECT's authority.
+    fn destination(&self, host: Vec<u8>) -> Result<(Option<&str>, Vec<u8>), Refused> {
+        if self.method == "CONNECT" {
+            return Ok((None, self.target.as_bytes().to_vec()));
+        }
+        let (path, authority) = match self
+            .target
+            .strip_prefix("http://")
+            .or_else(|| self.target.strip_prefix("https://"))
+        {
+            Some(rest) => {
+                let end = rest.find(['/', '?']).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                (
+                    if path.is_empty() { "/" } else { path },
+                    authority.as_bytes().to_vec(),
+                )
+            }
+            None => (self.target, host),
+        };
+        if !path.starts_with('/') {
+            return Err(Refused {
+                reason: Reason::NotAnInferenceRoute,
+                detail: "the target is not a path".into(),
+                grpc: false,
+            });
+        }
+        if path.contains('#') {
+            return Err(ambiguous("a path with a fragment"));
+        }
+        Ok((Some(path), authority))
+    }
+}
+
+/// The body, whole, and nothing after it but line ends.
+fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refused> {
+    let (body, after) = match framing {
+        Framing::None => (Vec::new(), rest),
+        Framing::Length(length) => match rest.split_at_checked(length) {
+            Some((body, after)) => (body.to_vec(), after),
+            None => return Err(incomplete("the body is shorter than its content-length")),
+        },
+        Framing::Chunked => dechunk(rest, bounds)?,
+    };
+    if after.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+        return Err(ambiguous("bytes after the message"));
+    }
+    Ok(body)
+}
+
+fn incomplete(detail: &str) -> Refused {
+    Refused {
+        reason: Reason::Malformed,
+        detail: detail.to_owned(),
+        grpc: false,
+    }
+}
+
+/// Takes a chunked body apart; trailers are dropped, as Envoy drops them for HTTP/1.1.
+fn dechunk<'b>(mut rest: &'b [u8], bounds: &Bounds) -> Result<(Vec<u8>, &'b [u8]), Refused> {
+    let mut body = Vec::new();
+    loop {
+        let (line, after) = take_line(rest)?;
+        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .filter(|text| {
+                !text.is_empty()
+                    && text.len() <= MAX_CHUNK_DIGITS
+                    && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+            .and_then(|text| usize::from_str_radix(text, 16).ok())
+            .ok_or_else(|| ambiguous("a chunk without a size"))?;
+        if size == 0 {
+            rest = after;
+            break;
+        }
+        let (chunk, after) = after
+            .split_at_checked(size)
+            .ok_or_else(|| incomplete("a chunk is shorter than its size"))?;
+        body.extend_from_slice(chunk);
+        if u64::try_from(body.len()).is_ok_and(|length| length > bounds.buffer_bytes) {
+            // More than the proxy holds: the filter refuses it by what it has.
+            return Ok((body, &[]));
+        }
+        rest = after
+            .strip_prefix(b"\r\n")
+            .ok_or_else(|| ambiguous("a chunk does not end at its size"))?;
+    }
+    loop {
+        let (line, after) = take_line(rest)?;
+        rest = after;
+        if line.is_empty() {
+            return Ok((body, rest));
+        }
+    }
+}
+
+/// Up to the next line end.
+fn take_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refused> {
+    let end = bytes
+        .windows(2)
+        .position(|pair| pair == b"\r\n")
+        .ok_or_else(|| incomplete("the chunked body does not end"))?;
+    Ok((
+        bytes.get(..end).unwrap_or_default(),
+        bytes.get(end.saturating_add(2)..).unwrap_or_default(),
+    ))
+}

@@ -1,0 +1,52 @@
+//! The way to the sandbox host: HTTP/2 over a Unix socket, with a bound on everything that can pile up.
+
+use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::duration;
+use crate::render::node::{Node, list, map};
+
+/// The cluster's name.
+pub const HOST: &str = "tensorgate-host";
+/// A Unix socket answers at once or not at all, milliseconds.
+const CONNECT_MS: u64 = 1_000;
+/// Connections to the host; each carries [`HOST_STREAMS`] requests.
+const HOST_CONNECTIONS: u32 = 64;
+/// Requests on one connection to the host: below hyper's default of 200.
+const HOST_STREAMS: u32 = 128;
+
+/// The sandbox host.
+pub fn host(bounds: &Bounds, address: Node) -> Node {
+    let requests = HOST_CONNECTIONS
+        .saturating_mul(HOST_STREAMS)
+        .min(bounds.connections.saturating_mul(bounds.streams));
+    map! {
+        "name" => HOST,
+        "type" => "STATIC",
+        "connect_timeout" => duration(CONNECT_MS),
+        "per_connection_buffer_limit_bytes" => bounds.buffer_bytes,
+        "circuit_breakers" => map! {
+            "thresholds" => list![map! {
+                "max_connections" => HOST_CONNECTIONS,
+                "max_pending_requests" => requests,
+                "max_requests" => requests,
+                // A request is charged and judged once: nothing is sent a second time.
+                "max_retries" => 0_u64,
+            }],
+        },
+        "typed_extension_protocol_options" => map! {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" => map! {
+                "@type" => "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config" => map! {
+                    "http2_protocol_options" => map! {
+                        "max_concurrent_streams" => HOST_STREAMS,
+                        "initial_stream_window_size" => STREAM_WINDOW_BYTES,
+                        "initial_connection_window_size" => CONNECTION_WINDOW_BYTES,
+                    },
+                },
+            },
+        },
+        "load_assignment" => map! {
+            "cluster_name" => HOST,
+            "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => address}}]}],
+        },
+    }
+}

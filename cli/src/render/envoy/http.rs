@@ -1,0 +1,105 @@
+//! The HTTP connection manager: what is a request at all, how long it may take, and where it goes.
+
+use tensorgate_policy::Bundle;
+
+use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::{Places, RenderError, access_log, clusters, duration, gate_filter, local_reply, text};
+use crate::render::node::{Node, list, map};
+
+/// A connection without a request, milliseconds.
+const CONNECTION_IDLE_MS: u64 = 60_000;
+/// Time for streams to end once Envoy is told to stop, milliseconds.
+const DRAIN_MS: u64 = 5_000;
+
+/// The connection manager's configuration.
+pub fn connection_manager(
+    bounds: &Bounds,
+    bundle: &Bundle,
+    places: &Places,
+) -> Result<Node, RenderError> {
+    Ok(map! {
+        "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix" => "gate",
+        "codec_type" => "AUTO",
+        // The peer's address is the connection's: no header says otherwise.
+        "use_remote_address" => true,
+        "xff_num_trusted_hops" => 0_u64,
+        // Nobody is internal (this is the broadcast address): from an internal address Envoy would take a client's own
+        // `x-request-id` and `x-envoy-*` for true, and without a list private addresses and loopback are internal.
+        "internal_address_config" => map! {
+            "unix_sockets" => false,
+            "cidr_ranges" => list![map! {"address_prefix" => "255.255.255.255", "prefix_len" => 32_u64}],
+        },
+        "forward_client_cert_details" => "SANITIZE",
+        "server_header_transformation" => "PASS_THROUGH",
+        // One id for each request, ours: a client's own is written over.
+        "generate_request_id" => true,
+        "preserve_external_request_id" => false,
+        "always_set_request_id_in_response" => true,
+        "request_id_extension" => map! {
+            "typed_config" => map! {
+                "@type" => "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                "pack_trace_reason" => false,
+                "use_request_id_for_trace_sampling" => false,
+            },
+        },
+        // Paths are judged as they came. Routes are an allow-list of exact spellings, so a path with dot segments, doubled or
+        // escaped slashes is no route; normalising it first could make a route of it that the client did not write, and
+        // the gate would judge another path than `explain`, the host and whatever stands in front.
+        "normalize_path" => false,
+        "merge_slashes" => false,
+        "path_with_escaped_slashes_action" => "KEEP_UNCHANGED",
+        "max_request_headers_kb" => bounds.header_kib,
+        "request_headers_timeout" => duration(bounds.headers_ms),
+        "request_timeout" => duration(bounds.stream_ms),
+        "stream_idle_timeout" => duration(bounds.idle_ms),
+        "drain_timeout" => duration(DRAIN_MS),
+        "common_http_protocol_options" => map! {
+            "idle_timeout" => duration(CONNECTION_IDLE_MS),
+            "max_stream_duration" => duration(bounds.stream_ms),
+            "max_headers_count" => bounds.headers,
+            // `x_api_key` is `x-api-key` to some servers.
+            "headers_with_underscores_action" => "REJECT_REQUEST",
+        },
+        "http_protocol_options" => map! {
+            "accept_http_10" => false,
+            "allow_chunked_length" => false,
+            "enable_trailers" => false,
+        },
+        "http2_protocol_options" => map! {
+            "max_concurrent_streams" => bounds.streams,
+            "initial_stream_window_size" => STREAM_WINDOW_BYTES,
+            "initial_connection_window_size" => CONNECTION_WINDOW_BYTES,
+            "allow_connect" => false,
+        },
+        "local_reply_config" => local_reply::config(),
+        "access_log" => access_log::file(text(&places.access_log)?),
+        "http_filters" => list![
+            gate_filter::filter(bundle, places)?,
+            map! {
+                "name" => "envoy.filters.http.router",
+                "typed_config" => map! {
+                    "@type" => "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers" => true,
+                },
+            },
+        ],
+        "route_config" => map! {
+            "name" => "gate",
+            // Whatever stands behind does not name itself.
+            "response_headers_to_remove" => list!["server", "x-powered-by", "via"],
+            "virtual_hosts" => list![map! {
+                "name" => "gate",
+                "domains" => list!["*"],
+                "routes" => list![map! {
+                    "match" => map! {"prefix" => "/"},
+                    "route" => map! {
+                        "cluster" => clusters::HOST,
+                        // From the last byte of the request.
+                        "timeout" => duration(bounds.timeout_ms),
+                    },
+                }],
+            }],
+        },
+    })
+}

@@ -1,0 +1,133 @@
+//! A policy as an Envoy bootstrap: one listener with the gate filter in front of the sandbox host.
+//!
+//! What a policy says, it says to the filter and to the host; this writes down what Envoy itself must keep: the bounds
+//! of its codecs and buffers, and what it answers by itself.
+
+mod access_log;
+pub mod bounds;
+mod clusters;
+mod gate_filter;
+
+mod http;
+mod local_reply;
+mod overload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tensorgate_policy::{Bundle, Policy};
+
+use super::node::{Node, list, map};
+use bounds::Bounds;
+
+/// Where things are on the machine that Envoy runs on.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Where the gate listens, if not where the policy says.
+    pub listen: Option<SocketAddr>,
+    /// The filter's module.
+    pub gate_wasm: PathBuf,
+    /// The sandbox host's socket.
+    pub host_socket: PathBuf,
+    /// Envoy's own admin socket.
+    pub admin_socket: PathBuf,
+    /// Where outcomes are logged, one JSON object a line.
+    pub access_log: PathBuf,
+}
+
+/// Why a policy cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// Envoy reads text.
+    #[error("the path {} is not text", .0.display())]
+    Path(PathBuf),
+    /// `sun_path` of a Unix socket address holds 108 bytes, the closing zero included.
+    #[error("the socket path {} is longer than {MAX_SOCKET_PATH} bytes", .0.display())]
+    SocketPath(PathBuf),
+    /// The policy cannot be written as JSON.
+    #[error("cannot write the policy as json: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Longest path of a Unix socket, bytes.
+pub const MAX_SOCKET_PATH: usize = 107;
+/// Owner only.
+const SOCKET_MODE: u64 = 0o600;
+
+/// The bootstrap.
+pub fn bootstrap(policy: &Policy, bundle: &Bundle, places: &Places) -> Result<Node, RenderError> {
+    let bounds = Bounds::of(policy.listen().limits());
+    let address = places.listen.unwrap_or(policy.listen().address());
+    Ok(map! {
+        "node" => map! {"id" => format!("tensorgate-{}", bundle.generation), "cluster" => "tensorgate"},
+        "admin" => map! {"address" => pipe(&places.admin_socket)?},
+        "static_resources" => map! {
+            "listeners" => list![listener(address, &bounds, bundle, places)?],
+            "clusters" => list![clusters::host(&bounds, pipe(&places.host_socket)?)],
+        },
+        "overload_manager" => overload::manager(&bounds),
+        "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
+    })
+}
+
+fn listener(
+    address: SocketAddr,
+    bounds: &Bounds,
+    bundle: &Bundle,
+    places: &Places,
+) -> Result<Node, RenderError> {
+    Ok(map! {
+        "name" => "gate",
+        "address" => map! {
+            "socket_address" => map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())},
+        },
+        // A body is held whole while it is judged; the filter refuses a longer one before this bound does.
+        "per_connection_buffer_limit_bytes" => bounds.buffer_bytes,
+        // Off, so that nobody else can bind the same port and take a share of its connections.
+        "enable_reuse_port" => false,
+        "filter_chains" => list![map! {
+            "filters" => list![map! {
+                "name" => "envoy.filters.network.http_connection_manager",
+                "typed_config" => http::connection_manager(bounds, bundle, places)?,
+            }],
+        }],
+    })
+}
+
+/// A Unix socket's address.
+fn pipe(path: &std::path::Path) -> Result<Node, RenderError> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        return Err(RenderError::SocketPath(path.to_owned()));
+    }
+    Ok(map! {"pipe" => map! {"path" => text(path)?, "mode" => SOCKET_MODE}})
+}
+
+fn text(path: &std::path::Path) -> Result<&str, RenderError> {
+    path.to_str()
+        .ok_or_else(|| RenderError::Path(path.to_owned()))
+}
+
+/// Milliseconds in protobuf's JSON form.
+fn duration(ms: u64) -> String {
+    let (s, ms) = (
+        ms.checked_div(1000).unwrap_or_default(),
+        ms.checked_rem(1000).unwrap_or_default(),
+    );
+    if ms == 0 {
+        format!("{s}s")
+    } else {
+        format!("{s}.{ms:03}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_their_milliseconds() {
+        for (ms, expected) in [(0, "0s"), (5000, "5s"), (1, "0.001s"), (1050, "1.050s")] {
+            assert_eq!(duration(ms), expected);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Configuration as ordered data, written as YAML or JSON. Keys keep the order in which they were put, which is the
+//! order in which people read them.
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(u64),
+    /// Another number.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping.
+    Map(Vec<(String, Node)>),
+}
+
+impl From<bool> for Node {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u64> for Node {
+    fn from(value: u64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<u32> for Node {
+    fn from(value: u32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<f64> for Node {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<&str> for Node {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Node {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<Vec<Self>> for Node {
+    fn from(value: Vec<Self>) -> Self {
+        Self::List(value)
+    }
+}
+
+impl From<&serde_json::Value> for Node {
+    /// Numbers that are not whole and not negative become text: nothing that we write has any.
+    fn from(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Bool(value) => Self::Bool(*value),
+            serde_json::Value::Number(number) => number
+                .as_u64()
+                .map_or_else(|| Self::Text(number.to_string()), Self::Int),
+            serde_json::Value::String(text) => Self::Text(text.clone()),
+            serde_json::Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            serde_json::Value::Object(entries) => Self::Map(
+                entries
+                    .iter()
+                    .map(|(key, value)| (key.clone(), Self::from(value)))
+                    .collect(),
+            ),
+            serde_json::Value::Null => Self::Text(String::new()),
+        }
+    }
+}
+
+/// A mapping, in the order written.
+macro_rules! map {
+    ($($key:literal => $value:expr),* $(,)?) => {
+        $crate::render::node::Node::Map(vec![$(($key.to_owned(), $crate::render::node::Node::from($value))),*])
+    };
+}
+/// A sequence.
+macro_rules! list {
+    ($($value:expr),* $(,)?) => {
+        $crate::render::node::Node::List(vec![$($crate::render::node::Node::from($value)),*])
+    };
+}
+pub(crate) use {list, map};
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(value) => serializer.serialize_u64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl Node {
+    /// As a YAML document.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, 0);
+        out
+    }
+
+    /// Block style; what is on a line of its own is indented by two spaces a level. Recursion is as deep as our own code nests.
+    fn write(&self, out: &mut String, indent: usize) {
+        match self {
+            Self::Map(entries) if !entries.is_empty() => {
+                for (at, (key, value)) in entries.iter().enumerate() {
+                    if at > 0 {
+                        out.push_str(&" ".repeat(indent));
+                    }
+                    out.push_str(&scalar(key));
+                    out.push(':');
+                    value.write_below(out, indent.saturating_add(2));
+                }
+            }
+            Self::List(items) if !items.is_empty() => {
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push_str(&" ".repeat(indent));
+                    }
+                    out.push_str("- ");
+                    item.write(out, indent.saturating_add(2));
+                }
+            }
+            other => {
+                out.push_str(&other.flow());
+                out.push('\n');
+            }
+        }
+    }
+
+    /// After a key: a collection on the next line, a scalar on this one.
+    fn write_below(&self, out: &mut String, indent: usize) {
+        match self {
+            Self::Map(entries) if !entries.is_empty() => {
+                out.push('\n');
+                out.push_str(&" ".repeat(indent));
+            }
+            Self::List(items) if !items.is_empty() => {
+                out.push('\n');
+                out.push_str(&" ".repeat(indent));
+            }
+            _ => out.push(' '),
+        }
+        self.write(out, indent);
+    }
+
+    fn flow(&self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Float(value) => format!("{value:?}"),
+            Self::Text(text) => scalar(text),
+            Self::List(_) => "[]".to_owned(),
+            Self::Map(_) => "{}".to_owned(),
+        }
+    }
+}
+
+/// Plain where no YAML reader of any version could take it for something else, else in JSON's quotes, which are YAML's.
+fn scalar(text: &str) -> String {
+    let first = |c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_');
+    let rest = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-');
+    let reserved = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+        .contains(&text.to_ascii_lowercase().as_str());
+    let plain = text.chars().next().is_some_and(first) && text.chars().all(rest) && !reserved;
+    if plain {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_data() {
+        let node = map! {
+            "name" => "a: b", "empty" => list![], "none" => map! {}, "no" => "no", "number" => "12", "at" => "@type",
+            "list" => list![map! {"x" => 1_u64, "y" => list![true, 0.95]}, "z\n\u{7f}\u{e9}", list![list!["deep"]]],
+        };
+        let (tree, faults) = crate::source::parse::parse(&node.to_yaml());
+        assert!(faults.is_empty(), "{faults:?}\n{}", node.to_yaml());
+        let tree = tree.unwrap_or_else(|| panic!("not YAML:\n{}", node.to_yaml()));
+        let read: serde_json::Value =
+            serde::Deserialize::deserialize(crate::source::de::At::root(&tree)).unwrap_or_default();
+        assert_eq!(read, serde_json::json!(node), "{}", node.to_yaml());
+    }
+}

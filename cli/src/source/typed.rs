@@ -1,0 +1,163 @@
+//! A tree to `raw::Policy`, every fault kept: at each one the offending node is noted and taken out, and the reading
+//! starts again, a bounded number of times.
+
+use serde::Deserialize as _;
+use tensorgate_policy::{Severity, raw};
+
+use super::de::{At, Error, Problem};
+use super::parse::MAX_FAULTS;
+use super::tree::{Content, NodeId, Tree};
+use super::{Located, path};
+
+/// Names closer than this (Jaro-Winkler, 0 to 1) are taken for a misspelling; clap's own bound.
+const ALIKE: f64 = 0.7;
+
+/// What could be read.
+pub struct Typed {
+    /// The policy without the nodes that were taken out.
+    pub policy: raw::Policy,
+    /// Why they were.
+    pub faults: Vec<Located>,
+    /// Their paths: what validation says of these places is a consequence.
+    pub holes: Vec<String>,
+}
+
+/// Reads a policy out of a tree, and leaves in the tree what was read.
+pub fn typed(tree: &mut Tree) -> Typed {
+    let mut faults = Vec::new();
+    let mut holes = Vec::new();
+    let mut emptied: Vec<NodeId> = Vec::new();
+    while faults.len() < MAX_FAULTS {
+        let error = match raw::Policy::deserialize(At::root(tree)) {
+            Ok(policy) => {
+                return Typed {
+                    policy,
+                    faults,
+                    holes,
+                };
+            }
+            Err(error) => error,
+        };
+        let node = error.at.unwrap_or(tree.root());
+        let known = emptied.contains(&node);
+        if !known {
+            let misspelled = misspelling(&error.problem);
+            let fault = describe(tree, node, error);
+            holes.extend(consequences(&fault.path, misspelled));
+            faults.push(fault);
+        }
+        // An empty mapping keeps a name alive for what refers to it; where that does not fit either, the node goes.
+        let unknown_key = faults
+            .last()
+            .is_some_and(|fault| fault.message.starts_with("unknown key"));
+        if known || unknown_key {
+            if node == tree.root() {
+                break;
+            }
+            tree.detach(node);
+        } else {
+            tree.replace(node, Content::Map(Vec::new()));
+            emptied.push(node);
+        }
+    }
+    Typed {
+        policy: raw::Policy::default(),
+        faults,
+        holes,
+    }
+}
+
+/// The key that was probably meant.
+fn misspelling(problem: &Problem) -> Option<&'static str> {
+    match problem {
+        Problem::UnknownKey { key, known } => closest(key, known).copied(),
+        _ => None,
+    }
+}
+
+/// Paths at which a fault would only repeat one at `path`: the place itself, the key it was meant to be, the list it is missing from.
+fn consequences(path: &str, misspelled: Option<&str>) -> Vec<String> {
+    let mut paths = vec![path.to_owned()];
+    if let Some(key) = misspelled {
+        let mut meant = path::parent(path).to_owned();
+        path::push_key(&mut meant, key);
+        paths.push(meant);
+    }
+    if path.ends_with(']') {
+        paths.push(path::parent(path).to_owned());
+    }
+    paths
+}
+
+/// An error in words, with its place and what to write instead.
+fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
+    let at = tree.path_to(node);
+    let mut span = tree.span(node);
+    let (message, fix) = match error.problem {
+        Problem::Type {
+            found,
+            expected,
+            quotable,
+        } => (
+            format!("{found} where {} is expected", in_words(&expected)),
+            quotable.then(|| "put it in quotes".to_owned()),
+        ),
+        Problem::UnknownKey { key, known } => {
+            span = path::follow(tree, &at).key.map_or(span, |key| key.span);
+            (format!("unknown key {key:?}"), Some(suggest(&key, known)))
+        }
+        Problem::UnknownName { name, known } => (
+            format!("unknown name {name:?}"),
+            Some(suggest(&name, known)),
+        ),
+        Problem::Length { found, expected } => (
+            format!(
+                "{found} elements where {} are expected",
+                in_words(&expected)
+            ),
+            None,
+        ),
+        Problem::Other(message) => (message, None),
+    };
+    Located {
+        severity: Severity::Error,
+        span,
+        path: at,
+        message,
+        fix,
+    }
+}
+
+/// What serde expects, in words that do not speak of Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "a map" => "a mapping",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "u64" => "a whole number from 0 on",
+        "i64" => "a whole number",
+        "f64" => "a number",
+        "a string" => "text",
+        "a tuple of size 2" => "two",
+        other if other.starts_with("struct ") => "a mapping",
+        other => other,
+    }
+}
+
+/// The name that was probably meant.
+fn closest<'k>(name: &str, known: &'k [&'static str]) -> Option<&'k &'static str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, _)| *score > ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The name that was probably meant, else all that there are.
+fn suggest(name: &str, known: &[&'static str]) -> String {
+    match closest(name, known) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
+        None => format!("known here: {}", known.join(", ")),
+    }
+}

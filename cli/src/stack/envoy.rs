@@ -1,0 +1,139 @@
+//! Envoy: where it is, whether it takes a configuration, and what its admin socket says.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Failure;
+use crate::load::hex;
+use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+
+use super::private_dir::PrivateDir;
+use super::probe::{Target, ask};
+
+/// Lines of Envoy's that are shown when it refuses a configuration.
+const SHOWN_LINES: usize = 12;
+
+/// The binary: `ENVOY`, else the one that `make setup` put into the cache, else `PATH`.
+pub fn find() -> Result<PathBuf, Failure> {
+    if let Some(named) = std::env::var_os("ENVOY").filter(|value| !value.is_empty()) {
+        let named = PathBuf::from(named);
+        return if named.is_file() {
+            Ok(named)
+        } else {
+            Err(Failure::Input(format!(
+                "ENVOY names {}, which is no file",
+                named.display()
+            )))
+        };
+    }
+    let cached = cache().map(|cache| cache.join("tensorgate/envoy/bin/envoy"));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&on_path)
+        .map(|folder| folder.join("envoy"))
+        .collect::<Vec<_>>();
+    cached
+        .into_iter()
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            Failure::Failed("no Envoy found: run `make setup`, or set ENVOY to its binary".into())
+        })
+}
+
+fn cache() -> Option<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
+}
+
+/// A fresh context key, 64 hex digits.
+pub fn context_key() -> Result<String, Failure> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
+    Ok(hex(&random))
+}
+
+/// Has Envoy validate a bootstrap. It starts the filter's VM and configures it, so the module must be there.
+pub fn validate(bootstrap: &str) -> Result<(), Failure> {
+    let envoy = find()?;
+    let folder = PrivateDir::new()
+        .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))?;
+    let file = folder.path().join("envoy.yaml");
+    std::fs::write(&file, bootstrap)
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))?;
+    let output = Command::new(&envoy)
+        .args([
+            "--mode",
+            "validate",
+            "--disable-hot-restart",
+            "-l",
+            "warning",
+            "-c",
+        ])
+        .arg(&file)
+        .env_clear()
+        .env(CONTEXT_KEY_VARIABLE, context_key()?)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::Failed(format!("cannot run {}: {error}", envoy.display())))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said.lines().rev().take(SHOWN_LINES).collect();
+    let lines: Vec<&str> = lines.into_iter().rev().collect();
+    Err(Failure::Failed(format!(
+        "Envoy refuses the configuration:\n{}",
+        lines.join("\n")
+    )))
+}
+
+/// The command line for a bootstrap.
+pub fn arguments(bootstrap: &Path, concurrency: Option<u16>, dev: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-c".into(), bootstrap.into()];
+    // Without hot restart there is no shared memory between Envoys, and any number of them can run.
+    arguments.push("--disable-hot-restart".into());
+    let (general, wasm) = if dev {
+        ("info", "wasm:debug")
+    } else {
+        ("warning", "wasm:info")
+    };
+    arguments.extend(["-l", general, "--component-log-level", wasm].map(OsString::from));
+    if let Some(workers) = concurrency {
+        arguments.extend(["--concurrency".into(), workers.to_string().into()]);
+    }
+    arguments
+}
+
+/// Where the gate listens, as Envoy says it: the policy may leave the port to the system.
+pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
+    let listeners: serde_json::Value =
+        serde_json::from_str(&ask(admin, "GET", "/listeners?format=json").await.ok()?).ok()?;
+    let socket = listeners.pointer("/listener_statuses/0/local_address/socket_address")?;
+    let ip = socket.get("address")?.as_str()?.parse().ok()?;
+    Some(SocketAddr::new(
+        ip,
+        socket.get("port_value")?.as_u64()?.try_into().ok()?,
+    ))
+}
+
+/// Requests that are under way.
+pub async fn active_requests(admin: &Target) -> Option<u64> {
+    let stats: serde_json::Value = serde_json::from_str(
+        &ask(
+            admin,
+            "GET",
+            "/stats?format=json&filter=^http\\.gate\\.downstream_rq_active$",
+        )
+        .await
+        .ok()?,
+    )
+    .ok()?;
+    stats.pointer("/stats/0/value")?.as_u64()
+}

@@ -1,0 +1,8 @@
+//! The processes behind one `up`: started in order, watched, stopped in the opposite order, and nothing of them left.
+
+pub mod child;
+pub mod envoy;
+pub mod plan;
+pub mod private_dir;
+pub mod probe;
+pub mod run;

@@ -1,0 +1,262 @@
+//! What one `up` starts, with which arguments: everything that can be known before anything runs.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::raw::BackendKind;
+
+use super::child::Spec;
+use super::envoy;
+use super::private_dir::PrivateDir;
+use super::probe::Target;
+use crate::Failure;
+use crate::load::Loaded;
+use crate::render::envoy::{Places, bootstrap};
+
+/// What the user chose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder that the policy's paths are relative to.
+    pub root: PathBuf,
+    /// Where logs and rendered configuration go.
+    pub state: PathBuf,
+    /// The folder of gate.wasm.
+    pub filters: PathBuf,
+    /// Where the gate listens, if not where the policy says.
+    pub listen: Option<SocketAddr>,
+    /// The host's admin address.
+    pub admin: SocketAddr,
+    /// Whether that may be one that others can reach.
+    pub admin_public: bool,
+    /// Envoy's worker threads.
+    pub concurrency: Option<u16>,
+    /// More detail in the logs.
+    pub dev: bool,
+}
+
+/// How to see that a process is ready.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    /// It accepts connections.
+    Accepts(Target),
+    /// It answers 200.
+    Answers(Target, &'static str),
+}
+
+/// One process to start.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// How.
+    pub spec: Spec,
+    /// When the next may start.
+    pub ready: Ready,
+}
+
+/// All of them, in the order of starting; Envoy is the last.
+#[derive(Debug)]
+pub struct Plan {
+    /// The processes.
+    pub parts: Vec<Part>,
+    /// Envoy's admin socket.
+    pub envoy_admin: Target,
+    /// Sockets and keys; gone with the plan.
+    _private: PrivateDir,
+    /// Held while the state folder is ours.
+    _lock: File,
+}
+
+/// Lays everything out on disk that the processes need.
+pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
+    let gate_wasm = options.filters.join("gate.wasm");
+    if !gate_wasm.is_file() {
+        return Err(Failure::Failed(format!(
+            "no filter at {}: run `make filters`, or say where with --filters",
+            gate_wasm.display()
+        )));
+    }
+    let envoy_binary = envoy::find()?;
+    let lock = claim(&options.state)?;
+    let private = PrivateDir::new()
+        .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))?;
+    let socket = |name: &str| private.path().join(name);
+
+    let mut parts = Vec::new();
+    let mut endpoints: Vec<OsString> = Vec::new();
+    let embedded = loaded
+        .policy
+        .backends()
+        .iter()
+        .filter(|(_, backend)| backend.kind() == BackendKind::Embedded);
+    for (number, (name, backend)) in embedded.enumerate() {
+        let path = socket(&format!("backend-{number}.sock"));
+        let models = options.root.join(backend.models().unwrap_or_default());
+        let mut spec = part(
+            "tensorgate-embedded",
+            &format!("backend {name}"),
+            &options.state.join(format!("backend-{number}.log")),
+        )?;
+        spec.arguments = vec![
+            "--models".into(),
+            models.into(),
+            "--listen".into(),
+            concat("unix:", &path),
+        ];
+        parts.push(Part {
+            spec,
+            ready: Ready::Accepts(Target::Unix(path.clone())),
+        });
+        endpoints.extend(["--endpoint".into(), concat(&format!("{name}=unix:"), &path)]);
+    }
+
+    let key = envoy::context_key()?;
+    let (bundle_file, envoy_file, key_file) = (
+        options.state.join("bundle.json"),
+        options.state.join("envoy.yaml"),
+        socket("context.key"),
+    );
+    let bundle = serde_json::to_string(&loaded.bundle)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    write(&bundle_file, &bundle)?;
+    write(&key_file, &key)?;
+
+    let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
+    host.arguments = vec![
+        "--bundle".into(),
+        bundle_file.into(),
+        "--root".into(),
+        options.root.clone().into(),
+    ];
+    host.arguments.extend([
+        "--socket".into(),
+        socket("host.sock").into(),
+        "--context-key-file".into(),
+        key_file.into(),
+    ]);
+    host.arguments.extend([
+        "--admin".into(),
+        options.admin.to_string().into(),
+        "--log".into(),
+        "json".into(),
+    ]);
+    host.arguments.extend(
+        options
+            .admin_public
+            .then(|| OsString::from("--admin-public")),
+    );
+    host.arguments.extend(endpoints);
+    if options.dev {
+        host.environment
+            .push(("RUST_LOG".into(), "info,tensorgate_host=debug".into()));
+    }
+    parts.push(Part {
+        spec: host,
+        ready: Ready::Answers(Target::Tcp(options.admin), "/readyz"),
+    });
+
+    let places = Places {
+        listen: options.listen,
+        gate_wasm,
+        host_socket: socket("host.sock"),
+        admin_socket: socket("envoy.sock"),
+        access_log: options.state.join("access.log"),
+    };
+    let node = bootstrap(&loaded.policy, &loaded.bundle, &places)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    write(&envoy_file, &node.to_yaml())?;
+    write(&places.access_log, "")?;
+    let envoy_admin = Target::Unix(places.admin_socket);
+    let spec = Spec {
+        name: "Envoy".into(),
+        program: envoy_binary,
+        arguments: envoy::arguments(&envoy_file, options.concurrency, options.dev),
+        environment: vec![(CONTEXT_KEY_VARIABLE.into(), key.into())],
+        log: options.state.join("envoy.log"),
+    };
+    parts.push(Part {
+        spec,
+        ready: Ready::Answers(envoy_admin.clone(), "/ready"),
+    });
+    Ok(Plan {
+        parts,
+        envoy_admin,
+        _private: private,
+        _lock: lock,
+    })
+}
+
+/// Makes the state folder ours alone: two stacks in one would write over each other's logs.
+fn claim(state: &Path) -> Result<File, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(failed)?;
+    let lock = File::create(state.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Failure::Failed(format!(
+            "another tensorgate runs in {}: choose another folder with --state",
+            state.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// One of our own binaries: beside the one that runs.
+fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
+    let program = beside(binary).ok_or_else(|| {
+        Failure::Failed(format!(
+            "{binary} is not beside tensorgate: build it with `make build`"
+        ))
+    })?;
+    // What a process needs of ours to find libraries and to say where it is; nothing that could hold a secret.
+    let environment = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "LD_LIBRARY_PATH",
+    ]
+    .into_iter()
+    .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
+    .collect();
+    Ok(Spec {
+        name: name.to_owned(),
+        program,
+        arguments: Vec::new(),
+        environment,
+        log: log.to_owned(),
+    })
+}
+
+fn beside(binary: &str) -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.parent()?.join(binary);
+    path.is_file().then_some(path)
+}
+
+/// Writes a file that only its owner can read.
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
+}
+
+fn concat(prefix: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(prefix);
+    text.push::<&OsStr>(path.as_ref());
+    text
+}

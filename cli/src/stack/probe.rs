@@ -1,0 +1,71 @@
+//! One bounded HTTP question to a process of ours, over a Unix or a TCP socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+/// Most of an answer that is read, bytes: Envoy's list of listeners is a few hundred.
+const MAX_ANSWER_BYTES: u64 = 256 << 10;
+/// A process of ours answers at once or is not ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where to ask.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Whether something accepts connections there.
+pub async fn accepts(target: &Target) -> bool {
+    match target {
+        Target::Unix(path) => UnixStream::connect(path).await.is_ok(),
+        Target::Tcp(address) => matches!(
+            timeout(PATIENCE, TcpStream::connect(address)).await,
+            Ok(Ok(_))
+        ),
+    }
+}
+
+/// Asks; the body of a 200, else an error.
+pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String> {
+    let question = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let exchange = async {
+        match target {
+            Target::Unix(path) => talk(UnixStream::connect(path).await?, &question).await,
+            Target::Tcp(address) => talk(TcpStream::connect(address).await?, &question).await,
+        }
+    };
+    let answer = timeout(PATIENCE, exchange)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        _ => Err(io::Error::other(
+            head.lines().next().unwrap_or("no answer").to_owned(),
+        )),
+    }
+}
+
+async fn talk(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    question: &str,
+) -> io::Result<String> {
+    stream.write_all(question.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream
+        .take(MAX_ANSWER_BYTES)
+        .read_to_end(&mut answer)
+        .await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,154 @@
+//! Starting, watching, stopping. Whatever happens in between, [`run`] ends with every process ended.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::child::Child;
+use super::plan::{Plan, Ready};
+use super::{envoy, probe};
+use crate::Failure;
+
+/// Time for one process to get ready. The host compiles its handlers, Envoy the filter; on a busy machine that takes a while.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether a process is ready or a request still under way.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Time for requests under way to end before Envoy is told to.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Time for a process to end by itself. The host drains for at most 10 s.
+const STOP_PATIENCE: Duration = Duration::from_secs(12);
+
+/// Starts a plan, calls `ready` once with the gate's address, and holds it up until a signal or the end of one of its
+/// processes. `Ok` is a stop that was asked for.
+pub async fn run(plan: &Plan, ready: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+    let mut stop = Stop::new()?;
+    let mut children = Vec::new();
+    let outcome = tokio::select! {
+        failure = hold(plan, &mut children, ready) => Err(failure),
+        () = stop.asked() => Ok(()),
+    };
+    tokio::select! {
+        () = wind_down(plan, &mut children) => {}
+        // Asked twice: at once.
+        () = stop.asked() => {}
+    }
+    for child in &mut children {
+        child.kill().await;
+    }
+    outcome
+}
+
+/// The two signals that ask for an end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Starts everything in order, then waits for an end that nobody asked for.
+async fn hold(plan: &Plan, children: &mut Vec<Child>, ready: impl FnOnce(SocketAddr)) -> Failure {
+    for part in &plan.parts {
+        match Child::start(&part.spec) {
+            Ok(child) => children.push(child),
+            Err(error) => {
+                return Failure::Failed(format!(
+                    "cannot start {}: {error}",
+                    part.spec.program.display()
+                ));
+            }
+        }
+        tokio::select! {
+            late = get_ready(&part.ready) => {
+                if let (Err(why), Some(child)) = (late, children.last()) {
+                    return Failure::Failed(format!("{} was not ready within {START_PATIENCE:?}: {why}; {}", child.name(), child.log_tail()));
+                }
+            }
+            obituary = first_death(children) => return Failure::Failed(obituary),
+        }
+    }
+    match envoy::gate_address(&plan.envoy_admin).await {
+        Some(address) => ready(address),
+        None => return Failure::Failed("Envoy does not say where it listens".into()),
+    }
+    Failure::Failed(first_death(children).await)
+}
+
+/// Looks until a process is ready; the last reason if it never was.
+async fn get_ready(ready: &Ready) -> Result<(), String> {
+    let give_up = Instant::now().checked_add(START_PATIENCE);
+    loop {
+        let why = match ready {
+            Ready::Accepts(target) if probe::accepts(target).await => return Ok(()),
+            Ready::Accepts(_) => "it accepts no connection".to_owned(),
+            Ready::Answers(target, path) => match probe::ask(target, "GET", path).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
+        };
+        if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
+            return Err(why);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits for the first process to end, and tells of it.
+async fn first_death(children: &mut [Child]) -> String {
+    std::future::poll_fn(|context| {
+        for child in children.iter_mut() {
+            // Polled anew each time: waiting for a process keeps no state of its own.
+            let polled = std::pin::pin!(child.wait()).poll(context);
+            if let std::task::Poll::Ready(status) = polled {
+                return std::task::Poll::Ready(child.obituary(&status));
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Envoy first: it takes no more connections and ends the requests it has; then what stood behind it.
+async fn wind_down(plan: &Plan, children: &mut [Child]) {
+    if children.len() == plan.parts.len()
+        && probe::ask(&plan.envoy_admin, "POST", "/drain_listeners")
+            .await
+            .is_ok()
+    {
+        let quiet = async {
+            while envoy::active_requests(&plan.envoy_admin)
+                .await
+                .is_some_and(|active| active > 0)
+            {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        // Past it the rest is cut.
+        let _ = timeout(DRAIN_PATIENCE, quiet).await;
+    }
+    for child in children.iter_mut().rev() {
+        if !child.stop(STOP_PATIENCE).await {
+            child.kill().await;
+        }
+    }
+}

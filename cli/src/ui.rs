@@ -1,0 +1,175 @@
+//! How a verb talks: colour, JSON, and faults with the lines they stand on.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use tensorgate_policy::Severity;
+
+use crate::load::Source;
+use crate::source::Located;
+
+/// Longest line of a policy that a snippet shows, characters.
+const MAX_SNIPPET: usize = 160;
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The manner of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    /// One JSON value a line on standard output, nothing for people.
+    pub json: bool,
+    color: bool,
+}
+
+#[derive(Serialize)]
+struct FaultLine<'a> {
+    file: String,
+    line: usize,
+    column: usize,
+    severity: &'static str,
+    path: &'a str,
+    message: &'a str,
+    fix: Option<&'a str>,
+}
+
+impl Ui {
+    /// Decides once.
+    pub fn new(json: bool, color: Color) -> Self {
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        Self { json, color }
+    }
+
+    /// Text in an ANSI style (`1;31`), or as it is.
+    pub fn paint(&self, style: &str, text: &str) -> String {
+        if self.color {
+            format!("\u{1b}[{style}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// One line on standard output. A reader that went away is no failure of ours.
+    pub fn line(&self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// One JSON value on a line.
+    pub fn json_line(&self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string(value) {
+            self.line(&text);
+        }
+    }
+
+    /// One line on standard error.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// Faults: as JSON on standard output, for people on standard error.
+    pub fn faults(&self, source: &Source, faults: &[Located]) {
+        for fault in faults {
+            if self.json {
+                self.json_line(&FaultLine {
+                    file: source.file.display().to_string(),
+                    line: fault.span.line,
+                    column: fault.span.column,
+                    severity: severity(fault.severity),
+                    path: &fault.path,
+                    message: &fault.message,
+                    fix: fault.fix.as_deref(),
+                });
+            } else {
+                self.note(&self.snippet(&source.file, &source.text, fault));
+            }
+        }
+    }
+
+    /// A fault with its line, marked.
+    fn snippet(&self, file: &Path, text: &str, fault: &Located) -> String {
+        let style = if fault.severity == Severity::Error {
+            "1;31"
+        } else {
+            "1;33"
+        };
+        let number = fault.span.line.to_string();
+        let margin = " ".repeat(number.len());
+        let line = text
+            .lines()
+            .nth(fault.span.line.saturating_sub(1))
+            .unwrap_or_default();
+        let shown: String = line
+            .chars()
+            .take(MAX_SNIPPET)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let before = fault.span.column.saturating_sub(1).min(MAX_SNIPPET);
+        let room = shown.chars().count().saturating_sub(before).max(1);
+        let marks = "^".repeat(fault.span.length.clamp(1, room));
+        let mut out = format!(
+            "{}: {}\n",
+            self.paint(style, severity(fault.severity)),
+            printable(&fault.message)
+        );
+        let place = format!(
+            "{}:{}:{}",
+            file.display(),
+            fault.span.line,
+            fault.span.column
+        );
+        out.push_str(&format!("{margin}--> {place}"));
+        if !fault.path.is_empty() {
+            out.push_str(&format!(" ({})", printable(&fault.path)));
+        }
+        out.push_str(&format!(
+            "\n{margin} |\n{number} | {shown}\n{margin} | {}{}",
+            " ".repeat(before),
+            self.paint(style, &marks)
+        ));
+        if let Some(fix) = &fault.fix {
+            out.push_str(&format!(
+                "\n{margin} = {}: {}",
+                self.paint("1;32", "fix"),
+                printable(fix)
+            ));
+        }
+        out
+    }
+}
+
+/// Text without control characters, so that a file cannot drive a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+/// The same for text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}

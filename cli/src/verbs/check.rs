@@ -1,0 +1,41 @@
+//! `check`: every fault of a policy at once. Decides nothing: the faults are the loader's and the core's.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::Failure;
+use crate::load::load;
+use crate::ui::Ui;
+
+/// Report every fault of a policy at once, with its place and a fix.
+#[derive(Args)]
+#[command(
+    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not.\n\nExample: tensorgate check gate.yaml --json"
+)]
+pub struct Check {
+    /// The policy.
+    #[arg(value_name = "GATE_YAML")]
+    file: PathBuf,
+}
+
+impl Check {
+    /// Checks it.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let loaded = load(&self.file)?;
+        ui.faults(&loaded.source, &loaded.warnings);
+        if !ui.json {
+            let warnings = match loaded.warnings.len() {
+                0 => String::new(),
+                1 => ", 1 warning".into(),
+                count => format!(", {count} warnings"),
+            };
+            ui.line(&format!(
+                "{}: ok, generation {}{warnings}",
+                self.file.display(),
+                loaded.bundle.generation
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! `completions`: a script that completes verbs and flags in a shell.
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use crate::Failure;
+
+/// Print a completion script for a shell.
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
+)]
+pub struct Completions {
+    /// Which shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completions {
+    /// Prints it.
+    pub fn run(self, command: &mut Command) -> Result<(), Failure> {
+        clap_complete::generate(self.shell, command, "tensorgate", &mut std::io::stdout());
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_glue::native::{NativeProxy, Outcome, Request};
+use tensorgate_glue::record::Record;
+use tensorgate_policy::{Denial, Now, Protocol};
+use tensorgate_wire::Answer;
+
+use crate::Failure;
+use crate::load::{Loaded, load, read_at_most};
+use crate::message::{self, Refused};
+use crate::render::envoy::bounds::Bounds;
+use crate::stack::envoy::context_key;
+use crate::ui::{Ui, printable};
+
+/// Largest message file, bytes.
+const MAX_MESSAGE_BYTES: u64 = 256 << 20;
+/// The monotonic clock's reading. Buckets are fresh, so any will do.
+const MONOTONIC_NS: u64 = 1_000_000_000;
+
+/// Say what the gate would answer to a request, without running one.
+#[derive(Args)]
+#[command(
+    after_help = "A message is raw HTTP/1.1: request line, header fields, an empty line, the body. A gRPC call is spelled the same way: \
+POST, its path, content-type: application/grpc, and the framed message as the body. Exits 1 if a request is denied.\n\n\
+Example: tensorgate explain -c gate.yaml --http request.http"
+)]
+pub struct Explain {
+    /// The policy.
+    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
+    config: PathBuf,
+    /// The message.
+    #[arg(long, value_name = "FILE", required_unless_present = "http_dir")]
+    http: Option<PathBuf>,
+    /// A folder of messages: one JSON line a file, in the order of their names, each with buckets of its own.
+    #[arg(long, value_name = "DIR", conflicts_with = "http")]
+    http_dir: Option<PathBuf>,
+    /// The wall clock, Unix seconds; the present unless given.
+    #[arg(long, value_name = "UNIX_S")]
+    now: Option<u64>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Explained {
+    file: String,
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    status: u16,
+    grpc_status: Option<u8>,
+    client: Option<String>,
+    model: Option<String>,
+    rule: Option<String>,
+    detail: String,
+}
+
+impl Explain {
+    /// Explains.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let loaded = load(&self.config)?;
+        let now = Now {
+            unix_s: self.now.map_or_else(present, Ok)?,
+            monotonic_ns: MONOTONIC_NS,
+        };
+        let files = match (self.http, &self.http_dir) {
+            (Some(file), _) => vec![file],
+            (None, Some(folder)) => files_in(folder)?,
+            (None, None) => return Err(Failure::Input("say which message with --http".into())),
+        };
+        let bundle = serde_json::to_vec(&loaded.bundle)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let key = context_key()?;
+        let mut denied = false;
+        for file in files {
+            let explained = explain(&loaded, &bundle, &key, &file, now)?;
+            denied |= explained.verdict == "deny";
+            if ui.json || self.http_dir.is_some() {
+                ui.json_line(&explained);
+            } else {
+                tell(ui, &explained);
+            }
+        }
+        if denied { Err(Failure::No) } else { Ok(()) }
+    }
+}
+
+fn present() -> Result<u64, Failure> {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| Failure::Failed("the clock stands before 1970".into()))?;
+    Ok(since.as_secs())
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::Input(format!("cannot read {}: {error}", folder.display()))
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn explain(
+    loaded: &Loaded,
+    bundle: &[u8],
+    key: &str,
+    file: &Path,
+    now: Now,
+) -> Result<Explained, Failure> {
+    let bytes = read_at_most(file, MAX_MESSAGE_BYTES)
+        .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?
+        .ok_or_else(|| {
+            Failure::Input(format!(
+                "{} is larger than {MAX_MESSAGE_BYTES} bytes",
+                file.display()
+            ))
+        })?;
+    let bounds = Bounds::of(loaded.policy.listen().limits());
+    let file = file.display().to_string();
+    let request = match message::read(&bytes, &bounds) {
+        Ok(request) => request,
+        Err(refused) => return Ok(refused_by_envoy(file, refused)),
+    };
+    let mut proxy = NativeProxy::new(bundle, key).map_err(|faults| {
+        Failure::Failed(
+            faults
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        )
+    })?;
+    let (outcome, record) = proxy.send(&request, now);
+    Ok(match outcome {
+        Outcome::Denied(answer) => denied(file, &answer, record),
+        Outcome::Forwarded { .. } => allowed(file, &request, record),
+    })
+}
+
+/// What Envoy itself refuses gets the answer that its replies are mapped to.
+fn refused_by_envoy(file: String, refused: Refused) -> Explained {
+    let protocol = if refused.grpc {
+        Protocol::OipGrpc
+    } else {
+        Protocol::OipRest
+    };
+    let answer = Answer::to_denial(&Denial::new(refused.reason, ""), protocol, "");
+    denied(
+        file,
+        &answer,
+        Record {
+            reason: Some(refused.reason),
+            detail: refused.detail,
+            ..Record::default()
+        },
+    )
+}
+
+fn denied(file: String, answer: &Answer, record: Record) -> Explained {
+    let (status, grpc_status) = match answer {
+        Answer::Rest { status, .. } => (*status, None),
+        Answer::Grpc { status, .. } => (200, Some(*status as u8)),
+    };
+    let Record {
+        reason,
+        client,
+        model,
+        rule,
+        detail,
+    } = record;
+    Explained {
+        file,
+        verdict: "deny",
+        reason: reason.map(|reason| reason.name()),
+        status,
+        grpc_status,
+        client,
+        model,
+        rule,
+        detail,
+    }
+}
+
+fn allowed(file: String, request: &Request, record: Record) -> Explained {
+    let grpc = request
+        .headers
+        .iter()
+        .any(|(name, value)| name == b"content-type" && value.starts_with(b"application/grpc"));
+    let Record {
+        reason: _,
+        client,
+        model,
+        rule,
+        detail,
+    } = record;
+    Explained {
+        file,
+        verdict: "allow",
+        reason: None,
+        status: 200,
+        grpc_status: grpc.then_some(0),
+        client,
+        model,
+        rule,
+        detail,
+    }
+}
+
+/// For people.
+fn tell(ui: &Ui, explained: &Explained) {
+    let verdict = match explained.reason {
+        Some(reason) => ui.paint("1;31", &format!("deny {reason}")),
+        None => ui.paint("1;32", "allow"),
+    };
+    let status = match explained.grpc_status {
+        Some(code) => format!("grpc-status {code}"),
+        None => explained.status.to_string(),
+    };
+    ui.line(&format!(
+        "{}: {verdict} ({status})",
+        printable(&explained.file)
+    ));
+    let facts = [
+        ("client", &explained.client),
+        ("model", &explained.model),
+        ("grant", &explained.rule),
+    ];
+    for (name, value) in facts {
+        if let Some(value) = value {
+            ui.line(&format!("  {name}: {}", printable(value)));
+        }
+    }
+    if !explained.detail.is_empty() {
+        ui.line(&format!("  cause: {}", printable(&explained.detail)));
+    }
+}

@@ -1,0 +1,9 @@
+//! One verb a file.
+
+pub mod check;
+pub mod completions;
+pub mod explain;
+pub mod keys;
+pub mod render;
+pub mod schema;
+pub mod up;

@@ -1,0 +1,150 @@
+//! `up`: Envoy with the gate, the sandbox host and the embedded backends, until asked to stop.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::Failure;
+use crate::load::{Loaded, load};
+use crate::stack::plan::{Options, plan};
+use crate::stack::run::run;
+use crate::ui::Ui;
+
+/// The host's admin port.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
+
+/// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
+#[derive(Args)]
+#[command(
+    after_help = "Prints one line when it is ready. Envoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+)]
+pub struct Up {
+    /// The policy.
+    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
+    config: PathBuf,
+    /// More detail in the logs; only where nobody else can reach the gate.
+    #[arg(long)]
+    dev: bool,
+    /// Logs and rendered configuration; one running gate a folder.
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
+    state: Option<PathBuf>,
+    /// The folder of gate.wasm; `../filters` of the program unless given.
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
+    filters: Option<PathBuf>,
+    /// Listen here instead of where the policy says; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// The host's /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = ADMIN)]
+    admin: SocketAddr,
+    /// Let --admin be an address that others can reach.
+    #[arg(long)]
+    admin_public: bool,
+    /// Envoy's worker threads; one a core unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct ReadyLine<'a> {
+    ready: String,
+    generation: &'a str,
+    admin: String,
+    state: String,
+}
+
+impl Up {
+    /// Runs until stopped.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let loaded = load(&self.config)?;
+        ui.faults(&loaded.source, &loaded.warnings);
+        let options = self.options(&loaded)?;
+        let plan = plan(&loaded, &options)?;
+        // One thread, the main one: the kernel ends our processes when the thread that started them does.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        runtime.block_on(run(&plan, |address| tell(ui, &loaded, &options, address)))
+    }
+
+    fn options(&self, loaded: &Loaded) -> Result<Options, Failure> {
+        let listen = self.listen.unwrap_or(loaded.policy.listen().address());
+        if self.dev && !(listen.ip().is_loopback() && self.admin.ip().is_loopback()) {
+            return Err(Failure::Input(format!(
+                "--dev is for loopback only, and the gate would listen on {listen}"
+            )));
+        }
+        if !self.admin.ip().is_loopback() && !self.admin_public {
+            return Err(Failure::Input(format!(
+                "others could reach --admin {}: say --admin-public if that is meant",
+                self.admin
+            )));
+        }
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
+        };
+        let root = absolute(&self.config)?
+            .parent()
+            .map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        let state = self
+            .state
+            .clone()
+            .or_else(default_state)
+            .ok_or_else(|| Failure::Input("no HOME: say where logs go with --state".into()))?;
+        let filters = self
+            .filters
+            .clone()
+            .or_else(default_filters)
+            .unwrap_or_default();
+        Ok(Options {
+            root,
+            state: absolute(&state)?,
+            filters: absolute(&filters)?,
+            listen: self.listen,
+            admin: self.admin,
+            admin_public: self.admin_public,
+            concurrency: self.concurrency,
+            dev: self.dev,
+        })
+    }
+}
+
+fn default_state() -> Option<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let base =
+        set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
+    Some(base.join("tensorgate"))
+}
+
+fn default_filters() -> Option<PathBuf> {
+    Some(
+        std::env::current_exe()
+            .ok()?
+            .parent()?
+            .parent()?
+            .join("filters"),
+    )
+}
+
+/// The one readiness line.
+fn tell(ui: &Ui, loaded: &Loaded, options: &Options, address: SocketAddr) {
+    let (generation, state) = (&loaded.bundle.generation, options.state.display());
+    if ui.json {
+        ui.json_line(&ReadyLine {
+            ready: format!("http://{address}"),
+            generation,
+            admin: format!("http://{}", options.admin),
+            state: state.to_string(),
+        });
+    } else {
+        ui.line(&format!("tensorgate ready: http://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+    }
+}
