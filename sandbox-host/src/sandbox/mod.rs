@@ -2,28 +2,59 @@
 //! that the policy names.
 //!
 //! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported. No WASI is linked, neither `wasi-common` (which
-//! upstream retired) nor its successor `wasmtime-wasi`: a handler written in Rust needs none of it. The successor is
-//! where handlers whose language runtime cannot start without WASI will get theirs, with every capability empty.
+//! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it. The
+//! successor is where handlers whose language runtime cannot start without WASI will get theirs, fully empty.
 //!
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
-//! nothing from one call to the next, and never runs guest code on a runtime's thread.
+//! nothing from one call to the next, and never runs guest code on an async runtime's thread.
+//!
+//! A call passes through these, in this order: [`load`] has checked and compiled the component, [`pool`] finds it a
+//! thread, [`call`] gives it a store with every bound set, [`imports`] is all that it can reach, [`cause`] says what
+//! its failure means, [`tensors`] what it returned.
 
+mod bindings;
+mod bounds;
+mod call;
+mod cause;
+mod engine;
 mod fault;
+mod imports;
+mod limits;
+mod load;
+mod logbook;
 mod outcome;
+mod pool;
+mod state;
+mod tensors;
+mod ticket;
 
-pub use fault::{LoadFault, SandboxError};
-pub use outcome::{Called, FaultCause, HandlerError, Payload, Role};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
+use tokio::sync::oneshot;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use self::call::Callee;
+use self::engine::Ticker;
+pub use self::fault::{LoadFault, SandboxError};
+use self::load::Allowance;
+pub use self::outcome::{Called, FaultCause, HandlerError, Payload, Role};
+use self::pool::{LaneId, Pool};
+use self::state::CallState;
+use self::ticket::Ticket;
 
 /// How large the sandbox is.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
-    /// Threads that run guests.
+    /// Threads that one handler may have at once; there is one more, so that it never has all.
     pub threads: usize,
-    /// Calls that wait for a thread, all handlers together.
+    /// Calls of one handler that wait for a thread; more are shed.
     pub queue: usize,
+    /// How long a call waits for a thread before it is shed, milliseconds.
+    pub queue_wait_ms: u64,
     /// The largest linear memory that any policy may give, bytes.
     pub max_memory_bytes: usize,
     /// The largest answer of one call, data and names, bytes.
@@ -31,10 +62,12 @@ pub struct SandboxConfig {
 }
 
 impl Default for SandboxConfig {
+    /// As many threads as cores; a queue that a healthy handler (100 µs a call) empties in a fraction of the wait.
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             queue: 256,
+            queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
         }
@@ -42,36 +75,123 @@ impl Default for SandboxConfig {
 }
 
 /// The engine, its clock and its threads.
-pub struct Sandbox;
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<CallState>,
+    workers: Arc<Workers>,
+    queue_wait: Duration,
+    max_output_bytes: usize,
+}
+
+/// What runs calls. Handlers share it, so that one that outlives its sandbox still has a thread and a deadline.
+struct Workers {
+    pool: Pool,
+    ticker: Ticker,
+}
 
 impl Sandbox {
     /// Makes the engine and starts its threads.
+    ///
+    /// # Errors
+    /// If the machine cannot give the address space or a thread.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let _ = config;
-        Ok(Self)
+        let SandboxConfig { threads, queue, queue_wait_ms, max_memory_bytes, max_output_bytes } = config;
+        let threads = threads.max(1);
+        let engine = engine::engine(pool::threads(threads), max_memory_bytes)?;
+        let mut linker = Linker::new(&engine);
+        imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        let workers = Arc::new(Workers { ticker: Ticker::start(&engine)?, pool: Pool::start(threads, queue.max(1))? });
+        Ok(Self { engine, linker, workers, queue_wait: Duration::from_millis(queue_wait_ms), max_output_bytes })
     }
 
-    /// Checks and compiles a component.
+    /// Checks and compiles a component; its digest first. Takes as long as a compiler takes: not for an async thread.
+    ///
+    /// # Errors
+    /// [`LoadFault`], each for the operator to read.
     pub fn load(&self, name: &str, rule: &Handler, role: Role, component: &[u8]) -> Result<LoadedHandler, LoadFault> {
-        let _ = (name, rule, role, component);
-        Ok(LoadedHandler)
+        let export = load::load(&self.engine, &self.linker, name, rule, role, component)?;
+        let callee = Callee {
+            engine: self.engine.clone(),
+            name: Arc::from(name),
+            export,
+            allowance: Allowance::of(rule),
+            max_output_bytes: self.max_output_bytes,
+        };
+        Ok(LoadedHandler {
+            callee: Arc::new(callee),
+            lane: self.workers.pool.lane(),
+            workers: Arc::clone(&self.workers),
+            queue_wait: self.queue_wait,
+        })
     }
 }
 
-/// A component that is ready to be called.
+/// A component that is ready to be called. Clones share its place in the queue.
 #[derive(Clone)]
-pub struct LoadedHandler;
+pub struct LoadedHandler {
+    callee: Arc<Callee>,
+    workers: Arc<Workers>,
+    lane: LaneId,
+    queue_wait: Duration,
+}
 
 impl LoadedHandler {
-    /// Calls the `preprocess` export on a fresh instance.
+    /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
+    ///
+    /// # Errors
+    /// [`HandlerError`]; a component that was loaded for the other role is not called.
     pub async fn preprocess(&self, request_id: &str, input: Payload) -> Result<Called, HandlerError> {
-        let _ = (request_id, input);
-        Err(HandlerError::Overloaded)
+        self.call(Role::Preprocess, request_id, input).await
     }
 
-    /// Calls the `postprocess` export on a fresh instance.
+    /// Calls the `postprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
+    ///
+    /// # Errors
+    /// [`HandlerError`]; a component that was loaded for the other role is not called.
     pub async fn postprocess(&self, request_id: &str, outputs: Vec<Tensor<'static>>) -> Result<Called, HandlerError> {
-        let _ = (request_id, outputs);
-        Err(HandlerError::Overloaded)
+        self.call(Role::Postprocess, request_id, Payload::Tensors(outputs)).await
+    }
+
+    async fn call(&self, role: Role, request_id: &str, input: Payload) -> Result<Called, HandlerError> {
+        if role != self.callee.export.role() {
+            let detail = format!("loaded as {}, called as {}", self.callee.export.role().export(), role.export());
+            return Err(HandlerError::Fault { cause: FaultCause::Input, detail });
+        }
+        let ticket = Arc::new(Ticket::default());
+        let _abandoned_on_drop = AbandonOnDrop(Arc::clone(&ticket));
+        let (answer, mut answered) = oneshot::channel();
+        let job = {
+            let (callee, workers, ticket) = (Arc::clone(&self.callee), Arc::clone(&self.workers), Arc::clone(&ticket));
+            let (request_id, submitted) = (request_id.to_owned(), Instant::now());
+            move || {
+                if ticket.start() {
+                    let _ticking = workers.ticker.run();
+                    let outcome = callee.call(request_id, &input, ticket, submitted.elapsed());
+                    // Nobody may be waiting any more.
+                    let _ = answer.send(outcome);
+                }
+            }
+        };
+        if !self.workers.pool.submit(self.lane, Box::new(job)) {
+            return Err(HandlerError::Overloaded);
+        }
+        let outcome = match tokio::time::timeout(self.queue_wait, &mut answered).await {
+            Ok(outcome) => outcome,
+            Err(_) if ticket.withdraw() => return Err(HandlerError::Overloaded),
+            // It runs: its own deadline ends it.
+            Err(_) => answered.await,
+        };
+        outcome.unwrap_or_else(|_| {
+            Err(HandlerError::Fault { cause: FaultCause::Trap, detail: "the guest thread panicked".to_owned() })
+        })
+    }
+}
+
+/// Tells the guest thread that its caller is gone; after the answer it tells nobody.
+struct AbandonOnDrop(Arc<Ticket>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }

@@ -1,0 +1,33 @@
+//! What `bindgen!` makes of `handler.wit`, arguments borrowed: a tensor's bytes go from where they are into the guest's
+//! memory in one copy, and come back in one.
+#![allow(
+    missing_docs,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    unused_qualifications,
+    reason = "generated code"
+)]
+
+/// The world before the model.
+pub mod preprocess {
+    wasmtime::component::bindgen!({
+        path: "../wit/handler.wit",
+        world: "preprocess",
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// The world after it; its types are those of [`preprocess`].
+pub mod postprocess {
+    wasmtime::component::bindgen!({
+        path: "../wit/handler.wit",
+        world: "postprocess",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "tensorgate:handler/types": super::preprocess::tensorgate::handler::types,
+            "tensorgate:handler/config": super::preprocess::tensorgate::handler::config,
+            "tensorgate:handler/log": super::preprocess::tensorgate::handler::log,
+        },
+    });
+}

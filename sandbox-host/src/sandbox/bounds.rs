@@ -1,0 +1,65 @@
+//! Bounds that no policy sets: what a call may do beside burning fuel, memory and time.
+
+use std::time::Duration;
+
+/// How often the epoch moves, and so how late a deadline can be noticed. 1 ms: a looping guest is stopped within a
+/// tick or two, and the ticker costs nothing that shows.
+pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// Threads beyond the cores. One handler runs on at most as many threads as there are cores, so a thread remains for
+/// its neighbours while it loops on all of them.
+pub(super) const RESERVED_THREADS: usize = 1;
+
+/// Stack that wasm code may use, bytes: wasmtime's default, named because the thread's stack follows from it.
+pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
+
+/// A guest thread's stack, bytes: wasm's own and ample room for the host functions that it calls. A host function that
+/// overflowed it would abort the process.
+pub(super) const THREAD_STACK_BYTES: usize = 4 << 20;
+
+/// The largest component that is compiled, bytes. CPython makes one of 18 MB.
+pub(super) const MAX_COMPONENT_BYTES: usize = 64 << 20;
+
+/// Tensors that one call may return. Serving models have a handful of inputs.
+pub(super) const MAX_OUTPUT_TENSORS: usize = 64;
+
+/// A returned tensor's name, bytes.
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// What a handler says of its own failure, bytes; more is cut off.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// Calls to `config` and `log` in one call.
+pub(super) const MAX_HOST_CALLS: u32 = 10_000;
+
+/// A key that `config.get` looks up, bytes; no policy has a longer one.
+pub(super) const MAX_CONFIG_KEY_BYTES: usize = 1 << 10;
+
+/// Log lines that one call may write; more are dropped and counted.
+pub(super) const MAX_LOG_LINES: u32 = 100;
+
+/// A log line, bytes before escaping; more is cut off.
+pub(super) const MAX_LOG_LINE_BYTES: usize = 4 << 10;
+
+/// All log lines of one call, bytes before escaping; lines past it are dropped and counted.
+pub(super) const MAX_LOG_BYTES: usize = 64 << 10;
+
+/// Core instances in one component. A Rust handler has 4; one that carries CPython has 38.
+pub(super) const MAX_CORE_INSTANCES: u32 = 40;
+
+/// Linear memories in one component.
+pub(super) const MAX_MEMORIES: u32 = 2;
+
+/// Tables in one component. A Rust handler has 2: its own, and the one that `wit-component` links with.
+pub(super) const MAX_TABLES: u32 = 16;
+
+/// Elements in one table: wasmtime's default.
+pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, not given back to the
+/// kernel: a fresh instance then touches its first 4 MiB without a page fault (a 224×224×3 normalise takes 100 µs, not
+/// 350). It costs up to this much resident memory for each memory slot: (threads + 1) × `MAX_MEMORIES` × 4 MiB.
+pub(super) const KEEP_RESIDENT_BYTES: usize = 4 << 20;
+
+/// A wasm page, bytes.
+pub(super) const PAGE_BYTES: u64 = 64 << 10;

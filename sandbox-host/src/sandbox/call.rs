@@ -1,0 +1,137 @@
+//! One call: a fresh store and instance, every bound in place before the guest's first instruction, and nothing of it
+//! left afterwards. Runs on a guest thread, blocks it, and ends within the deadline and a tick or two.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use super::bindings::preprocess as abi;
+use super::bindings::preprocess::tensorgate::handler::types;
+use super::bounds::MAX_MESSAGE_BYTES;
+use super::cause::{self, Phase};
+use super::limits::Limits;
+use super::load::{Allowance, Export};
+use super::logbook::{Logbook, cut, escape};
+use super::outcome::{Called, FaultCause, HandlerError, Payload};
+use super::state::CallState;
+use super::tensors::{self, Dims};
+use super::ticket::Ticket;
+
+/// A handler as a call needs it.
+pub(super) struct Callee {
+    pub(super) engine: Engine,
+    pub(super) name: Arc<str>,
+    pub(super) export: Export,
+    pub(super) allowance: Allowance,
+    /// The largest answer, data and names, bytes.
+    pub(super) max_output_bytes: usize,
+}
+
+/// What a call's export answers, if the guest comes to its end.
+type Answer = Result<Vec<types::TensorResult>, types::Error>;
+
+impl Callee {
+    /// Calls the export. The deadline counts from here: the wait before is bounded by itself.
+    pub(super) fn call(
+        &self,
+        request_id: String,
+        input: &Payload,
+        ticket: Arc<Ticket>,
+        queued: Duration,
+    ) -> Result<Called, HandlerError> {
+        let started = Instant::now();
+        let mut store = self.store(request_id, started, ticket)?;
+        let answer = match input {
+            Payload::Tensors(tensors) => {
+                let dims = Dims::of(tensors).map_err(input_fault)?;
+                let tensors = tensors::arguments(tensors, &dims).map_err(input_fault)?;
+                self.answer(&mut store, abi::Payload::Tensors(&tensors))
+            }
+            Payload::Raw { content_type, data } => {
+                self.answer(&mut store, abi::Payload::Raw(types::RawBody { content_type, data }))
+            }
+        };
+        let fuel_used = self.allowance.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let state = store.into_data();
+        let answer = answer.map_err(|(error, phase)| cause::fault(&error, phase, &state.limits))?;
+        let tensors = answer.map_err(reported).and_then(|returned| tensors::results(returned).map_err(bad_output))?;
+        Ok(Called {
+            tensors,
+            fuel_used,
+            log_lines_dropped: state.logbook.dropped(),
+            memory_peak_bytes: state.limits.peak_bytes(),
+            queued_us: micros(queued),
+            ran_us: micros(started.elapsed()),
+        })
+    }
+
+    /// A store with every bound set.
+    fn store(&self, request_id: String, started: Instant, ticket: Arc<Ticket>) -> Result<Store<CallState>, HandlerError> {
+        let state = CallState {
+            limits: Limits::new(self.allowance.memory_bytes),
+            handler: Arc::clone(&self.name),
+            request_id,
+            config: Arc::clone(&self.allowance.config),
+            logbook: Logbook::default(),
+            // A timeout too long for the clock to express is none: fuel still ends the call.
+            deadline: started.checked_add(self.allowance.timeout).unwrap_or(started),
+            ticket,
+            host_calls: 0,
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_fuel(self.allowance.fuel).map_err(|error| HandlerError::Fault {
+            cause: FaultCause::Instantiate,
+            detail: format!("{error:#}"),
+        })?;
+        // What the guest can make the host copy at once; 128 MiB if not said.
+        store.set_hostcall_fuel(self.max_output_bytes);
+        store.epoch_deadline_callback(|store| {
+            store.data().may_go_on()?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        // Before instantiation: a start function can loop.
+        store.set_epoch_deadline(1);
+        Ok(store)
+    }
+
+    /// Instantiates and calls; an error comes with where it came up.
+    fn answer(&self, store: &mut Store<CallState>, input: abi::Payload<'_>) -> Result<Answer, (wasmtime::Error, Phase)> {
+        let at = |phase| move |error| (error, phase);
+        match &self.export {
+            Export::Preprocess(export) => {
+                let instance = export.instantiate(&mut *store).map_err(at(Phase::Instantiate))?;
+                instance.call_preprocess(&mut *store, input).map_err(at(Phase::Call))
+            }
+            Export::Postprocess(export) => {
+                let abi::Payload::Tensors(outputs) = input else {
+                    return Ok(Err(types::Error::Fault("a postprocess handler was given a body".to_owned())));
+                };
+                let instance = export.instantiate(&mut *store).map_err(at(Phase::Instantiate))?;
+                instance.call_postprocess(&mut *store, outputs).map_err(at(Phase::Call))
+            }
+        }
+    }
+}
+
+/// What the handler says of its own failure; its text is cut and escaped, because it goes to the log.
+fn reported(error: types::Error) -> HandlerError {
+    let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
+    match error {
+        types::Error::BadInput(text) => HandlerError::Rejected(printable(text)),
+        types::Error::Fault(text) => HandlerError::Fault { cause: FaultCause::Reported, detail: printable(text) },
+    }
+}
+
+const fn bad_output(detail: String) -> HandlerError {
+    HandlerError::Fault { cause: FaultCause::BadOutput, detail }
+}
+
+const fn input_fault(detail: String) -> HandlerError {
+    HandlerError::Fault { cause: FaultCause::Input, detail }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

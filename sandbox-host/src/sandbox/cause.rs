@@ -1,0 +1,92 @@
+//! What an engine's error means: which bound was broken, and the whole story for the log.
+
+use wasmtime::Trap;
+
+use super::limits::Limits;
+use super::outcome::{FaultCause, HandlerError};
+use super::state::Stop;
+
+/// Where in a call an error came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before the export was called.
+    Instantiate,
+    /// While it ran, its arguments and results included.
+    Call,
+}
+
+/// The fault that an engine's error is.
+pub(super) fn fault(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> HandlerError {
+    let cause = cause(error, phase, limits);
+    let mut detail = format!("{error:#}");
+    if let (FaultCause::Memory, Some(refused)) = (cause, limits.refused()) {
+        detail = format!("{refused}; then: {detail}");
+    }
+    HandlerError::Fault { cause, detail }
+}
+
+fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::Deadline | Stop::Abandoned => FaultCause::Deadline,
+            Stop::HostCalls => FaultCause::HostCalls,
+        };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => FaultCause::Fuel,
+        Some(Trap::Interrupt) => FaultCause::Deadline,
+        Some(Trap::StackOverflow) => FaultCause::Stack,
+        // A guest that is refused memory says so by `unreachable`, by an access out of bounds, or by an error.
+        _ if limits.refused().is_some() => FaultCause::Memory,
+        Some(
+            Trap::StringOutOfBounds | Trap::ListOutOfBounds | Trap::InvalidDiscriminant | Trap::UnalignedPointer | Trap::InvalidChar,
+        ) => FaultCause::BadOutput,
+        Some(_) => FaultCause::Trap,
+        None => match phase {
+            Phase::Instantiate => FaultCause::Instantiate,
+            // Not a trap: what the export returned could not be read, or is more than the store's hostcall fuel.
+            Phase::Call => FaultCause::BadOutput,
+        },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use wasmtime::ResourceLimiter;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_cause() {
+        let free = Limits::new(1);
+        let mut refused = Limits::new(1);
+        assert!(!refused.memory_growing(0, 2, None).unwrap());
+        for (error, phase, limits, expected) in [
+            (Trap::OutOfFuel.into(), Phase::Call, &refused, FaultCause::Fuel),
+            (Trap::Interrupt.into(), Phase::Call, &refused, FaultCause::Deadline),
+            (Trap::StackOverflow.into(), Phase::Call, &refused, FaultCause::Stack),
+            (Trap::UnreachableCodeReached.into(), Phase::Call, &refused, FaultCause::Memory),
+            (Trap::UnreachableCodeReached.into(), Phase::Call, &free, FaultCause::Trap),
+            (Trap::MemoryOutOfBounds.into(), Phase::Instantiate, &free, FaultCause::Trap),
+            (Trap::ListOutOfBounds.into(), Phase::Call, &free, FaultCause::BadOutput),
+            (wasmtime::Error::new(Stop::HostCalls), Phase::Call, &free, FaultCause::HostCalls),
+            (wasmtime::Error::new(Stop::Deadline).context("in a host function"), Phase::Call, &free, FaultCause::Deadline),
+            (wasmtime::Error::msg("no such thing"), Phase::Instantiate, &free, FaultCause::Instantiate),
+            (wasmtime::Error::msg("no such thing"), Phase::Instantiate, &refused, FaultCause::Memory),
+            (wasmtime::Error::msg("list pointer"), Phase::Call, &free, FaultCause::BadOutput),
+        ] {
+            assert_eq!(cause(&error, phase, limits), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_detail_of_a_memory_fault_tells_what_was_refused() {
+        let mut limits = Limits::new(1);
+        assert!(!limits.memory_growing(0, 2, None).unwrap());
+        let HandlerError::Fault { detail, .. } = fault(&Trap::UnreachableCodeReached.into(), Phase::Call, &limits) else {
+            unreachable!("a fault is a fault");
+        };
+        assert!(detail.starts_with("wanted 2 bytes of memory, may have 1; then: "), "{detail}");
+    }
+}

@@ -1,0 +1,107 @@
+//! How much memory, and how many tables and instances, one call may have. It also remembers having said no: a guest
+//! that is refused memory ends in `unreachable`, and only this knows why.
+
+use wasmtime::ResourceLimiter;
+
+use super::bounds::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+
+/// The limiter of one store.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// Linear memory, all memories together, bytes.
+    memory_bytes: usize,
+    /// Linear memory in use, bytes. It never shrinks: wasm memories do not.
+    used_bytes: usize,
+    /// The first refusal.
+    refused: Option<String>,
+}
+
+impl Limits {
+    /// Limits of a call with this much linear memory, bytes.
+    pub(super) const fn new(memory_bytes: usize) -> Self {
+        Self { memory_bytes, used_bytes: 0, refused: None }
+    }
+
+    /// What was refused first, if anything was.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// The most linear memory that was in use, bytes.
+    pub(super) const fn peak_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
+    fn refuse(&mut self, what: impl FnOnce() -> String) -> bool {
+        self.refused.get_or_insert_with(what);
+        false
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used_bytes.saturating_add(desired.saturating_sub(current));
+        if wanted > self.memory_bytes {
+            let limit = self.memory_bytes;
+            return Ok(self.refuse(|| format!("wanted {wanted} bytes of memory, may have {limit}")));
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The module's own maximum: it fails whatever is said here, and must not be counted.
+            return Ok(false);
+        }
+        self.used_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS {
+            return Ok(self.refuse(|| format!("wanted a table of {desired} elements, may have {MAX_TABLE_ELEMENTS}")));
+        }
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        usize::try_from(MAX_CORE_INSTANCES).unwrap_or(usize::MAX)
+    }
+
+    fn tables(&self) -> usize {
+        usize::try_from(MAX_TABLES).unwrap_or(usize::MAX)
+    }
+
+    fn memories(&self) -> usize {
+        usize::try_from(MAX_MEMORIES).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_over_all_memories_together() {
+        let mut limits = Limits::new(100);
+        for (current, desired, maximum, granted, peak) in [
+            (0, 60, None, true, 60),
+            (0, 41, None, false, 60),
+            (0, 40, Some(39), false, 60),
+            (0, 40, Some(40), true, 100),
+            (60, 61, None, false, 100),
+            (60, usize::MAX, None, false, 100),
+        ] {
+            assert_eq!(limits.memory_growing(current, desired, maximum).unwrap(), granted, "{current} to {desired}");
+            assert_eq!(limits.peak_bytes(), peak);
+        }
+        assert_eq!(limits.refused(), Some("wanted 101 bytes of memory, may have 100"));
+    }
+
+    #[test]
+    fn a_modules_own_maximum_is_no_refusal_of_ours() {
+        let mut limits = Limits::new(100);
+        assert!(!limits.memory_growing(0, 50, Some(10)).unwrap());
+        assert!(!limits.table_growing(0, 50, Some(10)).unwrap());
+        assert_eq!(limits.refused(), None);
+        assert!(!limits.table_growing(0, MAX_TABLE_ELEMENTS + 1, None).unwrap());
+        assert!(limits.refused().is_some());
+    }
+}

@@ -1,0 +1,126 @@
+//! From bytes to a component that can be called, or a fault that says why not. The digest comes first: nothing of a
+//! file that the policy does not name is parsed, let alone compiled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tensorgate_policy::policy::Handler;
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use super::bindings::postprocess::PostprocessPre;
+use super::bindings::preprocess::PreprocessPre;
+use super::bounds::{MAX_COMPONENT_BYTES, MAX_MEMORIES, MAX_TABLES, PAGE_BYTES};
+use super::fault::LoadFault;
+use super::imports;
+use super::outcome::Role;
+use super::state::CallState;
+
+/// A compiled component, its imports linked and its export found.
+pub(super) enum Export {
+    /// Of the world before the model.
+    Preprocess(PreprocessPre<CallState>),
+    /// Of the world after it.
+    Postprocess(PostprocessPre<CallState>),
+}
+
+impl Export {
+    /// The role that it was loaded for.
+    pub(super) const fn role(&self) -> Role {
+        match self {
+            Self::Preprocess(_) => Role::Preprocess,
+            Self::Postprocess(_) => Role::Postprocess,
+        }
+    }
+}
+
+/// What one handler may have, as its policy says.
+#[derive(Clone, Debug)]
+pub(super) struct Allowance {
+    pub(super) fuel: u64,
+    pub(super) memory_bytes: usize,
+    pub(super) timeout: Duration,
+    pub(super) config: Arc<std::collections::BTreeMap<String, String>>,
+}
+
+impl Allowance {
+    pub(super) fn of(rule: &Handler) -> Self {
+        Self {
+            fuel: rule.fuel(),
+            memory_bytes: rule.memory_bytes(),
+            timeout: Duration::from_millis(rule.timeout_ms()),
+            config: Arc::new(rule.config().clone()),
+        }
+    }
+}
+
+/// Checks and compiles.
+pub(super) fn load(
+    engine: &Engine,
+    linker: &Linker<CallState>,
+    name: &str,
+    rule: &Handler,
+    role: Role,
+    file: &[u8],
+) -> Result<Export, LoadFault> {
+    let handler = || name.to_owned();
+    let found: [u8; 32] = Sha256::digest(file).into();
+    if found != *rule.sha256() {
+        return Err(LoadFault::Digest { handler: handler(), expected: hex(rule.sha256()), found: hex(&found) });
+    }
+    if file.len() > MAX_COMPONENT_BYTES {
+        return Err(LoadFault::TooLarge { handler: handler(), bytes: file.len(), max: MAX_COMPONENT_BYTES });
+    }
+    let unusable = |error: wasmtime::Error| LoadFault::Compile { handler: handler(), detail: format!("{error:#}") };
+    let component = Component::from_binary(engine, file).map_err(unusable)?;
+    let foreign = component
+        .component_type()
+        .imports(engine)
+        .map(|(import, _)| import.to_owned())
+        .find(|import| !imports::INTERFACES.contains(&import.as_str()));
+    if let Some(import) = foreign {
+        return Err(LoadFault::Import { handler: handler(), import });
+    }
+    fits(name, rule, &component)?;
+    let other_world = |error: wasmtime::Error| LoadFault::World {
+        handler: handler(),
+        role: role.export(),
+        detail: format!("{error:#}"),
+    };
+    let linked = linker.instantiate_pre(&component).map_err(other_world)?;
+    let export = export(role, linked).map_err(other_world)?;
+    // Now rather than in the first call, which has a deadline.
+    component.initialize_copy_on_write_image().map_err(unusable)?;
+    Ok(export)
+}
+
+fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export> {
+    Ok(match role {
+        Role::Preprocess => Export::Preprocess(PreprocessPre::new(linked)?),
+        Role::Postprocess => Export::Postprocess(PostprocessPre::new(linked)?),
+    })
+}
+
+/// Refuses a component whose declared needs exceed its bounds: each of its calls would fail.
+fn fits(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
+    let beyond = |needs: String, gives: String| LoadFault::Resources { handler: name.to_owned(), needs, gives };
+    let Some(needs) = component.resources_required() else {
+        return Err(beyond("modules or components from its host".to_owned(), "none".to_owned()));
+    };
+    let memory = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+    if usize::try_from(memory).map_or(true, |memory| memory > rule.memory_bytes()) {
+        return Err(beyond(format!("{memory} bytes of memory at its start"), format!("memory_bytes: {}", rule.memory_bytes())));
+    }
+    for (what, needs, gives) in [("memories", needs.num_memories, MAX_MEMORIES), ("tables", needs.num_tables, MAX_TABLES)] {
+        if needs > gives {
+            return Err(beyond(format!("{needs} {what}"), format!("{gives}")));
+        }
+    }
+    Ok(())
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+

@@ -1,0 +1,103 @@
+//! What becomes of a handler's log lines: bounded in number and length, control characters escaped, the rest counted.
+//! A handler chooses its lines, so they must not be able to look like the host's own or to move a terminal's cursor.
+
+use std::fmt::Write;
+
+use super::bounds::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+
+/// The log of one call.
+#[derive(Debug, Default)]
+pub(super) struct Logbook {
+    lines: u32,
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Logbook {
+    /// A line as it may be logged, or `None` if it is one too many.
+    pub(super) fn accept(&mut self, message: &str) -> Option<String> {
+        let line = cut(message, MAX_LOG_LINE_BYTES);
+        let bytes = self.bytes.saturating_add(line.len());
+        if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
+            self.dropped = self.dropped.saturating_add(1);
+            return None;
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.bytes = bytes;
+        let mut escaped = escape(line);
+        if line.len() < message.len() {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, " … (cut from {} bytes)", message.len());
+        }
+        Some(escaped)
+    }
+
+    /// Lines that were one too many.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The longest prefix of at most `max` bytes that ends between two characters.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
+/// The same text with control characters, line separators and the characters that reorder a line as escapes.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Line and paragraph separators, and the bidirectional controls of CVE-2021-42574.
+const fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cannot_pose_as_another() {
+        for (message, expected) in [
+            ("plain: ünïcödé 数", "plain: ünïcödé 数"),
+            ("a\nERROR forged", "a\\nERROR forged"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("\u{202e}drawkcab", "\\u{202e}drawkcab"),
+            ("a\u{2028}b\0", "a\\u{2028}b\\u{0}"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+        ] {
+            assert_eq!(Logbook::default().accept(message).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let line = Logbook::default().accept(&"ü".repeat(MAX_LOG_LINE_BYTES)).unwrap();
+        assert!(line.starts_with(&"ü".repeat(MAX_LOG_LINE_BYTES / 2)));
+        assert!(line.ends_with("(cut from 8192 bytes)"), "{line}");
+        assert_eq!(cut("aü", 2), "a");
+        assert_eq!(cut("aü", 3), "aü");
+    }
+
+    #[test]
+    fn lines_past_the_bound_are_dropped_and_counted() {
+        let mut logbook = Logbook::default();
+        let kept = (0..MAX_LOG_LINES + 5).filter(|_| logbook.accept("x").is_some()).count();
+        assert_eq!((u32::try_from(kept).unwrap(), logbook.dropped()), (MAX_LOG_LINES, 5));
+
+        let mut logbook = Logbook::default();
+        let long = "x".repeat(MAX_LOG_LINE_BYTES);
+        let kept = (0..20).filter(|_| logbook.accept(&long).is_some()).count();
+        assert_eq!((kept, logbook.dropped()), (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4));
+    }
+}

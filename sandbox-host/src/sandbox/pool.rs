@@ -1,0 +1,221 @@
+//! The threads that run guests. A guest blocks its thread, so it never runs on an async runtime's; and because any
+//! handler may loop until its deadline, no handler may have all threads, or the whole of a queue that others share.
+//!
+//! Each handler has a lane of its own: a bounded queue, and at most as many threads as there are cores. Threads, one
+//! more than that, take from the lanes in turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::bounds::{RESERVED_THREADS, THREAD_STACK_BYTES};
+use super::fault::SandboxError;
+
+/// A piece of work.
+pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// A handler's number in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneId(u64);
+
+/// The threads. They end when this is dropped, each after the job that it runs.
+pub(super) struct Pool(Arc<Shared>);
+
+struct Shared {
+    lanes: Mutex<Lanes>,
+    changed: Condvar,
+}
+
+impl Pool {
+    /// Threads that run `width` jobs of one lane at once, and one more for another's; `queue` jobs of a lane wait.
+    pub(super) fn start(width: usize, queue: usize) -> Result<Self, SandboxError> {
+        let shared = Arc::new(Shared { lanes: Mutex::new(Lanes::new(width, queue)), changed: Condvar::new() });
+        // Made first, so that the threads already started end if one cannot be.
+        let pool = Self(Arc::clone(&shared));
+        for number in 0..threads(width) {
+            let (shared, name) = (Arc::clone(&shared), format!("guest-{number}"));
+            thread::Builder::new()
+                .name(name.clone())
+                .stack_size(THREAD_STACK_BYTES)
+                .spawn(move || shared.work())
+                .map_err(|source| SandboxError::Thread { name, source })?;
+        }
+        Ok(pool)
+    }
+
+    /// A lane for one more handler.
+    pub(super) fn lane(&self) -> LaneId {
+        let mut lanes = self.0.lock();
+        lanes.next_id = lanes.next_id.saturating_add(1);
+        LaneId(lanes.next_id)
+    }
+
+    /// Queues a job; `false` if its lane is full.
+    pub(super) fn submit(&self, lane: LaneId, job: Job) -> bool {
+        let queued = self.0.lock().push(lane, job);
+        if queued {
+            self.0.changed.notify_one();
+        }
+        queued
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Threads are not joined: the last handle may be dropped by one of them.
+        self.0.lock().stopped = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// How many threads a pool of this width has.
+pub(super) const fn threads(width: usize) -> usize {
+    width.saturating_add(RESERVED_THREADS)
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        // A panic under the lock would be in the few lines of `Lanes`, which leave no half-made state.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut lanes = self.lock();
+        loop {
+            if let Some((lane, job)) = lanes.pop() {
+                drop(lanes);
+                // A job answers through a channel of its own: a panic drops it, and its caller sees that.
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!("a guest thread panicked: this is a bug of the host, the thread goes on");
+                }
+                lanes = self.lock();
+                lanes.done(lane);
+                // A lane that was at its width may have work for a thread that found none.
+                self.changed.notify_one();
+            } else if lanes.stopped {
+                return;
+            } else {
+                lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// Which job comes next.
+struct Lanes {
+    width: usize,
+    queue: usize,
+    next_id: u64,
+    stopped: bool,
+    lanes: BTreeMap<LaneId, Lane>,
+    /// The lane that was served last.
+    last: LaneId,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Job>,
+    running: usize,
+}
+
+impl Lanes {
+    const fn new(width: usize, queue: usize) -> Self {
+        Self { width, queue, next_id: 0, stopped: false, lanes: BTreeMap::new(), last: LaneId(0) }
+    }
+
+    fn push(&mut self, lane: LaneId, job: Job) -> bool {
+        let lane = self.lanes.entry(lane).or_default();
+        let room = lane.waiting.len() < self.queue;
+        if room {
+            lane.waiting.push_back(job);
+        }
+        room
+    }
+
+    /// The oldest job of the next lane, in turn, that may run one.
+    fn pop(&mut self) -> Option<(LaneId, Job)> {
+        let ready = |lane: &Lane| lane.running < self.width && !lane.waiting.is_empty();
+        let after = (std::ops::Bound::Excluded(self.last), std::ops::Bound::Unbounded);
+        let next = self.lanes.range(after).chain(self.lanes.range(..=self.last)).find(|(_, lane)| ready(lane)).map(|(id, _)| *id)?;
+        let lane = self.lanes.get_mut(&next)?;
+        let job = lane.waiting.pop_front()?;
+        lane.running = lane.running.saturating_add(1);
+        self.last = next;
+        Some((next, job))
+    }
+
+    fn done(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.running = lane.running.saturating_sub(1);
+            if lane.running == 0 && lane.waiting.is_empty() {
+                self.lanes.remove(&id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn next(lanes: &mut Lanes) -> Option<u64> {
+        lanes.pop().map(|(lane, _)| lane.0)
+    }
+
+    #[test]
+    fn lanes_are_served_in_turn_whatever_they_queue() {
+        let mut lanes = Lanes::new(9, 9);
+        for lane in [1, 1, 1, 1, 2, 3, 3] {
+            assert!(lanes.push(LaneId(lane), Box::new(|| {})));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut lanes)).collect();
+        assert_eq!(order, [1, 2, 3, 1, 3, 1, 1]);
+    }
+
+    #[test]
+    fn a_lane_at_its_width_leaves_the_last_thread_to_others() {
+        let mut lanes = Lanes::new(2, 9);
+        for _ in 0..5 {
+            assert!(lanes.push(LaneId(1), Box::new(|| {})));
+        }
+        assert_eq!((next(&mut lanes), next(&mut lanes), next(&mut lanes)), (Some(1), Some(1), None));
+        assert!(lanes.push(LaneId(2), Box::new(|| {})));
+        assert_eq!(next(&mut lanes), Some(2));
+        lanes.done(LaneId(1));
+        assert_eq!((next(&mut lanes), next(&mut lanes)), (Some(1), None));
+    }
+
+    #[test]
+    fn a_full_lane_refuses_its_own_jobs_only() {
+        let mut lanes = Lanes::new(1, 2);
+        for (lane, taken) in [(1, true), (1, true), (1, false), (2, true)] {
+            assert_eq!(lanes.push(LaneId(lane), Box::new(|| {})), taken);
+        }
+    }
+
+    #[test]
+    fn a_lane_without_work_is_forgotten() {
+        let mut lanes = Lanes::new(1, 1);
+        assert!(lanes.push(LaneId(7), Box::new(|| {})));
+        assert_eq!(next(&mut lanes), Some(7));
+        lanes.done(LaneId(7));
+        assert!(lanes.lanes.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_panics_leaves_its_thread() {
+        let pool = Pool::start(1, 16).unwrap();
+        let lane = pool.lane();
+        let (answer, answers) = mpsc::channel();
+        for number in 0..10 {
+            let answer = answer.clone();
+            assert!(pool.submit(lane, Box::new(move || if number % 2 == 0 { panic!("a test's own") } else { answer.send(number).unwrap() })));
+        }
+        drop(answer);
+        assert_eq!(answers.iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+    }
+}

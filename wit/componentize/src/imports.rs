@@ -1,0 +1,41 @@
+//! Which imports a handler may have. The host links nothing else, so another import is found out here,
+//! at the author's desk, and not when the policy is loaded.
+
+use wasmparser::{Parser, Payload};
+
+use crate::Fault;
+
+/// The package that all of a handler's imports come from.
+const PACKAGE: &str = "tensorgate:handler/";
+
+/// Looks at the imports of a module or a component: the inner result names those that are foreign.
+pub fn only_handler(wasm: &[u8], path: &str) -> Result<Result<(), String>, Fault> {
+    let malformed = |error: wasmparser::BinaryReaderError| Fault::Encode { path: path.to_owned(), detail: error.to_string() };
+    let mut foreign = Vec::new();
+    // Modules nested in a component import from its own instances: only the outermost imports reach the host.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(malformed)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth = depth.saturating_add(1),
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ImportSection(section) if depth == 0 => {
+                for import in section.into_imports() {
+                    let import = import.map_err(malformed)?;
+                    if !import.module.starts_with(PACKAGE) {
+                        foreign.push(format!("{}#{}", import.module, import.name));
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    let name = import.map_err(malformed)?.name.name;
+                    if !name.starts_with(PACKAGE) {
+                        foreign.push(name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(if foreign.is_empty() { Ok(()) } else { Err(foreign.join(", ")) })
+}

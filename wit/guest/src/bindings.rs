@@ -1,0 +1,41 @@
+//! What `wit-bindgen` makes of `handler.wit`. Authors use the crate's root; only the export macros look in here.
+#![expect(unsafe_code, reason = "the canonical ABI passes pointers: the code that wit-bindgen generates is the boundary")]
+#![allow(
+    missing_docs,
+    clippy::missing_safety_doc,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated code; which of these it trips differs by target"
+)]
+
+/// The world before the model.
+pub mod preprocess {
+    wit_bindgen::generate!({
+        path: "../handler.wit",
+        world: "preprocess",
+        pub_export_macro: true,
+        export_macro_name: "export_preprocess_world",
+        default_bindings_module: "tensorgate_handler::bindings::preprocess",
+    });
+}
+
+/// The world after it; its types are those of [`preprocess`].
+pub mod postprocess {
+    wit_bindgen::generate!({
+        path: "../handler.wit",
+        world: "postprocess",
+        pub_export_macro: true,
+        export_macro_name: "export_postprocess_world",
+        default_bindings_module: "tensorgate_handler::bindings::postprocess",
+        with: {
+            "tensorgate:handler/types@0.1.0": super::preprocess::tensorgate::handler::types,
+            "tensorgate:handler/config@0.1.0": super::preprocess::tensorgate::handler::config,
+            "tensorgate:handler/log@0.1.0": super::preprocess::tensorgate::handler::log,
+        },
+    });
+}

@@ -1,0 +1,18 @@
+//! The two ways a handler can fail. Which of them it is decides what the caller is told, so there is no conversion
+//! from other errors: the author says whose fault it is.
+
+use core::fmt::Display;
+
+use crate::Error;
+
+impl Error {
+    /// The input is bad: the caller gets 400. The text goes to the log.
+    pub fn bad_input(cause: impl Display) -> Self {
+        Self::BadInput(cause.to_string())
+    }
+
+    /// The handler failed: the caller gets 500. The text goes to the log.
+    pub fn fault(cause: impl Display) -> Self {
+        Self::Fault(cause.to_string())
+    }
+}
