@@ -36,10 +36,16 @@ struct Owner {
 impl KeyRing {
     /// Indexes a policy's keys.
     pub fn new(policy: &Policy) -> Self {
-        let keys = policy.clients().iter().flat_map(|client| client.api_keys().iter().map(move |key| (client, key)));
+        let keys = policy
+            .clients()
+            .iter()
+            .flat_map(|client| client.api_keys().iter().map(move |key| (client, key)));
         let by_digest = keys
             .map(|(client, key)| {
-                let owner = Owner { client: client.name().into(), expires_unix_s: key.expires_unix_s() };
+                let owner = Owner {
+                    client: client.name().into(),
+                    expires_unix_s: key.expires_unix_s(),
+                };
                 (*key.sha256(), owner)
             })
             .collect();
@@ -58,7 +64,10 @@ impl KeyRing {
         }
         match self.by_digest.get(&digest(text)) {
             None => Identity::Refused("unknown api key"),
-            Some(Owner { expires_unix_s: Some(expires), .. }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
+            Some(Owner {
+                expires_unix_s: Some(expires),
+                ..
+            }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
             Some(owner) => Identity::Client(owner.client.clone()),
         }
     }

@@ -59,7 +59,11 @@ impl Contract {
                 continue;
             };
             let field = format!("output {}", quote(name));
-            return Err(Denial::with_field(Reason::OutputNotAllowed, field.as_str(), format!("{field}: {cause}")));
+            return Err(Denial::with_field(
+                Reason::OutputNotAllowed,
+                field.as_str(),
+                format!("{field}: {cause}"),
+            ));
         }
         Ok(())
     }
@@ -137,7 +141,11 @@ pub struct DimRule {
 impl DimRule {
     /// The one size it may have, or `None` where it may vary (`-1` in metadata).
     pub const fn fixed(&self) -> Option<u64> {
-        if self.min == self.max { Some(self.min) } else { None }
+        if self.min == self.max {
+            Some(self.min)
+        } else {
+            None
+        }
     }
 
     /// The largest size it may have.

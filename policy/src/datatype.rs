@@ -63,7 +63,9 @@ impl Datatype {
 
     /// The datatype that a protocol name spells, case-sensitively; `None` for anything else.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|datatype| datatype.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|datatype| datatype.name() == name)
     }
 
     /// Bytes an element takes in the raw form; `None` for `BYTES`, whose elements carry their own length.

@@ -18,92 +18,15 @@
 
 mod drive;
 mod gate;
-
-use alloc::string::String;
+mod step;
 
 use crate::denial::{Denial, Reason};
-use crate::gcra::Bucket;
 use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
-use crate::request::{ContentType, Head, Operation, Protocol, Route, ServerQuestion};
+use crate::request::{ContentType, Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
 
 pub use drive::{decide_head, decide_message};
-
-/// What a driver does next.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Refuse.
-    Deny(Denial),
-    /// Answer from the gate itself.
-    Answer(Protocol, ServerQuestion),
-    /// Spend, then tell.
-    Charge(Charge),
-    /// Read the whole body.
-    ReadBody(BodyPlan),
-    /// Go on with [`Decision::check`].
-    Check,
-    /// Allowed: send it on.
-    Forward,
-}
-
-/// How to read a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyPlan {
-    /// Most bytes, framing included; more is `body-too-large`.
-    pub max_bytes: usize,
-    /// What the bytes are.
-    pub format: BodyFormat,
-}
-
-/// What a body's bytes are, for `wire` to decode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFormat {
-    /// An OIP JSON inference request.
-    OipJson,
-    /// One gRPC frame with a `ModelInferRequest`.
-    OipGrpcInfer,
-    /// One gRPC frame with a `ModelMetadataRequest` or `ModelReadyRequest`: name and version only.
-    OipGrpcModel,
-    /// Bytes for a handler; not decoded. `message` is called with a default request.
-    Raw,
-    /// No body may come; a byte of one is `malformed`.
-    Empty,
-}
-
-/// A spend from one client's bucket under one grant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// The grant's name.
-    pub grant: String,
-    /// The client's name.
-    pub client: String,
-    /// The bucket's shape.
-    pub bucket: Bucket,
-    /// Units to spend.
-    pub cost: u64,
-}
-
-impl Charge {
-    /// The bucket's key, the same in every worker, generation and driver. Both parts are length-prefixed, so that no two
-    /// pairs share one.
-    pub fn key(&self) -> String {
-        alloc::format!("rate:{}:{}:{}", self.grant.len(), self.grant, self.client)
-    }
-}
-
-/// What a charge came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChargeOutcome {
-    /// Spent.
-    Spent,
-    /// Refused; passes after this many nanoseconds, never if `None`.
-    Refused {
-        /// Wait, ns.
-        retry_after_ns: Option<u64>,
-    },
-    /// The store failed; the gate cannot decide and so denies (`overloaded`).
-    Failed,
-}
+pub use step::{BodyFormat, BodyPlan, Charge, ChargeOutcome, Step};
 
 /// One request's decision. Belongs to one [`Policy`], which every call takes again.
 #[derive(Clone, Debug)]
@@ -149,7 +72,10 @@ impl Decision {
             protocol: head.route.protocol(),
             denial: None,
             stage: Stage::Over,
-            plan: BodyPlan { max_bytes: policy.listen().limits().body_bytes, format: BodyFormat::Empty },
+            plan: BodyPlan {
+                max_bytes: policy.listen().limits().body_bytes,
+                format: BodyFormat::Empty,
+            },
             declared: head.content_length,
         };
         let step = decision.head(policy, head);
@@ -247,10 +173,16 @@ impl Decision {
         gate::readable(policy, head)?;
         self.client = gate::client(policy, head)?;
         match &head.route {
-            Route::Unknown { .. } => Err(Denial::new(Reason::NotAnInferenceRoute, "no rule names this method and path")),
+            Route::Unknown { .. } => Err(Denial::new(
+                Reason::NotAnInferenceRoute,
+                "no rule names this method and path",
+            )),
             Route::WrongMethod { allow, .. } => Err(Denial {
                 allow: Some(allow),
-                ..Denial::new(Reason::MethodNotAllowed, alloc::format!("the route allows {allow} only"))
+                ..Denial::new(
+                    Reason::MethodNotAllowed,
+                    alloc::format!("the route allows {allow} only"),
+                )
             }),
             Route::Server { protocol, question } => {
                 gate::media_type(policy, head, *protocol, None)?;
@@ -260,7 +192,12 @@ impl Decision {
                 }
                 Ok(Step::Answer(*protocol, *question))
             }
-            Route::Model { protocol, operation, model, version } => {
+            Route::Model {
+                protocol,
+                operation,
+                model,
+                version,
+            } => {
                 self.operation = Some(*operation);
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(head)?;
@@ -280,7 +217,10 @@ impl Decision {
                         };
                         self.read_body()
                     }
-                    _ => Err(Denial::new(Reason::NotGranted, "the route does not say where the model is named")),
+                    _ => Err(Denial::new(
+                        Reason::NotGranted,
+                        "the route does not say where the model is named",
+                    )),
                 }
             }
         }
@@ -290,7 +230,10 @@ impl Decision {
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         match self.protocol {
             Protocol::OipRest if request.model.is_some() || request.version.is_some() => {
-                Err(Denial::new(Reason::Malformed, "the body names a model on a route that names it already"))
+                Err(Denial::new(
+                    Reason::Malformed,
+                    "the body names a model on a route that names it already",
+                ))
             }
             Protocol::OipRest => Ok(self.await_check()),
             Protocol::OipGrpc => {
@@ -309,10 +252,16 @@ impl Decision {
 
     /// What the message says.
     fn content(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
-        let model = self.model.and_then(|id| policy.model(id)).ok_or_else(foreign_policy)?;
+        let model = self
+            .model
+            .and_then(|id| policy.model(id))
+            .ok_or_else(foreign_policy)?;
         match (self.plan.format, model.accepts()) {
-            (BodyFormat::OipJson | BodyFormat::OipGrpcInfer, Accepts::Tensors(contract)) => contract.check(request)?,
-            (BodyFormat::Raw, Accepts::Raw { .. }) | (BodyFormat::OipGrpcModel | BodyFormat::Empty, _) => {
+            (BodyFormat::OipJson | BodyFormat::OipGrpcInfer, Accepts::Tensors(contract)) => {
+                contract.check(request)?
+            }
+            (BodyFormat::Raw, Accepts::Raw { .. })
+            | (BodyFormat::OipGrpcModel | BodyFormat::Empty, _) => {
                 gate::no_content(request)?;
             }
             _ => return Err(foreign_policy()),
@@ -322,8 +271,15 @@ impl Decision {
     }
 
     /// Finds the one grant for this client, model, version and operation.
-    fn resolve(&mut self, policy: &Policy, model: &str, version: Option<&str>) -> Result<(), Denial> {
-        let (Some(client), Some(operation)) = (self.client, self.operation) else { return Err(foreign_policy()) };
+    fn resolve(
+        &mut self,
+        policy: &Policy,
+        model: &str,
+        version: Option<&str>,
+    ) -> Result<(), Denial> {
+        let (Some(client), Some(operation)) = (self.client, self.operation) else {
+            return Err(foreign_policy());
+        };
         let granted = gate::grant(policy, client, self.protocol, operation, model, version)?;
         self.model = Some(granted.model);
         self.version = Some(granted.version);
@@ -332,32 +288,60 @@ impl Decision {
     }
 
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
-    fn rest_plan(&self, policy: &Policy, content_type: &ContentType<'_>) -> Result<BodyPlan, Denial> {
-        let model = self.model.and_then(|id| policy.model(id)).ok_or_else(foreign_policy)?;
+    fn rest_plan(
+        &self,
+        policy: &Policy,
+        content_type: &ContentType<'_>,
+    ) -> Result<BodyPlan, Denial> {
+        let model = self
+            .model
+            .and_then(|id| policy.model(id))
+            .ok_or_else(foreign_policy)?;
         let body_bytes = policy.listen().limits().body_bytes;
         match (self.operation, model.accepts(), content_type) {
-            (Some(Operation::Metadata | Operation::Ready), _, _) => {
-                Ok(BodyPlan { max_bytes: body_bytes, format: BodyFormat::Empty })
-            }
-            (Some(Operation::Infer), Accepts::Tensors(_), ContentType::Absent | ContentType::Json) => {
-                Ok(BodyPlan { max_bytes: body_bytes, format: BodyFormat::OipJson })
-            }
-            (Some(Operation::Infer), Accepts::Raw { content_types, max_bytes }, ContentType::Other(declared))
-                if content_types.iter().any(|accepted| accepted == declared) =>
-            {
-                Ok(BodyPlan { max_bytes: body_bytes.min(*max_bytes), format: BodyFormat::Raw })
-            }
+            (Some(Operation::Metadata | Operation::Ready), _, _) => Ok(BodyPlan {
+                max_bytes: body_bytes,
+                format: BodyFormat::Empty,
+            }),
+            (
+                Some(Operation::Infer),
+                Accepts::Tensors(_),
+                ContentType::Absent | ContentType::Json,
+            ) => Ok(BodyPlan {
+                max_bytes: body_bytes,
+                format: BodyFormat::OipJson,
+            }),
+            (
+                Some(Operation::Infer),
+                Accepts::Raw {
+                    content_types,
+                    max_bytes,
+                },
+                ContentType::Other(declared),
+            ) if content_types.iter().any(|accepted| accepted == declared) => Ok(BodyPlan {
+                max_bytes: body_bytes.min(*max_bytes),
+                format: BodyFormat::Raw,
+            }),
             _ => Err(Denial::new(
                 Reason::UnsupportedMediaType,
-                alloc::format!("model \"{}\" takes no body of this content type", model.name()),
+                alloc::format!(
+                    "model \"{}\" takes no body of this content type",
+                    model.name()
+                ),
             )),
         }
     }
 
     /// The spend that the grant asks for, if it has a rate.
     fn charge(&self, policy: &Policy) -> Result<Option<Charge>, Denial> {
-        let grant = self.grant.and_then(|id| policy.grant(id)).ok_or_else(foreign_policy)?;
-        let client = self.client.and_then(|id| policy.client(id)).ok_or_else(foreign_policy)?;
+        let grant = self
+            .grant
+            .and_then(|id| policy.grant(id))
+            .ok_or_else(foreign_policy)?;
+        let client = self
+            .client
+            .and_then(|id| policy.client(id))
+            .ok_or_else(foreign_policy)?;
         Ok(grant.rate().map(|rate| Charge {
             grant: grant.name().into(),
             client: client.name().into(),
@@ -370,9 +354,14 @@ impl Decision {
     fn spent(&self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
         match outcome {
             ChargeOutcome::Spent => Ok(()),
-            ChargeOutcome::Failed => Err(Denial::new(Reason::Overloaded, "the bucket store failed")),
+            ChargeOutcome::Failed => {
+                Err(Denial::new(Reason::Overloaded, "the bucket store failed"))
+            }
             ChargeOutcome::Refused { retry_after_ns } => {
-                let grant = self.grant.and_then(|id| policy.grant(id)).ok_or_else(foreign_policy)?;
+                let grant = self
+                    .grant
+                    .and_then(|id| policy.grant(id))
+                    .ok_or_else(foreign_policy)?;
                 Err(gate::rate_limited(grant, retry_after_ns))
             }
         }
@@ -380,15 +369,23 @@ impl Decision {
 
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.
     fn fits(&self) -> Result<(), Denial> {
-        let Some(declared) = self.declared else { return Ok(()) };
+        let Some(declared) = self.declared else {
+            return Ok(());
+        };
         if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
             return Err(Denial::new(
                 Reason::BodyTooLarge,
-                alloc::format!("{declared} bytes are declared, {} are allowed", self.plan.max_bytes),
+                alloc::format!(
+                    "{declared} bytes are declared, {} are allowed",
+                    self.plan.max_bytes
+                ),
             ));
         }
         if self.plan.format == BodyFormat::Empty && declared > 0 {
-            return Err(Denial::new(Reason::Malformed, alloc::format!("{declared} bytes are declared where no body may come")));
+            return Err(Denial::new(
+                Reason::Malformed,
+                alloc::format!("{declared} bytes are declared where no body may come"),
+            ));
         }
         Ok(())
     }
@@ -415,12 +412,18 @@ const REQUEST_COST: u64 = 1;
 
 /// A driver called the machine out of order: it cannot decide, so it denies.
 fn out_of_order(call: &str) -> Denial {
-    Denial::new(Reason::Overloaded, alloc::format!("internal: `{call}` was called out of order"))
+    Denial::new(
+        Reason::Overloaded,
+        alloc::format!("internal: `{call}` was called out of order"),
+    )
 }
 
 /// A driver mixed up policies, so that an id names nothing: the machine cannot decide, so it denies.
 fn foreign_policy() -> Denial {
-    Denial::new(Reason::Overloaded, "internal: the decision belongs to another policy")
+    Denial::new(
+        Reason::Overloaded,
+        "internal: the decision belongs to another policy",
+    )
 }
 
 #[cfg(test)]

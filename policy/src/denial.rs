@@ -94,36 +94,181 @@ impl Reason {
     const fn row(self) -> (&'static str, u16, GrpcStatus, &'static str) {
         use GrpcStatus as G;
         match self {
-            Self::HeaderTooLarge => ("header-too-large", 431, G::ResourceExhausted, "request headers are too large"),
-            Self::AmbiguousRequest => ("ambiguous-request", 400, G::InvalidArgument, "the request can be read in two ways"),
-            Self::Unauthenticated => ("unauthenticated", 401, G::Unauthenticated, "a valid credential is required"),
-            Self::NotAnInferenceRoute => ("not-an-inference-route", 404, G::Unimplemented, "no such route"),
-            Self::MethodNotAllowed => ("method-not-allowed", 405, G::InvalidArgument, "the route does not allow this method"),
-            Self::UnsupportedMediaType => ("unsupported-media-type", 415, G::InvalidArgument, "the content type is not accepted here"),
-            Self::UnsupportedEncoding => ("unsupported-encoding", 415, G::InvalidArgument, "the content encoding is not accepted here"),
+            Self::HeaderTooLarge => (
+                "header-too-large",
+                431,
+                G::ResourceExhausted,
+                "request headers are too large",
+            ),
+            Self::AmbiguousRequest => (
+                "ambiguous-request",
+                400,
+                G::InvalidArgument,
+                "the request can be read in two ways",
+            ),
+            Self::Unauthenticated => (
+                "unauthenticated",
+                401,
+                G::Unauthenticated,
+                "a valid credential is required",
+            ),
+            Self::NotAnInferenceRoute => (
+                "not-an-inference-route",
+                404,
+                G::Unimplemented,
+                "no such route",
+            ),
+            Self::MethodNotAllowed => (
+                "method-not-allowed",
+                405,
+                G::InvalidArgument,
+                "the route does not allow this method",
+            ),
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                415,
+                G::InvalidArgument,
+                "the content type is not accepted here",
+            ),
+            Self::UnsupportedEncoding => (
+                "unsupported-encoding",
+                415,
+                G::InvalidArgument,
+                "the content encoding is not accepted here",
+            ),
             Self::NotGranted => ("not-granted", 403, G::PermissionDenied, "not granted"),
-            Self::RateLimited => ("rate-limited", 429, G::ResourceExhausted, "too many requests"),
-            Self::BodyTooLarge => ("body-too-large", 413, G::ResourceExhausted, "the request body is too large"),
-            Self::Overloaded => ("overloaded", 503, G::Unavailable, "the service is overloaded"),
-            Self::Malformed => ("malformed", 400, G::InvalidArgument, "the request body is malformed"),
-            Self::DuplicateKey => ("duplicate-key", 400, G::InvalidArgument, "the request body repeats a key"),
-            Self::TooDeep => ("too-deep", 400, G::InvalidArgument, "the request body is nested too deeply"),
-            Self::Parameter => ("parameter", 400, G::InvalidArgument, "a parameter is not allowed"),
-            Self::OutputNotAllowed => ("output-not-allowed", 400, G::InvalidArgument, "a requested output is not allowed"),
-            Self::UnknownInput => ("unknown-input", 400, G::InvalidArgument, "an input is unknown"),
-            Self::DuplicateInput => ("duplicate-input", 400, G::InvalidArgument, "an input is given twice"),
-            Self::MissingInput => ("missing-input", 400, G::InvalidArgument, "an input is missing"),
-            Self::Datatype => ("datatype", 400, G::InvalidArgument, "an input has the wrong datatype"),
-            Self::Shape => ("shape", 400, G::InvalidArgument, "an input has the wrong shape"),
-            Self::SizeMismatch => ("size-mismatch", 400, G::InvalidArgument, "an input's data does not fit its shape"),
-            Self::ItemTooLong => ("item-too-long", 400, G::InvalidArgument, "an element is too long"),
-            Self::NotFinite => ("not-finite", 400, G::InvalidArgument, "an input holds a value that is not finite"),
-            Self::OutOfRange => ("out-of-range", 400, G::InvalidArgument, "an input holds a value out of range"),
-            Self::HandlerRejected => ("handler-rejected", 400, G::InvalidArgument, "the input was rejected"),
-            Self::HandlerFault => ("handler-fault", 500, G::Internal, "the request could not be processed"),
-            Self::BackendUnavailable => ("backend-unavailable", 503, G::Unavailable, "the model is unavailable"),
-            Self::BackendTimeout => ("backend-timeout", 504, G::DeadlineExceeded, "the model did not answer in time"),
-            Self::BackendFault => ("backend-fault", 502, G::Internal, "the model gave no usable answer"),
+            Self::RateLimited => (
+                "rate-limited",
+                429,
+                G::ResourceExhausted,
+                "too many requests",
+            ),
+            Self::BodyTooLarge => (
+                "body-too-large",
+                413,
+                G::ResourceExhausted,
+                "the request body is too large",
+            ),
+            Self::Overloaded => (
+                "overloaded",
+                503,
+                G::Unavailable,
+                "the service is overloaded",
+            ),
+            Self::Malformed => (
+                "malformed",
+                400,
+                G::InvalidArgument,
+                "the request body is malformed",
+            ),
+            Self::DuplicateKey => (
+                "duplicate-key",
+                400,
+                G::InvalidArgument,
+                "the request body repeats a key",
+            ),
+            Self::TooDeep => (
+                "too-deep",
+                400,
+                G::InvalidArgument,
+                "the request body is nested too deeply",
+            ),
+            Self::Parameter => (
+                "parameter",
+                400,
+                G::InvalidArgument,
+                "a parameter is not allowed",
+            ),
+            Self::OutputNotAllowed => (
+                "output-not-allowed",
+                400,
+                G::InvalidArgument,
+                "a requested output is not allowed",
+            ),
+            Self::UnknownInput => (
+                "unknown-input",
+                400,
+                G::InvalidArgument,
+                "an input is unknown",
+            ),
+            Self::DuplicateInput => (
+                "duplicate-input",
+                400,
+                G::InvalidArgument,
+                "an input is given twice",
+            ),
+            Self::MissingInput => (
+                "missing-input",
+                400,
+                G::InvalidArgument,
+                "an input is missing",
+            ),
+            Self::Datatype => (
+                "datatype",
+                400,
+                G::InvalidArgument,
+                "an input has the wrong datatype",
+            ),
+            Self::Shape => (
+                "shape",
+                400,
+                G::InvalidArgument,
+                "an input has the wrong shape",
+            ),
+            Self::SizeMismatch => (
+                "size-mismatch",
+                400,
+                G::InvalidArgument,
+                "an input's data does not fit its shape",
+            ),
+            Self::ItemTooLong => (
+                "item-too-long",
+                400,
+                G::InvalidArgument,
+                "an element is too long",
+            ),
+            Self::NotFinite => (
+                "not-finite",
+                400,
+                G::InvalidArgument,
+                "an input holds a value that is not finite",
+            ),
+            Self::OutOfRange => (
+                "out-of-range",
+                400,
+                G::InvalidArgument,
+                "an input holds a value out of range",
+            ),
+            Self::HandlerRejected => (
+                "handler-rejected",
+                400,
+                G::InvalidArgument,
+                "the input was rejected",
+            ),
+            Self::HandlerFault => (
+                "handler-fault",
+                500,
+                G::Internal,
+                "the request could not be processed",
+            ),
+            Self::BackendUnavailable => (
+                "backend-unavailable",
+                503,
+                G::Unavailable,
+                "the model is unavailable",
+            ),
+            Self::BackendTimeout => (
+                "backend-timeout",
+                504,
+                G::DeadlineExceeded,
+                "the model did not answer in time",
+            ),
+            Self::BackendFault => (
+                "backend-fault",
+                502,
+                G::Internal,
+                "the model gave no usable answer",
+            ),
         }
     }
 
@@ -179,12 +324,21 @@ pub struct Denial {
 impl Denial {
     /// A refusal with a cause for the log and nothing more for the caller.
     pub fn new(reason: Reason, cause: impl Into<String>) -> Self {
-        Self { reason, field: None, cause: cause.into(), rate: None, allow: None }
+        Self {
+            reason,
+            field: None,
+            cause: cause.into(),
+            rate: None,
+            allow: None,
+        }
     }
 
     /// The same, naming the field of the caller's own request that is wrong.
     pub fn with_field(reason: Reason, field: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(reason, cause) }
+        Self {
+            field: Some(field.into()),
+            ..Self::new(reason, cause)
+        }
     }
 }
 

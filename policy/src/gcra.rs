@@ -31,19 +31,27 @@ impl Bucket {
     /// Spends `cost` units at `now_ns` from a bucket in `state`. Pure; the caller stores the new state.
     pub fn spend(&self, state: u64, now_ns: u64, cost: u64) -> Spend {
         let Some(increment) = self.interval_ns.checked_mul(cost) else {
-            return Spend::Refused { retry_after_ns: None };
+            return Spend::Refused {
+                retry_after_ns: None,
+            };
         };
         let tolerance = self.interval_ns.saturating_mul(self.burst);
         if increment > tolerance {
-            return Spend::Refused { retry_after_ns: None };
+            return Spend::Refused {
+                retry_after_ns: None,
+            };
         }
         // Five centuries from the clock's start, or a state that is not ours: nothing passes.
         let Some(next) = state.max(now_ns).checked_add(increment) else {
-            return Spend::Refused { retry_after_ns: None };
+            return Spend::Refused {
+                retry_after_ns: None,
+            };
         };
         let latest = now_ns.saturating_add(tolerance);
         if next > latest {
-            Spend::Refused { retry_after_ns: Some(next.saturating_sub(latest)) }
+            Spend::Refused {
+                retry_after_ns: Some(next.saturating_sub(latest)),
+            }
         } else {
             Spend::Allowed { state: next }
         }

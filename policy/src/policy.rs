@@ -108,7 +108,12 @@ impl Policy {
         self.grants
             .iter()
             .filter(|grant| grant.rate.is_some())
-            .flat_map(move |grant| grant.clients.iter().filter_map(move |id| Some((grant, self.client(*id)?))))
+            .flat_map(move |grant| {
+                grant
+                    .clients
+                    .iter()
+                    .filter_map(move |id| Some((grant, self.client(*id)?)))
+            })
     }
 }
 

@@ -22,7 +22,9 @@ impl Protocol {
 
     /// The protocol that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::OipRest, Self::OipGrpc].into_iter().find(|protocol| protocol.name() == name)
+        [Self::OipRest, Self::OipGrpc]
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
     }
 }
 
@@ -49,7 +51,9 @@ impl Operation {
 
     /// The operation that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Infer, Self::Metadata, Self::Ready].into_iter().find(|operation| operation.name() == name)
+        [Self::Infer, Self::Metadata, Self::Ready]
+            .into_iter()
+            .find(|operation| operation.name() == name)
     }
 }
 

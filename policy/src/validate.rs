@@ -34,7 +34,13 @@ pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
     let policy = policy(&mut report, raw);
     let faults = report.into_faults();
     match policy {
-        Some(policy) if faults.iter().all(|fault| fault.severity == Severity::Warning) => Ok((policy, faults)),
+        Some(policy)
+            if faults
+                .iter()
+                .all(|fault| fault.severity == Severity::Warning) =>
+        {
+            Ok((policy, faults))
+        }
         _ => Err(faults),
     }
 }
@@ -46,7 +52,11 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     if let Some(version) = report.required(&root.field("version"), raw.version, fix)
         && version != FORMAT_VERSION
     {
-        report.error_with_fix(&root.field("version"), alloc::format!("format {version} is not known"), fix);
+        report.error_with_fix(
+            &root.field("version"),
+            alloc::format!("format {version} is not known"),
+            fix,
+        );
     }
     let used = usage::Usage::of(raw);
     let listen = listen::listen(report, &root.field("listen"), &raw.listen);

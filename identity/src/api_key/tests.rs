@@ -15,12 +15,19 @@ use super::{KeyRing, digest, format_key};
 const EXPIRES: u64 = 1_801_440_000;
 
 fn hex(key: &str) -> String {
-    digest(key).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// `old` counts until 2027-01-31, `new` for good, both `alpha`'s; `other` is `beta`'s.
 fn policy() -> (Policy, [String; 3]) {
-    let keys = [format_key(&[1; 20]), format_key(&[2; 20]), format_key(&[3; 20])];
+    let keys = [
+        format_key(&[1; 20]),
+        format_key(&[2; 20]),
+        format_key(&[3; 20]),
+    ];
     let key = |index: usize, not_after: Option<&str>| raw::ApiKey {
         sha256: keys.get(index).map(|key| hex(key)),
         not_after: not_after.map(Into::into),
@@ -28,8 +35,18 @@ fn policy() -> (Policy, [String; 3]) {
     let raw = raw::Policy {
         version: Some(1),
         clients: [
-            ("alpha".into(), raw::Client { api_keys: vec![key(0, Some("2027-01-31")), key(1, None)] }),
-            ("beta".into(), raw::Client { api_keys: vec![key(2, None)] }),
+            (
+                "alpha".into(),
+                raw::Client {
+                    api_keys: vec![key(0, Some("2027-01-31")), key(1, None)],
+                },
+            ),
+            (
+                "beta".into(),
+                raw::Client {
+                    api_keys: vec![key(2, None)],
+                },
+            ),
         ]
         .into(),
         ..raw::Policy::default()
@@ -43,8 +60,13 @@ fn a_key_is_its_clients_until_it_expires() {
     let (policy, [old, new, other]) = policy();
     let ring = KeyRing::new(&policy);
     let check = |key: &str, now: u64, expected: Result<&str, &'static str>| {
-        let expected = expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
-        assert_eq!(ring.identify(Credential::ApiKey(key), now), expected, "{key} at {now}");
+        let expected =
+            expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
+        assert_eq!(
+            ring.identify(Credential::ApiKey(key), now),
+            expected,
+            "{key} at {now}"
+        );
     };
     check(&old, 0, Ok("alpha"));
     check(&old, EXPIRES - 1, Ok("alpha"));
@@ -60,12 +82,31 @@ fn what_is_no_key_is_nobodys() {
     let (policy, [old, ..]) = policy();
     let ring = KeyRing::new(&policy);
     let long = "x".repeat(1 << 16);
-    for text in ["", "tg_", old.trim_start_matches("tg_"), &old.to_lowercase(), &format!("{old} "), &format!("{old}{old}"), &long, &hex(&old)] {
-        assert_eq!(ring.identify(Credential::ApiKey(text), 0), Identity::Refused("api key is malformed"), "{text:.80}");
+    for text in [
+        "",
+        "tg_",
+        old.trim_start_matches("tg_"),
+        &old.to_lowercase(),
+        &format!("{old} "),
+        &format!("{old}{old}"),
+        &long,
+        &hex(&old),
+    ] {
+        assert_eq!(
+            ring.identify(Credential::ApiKey(text), 0),
+            Identity::Refused("api key is malformed"),
+            "{text:.80}"
+        );
     }
     assert_eq!(ring.identify(Credential::None, 0), Identity::Missing);
-    assert_eq!(ring.identify(Credential::Unknown, 0), Identity::Refused("unknown authorization scheme"));
-    assert_eq!(KeyRing::default().identify(Credential::ApiKey(&old), 0), Identity::Refused("unknown api key"));
+    assert_eq!(
+        ring.identify(Credential::Unknown, 0),
+        Identity::Refused("unknown authorization scheme")
+    );
+    assert_eq!(
+        KeyRing::default().identify(Credential::ApiKey(&old), 0),
+        Identity::Refused("unknown api key")
+    );
 }
 
 /// A digest is of the key's own text: a well-formed text whose digest is listed under no client stays unknown, and a
@@ -76,11 +117,19 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
         version: Some(1),
         clients: [(
             "alpha".into(),
-            raw::Client { api_keys: vec![raw::ApiKey { sha256: Some(hex("password")), not_after: None }] },
+            raw::Client {
+                api_keys: vec![raw::ApiKey {
+                    sha256: Some(hex("password")),
+                    not_after: None,
+                }],
+            },
         )]
         .into(),
         ..raw::Policy::default()
     };
     let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    assert_eq!(KeyRing::new(&policy).identify(Credential::ApiKey("password"), 0), Identity::Refused("api key is malformed"));
+    assert_eq!(
+        KeyRing::new(&policy).identify(Credential::ApiKey("password"), 0),
+        Identity::Refused("api key is malformed")
+    );
 }

@@ -11,8 +11,11 @@ const RANDOM_CHARS: usize = 27;
 /// Base-62 digits of the checksum: 62^6 is over 2^32.
 const CHECKSUM_CHARS: usize = 6;
 
+/// Bytes in front of the checksum: what it is computed over.
+const BODY_CHARS: usize = PREFIX.len() + RANDOM_CHARS;
+
 /// Characters of a whole key.
-pub const KEY_CHARS: usize = PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS;
+pub const KEY_CHARS: usize = BODY_CHARS + CHECKSUM_CHARS;
 
 /// The digits, in the order of their values and of ASCII.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -48,10 +51,18 @@ pub fn parse_key(text: &str) -> Result<(), KeyFault> {
     if !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(KeyFault::Form);
     }
-    let (body, checksum) = text.split_at_checked(PREFIX.len() + RANDOM_CHARS).ok_or(KeyFault::Form)?;
+    let (body, checksum) = text.split_at_checked(BODY_CHARS).ok_or(KeyFault::Form)?;
     let mut expected = String::with_capacity(CHECKSUM_CHARS);
-    push_base62(&mut expected, crc32(body.as_bytes()).to_be_bytes(), CHECKSUM_CHARS);
-    if checksum == expected { Ok(()) } else { Err(KeyFault::Checksum) }
+    push_base62(
+        &mut expected,
+        crc32(body.as_bytes()).to_be_bytes(),
+        CHECKSUM_CHARS,
+    );
+    if checksum == expected {
+        Ok(())
+    } else {
+        Err(KeyFault::Checksum)
+    }
 }
 
 /// Appends a big-endian number in base 62, `digits` of them, leading zeros included.
@@ -65,7 +76,11 @@ fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: u
             *byte = u8::try_from(dividend / 62).unwrap_or(u8::MAX);
             remainder = dividend % 62;
         }
-        reversed.push(DIGITS.get(usize::from(remainder)).map_or('0', |digit| char::from(*digit)));
+        reversed.push(
+            DIGITS
+                .get(usize::from(remainder))
+                .map_or('0', |digit| char::from(*digit)),
+        );
     }
     text.extend(reversed.chars().rev());
 }
@@ -112,15 +127,25 @@ mod tests {
         };
         assert_eq!(&format_key(&one)[3..30], "000000000000000000000000011");
         // 2^160 - 1, computed apart.
-        assert_eq!(&format_key(&[0xff; 20])[3..30], "aWgEPTl1tmebfsQzFP4bxwgy80V");
+        assert_eq!(
+            &format_key(&[0xff; 20])[3..30],
+            "aWgEPTl1tmebfsQzFP4bxwgy80V"
+        );
     }
 
     #[test]
     fn every_single_wrong_character_is_caught() {
         let key = format_key(&[7; 20]);
         for position in 0..KEY_CHARS {
-            for wrong in "0Az_-".chars().filter(|wrong| Some(*wrong) != key.chars().nth(position)) {
-                let typo: String = key.chars().enumerate().map(|(at, right)| if at == position { wrong } else { right }).collect();
+            for wrong in "0Az_-"
+                .chars()
+                .filter(|wrong| Some(*wrong) != key.chars().nth(position))
+            {
+                let typo: String = key
+                    .chars()
+                    .enumerate()
+                    .map(|(at, right)| if at == position { wrong } else { right })
+                    .collect();
                 assert!(parse_key(&typo).is_err(), "{typo}");
             }
         }
@@ -149,10 +174,16 @@ mod tests {
         check("tg_", KeyFault::Length);
         check(&key[..KEY_CHARS - 1], KeyFault::Length);
         check(&alloc::format!("{key}0"), KeyFault::Length);
-        check(&alloc::format!(" {}", &key[..KEY_CHARS - 1]), KeyFault::Form);
+        check(
+            &alloc::format!(" {}", &key[..KEY_CHARS - 1]),
+            KeyFault::Form,
+        );
         check(&key.replace("tg_", "TG_"), KeyFault::Form);
         check(&"t".repeat(1 << 20), KeyFault::Length);
         // As many bytes as a key has, but not as many characters; a character boundary falls inside the checksum.
-        check(&alloc::format!("{}é", &key[..KEY_CHARS - 2]), KeyFault::Form);
+        check(
+            &alloc::format!("{}é", &key[..KEY_CHARS - 2]),
+            KeyFault::Form,
+        );
     }
 }

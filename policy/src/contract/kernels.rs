@@ -38,7 +38,12 @@ impl Scan for Any {
     fn run<const SIZE: usize>(self, data: &[u8], bad: impl Fn([u8; SIZE]) -> bool) -> bool {
         let (elements, rest) = data.as_chunks::<SIZE>();
         let mut blocks = elements.chunks(BLOCK);
-        !rest.is_empty() || blocks.any(|block| block.iter().fold(false, |flag, element| flag | bad(*element)))
+        !rest.is_empty()
+            || blocks.any(|block| {
+                block
+                    .iter()
+                    .fold(false, |flag, element| flag | bad(*element))
+            })
     }
 }
 
@@ -51,10 +56,17 @@ impl Scan for First {
 
     const CLEAN: Option<usize> = None;
 
-    fn run<const SIZE: usize>(self, data: &[u8], bad: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {
+    fn run<const SIZE: usize>(
+        self,
+        data: &[u8],
+        bad: impl Fn([u8; SIZE]) -> bool,
+    ) -> Option<usize> {
         let (elements, rest) = data.as_chunks::<SIZE>();
         let left_over = (!rest.is_empty()).then_some(elements.len());
-        elements.iter().position(|element| bad(*element)).or(left_over)
+        elements
+            .iter()
+            .position(|element| bad(*element))
+            .or(left_over)
     }
 }
 
@@ -69,7 +81,11 @@ pub(super) fn clean(rule: &TensorRule, data: &[u8]) -> bool {
 
 /// Where the first NaN or infinity is, if the rule refuses them.
 pub(super) fn first_not_finite(rule: &TensorRule, data: &[u8]) -> Option<usize> {
-    if rule.finite { not_finite(First, rule.datatype, data) } else { None }
+    if rule.finite {
+        not_finite(First, rule.datatype, data)
+    } else {
+        None
+    }
 }
 
 /// Where the first value out of the rule's range is; of BOOL, the first that is neither 0 nor 1.
@@ -88,10 +104,18 @@ fn no_boolean<S: Scan>(scan: S, data: &[u8]) -> S::Answer {
 /// By the exponent's bits: all ones is NaN or an infinity.
 fn not_finite<S: Scan>(scan: S, datatype: Datatype, data: &[u8]) -> S::Answer {
     match datatype {
-        Datatype::Fp16 => scan.run(data, |bytes| u16::from_le_bytes(bytes) & FP16.infinity == FP16.infinity),
-        Datatype::Bf16 => scan.run(data, |bytes| u16::from_le_bytes(bytes) & BF16.infinity == BF16.infinity),
-        Datatype::Fp32 => scan.run(data, |bytes| u32::from_le_bytes(bytes) & FP32_EXPONENT == FP32_EXPONENT),
-        Datatype::Fp64 => scan.run(data, |bytes| u64::from_le_bytes(bytes) & FP64_EXPONENT == FP64_EXPONENT),
+        Datatype::Fp16 => scan.run(data, |bytes| {
+            u16::from_le_bytes(bytes) & FP16.infinity == FP16.infinity
+        }),
+        Datatype::Bf16 => scan.run(data, |bytes| {
+            u16::from_le_bytes(bytes) & BF16.infinity == BF16.infinity
+        }),
+        Datatype::Fp32 => scan.run(data, |bytes| {
+            u32::from_le_bytes(bytes) & FP32_EXPONENT == FP32_EXPONENT
+        }),
+        Datatype::Fp64 => scan.run(data, |bytes| {
+            u64::from_le_bytes(bytes) & FP64_EXPONENT == FP64_EXPONENT
+        }),
         _ => S::CLEAN,
     }
 }
@@ -147,7 +171,9 @@ fn out_of_range<S: Scan>(scan: S, datatype: Datatype, range: (f64, f64), data: &
             let (least, greatest) = integer_bounds(range);
             let allowed = |value: u8| (least..=greatest).contains(&value.into());
             let (no, yes) = (allowed(0), allowed(1));
-            scan.run(data, |[byte]: [u8; 1]| !((no & (byte == 0)) | (yes & (byte == 1))))
+            scan.run(data, |[byte]: [u8; 1]| {
+                !((no & (byte == 0)) | (yes & (byte == 1)))
+            })
         }
         // Validation gives these no range: whoever wrote one anyway gets nothing through.
         Datatype::Bytes => scan.run(data, |_: [u8; 1]| true),
@@ -164,8 +190,16 @@ struct Half {
     infinity: u16,
 }
 
-const FP16: Half = Half { mantissa_bits: 10, bias: 15, infinity: 0x7c00 };
-const BF16: Half = Half { mantissa_bits: 7, bias: 127, infinity: 0x7f80 };
+const FP16: Half = Half {
+    mantissa_bits: 10,
+    bias: 15,
+    infinity: 0x7c00,
+};
+const BF16: Half = Half {
+    mantissa_bits: 7,
+    bias: 127,
+    infinity: 0x7f80,
+};
 
 impl Half {
     /// The value of a finite magnitude's bits, exactly.
@@ -176,9 +210,20 @@ impl Half {
         let bits = u64::from(magnitude);
         let exponent = bits.unbounded_shr(self.mantissa_bits);
         let mantissa = bits ^ exponent.unbounded_shl(self.mantissa_bits);
-        let power = |exponent: u64| f64::from_bits(exponent.wrapping_add(BIAS).wrapping_sub(self.bias).unbounded_shl(MANTISSA_BITS));
+        let power = |exponent: u64| {
+            f64::from_bits(
+                exponent
+                    .wrapping_add(BIAS)
+                    .wrapping_sub(self.bias)
+                    .unbounded_shl(MANTISSA_BITS),
+            )
+        };
         // A subnormal has the smallest exponent and no leading one.
-        let (leading, exponent) = if exponent == 0 { (0_u16, 1) } else { (1, exponent) };
+        let (leading, exponent) = if exponent == 0 {
+            (0_u16, 1)
+        } else {
+            (1, exponent)
+        };
         let unit = f64::from(1_u16.unbounded_shl(self.mantissa_bits));
         let mantissa = u16::try_from(mantissa).map_or(f64::NAN, f64::from);
         (f64::from(leading) + mantissa / unit) * power(exponent)
@@ -196,12 +241,24 @@ impl Half {
         // Finite magnitudes are in the order of their bits: `below` stays at or under the target, `above` at or over it.
         while above.wrapping_sub(below) > 1 {
             let middle = below.midpoint(above);
-            if self.value(middle) <= target { below = middle } else { above = middle }
+            if self.value(middle) <= target {
+                below = middle
+            } else {
+                above = middle
+            }
         }
         let (down, up) = (target - self.value(below), self.value(above) - target);
         let even_is_below = below & 1 == 0;
-        let magnitude = if down < up || (down == up && even_is_below) { below } else { above };
-        if number < 0.0 { magnitude | SIGN } else { magnitude }
+        let magnitude = if down < up || (down == up && even_is_below) {
+            below
+        } else {
+            above
+        };
+        if number < 0.0 {
+            magnitude | SIGN
+        } else {
+            magnitude
+        }
     }
 }
 
@@ -230,25 +287,53 @@ fn half_out_of_range<S: Scan>(scan: S, format: &Half, range: (f64, f64), data: &
 
 /// The part of a range that a float format with this greatest finite value can reach; `None` if there is none.
 fn float_bounds((least, greatest): (f64, f64), max: f64) -> Option<(f64, f64)> {
-    if least <= greatest && least <= max && greatest >= -max { Some((least.max(-max), greatest.min(max))) } else { None }
+    if least <= greatest && least <= max && greatest >= -max {
+        Some((least.max(-max), greatest.min(max)))
+    } else {
+        None
+    }
 }
 
 /// The FP32 nearest to a number within FP32's range.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest FP32 is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to the nearest FP32 is what is wanted"
+)]
 const fn nearest_f32(number: f64) -> f32 {
     number as f32
 }
 
 /// The least and the greatest integer in a range; least > greatest if there is none.
 fn integer_bounds((least, greatest): (f64, f64)) -> (i128, i128) {
-    (toward_zero(least).map_or(i128::MAX, |whole| if is_below(whole, least) { whole.saturating_add(1) } else { whole }),
-     toward_zero(greatest).map_or(i128::MIN, |whole| if is_above(whole, greatest) { whole.saturating_sub(1) } else { whole }))
+    (
+        toward_zero(least).map_or(i128::MAX, |whole| {
+            if is_below(whole, least) {
+                whole.saturating_add(1)
+            } else {
+                whole
+            }
+        }),
+        toward_zero(greatest).map_or(i128::MIN, |whole| {
+            if is_above(whole, greatest) {
+                whole.saturating_sub(1)
+            } else {
+                whole
+            }
+        }),
+    )
 }
 
 /// A number without its fraction, saturating far beyond every datatype's range; `None` for NaN.
-#[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate, and dropping the fraction is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "float to integer casts saturate, and dropping the fraction is what is wanted"
+)]
 const fn toward_zero(number: f64) -> Option<i128> {
-    if number.is_nan() { None } else { Some(number as i128) }
+    if number.is_nan() {
+        None
+    } else {
+        Some(number as i128)
+    }
 }
 
 /// Compares a number with itself without its fraction: that is exact, since what is left of a float is a float again.

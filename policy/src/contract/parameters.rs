@@ -11,14 +11,21 @@ use crate::denial::{Denial, Reason};
 use crate::tensor::{InferRequest, Parameter, ParameterValue};
 
 /// Refuses parameters that are not listed or out of bounds, and all that a tensor or an output carries.
-pub(super) fn check(bounds: &[(String, ParameterBound)], request: &InferRequest<'_>) -> Result<(), Denial> {
+pub(super) fn check(
+    bounds: &[(String, ParameterBound)],
+    request: &InferRequest<'_>,
+) -> Result<(), Denial> {
     for parameter in &request.parameters {
         let name = parameter.name.as_ref();
         let Some((_, bound)) = bounds.iter().find(|(listed, _)| listed == name) else {
             return refuse("", name, "the contract has no such parameter");
         };
         if !allows(bound, &parameter.value) {
-            return refuse("", name, "the value is not of the contract's type or out of its bounds");
+            return refuse(
+                "",
+                name,
+                "the value is not of the contract's type or out of its bounds",
+            );
         }
     }
     for input in &request.inputs {
@@ -34,21 +41,31 @@ pub(super) fn check(bounds: &[(String, ParameterBound)], request: &InferRequest<
 /// into the server, and no rule names any.
 fn none(parameters: &[Parameter<'_>], kind: &str, owner: &str) -> Result<(), Denial> {
     match parameters.first() {
-        Some(parameter) => refuse(&format!("{kind} {}: ", quote(owner)), &parameter.name, "no parameter is allowed here"),
+        Some(parameter) => refuse(
+            &format!("{kind} {}: ", quote(owner)),
+            &parameter.name,
+            "no parameter is allowed here",
+        ),
         None => Ok(()),
     }
 }
 
 fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
     let field = format!("{owner}parameter {}", quote(name));
-    Err(Denial::with_field(Reason::Parameter, field.as_str(), format!("{field}: {cause}")))
+    Err(Denial::with_field(
+        Reason::Parameter,
+        field.as_str(),
+        format!("{field}: {cause}"),
+    ))
 }
 
 /// Whether a value is of a bound's type and within it.
 fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
     match (bound, value) {
         (ParameterBound::Bool, ParameterValue::Bool(_)) => true,
-        (ParameterBound::OneOf(allowed), ParameterValue::String(value)) => allowed.iter().any(|text| text == value.as_ref()),
+        (ParameterBound::OneOf(allowed), ParameterValue::String(value)) => {
+            allowed.iter().any(|text| text == value.as_ref())
+        }
         (ParameterBound::Int(least, greatest), value) => {
             let whole = match value {
                 ParameterValue::Int64(value) => Some(i128::from(*value)),
@@ -59,9 +76,15 @@ fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
             whole.is_some_and(|value| (i128::from(*least)..=i128::from(*greatest)).contains(&value))
         }
         (ParameterBound::Float(least, greatest), value) => match value {
-            ParameterValue::Double(value) => value.is_finite() && *least <= *value && *value <= *greatest,
-            ParameterValue::Int64(value) => kernels::whole_between(i128::from(*value), *least, *greatest),
-            ParameterValue::Uint64(value) => kernels::whole_between(i128::from(*value), *least, *greatest),
+            ParameterValue::Double(value) => {
+                value.is_finite() && *least <= *value && *value <= *greatest
+            }
+            ParameterValue::Int64(value) => {
+                kernels::whole_between(i128::from(*value), *least, *greatest)
+            }
+            ParameterValue::Uint64(value) => {
+                kernels::whole_between(i128::from(*value), *least, *greatest)
+            }
             ParameterValue::Bool(_) | ParameterValue::String(_) => false,
         },
         (ParameterBound::Bool | ParameterBound::OneOf(_), _) => false,

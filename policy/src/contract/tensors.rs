@@ -40,7 +40,11 @@ impl Pair<'_, '_> {
 }
 
 /// Checks tensors against rules, one pass a reason. `noun` is what the caller calls a tensor.
-pub(super) fn check(noun: &'static str, rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
+pub(super) fn check(
+    noun: &'static str,
+    rules: &[TensorRule],
+    tensors: &[Tensor<'_>],
+) -> Result<(), Denial> {
     let pairs = pair(noun, rules, tensors)?;
     for pass in [datatypes, shapes, sizes, item_lengths, values] {
         pass(&pairs)?;
@@ -59,7 +63,11 @@ fn pair<'r, 't>(
     let mut duplicate = None;
     let mut seen = vec![false; rules.len()];
     for tensor in tensors {
-        let Some((rule, seen)) = rules.iter().zip(&mut seen).find(|(rule, _)| rule.name == tensor.name) else {
+        let Some((rule, seen)) = rules
+            .iter()
+            .zip(&mut seen)
+            .find(|(rule, _)| rule.name == tensor.name)
+        else {
             let field = named(&tensor.name);
             let cause = format!("{field}: the contract has no such tensor");
             return Err(Denial::with_field(Reason::UnknownInput, field, cause));
@@ -94,7 +102,11 @@ fn pair<'r, 't>(
 fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     for pair in pairs {
         if pair.tensor.datatype != pair.rule.datatype.name() {
-            let cause = format!("{} is not {}", quote(&pair.tensor.datatype), pair.rule.datatype);
+            let cause = format!(
+                "{} is not {}",
+                quote(&pair.tensor.datatype),
+                pair.rule.datatype
+            );
             return Err(pair.deny(Reason::Datatype, cause));
         }
         if let Err(fault @ DataFault::Kind { .. }) = pair.tensor.data {
@@ -116,14 +128,21 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             let DimRule { min, max, symbol } = *rule;
             let size = match u64::try_from(*dim) {
                 Ok(size) if (min..=max).contains(&size) => size,
-                _ => return Err(pair.deny_dim(axis, format!("{dim} is not between {min} and {max}"))),
+                _ => {
+                    return Err(
+                        pair.deny_dim(axis, format!("{dim} is not between {min} and {max}"))
+                    );
+                }
             };
             let Some(symbol) = symbol else { continue };
             match symbols.iter().find(|(bound, _)| *bound == symbol) {
                 None => symbols.push((symbol, size)),
                 Some((_, first)) if *first == size => {}
                 Some((_, first)) => {
-                    return Err(pair.deny_dim(axis, format!("{size} is not the {first} that the dim of the same name has")));
+                    return Err(pair.deny_dim(
+                        axis,
+                        format!("{size} is not the {first} that the dim of the same name has"),
+                    ));
                 }
             }
         }
@@ -143,25 +162,34 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             // The values could not be brought into raw form; the last passes say so.
             Err(_) => continue,
         };
-        let elements = pair
-            .tensor
-            .shape
-            .iter()
-            .try_fold(1_usize, |elements, dim| elements.checked_mul(usize::try_from(*dim).ok()?));
+        let elements = pair.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
+            elements.checked_mul(usize::try_from(*dim).ok()?)
+        });
         let Some(elements) = elements else {
-            return Err(pair.deny(Reason::SizeMismatch, "the shape says more elements than memory has bytes"));
+            return Err(pair.deny(
+                Reason::SizeMismatch,
+                "the shape says more elements than memory has bytes",
+            ));
         };
         let Some(size) = pair.rule.datatype.size_bytes() else {
-            match Items::new(data).try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1))) {
+            match Items::new(data)
+                .try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1)))
+            {
                 Ok(count) if count == elements => continue,
                 Ok(count) => {
-                    return Err(pair.deny(Reason::SizeMismatch, format!("{count} elements came, the shape says {elements}")));
+                    return Err(pair.deny(
+                        Reason::SizeMismatch,
+                        format!("{count} elements came, the shape says {elements}"),
+                    ));
                 }
                 Err(fault) => return Err(pair.deny(Reason::SizeMismatch, fault)),
             }
         };
         if elements.checked_mul(size) != Some(data.len()) {
-            let cause = format!("{} bytes came, the shape says {elements} elements of {size}", data.len());
+            let cause = format!(
+                "{} bytes came, the shape says {elements} elements of {size}",
+                data.len()
+            );
             return Err(pair.deny(Reason::SizeMismatch, cause));
         }
     }
@@ -170,11 +198,16 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 
 /// `item-too-long`: the length of every element of `BYTES`.
 fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
-    for pair in pairs.iter().filter(|pair| pair.rule.datatype == Datatype::Bytes) {
+    for pair in pairs
+        .iter()
+        .filter(|pair| pair.rule.datatype == Datatype::Bytes)
+    {
         // A rule without a bound lets no byte through: validation gives every rule of BYTES one.
         let most = pair.rule.max_item_bytes.unwrap_or(0);
         for (index, item) in Items::new(pair.data()).enumerate() {
-            let length = item.map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?.len();
+            let length = item
+                .map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?
+                .len();
             if length > most {
                 let cause = format!("element {index} has {length} bytes, {most} are allowed");
                 return Err(pair.deny(Reason::ItemTooLong, cause));
@@ -187,7 +220,12 @@ fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 /// `not-finite`, `out-of-range`: every value. A clean request costs one scan a tensor; only a refused one is scanned again
 /// to find which value it was.
 fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
-    if pairs.iter().all(|pair| pair.tensor.data.as_ref().is_ok_and(|data| kernels::clean(pair.rule, data))) {
+    if pairs.iter().all(|pair| {
+        pair.tensor
+            .data
+            .as_ref()
+            .is_ok_and(|data| kernels::clean(pair.rule, data))
+    }) {
         return Ok(());
     }
     for pair in pairs {
@@ -203,11 +241,17 @@ fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             return Err(pair.deny(Reason::OutOfRange, fault));
         }
         if let Some(index) = kernels::first_out_of_range(pair.rule, pair.data()) {
-            return Err(pair.deny(Reason::OutOfRange, format!("element {index} is out of range")));
+            return Err(pair.deny(
+                Reason::OutOfRange,
+                format!("element {index} is out of range"),
+            ));
         }
     }
     // Unclean, and neither scan says why: a fault of ours, so nothing passes.
-    Err(Denial::new(Reason::OutOfRange, "internal: a value is unclean and no scan finds it"))
+    Err(Denial::new(
+        Reason::OutOfRange,
+        "internal: a value is unclean and no scan finds it",
+    ))
 }
 
 /// The elements of `BYTES` in raw form, each after its 4-byte little-endian length. Ends after the first fault.

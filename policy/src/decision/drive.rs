@@ -7,7 +7,11 @@ use crate::request::Head;
 use crate::tensor::InferRequest;
 
 /// Judges a head, spending what it asks for. Ends in [`Step::Deny`], [`Step::Answer`] or [`Step::ReadBody`].
-pub fn decide_head(policy: &Policy, head: &Head<'_>, mut spend: impl FnMut(&Charge) -> ChargeOutcome) -> (Decision, Step) {
+pub fn decide_head(
+    policy: &Policy,
+    head: &Head<'_>,
+    mut spend: impl FnMut(&Charge) -> ChargeOutcome,
+) -> (Decision, Step) {
     let (mut decision, step) = Decision::begin(policy, head);
     let step = match step {
         Step::Charge(charge) => decision.charged(policy, spend(&charge)),

@@ -18,11 +18,17 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
     let limits = policy.listen().limits();
     if head.header_bytes > limits.header_bytes {
-        let cause = format!("headers take {} bytes, {} are allowed", head.header_bytes, limits.header_bytes);
+        let cause = format!(
+            "headers take {} bytes, {} are allowed",
+            head.header_bytes, limits.header_bytes
+        );
         return Err(Denial::new(Reason::HeaderTooLarge, cause));
     }
     if head.header_count > limits.headers {
-        let cause = format!("{} header fields came, {} are allowed", head.header_count, limits.headers);
+        let cause = format!(
+            "{} header fields came, {} are allowed",
+            head.header_count, limits.headers
+        );
         return Err(Denial::new(Reason::HeaderTooLarge, cause));
     }
     match head.ambiguous {
@@ -43,8 +49,18 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
         Identity::Refused(cause) => cause,
     };
     let public = policy.listen().health() == Health::Public
-        && matches!(head.route, Route::Server { question: ServerQuestion::Live | ServerQuestion::Ready, .. });
-    if public { Ok(None) } else { Err(Denial::new(Reason::Unauthenticated, cause)) }
+        && matches!(
+            head.route,
+            Route::Server {
+                question: ServerQuestion::Live | ServerQuestion::Ready,
+                ..
+            }
+        );
+    if public {
+        Ok(None)
+    } else {
+        Err(Denial::new(Reason::Unauthenticated, cause))
+    }
 }
 
 /// Whether the declared type fits the route, as far as the route alone can tell: `operation` is `None` on server routes.
@@ -58,11 +74,15 @@ pub(super) fn media_type(
     let accepted = match (protocol, operation, &head.content_type) {
         (_, _, ContentType::Malformed) => false,
         (Protocol::OipGrpc, _, declared) => *declared == ContentType::Grpc,
-        (Protocol::OipRest, Some(Operation::Infer), ContentType::Absent | ContentType::Json) => true,
+        (Protocol::OipRest, Some(Operation::Infer), ContentType::Absent | ContentType::Json) => {
+            true
+        }
         (Protocol::OipRest, Some(Operation::Infer), ContentType::Grpc) => false,
         (Protocol::OipRest, Some(Operation::Infer), ContentType::Other(declared)) => {
             policy.models().iter().any(|model| match model.accepts() {
-                Accepts::Raw { content_types, .. } => content_types.iter().any(|accepted| accepted == declared),
+                Accepts::Raw { content_types, .. } => {
+                    content_types.iter().any(|accepted| accepted == declared)
+                }
                 Accepts::Tensors(_) => false,
             })
         }
@@ -78,13 +98,19 @@ pub(super) fn media_type(
         ContentType::Other(declared) => quote(declared),
         ContentType::Malformed => "a malformed content type".into(),
     };
-    Err(Denial::new(Reason::UnsupportedMediaType, format!("{declared} is not accepted on this route")))
+    Err(Denial::new(
+        Reason::UnsupportedMediaType,
+        format!("{declared} is not accepted on this route"),
+    ))
 }
 
 /// Nothing compressed is read: a bound on what comes must be a bound on what is held.
 pub(super) fn encoding(head: &Head<'_>) -> Result<(), Denial> {
     if head.encoded {
-        return Err(Denial::new(Reason::UnsupportedEncoding, "a content coding other than identity is declared"));
+        return Err(Denial::new(
+            Reason::UnsupportedEncoding,
+            "a content coding other than identity is declared",
+        ));
     }
     Ok(())
 }
@@ -106,23 +132,47 @@ pub(super) fn grant(
     version: Option<&str>,
 ) -> Result<Granted, Denial> {
     let refuse = |cause: String| Err(Denial::new(Reason::NotGranted, cause));
-    let Some((id, model)) = policy.model_id(name).and_then(|id| Some((id, policy.model(id)?))) else {
+    let Some((id, model)) = policy
+        .model_id(name)
+        .and_then(|id| Some((id, policy.model(id)?)))
+    else {
         return refuse(format!("model {} is not in the policy", quote(name)));
     };
     if !model.protocols().contains(&protocol) {
-        return refuse(format!("model {} may not be called by {}", quote(name), protocol.name()));
+        return refuse(format!(
+            "model {} may not be called by {}",
+            quote(name),
+            protocol.name()
+        ));
     }
     let position = match (version, model.versions()) {
         (None, [_]) => Some(0),
-        (None, _) => return refuse(format!("no version is named and model {} has several", quote(name))),
+        (None, _) => {
+            return refuse(format!(
+                "no version is named and model {} has several",
+                quote(name)
+            ));
+        }
         (Some(version), versions) => versions.iter().position(|listed| listed == version),
     };
     let Some(index) = position.and_then(|position| u32::try_from(position).ok()) else {
-        return refuse(format!("version {} of model {} is not in the policy", quote(version.unwrap_or("")), quote(name)));
+        return refuse(format!(
+            "version {} of model {} is not in the policy",
+            quote(version.unwrap_or("")),
+            quote(name)
+        ));
     };
     match policy.granted.get(&(client, id, index, operation)) {
-        Some(grant) => Ok(Granted { model: id, version: index, grant: *grant }),
-        None => refuse(format!("no grant for {} on model {}", operation.name(), quote(name))),
+        Some(grant) => Ok(Granted {
+            model: id,
+            version: index,
+            grant: *grant,
+        }),
+        None => refuse(format!(
+            "no grant for {} on model {}",
+            operation.name(),
+            quote(name)
+        )),
     }
 }
 
@@ -132,9 +182,17 @@ pub(super) fn rate_limited(grant: &Grant, retry_after_ns: Option<u64>) -> Denial
         policy: grant.name().into(),
         quota: rate.quota(),
         window_s: rate.window_s(),
-        retry_after_s: retry_after_ns.map_or(rate.window_s(), |wait| wait.div_ceil(SECOND_NS)).max(1),
+        retry_after_s: retry_after_ns
+            .map_or(rate.window_s(), |wait| wait.div_ceil(SECOND_NS))
+            .max(1),
     });
-    Denial { rate, ..Denial::new(Reason::RateLimited, format!("the bucket of grant {} is empty", quote(grant.name()))) }
+    Denial {
+        rate,
+        ..Denial::new(
+            Reason::RateLimited,
+            format!("the bucket of grant {} is empty", quote(grant.name())),
+        )
+    }
 }
 
 /// A message that no contract reads must say nothing: whatever it says would go unchecked.
@@ -142,5 +200,8 @@ pub(super) fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
     if request.inputs.is_empty() && request.outputs.is_empty() && request.parameters.is_empty() {
         return Ok(());
     }
-    Err(Denial::new(Reason::Malformed, "tensors or parameters came where none are read"))
+    Err(Denial::new(
+        Reason::Malformed,
+        "tensors or parameters came where none are read",
+    ))
 }

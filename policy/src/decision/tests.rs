@@ -1,12 +1,19 @@
 //! The machine: its steps, its order of reasons, its latch.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_head, decide_message};
+use super::{
+    BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_head, decide_message,
+};
 use crate::denial::{Denial, Reason};
 use crate::fixture;
 use crate::policy::Policy;
@@ -45,7 +52,12 @@ fn rest(model: &'static str) -> Head<'static> {
 /// The same by gRPC, where the message names the model.
 fn grpc(operation: Operation) -> Head<'static> {
     Head {
-        route: Route::Model { protocol: Protocol::OipGrpc, operation, model: None, version: None },
+        route: Route::Model {
+            protocol: Protocol::OipGrpc,
+            operation,
+            model: None,
+            version: None,
+        },
         content_type: ContentType::Grpc,
         content_length: None,
         ..rest("")
@@ -53,17 +65,37 @@ fn grpc(operation: Operation) -> Head<'static> {
 }
 
 fn server(protocol: Protocol, question: ServerQuestion) -> Head<'static> {
-    let content_type = if protocol == Protocol::OipGrpc { ContentType::Grpc } else { ContentType::Absent };
-    Head { route: Route::Server { protocol, question }, content_type, content_length: None, ..rest("") }
+    let content_type = if protocol == Protocol::OipGrpc {
+        ContentType::Grpc
+    } else {
+        ContentType::Absent
+    };
+    Head {
+        route: Route::Server { protocol, question },
+        content_type,
+        content_length: None,
+        ..rest("")
+    }
 }
 
 fn as_client(client: &str, head: Head<'static>) -> Head<'static> {
-    Head { identity: Identity::Client(client.into()), ..head }
+    Head {
+        identity: Identity::Client(client.into()),
+        ..head
+    }
 }
 
 /// An operation on a model by REST.
-fn asked(operation: Operation, model: &'static str, version: Option<&'static str>) -> Head<'static> {
-    let content_type = if operation == Operation::Infer { ContentType::Json } else { ContentType::Absent };
+fn asked(
+    operation: Operation,
+    model: &'static str,
+    version: Option<&'static str>,
+) -> Head<'static> {
+    let content_type = if operation == Operation::Infer {
+        ContentType::Json
+    } else {
+        ContentType::Absent
+    };
     Head {
         route: Route::Model {
             protocol: Protocol::OipRest,
@@ -86,12 +118,20 @@ fn message(model: Option<&'static str>, version: Option<&'static str>) -> InferR
         parameters: vec![],
         data: Ok(vec![0; 256].into()),
     };
-    InferRequest { model: model.map(Into::into), version: version.map(Into::into), inputs: vec![image], ..InferRequest::default() }
+    InferRequest {
+        model: model.map(Into::into),
+        version: version.map(Into::into),
+        inputs: vec![image],
+        ..InferRequest::default()
+    }
 }
 
 /// A message that only names a model.
 fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'static> {
-    InferRequest { inputs: vec![], ..message(Some(model), version) }
+    InferRequest {
+        inputs: vec![],
+        ..message(Some(model), version)
+    }
 }
 
 fn spent(_: &Charge) -> ChargeOutcome {

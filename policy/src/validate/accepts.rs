@@ -14,7 +14,10 @@ use crate::raw::{self, ByteSize};
 #[derive(Debug)]
 pub(super) enum Sent {
     Tensors(Vec<TensorRule>),
-    Raw { content_types: Vec<String>, max_bytes: usize },
+    Raw {
+        content_types: Vec<String>,
+        max_bytes: usize,
+    },
 }
 
 /// Exactly one of tensors and a raw body.
@@ -32,7 +35,9 @@ pub(super) fn accepts(
             tensors::fit(report, &path, &rules, body_bytes.0);
             Some(Sent::Tensors(rules))
         }
-        (inputs, Some(body)) if inputs.is_empty() => raw_body(report, &path.field("raw"), body, body_bytes),
+        (inputs, Some(body)) if inputs.is_empty() => {
+            raw_body(report, &path.field("raw"), body, body_bytes)
+        }
         _ => {
             report.error(path, "needs exactly one of inputs and raw");
             None
@@ -40,7 +45,12 @@ pub(super) fn accepts(
     }
 }
 
-fn raw_body(report: &mut Report, path: &Path, raw: &raw::RawBody, body_bytes: ByteSize) -> Option<Sent> {
+fn raw_body(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::RawBody,
+    body_bytes: ByteSize,
+) -> Option<Sent> {
     let types_path = path.field("content_types");
     let mut good = report.not_empty(&types_path, &raw.content_types, "[image/png]");
     good = good.and(report.distinct(&types_path, &raw.content_types));
@@ -52,7 +62,10 @@ fn raw_body(report: &mut Report, path: &Path, raw: &raw::RawBody, body_bytes: By
         .required(&size_path, raw.max_bytes, "max_bytes: 1MiB")
         .and_then(|size| report.bytes_within(&size_path, size, 1, body_bytes.0));
     good?;
-    Some(Sent::Raw { content_types: raw.content_types.clone(), max_bytes: max_bytes? })
+    Some(Sent::Raw {
+        content_types: raw.content_types.clone(),
+        max_bytes: max_bytes?,
+    })
 }
 
 /// RFC 9110 §8.3.1, lower-case, without parameters; neither of the types that mean a decoded request.
@@ -62,19 +75,39 @@ fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     let is_token = |part: &str| {
         (1..=MAX_PART_BYTES).contains(&part.len())
             && part.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
+                byte.is_ascii_lowercase()
+                    || byte.is_ascii_digit()
+                    || b"!#$%&'*+-.^_`|~".contains(&byte)
             })
     };
-    let well_formed = |text: &str| text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    let well_formed = |text: &str| {
+        text.split_once('/')
+            .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+    };
     if !well_formed(text) {
-        let message = format!("{} is not a lower-case media type without parameters", quote(text));
-        let plain = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let fix = if well_formed(&plain) { plain } else { "image/png".into() };
+        let message = format!(
+            "{} is not a lower-case media type without parameters",
+            quote(text)
+        );
+        let plain = text
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        let fix = if well_formed(&plain) {
+            plain
+        } else {
+            "image/png".into()
+        };
         report.error_with_fix(path, message, fix);
         return None;
     }
     if text.contains('*') {
-        report.error(path, format!("{} is a pattern; name the types", quote(text)));
+        report.error(
+            path,
+            format!("{} is a pattern; name the types", quote(text)),
+        );
         return None;
     }
     if text == "application/json" || text.starts_with("application/grpc") {

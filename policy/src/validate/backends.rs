@@ -34,7 +34,11 @@ pub(super) fn backends(
         let named = names::name(report, &path, name);
         let backend = backend(report, &path, raw);
         if !used.backends.contains(name.as_str()) {
-            report.warn(&path, format!("backend {} serves no model", quote(name)), "remove it");
+            report.warn(
+                &path,
+                format!("backend {} serves no model", quote(name)),
+                "remove it",
+            );
         }
         backends.push(named.and(backend).map(|backend| (name.clone(), backend)));
     }
@@ -49,10 +53,28 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         None => None,
     };
     let max_in_flight = raw.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT);
-    let max_in_flight = report.within(&path.field("max_in_flight"), max_in_flight, 1, MAX_REQUESTS, "requests");
-    let queue = report.within(&path.field("queue"), raw.queue.unwrap_or(DEFAULT_QUEUE), 1, MAX_REQUESTS, "requests");
+    let max_in_flight = report.within(
+        &path.field("max_in_flight"),
+        max_in_flight,
+        1,
+        MAX_REQUESTS,
+        "requests",
+    );
+    let queue = report.within(
+        &path.field("queue"),
+        raw.queue.unwrap_or(DEFAULT_QUEUE),
+        1,
+        MAX_REQUESTS,
+        "requests",
+    );
     let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(&path.field("timeout_ms"), timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let timeout_ms = report.within(
+        &path.field("timeout_ms"),
+        timeout_ms,
+        1,
+        MAX_TIMEOUT_MS,
+        "ms",
+    );
     place?;
     Some(Backend {
         kind: kind?,
@@ -69,14 +91,22 @@ fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
     let mut good = report.not_empty(&endpoints_path, &raw.endpoints, "http://host:port");
     if raw.endpoints.len() > 1 {
-        report.error_with_fix(&endpoints_path, "more than one endpoint is not supported yet", "name one");
+        report.error_with_fix(
+            &endpoints_path,
+            "more than one endpoint is not supported yet",
+            "name one",
+        );
         good = None;
     }
     for (index, text) in raw.endpoints.iter().enumerate() {
         good = good.and(endpoint(report, &endpoints_path.index(index), text));
     }
     if raw.models.is_some() {
-        report.error_with_fix(&path.field("models"), "an open-inference backend has its models elsewhere", "remove it");
+        report.error_with_fix(
+            &path.field("models"),
+            "an open-inference backend has its models elsewhere",
+            "remove it",
+        );
         good = None;
     }
     good
@@ -88,7 +118,11 @@ fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> 
     let folder = report.required(&models_path, raw.models.as_deref(), "the folder of models");
     let good = folder.and_then(|folder| names::file(report, &models_path, folder));
     if !raw.endpoints.is_empty() {
-        report.error_with_fix(&path.field("endpoints"), "an embedded backend has no endpoints", "remove them");
+        report.error_with_fix(
+            &path.field("endpoints"),
+            "an embedded backend has no endpoints",
+            "remove them",
+        );
         return None;
     }
     good
@@ -97,15 +131,28 @@ fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> 
 /// `http://host:port` and not a byte more: no user, path or query that could mean something to a client library.
 fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     if text.starts_with("https://") {
-        report.error_with_fix(path, "https to a backend is not supported yet", "http:// on a private network");
+        report.error_with_fix(
+            path,
+            "https to a backend is not supported yet",
+            "http:// on a private network",
+        );
         return None;
     }
-    let good = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).is_some_and(|(host, port)| {
-        let is_port = !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-        is_port && is_host(host)
-    });
+    let good = text
+        .strip_prefix("http://")
+        .and_then(|rest| rest.rsplit_once(':'))
+        .is_some_and(|(host, port)| {
+            let is_port = !port.starts_with('0')
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && port.parse::<u16>().is_ok();
+            is_port && is_host(host)
+        });
     if !good {
-        report.error_with_fix(path, format!("{} is not an endpoint", quote(text)), "http://host:port");
+        report.error_with_fix(
+            path,
+            format!("{} is not an endpoint", quote(text)),
+            "http://host:port",
+        );
         return None;
     }
     Some(())
@@ -113,7 +160,10 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
 
 /// A DNS name, an IPv4 address, or an IPv6 address in brackets.
 fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return address.parse::<core::net::Ipv6Addr>().is_ok();
     }
     /// RFC 1035 §2.3.4.
@@ -125,6 +175,8 @@ fn is_host(host: &str) -> bool {
             (1..=MAX_LABEL_BYTES).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
 }

@@ -32,13 +32,24 @@ pub(super) fn clients(
             .map(|(index, key)| api_key(report, &keys_path.index(index), key, &mut owners))
             .collect();
         if client.api_keys.is_empty() {
-            report.warn(&keys_path, format!("client {} can never prove who it is", quote(name)), "add a key");
+            report.warn(
+                &keys_path,
+                format!("client {} can never prove who it is", quote(name)),
+                "add a key",
+            );
         }
         if !used.clients.contains(name.as_str()) {
-            report.warn(&path, format!("client {} is in no grant", quote(name)), "grant it something or remove it");
+            report.warn(
+                &path,
+                format!("client {} is in no grant", quote(name)),
+                "grant it something or remove it",
+            );
         }
         let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
-        clients.push(named.and(api_keys).map(|api_keys| Client { name: name.clone(), api_keys }));
+        clients.push(named.and(api_keys).map(|api_keys| Client {
+            name: name.clone(),
+            api_keys,
+        }));
     }
     clients.into_iter().collect()
 }
@@ -50,12 +61,19 @@ fn api_key(
     owners: &mut BTreeMap<[u8; 32], Path>,
 ) -> Option<ApiKey> {
     let digest_path = path.field("sha256");
-    let text = report.required(&digest_path, raw.sha256.as_deref(), "the digest that `tensorgate keys new` prints");
+    let text = report.required(
+        &digest_path,
+        raw.sha256.as_deref(),
+        "the digest that `tensorgate keys new` prints",
+    );
     let sha256 = text.and_then(|text| names::sha256(report, &digest_path, text));
     let mut own = Some(());
     if let Some(sha256) = sha256 {
         if let Some(first) = owners.get(&sha256) {
-            report.error(&digest_path, format!("the same key stands at {}", first.as_str()));
+            report.error(
+                &digest_path,
+                format!("the same key stands at {}", first.as_str()),
+            );
             own = None;
         } else {
             owners.insert(sha256, path.clone());
@@ -67,13 +85,20 @@ fn api_key(
             let end = end_of_day_unix_s(text);
             if end.is_none() {
                 let message = format!("{} is not a day of the calendar", quote(text));
-                report.error_with_fix(&path.field("not_after"), message, "YYYY-MM-DD, from 1970 on");
+                report.error_with_fix(
+                    &path.field("not_after"),
+                    message,
+                    "YYYY-MM-DD, from 1970 on",
+                );
             }
             end.map(Some)
         }
     };
     own?;
-    Some(ApiKey { sha256: sha256?, expires_unix_s: expires_unix_s? })
+    Some(ApiKey {
+        sha256: sha256?,
+        expires_unix_s: expires_unix_s?,
+    })
 }
 
 /// Groups hold clients that exist, each once, and no groups.
@@ -85,14 +110,26 @@ pub(super) fn groups(report: &mut Report, path: &Path, raw: &raw::Policy, used: 
         report.distinct(&path, members);
         for (index, member) in members.iter().enumerate() {
             let path = path.index(index);
-            if member.starts_with(GROUP_PREFIX) || (raw.groups.contains_key(member) && !raw.clients.contains_key(member)) {
+            if member.starts_with(GROUP_PREFIX)
+                || (raw.groups.contains_key(member) && !raw.clients.contains_key(member))
+            {
                 report.error_with_fix(&path, "groups do not nest", "name the clients themselves");
             } else if !raw.clients.contains_key(member) {
-                unknown(report, &path, "client", member, raw.clients.keys().map(|name| name.as_str()));
+                unknown(
+                    report,
+                    &path,
+                    "client",
+                    member,
+                    raw.clients.keys().map(|name| name.as_str()),
+                );
             }
         }
         if !used.groups.contains(name.as_str()) {
-            report.warn(&path, format!("group {} is in no grant", quote(name)), "grant it something or remove it");
+            report.warn(
+                &path,
+                format!("group {} is in no grant", quote(name)),
+                "grant it something or remove it",
+            );
         }
     }
 }

@@ -6,21 +6,34 @@ const DAY_S: u64 = 86_400;
 /// The first Unix second after a day `YYYY-MM-DD` in UTC; `None` for anything that is not a day of the Gregorian calendar
 /// from 1970 to 9999.
 pub(super) fn end_of_day_unix_s(text: &str) -> Option<u64> {
-    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text.as_bytes() else { return None };
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = text.as_bytes() else {
+        return None;
+    };
     let number = |digits: &[&u8]| {
         digits.iter().try_fold(0_u64, |number, digit| {
             let value = char::from(**digit).to_digit(10)?;
             number.checked_mul(10)?.checked_add(u64::from(value))
         })
     };
-    let (year, month, day) = (number(&[y0, y1, y2, y3])?, number(&[m0, m1])?, number(&[d0, d1])?);
+    let (year, month, day) = (
+        number(&[y0, y1, y2, y3])?,
+        number(&[m0, m1])?,
+        number(&[d0, d1])?,
+    );
     if year < 1970 || day == 0 || day > days_in_month(year, month)? {
         return None;
     }
-    let before_year = (1970..year).try_fold(0_u64, |days, year| days.checked_add(if is_leap(year) { 366 } else { 365 }))?;
-    let before_month = (1..month).try_fold(0_u64, |days, month| days.checked_add(days_in_month(year, month)?))?;
+    let before_year = (1970..year).try_fold(0_u64, |days, year| {
+        days.checked_add(if is_leap(year) { 366 } else { 365 })
+    })?;
+    let before_month = (1..month).try_fold(0_u64, |days, month| {
+        days.checked_add(days_in_month(year, month)?)
+    })?;
     // `day` counts from 1, so this is already the day after.
-    before_year.checked_add(before_month)?.checked_add(day)?.checked_mul(DAY_S)
+    before_year
+        .checked_add(before_month)?
+        .checked_add(day)?
+        .checked_mul(DAY_S)
 }
 
 const fn is_leap(year: u64) -> bool {
@@ -56,9 +69,27 @@ mod tests {
     #[test]
     fn what_is_no_day_is_refused() {
         for text in [
-            "", "2027", "2027-1-31", "2027-01-32", "2027-00-10", "2027-13-01", "2027-01-00", "2026-02-29", "1900-02-29",
-            "2100-02-29", "2027-04-31", "1969-12-31", "0000-00-00", "27-01-31", "2027/01/31", "2027-01-31Z", " 2027-01-31",
-            "+027-01-31", "2027-0a-31", "２０２７-01-31", "10000-01-01",
+            "",
+            "2027",
+            "2027-1-31",
+            "2027-01-32",
+            "2027-00-10",
+            "2027-13-01",
+            "2027-01-00",
+            "2026-02-29",
+            "1900-02-29",
+            "2100-02-29",
+            "2027-04-31",
+            "1969-12-31",
+            "0000-00-00",
+            "27-01-31",
+            "2027/01/31",
+            "2027-01-31Z",
+            " 2027-01-31",
+            "+027-01-31",
+            "2027-0a-31",
+            "２０２７-01-31",
+            "10000-01-01",
         ] {
             assert_eq!(end_of_day_unix_s(text), None, "{text:?}");
         }

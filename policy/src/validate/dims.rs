@@ -31,14 +31,30 @@ struct Symbol {
 impl<'a> Symbols<'a> {
     /// Collects the names that a model binds; the first place counts.
     pub(super) fn of(model: &'a raw::Model) -> Self {
-        let inputs = model.inputs.iter().chain(model.accepts.iter().flat_map(|accepts| &accepts.inputs));
-        let outputs = model.outputs.iter().chain(model.returns.iter().flat_map(|returns| &returns.outputs));
-        let shapes = inputs.map(|input| &input.shape).chain(outputs.map(|output| &output.shape));
+        let inputs = model
+            .inputs
+            .iter()
+            .chain(model.accepts.iter().flat_map(|accepts| &accepts.inputs));
+        let outputs = model
+            .outputs
+            .iter()
+            .chain(model.returns.iter().flat_map(|returns| &returns.outputs));
+        let shapes = inputs
+            .map(|input| &input.shape)
+            .chain(outputs.map(|output| &output.shape));
         let mut by_name = BTreeMap::new();
         for dim in shapes.flatten().flatten() {
-            if let Dim::Bounded { name: Some(name), min, max } = dim {
+            if let Dim::Bounded {
+                name: Some(name),
+                min,
+                max,
+            } = dim
+            {
                 let id = u32::try_from(by_name.len()).unwrap_or(u32::MAX);
-                by_name.entry(name.as_str()).or_insert(Symbol { id, bounds: bounds(*min, *max).ok() });
+                by_name.entry(name.as_str()).or_insert(Symbol {
+                    id,
+                    bounds: bounds(*min, *max).ok(),
+                });
             }
         }
         Self { by_name }
@@ -49,13 +65,18 @@ impl<'a> Symbols<'a> {
 type Unbounded = (String, &'static str);
 
 fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
-    let Some(max) = max else { return Err(("has no greatest size".into(), "{max: N}")) };
+    let Some(max) = max else {
+        return Err(("has no greatest size".into(), "{max: N}"));
+    };
     let min = min.unwrap_or(DEFAULT_MIN);
     if max == 0 {
         return Err(("a dim of 0 makes the tensor empty".into(), "at least 1"));
     }
     if max > MAX_SIZE {
-        return Err((format!("{max} is beyond what a request can say"), "at most 9223372036854775807"));
+        return Err((
+            format!("{max} is beyond what a request can say"),
+            "at most 9223372036854775807",
+        ));
     }
     if min > max {
         return Err((format!("min {min} is over max {max}"), "min at most max"));
@@ -64,20 +85,35 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
 }
 
 /// A shape's rules.
-pub(super) fn shape(report: &mut Report, path: &Path, dims: &[Dim], symbols: &Symbols<'_>) -> Option<Vec<DimRule>> {
+pub(super) fn shape(
+    report: &mut Report,
+    path: &Path,
+    dims: &[Dim],
+    symbols: &Symbols<'_>,
+) -> Option<Vec<DimRule>> {
     if dims.len() > MAX_RANK {
-        report.error(path, format!("rank {} is too high, {MAX_RANK} is the highest", dims.len()));
+        report.error(
+            path,
+            format!("rank {} is too high, {MAX_RANK} is the highest", dims.len()),
+        );
         return None;
     }
-    let rules: Vec<Option<DimRule>> =
-        dims.iter().enumerate().map(|(axis, rule)| dim(report, &path.index(axis), rule, symbols)).collect();
+    let rules: Vec<Option<DimRule>> = dims
+        .iter()
+        .enumerate()
+        .map(|(axis, rule)| dim(report, &path.index(axis), rule, symbols))
+        .collect();
     rules.into_iter().collect()
 }
 
 fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
     match raw {
         Dim::Fixed(size) => match bounds(Some(*size), Some(*size)) {
-            Ok((min, max)) => Some(DimRule { min, max, symbol: None }),
+            Ok((min, max)) => Some(DimRule {
+                min,
+                max,
+                symbol: None,
+            }),
             Err((message, fix)) => {
                 report.error_with_fix(path, message, fix);
                 None
@@ -86,12 +122,20 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
         Dim::Same(name) => {
             let Some(symbol) = symbols.by_name.get(name.as_str()) else {
                 let message = format!("no dim of this model is named {}", quote(name));
-                report.error_with_fix(path, message, format!("{{name: {name}, max: N}} in one place"));
+                report.error_with_fix(
+                    path,
+                    message,
+                    format!("{{name: {name}, max: N}} in one place"),
+                );
                 return None;
             };
             // If the place that binds it is faulty, that place says so.
             let (min, max) = symbol.bounds?;
-            Some(DimRule { min, max, symbol: Some(symbol.id) })
+            Some(DimRule {
+                min,
+                max,
+                symbol: Some(symbol.id),
+            })
         }
         Dim::Bounded { name, min, max } => {
             let named = match name {
@@ -112,13 +156,20 @@ fn dim(report: &mut Report, path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Op
                 let name = name.as_deref().unwrap_or_default();
                 report.error_with_fix(
                     path,
-                    format!("dim {} is between {first_min} and {first_max} elsewhere", quote(name)),
+                    format!(
+                        "dim {} is between {first_min} and {first_max} elsewhere",
+                        quote(name)
+                    ),
                     String::from(name),
                 );
                 return None;
             }
             named?;
-            Some(DimRule { min, max, symbol: symbol.map(|symbol| symbol.id) })
+            Some(DimRule {
+                min,
+                max,
+                symbol: symbol.map(|symbol| symbol.id),
+            })
         }
     }
 }

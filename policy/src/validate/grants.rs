@@ -54,43 +54,91 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
     for (index, grant) in raw.grants.iter().enumerate() {
         let path = path.index(index);
         let name_path = path.field("name");
-        let name = report.required(&name_path, grant.name.as_ref(), "a name for logs, buckets and rate answers");
+        let name = report.required(
+            &name_path,
+            grant.name.as_ref(),
+            "a name for logs, buckets and rate answers",
+        );
         let mut named = name.and_then(|name| names::name(report, &name_path, name));
         if let Some(name) = name
             && !seen.insert(name)
         {
-            report.error(&name_path, format!("{} names two grants, which would share buckets", quote(name)));
+            report.error(
+                &name_path,
+                format!(
+                    "{} names two grants, which would share buckets",
+                    quote(name)
+                ),
+            );
             named = None;
         }
-        let clients = clients(report, &path.field("clients"), grant, raw, &granted.clients_by_name);
-        let targets = targets(report, &path.field("models"), grant, raw, &granted.models_by_name);
+        let clients = clients(
+            report,
+            &path.field("clients"),
+            grant,
+            raw,
+            &granted.clients_by_name,
+        );
+        let targets = targets(
+            report,
+            &path.field("models"),
+            grant,
+            raw,
+            &granted.models_by_name,
+        );
         let operations = operations(report, &path.field("operations"), grant);
         let rate = match &grant.rate {
             Some(rate) => self::rate(report, &path.field("rate"), rate).map(Some),
             None => {
-                if grant.operations.iter().any(|operation| operation == Operation::Infer.name()) {
-                    report.warn(&path, "inference without a rate", "rate: {quota: 100, window_s: 60}");
+                if grant
+                    .operations
+                    .iter()
+                    .any(|operation| operation == Operation::Infer.name())
+                {
+                    report.warn(
+                        &path,
+                        "inference without a rate",
+                        "rate: {quota: 100, window_s: 60}",
+                    );
                 }
                 Some(None)
             }
         };
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named);
-        let (Some(id), Some(clients), Some(targets), Some(operations), Some(rate)) = (id, clients, targets, operations, rate)
+        let (Some(id), Some(clients), Some(targets), Some(operations), Some(rate)) =
+            (id, clients, targets, operations, rate)
         else {
             good = None;
             continue;
         };
-        good = good.and(enter(report, &path, raw, id, (&clients, &targets, &operations), &mut granted.granted));
+        good = good.and(enter(
+            report,
+            &path,
+            raw,
+            id,
+            (&clients, &targets, &operations),
+            &mut granted.granted,
+        ));
         let name = name.cloned().unwrap_or_default();
-        granted.grants.push(Grant { name, clients: clients.into_iter().collect(), rate });
+        granted.grants.push(Grant {
+            name,
+            clients: clients.into_iter().collect(),
+            rate,
+        });
     }
     good.map(|()| granted)
 }
 
 /// Names and their places in name order.
-fn places<'a, T>(names: impl Iterator<Item = &'a String>, id: impl Fn(u32) -> T) -> BTreeMap<String, T> {
-    names.zip(0_u32..).map(|(name, place)| (name.clone(), id(place))).collect()
+fn places<'a, T>(
+    names: impl Iterator<Item = &'a String>,
+    id: impl Fn(u32) -> T,
+) -> BTreeMap<String, T> {
+    names
+        .zip(0_u32..)
+        .map(|(name, place)| (name.clone(), id(place)))
+        .collect()
 }
 
 fn clients(
@@ -108,19 +156,37 @@ fn clients(
         if let Some(group) = name.strip_prefix(GROUP_PREFIX) {
             match raw.groups.get(group) {
                 // A member that is not there is a fault of the group's.
-                Some(members) => clients.extend(members.iter().filter_map(|member| ids.get(member))),
+                Some(members) => {
+                    clients.extend(members.iter().filter_map(|member| ids.get(member)))
+                }
                 None => {
-                    unknown(report, &path, "group", group, raw.groups.keys().map(|name| name.as_str()));
+                    unknown(
+                        report,
+                        &path,
+                        "group",
+                        group,
+                        raw.groups.keys().map(|name| name.as_str()),
+                    );
                     good = None;
                 }
             }
         } else if let Some(id) = ids.get(name) {
             clients.insert(*id);
         } else if raw.groups.contains_key(name) {
-            report.error_with_fix(&path, format!("{} is a group", quote(name)), format!("{GROUP_PREFIX}{name}"));
+            report.error_with_fix(
+                &path,
+                format!("{} is a group", quote(name)),
+                format!("{GROUP_PREFIX}{name}"),
+            );
             good = None;
         } else {
-            unknown(report, &path, "client", name, raw.clients.keys().map(|name| name.as_str()));
+            unknown(
+                report,
+                &path,
+                "client",
+                name,
+                raw.clients.keys().map(|name| name.as_str()),
+            );
             good = None;
         }
     }
@@ -152,19 +218,33 @@ fn targets(
                 };
                 if wanted {
                     matched = true;
-                    targets.insert(Target { model: *id, version: place });
+                    targets.insert(Target {
+                        model: *id,
+                        version: place,
+                    });
                 }
             }
             if let (Selector::Version(_, version), false) = (selector, matched) {
-                report.error(&path, format!("model {} has no version {}", quote(name), quote(version)));
+                report.error(
+                    &path,
+                    format!("model {} has no version {}", quote(name), quote(version)),
+                );
                 good = None;
             }
         }
         if !found {
             match selector {
-                Selector::Under(prefix) => report.error(&path, format!("no model is under {}", quote(prefix))),
+                Selector::Under(prefix) => {
+                    report.error(&path, format!("no model is under {}", quote(prefix)))
+                }
                 Selector::Model(name) | Selector::Version(name, _) => {
-                    unknown(report, &path, "model", name, raw.models.keys().map(|name| name.as_str()));
+                    unknown(
+                        report,
+                        &path,
+                        "model",
+                        name,
+                        raw.models.keys().map(|name| name.as_str()),
+                    );
                 }
             }
             good = None;
@@ -199,9 +279,18 @@ fn enter(
     (clients, targets, operations): (&BTreeSet<ClientId>, &BTreeSet<Target>, &[Operation]),
     granted: &mut BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
 ) -> Option<()> {
-    let new = clients.len().checked_mul(targets.len()).and_then(|pairs| pairs.checked_mul(operations.len()));
-    if new.and_then(|new| new.checked_add(granted.len())).is_none_or(|total| total > MAX_ENTRIES) {
-        report.error(path, format!("more than {MAX_ENTRIES} combinations of client, model, version and operation"));
+    let new = clients
+        .len()
+        .checked_mul(targets.len())
+        .and_then(|pairs| pairs.checked_mul(operations.len()));
+    if new
+        .and_then(|new| new.checked_add(granted.len()))
+        .is_none_or(|total| total > MAX_ENTRIES)
+    {
+        report.error(
+            path,
+            format!("more than {MAX_ENTRIES} combinations of client, model, version and operation"),
+        );
         return None;
     }
     let mut good = Some(());
@@ -232,13 +321,30 @@ fn overlap(
 ) -> String {
     let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
     let grant = |id: GrantId| {
-        let name = raw.grants.get(place(id.0)).and_then(|grant| grant.name.as_deref());
+        let name = raw
+            .grants
+            .get(place(id.0))
+            .and_then(|grant| grant.name.as_deref());
         name.map_or_else(|| format!("grants[{}]", id.0), quote)
     };
-    let client = raw.clients.keys().nth(place(client.0)).map_or("", String::as_str);
-    let (name, version) = raw.models.iter().nth(place(model.0)).map_or(("", ""), |(name, model)| {
-        (name.as_str(), model.versions.get(place(version)).map_or("", String::as_str))
-    });
+    let client = raw
+        .clients
+        .keys()
+        .nth(place(client.0))
+        .map_or("", String::as_str);
+    let (name, version) =
+        raw.models
+            .iter()
+            .nth(place(model.0))
+            .map_or(("", ""), |(name, model)| {
+                (
+                    name.as_str(),
+                    model
+                        .versions
+                        .get(place(version))
+                        .map_or("", String::as_str),
+                )
+            });
     format!(
         "grants {} and {} both let client {} {} model {}, version {}",
         grant(other),
@@ -266,14 +372,26 @@ fn rate(report: &mut Report, path: &Path, raw: &raw::Rate) -> Option<Rate> {
     };
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
     if burst > quota {
-        report.warn(&burst_path, format!("more requests at once than the {quota} of a window"), format!("{quota}"));
+        report.warn(
+            &burst_path,
+            format!("more requests at once than the {quota} of a window"),
+            format!("{quota}"),
+        );
     }
     // Rounded up, so that a window never holds more than its quota.
-    let interval_ns = window_s.checked_mul(SECOND_NS).map(|window_ns| window_ns.div_ceil(quota))?;
-    let fills_in = interval_ns.checked_mul(burst).filter(|ns| i64::try_from(*ns).is_ok());
+    let interval_ns = window_s
+        .checked_mul(SECOND_NS)
+        .map(|window_ns| window_ns.div_ceil(quota))?;
+    let fills_in = interval_ns
+        .checked_mul(burst)
+        .filter(|ns| i64::try_from(*ns).is_ok());
     if fills_in.is_none() {
         report.error(&burst_path, "an empty bucket takes centuries to fill");
         return None;
     }
-    Some(Rate { quota, window_s, bucket: Bucket { interval_ns, burst } })
+    Some(Rate {
+        quota,
+        window_s,
+        bucket: Bucket { interval_ns, burst },
+    })
 }

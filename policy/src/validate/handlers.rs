@@ -42,7 +42,11 @@ pub(super) fn handlers(
         let named = names::name(report, &path, name);
         let handler = handler(report, &path, raw);
         if !used.handlers.contains(name.as_str()) {
-            report.warn(&path, format!("no model uses handler {}", quote(name)), "remove it");
+            report.warn(
+                &path,
+                format!("no model uses handler {}", quote(name)),
+                "remove it",
+            );
         }
         handlers.push(named.and(handler).map(|handler| (name.clone(), handler)));
     }
@@ -52,17 +56,42 @@ pub(super) fn handlers(
 fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handler> {
     let component_path = path.field("component");
     let component = report
-        .required(&component_path, raw.component.as_ref(), "the component's file")
+        .required(
+            &component_path,
+            raw.component.as_ref(),
+            "the component's file",
+        )
         .filter(|file| names::file(report, &component_path, file).is_some());
     let digest_path = path.field("sha256");
     let sha256 = report
-        .required(&digest_path, raw.sha256.as_ref(), "the sha256 of the component's file")
+        .required(
+            &digest_path,
+            raw.sha256.as_ref(),
+            "the sha256 of the component's file",
+        )
         .and_then(|text| names::sha256(report, &digest_path, text));
-    let fuel = report.within(&path.field("fuel"), raw.fuel.unwrap_or(DEFAULT_FUEL), 1, MAX_FUEL, "units");
+    let fuel = report.within(
+        &path.field("fuel"),
+        raw.fuel.unwrap_or(DEFAULT_FUEL),
+        1,
+        MAX_FUEL,
+        "units",
+    );
     let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
-    let memory_bytes = report.bytes_within(&path.field("memory_bytes"), memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
+    let memory_bytes = report.bytes_within(
+        &path.field("memory_bytes"),
+        memory,
+        MIN_MEMORY_BYTES,
+        MAX_MEMORY_BYTES,
+    );
     let timeout_ms = raw.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    let timeout_ms = report.within(&path.field("timeout_ms"), timeout_ms, 1, MAX_TIMEOUT_MS, "ms");
+    let timeout_ms = report.within(
+        &path.field("timeout_ms"),
+        timeout_ms,
+        1,
+        MAX_TIMEOUT_MS,
+        "ms",
+    );
     let config = config(report, &path.field("config"), &raw.config);
     config?;
     Some(Handler {
@@ -78,16 +107,31 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
 fn config(report: &mut Report, path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
     let mut good = Some(());
     if raw.len() > MAX_CONFIG_ENTRIES {
-        report.error(path, format!("{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed", raw.len()));
+        report.error(
+            path,
+            format!(
+                "{} entries are too many, {MAX_CONFIG_ENTRIES} are allowed",
+                raw.len()
+            ),
+        );
         good = None;
     }
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
-            report.error(&path.key(key), format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES));
+            report.error(
+                &path.key(key),
+                format!("a key has 1 to {} bytes", names::MAX_NAME_BYTES),
+            );
             good = None;
         }
         if value.len() > MAX_CONFIG_BYTES {
-            report.error(&path.key(key), format!("{} bytes are too long, {MAX_CONFIG_BYTES} are allowed", value.len()));
+            report.error(
+                &path.key(key),
+                format!(
+                    "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
+                    value.len()
+                ),
+            );
             good = None;
         }
     }

@@ -31,18 +31,43 @@ pub(super) fn listen(report: &mut Report, path: &Path, raw: &raw::Listen) -> Opt
         );
     }
     if raw.health == Health::Public {
-        report.warn(&path.field("health"), "anybody may ask whether the gate is alive", "clients");
+        report.warn(
+            &path.field("health"),
+            "anybody may ask whether the gate is alive",
+            "clients",
+        );
     }
     let limits = limits(report, &path.field("limits"), &raw.limits);
-    Some(Listen { address: address?, health: raw.health, limits: limits? })
+    Some(Listen {
+        address: address?,
+        health: raw.health,
+        limits: limits?,
+    })
 }
 
 fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits> {
-    let header_bytes = report.bytes_within(&path.field("header_bytes"), raw.header_bytes, 1, MAX_HEADER_BYTES);
-    let headers = report.within(&path.field("headers"), raw.headers, 1, MAX_HEADERS, "fields");
-    let body_bytes = report.bytes_within(&path.field("body_bytes"), raw.body_bytes, 1, MAX_BODY_BYTES);
-    let buffered_bytes =
-        report.within(&path.field("buffered_bytes"), raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
+    let header_bytes = report.bytes_within(
+        &path.field("header_bytes"),
+        raw.header_bytes,
+        1,
+        MAX_HEADER_BYTES,
+    );
+    let headers = report.within(
+        &path.field("headers"),
+        raw.headers,
+        1,
+        MAX_HEADERS,
+        "fields",
+    );
+    let body_bytes =
+        report.bytes_within(&path.field("body_bytes"), raw.body_bytes, 1, MAX_BODY_BYTES);
+    let buffered_bytes = report.within(
+        &path.field("buffered_bytes"),
+        raw.buffered_bytes.0,
+        1,
+        MAX_BUFFERED_BYTES,
+        "bytes",
+    );
     if raw.body_bytes > raw.buffered_bytes {
         report.error_with_fix(
             &path.field("buffered_bytes"),
@@ -50,8 +75,20 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
             format!("at least {}", raw.body_bytes.0),
         );
     }
-    let timeout_ms = report.within(&path.field("timeout_ms"), raw.timeout_ms, 1, MAX_STREAM_MS, "ms");
-    let stream_ms = report.within(&path.field("stream_ms"), raw.stream_ms, 1, MAX_STREAM_MS, "ms");
+    let timeout_ms = report.within(
+        &path.field("timeout_ms"),
+        raw.timeout_ms,
+        1,
+        MAX_STREAM_MS,
+        "ms",
+    );
+    let stream_ms = report.within(
+        &path.field("stream_ms"),
+        raw.stream_ms,
+        1,
+        MAX_STREAM_MS,
+        "ms",
+    );
     if raw.timeout_ms > raw.stream_ms {
         report.error_with_fix(
             &path.field("stream_ms"),
@@ -59,9 +96,20 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
             format!("at least {}", raw.timeout_ms),
         );
     }
-    let connections = report.within(&path.field("connections"), raw.connections, 1, MAX_CONNECTIONS, "connections");
-    let streams =
-        report.within(&path.field("streams_per_connection"), raw.streams_per_connection, 1, MAX_STREAMS, "streams");
+    let connections = report.within(
+        &path.field("connections"),
+        raw.connections,
+        1,
+        MAX_CONNECTIONS,
+        "connections",
+    );
+    let streams = report.within(
+        &path.field("streams_per_connection"),
+        raw.streams_per_connection,
+        1,
+        MAX_STREAMS,
+        "streams",
+    );
     Some(Limits {
         header_bytes: header_bytes?,
         headers: usize::try_from(headers?).ok()?,

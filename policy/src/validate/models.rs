@@ -18,21 +18,36 @@ use crate::request::Protocol;
 const MAX_VERSIONS: usize = 256;
 
 /// Models, in name order; `None` if any of them is faulty.
-pub(super) fn models(report: &mut Report, path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Model>> {
+pub(super) fn models(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Policy,
+    used: &Usage<'_>,
+) -> Option<Vec<Model>> {
     let mut models = Vec::new();
     for (name, model_raw) in &raw.models {
         let path = path.key(name);
         let named = names::name(report, &path, name);
         let model = model(report, &path, name, model_raw, raw);
         if !used.models.contains(name.as_str()) {
-            report.warn(&path, format!("model {} is in no grant", quote(name)), "grant it to somebody or remove it");
+            report.warn(
+                &path,
+                format!("model {} is in no grant", quote(name)),
+                "grant it to somebody or remove it",
+            );
         }
         models.push(named.and(model));
     }
     models.into_iter().collect()
 }
 
-fn model(report: &mut Report, path: &Path, name: &str, raw: &raw::Model, policy: &raw::Policy) -> Option<Model> {
+fn model(
+    report: &mut Report,
+    path: &Path,
+    name: &str,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Option<Model> {
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
@@ -41,10 +56,18 @@ fn model(report: &mut Report, path: &Path, name: &str, raw: &raw::Model, policy:
     if let Some(backend) = backend
         && !policy.backends.contains_key(backend)
     {
-        unknown(report, &backend_path, "backend", backend, policy.backends.keys().map(|name| name.as_str()));
+        unknown(
+            report,
+            &backend_path,
+            "backend",
+            backend,
+            policy.backends.keys().map(|name| name.as_str()),
+        );
     }
     let backend_model = match &raw.backend_model {
-        Some(name) => names::name(report, &path.field("backend_model"), name).map(|()| name.clone()),
+        Some(name) => {
+            names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
+        }
         None => Some(name.into()),
     };
     let versions = versions(report, &path.field("versions"), &raw.versions);
@@ -57,33 +80,64 @@ fn model(report: &mut Report, path: &Path, name: &str, raw: &raw::Model, policy:
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
-    let takes_raw = raw.accepts.as_ref().is_some_and(|accepts| accepts.raw.is_some());
+    let takes_raw = raw
+        .accepts
+        .as_ref()
+        .is_some_and(|accepts| accepts.raw.is_some());
     if takes_raw && !raw.parameters.is_empty() {
-        report.error_with_fix(&parameters_path, "a raw body carries no parameters", "remove them");
+        report.error_with_fix(
+            &parameters_path,
+            "a raw body carries no parameters",
+            "remove them",
+        );
     }
-    handler(report, &path.field("preprocess"), raw.preprocess.as_deref(), policy);
+    handler(
+        report,
+        &path.field("preprocess"),
+        raw.preprocess.as_deref(),
+        policy,
+    );
     let sent = match (&raw.preprocess, &raw.accepts) {
         (_, Some(accepts)) => {
             let path = path.field("accepts");
             if raw.preprocess.is_none() {
-                report.error_with_fix(&path, "nothing turns it into inputs", "preprocess: the name of a handler");
+                report.error_with_fix(
+                    &path,
+                    "nothing turns it into inputs",
+                    "preprocess: the name of a handler",
+                );
             }
             accepts::accepts(report, &path, accepts, &symbols, body_bytes).map(Some)
         }
         (Some(_), None) => {
             let path = path.field("accepts");
-            report.error_with_fix(&path, "is missing: a preprocess handler takes what it says", "accepts: {inputs: […]}");
+            report.error_with_fix(
+                &path,
+                "is missing: a preprocess handler takes what it says",
+                "accepts: {inputs: […]}",
+            );
             None
         }
         (None, None) => Some(None),
     };
-    handler(report, &path.field("postprocess"), raw.postprocess.as_deref(), policy);
+    handler(
+        report,
+        &path.field("postprocess"),
+        raw.postprocess.as_deref(),
+        policy,
+    );
     let returns = returns(report, &path.field("returns"), raw, &symbols);
 
     let (inputs, outputs) = (inputs?, outputs?);
     let returns = returns?.unwrap_or_else(|| outputs.clone());
     let accepts = match sent? {
-        Some(Sent::Raw { content_types, max_bytes }) => Accepts::Raw { content_types, max_bytes },
+        Some(Sent::Raw {
+            content_types,
+            max_bytes,
+        }) => Accepts::Raw {
+            content_types,
+            max_bytes,
+        },
         Some(Sent::Tensors(rules)) => tensors_contract(rules, &returns, parameters?),
         None => tensors_contract(inputs.clone(), &returns, parameters?),
     };
@@ -108,13 +162,23 @@ fn tensors_contract(
     parameters: Vec<(String, crate::contract::ParameterBound)>,
 ) -> Accepts {
     let output_names = returns.iter().map(|rule| rule.name.clone()).collect();
-    Accepts::Tensors(Contract { inputs, output_names, parameters })
+    Accepts::Tensors(Contract {
+        inputs,
+        output_names,
+        parameters,
+    })
 }
 
 fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
     report.not_empty(path, raw, "[\"1\"]")?;
     if raw.len() > MAX_VERSIONS {
-        report.error(path, format!("{} versions are too many, {MAX_VERSIONS} are allowed", raw.len()));
+        report.error(
+            path,
+            format!(
+                "{} versions are too many, {MAX_VERSIONS} are allowed",
+                raw.len()
+            ),
+        );
         return None;
     }
     let mut good = report.distinct(path, raw);
@@ -128,15 +192,28 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
     const ALL: [Protocol; 2] = [Protocol::OipRest, Protocol::OipGrpc];
     report.not_empty(path, &raw.protocols, "[oip-rest, oip-grpc]")?;
     let distinct = report.distinct(path, &raw.protocols);
-    let takes_raw = raw.accepts.as_ref().is_some_and(|accepts| accepts.raw.is_some());
+    let takes_raw = raw
+        .accepts
+        .as_ref()
+        .is_some_and(|accepts| accepts.raw.is_some());
     let mut protocols = Some(Vec::new());
     for (index, text) in raw.protocols.iter().enumerate() {
         let path = path.index(index);
         let protocol = Protocol::from_name(text);
         match protocol {
-            None => unknown(report, &path, "protocol", text, ALL.iter().map(|protocol| protocol.name())),
+            None => unknown(
+                report,
+                &path,
+                "protocol",
+                text,
+                ALL.iter().map(|protocol| protocol.name()),
+            ),
             Some(protocol) if takes_raw && protocol != Protocol::OipRest => {
-                report.error_with_fix(&path, format!("{text} cannot carry a raw body"), "[oip-rest]");
+                report.error_with_fix(
+                    &path,
+                    format!("{text} cannot carry a raw body"),
+                    "[oip-rest]",
+                );
             }
             Some(_) => {}
         }
@@ -152,22 +229,44 @@ fn handler(report: &mut Report, path: &Path, name: Option<&str>, policy: &raw::P
     if let Some(name) = name
         && !policy.handlers.contains_key(name)
     {
-        unknown(report, path, "handler", name, policy.handlers.keys().map(|name| name.as_str()));
+        unknown(
+            report,
+            path,
+            "handler",
+            name,
+            policy.handlers.keys().map(|name| name.as_str()),
+        );
     }
 }
 
 /// What the client gets, where a postprocess handler makes it.
-#[expect(clippy::option_option, reason = "the outer one is validity, as everywhere in these modules")]
-fn returns(report: &mut Report, path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Option<Option<Vec<TensorRule>>> {
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn returns(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    symbols: &Symbols<'_>,
+) -> Option<Option<Vec<TensorRule>>> {
     match (&raw.postprocess, &raw.returns) {
         (_, Some(returns)) => {
             if raw.postprocess.is_none() {
-                report.error_with_fix(path, "nothing makes it of the outputs", "postprocess: the name of a handler");
+                report.error_with_fix(
+                    path,
+                    "nothing makes it of the outputs",
+                    "postprocess: the name of a handler",
+                );
             }
             tensors::rules(report, &path.field("outputs"), &returns.outputs, symbols).map(Some)
         }
         (Some(_), None) => {
-            report.error_with_fix(path, "is missing: a postprocess handler makes what it says", "returns: {outputs: […]}");
+            report.error_with_fix(
+                path,
+                "is missing: a postprocess handler makes what it says",
+                "returns: {outputs: […]}",
+            );
             None
         }
         (None, None) => Some(None),

@@ -17,9 +17,18 @@ const MAX_FILE_BYTES: usize = 4095;
 /// A name of a client, group, model, backend, handler or grant.
 pub(super) fn name(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     characters(report, path, text, MAX_NAME_BYTES, b"._/-")?;
-    if text.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+    if text
+        .split('/')
+        .any(|part| part.is_empty() || part.starts_with('.'))
+    {
         // A path's `.`, `..` and empty segments are rewritten by whatever stands between us and the client.
-        report.error(path, format!("{} has an empty part or one that begins with a dot", quote(text)));
+        report.error(
+            path,
+            format!(
+                "{} has an empty part or one that begins with a dot",
+                quote(text)
+            ),
+        );
         return None;
     }
     Some(())
@@ -45,26 +54,44 @@ fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
-fn characters(report: &mut Report, path: &Path, text: &str, max_bytes: usize, marks: &[u8]) -> Option<()> {
+fn characters(
+    report: &mut Report,
+    path: &Path,
+    text: &str,
+    max_bytes: usize,
+    marks: &[u8],
+) -> Option<()> {
     if text.is_empty() {
         report.error(path, "is empty");
         return None;
     }
     if text.len() > max_bytes {
-        report.error_with_fix(path, format!("{} bytes are too long", text.len()), format!("at most {max_bytes} bytes"));
+        report.error_with_fix(
+            path,
+            format!("{} bytes are too long", text.len()),
+            format!("at most {max_bytes} bytes"),
+        );
         return None;
     }
     if let Some(strange) = text.chars().find(|character| {
-        !character.is_ascii_alphanumeric() && !u8::try_from(*character).is_ok_and(|byte| marks.contains(&byte))
+        !character.is_ascii_alphanumeric()
+            && !u8::try_from(*character).is_ok_and(|byte| marks.contains(&byte))
     }) {
-        let allowed = marks.iter().map(|mark| char::from(*mark)).fold(alloc::string::String::new(), |mut list, mark| {
-            list.push(' ');
-            list.push(mark);
-            list
-        });
+        let allowed = marks.iter().map(|mark| char::from(*mark)).fold(
+            alloc::string::String::new(),
+            |mut list, mark| {
+                list.push(' ');
+                list.push(mark);
+                list
+            },
+        );
         report.error_with_fix(
             path,
-            format!("{} holds {}, which means something elsewhere", quote(text), quote(strange.encode_utf8(&mut [0; 4]))),
+            format!(
+                "{} holds {}, which means something elsewhere",
+                quote(text),
+                quote(strange.encode_utf8(&mut [0; 4]))
+            ),
             format!("letters, digits and{allowed}"),
         );
         return None;
@@ -88,10 +115,14 @@ pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8
 
 fn hex(text: &str) -> Option<[u8; 32]> {
     let digit = |byte: u8| match byte {
-        b'0'..=b'9' | b'a'..=b'f' => char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()),
+        b'0'..=b'9' | b'a'..=b'f' => char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok()),
         _ => None,
     };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
     let mut digest = [0; 32];
     if pairs.len() != digest.len() {
         return None;
@@ -109,7 +140,10 @@ pub(super) fn file(report: &mut Report, path: &Path, text: &str) -> Option<()> {
         return None;
     }
     if text.len() > MAX_FILE_BYTES || text.chars().any(char::is_control) {
-        report.error(path, "is not a file name: too long, or with control characters");
+        report.error(
+            path,
+            "is not a file name: too long, or with control characters",
+        );
         return None;
     }
     Some(())

@@ -24,7 +24,13 @@ pub(super) fn parameters(
 ) -> Option<Vec<(String, ParameterBound)>> {
     let mut good = Some(());
     if raw.len() > MAX_PARAMETERS {
-        report.error(path, format!("{} parameters are too many, {MAX_PARAMETERS} are allowed", raw.len()));
+        report.error(
+            path,
+            format!(
+                "{} parameters are too many, {MAX_PARAMETERS} are allowed",
+                raw.len()
+            ),
+        );
         good = None;
     }
     let bounds: Vec<Option<(String, ParameterBound)>> = raw
@@ -41,36 +47,66 @@ pub(super) fn parameters(
 
 fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
     match raw {
-        ParameterRule { int: Some((least, greatest)), float: None, bool: None, one_of: None } => {
+        ParameterRule {
+            int: Some((least, greatest)),
+            float: None,
+            bool: None,
+            one_of: None,
+        } => {
             if least > greatest {
                 let path = path.field("int");
-                report.error_with_fix(&path, format!("{least} is over {greatest}"), format!("[{greatest}, {least}]"));
+                report.error_with_fix(
+                    &path,
+                    format!("{least} is over {greatest}"),
+                    format!("[{greatest}, {least}]"),
+                );
                 return None;
             }
             Some(ParameterBound::Int(*least, *greatest))
         }
-        ParameterRule { int: None, float: Some((least, greatest)), bool: None, one_of: None } => {
+        ParameterRule {
+            int: None,
+            float: Some((least, greatest)),
+            bool: None,
+            one_of: None,
+        } => {
             let path = path.field("float");
             if !least.is_finite() || !greatest.is_finite() {
                 report.error(&path, "a bound is not finite");
                 return None;
             }
             if least > greatest {
-                report.error_with_fix(&path, format!("{least} is over {greatest}"), format!("[{greatest}, {least}]"));
+                report.error_with_fix(
+                    &path,
+                    format!("{least} is over {greatest}"),
+                    format!("[{greatest}, {least}]"),
+                );
                 return None;
             }
             Some(ParameterBound::Float(*least, *greatest))
         }
-        ParameterRule { int: None, float: None, bool: Some(is_bool), one_of: None } => {
+        ParameterRule {
+            int: None,
+            float: None,
+            bool: Some(is_bool),
+            one_of: None,
+        } => {
             if !is_bool {
-                report.error_with_fix(&path.field("bool"), "says of what type the parameter is not", "bool: true");
+                report.error_with_fix(
+                    &path.field("bool"),
+                    "says of what type the parameter is not",
+                    "bool: true",
+                );
                 return None;
             }
             Some(ParameterBound::Bool)
         }
-        ParameterRule { int: None, float: None, bool: None, one_of: Some(texts) } => {
-            one_of(report, &path.field("one_of"), texts)
-        }
+        ParameterRule {
+            int: None,
+            float: None,
+            bool: None,
+            one_of: Some(texts),
+        } => one_of(report, &path.field("one_of"), texts),
         _ => {
             report.error(path, "needs exactly one of int, float, bool and one_of");
             None
@@ -81,13 +117,25 @@ fn bound(report: &mut Report, path: &Path, raw: &ParameterRule) -> Option<Parame
 fn one_of(report: &mut Report, path: &Path, texts: &[String]) -> Option<ParameterBound> {
     report.not_empty(path, texts, "the strings that it may be")?;
     if texts.len() > MAX_CHOICES {
-        report.error(path, format!("{} strings are too many, {MAX_CHOICES} are allowed", texts.len()));
+        report.error(
+            path,
+            format!(
+                "{} strings are too many, {MAX_CHOICES} are allowed",
+                texts.len()
+            ),
+        );
         return None;
     }
     let mut good = report.distinct(path, texts);
     for (index, text) in texts.iter().enumerate() {
         if text.len() > MAX_STRING_BYTES {
-            report.error(&path.index(index), format!("{} bytes are too long, {MAX_STRING_BYTES} are allowed", text.len()));
+            report.error(
+                &path.index(index),
+                format!(
+                    "{} bytes are too long, {MAX_STRING_BYTES} are allowed",
+                    text.len()
+                ),
+            );
             good = None;
         }
     }

@@ -19,7 +19,11 @@ impl Path {
 
     /// A key that this crate names.
     pub(super) fn field(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.into()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() {
+            Self(name.into())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
     }
 
     /// A key that the user names: quoted where a bare one could be read in another way.
@@ -61,14 +65,24 @@ impl Report {
     }
 
     fn push(&mut self, severity: Severity, path: &Path, message: String, fix: Option<String>) {
-        self.faults.push(Fault { severity, path: path.0.clone(), message, fix });
+        self.faults.push(Fault {
+            severity,
+            path: path.0.clone(),
+            message,
+            fix,
+        });
     }
 
     pub(super) fn error(&mut self, path: &Path, message: impl Into<String>) {
         self.push(Severity::Error, path, message.into(), None);
     }
 
-    pub(super) fn error_with_fix(&mut self, path: &Path, message: impl Into<String>, fix: impl Into<String>) {
+    pub(super) fn error_with_fix(
+        &mut self,
+        path: &Path,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.push(Severity::Error, path, message.into(), Some(fix.into()));
     }
 
@@ -94,20 +108,41 @@ impl Report {
     }
 
     /// A number between two bounds, both included.
-    pub(super) fn within(&mut self, path: &Path, value: u64, least: u64, greatest: u64, unit: &str) -> Option<u64> {
+    pub(super) fn within(
+        &mut self,
+        path: &Path,
+        value: u64,
+        least: u64,
+        greatest: u64,
+        unit: &str,
+    ) -> Option<u64> {
         if value < least {
-            self.error_with_fix(path, format!("{value} {unit} is too little"), format!("at least {least}"));
+            self.error_with_fix(
+                path,
+                format!("{value} {unit} is too little"),
+                format!("at least {least}"),
+            );
             return None;
         }
         if value > greatest {
-            self.error_with_fix(path, format!("{value} {unit} is too much"), format!("at most {greatest}"));
+            self.error_with_fix(
+                path,
+                format!("{value} {unit} is too much"),
+                format!("at most {greatest}"),
+            );
             return None;
         }
         Some(value)
     }
 
     /// Bytes between two bounds, as this machine's `usize`; the bounds themselves fit 32 bits.
-    pub(super) fn bytes_within(&mut self, path: &Path, value: ByteSize, least: u64, greatest: u64) -> Option<usize> {
+    pub(super) fn bytes_within(
+        &mut self,
+        path: &Path,
+        value: ByteSize,
+        least: u64,
+        greatest: u64,
+    ) -> Option<usize> {
         usize::try_from(self.within(path, value.0, least, greatest, "bytes")?).ok()
     }
 
@@ -117,7 +152,10 @@ impl Report {
         let mut outcome = Some(());
         for (index, text) in texts.iter().enumerate() {
             if !seen.insert(text) {
-                self.error(&path.index(index), format!("{} is listed twice", quote(text)));
+                self.error(
+                    &path.index(index),
+                    format!("{} is listed twice", quote(text)),
+                );
                 outcome = None;
             }
         }
@@ -131,11 +169,16 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// The entry of a list that a name looks most like, for a fix.
-pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     /// Edits beyond which two names are not alike.
     const MOST_EDITS: usize = 2;
     candidates
-        .filter(|candidate| candidate.len().abs_diff(name.len()) <= MOST_EDITS && candidate.len() > MOST_EDITS)
+        .filter(|candidate| {
+            candidate.len().abs_diff(name.len()) <= MOST_EDITS && candidate.len() > MOST_EDITS
+        })
         .map(|candidate| (edits(name, candidate), candidate))
         .filter(|(edits, _)| *edits <= MOST_EDITS)
         .min()
@@ -155,7 +198,9 @@ fn edits(left: &str, right: &str) -> usize {
         for (cell, b) in cells.zip(right.bytes()) {
             let replaced = diagonal.saturating_add(usize::from(a != b));
             diagonal = *cell;
-            before = replaced.min(before.saturating_add(1)).min(cell.saturating_add(1));
+            before = replaced
+                .min(before.saturating_add(1))
+                .min(cell.saturating_add(1));
             *cell = before;
         }
     }

@@ -38,21 +38,37 @@ struct Values {
 
 impl<'a> From<&'a raw::Input> for Entry<'a> {
     fn from(raw: &'a raw::Input) -> Self {
-        let raw::Input { name, datatype, shape, range, finite, optional, max_item_bytes } = raw;
+        let raw::Input {
+            name,
+            datatype,
+            shape,
+            range,
+            finite,
+            optional,
+            max_item_bytes,
+        } = raw;
         Self {
             name: name.as_deref(),
             datatype: datatype.as_deref(),
             shape: shape.as_deref(),
             max_item_bytes: *max_item_bytes,
             optional: *optional,
-            values: Some(Values { range: *range, finite: *finite }),
+            values: Some(Values {
+                range: *range,
+                finite: *finite,
+            }),
         }
     }
 }
 
 impl<'a> From<&'a raw::Output> for Entry<'a> {
     fn from(raw: &'a raw::Output) -> Self {
-        let raw::Output { name, datatype, shape, max_item_bytes } = raw;
+        let raw::Output {
+            name,
+            datatype,
+            shape,
+            max_item_bytes,
+        } = raw;
         Self {
             name: name.as_deref(),
             datatype: datatype.as_deref(),
@@ -76,7 +92,13 @@ where
 {
     report.not_empty(path, entries, "{name: …, datatype: …, shape: […]}")?;
     if entries.len() > MAX_TENSORS {
-        report.error(path, format!("{} tensors are too many, {MAX_TENSORS} are allowed", entries.len()));
+        report.error(
+            path,
+            format!(
+                "{} tensors are too many, {MAX_TENSORS} are allowed",
+                entries.len()
+            ),
+        );
         return None;
     }
     let mut seen = BTreeSet::new();
@@ -88,7 +110,10 @@ where
             let path = path.index(index);
             let repeated = entry.name.is_some_and(|name| !seen.insert(name));
             if repeated {
-                report.error(&path.field("name"), format!("{} is listed twice", quote(entry.name.unwrap_or_default())));
+                report.error(
+                    &path.field("name"),
+                    format!("{} is listed twice", quote(entry.name.unwrap_or_default())),
+                );
             }
             rule(report, &path, &entry, symbols).filter(|_| !repeated)
         })
@@ -96,7 +121,12 @@ where
     rules.into_iter().collect()
 }
 
-fn rule(report: &mut Report, path: &Path, raw: &Entry<'_>, symbols: &Symbols<'_>) -> Option<TensorRule> {
+fn rule(
+    report: &mut Report,
+    path: &Path,
+    raw: &Entry<'_>,
+    symbols: &Symbols<'_>,
+) -> Option<TensorRule> {
     let name_path = path.field("name");
     let name = report
         .required(&name_path, raw.name, "the tensor's name")
@@ -111,19 +141,26 @@ fn rule(report: &mut Report, path: &Path, raw: &Entry<'_>, symbols: &Symbols<'_>
         (Some(_), None) => None,
         (None, _) => Some(None),
     };
-    let max_item_bytes = datatype.and_then(|datatype| item_bytes(report, path, datatype, raw.max_item_bytes));
+    let max_item_bytes =
+        datatype.and_then(|datatype| item_bytes(report, path, datatype, raw.max_item_bytes));
     let datatype = datatype?;
     let rule = TensorRule {
         name: name?.into(),
         datatype,
         shape: shape?,
         optional: raw.optional,
-        finite: datatype.is_float() && raw.values.is_some_and(|values| values.finite.unwrap_or(true)),
+        finite: datatype.is_float()
+            && raw
+                .values
+                .is_some_and(|values| values.finite.unwrap_or(true)),
         range: range?,
         max_item_bytes: max_item_bytes?,
     };
     if max_bytes(&rule).is_none() {
-        report.error(&shape_path, "the largest tensor has more bytes than 64 bits can count");
+        report.error(
+            &shape_path,
+            "the largest tensor has more bytes than 64 bits can count",
+        );
         return None;
     }
     Some(rule)
@@ -145,35 +182,68 @@ fn datatype(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<Datat
             _ => nearest(&upper, Datatype::ALL.iter().map(|datatype| datatype.name())),
         };
         let all = || Datatype::ALL.map(Datatype::name).join(", ");
-        report.error_with_fix(path, message, alias.map_or_else(|| format!("one of {}", all()), String::from));
+        report.error_with_fix(
+            path,
+            message,
+            alias.map_or_else(|| format!("one of {}", all()), String::from),
+        );
     }
     datatype
 }
 
 /// The range, `Some(None)` where there is none to have.
-#[expect(clippy::option_option, reason = "the outer one is validity, as everywhere in these modules")]
-fn range(report: &mut Report, path: &Path, raw: Values, datatype: Datatype) -> Option<Option<(f64, f64)>> {
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn range(
+    report: &mut Report,
+    path: &Path,
+    raw: Values,
+    datatype: Datatype,
+) -> Option<Option<(f64, f64)>> {
     let finite_path = path.field("finite");
     match (raw.finite, raw.range) {
-        (Some(_), _) if !datatype.is_float() => report.warn(&finite_path, format!("every {datatype} is finite"), "remove it"),
+        (Some(_), _) if !datatype.is_float() => report.warn(
+            &finite_path,
+            format!("every {datatype} is finite"),
+            "remove it",
+        ),
         (Some(false), Some(_)) => {
-            report.warn(&finite_path, "has no effect: neither NaN nor an infinity lies in a range", "remove one of the two");
+            report.warn(
+                &finite_path,
+                "has no effect: neither NaN nor an infinity lies in a range",
+                "remove one of the two",
+            );
         }
         (_, None) if datatype.is_float() => {
-            report.warn(path, "a float input without a range takes every value", "range: [least, greatest]");
+            report.warn(
+                path,
+                "a float input without a range takes every value",
+                "range: [least, greatest]",
+            );
         }
         _ => {}
     }
-    let Some((least, greatest)) = raw.range else { return Some(None) };
+    let Some((least, greatest)) = raw.range else {
+        return Some(None);
+    };
     let path = path.field("range");
     if datatype == Datatype::Bytes {
         report.error_with_fix(&path, format!("{datatype} has no range"), "remove it");
     } else if !least.is_finite() || !greatest.is_finite() {
         report.error(&path, "a bound is not finite");
     } else if least > greatest {
-        report.error_with_fix(&path, format!("{least} is over {greatest}"), format!("[{greatest}, {least}]"));
+        report.error_with_fix(
+            &path,
+            format!("{least} is over {greatest}"),
+            format!("[{greatest}, {least}]"),
+        );
     } else if !holds_a_value(datatype, (least, greatest)) {
-        report.error(&path, format!("no {datatype} lies between {least} and {greatest}"));
+        report.error(
+            &path,
+            format!("no {datatype} lies between {least} and {greatest}"),
+        );
     } else {
         return Some(Some((least, greatest)));
     }
@@ -181,18 +251,36 @@ fn range(report: &mut Report, path: &Path, raw: Values, datatype: Datatype) -> O
 }
 
 /// The greatest length of an element: of `BYTES` always, of anything else never.
-#[expect(clippy::option_option, reason = "the outer one is validity, as everywhere in these modules")]
-fn item_bytes(report: &mut Report, path: &Path, datatype: Datatype, raw: Option<ByteSize>) -> Option<Option<usize>> {
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn item_bytes(
+    report: &mut Report,
+    path: &Path,
+    datatype: Datatype,
+    raw: Option<ByteSize>,
+) -> Option<Option<usize>> {
     let path = path.field("max_item_bytes");
     match (datatype, raw) {
         (Datatype::Bytes, None) => {
-            report.error_with_fix(&path, "is missing: nothing else bounds an element of BYTES", "max_item_bytes: 1KiB");
+            report.error_with_fix(
+                &path,
+                "is missing: nothing else bounds an element of BYTES",
+                "max_item_bytes: 1KiB",
+            );
             None
         }
-        (Datatype::Bytes, Some(size)) => report.bytes_within(&path, size, 1, MAX_BODY_BYTES).map(Some),
+        (Datatype::Bytes, Some(size)) => report
+            .bytes_within(&path, size, 1, MAX_BODY_BYTES)
+            .map(Some),
         (_, None) => Some(None),
         (datatype, Some(_)) => {
-            report.error_with_fix(&path, format!("elements of {datatype} have one size"), "remove it");
+            report.error_with_fix(
+                &path,
+                format!("elements of {datatype} have one size"),
+                "remove it",
+            );
             None
         }
     }
@@ -200,7 +288,10 @@ fn item_bytes(report: &mut Report, path: &Path, datatype: Datatype, raw: Option<
 
 /// Bytes of the largest tensor that a rule allows, in raw form; `None` beyond 64 bits.
 fn max_bytes(rule: &TensorRule) -> Option<u64> {
-    let elements = rule.shape.iter().try_fold(1_u64, |elements, dim| elements.checked_mul(dim.max))?;
+    let elements = rule
+        .shape
+        .iter()
+        .try_fold(1_u64, |elements, dim| elements.checked_mul(dim.max))?;
     let element = match rule.datatype.size_bytes() {
         Some(size) => u64::try_from(size).ok()?,
         None => PREFIX_BYTES.checked_add(u64::try_from(rule.max_item_bytes?).ok()?)?,
@@ -210,11 +301,16 @@ fn max_bytes(rule: &TensorRule) -> Option<u64> {
 
 /// Warns where the largest request that a contract allows does not fit a body.
 pub(super) fn fit(report: &mut Report, path: &Path, rules: &[TensorRule], body_bytes: u64) {
-    let total = rules.iter().map(|rule| max_bytes(rule).unwrap_or(u64::MAX)).fold(0_u64, u64::saturating_add);
+    let total = rules
+        .iter()
+        .map(|rule| max_bytes(rule).unwrap_or(u64::MAX))
+        .fold(0_u64, u64::saturating_add);
     if total > body_bytes {
         report.warn(
             path,
-            format!("the largest request has {total} bytes of tensors, a body at most {body_bytes}"),
+            format!(
+                "the largest request has {total} bytes of tensors, a body at most {body_bytes}"
+            ),
             "smaller dims, or a larger listen.limits.body_bytes",
         );
     }

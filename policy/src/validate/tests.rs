@@ -1,5 +1,10 @@
 //! Faults: where, what, and all at once.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,6 +15,7 @@ use serde_json::{Value, json};
 use super::validate;
 use crate::fault::{Fault, Severity};
 use crate::fixture::{digest, document, policy, raw};
+use crate::policy::Model;
 
 /// The document with one value put in or, for `null`, taken out. `at` is a JSON pointer.
 fn with(at: &str, value: Value) -> Value {
@@ -20,7 +26,9 @@ fn with(at: &str, value: Value) -> Value {
 
 fn put(document: &mut Value, at: &str, value: Value) {
     let (parent, key) = at.rsplit_once('/').unwrap();
-    let parent = document.pointer_mut(parent).unwrap_or_else(|| panic!("no {at}"));
+    let parent = document
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("no {at}"));
     match (parent, value) {
         (Value::Object(map), Value::Null) => {
             map.remove(key);
@@ -30,7 +38,11 @@ fn put(document: &mut Value, at: &str, value: Value) {
         }
         (Value::Array(list), value) => {
             let index: usize = key.parse().unwrap();
-            if index == list.len() { list.push(value) } else { list[index] = value }
+            if index == list.len() {
+                list.push(value)
+            } else {
+                list[index] = value
+            }
         }
         _ => panic!("no {at}"),
     }
@@ -44,7 +56,11 @@ fn faults(document: Value) -> Vec<Fault> {
 }
 
 fn errors(document: Value) -> Vec<String> {
-    faults(document).iter().filter(|fault| fault.severity == Severity::Error).map(ToString::to_string).collect()
+    faults(document)
+        .iter()
+        .filter(|fault| fault.severity == Severity::Error)
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn warnings(document: Value) -> Vec<String> {
@@ -56,7 +72,9 @@ fn warnings(document: Value) -> Vec<String> {
 fn check(at: &str, value: Value, path: &str, text: &str) {
     let shown = format!("{at} = {value}");
     let errors = errors(with(at, value));
-    let [error] = errors.as_slice() else { panic!("{shown}: {errors:#?}") };
+    let [error] = errors.as_slice() else {
+        panic!("{shown}: {errors:#?}")
+    };
     assert!(error.starts_with(&format!("{path}: ")), "{shown}: {error}");
     assert!(error.contains(text), "{shown}: {error}");
 }
@@ -72,14 +90,26 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
     let shown = format!("{at} = {value}");
     let warnings = warnings(with(at, value));
     assert!(
-        warnings.iter().any(|warning| warning.starts_with(&format!("{path}: ")) && warning.contains(text)),
+        warnings
+            .iter()
+            .any(|warning| warning.starts_with(&format!("{path}: ")) && warning.contains(text)),
         "{shown}: {warnings:#?}"
     );
 }
 
 mod contracts;
+mod grants;
 mod hostile;
 mod sections;
+mod tensors;
+
+fn model(document: Value, name: &str) -> Model {
+    let policy = policy(document);
+    policy
+        .model(policy.model_id(name).unwrap())
+        .unwrap()
+        .clone()
+}
 
 #[test]
 fn the_fixture_is_valid_and_has_nothing_weak_in_it() {

@@ -19,9 +19,20 @@ pub(super) struct Usage<'a> {
 
 impl<'a> Usage<'a> {
     pub(super) fn of(raw: &'a raw::Policy) -> Self {
-        let named = || raw.grants.iter().flat_map(|grant| &grant.clients).map(|name| name.as_str());
-        let groups: BTreeSet<&str> = named().filter_map(|name| name.strip_prefix(GROUP_PREFIX)).collect();
-        let members = groups.iter().filter_map(|group| raw.groups.get(*group)).flatten().map(|name| name.as_str());
+        let named = || {
+            raw.grants
+                .iter()
+                .flat_map(|grant| &grant.clients)
+                .map(|name| name.as_str())
+        };
+        let groups: BTreeSet<&str> = named()
+            .filter_map(|name| name.strip_prefix(GROUP_PREFIX))
+            .collect();
+        let members = groups
+            .iter()
+            .filter_map(|group| raw.groups.get(*group))
+            .flatten()
+            .map(|name| name.as_str());
         let clients = named().chain(members).collect();
         let models = raw
             .grants
@@ -30,11 +41,18 @@ impl<'a> Usage<'a> {
             .flat_map(|selector| Selector::read(selector).models(raw))
             .map(|(name, _)| name)
             .collect();
-        let handlers = raw.models.values().flat_map(|model| [&model.preprocess, &model.postprocess]);
+        let handlers = raw
+            .models
+            .values()
+            .flat_map(|model| [&model.preprocess, &model.postprocess]);
         Self {
             clients,
             groups,
-            backends: raw.models.values().filter_map(|model| model.backend.as_deref()).collect(),
+            backends: raw
+                .models
+                .values()
+                .filter_map(|model| model.backend.as_deref())
+                .collect(),
             handlers: handlers.filter_map(|handler| handler.as_deref()).collect(),
             models,
         }
@@ -60,10 +78,16 @@ impl<'a> Selector<'a> {
     }
 
     /// The models that it names, in name order.
-    pub(super) fn models<'r>(self, raw: &'r raw::Policy) -> impl Iterator<Item = (&'r str, &'r raw::Model)> + use<'r, 'a> {
-        raw.models.iter().map(|(name, model)| (name.as_str(), model)).filter(move |(name, _)| match self {
-            Self::Model(wanted) | Self::Version(wanted, _) => *name == wanted,
-            Self::Under(prefix) => name.starts_with(prefix),
-        })
+    pub(super) fn models<'r>(
+        self,
+        raw: &'r raw::Policy,
+    ) -> impl Iterator<Item = (&'r str, &'r raw::Model)> + use<'r, 'a> {
+        raw.models
+            .iter()
+            .map(|(name, model)| (name.as_str(), model))
+            .filter(move |(name, _)| match self {
+                Self::Model(wanted) | Self::Version(wanted, _) => *name == wanted,
+                Self::Under(prefix) => name.starts_with(prefix),
+            })
     }
 }

@@ -7,18 +7,41 @@ type Cause = (Reason, &'static str, fn(&mut Head<'static>));
 
 /// Everything that can be wrong with one REST head, no two of them in one field.
 const CAUSES: [Cause; 11] = [
-    (Reason::HeaderTooLarge, "bytes", |head| head.header_bytes = 1025),
-    (Reason::HeaderTooLarge, "fields", |head| head.header_count = 17),
-    (Reason::AmbiguousRequest, "ambiguous", |head| head.ambiguous = Some("two credentials")),
-    (Reason::Unauthenticated, "missing", |head| head.identity = Identity::Missing),
-    (Reason::Unauthenticated, "refused", |head| head.identity = Identity::Refused("unknown api key")),
-    (Reason::Unauthenticated, "gone", |head| head.identity = Identity::Client("revoked".into())),
-    (Reason::NotAnInferenceRoute, "route", |head| head.route = Route::Unknown { protocol: Protocol::OipRest }),
-    (Reason::MethodNotAllowed, "method", |head| {
-        head.route = Route::WrongMethod { protocol: Protocol::OipRest, allow: "POST" };
+    (Reason::HeaderTooLarge, "bytes", |head| {
+        head.header_bytes = 1025
     }),
-    (Reason::UnsupportedMediaType, "type", |head| head.content_type = ContentType::Malformed),
-    (Reason::UnsupportedEncoding, "encoding", |head| head.encoded = true),
+    (Reason::HeaderTooLarge, "fields", |head| {
+        head.header_count = 17
+    }),
+    (Reason::AmbiguousRequest, "ambiguous", |head| {
+        head.ambiguous = Some("two credentials")
+    }),
+    (Reason::Unauthenticated, "missing", |head| {
+        head.identity = Identity::Missing
+    }),
+    (Reason::Unauthenticated, "refused", |head| {
+        head.identity = Identity::Refused("unknown api key")
+    }),
+    (Reason::Unauthenticated, "gone", |head| {
+        head.identity = Identity::Client("revoked".into())
+    }),
+    (Reason::NotAnInferenceRoute, "route", |head| {
+        head.route = Route::Unknown {
+            protocol: Protocol::OipRest,
+        }
+    }),
+    (Reason::MethodNotAllowed, "method", |head| {
+        head.route = Route::WrongMethod {
+            protocol: Protocol::OipRest,
+            allow: "POST",
+        };
+    }),
+    (Reason::UnsupportedMediaType, "type", |head| {
+        head.content_type = ContentType::Malformed
+    }),
+    (Reason::UnsupportedEncoding, "encoding", |head| {
+        head.encoded = true
+    }),
     (Reason::NotGranted, "grant", |head| {
         head.route = Route::Model {
             protocol: Protocol::OipRest,
@@ -64,7 +87,11 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
             let mut head = rest("digits");
             one(&mut head);
             two(&mut head);
-            assert_eq!(outcome(&head, ChargeOutcome::Spent), Some(first.min(second)), "{first_name} {second_name}");
+            assert_eq!(
+                outcome(&head, ChargeOutcome::Spent),
+                Some(first.min(second)),
+                "{first_name} {second_name}"
+            );
             pairs += 1;
         }
     }
@@ -73,15 +100,26 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
 
 #[test]
 fn every_cause_in_a_head_comes_before_rate_and_size() {
-    let refused = ChargeOutcome::Refused { retry_after_ns: Some(1) };
+    let refused = ChargeOutcome::Refused {
+        retry_after_ns: Some(1),
+    };
     for (reason, name, cause) in CAUSES {
-        let mut head = Head { content_length: Some(u64::MAX), ..rest("digits") };
+        let mut head = Head {
+            content_length: Some(u64::MAX),
+            ..rest("digits")
+        };
         cause(&mut head);
         assert_eq!(outcome(&head, refused), Some(reason), "{name}");
     }
-    let large = Head { content_length: Some(u64::MAX), ..rest("digits") };
+    let large = Head {
+        content_length: Some(u64::MAX),
+        ..rest("digits")
+    };
     assert_eq!(outcome(&large, refused), Some(Reason::RateLimited));
-    assert_eq!(outcome(&large, ChargeOutcome::Spent), Some(Reason::BodyTooLarge));
+    assert_eq!(
+        outcome(&large, ChargeOutcome::Spent),
+        Some(Reason::BodyTooLarge)
+    );
 }
 
 #[test]
@@ -101,9 +139,17 @@ fn nothing_is_charged_for_what_is_refused_before() {
 #[test]
 fn an_unknown_caller_gets_one_answer_on_every_route() {
     let routes = [
-        Route::Unknown { protocol: Protocol::OipRest },
-        Route::WrongMethod { protocol: Protocol::OipRest, allow: "GET" },
-        Route::Server { protocol: Protocol::OipRest, question: ServerQuestion::Metadata },
+        Route::Unknown {
+            protocol: Protocol::OipRest,
+        },
+        Route::WrongMethod {
+            protocol: Protocol::OipRest,
+            allow: "GET",
+        },
+        Route::Server {
+            protocol: Protocol::OipRest,
+            question: ServerQuestion::Metadata,
+        },
         rest("digits").route,
         rest("hidden").route,
         rest("nowhere").route,
@@ -111,18 +157,33 @@ fn an_unknown_caller_gets_one_answer_on_every_route() {
     ];
     let denials: Vec<String> = routes
         .into_iter()
-        .map(|route| match head_step(&Head { route, identity: Identity::Missing, ..rest("") }) {
-            Step::Deny(denial) => format!("{denial:?}"),
-            step => panic!("{step:?}"),
+        .map(|route| {
+            match head_step(&Head {
+                route,
+                identity: Identity::Missing,
+                ..rest("")
+            }) {
+                Step::Deny(denial) => format!("{denial:?}"),
+                step => panic!("{step:?}"),
+            }
         })
         .collect();
-    assert!(denials.windows(2).all(|pair| pair[0] == pair[1]), "{denials:#?}");
+    assert!(
+        denials.windows(2).all(|pair| pair[0] == pair[1]),
+        "{denials:#?}"
+    );
 }
 
 #[test]
 fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
     let shown = |head: &Head<'static>| match head_step(head) {
-        Step::Deny(Denial { reason, field, cause, rate, allow }) => ((reason, field, rate, allow), cause),
+        Step::Deny(Denial {
+            reason,
+            field,
+            cause,
+            rate,
+            allow,
+        }) => ((reason, field, rate, allow), cause),
         step => panic!("{step:?}"),
     };
     let ways = [
@@ -133,37 +194,70 @@ fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
         as_client("reader", asked(Operation::Infer, "digits", None)),
     ];
     let (answers, mut causes): (Vec<_>, Vec<_>) = ways.iter().map(shown).unzip();
-    assert!(answers.iter().all(|answer| *answer == (Reason::NotGranted, None, None, None)), "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|answer| *answer == (Reason::NotGranted, None, None, None)),
+        "{answers:?}"
+    );
     causes.sort();
     causes.dedup();
-    assert_eq!(causes.len(), ways.len(), "the log tells them apart: {causes:#?}");
+    assert_eq!(
+        causes.len(),
+        ways.len(),
+        "the log tells them apart: {causes:#?}"
+    );
 }
 
 #[test]
 fn once_denied_always_denied() {
     let policy = policy();
-    let (mut decision, first) = Decision::begin(&policy, &Head { ambiguous: Some("two types"), ..rest("digits") });
+    let (mut decision, first) = Decision::begin(
+        &policy,
+        &Head {
+            ambiguous: Some("two types"),
+            ..rest("digits")
+        },
+    );
     assert_eq!(reason(&first), Some(Reason::AmbiguousRequest));
     assert_eq!(decision.charged(&policy, ChargeOutcome::Spent), first);
     assert_eq!(decision.message(&policy, &message(None, None)), first);
     assert_eq!(decision.check(&policy, &message(None, None)), first);
-    assert_eq!(decision.refuse(Denial::new(Reason::HeaderTooLarge, "later")), first);
-    assert_eq!(decision.denial().map(|denial| denial.reason), Some(Reason::AmbiguousRequest));
+    assert_eq!(
+        decision.refuse(Denial::new(Reason::HeaderTooLarge, "later")),
+        first
+    );
+    assert_eq!(
+        decision.denial().map(|denial| denial.reason),
+        Some(Reason::AmbiguousRequest)
+    );
 
     let mut decision = held(&policy, &rest("digits"));
     let refused = decision.refuse(Denial::new(Reason::TooDeep, "200 levels"));
     assert_eq!(reason(&refused), Some(Reason::TooDeep));
-    assert_eq!(decide_message(&mut decision, &policy, &message(None, None), spent), refused);
+    assert_eq!(
+        decide_message(&mut decision, &policy, &message(None, None), spent),
+        refused
+    );
 }
 
 #[test]
 fn a_forwarded_request_can_still_be_refused_but_never_forwarded_again() {
     let policy = policy();
     let mut decision = held(&policy, &rest("digits"));
-    assert_eq!(decide_message(&mut decision, &policy, &message(None, None), spent), Step::Forward);
+    assert_eq!(
+        decide_message(&mut decision, &policy, &message(None, None), spent),
+        Step::Forward
+    );
     let mut again = decision.clone();
-    assert_eq!(reason(&again.check(&policy, &message(None, None))), Some(Reason::Overloaded));
-    assert_eq!(reason(&decision.refuse(Denial::new(Reason::HandlerFault, "fuel"))), Some(Reason::HandlerFault));
+    assert_eq!(
+        reason(&again.check(&policy, &message(None, None))),
+        Some(Reason::Overloaded)
+    );
+    assert_eq!(
+        reason(&decision.refuse(Denial::new(Reason::HandlerFault, "fuel"))),
+        Some(Reason::HandlerFault)
+    );
 }
 
 /// A call that a driver can make.
@@ -197,13 +291,26 @@ fn a_call_out_of_order_denies() {
     for _ in 0..4 {
         sequences = sequences
             .iter()
-            .flat_map(|calls| order.map(|call| [calls.as_slice(), &[call]].concat()).into_iter().chain([calls.clone()]))
+            .flat_map(|calls| {
+                order
+                    .map(|call| [calls.as_slice(), &[call]].concat())
+                    .into_iter()
+                    .chain([calls.clone()])
+            })
             .collect();
     }
     for calls in sequences {
         let right = order.starts_with(&calls);
         let step = play(&calls);
-        assert_eq!(reason(&step), if right { None } else { Some(Reason::Overloaded) }, "{calls:?}");
+        assert_eq!(
+            reason(&step),
+            if right {
+                None
+            } else {
+                Some(Reason::Overloaded)
+            },
+            "{calls:?}"
+        );
         assert_eq!(step == Step::Forward, calls == order, "{calls:?}");
     }
 }
@@ -213,10 +320,31 @@ fn a_decision_of_another_policy_denies() {
     let policy = policy();
     let other = fixture::policy(serde_json::json!({"version": 1}));
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    let refused = decision.charged(&other, ChargeOutcome::Refused { retry_after_ns: None });
+    let refused = decision.charged(
+        &other,
+        ChargeOutcome::Refused {
+            retry_after_ns: None,
+        },
+    );
     assert_eq!(reason(&refused), Some(Reason::Overloaded));
     let mut decision = held(&policy, &rest("digits"));
-    assert_eq!(reason(&decide_message(&mut decision, &other, &message(None, None), spent)), Some(Reason::Overloaded));
+    assert_eq!(
+        reason(&decide_message(
+            &mut decision,
+            &other,
+            &message(None, None),
+            spent
+        )),
+        Some(Reason::Overloaded)
+    );
     let mut decision = held(&policy, &grpc(Operation::Infer));
-    assert_eq!(reason(&decide_message(&mut decision, &other, &message(Some("digits"), None), spent)), Some(Reason::NotGranted));
+    assert_eq!(
+        reason(&decide_message(
+            &mut decision,
+            &other,
+            &message(Some("digits"), None),
+            spent
+        )),
+        Some(Reason::NotGranted)
+    );
 }

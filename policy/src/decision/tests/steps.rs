@@ -6,20 +6,40 @@ use super::*;
 fn a_rest_inference_is_charged_before_its_body_is_read() {
     let policy = policy();
     let (mut decision, step) = Decision::begin(&policy, &rest("digits"));
-    let Step::Charge(charge) = step else { panic!("{step:?}") };
-    assert_eq!((charge.grant.as_str(), charge.client.as_str(), charge.cost), ("scoring", "scorer", 1));
-    assert_eq!((charge.bucket.interval_ns, charge.bucket.burst), (500_000_000, 3));
+    let Step::Charge(charge) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(
+        (charge.grant.as_str(), charge.client.as_str(), charge.cost),
+        ("scoring", "scorer", 1)
+    );
+    assert_eq!(
+        (charge.bucket.interval_ns, charge.bucket.burst),
+        (500_000_000, 3)
+    );
     assert_eq!(charge.key(), "rate:7:scoring:scorer");
-    assert_eq!(decision.charged(&policy, ChargeOutcome::Spent), read(BODY_BYTES, BodyFormat::OipJson));
+    assert_eq!(
+        decision.charged(&policy, ChargeOutcome::Spent),
+        read(BODY_BYTES, BodyFormat::OipJson)
+    );
     assert_eq!(decision.message(&policy, &message(None, None)), Step::Check);
     assert_eq!(decision.check(&policy, &message(None, None)), Step::Forward);
     assert_eq!(decision.version(&policy), Some("1"));
     assert_eq!(decision.operation(), Some(Operation::Infer));
     assert_eq!(decision.protocol(), Protocol::OipRest);
     let names = (
-        decision.client().and_then(|id| policy.client(id)).map(|client| client.name()),
-        decision.grant().and_then(|id| policy.grant(id)).map(|grant| grant.name()),
-        decision.model().and_then(|id| policy.model(id)).map(|model| model.name()),
+        decision
+            .client()
+            .and_then(|id| policy.client(id))
+            .map(|client| client.name()),
+        decision
+            .grant()
+            .and_then(|id| policy.grant(id))
+            .map(|grant| grant.name()),
+        decision
+            .model()
+            .and_then(|id| policy.model(id))
+            .map(|model| model.name()),
     );
     assert_eq!(names, (Some("scorer"), Some("scoring"), Some("digits")));
     assert_eq!(decision.denial(), None);
@@ -32,7 +52,10 @@ fn a_grpc_inference_is_charged_once_its_message_names_the_model() {
     assert_eq!(step, read(BODY_BYTES, BodyFormat::OipGrpcInfer));
     assert_eq!((decision.model(), decision.grant()), (None, None));
     let request = message(Some("twice"), Some("2"));
-    assert!(matches!(decision.message(&policy, &request), Step::Charge(_)));
+    assert!(matches!(
+        decision.message(&policy, &request),
+        Step::Charge(_)
+    ));
     assert_eq!(decision.charged(&policy, ChargeOutcome::Spent), Step::Check);
     assert_eq!(decision.check(&policy, &request), Step::Forward);
     assert_eq!(decision.version(&policy), Some("2"));
@@ -43,53 +66,106 @@ fn metadata_and_readiness_read_no_tensors() {
     let policy = policy();
     for operation in [Operation::Metadata, Operation::Ready] {
         let mut decision = held(&policy, &asked(operation, "digits", None));
-        assert_eq!(decision.message(&policy, &InferRequest::default()), Step::Check);
-        assert_eq!(decision.check(&policy, &InferRequest::default()), Step::Forward);
+        assert_eq!(
+            decision.message(&policy, &InferRequest::default()),
+            Step::Check
+        );
+        assert_eq!(
+            decision.check(&policy, &InferRequest::default()),
+            Step::Forward
+        );
 
         let (mut decision, step) = Decision::begin(&policy, &grpc(operation));
         assert_eq!(step, read(BODY_BYTES, BodyFormat::OipGrpcModel));
-        assert_eq!(decide_message(&mut decision, &policy, &naming("digits", None), spent), Step::Forward);
+        assert_eq!(
+            decide_message(&mut decision, &policy, &naming("digits", None), spent),
+            Step::Forward
+        );
         assert_eq!(decision.operation(), Some(operation));
 
         // What no contract checks must not be there.
         let mut decision = held(&policy, &grpc(operation));
-        let step = decide_message(&mut decision, &policy, &message(Some("digits"), None), spent);
+        let step = decide_message(
+            &mut decision,
+            &policy,
+            &message(Some("digits"), None),
+            spent,
+        );
         assert_eq!(reason(&step), Some(Reason::Malformed));
         let mut decision = held(&policy, &grpc(operation));
-        let parameter = Parameter { name: "x".into(), value: ParameterValue::Bool(true) };
-        let request = InferRequest { parameters: vec![parameter], ..naming("digits", None) };
-        assert_eq!(reason(&decide_message(&mut decision, &policy, &request, spent)), Some(Reason::Malformed));
+        let parameter = Parameter {
+            name: "x".into(),
+            value: ParameterValue::Bool(true),
+        };
+        let request = InferRequest {
+            parameters: vec![parameter],
+            ..naming("digits", None)
+        };
+        assert_eq!(
+            reason(&decide_message(&mut decision, &policy, &request, spent)),
+            Some(Reason::Malformed)
+        );
     }
 }
 
 #[test]
 fn a_grant_without_a_rate_is_not_charged() {
     let policy = policy();
-    let (_, step) = Decision::begin(&policy, &as_client("reader", asked(Operation::Ready, "digits", Some("1"))));
+    let (_, step) = Decision::begin(
+        &policy,
+        &as_client("reader", asked(Operation::Ready, "digits", Some("1"))),
+    );
     assert_eq!(step, read(BODY_BYTES, BodyFormat::Empty));
     let (mut decision, _) = Decision::begin(&policy, &as_client("reader", grpc(Operation::Ready)));
-    assert_eq!(decision.message(&policy, &naming("digits", None)), Step::Check);
+    assert_eq!(
+        decision.message(&policy, &naming("digits", None)),
+        Step::Check
+    );
 }
 
 #[test]
 fn a_raw_body_is_read_up_to_its_own_bound() {
-    let picture = |content_type: &'static str| Head { content_type: ContentType::Other(content_type.into()), ..rest("picture") };
-    assert_eq!(head_step(&picture("image/png")), read(64 << 10, BodyFormat::Raw));
-    let over = Head { content_length: Some((64 << 10) + 1), ..picture("image/png") };
+    let picture = |content_type: &'static str| Head {
+        content_type: ContentType::Other(content_type.into()),
+        ..rest("picture")
+    };
+    assert_eq!(
+        head_step(&picture("image/png")),
+        read(64 << 10, BodyFormat::Raw)
+    );
+    let over = Head {
+        content_length: Some((64 << 10) + 1),
+        ..picture("image/png")
+    };
     assert_eq!(reason(&head_step(&over)), Some(Reason::BodyTooLarge));
     let policy = policy();
     let mut decision = held(&policy, &picture("image/png"));
-    assert_eq!(decide_message(&mut decision, &policy, &InferRequest::default(), spent), Step::Forward);
+    assert_eq!(
+        decide_message(&mut decision, &policy, &InferRequest::default(), spent),
+        Step::Forward
+    );
     let mut decision = held(&policy, &picture("image/png"));
-    assert_eq!(reason(&decide_message(&mut decision, &policy, &message(None, None), spent)), Some(Reason::Malformed));
+    assert_eq!(
+        reason(&decide_message(
+            &mut decision,
+            &policy,
+            &message(None, None),
+            spent
+        )),
+        Some(Reason::Malformed)
+    );
 }
 
 #[test]
 fn a_content_type_is_accepted_where_a_model_takes_it() {
-    let check = |model: &'static str, content_type: ContentType<'static>, expected: Option<Reason>| {
-        let head = Head { content_type, ..rest(model) };
-        assert_eq!(reason(&head_step(&head)), expected, "{head:?}");
-    };
+    let check =
+        |model: &'static str, content_type: ContentType<'static>, expected: Option<Reason>| {
+            let head = Head {
+                content_type,
+                ..rest(model)
+            };
+            assert_eq!(reason(&head_step(&head)), expected, "{head:?}");
+        };
     let refused = Some(Reason::UnsupportedMediaType);
     check("digits", ContentType::Json, None);
     check("digits", ContentType::Absent, None);
@@ -103,35 +179,77 @@ fn a_content_type_is_accepted_where_a_model_takes_it() {
     // Nobody can tell what an undeclared body is for.
     check("picture", ContentType::Absent, refused);
     // A model that the client has no grant for does not tell what it takes.
-    check("hidden", ContentType::Other("image/png".into()), Some(Reason::NotGranted));
-    for content_type in [ContentType::Absent, ContentType::Json, ContentType::Malformed, ContentType::Other("image/png".into())] {
-        let head = Head { content_type, ..grpc(Operation::Infer) };
+    check(
+        "hidden",
+        ContentType::Other("image/png".into()),
+        Some(Reason::NotGranted),
+    );
+    for content_type in [
+        ContentType::Absent,
+        ContentType::Json,
+        ContentType::Malformed,
+        ContentType::Other("image/png".into()),
+    ] {
+        let head = Head {
+            content_type,
+            ..grpc(Operation::Infer)
+        };
         assert_eq!(reason(&head_step(&head)), refused, "{head:?}");
     }
-    let get = Head { content_type: ContentType::Other("text/plain".into()), ..asked(Operation::Ready, "digits", None) };
+    let get = Head {
+        content_type: ContentType::Other("text/plain".into()),
+        ..asked(Operation::Ready, "digits", None)
+    };
     assert_eq!(reason(&head_step(&get)), None);
 }
 
 #[test]
 fn a_request_without_a_body_may_declare_none() {
-    let get = |content_length| Head { content_length, ..asked(Operation::Metadata, "digits", None) };
+    let get = |content_length| Head {
+        content_length,
+        ..asked(Operation::Metadata, "digits", None)
+    };
     assert_eq!(head_step(&get(None)), read(BODY_BYTES, BodyFormat::Empty));
-    assert_eq!(head_step(&get(Some(0))), read(BODY_BYTES, BodyFormat::Empty));
+    assert_eq!(
+        head_step(&get(Some(0))),
+        read(BODY_BYTES, BodyFormat::Empty)
+    );
     assert_eq!(reason(&head_step(&get(Some(1)))), Some(Reason::Malformed));
-    assert_eq!(reason(&head_step(&get(Some(u64::MAX)))), Some(Reason::BodyTooLarge));
-    let health = |content_length| Head { content_length, ..server(Protocol::OipRest, ServerQuestion::Live) };
-    assert_eq!(reason(&head_step(&health(Some(1)))), Some(Reason::Malformed));
-    assert_eq!(head_step(&health(Some(0))), Step::Answer(Protocol::OipRest, ServerQuestion::Live));
+    assert_eq!(
+        reason(&head_step(&get(Some(u64::MAX)))),
+        Some(Reason::BodyTooLarge)
+    );
+    let health = |content_length| Head {
+        content_length,
+        ..server(Protocol::OipRest, ServerQuestion::Live)
+    };
+    assert_eq!(
+        reason(&head_step(&health(Some(1)))),
+        Some(Reason::Malformed)
+    );
+    assert_eq!(
+        head_step(&health(Some(0))),
+        Step::Answer(Protocol::OipRest, ServerQuestion::Live)
+    );
 }
 
 #[test]
 fn a_declared_length_is_refused_only_beyond_the_bound() {
     let limit = u64::try_from(BODY_BYTES).unwrap();
     for head in [rest("digits"), grpc(Operation::Infer)] {
-        let with = |content_length| Head { content_length: Some(content_length), ..head.clone() };
+        let with = |content_length| Head {
+            content_length: Some(content_length),
+            ..head.clone()
+        };
         assert!(matches!(head_step(&with(limit)), Step::ReadBody(_)));
-        assert_eq!(reason(&head_step(&with(limit + 1))), Some(Reason::BodyTooLarge));
-        assert_eq!(reason(&head_step(&with(u64::MAX))), Some(Reason::BodyTooLarge));
+        assert_eq!(
+            reason(&head_step(&with(limit + 1))),
+            Some(Reason::BodyTooLarge)
+        );
+        assert_eq!(
+            reason(&head_step(&with(u64::MAX))),
+            Some(Reason::BodyTooLarge)
+        );
     }
 }
 
@@ -157,13 +275,23 @@ fn server_questions_are_the_gates_own() {
             (&closed, known.clone(), Ready, true),
             (&closed, known.clone(), Metadata, true),
         ] {
-            let head = Head { identity, ..server(protocol, question) };
+            let head = Head {
+                identity,
+                ..server(protocol, question)
+            };
             let (decision, step) = Decision::begin(policy, &head);
-            let expected = if answered { None } else { Some(Reason::Unauthenticated) };
+            let expected = if answered {
+                None
+            } else {
+                Some(Reason::Unauthenticated)
+            };
             assert_eq!(reason(&step), expected, "{head:?}");
             if answered {
                 assert_eq!(step, Step::Answer(protocol, question));
-                assert_eq!(decision.client().is_some(), matches!(head.identity, Identity::Client(_)));
+                assert_eq!(
+                    decision.client().is_some(),
+                    matches!(head.identity, Identity::Client(_))
+                );
             }
         }
     }
@@ -173,7 +301,11 @@ fn server_questions_are_the_gates_own() {
 fn only_what_is_granted_passes() {
     let check = |head: Head<'static>, granted: bool| {
         let step = head_step(&head);
-        assert_eq!(reason(&step), (!granted).then_some(Reason::NotGranted), "{head:?}");
+        assert_eq!(
+            reason(&step),
+            (!granted).then_some(Reason::NotGranted),
+            "{head:?}"
+        );
     };
     use Operation::{Infer, Metadata, Ready};
     check(asked(Infer, "digits", None), true);
@@ -190,9 +322,15 @@ fn only_what_is_granted_passes() {
     check(asked(Infer, "Digits", None), false);
     check(as_client("reader", asked(Metadata, "digits", None)), true);
     check(as_client("reader", asked(Infer, "digits", None)), false);
-    check(as_client("reader", asked(Metadata, "twice", Some("1"))), false);
+    check(
+        as_client("reader", asked(Metadata, "twice", Some("1"))),
+        false,
+    );
     check(as_client("stranger", asked(Ready, "hidden", None)), true);
-    check(as_client("stranger", asked(Metadata, "hidden", None)), false);
+    check(
+        as_client("stranger", asked(Metadata, "hidden", None)),
+        false,
+    );
 }
 
 #[test]
@@ -205,9 +343,13 @@ fn a_message_is_granted_as_a_path_is() {
     };
     check(&message(Some("digits"), None), None);
     check(&message(Some("digits"), Some("1")), None);
-    for (model, version) in
-        [(None, None), (Some(""), None), (Some("hidden"), None), (Some("twice"), None), (Some("digits"), Some("9"))]
-    {
+    for (model, version) in [
+        (None, None),
+        (Some(""), None),
+        (Some("hidden"), None),
+        (Some("twice"), None),
+        (Some("digits"), Some("9")),
+    ] {
         check(&message(model, version), Some(Reason::NotGranted));
     }
     // A raw body is REST's alone.
@@ -219,20 +361,37 @@ fn a_route_and_a_message_never_both_name_the_model() {
     let policy = policy();
     for request in [message(Some("digits"), None), message(None, Some("1"))] {
         let mut decision = held(&policy, &rest("digits"));
-        assert_eq!(reason(&decision.message(&policy, &request)), Some(Reason::Malformed));
+        assert_eq!(
+            reason(&decision.message(&policy, &request)),
+            Some(Reason::Malformed)
+        );
     }
-    let route = |protocol, model: Option<&'static str>, version: Option<&'static str>| Route::Model {
-        protocol,
-        operation: Operation::Infer,
-        model: model.map(Into::into),
-        version: version.map(Into::into),
-    };
+    let route =
+        |protocol, model: Option<&'static str>, version: Option<&'static str>| Route::Model {
+            protocol,
+            operation: Operation::Infer,
+            model: model.map(Into::into),
+            version: version.map(Into::into),
+        };
     for head in [
-        Head { route: route(Protocol::OipRest, None, None), ..rest("") },
-        Head { route: route(Protocol::OipGrpc, Some("digits"), None), ..grpc(Operation::Infer) },
-        Head { route: route(Protocol::OipGrpc, None, Some("1")), ..grpc(Operation::Infer) },
+        Head {
+            route: route(Protocol::OipRest, None, None),
+            ..rest("")
+        },
+        Head {
+            route: route(Protocol::OipGrpc, Some("digits"), None),
+            ..grpc(Operation::Infer)
+        },
+        Head {
+            route: route(Protocol::OipGrpc, None, Some("1")),
+            ..grpc(Operation::Infer)
+        },
     ] {
-        assert_eq!(reason(&head_step(&head)), Some(Reason::NotGranted), "{head:?}");
+        assert_eq!(
+            reason(&head_step(&head)),
+            Some(Reason::NotGranted),
+            "{head:?}"
+        );
     }
 }
 
@@ -242,8 +401,18 @@ fn a_refused_charge_says_when_to_come_back() {
     let check = |retry_after_ns: Option<u64>, expected: u64| {
         let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
         let step = decision.charged(&policy, ChargeOutcome::Refused { retry_after_ns });
-        let Step::Deny(Denial { reason: Reason::RateLimited, rate: Some(rate), .. }) = step else { panic!("{step:?}") };
-        assert_eq!((rate.policy.as_str(), rate.quota, rate.window_s), ("scoring", 120, 60));
+        let Step::Deny(Denial {
+            reason: Reason::RateLimited,
+            rate: Some(rate),
+            ..
+        }) = step
+        else {
+            panic!("{step:?}")
+        };
+        assert_eq!(
+            (rate.policy.as_str(), rate.quota, rate.window_s),
+            ("scoring", 120, 60)
+        );
         assert_eq!(rate.retry_after_s, expected, "{retry_after_ns:?}");
     };
     check(Some(0), 1);
@@ -253,21 +422,44 @@ fn a_refused_charge_says_when_to_come_back() {
     check(Some(u64::MAX), 18_446_744_074);
     check(None, 60);
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    assert_eq!(reason(&decision.charged(&policy, ChargeOutcome::Failed)), Some(Reason::Overloaded));
+    assert_eq!(
+        reason(&decision.charged(&policy, ChargeOutcome::Failed)),
+        Some(Reason::Overloaded)
+    );
 }
 
 #[test]
 fn a_wrong_method_is_told_the_right_one() {
-    let head = Head { route: Route::WrongMethod { protocol: Protocol::OipRest, allow: "POST" }, ..rest("") };
-    let Step::Deny(denial) = head_step(&head) else { panic!("denied") };
-    assert_eq!((denial.reason, denial.allow), (Reason::MethodNotAllowed, Some("POST")));
+    let head = Head {
+        route: Route::WrongMethod {
+            protocol: Protocol::OipRest,
+            allow: "POST",
+        },
+        ..rest("")
+    };
+    let Step::Deny(denial) = head_step(&head) else {
+        panic!("denied")
+    };
+    assert_eq!(
+        (denial.reason, denial.allow),
+        (Reason::MethodNotAllowed, Some("POST"))
+    );
 }
 
 #[test]
 fn bucket_keys_of_different_pairs_differ() {
     let key = |grant: &str, client: &str| {
-        let bucket = crate::gcra::Bucket { interval_ns: 1, burst: 1 };
-        Charge { grant: grant.into(), client: client.into(), bucket, cost: 1 }.key()
+        let bucket = crate::gcra::Bucket {
+            interval_ns: 1,
+            burst: 1,
+        };
+        Charge {
+            grant: grant.into(),
+            client: client.into(),
+            bucket,
+            cost: 1,
+        }
+        .key()
     };
     assert_ne!(key("a", "b:c"), key("a:b", "c"));
     assert_ne!(key("1:a", "b"), key("1", "a:b"));

@@ -16,7 +16,10 @@ fn every_fault_is_told_at_once_in_document_order() {
         "models": {"m": {"inputs": [{"shape": [{}, "n"]}]}},
         "grants": [{"clients": ["x"], "models": ["y"], "operations": ["z"], "rate": {}}]
     });
-    let paths: Vec<String> = faults(document).into_iter().map(|fault| fault.path).collect();
+    let paths: Vec<String> = faults(document)
+        .into_iter()
+        .map(|fault| fault.path)
+        .collect();
     assert_eq!(
         paths,
         [
@@ -72,8 +75,16 @@ fn messages_are_lowercase_and_without_a_full_stop() {
             assert!(!message.is_empty() && !message.ends_with('.'), "{fault}");
             let first = message.chars().next().unwrap();
             // A datatype's name may begin a sentence.
-            assert!(!first.is_uppercase() || message.starts_with("BYTES") || message.starts_with("BOOL"), "{fault}");
-            assert!(message.chars().all(|character| !character.is_control()), "{fault:?}");
+            assert!(
+                !first.is_uppercase()
+                    || message.starts_with("BYTES")
+                    || message.starts_with("BOOL"),
+                "{fault}"
+            );
+            assert!(
+                message.chars().all(|character| !character.is_control()),
+                "{fault:?}"
+            );
             seen += 1;
         }
     }
@@ -86,12 +97,20 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
         if let Ok((policy, _)) = validate(&extreme) {
             for model in policy.models() {
                 for rule in model.backend_inputs().iter().chain(model.returns()) {
-                    assert!(rule.shape().iter().all(|dim| dim.min <= dim.max && dim.max <= i64::MAX.unsigned_abs()));
+                    assert!(
+                        rule.shape()
+                            .iter()
+                            .all(|dim| dim.min <= dim.max && dim.max <= i64::MAX.unsigned_abs())
+                    );
                 }
             }
             for (grant, _) in policy.buckets() {
                 let bucket = grant.rate().unwrap().bucket();
-                assert!(bucket.interval_ns > 0 && bucket.burst > 0 && bucket.interval_ns.checked_mul(bucket.burst).is_some());
+                assert!(
+                    bucket.interval_ns > 0
+                        && bucket.burst > 0
+                        && bucket.interval_ns.checked_mul(bucket.burst).is_some()
+                );
             }
         }
     }
@@ -100,9 +119,40 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
 /// The fixture with one field after another at each of its extremes, in place and all models over.
 fn extremes() -> Vec<crate::raw::Policy> {
     const NUMBERS: [u64; 6] = [0, 1, 2, u32::MAX as u64, i64::MAX as u64 + 1, u64::MAX];
-    const FLOATS: [f64; 8] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN, 0.0, -0.0, 5e-324];
-    const DATATYPES: [&str; 7] = ["FP32", "FP16", "INT64", "UINT8", "BYTES", "BOOL", "nonsense"];
-    let texts = || ["", ".", "..", "/", "a", "digits", "a.b[0]\"\\", "\u{0}\n\u{7f}", "é\u{202e}", "*", "@", "a@", "group:", "/*"].map(String::from).into_iter().chain([String::from("x").repeat(100_000)]);
+    const FLOATS: [f64; 8] = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN,
+        0.0,
+        -0.0,
+        5e-324,
+    ];
+    const DATATYPES: [&str; 7] = [
+        "FP32", "FP16", "INT64", "UINT8", "BYTES", "BOOL", "nonsense",
+    ];
+    let texts = || {
+        [
+            "",
+            ".",
+            "..",
+            "/",
+            "a",
+            "digits",
+            "a.b[0]\"\\",
+            "\u{0}\n\u{7f}",
+            "é\u{202e}",
+            "*",
+            "@",
+            "a@",
+            "group:",
+            "/*",
+        ]
+        .map(String::from)
+        .into_iter()
+        .chain([String::from("x").repeat(100_000)])
+    };
     let base = raw(document());
     let mut all = Vec::new();
     let mut push = |change: &dyn Fn(&mut crate::raw::Policy)| {
@@ -118,63 +168,148 @@ fn extremes() -> Vec<crate::raw::Policy> {
         push(&|p| p.listen.limits.timeout_ms = number);
         push(&|p| p.listen.limits.stream_ms = number);
         push(&|p| p.listen.limits.connections = number);
-        push(&|p| p.backends.values_mut().for_each(|b| (b.queue, b.max_in_flight, b.timeout_ms) = (Some(number), Some(number), Some(number))));
-        push(&|p| p.handlers.values_mut().for_each(|h| (h.fuel, h.timeout_ms, h.memory_bytes) = (Some(number), Some(number), Some(ByteSize(number)))));
+        push(&|p| {
+            p.backends.values_mut().for_each(|b| {
+                (b.queue, b.max_in_flight, b.timeout_ms) =
+                    (Some(number), Some(number), Some(number))
+            })
+        });
+        push(&|p| {
+            p.handlers.values_mut().for_each(|h| {
+                (h.fuel, h.timeout_ms, h.memory_bytes) =
+                    (Some(number), Some(number), Some(ByteSize(number)))
+            })
+        });
         for other in NUMBERS {
-            push(&|p| p.grants[0].rate = Some(Rate { quota: Some(number), window_s: Some(other), burst: None }));
-            push(&|p| p.grants[0].rate = Some(Rate { quota: Some(number), window_s: Some(1), burst: Some(other) }));
+            push(&|p| {
+                p.grants[0].rate = Some(Rate {
+                    quota: Some(number),
+                    window_s: Some(other),
+                    burst: None,
+                })
+            });
+            push(&|p| {
+                p.grants[0].rate = Some(Rate {
+                    quota: Some(number),
+                    window_s: Some(1),
+                    burst: Some(other),
+                })
+            });
             for datatype in DATATYPES {
                 let shape = alloc::vec![
-                    Dim::Bounded { name: Some("n".into()), min: Some(number), max: Some(other) },
+                    Dim::Bounded {
+                        name: Some("n".into()),
+                        min: Some(number),
+                        max: Some(other)
+                    },
                     Dim::Fixed(other),
                     Dim::Same("n".into())
                 ];
-                push(&|p| p.models.values_mut().for_each(|m| {
-                    m.inputs[0] = Input { shape: Some(shape.clone()), datatype: Some(datatype.into()), max_item_bytes: Some(ByteSize(number)), ..m.inputs[0].clone() };
-                    m.outputs[0] = Output { shape: Some(shape.clone()), datatype: Some(datatype.into()), ..m.outputs[0].clone() };
-                }));
+                push(&|p| {
+                    p.models.values_mut().for_each(|m| {
+                        m.inputs[0] = Input {
+                            shape: Some(shape.clone()),
+                            datatype: Some(datatype.into()),
+                            max_item_bytes: Some(ByteSize(number)),
+                            ..m.inputs[0].clone()
+                        };
+                        m.outputs[0] = Output {
+                            shape: Some(shape.clone()),
+                            datatype: Some(datatype.into()),
+                            ..m.outputs[0].clone()
+                        };
+                    })
+                });
             }
         }
     }
     for low in FLOATS {
         for high in FLOATS {
             for datatype in DATATYPES {
-                push(&|p| p.models.values_mut().for_each(|m| {
-                    m.inputs[0].datatype = Some(datatype.into());
-                    m.inputs[0].range = Some((low, high));
-                    m.parameters.insert("f".into(), ParameterRule { float: Some((low, high)), ..ParameterRule::default() });
-                }));
+                push(&|p| {
+                    p.models.values_mut().for_each(|m| {
+                        m.inputs[0].datatype = Some(datatype.into());
+                        m.inputs[0].range = Some((low, high));
+                        m.parameters.insert(
+                            "f".into(),
+                            ParameterRule {
+                                float: Some((low, high)),
+                                ..ParameterRule::default()
+                            },
+                        );
+                    })
+                });
             }
         }
     }
     for text in texts() {
         push(&|p| p.listen.address = text.clone());
-        push(&|p| p.clients.values_mut().for_each(|c| c.api_keys = alloc::vec![ApiKey { sha256: Some(text.clone()), not_after: Some(text.clone()) }; 2]));
+        push(&|p| {
+            p.clients.values_mut().for_each(|c| c.api_keys = alloc::vec![ApiKey { sha256: Some(text.clone()), not_after: Some(text.clone()) }; 2])
+        });
         push(&|p| p.groups = [(text.clone(), alloc::vec![text.clone(), text.clone()])].into());
         push(&|p| {
             let client = p.clients.remove("scorer").unwrap();
             p.clients.insert(text.clone(), client);
         });
-        push(&|p| p.backends.values_mut().for_each(|b| (b.kind, b.endpoints) = (Some(crate::raw::BackendKind::OpenInference), alloc::vec![text.clone(), format!("http://{text}:1")])));
-        push(&|p| p.handlers.values_mut().for_each(|h| {
-            (h.component, h.sha256) = (Some(text.clone()), Some(text.clone()));
-            h.config.insert(text.clone(), text.clone());
-        }));
-        push(&|p| p.grants[0] = crate::raw::Grant {
-            name: Some(text.clone()),
-            clients: alloc::vec![text.clone(), format!("group:{text}")],
-            models: alloc::vec![text.clone(), format!("{text}@1"), format!("{text}/*"), format!("digits@{text}")],
-            operations: alloc::vec![text.clone()],
-            rate: None,
+        push(&|p| {
+            p.backends.values_mut().for_each(|b| {
+                (b.kind, b.endpoints) = (
+                    Some(crate::raw::BackendKind::OpenInference),
+                    alloc::vec![text.clone(), format!("http://{text}:1")],
+                )
+            })
+        });
+        push(&|p| {
+            p.handlers.values_mut().for_each(|h| {
+                (h.component, h.sha256) = (Some(text.clone()), Some(text.clone()));
+                h.config.insert(text.clone(), text.clone());
+            })
+        });
+        push(&|p| {
+            p.grants[0] = crate::raw::Grant {
+                name: Some(text.clone()),
+                clients: alloc::vec![text.clone(), format!("group:{text}")],
+                models: alloc::vec![
+                    text.clone(),
+                    format!("{text}@1"),
+                    format!("{text}/*"),
+                    format!("digits@{text}")
+                ],
+                operations: alloc::vec![text.clone()],
+                rate: None,
+            }
         });
         push(&|p| {
             let mut model = p.models["picture"].clone();
             (model.backend, model.backend_model) = (Some(text.clone()), Some(text.clone()));
-            (model.versions, model.protocols) = (alloc::vec![text.clone(); 2], alloc::vec![text.clone()]);
-            (model.inputs[0].name, model.inputs[0].datatype) = (Some(text.clone()), Some(text.clone()));
-            model.inputs[0].shape = Some(alloc::vec![Dim::Same(text.clone()), Dim::Bounded { name: Some(text.clone()), min: None, max: Some(1) }]);
-            model.accepts.as_mut().unwrap().raw.as_mut().unwrap().content_types = alloc::vec![text.clone(), format!("{text}/x")];
-            model.parameters.insert(text.clone(), ParameterRule { one_of: Some(alloc::vec![text.clone()]), ..ParameterRule::default() });
+            (model.versions, model.protocols) =
+                (alloc::vec![text.clone(); 2], alloc::vec![text.clone()]);
+            (model.inputs[0].name, model.inputs[0].datatype) =
+                (Some(text.clone()), Some(text.clone()));
+            model.inputs[0].shape = Some(alloc::vec![
+                Dim::Same(text.clone()),
+                Dim::Bounded {
+                    name: Some(text.clone()),
+                    min: None,
+                    max: Some(1)
+                }
+            ]);
+            model
+                .accepts
+                .as_mut()
+                .unwrap()
+                .raw
+                .as_mut()
+                .unwrap()
+                .content_types = alloc::vec![text.clone(), format!("{text}/x")];
+            model.parameters.insert(
+                text.clone(),
+                ParameterRule {
+                    one_of: Some(alloc::vec![text.clone()]),
+                    ..ParameterRule::default()
+                },
+            );
             (model.preprocess, model.postprocess) = (Some(text.clone()), Some(text.clone()));
             p.models.insert(text.clone(), model);
         });

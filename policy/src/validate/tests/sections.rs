@@ -1,24 +1,46 @@
-//! Version, listener, clients, groups, backends, handlers, grants.
+//! Version, listener, clients, groups, backends, handlers.
 
 use super::*;
-use crate::gcra::Bucket;
-use crate::request::Operation;
 
 #[test]
 fn the_format_version_is_1() {
-    check("/version", Value::Null, "version", "is missing (version: 1)");
+    check(
+        "/version",
+        Value::Null,
+        "version",
+        "is missing (version: 1)",
+    );
     check("/version", json!(2), "version", "format 2 is not known");
 }
 
 #[test]
 fn the_listener_has_sane_bounds() {
     let limit = |name: &str, value: Value, text: &str| {
-        check(&format!("/listen/limits/{name}"), value, &format!("listen.limits.{name}"), text);
+        check(
+            &format!("/listen/limits/{name}"),
+            value,
+            &format!("listen.limits.{name}"),
+            text,
+        );
     };
-    check("/listen/address", json!("localhost:8080"), "listen.address", "is not an IP address and a port");
-    check("/listen/address", json!(""), "listen.address", "127.0.0.1:8080");
+    check(
+        "/listen/address",
+        json!("localhost:8080"),
+        "listen.address",
+        "is not an IP address and a port",
+    );
+    check(
+        "/listen/address",
+        json!(""),
+        "listen.address",
+        "127.0.0.1:8080",
+    );
     accept("/listen/address", json!("[::1]:8080"));
-    limit("header_bytes", json!(0), "0 bytes is too little (at least 1)");
+    limit(
+        "header_bytes",
+        json!(0),
+        "0 bytes is too little (at least 1)",
+    );
     limit("header_bytes", json!("65KiB"), "too much (at most 65536)");
     accept("/listen/limits/header_bytes", json!("64KiB"));
     limit("headers", json!(0), "too little");
@@ -27,31 +49,75 @@ fn the_listener_has_sane_bounds() {
     limit("connections", json!(0), "too little");
     limit("connections", json!(u64::MAX), "too much");
     limit("streams_per_connection", json!(0), "too little");
-    limit("buffered_bytes", json!(1024), "one body of 1048576 bytes does not fit (at least 1048576)");
+    limit(
+        "buffered_bytes",
+        json!(1024),
+        "one body of 1048576 bytes does not fit (at least 1048576)",
+    );
     limit("buffered_bytes", json!(u64::MAX), "too much");
-    limit("stream_ms", json!(4_999), "ends before its request's 5000 ms");
+    limit(
+        "stream_ms",
+        json!(4_999),
+        "ends before its request's 5000 ms",
+    );
     accept("/listen/limits/stream_ms", json!(5_000));
     accept("/listen/limits/buffered_bytes", json!("1MiB"));
-    assert_eq!(errors(with("/listen/limits/body_bytes", json!("2GiB"))).len(), 2, "too much, and over what is buffered");
-    warn("/listen/health", json!("public"), "listen.health", "anybody");
+    assert_eq!(
+        errors(with("/listen/limits/body_bytes", json!("2GiB"))).len(),
+        2,
+        "too much, and over what is buffered"
+    );
+    warn(
+        "/listen/health",
+        json!("public"),
+        "listen.health",
+        "anybody",
+    );
 }
 
 #[test]
 fn names_mean_nothing_anywhere_else() {
-    let rename = |name: &str| errors(with(&format!("/groups/{}", name.replace('~', "~0").replace('/', "~1")), json!(["reader"])));
+    let rename = |name: &str| {
+        errors(with(
+            &format!("/groups/{}", name.replace('~', "~0").replace('/', "~1")),
+            json!(["reader"]),
+        ))
+    };
     for good in ["a", "A-1_b.c", "risk/fraud", "x".repeat(128).as_str()] {
         let mut document = document();
-        document["groups"].as_object_mut().unwrap().insert(good.into(), json!(["reader"]));
+        document["groups"]
+            .as_object_mut()
+            .unwrap()
+            .insert(good.into(), json!(["reader"]));
         assert_eq!(errors(document), Vec::<String>::new(), "{good}");
     }
-    for bad in ["", ".hidden", "a b", "a@1", "a:b", "a\nb", "é", "a%2fb", "a\\b", "*", "a*", "x".repeat(129).as_str()] {
+    for bad in [
+        "",
+        ".hidden",
+        "a b",
+        "a@1",
+        "a:b",
+        "a\nb",
+        "é",
+        "a%2fb",
+        "a\\b",
+        "*",
+        "a*",
+        "x".repeat(129).as_str(),
+    ] {
         assert_eq!(rename(bad).len(), 1, "{bad:?}");
     }
     for bad in ["/a", "a/", "a//b", "a/../b", "a/.b", ".."] {
         let mut document = document();
-        document["groups"].as_object_mut().unwrap().insert(bad.into(), json!(["reader"]));
+        document["groups"]
+            .as_object_mut()
+            .unwrap()
+            .insert(bad.into(), json!(["reader"]));
         let errors = errors(document);
-        assert!(matches!(errors.as_slice(), [error] if error.contains("empty part or one that begins with a dot")), "{errors:#?}");
+        assert!(
+            matches!(errors.as_slice(), [error] if error.contains("empty part or one that begins with a dot")),
+            "{errors:#?}"
+        );
     }
 }
 
@@ -59,8 +125,15 @@ fn names_mean_nothing_anywhere_else() {
 fn keys_that_could_be_read_in_another_way_are_quoted_in_paths() {
     let path = |name: &str| {
         let mut document = document();
-        document["groups"].as_object_mut().unwrap().insert(name.into(), json!(["nobody-at-all"]));
-        faults(document).into_iter().map(|fault| fault.path).find(|path| path.ends_with("[0]")).unwrap()
+        document["groups"]
+            .as_object_mut()
+            .unwrap()
+            .insert(name.into(), json!(["nobody-at-all"]));
+        faults(document)
+            .into_iter()
+            .map(|fault| fault.path)
+            .find(|path| path.ends_with("[0]"))
+            .unwrap()
     };
     assert_eq!(path("risk/a-b_c"), "groups.risk/a-b_c[0]");
     assert_eq!(path("a.b"), "groups.\"a.b\"[0]");
@@ -75,70 +148,232 @@ fn an_api_key_is_a_digest_that_one_client_has_once() {
     let key = "/clients/scorer/api_keys/0/sha256";
     let path = "clients.scorer.api_keys[0].sha256";
     check(key, Value::Null, path, "is missing");
-    check(key, json!("abc"), path, "is not a sha256 digest (64 lower-case hex digits)");
+    check(
+        key,
+        json!("abc"),
+        path,
+        "is not a sha256 digest (64 lower-case hex digits)",
+    );
     check(key, json!(digest(0xaa).to_uppercase()), path, &digest(0xaa));
-    check(key, json!(format!("{}g", &digest(1)[1..])), path, "64 lower-case");
+    check(
+        key,
+        json!(format!("{}g", &digest(1)[1..])),
+        path,
+        "64 lower-case",
+    );
     check(key, json!(format!("{}0", digest(1))), path, "64 lower-case");
     check(key, json!("é".repeat(32)), path, "64 lower-case");
-    check("/clients/scorer/api_keys/1/sha256", json!(digest(1)), "clients.scorer.api_keys[1].sha256", "clients.scorer.api_keys[0]");
-    check("/clients/stranger/api_keys/0/sha256", json!(digest(3)), "clients.stranger.api_keys[0].sha256", "clients.reader.api_keys[0]");
+    check(
+        "/clients/scorer/api_keys/1/sha256",
+        json!(digest(1)),
+        "clients.scorer.api_keys[1].sha256",
+        "clients.scorer.api_keys[0]",
+    );
+    check(
+        "/clients/stranger/api_keys/0/sha256",
+        json!(digest(3)),
+        "clients.stranger.api_keys[0].sha256",
+        "clients.reader.api_keys[0]",
+    );
     let date = "/clients/scorer/api_keys/1/not_after";
-    check(date, json!("2027-02-29"), "clients.scorer.api_keys[1].not_after", "is not a day of the calendar (YYYY-MM-DD");
-    check(date, json!("tomorrow"), "clients.scorer.api_keys[1].not_after", "is not a day");
+    check(
+        date,
+        json!("2027-02-29"),
+        "clients.scorer.api_keys[1].not_after",
+        "is not a day of the calendar (YYYY-MM-DD",
+    );
+    check(
+        date,
+        json!("tomorrow"),
+        "clients.scorer.api_keys[1].not_after",
+        "is not a day",
+    );
     let policy = policy(document());
-    let keys = policy.client(policy.client_id("scorer").unwrap()).unwrap().api_keys();
+    let keys = policy
+        .client(policy.client_id("scorer").unwrap())
+        .unwrap()
+        .api_keys();
     assert_eq!(keys[0].sha256(), &[1; 32]);
-    assert_eq!((keys[0].expires_unix_s(), keys[1].expires_unix_s()), (None, Some(1_801_440_000)));
-    warn("/clients/reader/api_keys", json!([]), "clients.reader.api_keys", "can never prove who it is");
+    assert_eq!(
+        (keys[0].expires_unix_s(), keys[1].expires_unix_s()),
+        (None, Some(1_801_440_000))
+    );
+    warn(
+        "/clients/reader/api_keys",
+        json!([]),
+        "clients.reader.api_keys",
+        "can never prove who it is",
+    );
 }
 
 #[test]
 fn groups_hold_clients_that_exist() {
-    check("/groups/readers/0", json!("raeder"), "groups.readers[0]", "no client is named \"raeder\" (reader)");
-    check("/groups/readers/0", json!("somebody"), "groups.readers[0]", "no client is named \"somebody\"");
-    check("/groups/readers/1", json!("reader"), "groups.readers[1]", "is listed twice");
-    check("/groups/readers/1", json!("strangers"), "groups.readers[1]", "groups do not nest");
-    check("/groups/readers/1", json!("group:strangers"), "groups.readers[1]", "groups do not nest");
-    assert_eq!(errors(with("/groups/readers", json!([]))), ["groups.readers: lists nothing (name its clients or remove it)"]);
-    warn("/groups/idle", json!(["reader"]), "groups.idle", "is in no grant");
+    check(
+        "/groups/readers/0",
+        json!("raeder"),
+        "groups.readers[0]",
+        "no client is named \"raeder\" (reader)",
+    );
+    check(
+        "/groups/readers/0",
+        json!("somebody"),
+        "groups.readers[0]",
+        "no client is named \"somebody\"",
+    );
+    check(
+        "/groups/readers/1",
+        json!("reader"),
+        "groups.readers[1]",
+        "is listed twice",
+    );
+    check(
+        "/groups/readers/1",
+        json!("strangers"),
+        "groups.readers[1]",
+        "groups do not nest",
+    );
+    check(
+        "/groups/readers/1",
+        json!("group:strangers"),
+        "groups.readers[1]",
+        "groups do not nest",
+    );
+    assert_eq!(
+        errors(with("/groups/readers", json!([]))),
+        ["groups.readers: lists nothing (name its clients or remove it)"]
+    );
+    warn(
+        "/groups/idle",
+        json!(["reader"]),
+        "groups.idle",
+        "is in no grant",
+    );
 }
 
 #[test]
 fn a_backend_is_remote_or_embedded_and_not_both() {
-    let cpu = |value: Value, path: &str, text: &str| check("/backends/cpu", value, &format!("backends.cpu{path}"), text);
+    let cpu = |value: Value, path: &str, text: &str| {
+        check("/backends/cpu", value, &format!("backends.cpu{path}"), text)
+    };
     cpu(json!({}), ".kind", "is missing");
     cpu(json!({"kind": "embedded"}), ".models", "is missing");
-    cpu(json!({"kind": "embedded", "models": ""}), ".models", "is empty");
-    cpu(json!({"kind": "embedded", "models": "a\0b"}), ".models", "is not a file name");
-    cpu(json!({"kind": "embedded", "models": "m", "endpoints": ["http://a:1"]}), ".endpoints", "has no endpoints");
+    cpu(
+        json!({"kind": "embedded", "models": ""}),
+        ".models",
+        "is empty",
+    );
+    cpu(
+        json!({"kind": "embedded", "models": "a\0b"}),
+        ".models",
+        "is not a file name",
+    );
+    cpu(
+        json!({"kind": "embedded", "models": "m", "endpoints": ["http://a:1"]}),
+        ".endpoints",
+        "has no endpoints",
+    );
     let remote = |endpoints: Value| json!({"kind": "open-inference", "endpoints": endpoints});
-    cpu(remote(json!([])), ".endpoints", "lists nothing (http://host:port)");
-    cpu(remote(json!(["http://a:1", "http://b:1"])), ".endpoints", "more than one endpoint is not supported yet");
-    cpu(remote(json!(["https://a:1"])), ".endpoints[0]", "https to a backend is not supported yet");
-    cpu(json!({"kind": "open-inference", "endpoints": ["http://a:1"], "models": "m"}), ".models", "elsewhere");
+    cpu(
+        remote(json!([])),
+        ".endpoints",
+        "lists nothing (http://host:port)",
+    );
+    cpu(
+        remote(json!(["http://a:1", "http://b:1"])),
+        ".endpoints",
+        "more than one endpoint is not supported yet",
+    );
+    cpu(
+        remote(json!(["https://a:1"])),
+        ".endpoints[0]",
+        "https to a backend is not supported yet",
+    );
+    cpu(
+        json!({"kind": "open-inference", "endpoints": ["http://a:1"], "models": "m"}),
+        ".models",
+        "elsewhere",
+    );
     for bad in [
-        "", "http://", "http://a", "http://a:", "http://a:0", "http://a:65536", "http://a:+1", "http://a:01", "http://:1",
-        "http://a:1/", "http://a:1/v2", "http://u@a:1", "http://a b:1", "http://a..b:1", "http://-a:1", "http://[::1:1",
-        "http://[::g]:1", "http://::1:1", "HTTP://a:1", "ftp://a:1", "http://a:1?x", "http://a:1#x", "http://a\n:1",
+        "",
+        "http://",
+        "http://a",
+        "http://a:",
+        "http://a:0",
+        "http://a:65536",
+        "http://a:+1",
+        "http://a:01",
+        "http://:1",
+        "http://a:1/",
+        "http://a:1/v2",
+        "http://u@a:1",
+        "http://a b:1",
+        "http://a..b:1",
+        "http://-a:1",
+        "http://[::1:1",
+        "http://[::g]:1",
+        "http://::1:1",
+        "HTTP://a:1",
+        "ftp://a:1",
+        "http://a:1?x",
+        "http://a:1#x",
+        "http://a\n:1",
     ] {
-        cpu(remote(json!([bad])), ".endpoints[0]", "is not an endpoint (http://host:port)");
+        cpu(
+            remote(json!([bad])),
+            ".endpoints[0]",
+            "is not an endpoint (http://host:port)",
+        );
     }
-    for good in ["http://127.0.0.1:8001", "http://triton.ml.svc:65535", "http://[::1]:1", "http://my_host-1:80"] {
+    for good in [
+        "http://127.0.0.1:8001",
+        "http://triton.ml.svc:65535",
+        "http://[::1]:1",
+        "http://my_host-1:80",
+    ] {
         accept("/backends/cpu", remote(json!([good])));
     }
     for field in ["max_in_flight", "queue", "timeout_ms"] {
-        check(&format!("/backends/cpu/{field}"), json!(0), &format!("backends.cpu.{field}"), "too little (at least 1)");
-        check(&format!("/backends/cpu/{field}"), json!(u64::MAX), &format!("backends.cpu.{field}"), "too much");
+        check(
+            &format!("/backends/cpu/{field}"),
+            json!(0),
+            &format!("backends.cpu.{field}"),
+            "too little (at least 1)",
+        );
+        check(
+            &format!("/backends/cpu/{field}"),
+            json!(u64::MAX),
+            &format!("backends.cpu.{field}"),
+            "too much",
+        );
     }
     let policy = policy(document());
     let backend = &policy.backends()["cpu"];
-    assert_eq!((backend.max_in_flight(), backend.queue(), backend.timeout_ms()), (64, 128, 2_000));
-    warn("/backends/idle", json!({"kind": "embedded", "models": "m"}), "backends.idle", "serves no model");
+    assert_eq!(
+        (
+            backend.max_in_flight(),
+            backend.queue(),
+            backend.timeout_ms()
+        ),
+        (64, 128, 2_000)
+    );
+    warn(
+        "/backends/idle",
+        json!({"kind": "embedded", "models": "m"}),
+        "backends.idle",
+        "serves no model",
+    );
 }
 
 #[test]
 fn a_handler_is_pinned_and_bounded() {
-    let png = |field: &str, value: Value, text: &str| check(&format!("/handlers/png/{field}"), value, &format!("handlers.png.{field}"), text);
+    let png = |field: &str, value: Value, text: &str| {
+        check(
+            &format!("/handlers/png/{field}"),
+            value,
+            &format!("handlers.png.{field}"),
+            text,
+        )
+    };
     png("component", Value::Null, "is missing");
     png("component", json!(""), "is empty");
     png("sha256", Value::Null, "is missing");
@@ -150,97 +385,25 @@ fn a_handler_is_pinned_and_bounded() {
     png("timeout_ms", json!(0), "too little");
     png("timeout_ms", json!(60_001), "too much");
     let value = json!({"key": "x".repeat(65_537)});
-    check("/handlers/png/config", value, "handlers.png.config.key", "too long");
-    check("/handlers/png/config", json!({"": "x"}), "handlers.png.config.\"\"", "a key has 1 to");
+    check(
+        "/handlers/png/config",
+        value,
+        "handlers.png.config.key",
+        "too long",
+    );
+    check(
+        "/handlers/png/config",
+        json!({"": "x"}),
+        "handlers.png.config.\"\"",
+        "a key has 1 to",
+    );
     let policy = policy(document());
     let handler = &policy.handlers()["png"];
-    assert_eq!((handler.fuel(), handler.memory_bytes(), handler.timeout_ms()), (50_000_000, 64 << 20, 50));
+    assert_eq!(
+        (handler.fuel(), handler.memory_bytes(), handler.timeout_ms()),
+        (50_000_000, 64 << 20, 50)
+    );
     assert_eq!(policy.handlers()["labels"].config()["words"], "yes");
     let idle = json!({"component": "x", "sha256": digest(9)});
     warn("/handlers/idle", idle, "handlers.idle", "no model uses");
-}
-
-#[test]
-fn a_grants_names_resolve() {
-    let first = |field: &str, value: Value, path: &str, text: &str| {
-        check(&format!("/grants/0/{field}"), value, &format!("grants[0].{path}"), text);
-    };
-    first("name", Value::Null, "name", "is missing");
-    first("name", json!("a b"), "name", "means something elsewhere");
-    check("/grants/1/name", json!("scoring"), "grants[1].name", "names two grants");
-    first("clients", json!([]), "clients", "lists nothing");
-    first("clients", json!(["scorre"]), "clients[0]", "no client is named \"scorre\" (scorer)");
-    first("clients", json!(["group:nobody"]), "clients[0]", "no group is named \"nobody\"");
-    first("clients", json!(["scorer", "scorer"]), "clients[1]", "listed twice");
-    check("/grants/1/clients/0", json!("readers"), "grants[1].clients[0]", "is a group (group:readers)");
-    first("models", json!([]), "models", "lists nothing");
-    first("models/0", json!("digit"), "models[0]", "no model is named \"digit\" (digits)");
-    first("models/0", json!("digits@9"), "models[0]", "model \"digits\" has no version \"9\"");
-    first("models/0", json!("nowhere@1"), "models[0]", "no model is named \"nowhere\"");
-    first("models/0", json!("risk/*"), "models[0]", "no model is under \"risk/\"");
-    first("models/0", json!("*"), "models[0]", "no model is named \"*\"");
-    first("operations", json!([]), "operations", "lists nothing");
-    first("operations", json!(["infers"]), "operations[0]", "no operation is named \"infers\" (infer)");
-    first("operations", json!(["infer", "infer"]), "operations[1]", "listed twice");
-}
-
-#[test]
-fn grants_come_to_one_entry_a_combination() {
-    let mut document = document();
-    document["models"]["risk/fraud"] = document["models"]["digits"].clone();
-    document["grants"][2]["models"] = json!(["hidden", "risk/*"]);
-    document["grants"][2]["clients"] = json!(["group:strangers", "stranger"]);
-    let policy = policy(document);
-    let entry = |client: &str, model: &str, version: u32, operation: Operation| {
-        let key = (policy.client_id(client).unwrap(), policy.model_id(model).unwrap(), version, operation);
-        policy.granted.get(&key).and_then(|id| policy.grant(*id)).map(|grant| grant.name())
-    };
-    assert_eq!(entry("scorer", "twice", 0, Operation::Infer), Some("scoring"));
-    assert_eq!(entry("scorer", "twice", 1, Operation::Ready), Some("scoring"));
-    assert_eq!(entry("scorer", "twice", 2, Operation::Ready), None);
-    assert_eq!(entry("reader", "digits", 0, Operation::Metadata), Some("reading"));
-    assert_eq!(entry("reader", "digits", 0, Operation::Infer), None);
-    assert_eq!(entry("stranger", "risk/fraud", 0, Operation::Ready), Some("hidden"));
-    assert_eq!(policy.granted.len(), 3 * 4 + 2 + 2);
-    let buckets: Vec<_> = policy.buckets().map(|(grant, client)| (grant.name(), client.name())).collect();
-    assert_eq!(buckets, [("scoring", "scorer")]);
-}
-
-#[test]
-fn two_grants_over_one_combination_are_a_fault_that_names_both() {
-    let mut document = document();
-    document["grants"][1]["clients"] = json!(["group:readers", "scorer"]);
-    let errors = errors(document);
-    let expected = "grants[1]: grants \"scoring\" and \"reading\" both let client \"scorer\" metadata model \"digits\", version \"1\"";
-    assert_eq!(errors, [expected]);
-}
-
-#[test]
-fn a_rate_rounds_against_the_caller() {
-    let bucket = |rate: Value| {
-        let policy = policy(with("/grants/0/rate", rate));
-        let rate = *policy.grants()[0].rate().unwrap();
-        (rate.bucket(), rate.quota(), rate.window_s())
-    };
-    assert_eq!(bucket(json!({"quota": 100, "window_s": 60, "burst": 20})), (Bucket { interval_ns: 600_000_000, burst: 20 }, 100, 60));
-    assert_eq!(bucket(json!({"quota": 3, "window_s": 1})).0, Bucket { interval_ns: 333_333_334, burst: 3 });
-    assert_eq!(bucket(json!({"quota": 1_000_000_000, "window_s": 1})).0, Bucket { interval_ns: 1, burst: 1_000_000 });
-    let rate = |value: Value, path: &str, text: &str| check("/grants/0/rate", value, &format!("grants[0].rate.{path}"), text);
-    rate(json!({"window_s": 1}), "quota", "is missing");
-    rate(json!({"quota": 1}), "window_s", "is missing");
-    rate(json!({"quota": 0, "window_s": 1}), "quota", "too little");
-    rate(json!({"quota": 1, "window_s": 0}), "window_s", "too little");
-    rate(json!({"quota": 1, "window_s": 1, "burst": 0}), "burst", "too little");
-    rate(json!({"quota": u64::MAX, "window_s": 1}), "quota", "too much");
-    rate(json!({"quota": 1, "window_s": u64::MAX}), "window_s", "too much");
-    rate(json!({"quota": 1, "window_s": 1, "burst": u64::MAX}), "burst", "too much");
-    rate(json!({"quota": 1, "window_s": 2_678_400, "burst": 1_000_000}), "burst", "centuries");
-    warn("/grants/0/rate/burst", json!(121), "grants[0].rate.burst", "more requests at once than the 120 of a window");
-}
-
-#[test]
-fn what_is_weak_is_told() {
-    warn("/grants/0/rate", Value::Null, "grants[0]", "inference without a rate");
-    warn("/clients/idle", json!({"api_keys": [{"sha256": digest(9)}]}), "clients.idle", "is in no grant");
-    warn("/grants/2/models", json!(["digits"]), "models.hidden", "is in no grant");
 }

@@ -1,0 +1,248 @@
+//! Grants and rates.
+
+use super::*;
+use crate::gcra::Bucket;
+use crate::request::Operation;
+
+#[test]
+fn a_grants_names_resolve() {
+    let first = |field: &str, value: Value, path: &str, text: &str| {
+        check(
+            &format!("/grants/0/{field}"),
+            value,
+            &format!("grants[0].{path}"),
+            text,
+        );
+    };
+    first("name", Value::Null, "name", "is missing");
+    first("name", json!("a b"), "name", "means something elsewhere");
+    check(
+        "/grants/1/name",
+        json!("scoring"),
+        "grants[1].name",
+        "names two grants",
+    );
+    first("clients", json!([]), "clients", "lists nothing");
+    first(
+        "clients",
+        json!(["scorre"]),
+        "clients[0]",
+        "no client is named \"scorre\" (scorer)",
+    );
+    first(
+        "clients",
+        json!(["group:nobody"]),
+        "clients[0]",
+        "no group is named \"nobody\"",
+    );
+    first(
+        "clients",
+        json!(["scorer", "scorer"]),
+        "clients[1]",
+        "listed twice",
+    );
+    check(
+        "/grants/1/clients/0",
+        json!("readers"),
+        "grants[1].clients[0]",
+        "is a group (group:readers)",
+    );
+    first("models", json!([]), "models", "lists nothing");
+    first(
+        "models/0",
+        json!("digit"),
+        "models[0]",
+        "no model is named \"digit\" (digits)",
+    );
+    first(
+        "models/0",
+        json!("digits@9"),
+        "models[0]",
+        "model \"digits\" has no version \"9\"",
+    );
+    first(
+        "models/0",
+        json!("nowhere@1"),
+        "models[0]",
+        "no model is named \"nowhere\"",
+    );
+    first(
+        "models/0",
+        json!("risk/*"),
+        "models[0]",
+        "no model is under \"risk/\"",
+    );
+    first(
+        "models/0",
+        json!("*"),
+        "models[0]",
+        "no model is named \"*\"",
+    );
+    first("operations", json!([]), "operations", "lists nothing");
+    first(
+        "operations",
+        json!(["infers"]),
+        "operations[0]",
+        "no operation is named \"infers\" (infer)",
+    );
+    first(
+        "operations",
+        json!(["infer", "infer"]),
+        "operations[1]",
+        "listed twice",
+    );
+}
+
+#[test]
+fn grants_come_to_one_entry_a_combination() {
+    let mut document = document();
+    document["models"]["risk/fraud"] = document["models"]["digits"].clone();
+    document["grants"][2]["models"] = json!(["hidden", "risk/*"]);
+    document["grants"][2]["clients"] = json!(["group:strangers", "stranger"]);
+    let policy = policy(document);
+    let entry = |client: &str, model: &str, version: u32, operation: Operation| {
+        let key = (
+            policy.client_id(client).unwrap(),
+            policy.model_id(model).unwrap(),
+            version,
+            operation,
+        );
+        policy
+            .granted
+            .get(&key)
+            .and_then(|id| policy.grant(*id))
+            .map(|grant| grant.name())
+    };
+    assert_eq!(
+        entry("scorer", "twice", 0, Operation::Infer),
+        Some("scoring")
+    );
+    assert_eq!(
+        entry("scorer", "twice", 1, Operation::Ready),
+        Some("scoring")
+    );
+    assert_eq!(entry("scorer", "twice", 2, Operation::Ready), None);
+    assert_eq!(
+        entry("reader", "digits", 0, Operation::Metadata),
+        Some("reading")
+    );
+    assert_eq!(entry("reader", "digits", 0, Operation::Infer), None);
+    assert_eq!(
+        entry("stranger", "risk/fraud", 0, Operation::Ready),
+        Some("hidden")
+    );
+    assert_eq!(policy.granted.len(), 3 * 4 + 2 + 2);
+    let buckets: Vec<_> = policy
+        .buckets()
+        .map(|(grant, client)| (grant.name(), client.name()))
+        .collect();
+    assert_eq!(buckets, [("scoring", "scorer")]);
+}
+
+#[test]
+fn two_grants_over_one_combination_are_a_fault_that_names_both() {
+    let mut document = document();
+    document["grants"][1]["clients"] = json!(["group:readers", "scorer"]);
+    let errors = errors(document);
+    let expected = "grants[1]: grants \"scoring\" and \"reading\" both let client \"scorer\" metadata model \"digits\", version \"1\"";
+    assert_eq!(errors, [expected]);
+}
+
+#[test]
+fn a_rate_rounds_against_the_caller() {
+    let bucket = |rate: Value| {
+        let policy = policy(with("/grants/0/rate", rate));
+        let rate = *policy.grants()[0].rate().unwrap();
+        (rate.bucket(), rate.quota(), rate.window_s())
+    };
+    assert_eq!(
+        bucket(json!({"quota": 100, "window_s": 60, "burst": 20})),
+        (
+            Bucket {
+                interval_ns: 600_000_000,
+                burst: 20
+            },
+            100,
+            60
+        )
+    );
+    assert_eq!(
+        bucket(json!({"quota": 3, "window_s": 1})).0,
+        Bucket {
+            interval_ns: 333_333_334,
+            burst: 3
+        }
+    );
+    assert_eq!(
+        bucket(json!({"quota": 1_000_000_000, "window_s": 1})).0,
+        Bucket {
+            interval_ns: 1,
+            burst: 1_000_000
+        }
+    );
+    let rate = |value: Value, path: &str, text: &str| {
+        check(
+            "/grants/0/rate",
+            value,
+            &format!("grants[0].rate.{path}"),
+            text,
+        )
+    };
+    rate(json!({"window_s": 1}), "quota", "is missing");
+    rate(json!({"quota": 1}), "window_s", "is missing");
+    rate(json!({"quota": 0, "window_s": 1}), "quota", "too little");
+    rate(json!({"quota": 1, "window_s": 0}), "window_s", "too little");
+    rate(
+        json!({"quota": 1, "window_s": 1, "burst": 0}),
+        "burst",
+        "too little",
+    );
+    rate(
+        json!({"quota": u64::MAX, "window_s": 1}),
+        "quota",
+        "too much",
+    );
+    rate(
+        json!({"quota": 1, "window_s": u64::MAX}),
+        "window_s",
+        "too much",
+    );
+    rate(
+        json!({"quota": 1, "window_s": 1, "burst": u64::MAX}),
+        "burst",
+        "too much",
+    );
+    rate(
+        json!({"quota": 1, "window_s": 2_678_400, "burst": 1_000_000}),
+        "burst",
+        "centuries",
+    );
+    warn(
+        "/grants/0/rate/burst",
+        json!(121),
+        "grants[0].rate.burst",
+        "more requests at once than the 120 of a window",
+    );
+}
+
+#[test]
+fn what_is_weak_is_told() {
+    warn(
+        "/grants/0/rate",
+        Value::Null,
+        "grants[0]",
+        "inference without a rate",
+    );
+    warn(
+        "/clients/idle",
+        json!({"api_keys": [{"sha256": digest(9)}]}),
+        "clients.idle",
+        "is in no grant",
+    );
+    warn(
+        "/grants/2/models",
+        json!(["digits"]),
+        "models.hidden",
+        "is in no grant",
+    );
+}
