@@ -127,12 +127,12 @@ fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))?;
+    raw::check(Some(datatype), data).ok()?;
     let agrees = match datatype.size_bytes() {
         Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
-        None => raw::items(data).try_fold(0_usize, |count, item| item.ok().and(count.checked_add(1))) == Some(elements),
+        None => raw::items(data).count() == elements,
     };
-    let bools = datatype != Datatype::Bool || data.iter().all(|byte| *byte <= 1);
-    (agrees && bools).then_some((datatype, data))
+    agrees.then_some((datatype, data))
 }
 
 fn infer_message(response: &InferResponse) -> Option<Message> {

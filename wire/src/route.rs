@@ -73,14 +73,8 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
     Some(Route::Model { protocol, operation, model: Some(model), version })
 }
 
-/// Words of routes, here or in a server behind (`/v2/models/stats`). As names they would make a path that reads in two ways.
-const ROUTE_WORDS: [&str; 4] = ["infer", "ready", "stats", "versions"];
-
 /// A name as a path may hold it: no escapes, no separators, no way up.
 fn name(segment: &str) -> Option<Cow<'_, str>> {
-    if ROUTE_WORDS.contains(&segment) {
-        return None;
-    }
     let plain = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     let dots = segment.bytes().all(|byte| byte == b'.');
     (plain && !dots && segment.len() <= MAX_NAME_BYTES).then_some(Cow::Borrowed(segment))
@@ -107,6 +101,7 @@ mod tests {
             ("GET", "/v2/models/digits/versions/1", rest(Operation::Metadata, "digits", Some("1"))),
             ("GET", "/v2/models/digits/versions/1/ready", rest(Operation::Ready, "digits", Some("1"))),
             ("POST", "/v2/models/digits/versions/1/infer", rest(Operation::Infer, "digits", Some("1"))),
+            ("GET", "/v2/models/versions/versions/ready", rest(Operation::Metadata, "versions", Some("ready"))),
             ("GET", "/v2/models/a.b_c-D9", rest(Operation::Metadata, "a.b_c-D9", None)),
             ("POST", "/inference.GRPCInferenceService/ServerLive", server(Protocol::OipGrpc, ServerQuestion::Live)),
             ("POST", "/inference.GRPCInferenceService/ServerReady", server(Protocol::OipGrpc, ServerQuestion::Ready)),
@@ -147,8 +142,6 @@ mod tests {
             "/v2/models/m/Infer", "/v2/models/m//infer", "/v2/models/m/infer;x", "/v2/models/m;x/infer", "/v2/models/m%2Finfer",
             "/v2/models/%6d/infer", "/v2/models/../infer", "/v2/models/./infer", "/v2/models/.../infer", "/v2/models/m\\x/infer",
             "/v2/models/m:predict", "/v2/models/m /infer", "/v2/models/é/infer", "/v2/models/m/versions", "/v2/models/m/versions/",
-            "/v2/models/m/versions/infer", "/v2/models/m/versions/ready", "/v2/models/versions/versions/1", "/v2/models/stats",
-            "/v2/models/ready", "/v2/models/infer", "/v2/models/stats/infer",
             "/v2/models/m/versions//infer", "/v2/models/m/versions/../infer", "/v2/models/m/versions/1/infer/x", "/v2/models/m/generate",
             "/v2/models/m/generate_stream", "/v2/models/m/config", "/v2/models/m/stats", "/v2/models/m/trace/setting", "/v2/trace/setting",
             "/v2/logging", "/v2/repository/index", "/v2/repository/models/m/load", "/v2/repository/models/m/unload",

@@ -12,14 +12,12 @@ use crate::raw::{Budget, push_item};
 
 const MESSAGE: &str = "InferTensorContents";
 
-/// Typed contents: well-formed, not yet held against a datatype.
+/// Typed contents: well-formed, all in one field, not yet held against a datatype.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Contents<'a> {
     bytes: &'a [u8],
     /// The field that holds the elements; 0 if none does.
     field: u32,
-    /// Whether another field holds some too. Servers take the one that fits and pass over the other: no datatype has both.
-    mixed: bool,
     elements: usize,
     /// The elements of the one packed run, if there is exactly one and nothing else.
     run: Option<&'a [u8]>,
@@ -30,7 +28,9 @@ impl<'a> Contents<'a> {
         let mut contents = Self { bytes, ..Self::default() };
         let mut pieces = 0_usize;
         read(MESSAGE, bytes, |place, value| {
-            contents.mixed |= contents.field != 0 && contents.field != place.field;
+            if contents.field != 0 && contents.field != place.field {
+                return Err(place.wrong("comes beside elements of another kind"));
+            }
             contents.field = place.field;
             let (elements, run) = count(place, value)?;
             contents.elements = contents.elements.saturating_add(elements);
@@ -52,7 +52,7 @@ impl<'a> Contents<'a> {
         if self.field == 0 {
             return Ok(Ok(Cow::Borrowed(&[])));
         }
-        if self.mixed || self.field != field {
+        if self.field != field {
             return Ok(Err(DataFault::Kind { index: 0 }));
         }
         budget.take(self.elements)?;

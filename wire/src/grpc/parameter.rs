@@ -36,7 +36,8 @@ fn scalar(message: &[u8]) -> Result<Option<ParameterValue<'_>>, BodyFault> {
             2 => ParameterValue::Int64(place.varint(value)?.cast_signed()),
             3 => ParameterValue::String(Cow::Borrowed(place.text_of(value, MAX_PARAMETER_BYTES)?)),
             4 => match value {
-                Value::Fixed64(bytes) => ParameterValue::Double(f64::from_le_bytes(bytes)),
+                Value::Fixed64(bytes) if f64::from_le_bytes(bytes).is_finite() => ParameterValue::Double(f64::from_le_bytes(bytes)),
+                Value::Fixed64(_) => return Err(place.wrong("is not finite")),
                 Value::Varint(_) | Value::Bytes(_) | Value::Fixed32(_) => return Err(place.wrong("has another wire type")),
             },
             5 => ParameterValue::Uint64(place.varint(value)?),

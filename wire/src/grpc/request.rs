@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::{DataFault, Parameter, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
@@ -10,7 +11,7 @@ use super::parameter;
 use super::protobuf::{Place, Value, read, take_varint};
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
-use crate::raw::{self, Budget, push_dim};
+use crate::raw::{self, Budget};
 
 /// An input as its message has it: contents may be typed here, or raw in the request.
 #[derive(Default)]
@@ -90,18 +91,19 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
     Ok(RequestedOutput { name: Cow::Borrowed(name.unwrap_or_default()), parameters })
 }
 
-/// Adds dims, packed or one by one.
+/// Adds dims, packed or one by one. Their count is bounded before they are stored: one byte here is eight there.
 fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), BodyFault> {
+    let mut dim = |dim: u64| push(shape, dim.cast_signed(), "dims", MAX_RANK);
     match value {
-        Value::Varint(value) => push_dim(shape, value.cast_signed()),
+        Value::Varint(value) => dim(value),
         Value::Bytes(mut packed) => {
             while !packed.is_empty() {
-                push_dim(shape, take_varint(&mut packed).map_err(|what| place.wrong(what))?.cast_signed());
+                dim(take_varint(&mut packed).map_err(|what| place.wrong(what))?)?;
             }
+            Ok(())
         }
-        Value::Fixed32(_) | Value::Fixed64(_) => return Err(place.wrong("has another wire type")),
+        Value::Fixed32(_) | Value::Fixed64(_) => Err(place.wrong("has another wire type")),
     }
-    Ok(())
 }
 
 /// Brings every input's elements into raw form. Raw contents are for all inputs or for none: servers disagree on a mix.

@@ -28,7 +28,7 @@ impl From<DataFault> for Stop {
     }
 }
 
-/// Converts the text of `data`, which the scanner has been over before. The outer error is the request's, the inner
+/// Converts the text of a `data` list, which the scanner has been over before. The outer error is the request's, the inner
 /// one the values'.
 pub(super) fn convert(
     text: &str,
@@ -118,10 +118,7 @@ impl<'a> List<'a, '_> {
     ) -> Result<Vec<u8>, Stop> {
         let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
         let mut index = 0_usize;
-        if self.scanner.token() != Some(b'[') {
-            return Err(DataFault::Nesting.into());
-        }
-        self.scanner.step();
+        self.scanner.expect(b'[', "data is not a list")?;
         let nested = self.scanner.token() == Some(b'[');
         let rank = if nested { self.shape.len() } else { 1 };
         if nested && rank < 2 {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
@@ -10,7 +11,7 @@ use super::scan::Scanner;
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES};
 use crate::parameters::add;
-use crate::raw::{Budget, push_dim};
+use crate::raw::Budget;
 
 /// Reads a request.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
@@ -138,18 +139,14 @@ fn name<'a>(scanner: &mut Scanner<'a>, field: &'static str) -> Result<Cow<'a, st
 }
 
 fn shape(scanner: &mut Scanner<'_>) -> Result<Vec<i64>, BodyFault> {
-    let mut shape = Vec::new();
-    scanner.array(|scanner| {
+    list(scanner, "dims", MAX_RANK, |scanner| {
         let Some(b'-' | b'0'..=b'9') = scanner.token() else {
             return Err(scanner.other("a dim is not a number"));
         };
         let number = scanner.number()?;
         let dim = if number.integer { number.text.parse().ok() } else { None };
-        let fault = || BodyFault::field("shape of an input", "holds a dim that is not an integer within 64 bits");
-        push_dim(&mut shape, dim.ok_or_else(fault)?);
-        Ok(())
-    })?;
-    Ok(shape)
+        dim.ok_or_else(|| BodyFault::field("shape of an input", "holds a dim that is not an integer within 64 bits"))
+    })
 }
 
 fn parameters<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Parameter<'a>>, BodyFault> {
@@ -186,15 +183,14 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
     }
 }
 
-/// Scans a value of scalars and lists and gives its text.
+/// Scans a `data` list and gives its text.
 fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
-    if scanner.token() == Some(b'n') {
-        // Absent to some parsers, a value to others.
-        return Err(scanner.other("data is null"));
+    if scanner.token() != Some(b'[') {
+        return Err(scanner.other("data is not a list"));
     }
     let start = scanner.at;
     if scanner.value()? {
         return Err(BodyFault::field("data of an input", "holds an object"));
     }
-    scanner.text.get(start..scanner.at).ok_or_else(|| scanner.form("a value is expected"))
+    scanner.text.get(start..scanner.at).ok_or_else(|| scanner.form("data is not a list"))
 }
