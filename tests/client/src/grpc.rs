@@ -32,36 +32,57 @@ pub struct Call {
 
 /// Sends one call on a connection of its own.
 pub async fn send(gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
-    tokio::time::timeout(EXCHANGE_LIMIT, exchange(gate, call)).await.map_err(|_| ClientError::Hung)?
-}
-
-async fn exchange(gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
-    let (client, connection) = h2::client::handshake(TcpStream::connect(gate).await?).await?;
-    let driver = tokio::spawn(connection);
-    let reply = converse(client, gate, call).await;
-    driver.abort();
-    reply
-}
-
-async fn converse(client: h2::client::SendRequest<Bytes>, gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
     let mut request = Request::post(format!("http://{gate}{}", call.path)).body(())?;
     *request.headers_mut() = map(&call.fields)?;
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
         request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
+    send_as_is(gate, request, &call.pieces, call.trailers.as_ref()).await
+}
+
+/// Sends one request, to which nothing is added, on a connection of its own.
+pub async fn send_as_is(
+    gate: SocketAddr,
+    request: Request<()>,
+    pieces: &[Vec<u8>],
+    trailers: Option<&Fields>,
+) -> Result<Reply, ClientError> {
+    let exchange = exchange(gate, request, pieces, trailers);
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange).await.map_err(|_| ClientError::Hung)?
+}
+
+async fn exchange(
+    gate: SocketAddr,
+    request: Request<()>,
+    pieces: &[Vec<u8>],
+    trailers: Option<&Fields>,
+) -> Result<Reply, ClientError> {
+    let (client, connection) = h2::client::handshake(TcpStream::connect(gate).await?).await?;
+    let driver = tokio::spawn(connection);
+    let reply = converse(client, request, pieces, trailers).await;
+    driver.abort();
+    reply
+}
+
+async fn converse(
+    client: h2::client::SendRequest<Bytes>,
+    request: Request<()>,
+    pieces: &[Vec<u8>],
+    trailers: Option<&Fields>,
+) -> Result<Reply, ClientError> {
     let mut client = client.ready().await?;
-    let ends_with_headers = call.pieces.is_empty() && call.trailers.is_none();
+    let ends_with_headers = pieces.is_empty() && trailers.is_none();
     let (response, mut stream) = client.send_request(request, ends_with_headers)?;
     // A gate may refuse before it has read everything: what cannot be sent any more is not a failure by itself.
     let upload = async {
-        let last = call.pieces.len().saturating_sub(1);
-        for (index, piece) in call.pieces.iter().enumerate() {
-            let end = index == last && call.trailers.is_none();
+        let last = pieces.len().saturating_sub(1);
+        for (index, piece) in pieces.iter().enumerate() {
+            let end = index == last && trailers.is_none();
             if send_piece(&mut stream, piece, end).await.is_none() {
                 return;
             }
         }
-        if let Some(trailers) = call.trailers.as_ref().and_then(|trailers| map(trailers).ok()) {
+        if let Some(trailers) = trailers.and_then(|trailers| map(trailers).ok()) {
             let _ = stream.send_trailers(trailers);
         }
     };
@@ -98,7 +119,8 @@ async fn send_piece(stream: &mut h2::SendStream<Bytes>, piece: &[u8], end: bool)
     Some(())
 }
 
-fn map(fields: &Fields) -> Result<HeaderMap, ClientError> {
+/// Header fields as `http` has them.
+pub fn map(fields: &Fields) -> Result<HeaderMap, ClientError> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name).map_err(http::Error::from)?;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests stand on: a whole gate as processes ([`Stack`]), a stand-in for the inference server behind it
-//! ([`backend`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides nothing about requests.
+//! ([`backend`]), vectors over a socket ([`ask`]), and the comparison of an answer with what a vector expects ([`verdict`]). Decides
+//! nothing about requests.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,4 +10,10 @@
     reason = "test support: a failure here is a failed test and says where"
 )]
 
+pub mod ask;
+pub mod backend;
+pub mod policy;
+pub mod stack;
 pub mod verdict;
+
+pub use stack::Stack;

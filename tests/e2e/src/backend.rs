@@ -1,0 +1,146 @@
+//! A stand-in for an inference server: answers every inference with zeros in the shapes that the policy's outputs have, so that allowed
+//! requests complete. It checks nothing, and keeps what it saw for a test to look at.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tensorgate_policy::datatype::Datatype;
+use tensorgate_policy::raw::{Dim, Input, Policy};
+use tensorgate_wire::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+use tensorgate_wire::proto::model_infer_response::InferOutputTensor;
+use tensorgate_wire::proto::{
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
+    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+};
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
+use tonic::{Request, Response, Status};
+
+/// An inference as the backend got it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The message.
+    pub message: ModelInferRequest,
+    /// Header fields, names and values as text.
+    pub fields: Vec<(String, String)>,
+}
+
+/// A running stand-in; stops when dropped.
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Backend {
+    /// Starts one that answers as this policy's models must.
+    pub async fn start(policy: Policy) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let service = GrpcInferenceServiceServer::new(Zeros { policy, seen: Arc::clone(&seen) });
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tokio::spawn(async move { tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap() });
+        Self { address, seen, server }
+    }
+
+    /// Every inference so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+struct Zeros {
+    policy: Policy,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Zeros {
+    fn answer(&self, request: &ModelInferRequest) -> Option<ModelInferResponse> {
+        let named = |(name, model): &(&String, &tensorgate_policy::raw::Model)| model.backend_model.as_ref().unwrap_or(name) == &request.model_name;
+        let (_, model) = self.policy.models.iter().find(named)?;
+        let mut answer =
+            ModelInferResponse { model_name: request.model_name.clone(), model_version: request.model_version.clone(), id: request.id.clone(), ..Default::default() };
+        for output in &model.outputs {
+            let name = output.name.clone()?;
+            if !request.outputs.is_empty() && !request.outputs.iter().any(|asked| asked.name == name) {
+                continue;
+            }
+            let shape = output.shape.as_ref()?.iter().map(|dim| size(dim, &model.inputs, request)).collect::<Option<Vec<_>>>()?;
+            let elements: i64 = shape.iter().product();
+            let datatype = output.datatype.clone()?;
+            // An element of BYTES is its length, here zero.
+            let width = Datatype::from_name(&datatype)?.size_bytes().unwrap_or(4);
+            answer.raw_output_contents.push(Bytes::from(vec![0; usize::try_from(elements).ok()? * width]));
+            answer.outputs.push(InferOutputTensor { name, datatype, shape, ..Default::default() });
+        }
+        Some(answer)
+    }
+}
+
+/// A dim of an answer: as the contract fixes it, as large as the dim of the same name in the request, or as small as it may be.
+fn size(dim: &Dim, inputs: &[Input], request: &ModelInferRequest) -> Option<i64> {
+    let (name, least) = match dim {
+        Dim::Fixed(size) => return i64::try_from(*size).ok(),
+        Dim::Same(name) => (Some(name), 1),
+        Dim::Bounded { name, min, .. } => (name.as_ref(), min.unwrap_or(1)),
+    };
+    let same = |dim: &Dim| match dim {
+        Dim::Same(other) => Some(other) == name,
+        Dim::Bounded { name: other, .. } => other.is_some() && other.as_ref() == name,
+        Dim::Fixed(_) => false,
+    };
+    let sent = inputs.iter().find_map(|input| {
+        let axis = input.shape.as_ref()?.iter().position(same)?;
+        request.inputs.iter().find(|sent| Some(&sent.name) == input.name.as_ref())?.shape.get(axis).copied()
+    });
+    sent.or_else(|| i64::try_from(least).ok())
+}
+
+fn fields(metadata: &MetadataMap) -> Vec<(String, String)> {
+    metadata
+        .iter()
+        .map(|field| match field {
+            KeyAndValueRef::Ascii(name, value) => (name.to_string(), value.to_str().unwrap_or_default().to_owned()),
+            KeyAndValueRef::Binary(name, value) => (name.to_string(), format!("{value:?}")),
+        })
+        .collect()
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Zeros {
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
+        Ok(Response::new(ServerReadyResponse { ready: true }))
+    }
+
+    async fn model_ready(&self, _: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+        Ok(Response::new(ModelReadyResponse { ready: true }))
+    }
+
+    async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Result<Response<ServerMetadataResponse>, Status> {
+        Err(Status::unimplemented("nobody asks a backend for metadata"))
+    }
+
+    async fn model_metadata(&self, _: Request<ModelMetadataRequest>) -> Result<Response<ModelMetadataResponse>, Status> {
+        Err(Status::unimplemented("nobody asks a backend for metadata"))
+    }
+
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
+        let fields = fields(request.metadata());
+        let message = request.into_inner();
+        let answer = self.answer(&message).ok_or_else(|| Status::not_found("secret-backend-text: no such model"))?;
+        self.seen.lock().unwrap().push(Seen { message, fields });
+        Ok(Response::new(answer))
+    }
+}

@@ -1,0 +1,186 @@
+//! A whole gate as a user starts it: `tensorgate up` with a policy, a real Envoy and the sandbox host behind it, and a stand-in for the
+//! inference server. Stops everything when dropped; on a failed test it prints the processes' logs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tensorgate_policy::raw::Policy;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::backend::Backend;
+use crate::policy;
+
+/// From start to the readiness line. Envoy compiles the filter and the host its handlers in this time.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// Starts of one stack: its admin port is chosen before it is bound, and another process may take it in between.
+const ATTEMPTS: u32 = 3;
+/// Bytes of a log that a failed test prints.
+const LOG_TAIL: usize = 8 << 10;
+
+/// A running gate.
+pub struct Stack {
+    /// Where it answers.
+    pub gate: SocketAddr,
+    /// What stands behind it.
+    pub backend: Backend,
+    state: PathBuf,
+    up: Child,
+}
+
+impl Stack {
+    /// Starts a gate with a policy whose backends and handlers are replaced by real ones.
+    pub async fn start(name: &str, policy: Policy) -> Self {
+        let mut failure = String::new();
+        for _ in 0..ATTEMPTS {
+            match Self::attempt(name, policy.clone()).await {
+                Ok(stack) => return stack,
+                Err(why) => failure = why,
+            }
+        }
+        panic!("{failure}");
+    }
+
+    async fn attempt(name: &str, mut policy: Policy) -> Result<Self, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let bin = bin();
+        let tensorgate = program(&bin, "tensorgate");
+        program(&bin, "tensorgate-host");
+        let target = bin.parent().unwrap();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let state = target.join("e2e").join(format!("{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&state).unwrap();
+
+        let backend = Backend::start(policy.clone()).await;
+        policy::settle(&mut policy, backend.address, &target.join("components"), &state);
+        let file = state.join("gate.yaml");
+        // Every JSON document is a YAML document.
+        std::fs::write(&file, serde_json::to_vec_pretty(&policy).unwrap()).unwrap();
+
+        let mut up = Command::new(&tensorgate)
+            .args(["--json", "up", "--listen", "127.0.0.1:0", "--concurrency", "2", "--admin", &free_address().to_string()])
+            .arg("-c")
+            .arg(&file)
+            .arg("--state")
+            .arg(&state)
+            .arg("--filters")
+            .arg(target.join("filters"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+        let ready = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(address) = line.get("ready").and_then(|ready| ready.as_str()?.strip_prefix("http://")?.parse().ok()) {
+                    return Some(address);
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(START_LIMIT, ready).await {
+            Ok(Some(gate)) => {
+                // Read on to the end, so that nothing the processes say can block them.
+                let mut said = up.stderr.take().unwrap();
+                tokio::spawn(async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await });
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                Ok(Self { gate, backend, state, up })
+            }
+            outcome => {
+                let _ = up.start_kill();
+                let mut said = String::new();
+                if let Some(mut stderr) = up.stderr.take() {
+                    let _ = stderr.read_to_string(&mut said).await;
+                }
+                let how = if outcome.is_ok() { "ended before it was ready" } else { "was not ready in time" };
+                Err(format!("tensorgate up {how}:\n{said}\n{}", logs(&state)))
+            }
+        }
+    }
+
+    /// Kills the sandbox host, and only it, as a crash would.
+    pub async fn kill_host(&self) {
+        let socket = self.state.join("bundle.json");
+        let mark = socket.to_str().unwrap();
+        let pids = processes(|command| command.contains("tensorgate-host") && command.contains(mark));
+        assert_eq!(pids.len(), 1, "one host runs");
+        let killed = Command::new("kill").args(["-KILL", &pids[0].to_string()]).status().await.unwrap();
+        assert!(killed.success());
+    }
+
+    /// The processes of this gate that still run, `tensorgate up` apart.
+    pub fn processes(&self) -> Vec<u32> {
+        let mark = self.state.to_str().unwrap().to_owned();
+        let up = self.up.id();
+        processes(|command| command.contains(&mark)).into_iter().filter(|pid| Some(*pid) != up).collect()
+    }
+
+    /// Asks it to stop as Ctrl-C does, and waits for its end.
+    pub async fn stop(mut self) -> std::process::ExitStatus {
+        let pid = self.up.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        tokio::time::timeout(START_LIMIT, self.up.wait()).await.unwrap().unwrap()
+    }
+
+    /// A log of this gate: `host.log`, `envoy.log`, `access.log`.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.state.join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", logs(&self.state));
+        }
+        // Its own processes die with it: the kernel sees to that.
+        let _ = self.up.start_kill();
+    }
+}
+
+/// The folder of the binaries: `TENSORGATE_BIN`, else the one that cargo built this test beside.
+fn bin() -> PathBuf {
+    if let Some(folder) = std::env::var_os("TENSORGATE_BIN") {
+        return PathBuf::from(folder).canonicalize().unwrap();
+    }
+    let test = std::env::current_exe().unwrap();
+    // target/debug/deps/test-0123
+    test.parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn program(bin: &Path, name: &str) -> PathBuf {
+    let file = bin.join(name);
+    assert!(file.is_file(), "{} is missing: run `make build` first", file.display());
+    file
+}
+
+/// An address that nobody listens on at this moment.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Processes whose command line satisfies a condition.
+fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        wanted(&String::from_utf8_lossy(&command).replace('\0', " "))
+    })
+    .collect()
+}
+
+fn logs(state: &Path) -> String {
+    ["envoy.log", "host.log", "access.log"]
+        .map(|name| {
+            let text = std::fs::read(state.join(name)).unwrap_or_default();
+            let tail = &text[text.len().saturating_sub(LOG_TAIL)..];
+            format!("--- {name}\n{}", String::from_utf8_lossy(tail))
+        })
+        .join("\n")
+}

@@ -1,0 +1,60 @@
+//! Every vector through a real Envoy with the gate filter, the sandbox host behind it and a stand-in inference server behind
+//! that. One gate a policy; within one, a case at a time, on a connection of its own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use tensorgate_tests::{Stack, ask, policy, verdict};
+use tensorgate_vectors::{Driver, Lowered, load};
+
+/// Every vector of one policy, in order, through one gate.
+async fn play(policy_file: &str) {
+    let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
+    let vectors: Vec<_> = vectors.iter().filter(|vector| &*vector.policy_file == policy_file && vector.runs_on(Driver::Envoy)).collect();
+    assert!(!vectors.is_empty(), "no vector has the policy {policy_file}");
+    let stem = policy_file.rsplit('/').next().unwrap();
+    let stack = Stack::start(&format!("conformance-{stem}"), policy::vectors_policy(stem)).await;
+    let mut wrong = Vec::new();
+    for vector in &vectors {
+        wrong.extend(ask(&stack, vector).await.err());
+    }
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), vectors.len(), wrong.join("\n"));
+}
+
+async fn ask(stack: &Stack, vector: &Lowered) -> Result<(), String> {
+    let mut last = None;
+    for _ in 0..vector.repeat {
+        last = Some(ask::send(stack.gate, &vector.request).await.map_err(|error| format!("{}: {error}", vector.id))?);
+    }
+    verdict::compare(vector, &last.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_of_the_main_policy_gets_its_decision() {
+    play("policies/main.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_of_the_closed_policy_gets_its_decision() {
+    play("policies/closed.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_rates_gets_its_decision() {
+    play("policies/rates.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_raw_bodies_gets_its_decision() {
+    play("policies/raw.json").await;
+}
+
+#[test]
+fn every_policy_of_the_vectors_is_played() {
+    let mut policies = BTreeMap::<String, usize>::new();
+    for vector in load().unwrap_or_else(|fault| panic!("{fault}")) {
+        *policies.entry(vector.policy_file.to_string()).or_default() += 1;
+    }
+    let names: Vec<_> = policies.keys().map(String::as_str).collect();
+    assert_eq!(names, ["policies/closed.json", "policies/main.json", "policies/rates.json", "policies/raw.json"]);
+}
