@@ -3,10 +3,6 @@
 
 #[cfg(target_family = "wasm")]
 mod entry {
-    #![expect(
-        unsafe_code,
-        reason = "the SDK's macro exports `_initialize`, which runs the constructors that the linker collected"
-    )]
     #![allow(missing_docs, reason = "the macro's own item")]
 
     proxy_wasm::main! {{

@@ -83,6 +83,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_closed_by_a_zero_byte_is_refused() {
+        let closed = [&[1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0][..], b"a\0b\0"].concat();
+        assert!(deserialize(&closed).is_some());
+        for position in [13, 15] {
+            let mut open = closed.clone();
+            open[position] = 1;
+            assert_eq!(deserialize(&open), None, "byte {position}");
+        }
+    }
+
+    #[test]
     fn no_bytes_are_an_empty_map() {
         assert_eq!(deserialize(&[]), Some(Vec::new()));
         assert_eq!(deserialize(&[0, 0, 0, 0]), Some(Vec::new()));

@@ -171,7 +171,10 @@ mod tests {
 
     #[test]
     fn only_a_short_word_of_ascii_is_a_request_id() {
-        let check = |text: &str, expected| assert_eq!(is_request_id(text), expected, "{text}");
+        let check = |text: &str, kept: bool| {
+            let upstream = Upstream::new("GET", "/v2", text, &[]);
+            assert_eq!(upstream.request_id, if kept { text } else { "" });
+        };
         check("8f1a2b3c-0000-4000-8000-000000000001", true);
         check("", false);
         check("a b", false);

@@ -155,28 +155,25 @@ fn headers_over_the_limit_are_refused() {
 
 #[test]
 fn the_upstream_sees_our_fields_and_no_other() {
-    let ours = |request: &mut Request| {
-        let expected_context = {
-            request.headers.extend([
-                field("x-request-id", "chosen-by-the-client"),
-                field("cookie", "a=b"),
-                field("x-forwarded-for", "10.0.0.1"),
-                field("x-envoy-upstream-rq-timeout-ms", "1"),
-                field("accept", "*/*"),
-                field("X-Custom", "1"),
-                field("content-length", request.body.concat().len().to_string()),
-            ]);
-            let played = play(&mut proxy(), request);
-            let mut seen = played.upstream();
-            let position = seen
-                .iter()
-                .position(|(name, _)| name == "x-tensorgate-context")
-                .expect("signed");
-            let (_, context) = seen.remove(position);
-            seen.sort();
-            (seen, context)
-        };
-        expected_context
+    let cross = |request: &mut Request| {
+        request.headers.extend([
+            field("x-request-id", "chosen-by-the-client"),
+            field("cookie", "a=b"),
+            field("x-forwarded-for", "10.0.0.1"),
+            field("x-envoy-upstream-rq-timeout-ms", "1"),
+            field("accept", "*/*"),
+            field("X-Custom", "1"),
+            field("content-length", request.body.concat().len().to_string()),
+        ]);
+        let played = play(&mut proxy(), request);
+        let mut seen = played.upstream();
+        let position = seen
+            .iter()
+            .position(|(name, _)| name == "x-tensorgate-context")
+            .expect("signed");
+        let (_, context) = seen.remove(position);
+        seen.sort();
+        (seen, context)
     };
     let length = |request: &Request| request.body.concat().len().to_string();
     let expect = |seen: Vec<(String, String)>, expected: &[(&str, &str)]| {
@@ -189,7 +186,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
     let id = "00000000-0000-4000-8000-000000000001";
 
     let mut request = rest("m");
-    let (seen, context) = ours(&mut request);
+    let (seen, context) = cross(&mut request);
     let expected = [
         (":authority", "tensorgate"),
         (":method", "POST"),
@@ -216,7 +213,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
     );
 
     let mut request = grpc("m");
-    let (seen, _) = ours(&mut request);
+    let (seen, _) = cross(&mut request);
     let expected = [
         (":authority", "tensorgate"),
         (":method", "POST"),
