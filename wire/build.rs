@@ -8,6 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Raw contents are shared, not copied, between a request and its frame.
         .bytes(".inference")
         .emit_rerun_if_changed(false)
-        .compile_fds(protox::compile(["proto/open_inference_grpc.proto"], ["proto"])?)?;
+        .compile_fds(protox::compile(
+            ["proto/open_inference_grpc.proto"],
+            ["proto"],
+        )?)?;
     Ok(())
 }

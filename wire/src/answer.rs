@@ -50,7 +50,10 @@ impl Answer {
                 }
                 headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
             }
-            Protocol::OipGrpc => headers.push(("grpc-status-details-bin", STANDARD_NO_PAD.encode(details(denial, &message)))),
+            Protocol::OipGrpc => headers.push((
+                "grpc-status-details-bin",
+                STANDARD_NO_PAD.encode(details(denial, &message)),
+            )),
         }
         if let Some(rate) = &denial.rate {
             rate_fields(rate, &mut headers);
@@ -59,10 +62,16 @@ impl Answer {
             headers.push(("x-request-id", request_id.to_owned()));
         }
         match protocol {
-            Protocol::OipRest => {
-                Self::Rest { status: denial.reason.http_status(), headers, body: problem(denial.reason, &message, request_id).into_bytes() }
-            }
-            Protocol::OipGrpc => Self::Grpc { status: denial.reason.grpc_status(), message, headers },
+            Protocol::OipRest => Self::Rest {
+                status: denial.reason.http_status(),
+                headers,
+                body: problem(denial.reason, &message, request_id).into_bytes(),
+            },
+            Protocol::OipGrpc => Self::Grpc {
+                status: denial.reason.grpc_status(),
+                message,
+                headers,
+            },
         }
     }
 }
@@ -72,7 +81,9 @@ fn message(denial: &Denial) -> String {
     let title = denial.reason.title();
     match &denial.field {
         // What comes earlier is said to callers whom nobody knows yet, what comes later is not the caller's doing.
-        Some(field) if (Reason::Malformed..=Reason::OutOfRange).contains(&denial.reason) => format!("{title}: {field}"),
+        Some(field) if (Reason::Malformed..=Reason::OutOfRange).contains(&denial.reason) => {
+            format!("{title}: {field}")
+        }
         _ => title.to_owned(),
     }
 }
@@ -127,11 +138,18 @@ fn structured_string(text: &str) -> String {
 /// `google.rpc.Status` with an `ErrorInfo` and, where waiting helps, a `RetryInfo`.
 fn details(denial: &Denial, message: &str) -> Vec<u8> {
     let any = |kind: &str, value: Message| {
-        Message::default().bytes(1, format!("type.googleapis.com/google.rpc.{kind}")).bytes(2, value.into_bytes())
+        Message::default()
+            .bytes(1, format!("type.googleapis.com/google.rpc.{kind}"))
+            .bytes(2, value.into_bytes())
     };
-    let info = Message::default().bytes(1, denial.reason.name()).bytes(2, "tensorgate");
+    let info = Message::default()
+        .bytes(1, denial.reason.name())
+        .bytes(2, "tensorgate");
     let status = denial.reason.grpc_status();
-    let mut details = Message::default().varint(1, u64::from(status as u8)).bytes(2, message).message(3, any("ErrorInfo", info));
+    let mut details = Message::default()
+        .varint(1, u64::from(status as u8))
+        .bytes(2, message)
+        .message(3, any("ErrorInfo", info));
     if let Some(rate) = denial.rate.as_ref().filter(|rate| rate.retry_after_s > 0) {
         let delay = Message::default().varint(1, rate.retry_after_s);
         details = details.message(3, any("RetryInfo", Message::default().message(1, delay)));
@@ -146,17 +164,31 @@ mod tests {
     use super::*;
 
     fn rest(denial: &Denial) -> (u16, Vec<(&'static str, String)>, serde_json::Value) {
-        let Answer::Rest { status, headers, body } = Answer::to_denial(denial, Protocol::OipRest, "0f3c") else { panic!("REST") };
+        let Answer::Rest {
+            status,
+            headers,
+            body,
+        } = Answer::to_denial(denial, Protocol::OipRest, "0f3c")
+        else {
+            panic!("REST")
+        };
         (status, headers, serde_json::from_slice(&body).unwrap())
     }
 
     fn header<'a>(headers: &'a [(&'static str, String)], name: &str) -> Option<&'a str> {
-        headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+        headers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     #[test]
     fn a_rest_answer_is_a_problem_with_an_error() {
-        let denial = Denial::with_field(Reason::Shape, "input \"ima\\\"ge\": dim 2", "input image has 9 where [1, 8] may be");
+        let denial = Denial::with_field(
+            Reason::Shape,
+            "input \"ima\\\"ge\": dim 2",
+            "input image has 9 where [1, 8] may be",
+        );
         let (status, headers, body) = rest(&denial);
         assert_eq!(status, 400);
         assert_eq!(
@@ -166,8 +198,15 @@ mod tests {
                 "error": "an input has the wrong shape: input \"ima\\\"ge\": dim 2",
             })
         );
-        let expected = [("content-type", "application/problem+json"), ("cache-control", "no-store"), ("x-request-id", "0f3c")];
-        assert_eq!(headers, expected.map(|(name, value)| (name, value.to_owned())));
+        let expected = [
+            ("content-type", "application/problem+json"),
+            ("cache-control", "no-store"),
+            ("x-request-id", "0f3c"),
+        ];
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
     }
 
     #[test]
@@ -179,12 +218,24 @@ mod tests {
             assert_eq!(status, reason.http_status());
             assert!(!body.to_string().contains("CAUSE"), "{reason}");
             assert_eq!(body.to_string().contains("FIELD"), names_field, "{reason}");
-            let Answer::Grpc { status, message, headers } = Answer::to_denial(&denial, Protocol::OipGrpc, "0f3c") else { panic!("gRPC") };
+            let Answer::Grpc {
+                status,
+                message,
+                headers,
+            } = Answer::to_denial(&denial, Protocol::OipGrpc, "0f3c")
+            else {
+                panic!("gRPC")
+            };
             assert_eq!(status, reason.grpc_status());
             assert_eq!(message.contains("FIELD"), names_field, "{reason}");
-            let details = STANDARD_NO_PAD.decode(header(&headers, "grpc-status-details-bin").unwrap()).unwrap();
+            let details = STANDARD_NO_PAD
+                .decode(header(&headers, "grpc-status-details-bin").unwrap())
+                .unwrap();
             let holds = |text: &[u8]| details.windows(text.len()).any(|window| window == text);
-            assert!(holds(reason.name().as_bytes()) && holds(b"tensorgate") && !holds(b"CAUSE"), "{reason}");
+            assert!(
+                holds(reason.name().as_bytes()) && holds(b"tensorgate") && !holds(b"CAUSE"),
+                "{reason}"
+            );
             assert_eq!(header(&headers, "x-request-id"), Some("0f3c"));
         }
     }
@@ -192,26 +243,52 @@ mod tests {
     #[test]
     fn answers_carry_what_their_status_asks_for() {
         let (_, headers, _) = rest(&Denial::new(Reason::Unauthenticated, "no credential"));
-        assert_eq!(header(&headers, "www-authenticate"), Some("Bearer realm=\"tensorgate\""));
-        let (_, headers, _) = rest(&Denial { allow: Some("POST"), ..Denial::new(Reason::MethodNotAllowed, "GET") });
+        assert_eq!(
+            header(&headers, "www-authenticate"),
+            Some("Bearer realm=\"tensorgate\"")
+        );
+        let (_, headers, _) = rest(&Denial {
+            allow: Some("POST"),
+            ..Denial::new(Reason::MethodNotAllowed, "GET")
+        });
         assert_eq!(header(&headers, "allow"), Some("POST"));
         assert_eq!(header(&headers, "www-authenticate"), None);
     }
 
     #[test]
     fn a_rate_answer_says_when_to_come_back_if_ever() {
-        let rate = |retry_after_s| RateNote { policy: "a\"b\\é".into(), quota: 100, window_s: 60, retry_after_s };
-        for (retry_after_s, limit, retry) in [(7, "\"a\\\"b\\\\?\";r=0;t=7", Some("7")), (0, "\"a\\\"b\\\\?\";r=0", None)] {
-            let denial = Denial { rate: Some(rate(retry_after_s)), ..Denial::new(Reason::RateLimited, "spent") };
+        let rate = |retry_after_s| RateNote {
+            policy: "a\"b\\é".into(),
+            quota: 100,
+            window_s: 60,
+            retry_after_s,
+        };
+        for (retry_after_s, limit, retry) in [
+            (7, "\"a\\\"b\\\\?\";r=0;t=7", Some("7")),
+            (0, "\"a\\\"b\\\\?\";r=0", None),
+        ] {
+            let denial = Denial {
+                rate: Some(rate(retry_after_s)),
+                ..Denial::new(Reason::RateLimited, "spent")
+            };
             let (status, headers, _) = rest(&denial);
             assert_eq!(status, 429);
-            assert_eq!(header(&headers, "ratelimit-policy"), Some("\"a\\\"b\\\\?\";q=100;w=60"));
+            assert_eq!(
+                header(&headers, "ratelimit-policy"),
+                Some("\"a\\\"b\\\\?\";q=100;w=60")
+            );
             assert_eq!(header(&headers, "ratelimit"), Some(limit));
             assert_eq!(header(&headers, "retry-after"), retry);
             let details = details(&denial, "m");
-            assert_eq!(details.windows(9).any(|window| window == b"RetryInfo"), retry.is_some());
+            assert_eq!(
+                details.windows(9).any(|window| window == b"RetryInfo"),
+                retry.is_some()
+            );
         }
-        let denial = Denial { rate: Some(rate(7)), ..Denial::new(Reason::RateLimited, "spent") };
+        let denial = Denial {
+            rate: Some(rate(7)),
+            ..Denial::new(Reason::RateLimited, "spent")
+        };
         let expected = [
             &b"\x08\x08\x12\x01m"[..],
             b"\x1a\x46\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x1a\x0a\x0crate-limited\x12\x0atensorgate",
@@ -225,10 +302,17 @@ mod tests {
     fn an_id_that_is_no_header_value_stays_in_the_body() {
         let denial = Denial::new(Reason::Malformed, "cause");
         for id in ["", "a b", "a\r\nset-cookie: x", "é"] {
-            let Answer::Rest { headers, body, .. } = Answer::to_denial(&denial, Protocol::OipRest, id) else { panic!("REST") };
+            let Answer::Rest { headers, body, .. } =
+                Answer::to_denial(&denial, Protocol::OipRest, id)
+            else {
+                panic!("REST")
+            };
             assert_eq!(header(&headers, "x-request-id"), None, "{id:?}");
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(body.get("instance").and_then(|id| id.as_str()), Some(id).filter(|id| !id.is_empty()));
+            assert_eq!(
+                body.get("instance").and_then(|id| id.as_str()),
+                Some(id).filter(|id| !id.is_empty())
+            );
         }
     }
 }

@@ -69,7 +69,11 @@ impl Key {
             return None;
         }
         for (byte, &[high, low]) in key.iter_mut().zip(pairs) {
-            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+            let digit = |digit: u8| {
+                char::from(digit)
+                    .to_digit(16)
+                    .and_then(|value| u8::try_from(value).ok())
+            };
             *byte = digit(high)? << 4 | digit(low)?;
         }
         Some(Self(key))
@@ -90,7 +94,13 @@ impl Context {
         fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
         fields.push(u8::from(self.client.is_some()));
         let client = self.client.as_deref().unwrap_or_default();
-        for field in [client, &self.request_id, &self.method, &self.path, &self.generation] {
+        for field in [
+            client,
+            &self.request_id,
+            &self.method,
+            &self.path,
+            &self.generation,
+        ] {
             // A field beyond 32 bits would be beyond the header's bound too, which `verify` holds to.
             fields.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             fields.extend_from_slice(field.as_bytes());
@@ -108,22 +118,38 @@ impl Context {
     ///
     /// # Errors
     /// What does not hold, in the order form, signature, request, age.
-    pub fn verify(value: &str, key: &Key, method: &str, path: &str, now_unix_s: u64, max_age_s: u64) -> Result<Self, ContextFault> {
+    pub fn verify(
+        value: &str,
+        key: &Key,
+        method: &str,
+        path: &str,
+        now_unix_s: u64,
+        max_age_s: u64,
+    ) -> Result<Self, ContextFault> {
         if value.len() > MAX_CONTEXT_BYTES {
             return Err(ContextFault::Form);
         }
         let (signed, mac) = value.rsplit_once('.').ok_or(ContextFault::Form)?;
         let fields = signed.strip_prefix(VERSION).ok_or(ContextFault::Form)?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| ContextFault::Form)?;
-        key.mac(signed).ok_or(ContextFault::Signature)?.verify_slice(&mac).map_err(|_| ContextFault::Signature)?;
+        let mac = URL_SAFE_NO_PAD
+            .decode(mac)
+            .map_err(|_| ContextFault::Form)?;
+        key.mac(signed)
+            .ok_or(ContextFault::Signature)?
+            .verify_slice(&mac)
+            .map_err(|_| ContextFault::Signature)?;
 
-        let fields = URL_SAFE_NO_PAD.decode(fields).map_err(|_| ContextFault::Form)?;
+        let fields = URL_SAFE_NO_PAD
+            .decode(fields)
+            .map_err(|_| ContextFault::Form)?;
         let context = Self::read(&fields).ok_or(ContextFault::Form)?;
         if context.method != method || context.path != path {
             return Err(ContextFault::Request);
         }
         let latest = now_unix_s.saturating_add(CLOCK_SKEW_S);
-        if context.issued_unix_s > latest || now_unix_s.saturating_sub(context.issued_unix_s) > max_age_s {
+        if context.issued_unix_s > latest
+            || now_unix_s.saturating_sub(context.issued_unix_s) > max_age_s
+        {
             return Err(ContextFault::Age);
         }
         Ok(context)
@@ -200,9 +226,19 @@ mod tests {
     fn what_is_signed_verifies_and_comes_back_whole() {
         for context in [
             context(),
-            Context { client: None, ..context() },
-            Context { client: Some(String::new()), ..context() },
-            Context { client: Some("é\n.".into()), request_id: String::new(), ..context() },
+            Context {
+                client: None,
+                ..context()
+            },
+            Context {
+                client: Some(String::new()),
+                ..context()
+            },
+            Context {
+                client: Some("é\n.".into()),
+                request_id: String::new(),
+                ..context()
+            },
         ] {
             assert_eq!(verify(&context.sign(&key(7))), Ok(context));
         }
@@ -216,7 +252,11 @@ mod tests {
                 let mut bytes = value.clone().into_bytes();
                 if bytes[at] != byte {
                     bytes[at] = byte;
-                    assert!(verify(str::from_utf8(&bytes).unwrap()).is_err(), "{at}: {}", char::from(byte));
+                    assert!(
+                        verify(str::from_utf8(&bytes).unwrap()).is_err(),
+                        "{at}: {}",
+                        char::from(byte)
+                    );
                 }
             }
             assert!(verify(&value[..at]).is_err(), "cut at {at}");
@@ -228,34 +268,128 @@ mod tests {
         let own = || context().sign(&key(7));
         let fields = URL_SAFE_NO_PAD.encode([0; 40]);
         for (name, value, expected) in [
-            ("another key's", context().sign(&key(8)), ContextFault::Signature),
+            (
+                "another key's",
+                context().sign(&key(8)),
+                ContextFault::Signature,
+            ),
             ("empty", String::new(), ContextFault::Form),
             ("no signature", "v1.AAAA".into(), ContextFault::Form),
-            ("an empty signature", "v1.AAAA.".into(), ContextFault::Signature),
-            ("a cut signature", own().get(..own().len() - 2).unwrap().into(), ContextFault::Form),
-            ("a padded signature", format!("{}=", own()), ContextFault::Form),
+            (
+                "an empty signature",
+                "v1.AAAA.".into(),
+                ContextFault::Signature,
+            ),
+            (
+                "a cut signature",
+                own().get(..own().len() - 2).unwrap().into(),
+                ContextFault::Form,
+            ),
+            (
+                "a padded signature",
+                format!("{}=", own()),
+                ContextFault::Form,
+            ),
             ("another version", signed("v2.AAAA"), ContextFault::Form),
-            ("a blank before it", format!(" {}", own()), ContextFault::Form),
-            ("a signature that is right, over no fields", signed("v1."), ContextFault::Form),
-            ("a signature that is right, over no base64", signed("v1.!!"), ContextFault::Form),
-            ("a signature that is right, over fields with a rest", signed(&format!("v1.{fields}")), ContextFault::Form),
-            ("too long", Context { path: "/".repeat(4096), ..context() }.sign(&key(7)), ContextFault::Form),
-            ("another method's", Context { method: "GET".into(), ..context() }.sign(&key(7)), ContextFault::Request),
-            ("another path's", Context { path: "/v2/models/n/infer".into(), ..context() }.sign(&key(7)), ContextFault::Request),
-            ("too old", Context { issued_unix_s: NOW - 31, ..context() }.sign(&key(7)), ContextFault::Age),
-            ("from the future", Context { issued_unix_s: NOW + CLOCK_SKEW_S + 1, ..context() }.sign(&key(7)), ContextFault::Age),
-            ("from the end of time", Context { issued_unix_s: u64::MAX, ..context() }.sign(&key(7)), ContextFault::Age),
+            (
+                "a blank before it",
+                format!(" {}", own()),
+                ContextFault::Form,
+            ),
+            (
+                "a signature that is right, over no fields",
+                signed("v1."),
+                ContextFault::Form,
+            ),
+            (
+                "a signature that is right, over no base64",
+                signed("v1.!!"),
+                ContextFault::Form,
+            ),
+            (
+                "a signature that is right, over fields with a rest",
+                signed(&format!("v1.{fields}")),
+                ContextFault::Form,
+            ),
+            (
+                "too long",
+                Context {
+                    path: "/".repeat(4096),
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Form,
+            ),
+            (
+                "another method's",
+                Context {
+                    method: "GET".into(),
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Request,
+            ),
+            (
+                "another path's",
+                Context {
+                    path: "/v2/models/n/infer".into(),
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Request,
+            ),
+            (
+                "too old",
+                Context {
+                    issued_unix_s: NOW - 31,
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Age,
+            ),
+            (
+                "from the future",
+                Context {
+                    issued_unix_s: NOW + CLOCK_SKEW_S + 1,
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Age,
+            ),
+            (
+                "from the end of time",
+                Context {
+                    issued_unix_s: u64::MAX,
+                    ..context()
+                }
+                .sign(&key(7)),
+                ContextFault::Age,
+            ),
         ] {
             assert_eq!(verify(&value), Err(expected), "{name}");
         }
         for issued_unix_s in [NOW - 30, NOW, NOW + CLOCK_SKEW_S] {
-            assert!(verify(&Context { issued_unix_s, ..context() }.sign(&key(7))).is_ok(), "{issued_unix_s}");
+            assert!(
+                verify(
+                    &Context {
+                        issued_unix_s,
+                        ..context()
+                    }
+                    .sign(&key(7))
+                )
+                .is_ok(),
+                "{issued_unix_s}"
+            );
         }
     }
 
     #[test]
     fn fields_do_not_run_into_each_other() {
-        let moved = Context { client: Some("oc".into()), request_id: "r0f3c".into(), ..context() };
+        let moved = Context {
+            client: Some("oc".into()),
+            request_id: "r0f3c".into(),
+            ..context()
+        };
         assert_ne!(moved.sign(&key(7)), context().sign(&key(7)));
     }
 
@@ -264,7 +398,13 @@ mod tests {
         let digits = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdef0123";
         assert!(Key::from_hex(&format!(" {digits}\n")).is_some());
         assert_eq!(Key::from_hex(&"07".repeat(32)).unwrap().0, [7; 32]);
-        for text in ["", &digits[1..], &format!("{digits}00"), &format!("0x{}", &digits[2..]), &format!("+{}", &digits[1..])] {
+        for text in [
+            "",
+            &digits[1..],
+            &format!("{digits}00"),
+            &format!("0x{}", &digits[2..]),
+            &format!("+{}", &digits[1..]),
+        ] {
             assert!(Key::from_hex(text).is_none(), "{text}");
         }
         assert_eq!(format!("{:?}", key(7)), "Key");

@@ -19,7 +19,10 @@ pub(crate) fn read<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>)
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_start_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(API_KEY_PREFIX) && !token.contains(' ')).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer")
+        && token.starts_with(API_KEY_PREFIX)
+        && !token.contains(' '))
+    .then_some(token)
 }
 
 #[cfg(test)]
@@ -34,7 +37,11 @@ mod tests {
             (Some(""), None, Credential::ApiKey("")),
             (None, Some("Bearer tg_a"), Credential::ApiKey("tg_a")),
             (None, Some("bEARER   tg_a"), Credential::ApiKey("tg_a")),
-            (None, Some("Bearer eyJhbGciOiJub25lIn0.e30."), Credential::Unknown),
+            (
+                None,
+                Some("Bearer eyJhbGciOiJub25lIn0.e30."),
+                Credential::Unknown,
+            ),
             (None, Some("Bearer tg_a tg_b"), Credential::Unknown),
             (None, Some("Bearer"), Credential::Unknown),
             (None, Some("tg_a"), Credential::Unknown),
@@ -43,7 +50,11 @@ mod tests {
             (None, Some(""), Credential::Unknown),
             (Some("tg_a"), Some("Bearer tg_a"), Credential::Unknown),
         ] {
-            assert_eq!(read(api_key, authorization), expected, "{api_key:?} {authorization:?}");
+            assert_eq!(
+                read(api_key, authorization),
+                expected,
+                "{api_key:?} {authorization:?}"
+            );
         }
     }
 }

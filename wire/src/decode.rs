@@ -15,8 +15,10 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<InferRequest<'_>, Denia
         BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),
         BodyFormat::Raw => Ok(InferRequest::default()),
         BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),
-        BodyFormat::Empty => Err(BodyFault::Form { what: "a body comes where none may", at: 0 }),
+        BodyFormat::Empty => Err(BodyFault::Form {
+            what: "a body comes where none may",
+            at: 0,
+        }),
     };
     Ok(request?)
 }
-

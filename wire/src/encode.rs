@@ -25,7 +25,13 @@ pub fn infer_response(protocol: Protocol, response: &InferResponse) -> Option<Ve
 }
 
 /// A model's signature as its contract has it; `-1` for a dim that may vary. Inputs are empty for a raw body.
-pub fn model_metadata(protocol: Protocol, model: &str, versions: &[String], inputs: &[TensorRule], outputs: &[TensorRule]) -> Vec<u8> {
+pub fn model_metadata(
+    protocol: Protocol,
+    model: &str,
+    versions: &[String],
+    inputs: &[TensorRule],
+    outputs: &[TensorRule],
+) -> Vec<u8> {
     match protocol {
         Protocol::OipRest => {
             let mut json = String::from("{");
@@ -44,7 +50,9 @@ pub fn model_metadata(protocol: Protocol, model: &str, versions: &[String], inpu
                     json.push(',');
                     member(json, "datatype", rule.datatype().name());
                     json.push_str(",\"shape\":");
-                    list(json, dims(rule), |json, dim| json.push_str(&dim.to_string()));
+                    list(json, dims(rule), |json, dim| {
+                        json.push_str(&dim.to_string())
+                    });
                     json.push('}');
                 });
             }
@@ -59,8 +67,11 @@ pub fn model_metadata(protocol: Protocol, model: &str, versions: &[String], inpu
             message = message.bytes(3, NAME);
             for (field, rules) in [(4, inputs), (5, outputs)] {
                 for rule in rules {
-                    let tensor = Message::default().bytes(1, rule.name()).bytes(2, rule.datatype().name());
-                    message = message.message(field, tensor.packed(3, dims(rule).map(i64::cast_unsigned)));
+                    let tensor = Message::default()
+                        .bytes(1, rule.name())
+                        .bytes(2, rule.datatype().name());
+                    message = message
+                        .message(field, tensor.packed(3, dims(rule).map(i64::cast_unsigned)));
                 }
             }
             small_frame(message)
@@ -74,7 +85,11 @@ pub fn model_ready(protocol: Protocol, model: &str, ready: bool) -> Vec<u8> {
         Protocol::OipRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
-            json.push_str(if ready { ",\"ready\":true}" } else { ",\"ready\":false}" });
+            json.push_str(if ready {
+                ",\"ready\":true}"
+            } else {
+                ",\"ready\":false}"
+            });
             json.into_bytes()
         }
         Protocol::OipGrpc => small_frame(Message::default().varint(1, u64::from(ready))),
@@ -96,13 +111,21 @@ pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) ->
             json.push_str(",\"version\":\"\",\"extensions\":[]}");
             json.into_bytes()
         }
-        (Protocol::OipGrpc, ServerQuestion::Live | ServerQuestion::Ready) => small_frame(Message::default().varint(1, u64::from(yes))),
-        (Protocol::OipGrpc, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
+        (Protocol::OipGrpc, ServerQuestion::Live | ServerQuestion::Ready) => {
+            small_frame(Message::default().varint(1, u64::from(yes)))
+        }
+        (Protocol::OipGrpc, ServerQuestion::Metadata) => {
+            small_frame(Message::default().bytes(1, NAME))
+        }
     }
 }
 
 fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {
-    rule.shape().iter().map(|dim| dim.fixed().and_then(|size| i64::try_from(size).ok()).unwrap_or(-1))
+    rule.shape().iter().map(|dim| {
+        dim.fixed()
+            .and_then(|size| i64::try_from(size).ok())
+            .unwrap_or(-1)
+    })
 }
 
 /// One gRPC frame; `None` beyond the 4 GiB that its length can say.
@@ -126,7 +149,9 @@ fn small_frame(message: Message) -> Vec<u8> {
 fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
-    let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))?;
+    let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {
+        product.checked_mul(usize::try_from(*dim).ok()?)
+    })?;
     raw::check(Some(datatype), data).ok()?;
     let agrees = match datatype.size_bytes() {
         Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
@@ -136,11 +161,19 @@ fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
 }
 
 fn infer_message(response: &InferResponse) -> Option<Message> {
-    let mut message = Message::default().bytes(1, &response.model).bytes(2, &response.version).bytes(3, response.id.as_deref().unwrap_or_default());
+    let mut message = Message::default()
+        .bytes(1, &response.model)
+        .bytes(2, &response.version)
+        .bytes(3, response.id.as_deref().unwrap_or_default());
     for tensor in &response.outputs {
         let (datatype, _) = whole(tensor)?;
-        let output = Message::default().bytes(1, &*tensor.name).bytes(2, datatype.name());
-        message = message.message(5, output.packed(3, tensor.shape.iter().map(|dim| dim.cast_unsigned())));
+        let output = Message::default()
+            .bytes(1, &*tensor.name)
+            .bytes(2, datatype.name());
+        message = message.message(
+            5,
+            output.packed(3, tensor.shape.iter().map(|dim| dim.cast_unsigned())),
+        );
     }
     for tensor in &response.outputs {
         message = message.element(6, tensor.data.as_deref().ok()?);
@@ -175,7 +208,9 @@ fn output(json: &mut String, tensor: &Tensor<'_>) -> Option<()> {
     json.push(',');
     member(json, "datatype", datatype.name());
     json.push_str(",\"shape\":");
-    list(json, &tensor.shape, |json, dim| json.push_str(&dim.to_string()));
+    list(json, &tensor.shape, |json, dim| {
+        json.push_str(&dim.to_string())
+    });
     json.push_str(",\"data\":");
     elements::write(json, datatype, data)?;
     json.push('}');

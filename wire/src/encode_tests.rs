@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::borrow::Cow;
 
@@ -8,20 +13,35 @@ use tensorgate_policy::tensor::DataFault;
 use super::*;
 
 fn tensor(datatype: &'static str, shape: &[i64], data: &[u8]) -> Tensor<'static> {
-    Tensor { name: "y".into(), datatype: datatype.into(), shape: shape.to_vec(), parameters: vec![], data: Ok(Cow::Owned(data.to_vec())) }
+    Tensor {
+        name: "y".into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        parameters: vec![],
+        data: Ok(Cow::Owned(data.to_vec())),
+    }
 }
 
 fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
-    InferResponse { model: "m".into(), version: "1".into(), id: Some("i\"d".into()), outputs }
+    InferResponse {
+        model: "m".into(),
+        version: "1".into(),
+        id: Some("i\"d".into()),
+        outputs,
+    }
 }
 
 fn rest(outputs: Vec<Tensor<'static>>) -> Option<Value> {
-    infer_response(Protocol::OipRest, &response(outputs)).map(|body| serde_json::from_slice(&body).unwrap())
+    infer_response(Protocol::OipRest, &response(outputs))
+        .map(|body| serde_json::from_slice(&body).unwrap())
 }
 
 #[test]
 fn a_rest_answer_is_the_protocols_json() {
-    let outputs = vec![tensor("INT16", &[2, 1], &[1, 0, 255, 255]), tensor("BOOL", &[], &[1])];
+    let outputs = vec![
+        tensor("INT16", &[2, 1], &[1, 0, 255, 255]),
+        tensor("BOOL", &[], &[1]),
+    ];
     assert_eq!(
         rest(outputs),
         Some(json!({
@@ -32,14 +52,30 @@ fn a_rest_answer_is_the_protocols_json() {
             ]
         }))
     );
-    let bare = InferResponse { id: None, ..response(vec![]) };
-    assert_eq!(infer_response(Protocol::OipRest, &bare).unwrap(), br#"{"model_name":"m","model_version":"1","outputs":[]}"#);
+    let bare = InferResponse {
+        id: None,
+        ..response(vec![])
+    };
+    assert_eq!(
+        infer_response(Protocol::OipRest, &bare).unwrap(),
+        br#"{"model_name":"m","model_version":"1","outputs":[]}"#
+    );
 }
 
 #[test]
 fn elements_are_written_as_their_datatype_reads_them() {
-    let f32s = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-    let f64s = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+    let f32s = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    let f64s = |values: &[f64]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
     for (datatype, shape, data, expected) in [
         ("UINT8", 2, vec![0, 255], "[0,255]"),
         ("INT8", 1, vec![128], "[-128]"),
@@ -47,45 +83,93 @@ fn elements_are_written_as_their_datatype_reads_them() {
         ("UINT32", 1, vec![255; 4], "[4294967295]"),
         ("INT32", 1, vec![255; 4], "[-1]"),
         ("UINT64", 1, vec![255; 8], "[18446744073709551615]"),
-        ("INT64", 1, i64::MIN.to_le_bytes().to_vec(), "[-9223372036854775808]"),
-        ("FP32", 5, f32s(&[0.1, 1.0, -0.0, f32::MAX, f32::MIN_POSITIVE]), "[0.1,1.0,-0.0,3.4028235e38,1.1754944e-38]"),
+        (
+            "INT64",
+            1,
+            i64::MIN.to_le_bytes().to_vec(),
+            "[-9223372036854775808]",
+        ),
+        (
+            "FP32",
+            5,
+            f32s(&[0.1, 1.0, -0.0, f32::MAX, f32::MIN_POSITIVE]),
+            "[0.1,1.0,-0.0,3.4028235e38,1.1754944e-38]",
+        ),
         ("FP64", 3, f64s(&[0.1, 1e300, 5e-324]), "[0.1,1e300,5e-324]"),
-        ("BYTES", 2, b"\x02\0\0\0\"\n\0\0\0\0".to_vec(), "[\"\\\"\\n\",\"\"]"),
+        (
+            "BYTES",
+            2,
+            b"\x02\0\0\0\"\n\0\0\0\0".to_vec(),
+            "[\"\\\"\\n\",\"\"]",
+        ),
         ("FP32", 0, vec![], "[]"),
     ] {
-        let body = infer_response(Protocol::OipRest, &response(vec![tensor(datatype, &[shape], &data)])).unwrap();
+        let body = infer_response(
+            Protocol::OipRest,
+            &response(vec![tensor(datatype, &[shape], &data)]),
+        )
+        .unwrap();
         let body = String::from_utf8(body).unwrap();
-        assert!(body.ends_with(&format!("\"data\":{expected}}}]}}")), "{datatype} {expected}: {body}");
+        assert!(
+            body.ends_with(&format!("\"data\":{expected}}}]}}")),
+            "{datatype} {expected}: {body}"
+        );
     }
 }
 
 #[test]
 fn what_a_protocol_cannot_carry_is_not_sent() {
-    let missing = Tensor { data: Err(DataFault::Missing), ..tensor("FP32", &[1], &[]) };
+    let missing = Tensor {
+        data: Err(DataFault::Missing),
+        ..tensor("FP32", &[1], &[])
+    };
     for (name, tensor, grpc) in [
         ("NaN", tensor("FP32", &[1], &f32::NAN.to_le_bytes()), true),
-        ("an infinity", tensor("FP64", &[1], &f64::INFINITY.to_le_bytes()), true),
+        (
+            "an infinity",
+            tensor("FP64", &[1], &f64::INFINITY.to_le_bytes()),
+            true,
+        ),
         ("FP16", tensor("FP16", &[1], &[0; 2]), true),
         ("BF16", tensor("BF16", &[1], &[0; 2]), true),
-        ("bytes that are no text", tensor("BYTES", &[1], b"\x01\0\0\0\xff"), true),
+        (
+            "bytes that are no text",
+            tensor("BYTES", &[1], b"\x01\0\0\0\xff"),
+            true,
+        ),
         ("too few bytes", tensor("FP32", &[2], &[0; 4]), false),
         ("too many bytes", tensor("FP32", &[1], &[0; 5]), false),
         ("too few items", tensor("BYTES", &[2], b"\0\0\0\0"), false),
-        ("a broken item", tensor("BYTES", &[1], b"\x05\0\0\0a"), false),
+        (
+            "a broken item",
+            tensor("BYTES", &[1], b"\x05\0\0\0a"),
+            false,
+        ),
         ("a bool of 2", tensor("BOOL", &[1], &[2]), false),
         ("a negative dim", tensor("FP32", &[-1], &[0; 4]), false),
-        ("dims that overflow", tensor("FP32", &[i64::MAX, i64::MAX], &[0; 4]), false),
+        (
+            "dims that overflow",
+            tensor("FP32", &[i64::MAX, i64::MAX], &[0; 4]),
+            false,
+        ),
         ("an unknown datatype", tensor("FP8", &[1], &[0]), false),
         ("no data", missing, false),
     ] {
         assert_eq!(rest(vec![tensor.clone()]), None, "{name}");
-        assert_eq!(infer_response(Protocol::OipGrpc, &response(vec![tensor])).is_some(), grpc, "{name}");
+        assert_eq!(
+            infer_response(Protocol::OipGrpc, &response(vec![tensor])).is_some(),
+            grpc,
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn a_grpc_answer_is_one_frame_with_raw_contents() {
-    let outputs = vec![tensor("FP32", &[1, 300], &[7; 1200]), tensor("BYTES", &[0], &[])];
+    let outputs = vec![
+        tensor("FP32", &[1, 300], &[7; 1200]),
+        tensor("BYTES", &[0], &[]),
+    ];
     let frame = infer_response(Protocol::OipGrpc, &response(outputs)).unwrap();
     let expected = [
         &b"\x0a\x01m\x12\x011\x1a\x03i\"d"[..],
@@ -96,7 +180,14 @@ fn a_grpc_answer_is_one_frame_with_raw_contents() {
         b"\x32\0",
     ]
     .concat();
-    assert_eq!(frame[..5], [&[0][..], &u32::try_from(expected.len()).unwrap().to_be_bytes()].concat());
+    assert_eq!(
+        frame[..5],
+        [
+            &[0][..],
+            &u32::try_from(expected.len()).unwrap().to_be_bytes()
+        ]
+        .concat()
+    );
     assert_eq!(frame[5..], expected);
 }
 
@@ -122,4 +213,42 @@ fn small_answers_are_the_protocols_and_name_nothing_behind() {
     ] {
         assert_eq!(answer, expected, "{}", String::from_utf8_lossy(expected));
     }
+}
+
+#[test]
+fn metadata_has_the_contracts_dims_and_a_hole_where_they_vary() {
+    let policy = json!({
+        "version": 1,
+        "listen": {"address": "127.0.0.1:8080"},
+        "clients": {"c": {"api_keys": [{"sha256": "0".repeat(64)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]}},
+        "models": {"m": {
+            "backend": "b", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [{"max": 32}, 1, 300], "range": [0, 1]}],
+            "outputs": [{"name": "y", "datatype": "BYTES", "shape": [], "max_item_bytes": 8}],
+        }},
+        "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["metadata"], "rate": {"quota": 1, "window_s": 1, "burst": 1}}],
+    });
+    let raw: tensorgate_policy::raw::Policy = serde_json::from_value(policy).unwrap();
+    let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
+    let model = policy.model(policy.model_id("m").unwrap()).unwrap();
+    let (inputs, outputs) = (model.backend_inputs(), model.backend_outputs());
+
+    let body = model_metadata(Protocol::OipRest, "m", model.versions(), inputs, outputs);
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap(),
+        json!({
+            "name": "m", "versions": ["1"], "platform": "tensorgate",
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 1, 300]}],
+            "outputs": [{"name": "y", "datatype": "BYTES", "shape": []}],
+        })
+    );
+    let frame = model_metadata(Protocol::OipGrpc, "m", model.versions(), inputs, outputs);
+    let message = [
+        &b"\x0a\x01m\x12\x011\x1a\x0atensorgate"[..],
+        b"\x22\x18\x0a\x01x\x12\x04FP32\x1a\x0d\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01\xac\x02",
+        b"\x2a\x0a\x0a\x01y\x12\x05BYTES",
+    ]
+    .concat();
+    assert_eq!(frame[5..], message);
 }

@@ -33,7 +33,10 @@ pub(crate) enum BodyFault {
 
 impl BodyFault {
     pub(crate) fn field(place: impl Into<String>, what: &'static str) -> Self {
-        Self::Field { place: place.into(), what }
+        Self::Field {
+            place: place.into(),
+            what,
+        }
     }
 }
 
@@ -41,8 +44,12 @@ impl From<BodyFault> for Denial {
     fn from(fault: BodyFault) -> Self {
         let cause = fault.to_string();
         match fault {
-            BodyFault::Form { .. } | BodyFault::TooMany { .. } => Self::new(Reason::Malformed, cause),
-            BodyFault::Field { place, .. } | BodyFault::Unknown(place) => Self::with_field(Reason::Malformed, place, cause),
+            BodyFault::Form { .. } | BodyFault::TooMany { .. } => {
+                Self::new(Reason::Malformed, cause)
+            }
+            BodyFault::Field { place, .. } | BodyFault::Unknown(place) => {
+                Self::with_field(Reason::Malformed, place, cause)
+            }
             BodyFault::Duplicate(place) => Self::with_field(Reason::DuplicateKey, place, cause),
             BodyFault::Deep { .. } => Self::new(Reason::TooDeep, cause),
             BodyFault::Compressed => Self::new(Reason::UnsupportedEncoding, cause),
@@ -72,7 +79,10 @@ mod tests {
     fn a_quoted_name_is_one_bounded_line() {
         for (name, expected) in [
             ("image", "\"image\"".to_owned()),
-            ("a\r\nb\0\"\u{202e}", "\"a\\r\\nb\\0\\\"\\u{202e}\"".to_owned()),
+            (
+                "a\r\nb\0\"\u{202e}",
+                "\"a\\r\\nb\\0\\\"\\u{202e}\"".to_owned(),
+            ),
             (&"x".repeat(64), format!("\"{}\"", "x".repeat(64))),
             (&"x".repeat(65), format!("\"{}…\"", "x".repeat(64))),
         ] {

@@ -42,7 +42,9 @@ impl<'a> ReadHead<'a> {
         let mut doubt = Doubt(None);
         for (name, value) in fields {
             let (name, value) = (name.as_ref(), value.as_ref());
-            header_bytes = header_bytes.saturating_add(name.len()).saturating_add(value.len());
+            header_bytes = header_bytes
+                .saturating_add(name.len())
+                .saturating_add(value.len());
             doubt.unless(known.take(name, value));
         }
         let content_length = match known.lengths(end_of_stream) {
@@ -54,7 +56,11 @@ impl<'a> ReadHead<'a> {
         };
         doubt.unless(known.consistent());
 
-        let unknown = if known.content_type.is_some_and(media_type::speaks_grpc) { Protocol::OipGrpc } else { Protocol::OipRest };
+        let unknown = if known.content_type.is_some_and(media_type::speaks_grpc) {
+            Protocol::OipGrpc
+        } else {
+            Protocol::OipRest
+        };
         let method = known.method.unwrap_or_default();
         let path = known.path.unwrap_or_default();
         let encoded = [known.content_encoding, known.grpc_encoding]
@@ -70,7 +76,9 @@ impl<'a> ReadHead<'a> {
             header_count: fields.len(),
             ambiguous: doubt.0,
             route: route::resolve(method, path, unknown),
-            content_type: known.content_type.map_or(ContentType::Absent, media_type::classify),
+            content_type: known
+                .content_type
+                .map_or(ContentType::Absent, media_type::classify),
             // The binary data extension is a coding of its own: JSON, then blobs.
             encoded: encoded || known.json_length.is_some(),
             content_length,
@@ -133,15 +141,25 @@ impl<'a> Known<'a> {
             return Err("a field name is not a token");
         }
         // RFC 9110, 5.5: dangerous in any field, used or not.
-        if value.iter().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
+        if value
+            .iter()
+            .any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
+        {
             return Err("a field value holds NUL, CR or LF");
         }
-        if name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX)) {
+        if name
+            .get(..OWN_PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
+        {
             return Err("a field of the gate's own came from outside");
         }
         let mut lower = [0; LONGEST_NAME];
         let Some(lower) = lower.get_mut(..name.len()) else {
-            return if pseudo { Err("a pseudo-header is unknown") } else { Ok(()) };
+            return if pseudo {
+                Err("a pseudo-header is unknown")
+            } else {
+                Ok(())
+            };
         };
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
@@ -156,14 +174,19 @@ impl<'a> Known<'a> {
             b"content-encoding" => (&mut self.content_encoding, "content-encoding is repeated"),
             b"transfer-encoding" => (&mut self.transfer_encoding, "transfer-encoding is repeated"),
             b"grpc-encoding" => (&mut self.grpc_encoding, "grpc-encoding is repeated"),
-            b"inference-header-content-length" => (&mut self.json_length, "inference-header-content-length is repeated"),
+            b"inference-header-content-length" => (
+                &mut self.json_length,
+                "inference-header-content-length is repeated",
+            ),
             b"authorization" => (&mut self.authorization, "authorization is repeated"),
             b"x-api-key" => (&mut self.api_key, "x-api-key is repeated"),
             b"x-request-id" => (&mut self.request_id, "x-request-id is repeated"),
             b"expect" => (&mut self.expect, "expect is repeated"),
             // Another protocol on this connection, or another method on this request: what stands behind might obey.
             b"upgrade" | b"http2-settings" => return Err("an upgrade is asked for"),
-            b"x-http-method-override" | b"x-http-method" | b"x-method-override" => return Err("a method override is asked for"),
+            b"x-http-method-override" | b"x-http-method" | b"x-method-override" => {
+                return Err("a method override is asked for");
+            }
             _ if pseudo => return Err("a pseudo-header is unknown"),
             _ => return Ok(()),
         };
@@ -216,10 +239,17 @@ impl<'a> Known<'a> {
         if self.api_key.is_some() && self.authorization.is_some() {
             return Err("two credentials came");
         }
-        if self.expect.is_some_and(|expect| !expect.eq_ignore_ascii_case("100-continue")) {
+        if self
+            .expect
+            .is_some_and(|expect| !expect.eq_ignore_ascii_case("100-continue"))
+        {
             return Err("expect is not 100-continue");
         }
-        let plain_id = |id: &str| !id.is_empty() && id.len() <= MAX_REQUEST_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let plain_id = |id: &str| {
+            !id.is_empty()
+                && id.len() <= MAX_REQUEST_ID_BYTES
+                && id.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         if !self.request_id.is_none_or(plain_id) {
             return Err("x-request-id is not an id");
         }

@@ -1,16 +1,27 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use tensorgate_policy::request::{ContentType, Credential, Head, Identity, Operation, Protocol, Route};
+use tensorgate_policy::request::{
+    ContentType, Credential, Head, Identity, Operation, Protocol, Route,
+};
 
 use super::ReadHead;
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn infer(extra: &[(&str, &[u8])]) -> Fields {
-    let mut fields: Fields = [(":method", "POST"), (":path", "/v2/models/m/infer"), (":authority", "gate"), (":scheme", "https")]
-        .map(|(name, value)| (name.into(), value.into()))
-        .to_vec();
-    fields.extend(extra.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())));
+    let mut fields: Fields = [
+        (":method", "POST"),
+        (":path", "/v2/models/m/infer"),
+        (":authority", "gate"),
+        (":scheme", "https"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .to_vec();
+    fields.extend(
+        extra
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())),
+    );
     fields
 }
 
@@ -28,9 +39,15 @@ fn a_plain_head_is_read_whole() {
         ("cookie", b"\xff\xfe"),
     ]);
     let read = ReadHead::read(&fields, false);
-    assert_eq!((read.method, read.path, read.request_id), ("POST", "/v2/models/m/infer", "0f3c"));
+    assert_eq!(
+        (read.method, read.path, read.request_id),
+        ("POST", "/v2/models/m/infer", "0f3c")
+    );
     assert_eq!(read.credential, Credential::ApiKey("tg_k"));
-    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     assert_eq!(
         read.into_head(Identity::Client("c".into())),
         Head {
@@ -56,59 +73,171 @@ fn a_plain_head_is_read_whole() {
 fn a_head_that_can_be_read_in_two_ways_says_why() {
     let long = [b'i'; 129];
     for (extra, expected) in [
-        (&[("content-type", b"application/json".as_slice()), ("Content-Type", b"application/json")][..], "content-type is repeated"),
-        (&[("content-length", b"1"), ("content-length", b"1")], "content-length is repeated"),
-        (&[("content-encoding", b"identity"), ("content-encoding", b"gzip")], "content-encoding is repeated"),
-        (&[("authorization", b"Bearer tg_a"), ("authorization", b"Bearer tg_a")], "authorization is repeated"),
-        (&[("x-api-key", b"tg_a"), ("X-Api-Key", b"tg_b")], "x-api-key is repeated"),
-        (&[("x-request-id", b"1"), ("x-request-id", b"2")], "x-request-id is repeated"),
+        (
+            &[
+                ("content-type", b"application/json".as_slice()),
+                ("Content-Type", b"application/json"),
+            ][..],
+            "content-type is repeated",
+        ),
+        (
+            &[("content-length", b"1"), ("content-length", b"1")],
+            "content-length is repeated",
+        ),
+        (
+            &[
+                ("content-encoding", b"identity"),
+                ("content-encoding", b"gzip"),
+            ],
+            "content-encoding is repeated",
+        ),
+        (
+            &[
+                ("authorization", b"Bearer tg_a"),
+                ("authorization", b"Bearer tg_a"),
+            ],
+            "authorization is repeated",
+        ),
+        (
+            &[("x-api-key", b"tg_a"), ("X-Api-Key", b"tg_b")],
+            "x-api-key is repeated",
+        ),
+        (
+            &[("x-request-id", b"1"), ("x-request-id", b"2")],
+            "x-request-id is repeated",
+        ),
         (&[("host", b"gate"), ("host", b"gate")], "host is repeated"),
-        (&[("grpc-encoding", b"identity"), ("grpc-encoding", b"gzip")], "grpc-encoding is repeated"),
-        (&[("transfer-encoding", b"chunked"), ("transfer-encoding", b"chunked")], "transfer-encoding is repeated"),
+        (
+            &[("grpc-encoding", b"identity"), ("grpc-encoding", b"gzip")],
+            "grpc-encoding is repeated",
+        ),
+        (
+            &[
+                ("transfer-encoding", b"chunked"),
+                ("transfer-encoding", b"chunked"),
+            ],
+            "transfer-encoding is repeated",
+        ),
         (&[(":path", b"/v2")], ":path is repeated"),
         (&[(":Method", b"GET")], ":method is repeated"),
         (&[(":scheme", b"http")], ":scheme is repeated"),
         (&[(":authority", b"gate")], ":authority is repeated"),
         (&[(":protocol", b"websocket")], "a pseudo-header is unknown"),
         (&[(":status", b"200")], "a pseudo-header is unknown"),
-        (&[(":a-pseudo-header-longer-than-any-known", b"")], "a pseudo-header is unknown"),
+        (
+            &[(":a-pseudo-header-longer-than-any-known", b"")],
+            "a pseudo-header is unknown",
+        ),
         (&[("host", b"elsewhere")], "host and :authority differ"),
         (&[("content-length", b"")], "a length is not made of digits"),
-        (&[("content-length", b"+1")], "a length is not made of digits"),
-        (&[("content-length", b"-1")], "a length is not made of digits"),
-        (&[("content-length", b"1, 1")], "a length is not made of digits"),
-        (&[("content-length", b" 1")], "a length is not made of digits"),
-        (&[("content-length", b"0x1")], "a length is not made of digits"),
-        (&[("content-length", b"18446744073709551616")], "a length is beyond 64 bits"),
-        (&[("content-length", b"1"), ("transfer-encoding", b"chunked")], "content-length comes with transfer-encoding"),
-        (&[("transfer-encoding", b"gzip, chunked")], "transfer-encoding is not chunked"),
-        (&[("transfer-encoding", b" chunked")], "transfer-encoding is not chunked"),
-        (&[("inference-header-content-length", b"99999999999"), ("content-length", b"9")], "inference-header-content-length is past the body"),
-        (&[("inference-header-content-length", b"-1")], "a length is not made of digits"),
-        (&[("inference-header-content-length", b"5 ")], "a length is not made of digits"),
-        (&[("x-api-key", b"tg_a"), ("authorization", b"Bearer tg_a")], "two credentials came"),
-        (&[("x-api-key", b""), ("authorization", b"Basic x")], "two credentials came"),
-        (&[("x-tensorgate-context", b"v1.a.b")], "a field of the gate's own came from outside"),
-        (&[("X-TensorGate-Client", b"admin")], "a field of the gate's own came from outside"),
+        (
+            &[("content-length", b"+1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("content-length", b"-1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("content-length", b"1, 1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("content-length", b" 1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("content-length", b"0x1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("content-length", b"18446744073709551616")],
+            "a length is beyond 64 bits",
+        ),
+        (
+            &[("content-length", b"1"), ("transfer-encoding", b"chunked")],
+            "content-length comes with transfer-encoding",
+        ),
+        (
+            &[("transfer-encoding", b"gzip, chunked")],
+            "transfer-encoding is not chunked",
+        ),
+        (
+            &[("transfer-encoding", b" chunked")],
+            "transfer-encoding is not chunked",
+        ),
+        (
+            &[
+                ("inference-header-content-length", b"99999999999"),
+                ("content-length", b"9"),
+            ],
+            "inference-header-content-length is past the body",
+        ),
+        (
+            &[("inference-header-content-length", b"-1")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("inference-header-content-length", b"5 ")],
+            "a length is not made of digits",
+        ),
+        (
+            &[("x-api-key", b"tg_a"), ("authorization", b"Bearer tg_a")],
+            "two credentials came",
+        ),
+        (
+            &[("x-api-key", b""), ("authorization", b"Basic x")],
+            "two credentials came",
+        ),
+        (
+            &[("x-tensorgate-context", b"v1.a.b")],
+            "a field of the gate's own came from outside",
+        ),
+        (
+            &[("X-TensorGate-Client", b"admin")],
+            "a field of the gate's own came from outside",
+        ),
         (&[("x-api-key", b"tg_\xff")], "a field value is not UTF-8"),
-        (&[("x-api-key", b"tg_\x07")], "a field value holds control characters"),
-        (&[("content-type", b"application/json\t")], "a field value holds control characters"),
-        (&[("x-anything", b"a\r\nx-tensorgate-context: v1")], "a field value holds NUL, CR or LF"),
-        (&[("x-anything", b"a\0b")], "a field value holds NUL, CR or LF"),
+        (
+            &[("x-api-key", b"tg_\x07")],
+            "a field value holds control characters",
+        ),
+        (
+            &[("content-type", b"application/json\t")],
+            "a field value holds control characters",
+        ),
+        (
+            &[("x-anything", b"a\r\nx-tensorgate-context: v1")],
+            "a field value holds NUL, CR or LF",
+        ),
+        (
+            &[("x-anything", b"a\0b")],
+            "a field value holds NUL, CR or LF",
+        ),
         (&[("content-length ", b"1")], "a field name is not a token"),
         (&[("", b"1")], "a field name is not a token"),
         (&[(":", b"1")], "a field name is not a token"),
         (&[("x\ny", b"1")], "a field name is not a token"),
         (&[("upgrade", b"h2c")], "an upgrade is asked for"),
         (&[("http2-settings", b"AAM")], "an upgrade is asked for"),
-        (&[("x-http-method-override", b"DELETE")], "a method override is asked for"),
+        (
+            &[("x-http-method-override", b"DELETE")],
+            "a method override is asked for",
+        ),
         (&[("expect", b"200-ok")], "expect is not 100-continue"),
         (&[("x-request-id", b"")], "x-request-id is not an id"),
         (&[("x-request-id", b"a b")], "x-request-id is not an id"),
-        (&[("x-request-id", "é".as_bytes())], "x-request-id is not an id"),
+        (
+            &[("x-request-id", "é".as_bytes())],
+            "x-request-id is not an id",
+        ),
         (&[("x-request-id", &long)], "x-request-id is not an id"),
     ] {
-        assert_eq!(head(&infer(extra), false).ambiguous, Some(expected), "{extra:?}");
+        assert_eq!(
+            head(&infer(extra), false).ambiguous,
+            Some(expected),
+            "{extra:?}"
+        );
     }
 }
 
@@ -117,14 +246,34 @@ fn what_is_only_unusual_is_not_ambiguous() {
     for (extra, end_of_stream) in [
         (&[("host", b"gate".as_slice())][..], false),
         (&[("transfer-encoding", b"Chunked")], false),
-        (&[("expect", b"100-continue"), ("content-length", b"9")], false),
+        (
+            &[("expect", b"100-continue"), ("content-length", b"9")],
+            false,
+        ),
         (&[("content-length", b"0")], true),
         (&[("content-length", b"007")], false),
-        (&[("x-tensorgat", b"1"), ("x-forwarded-for", b"10.0.0.1"), ("x-forwarded-for", b"10.0.0.2")], false),
-        (&[("accept", b"caf\xe9"), ("a-name-that-is-longer-than-every-name-known-here", b"1")], false),
+        (
+            &[
+                ("x-tensorgat", b"1"),
+                ("x-forwarded-for", b"10.0.0.1"),
+                ("x-forwarded-for", b"10.0.0.2"),
+            ],
+            false,
+        ),
+        (
+            &[
+                ("accept", b"caf\xe9"),
+                ("a-name-that-is-longer-than-every-name-known-here", b"1"),
+            ],
+            false,
+        ),
         (&[], false),
     ] {
-        assert_eq!(head(&infer(extra), end_of_stream).ambiguous, None, "{extra:?}");
+        assert_eq!(
+            head(&infer(extra), end_of_stream).ambiguous,
+            None,
+            "{extra:?}"
+        );
     }
 }
 
@@ -145,7 +294,10 @@ fn a_missing_or_empty_pseudo_header_is_ambiguous() {
 #[test]
 fn a_length_without_a_body_is_ambiguous() {
     let fields = infer(&[("content-length", b"1")]);
-    assert_eq!(head(&fields, true).ambiguous, Some("content-length declares a body that does not come"));
+    assert_eq!(
+        head(&fields, true).ambiguous,
+        Some("content-length declares a body that does not come")
+    );
 }
 
 #[test]
@@ -162,17 +314,31 @@ fn only_identity_is_not_an_encoding() {
         ("accept-encoding", "gzip", false),
         ("inference-header-content-length", "5", true),
     ] {
-        assert_eq!(head(&infer(&[(name, value.as_bytes())]), false).encoded, expected, "{name}: {value}");
+        assert_eq!(
+            head(&infer(&[(name, value.as_bytes())]), false).encoded,
+            expected,
+            "{name}: {value}"
+        );
     }
 }
 
 #[test]
 fn an_unknown_path_is_answered_in_the_protocol_of_its_type() {
-    for (content_type, expected) in
-        [("application/grpc", Protocol::OipGrpc), ("application/grpc-web", Protocol::OipGrpc), ("application/json", Protocol::OipRest)]
-    {
-        let fields = [(":method", "POST"), (":path", "/x"), ("content-type", content_type)];
+    for (content_type, expected) in [
+        ("application/grpc", Protocol::OipGrpc),
+        ("application/grpc-web", Protocol::OipGrpc),
+        ("application/json", Protocol::OipRest),
+    ] {
+        let fields = [
+            (":method", "POST"),
+            (":path", "/x"),
+            ("content-type", content_type),
+        ];
         let read = ReadHead::read(&fields, false).into_head(Identity::Missing);
-        assert_eq!(read.route, Route::Unknown { protocol: expected }, "{content_type}");
+        assert_eq!(
+            read.route,
+            Route::Unknown { protocol: expected },
+            "{content_type}"
+        );
     }
 }

@@ -29,7 +29,11 @@ pub(crate) fn member(out: &mut String, key: &str, text: &str) {
 }
 
 /// Appends a list.
-pub(crate) fn list<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut item: impl FnMut(&mut String, T)) {
+pub(crate) fn list<T>(
+    out: &mut String,
+    items: impl IntoIterator<Item = T>,
+    mut item: impl FnMut(&mut String, T),
+) {
     out.push('[');
     for (index, value) in items.into_iter().enumerate() {
         if index > 0 {
@@ -46,7 +50,9 @@ mod tests {
 
     #[test]
     fn every_character_comes_back_as_it_went_in() {
-        let all: String = ('\0'..='\u{ff}').chain(['\u{2028}', '\u{2029}', '\u{ffff}', '😀', '\u{10ffff}']).collect();
+        let all: String = ('\0'..='\u{ff}')
+            .chain(['\u{2028}', '\u{2029}', '\u{ffff}', '😀', '\u{10ffff}'])
+            .collect();
         let mut out = String::new();
         string(&mut out, &all);
         assert!(out.bytes().all(|byte| byte >= 0x20));

@@ -46,7 +46,10 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
     }
     if essence.eq_ignore_ascii_case("application/json") {
         ContentType::Json
-    } else if ["application/grpc", "application/grpc+proto"].iter().any(|grpc| essence.eq_ignore_ascii_case(grpc)) {
+    } else if ["application/grpc", "application/grpc+proto"]
+        .iter()
+        .any(|grpc| essence.eq_ignore_ascii_case(grpc))
+    {
         ContentType::Grpc
     } else if essence.bytes().any(|byte| byte.is_ascii_uppercase()) {
         ContentType::Other(Cow::Owned(essence.to_ascii_lowercase()))
@@ -58,7 +61,10 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
 /// Whether an answer to this type should be gRPC's: the type begins `application/grpc`, whatever follows.
 pub(crate) fn speaks_grpc(value: &str) -> bool {
     const PREFIX: &str = "application/grpc";
-    value.trim_start_matches(' ').get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    value
+        .trim_start_matches(' ')
+        .get(..PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 #[cfg(test)]
@@ -73,7 +79,10 @@ mod tests {
             ("Application/JSON ; Charset=UTF-8", ContentType::Json),
             ("application/json;charset=\"utf-8\"", ContentType::Json),
             ("application/json; charset=utf-16", ContentType::Malformed),
-            ("application/json; charset=utf-8; charset=utf-8", ContentType::Malformed),
+            (
+                "application/json; charset=utf-8; charset=utf-8",
+                ContentType::Malformed,
+            ),
             ("application/json;", ContentType::Malformed),
             ("application/json, application/grpc", ContentType::Malformed),
             ("application/json application/grpc", ContentType::Malformed),
@@ -84,7 +93,10 @@ mod tests {
             ("application/grpc+json", other("application/grpc+json")),
             ("application/grpc-web", other("application/grpc-web")),
             ("Image/PNG", other("image/png")),
-            ("application/vnd.sagemaker-triton.binary+json;json-header-size=9", other("application/vnd.sagemaker-triton.binary+json")),
+            (
+                "application/vnd.sagemaker-triton.binary+json;json-header-size=9",
+                other("application/vnd.sagemaker-triton.binary+json"),
+            ),
             ("", ContentType::Malformed),
             ("/", ContentType::Malformed),
             ("json", ContentType::Malformed),

@@ -34,7 +34,11 @@ impl Message {
 
     /// A singular string or bytes field.
     pub(crate) fn bytes(self, field: u32, value: impl AsRef<[u8]>) -> Self {
-        if value.as_ref().is_empty() { self } else { self.element(field, value) }
+        if value.as_ref().is_empty() {
+            self
+        } else {
+            self.element(field, value)
+        }
     }
 
     /// A repeated string or bytes field's element, or a message: present even if empty.
@@ -68,13 +72,31 @@ mod tests {
     fn fields_are_written_as_protobuf_has_them() {
         let message = Message::default;
         for (message, expected) in [
-            (message().varint(1, 0).bytes(2, "").packed(3, [].into_iter()), &b""[..]),
-            (message().varint(1, 127).varint(2, 300), b"\x08\x7f\x10\xac\x02"),
-            (message().varint(1, u64::MAX), b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            (
+                message()
+                    .varint(1, 0)
+                    .bytes(2, "")
+                    .packed(3, [].into_iter()),
+                &b""[..],
+            ),
+            (
+                message().varint(1, 127).varint(2, 300),
+                b"\x08\x7f\x10\xac\x02",
+            ),
+            (
+                message().varint(1, u64::MAX),
+                b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            ),
             (message().bytes(16, "ab"), b"\x82\x01\x02ab"),
             (message().element(1, ""), b"\x0a\0"),
-            (message().message(1, message().varint(1, 1)), b"\x0a\x02\x08\x01"),
-            (message().packed(3, [1, 128].into_iter()), b"\x1a\x03\x01\x80\x01"),
+            (
+                message().message(1, message().varint(1, 1)),
+                b"\x0a\x02\x08\x01",
+            ),
+            (
+                message().packed(3, [1, 128].into_iter()),
+                b"\x1a\x03\x01\x80\x01",
+            ),
         ] {
             assert_eq!(message.into_bytes(), expected);
         }

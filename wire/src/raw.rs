@@ -37,7 +37,10 @@ pub(crate) fn items(mut blob: &[u8]) -> impl Iterator<Item = Result<&[u8], DataF
 /// some servers take for true and others keep.
 pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataFault> {
     match datatype {
-        Some(Datatype::Bool) => blob.iter().position(|byte| *byte > 1).map_or(Ok(()), |index| Err(DataFault::Kind { index })),
+        Some(Datatype::Bool) => blob
+            .iter()
+            .position(|byte| *byte > 1)
+            .map_or(Ok(()), |index| Err(DataFault::Kind { index })),
         Some(Datatype::Bytes) => items(blob).try_for_each(|item| item.map(drop)),
         _ => Ok(()),
     }
@@ -53,7 +56,10 @@ impl Budget {
 
     pub(crate) fn take(&mut self, elements: usize) -> Result<(), BodyFault> {
         let what = "elements to convert in all";
-        self.0 = self.0.checked_sub(elements).ok_or(BodyFault::TooMany { what, max: MAX_CONVERTED_ELEMENTS })?;
+        self.0 = self.0.checked_sub(elements).ok_or(BodyFault::TooMany {
+            what,
+            max: MAX_CONVERTED_ELEMENTS,
+        })?;
         Ok(())
     }
 }
@@ -70,10 +76,22 @@ mod tests {
             (Datatype::Bytes, b"\x01\0\0\0", Err(DataFault::Framing)),
             (Datatype::Bytes, b"\x01\0\0", Err(DataFault::Framing)),
             (Datatype::Bytes, b"\x01\0\0\0ab", Err(DataFault::Framing)),
-            (Datatype::Bytes, b"\xff\xff\xff\xffa", Err(DataFault::Framing)),
-            (Datatype::Bytes, b"\xfb\xff\xff\x7fa", Err(DataFault::Framing)),
+            (
+                Datatype::Bytes,
+                b"\xff\xff\xff\xffa",
+                Err(DataFault::Framing),
+            ),
+            (
+                Datatype::Bytes,
+                b"\xfb\xff\xff\x7fa",
+                Err(DataFault::Framing),
+            ),
             (Datatype::Bool, b"\0\x01\0", Ok(())),
-            (Datatype::Bool, b"\0\x01\x02", Err(DataFault::Kind { index: 2 })),
+            (
+                Datatype::Bool,
+                b"\0\x01\x02",
+                Err(DataFault::Kind { index: 2 }),
+            ),
             (Datatype::Bool, b"\xff", Err(DataFault::Kind { index: 0 })),
             (Datatype::Fp32, b"\x01", Ok(())),
         ] {

@@ -1,6 +1,15 @@
 //! One tensor in three encodings is one request: JSON, typed contents, raw contents. And no damage to a body stops the decoder.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -16,7 +25,11 @@ struct Elements {
 }
 
 fn elements(random: &mut Random, datatype: Datatype, count: usize) -> Elements {
-    let mut all = Elements { json: Vec::new(), typed: Proto::default(), raw: Vec::new() };
+    let mut all = Elements {
+        json: Vec::new(),
+        typed: Proto::default(),
+        raw: Vec::new(),
+    };
     let mut varints = Vec::new();
     let mut field = 0;
     for _ in 0..count {
@@ -48,19 +61,26 @@ fn elements(random: &mut Random, datatype: Datatype, count: usize) -> Elements {
                 integer(value, value.into(), &value.to_le_bytes()[..size]);
             }
             Datatype::Fp32 => {
-                let value = Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).unwrap_or(0.1);
+                let value = Some(f32::from_bits(bits as u32))
+                    .filter(|value| value.is_finite())
+                    .unwrap_or(0.1);
                 all.json.push(format!("{value:?}"));
                 all.raw.extend_from_slice(&value.to_le_bytes());
             }
             Datatype::Fp64 => {
-                let value = Some(f64::from_bits(bits)).filter(|value| value.is_finite()).unwrap_or(0.1);
+                let value = Some(f64::from_bits(bits))
+                    .filter(|value| value.is_finite())
+                    .unwrap_or(0.1);
                 all.json.push(format!("{value:?}"));
                 all.raw.extend_from_slice(&value.to_le_bytes());
             }
             Datatype::Bytes => {
-                let item: String = (0..random.below(5)).map(|_| char::from_u32(random.below(0x300) as u32).unwrap()).collect();
+                let item: String = (0..random.below(5))
+                    .map(|_| char::from_u32(random.below(0x300) as u32).unwrap())
+                    .collect();
                 all.json.push(serde_json::to_string(&item).unwrap());
-                all.raw.extend_from_slice(&(item.len() as u32).to_le_bytes());
+                all.raw
+                    .extend_from_slice(&(item.len() as u32).to_le_bytes());
                 all.raw.extend_from_slice(item.as_bytes());
                 all.typed = all.typed.bytes(8, item);
             }
@@ -72,19 +92,35 @@ fn elements(random: &mut Random, datatype: Datatype, count: usize) -> Elements {
         all.typed = if packed {
             Proto::default().packed(field, varints)
         } else {
-            varints.into_iter().fold(Proto::default(), |contents, value| contents.varint(field, value))
+            varints
+                .into_iter()
+                .fold(Proto::default(), |contents, value| {
+                    contents.varint(field, value)
+                })
         };
     } else if datatype == Datatype::Fp32 {
         all.typed = if packed {
             Proto::default().bytes(6, &all.raw)
         } else {
-            all.raw.as_chunks::<4>().0.iter().fold(Proto::default(), |contents, chunk| contents.fixed32(6, *chunk))
+            all.raw
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .fold(Proto::default(), |contents, chunk| {
+                    contents.fixed32(6, *chunk)
+                })
         };
     } else if datatype == Datatype::Fp64 {
         all.typed = if packed {
             Proto::default().bytes(7, &all.raw)
         } else {
-            all.raw.as_chunks::<8>().0.iter().fold(Proto::default(), |contents, chunk| contents.fixed64(7, *chunk))
+            all.raw
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .fold(Proto::default(), |contents, chunk| {
+                    contents.fixed64(7, *chunk)
+                })
         };
     }
     all
@@ -96,7 +132,9 @@ fn nest(items: &[String], shape: &[i64]) -> String {
         [] | [_] => format!("[{}]", items.join(",")),
         [outer, rest @ ..] => {
             let each = items.len() / (*outer as usize).max(1);
-            let rows: Vec<String> = (0..*outer as usize).map(|row| nest(&items[row * each..(row + 1) * each], rest)).collect();
+            let rows: Vec<String> = (0..*outer as usize)
+                .map(|row| nest(&items[row * each..(row + 1) * each], rest))
+                .collect();
             format!("[{}]", rows.join(" , "))
         }
     }
@@ -104,20 +142,38 @@ fn nest(items: &[String], shape: &[i64]) -> String {
 
 /// A request's bodies: JSON nested, JSON flat, gRPC typed, gRPC raw.
 fn bodies(random: &mut Random) -> (Vec<u8>, [Vec<u8>; 4]) {
-    let datatypes: Vec<_> = Datatype::ALL.into_iter().filter(|datatype| !matches!(datatype, Datatype::Fp16 | Datatype::Bf16)).collect();
+    let datatypes: Vec<_> = Datatype::ALL
+        .into_iter()
+        .filter(|datatype| !matches!(datatype, Datatype::Fp16 | Datatype::Bf16))
+        .collect();
     let datatype = datatypes[random.below(datatypes.len())];
-    let shape: Vec<i64> = (0..random.below(4)).map(|_| random.below(4) as i64).collect();
+    let shape: Vec<i64> = (0..random.below(4))
+        .map(|_| random.below(4) as i64)
+        .collect();
     let count = shape.iter().product::<i64>() as usize;
     let all = elements(random, datatype, count);
     let json = |data: String| {
         format!(r#"{{"id":"i","inputs":[{{"data":{data},"shape":{shape:?},"name":"x","datatype":"{datatype}","parameters":{{"p":1}}}}]}}"#).into_bytes()
     };
-    let parameter = Proto::default().bytes(1, "p").message(2, Proto::default().varint(2, 1));
+    let parameter = Proto::default()
+        .bytes(1, "p")
+        .message(2, Proto::default().varint(2, 1));
     let input = tensor("x", datatype.name(), &shape).message(4, parameter);
     let grpc = Proto::default().bytes(3, "i");
-    let typed = grpc.clone().message(5, input.clone().message(5, all.typed)).frame();
+    let typed = grpc
+        .clone()
+        .message(5, input.clone().message(5, all.typed))
+        .frame();
     let raw = grpc.message(5, input).bytes(7, &all.raw).frame();
-    (all.raw, [json(nest(&all.json, &shape)), json(format!("[{}]", all.json.join(","))), typed, raw])
+    (
+        all.raw,
+        [
+            json(nest(&all.json, &shape)),
+            json(format!("[{}]", all.json.join(","))),
+            typed,
+            raw,
+        ],
+    )
 }
 
 #[test]
@@ -126,10 +182,17 @@ fn one_tensor_in_every_encoding_is_one_request() {
     for round in 0..20_000 {
         let (elements, [nested, flat, typed, raw]) = bodies(&mut random);
         let request = accepted(OipGrpcInfer, &raw);
-        let [Tensor { data, .. }] = &*request.inputs else { panic!("one input") };
+        let [Tensor { data, .. }] = &*request.inputs else {
+            panic!("one input")
+        };
         assert_eq!(data.as_deref(), Ok(&*elements), "round {round}");
         for (format, body) in [(OipJson, &nested), (OipJson, &flat), (OipGrpcInfer, &typed)] {
-            assert_eq!(accepted(format, body), request, "round {round}: {}", String::from_utf8_lossy(body));
+            assert_eq!(
+                accepted(format, body),
+                request,
+                "round {round}: {}",
+                String::from_utf8_lossy(body)
+            );
         }
     }
 }
@@ -137,7 +200,12 @@ fn one_tensor_in_every_encoding_is_one_request() {
 #[test]
 fn a_damaged_body_is_decoded_or_refused() {
     let mut random = Random::new(11);
-    let allowed = [Reason::Malformed, Reason::DuplicateKey, Reason::TooDeep, Reason::UnsupportedEncoding];
+    let allowed = [
+        Reason::Malformed,
+        Reason::DuplicateKey,
+        Reason::TooDeep,
+        Reason::UnsupportedEncoding,
+    ];
     let mut refused = 0;
     for _ in 0..5_000 {
         let (_, bodies) = bodies(&mut random);
@@ -157,17 +225,39 @@ fn a_damaged_body_is_decoded_or_refused() {
                 if let Err(denial) = tensorgate_wire::decode(format, &damaged) {
                     refused += 1;
                     assert!(allowed.contains(&denial.reason), "{denial:?}");
-                    assert!(denial.field.is_none_or(|field| field.len() < 1024 && !field.contains(char::is_control)));
+                    assert!(denial.field.is_none_or(
+                        |field| field.len() < 1024 && !field.contains(char::is_control)
+                    ));
                 }
             }
         }
     }
-    assert!(refused > 10_000, "the damage is too small to test anything: {refused}");
+    assert!(
+        refused > 10_000,
+        "the damage is too small to test anything: {refused}"
+    );
 }
 
 fn damage(random: &mut Random, body: &mut Vec<u8>) {
     let at = random.below(body.len().max(1));
-    let tokens = [&b"["[..], b"]", b"{", b"}", b"\"", b",", b":", b"-", b"0", b"1e999", b"null", b"\\u", b"\\", b"\xff", b"\x80\0", b"\x0a"];
+    let tokens = [
+        &b"["[..],
+        b"]",
+        b"{",
+        b"}",
+        b"\"",
+        b",",
+        b":",
+        b"-",
+        b"0",
+        b"1e999",
+        b"null",
+        b"\\u",
+        b"\\",
+        b"\xff",
+        b"\x80\0",
+        b"\x0a",
+    ];
     match random.below(6) {
         0 => body.truncate(at),
         1 if !body.is_empty() => body[at] ^= 1 << random.below(8),
@@ -179,6 +269,12 @@ fn damage(random: &mut Random, body: &mut Vec<u8>) {
             let piece = body.get(at..end).unwrap_or_default().to_vec();
             drop(body.splice(at..at, piece).collect::<Vec<_>>());
         }
-        _ => drop(body.splice(at.min(body.len())..at.min(body.len()), tokens[random.below(tokens.len())].iter().copied()).collect::<Vec<_>>()),
+        _ => drop(
+            body.splice(
+                at.min(body.len())..at.min(body.len()),
+                tokens[random.below(tokens.len())].iter().copied(),
+            )
+            .collect::<Vec<_>>(),
+        ),
     }
 }

@@ -1,6 +1,13 @@
 //! OIP gRPC bodies: what is read, and what is refused and why.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -17,7 +24,9 @@ fn infer() -> Proto {
 
 /// A request with one input in typed contents.
 fn typed(datatype: &str, contents: Proto) -> Vec<u8> {
-    infer().message(5, tensor("x", datatype, &[1]).message(5, contents)).frame()
+    infer()
+        .message(5, tensor("x", datatype, &[1]).message(5, contents))
+        .frame()
 }
 
 /// A parameter map's entry.
@@ -33,8 +42,16 @@ fn new() -> Proto {
 fn every_field_is_read_whatever_the_order() {
     let body = new()
         .bytes(7, [1, 0])
-        .message(6, new().message(2, parameter("top", new().varint(2, 3))).bytes(1, "y"))
-        .message(5, tensor("x", "BOOL", &[2, -1]).message(4, parameter("a", new().varint(1, 1))))
+        .message(
+            6,
+            new()
+                .message(2, parameter("top", new().varint(2, 3)))
+                .bytes(1, "y"),
+        )
+        .message(
+            5,
+            tensor("x", "BOOL", &[2, -1]).message(4, parameter("a", new().varint(1, 1))),
+        )
         .message(4, parameter("i", new().varint(2, u64::MAX)))
         .message(4, parameter("s", new().bytes(3, "é")))
         .message(4, parameter("d", new().fixed64(4, 1.5_f64.to_le_bytes())))
@@ -44,8 +61,19 @@ fn every_field_is_read_whatever_the_order() {
         .bytes(1, "m")
         .frame();
     let request = accepted(OipGrpcInfer, &body);
-    assert_eq!((request.model.as_deref(), request.version.as_deref(), request.id.as_deref()), (Some("m"), Some("7"), Some("id")));
-    let parameters: Vec<_> = request.parameters.iter().map(|parameter| (&*parameter.name, parameter.value.clone())).collect();
+    assert_eq!(
+        (
+            request.model.as_deref(),
+            request.version.as_deref(),
+            request.id.as_deref()
+        ),
+        (Some("m"), Some("7"), Some("id"))
+    );
+    let parameters: Vec<_> = request
+        .parameters
+        .iter()
+        .map(|parameter| (&*parameter.name, parameter.value.clone()))
+        .collect();
     assert_eq!(
         parameters,
         [
@@ -56,10 +84,19 @@ fn every_field_is_read_whatever_the_order() {
         ]
     );
     let input = &request.inputs[0];
-    assert_eq!((&*input.name, &*input.datatype, &*input.shape), ("x", "BOOL", &[2, -1][..]));
+    assert_eq!(
+        (&*input.name, &*input.datatype, &*input.shape),
+        ("x", "BOOL", &[2, -1][..])
+    );
     assert_eq!(input.parameters[0].value, ParameterValue::Bool(true));
     assert!(matches!(&input.data, Ok(Cow::Borrowed([1, 0]))));
-    assert_eq!((&*request.outputs[0].name, &request.outputs[0].parameters[0].value), ("y", &ParameterValue::Int64(3)));
+    assert_eq!(
+        (
+            &*request.outputs[0].name,
+            &request.outputs[0].parameters[0].value
+        ),
+        ("y", &ParameterValue::Int64(3))
+    );
 }
 
 #[test]
@@ -70,7 +107,10 @@ fn an_empty_string_is_an_absent_one() {
     }
     let body = new().bytes(1, "m").frame();
     let request = accepted(OipGrpcModel, &body);
-    assert_eq!((request.model.as_deref(), request.version), (Some("m"), None));
+    assert_eq!(
+        (request.model.as_deref(), request.version),
+        (Some("m"), None)
+    );
 }
 
 #[test]
@@ -81,54 +121,240 @@ fn what_two_parsers_could_read_in_two_ways_is_refused() {
     let input = |input: Proto| infer().message(5, input);
     for (name, message, reason) in [
         ("an unknown field", infer().varint(8, 1), Reason::Malformed),
-        ("an unknown field of an input", input(x.clone().varint(6, 1)), Reason::Malformed),
-        ("an unknown field of an output", infer().message(6, new().bytes(3, "")), Reason::Malformed),
-        ("an unknown field of contents", input(x.clone().message(5, new().bytes(9, ""))), Reason::Malformed),
-        ("an unknown field of a parameter", param(new().varint(6, 1)), Reason::Malformed),
-        ("an unknown field of a map entry", infer().message(4, parameter("p", new().varint(1, 1)).varint(3, 1)), Reason::Malformed),
-        ("a name of another wire type", new().varint(1, 1), Reason::Malformed),
-        ("an input of another wire type", new().varint(5, 1), Reason::Malformed),
-        ("a shape of another wire type", input(new().fixed32(3, [0; 4])), Reason::Malformed),
-        ("a bool of another wire type", param(new().bytes(1, "")), Reason::Malformed),
-        ("a double of another wire type", param(new().varint(4, 1)), Reason::Malformed),
+        (
+            "an unknown field of an input",
+            input(x.clone().varint(6, 1)),
+            Reason::Malformed,
+        ),
+        (
+            "an unknown field of an output",
+            infer().message(6, new().bytes(3, "")),
+            Reason::Malformed,
+        ),
+        (
+            "an unknown field of contents",
+            input(x.clone().message(5, new().bytes(9, ""))),
+            Reason::Malformed,
+        ),
+        (
+            "an unknown field of a parameter",
+            param(new().varint(6, 1)),
+            Reason::Malformed,
+        ),
+        (
+            "an unknown field of a map entry",
+            infer().message(4, parameter("p", new().varint(1, 1)).varint(3, 1)),
+            Reason::Malformed,
+        ),
+        (
+            "a name of another wire type",
+            new().varint(1, 1),
+            Reason::Malformed,
+        ),
+        (
+            "an input of another wire type",
+            new().varint(5, 1),
+            Reason::Malformed,
+        ),
+        (
+            "a shape of another wire type",
+            input(new().fixed32(3, [0; 4])),
+            Reason::Malformed,
+        ),
+        (
+            "a bool of another wire type",
+            param(new().bytes(1, "")),
+            Reason::Malformed,
+        ),
+        (
+            "a double of another wire type",
+            param(new().varint(4, 1)),
+            Reason::Malformed,
+        ),
         ("a bool of 2", param(new().varint(1, 2)), Reason::Malformed),
-        ("a double that is not finite", param(new().fixed64(4, f64::NAN.to_le_bytes())), Reason::Malformed),
-        ("a parameter without a value", param(new()), Reason::Malformed),
-        ("a map entry without a value", infer().message(4, new().bytes(1, "p")), Reason::Malformed),
+        (
+            "a double that is not finite",
+            param(new().fixed64(4, f64::NAN.to_le_bytes())),
+            Reason::Malformed,
+        ),
+        (
+            "a parameter without a value",
+            param(new()),
+            Reason::Malformed,
+        ),
+        (
+            "a map entry without a value",
+            infer().message(4, new().bytes(1, "p")),
+            Reason::Malformed,
+        ),
         ("a name twice", infer().bytes(1, "n"), Reason::DuplicateKey),
-        ("a version twice", infer().bytes(2, "1").bytes(2, "1"), Reason::DuplicateKey),
-        ("an id twice", infer().bytes(3, "").bytes(3, ""), Reason::DuplicateKey),
-        ("an input's name twice", input(x.clone().bytes(1, "y")), Reason::DuplicateKey),
-        ("a datatype twice", input(x.clone().bytes(2, "INT8")), Reason::DuplicateKey),
-        ("contents twice", input(x.clone().message(5, floats.clone()).message(5, floats.clone())), Reason::DuplicateKey),
-        ("an output's name twice", infer().message(6, new().bytes(1, "y").bytes(1, "y")), Reason::DuplicateKey),
-        ("a map key twice", param(new().varint(1, 1)).message(4, parameter("p", new().varint(1, 1))), Reason::DuplicateKey),
-        ("a oneof twice", param(new().varint(1, 1).varint(2, 1)), Reason::DuplicateKey),
-        ("the same of a oneof twice", param(new().varint(1, 1).varint(1, 1)), Reason::DuplicateKey),
-        ("a map entry's key twice", infer().message(4, parameter("p", new().varint(1, 1)).bytes(1, "q")), Reason::DuplicateKey),
-        ("a name that is not UTF-8", new().bytes(1, b"\xff"), Reason::Malformed),
-        ("a length past the end", infer().raw(&[5 << 3 | 2, 9, 0]), Reason::Malformed),
-        ("a length that wraps", infer().raw(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), Reason::Malformed),
-        ("a padded varint", infer().raw(&[4 << 3, 0x80, 0]), Reason::Malformed),
-        ("a padded varint in a shape", input(new().bytes(3, [0x81, 0])), Reason::Malformed),
-        ("a padded varint in contents", input(tensor("x", "INT64", &[1]).message(5, new().bytes(3, [0x81, 0]))), Reason::Malformed),
-        ("half a varint in a shape", input(new().bytes(3, [0x81])), Reason::Malformed),
+        (
+            "a version twice",
+            infer().bytes(2, "1").bytes(2, "1"),
+            Reason::DuplicateKey,
+        ),
+        (
+            "an id twice",
+            infer().bytes(3, "").bytes(3, ""),
+            Reason::DuplicateKey,
+        ),
+        (
+            "an input's name twice",
+            input(x.clone().bytes(1, "y")),
+            Reason::DuplicateKey,
+        ),
+        (
+            "a datatype twice",
+            input(x.clone().bytes(2, "INT8")),
+            Reason::DuplicateKey,
+        ),
+        (
+            "contents twice",
+            input(
+                x.clone()
+                    .message(5, floats.clone())
+                    .message(5, floats.clone()),
+            ),
+            Reason::DuplicateKey,
+        ),
+        (
+            "an output's name twice",
+            infer().message(6, new().bytes(1, "y").bytes(1, "y")),
+            Reason::DuplicateKey,
+        ),
+        (
+            "a map key twice",
+            param(new().varint(1, 1)).message(4, parameter("p", new().varint(1, 1))),
+            Reason::DuplicateKey,
+        ),
+        (
+            "a oneof twice",
+            param(new().varint(1, 1).varint(2, 1)),
+            Reason::DuplicateKey,
+        ),
+        (
+            "the same of a oneof twice",
+            param(new().varint(1, 1).varint(1, 1)),
+            Reason::DuplicateKey,
+        ),
+        (
+            "a map entry's key twice",
+            infer().message(4, parameter("p", new().varint(1, 1)).bytes(1, "q")),
+            Reason::DuplicateKey,
+        ),
+        (
+            "a name that is not UTF-8",
+            new().bytes(1, b"\xff"),
+            Reason::Malformed,
+        ),
+        (
+            "a length past the end",
+            infer().raw(&[5 << 3 | 2, 9, 0]),
+            Reason::Malformed,
+        ),
+        (
+            "a length that wraps",
+            infer().raw(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            Reason::Malformed,
+        ),
+        (
+            "a padded varint",
+            infer().raw(&[4 << 3, 0x80, 0]),
+            Reason::Malformed,
+        ),
+        (
+            "a padded varint in a shape",
+            input(new().bytes(3, [0x81, 0])),
+            Reason::Malformed,
+        ),
+        (
+            "a padded varint in contents",
+            input(tensor("x", "INT64", &[1]).message(5, new().bytes(3, [0x81, 0]))),
+            Reason::Malformed,
+        ),
+        (
+            "half a varint in a shape",
+            input(new().bytes(3, [0x81])),
+            Reason::Malformed,
+        ),
         ("trailing bytes", infer().raw(&[0]), Reason::Malformed),
-        ("a group", infer().raw(&[5 << 3 | 3, 5 << 3 | 4]), Reason::Malformed),
-        ("raw beside typed", input(x.clone().message(5, floats.clone())).bytes(7, [0; 4]), Reason::Malformed),
-        ("raw beside empty contents", input(x.clone().message(5, new())).bytes(7, [0; 4]), Reason::Malformed),
-        ("raw for one, typed for the other", input(x.clone()).message(5, x.clone().message(5, floats.clone())).bytes(7, [0; 4]), Reason::Malformed),
-        ("too few raw contents", input(x.clone()).message(5, x.clone()).bytes(7, [0; 4]), Reason::Malformed),
-        ("too many raw contents", input(x.clone()).bytes(7, [0; 4]).bytes(7, [0; 4]), Reason::Malformed),
-        ("raw contents without inputs", infer().bytes(7, ""), Reason::Malformed),
-        ("two kinds of contents", input(x.clone().message(5, floats.clone().fixed64(7, [0; 8]))), Reason::Malformed),
-        ("a second kind that is empty", input(x.clone().message(5, floats.clone().bytes(2, ""))), Reason::Malformed),
-        ("half a float", input(x.clone().message(5, new().bytes(6, [0; 6]))), Reason::Malformed),
-        ("half a double", input(x.clone().message(5, new().bytes(7, [0; 12]))), Reason::Malformed),
-        ("a float as varint", input(x.clone().message(5, new().varint(6, 1))), Reason::Malformed),
-        ("an int as fixed", input(x.clone().message(5, new().fixed32(2, [0; 4]))), Reason::Malformed),
-        ("a bool element of 2", input(tensor("x", "BOOL", &[1]).message(5, new().packed(1, [2]))), Reason::Malformed),
-        ("an unpacked bool element of 2", input(tensor("x", "BOOL", &[1]).message(5, new().varint(1, 2))), Reason::Malformed),
+        (
+            "a group",
+            infer().raw(&[5 << 3 | 3, 5 << 3 | 4]),
+            Reason::Malformed,
+        ),
+        (
+            "raw beside typed",
+            input(x.clone().message(5, floats.clone())).bytes(7, [0; 4]),
+            Reason::Malformed,
+        ),
+        (
+            "raw beside empty contents",
+            input(x.clone().message(5, new())).bytes(7, [0; 4]),
+            Reason::Malformed,
+        ),
+        (
+            "raw for one, typed for the other",
+            input(x.clone())
+                .message(5, x.clone().message(5, floats.clone()))
+                .bytes(7, [0; 4]),
+            Reason::Malformed,
+        ),
+        (
+            "too few raw contents",
+            input(x.clone()).message(5, x.clone()).bytes(7, [0; 4]),
+            Reason::Malformed,
+        ),
+        (
+            "too many raw contents",
+            input(x.clone()).bytes(7, [0; 4]).bytes(7, [0; 4]),
+            Reason::Malformed,
+        ),
+        (
+            "raw contents without inputs",
+            infer().bytes(7, ""),
+            Reason::Malformed,
+        ),
+        (
+            "two kinds of contents",
+            input(x.clone().message(5, floats.clone().fixed64(7, [0; 8]))),
+            Reason::Malformed,
+        ),
+        (
+            "a second kind that is empty",
+            input(x.clone().message(5, floats.clone().bytes(2, ""))),
+            Reason::Malformed,
+        ),
+        (
+            "half a float",
+            input(x.clone().message(5, new().bytes(6, [0; 6]))),
+            Reason::Malformed,
+        ),
+        (
+            "half a double",
+            input(x.clone().message(5, new().bytes(7, [0; 12]))),
+            Reason::Malformed,
+        ),
+        (
+            "a float as varint",
+            input(x.clone().message(5, new().varint(6, 1))),
+            Reason::Malformed,
+        ),
+        (
+            "an int as fixed",
+            input(x.clone().message(5, new().fixed32(2, [0; 4]))),
+            Reason::Malformed,
+        ),
+        (
+            "a bool element of 2",
+            input(tensor("x", "BOOL", &[1]).message(5, new().packed(1, [2]))),
+            Reason::Malformed,
+        ),
+        (
+            "an unpacked bool element of 2",
+            input(tensor("x", "BOOL", &[1]).message(5, new().varint(1, 2))),
+            Reason::Malformed,
+        ),
     ] {
         assert_eq!(refusal(OipGrpcInfer, &message.frame()).0, reason, "{name}");
     }
@@ -144,12 +370,31 @@ fn what_two_parsers_could_read_in_two_ways_is_refused() {
 #[test]
 fn a_fault_names_the_callers_field() {
     for (message, reason, field) in [
-        (infer().varint(9, 1), Reason::Malformed, "field 9 of ModelInferRequest"),
-        (infer().bytes(1, "m"), Reason::DuplicateKey, "field 1 of ModelInferRequest"),
-        (infer().message(4, parameter("p\n", new())), Reason::Malformed, "parameter \"p\\n\""),
-        (infer().bytes(7, ""), Reason::Malformed, "raw_input_contents"),
+        (
+            infer().varint(9, 1),
+            Reason::Malformed,
+            "field 9 of ModelInferRequest",
+        ),
+        (
+            infer().bytes(1, "m"),
+            Reason::DuplicateKey,
+            "field 1 of ModelInferRequest",
+        ),
+        (
+            infer().message(4, parameter("p\n", new())),
+            Reason::Malformed,
+            "parameter \"p\\n\"",
+        ),
+        (
+            infer().bytes(7, ""),
+            Reason::Malformed,
+            "raw_input_contents",
+        ),
     ] {
-        assert_eq!(refusal(OipGrpcInfer, &message.frame()), (reason, Some(field.to_owned())));
+        assert_eq!(
+            refusal(OipGrpcInfer, &message.frame()),
+            (reason, Some(field.to_owned()))
+        );
     }
 }
 
@@ -168,12 +413,18 @@ fn a_compressed_frame_is_refused_as_an_encoding() {
 
 #[test]
 fn every_count_and_length_has_a_bound() {
-    let times = |field: u64, message: &Proto, count: usize| (0..count).fold(infer(), |all, _| all.message(field, message.clone()));
+    let times = |field: u64, message: &Proto, count: usize| {
+        (0..count).fold(infer(), |all, _| all.message(field, message.clone()))
+    };
     let x = tensor("x", "FP32", &[1]);
-    let parameters =
-        |count: usize| (0..count).fold(infer(), |all, index| all.message(4, parameter(&index.to_string(), new().varint(1, 1))));
+    let parameters = |count: usize| {
+        (0..count).fold(infer(), |all, index| {
+            all.message(4, parameter(&index.to_string(), new().varint(1, 1)))
+        })
+    };
     let shape = |count: usize| infer().message(5, new().packed(3, vec![1; count]));
-    let unpacked = |count: usize| infer().message(5, (0..count).fold(new(), |all, _| all.varint(3, 1)));
+    let unpacked =
+        |count: usize| infer().message(5, (0..count).fold(new(), |all, _| all.varint(3, 1)));
     for (message, accepts) in [
         (times(5, &x, 64), true),
         (times(5, &x, 65), false),
@@ -188,12 +439,29 @@ fn every_count_and_length_has_a_bound() {
         (shape(1 << 20), false),
         (new().bytes(1, "m".repeat(256)), true),
         (new().bytes(1, "m".repeat(257)), false),
-        (infer().message(4, parameter("p", new().bytes(3, "s".repeat(4096)))), true),
-        (infer().message(4, parameter("p", new().bytes(3, "s".repeat(4097)))), false),
+        (
+            infer().message(4, parameter("p", new().bytes(3, "s".repeat(4096)))),
+            true,
+        ),
+        (
+            infer().message(4, parameter("p", new().bytes(3, "s".repeat(4097)))),
+            false,
+        ),
     ] {
         let frame = message.frame();
-        let decoded = tensorgate_wire::decode(OipGrpcInfer, &frame).map(drop).map_err(|denial| denial.reason);
-        assert_eq!(decoded, if accepts { Ok(()) } else { Err(Reason::Malformed) }, "{} bytes", frame.len());
+        let decoded = tensorgate_wire::decode(OipGrpcInfer, &frame)
+            .map(drop)
+            .map_err(|denial| denial.reason);
+        assert_eq!(
+            decoded,
+            if accepts {
+                Ok(())
+            } else {
+                Err(Reason::Malformed)
+            },
+            "{} bytes",
+            frame.len()
+        );
     }
 }
 
@@ -204,26 +472,62 @@ fn typed_contents_become_exactly_what_their_datatype_says() {
     let negative = |value: i64| value.cast_unsigned();
     for (datatype, contents, expected) in [
         ("BOOL", new().packed(1, [1, 0]), Ok(vec![1, 0])),
-        ("BOOL", new().varint(1, 1).packed(1, []).packed(1, [0, 1]), Ok(vec![1, 0, 1])),
-        ("INT8", new().packed(2, [negative(-128), 127]), Ok(vec![128, 127])),
+        (
+            "BOOL",
+            new().varint(1, 1).packed(1, []).packed(1, [0, 1]),
+            Ok(vec![1, 0, 1]),
+        ),
+        (
+            "INT8",
+            new().packed(2, [negative(-128), 127]),
+            Ok(vec![128, 127]),
+        ),
         ("INT8", new().packed(2, [0, 128]), overflow(1)),
-        ("INT8", new().varint(2, 0).varint(2, negative(-129)), overflow(1)),
+        (
+            "INT8",
+            new().varint(2, 0).varint(2, negative(-129)),
+            overflow(1),
+        ),
         ("INT16", new().varint(2, negative(-2)), Ok(vec![254, 255])),
         ("INT16", new().varint(2, 32768), overflow(0)),
-        ("INT32", new().packed(2, [negative(-1), 1]), Ok(vec![255, 255, 255, 255, 1, 0, 0, 0])),
+        (
+            "INT32",
+            new().packed(2, [negative(-1), 1]),
+            Ok(vec![255, 255, 255, 255, 1, 0, 0, 0]),
+        ),
         // Parsers that cut to 32 bits would read -1.
         ("INT32", new().packed(2, [0xffff_ffff]), overflow(0)),
-        ("INT64", new().packed(3, [negative(i64::MIN)]), Ok(i64::MIN.to_le_bytes().to_vec())),
+        (
+            "INT64",
+            new().packed(3, [negative(i64::MIN)]),
+            Ok(i64::MIN.to_le_bytes().to_vec()),
+        ),
         ("UINT8", new().packed(4, [255]), Ok(vec![255])),
         ("UINT8", new().packed(4, [256]), overflow(0)),
         ("UINT16", new().packed(4, [65536]), overflow(0)),
         ("UINT32", new().packed(4, [0xffff_ffff]), Ok(vec![255; 4])),
         ("UINT32", new().packed(4, [1 << 32]), overflow(0)),
         ("UINT64", new().varint(5, u64::MAX), Ok(vec![255; 8])),
-        ("FP32", new().bytes(6, *b"abcdefgh"), Ok(b"abcdefgh".to_vec())),
-        ("FP32", new().fixed32(6, *b"abcd").bytes(6, *b"efgh"), Ok(b"abcdefgh".to_vec())),
-        ("FP64", new().fixed64(7, *b"abcdefgh").fixed64(7, *b"ijklmnop"), Ok(b"abcdefghijklmnop".to_vec())),
-        ("BYTES", new().bytes(8, b"\xff").bytes(8, ""), Ok(b"\x01\0\0\0\xff\0\0\0\0".to_vec())),
+        (
+            "FP32",
+            new().bytes(6, *b"abcdefgh"),
+            Ok(b"abcdefgh".to_vec()),
+        ),
+        (
+            "FP32",
+            new().fixed32(6, *b"abcd").bytes(6, *b"efgh"),
+            Ok(b"abcdefgh".to_vec()),
+        ),
+        (
+            "FP64",
+            new().fixed64(7, *b"abcdefgh").fixed64(7, *b"ijklmnop"),
+            Ok(b"abcdefghijklmnop".to_vec()),
+        ),
+        (
+            "BYTES",
+            new().bytes(8, b"\xff").bytes(8, ""),
+            Ok(b"\x01\0\0\0\xff\0\0\0\0".to_vec()),
+        ),
         ("FP32", new(), Ok(vec![])),
         ("FP32", new().bytes(6, ""), Ok(vec![])),
         ("FP32", new().fixed64(7, [0; 8]), kind.clone()),
@@ -234,7 +538,11 @@ fn typed_contents_become_exactly_what_their_datatype_says() {
         ("", new().bytes(6, [0; 4]), kind),
     ] {
         let body = typed(datatype, contents.clone());
-        let data = accepted(OipGrpcInfer, &body).inputs.remove(0).data.map(Cow::into_owned);
+        let data = accepted(OipGrpcInfer, &body)
+            .inputs
+            .remove(0)
+            .data
+            .map(Cow::into_owned);
         assert_eq!(data, expected, "{datatype} {:x?}", contents.0);
     }
 }
@@ -244,10 +552,16 @@ fn floats_and_raw_contents_are_borrowed() {
     for body in [
         typed("FP32", new().bytes(6, [0; 64])),
         typed("FP64", new().bytes(7, [0; 64])),
-        infer().message(5, tensor("x", "INT8", &[1])).bytes(7, [0; 64]).frame(),
+        infer()
+            .message(5, tensor("x", "INT8", &[1]))
+            .bytes(7, [0; 64])
+            .frame(),
     ] {
         let data = accepted(OipGrpcInfer, &body).inputs.remove(0).data;
-        assert!(matches!(data, Ok(Cow::Borrowed(bytes)) if body.as_ptr_range().contains(&bytes.as_ptr())), "{data:?}");
+        assert!(
+            matches!(data, Ok(Cow::Borrowed(bytes)) if body.as_ptr_range().contains(&bytes.as_ptr())),
+            "{data:?}"
+        );
     }
 }
 
@@ -260,20 +574,42 @@ fn raw_contents_that_are_not_of_their_datatype_say_so() {
         ("FP16", &[1, 2], Ok(())),
         ("NONE", &[1], Ok(())),
     ] {
-        let body = infer().message(5, tensor("x", datatype, &[1])).bytes(7, blob).frame();
-        assert_eq!(accepted(OipGrpcInfer, &body).inputs.remove(0).data.map(drop), expected, "{datatype}");
+        let body = infer()
+            .message(5, tensor("x", datatype, &[1]))
+            .bytes(7, blob)
+            .frame();
+        assert_eq!(
+            accepted(OipGrpcInfer, &body)
+                .inputs
+                .remove(0)
+                .data
+                .map(drop),
+            expected,
+            "{datatype}"
+        );
     }
     let body = infer().message(5, tensor("x", "FP32", &[1])).frame();
-    assert_eq!(accepted(OipGrpcInfer, &body).inputs[0].data, Err(DataFault::Missing));
+    assert_eq!(
+        accepted(OipGrpcInfer, &body).inputs[0].data,
+        Err(DataFault::Missing)
+    );
 }
 
 /// The packed one-byte varints that a body could hold beyond the bound would take 8 bytes each.
 #[test]
 fn all_conversions_of_a_request_share_one_bound() {
     let half = tensorgate_wire::limits::MAX_CONVERTED_ELEMENTS / 2;
-    let input = |elements: usize| tensor("x", "UINT8", &[1]).message(5, new().bytes(4, vec![0; elements]));
-    let within = infer().message(5, input(half)).message(5, input(half)).frame();
+    let input =
+        |elements: usize| tensor("x", "UINT8", &[1]).message(5, new().bytes(4, vec![0; elements]));
+    let within = infer()
+        .message(5, input(half))
+        .message(5, input(half))
+        .frame();
     assert_eq!(accepted(OipGrpcInfer, &within).inputs.len(), 2);
-    let beyond = infer().message(5, input(half)).message(5, input(half)).message(5, input(1)).frame();
+    let beyond = infer()
+        .message(5, input(half))
+        .message(5, input(half))
+        .message(5, input(1))
+        .frame();
     assert_eq!(refusal(OipGrpcInfer, &beyond).0, Reason::Malformed);
 }

@@ -1,6 +1,13 @@
 //! OIP JSON bodies: what is read, and what is refused and why.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -11,12 +18,18 @@ use tensorgate_policy::tensor::{DataFault, ParameterValue};
 
 /// A request with one input.
 fn one(datatype: &str, shape: &str, data: &str) -> String {
-    format!(r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#)
+    format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#
+    )
 }
 
 fn data(datatype: &str, shape: &str, data: &str) -> Result<Vec<u8>, DataFault> {
     let body = one(datatype, shape, data);
-    accepted(OipJson, body.as_bytes()).inputs.remove(0).data.map(|bytes| bytes.into_owned())
+    accepted(OipJson, body.as_bytes())
+        .inputs
+        .remove(0)
+        .data
+        .map(|bytes| bytes.into_owned())
 }
 
 #[test]
@@ -27,7 +40,11 @@ fn every_field_is_read_whatever_the_order_of_keys() {
     let request = accepted(OipJson, body);
     assert_eq!((request.model, request.version), (None, None));
     assert_eq!(request.id.as_deref(), Some("😀"));
-    let parameters: Vec<_> = request.parameters.iter().map(|parameter| (&*parameter.name, parameter.value.clone())).collect();
+    let parameters: Vec<_> = request
+        .parameters
+        .iter()
+        .map(|parameter| (&*parameter.name, parameter.value.clone()))
+        .collect();
     assert_eq!(
         parameters,
         [
@@ -39,15 +56,30 @@ fn every_field_is_read_whatever_the_order_of_keys() {
         ]
     );
     let input = &request.inputs[0];
-    assert_eq!((&*input.name, &*input.datatype, &*input.shape), ("x\n", "UINT8", &[2, 2][..]));
-    assert_eq!(input.parameters[0].value, ParameterValue::String("é".into()));
+    assert_eq!(
+        (&*input.name, &*input.datatype, &*input.shape),
+        ("x\n", "UINT8", &[2, 2][..])
+    );
+    assert_eq!(
+        input.parameters[0].value,
+        ParameterValue::String("é".into())
+    );
     assert_eq!(input.data.as_deref(), Ok(&[1, 2, 3, 4][..]));
-    assert_eq!((&*request.outputs[0].name, &request.outputs[0].parameters[0].value), ("y", &ParameterValue::Int64(3)));
+    assert_eq!(
+        (
+            &*request.outputs[0].name,
+            &request.outputs[0].parameters[0].value
+        ),
+        ("y", &ParameterValue::Int64(3))
+    );
 }
 
 #[test]
 fn what_is_absent_or_empty_is_absent() {
-    let request = accepted(OipJson, br#"{"inputs":[{"name":"","datatype":"","shape":[]}],"id":""}"#);
+    let request = accepted(
+        OipJson,
+        br#"{"inputs":[{"name":"","datatype":"","shape":[]}],"id":""}"#,
+    );
     assert_eq!(request.id, None);
     assert_eq!(request.inputs[0].data, Err(DataFault::Missing));
     assert!(accepted(OipJson, br#"{"inputs":[]}"#).inputs.is_empty());
@@ -56,39 +88,126 @@ fn what_is_absent_or_empty_is_absent() {
 #[test]
 fn what_is_no_strict_json_is_malformed() {
     for body in [
-        "", " ", "{", "}", "{}x", "null", "1", "\"\"", "[]", "{\"inputs\":[]}{}", "{\"inputs\":[]}\0", "{\"inputs\":[],}", "{,\"inputs\":[]}",
-        "{\"inputs\" []}", "{inputs:[]}", "{'inputs':[]}", "{\"inputs\":[]", "{\"inputs\":[}", "{\"inputs\":[],\"id\":}", "{\"id\":\"a}",
-        "\u{feff}{\"inputs\":[]}", "{\"inputs\":[]} // x", "/**/{\"inputs\":[]}", "{\"inputs\":[]\u{a0}}", "{\"inputs\":[]\u{c}}",
-        "{\"inputs\":[],\"id\":\"\\ud800\"}", "{\"inputs\":[],\"id\":\"\\udc00\\ud800\"}", "{\"inputs\":[],\"id\":\"\\ud800x\"}",
-        "{\"inputs\":[],\"id\":\"\\ud800\\n\"}", "{\"inputs\":[],\"id\":\"\\ud800\\u0041\"}", "{\"inputs\":[],\"id\":\"\\x\"}",
-        "{\"inputs\":[],\"id\":\"\\u12\"}", "{\"inputs\":[],\"id\":\"\\u+123\"}", "{\"inputs\":[],\"id\":\"\\", "{\"inputs\":[],\"id\":\"a\tb\"}",
-        "{\"inputs\":[],\"id\":\"a\nb\"}", "{\"inputs\":[],\"id\":\"\\n\u{1}\"}", "{\"inputs\":[],\"id\":null}", "{\"inputs\":[],\"id\":7}",
-        "{\"inputs\":null}", "{\"inputs\":{}}", "{\"inputs\":[[]]}", "{\"inputs\":[1]}", "{\"inputs\":[],\"outputs\":[{}]}",
-        "{\"inputs\":[],\"outputs\":[\"y\"]}", "{\"inputs\":[],\"parameters\":[]}", "{\"inputs\":[],\"parameters\":null}",
-        "{\"inputs\":[],\"parameters\":{\"a\":null}}", "{\"inputs\":[],\"parameters\":{\"a\":[1]}}", "{\"inputs\":[],\"parameters\":{\"a\":{}}}",
-        "{\"inputs\":[],\"parameters\":{\"a\":18446744073709551616}}", "{\"inputs\":[],\"parameters\":{\"a\":1e400}}",
+        "",
+        " ",
+        "{",
+        "}",
+        "{}x",
+        "null",
+        "1",
+        "\"\"",
+        "[]",
+        "{\"inputs\":[]}{}",
+        "{\"inputs\":[]}\0",
+        "{\"inputs\":[],}",
+        "{,\"inputs\":[]}",
+        "{\"inputs\" []}",
+        "{inputs:[]}",
+        "{'inputs':[]}",
+        "{\"inputs\":[]",
+        "{\"inputs\":[}",
+        "{\"inputs\":[],\"id\":}",
+        "{\"id\":\"a}",
+        "\u{feff}{\"inputs\":[]}",
+        "{\"inputs\":[]} // x",
+        "/**/{\"inputs\":[]}",
+        "{\"inputs\":[]\u{a0}}",
+        "{\"inputs\":[]\u{c}}",
+        "{\"inputs\":[],\"id\":\"\\ud800\"}",
+        "{\"inputs\":[],\"id\":\"\\udc00\\ud800\"}",
+        "{\"inputs\":[],\"id\":\"\\ud800x\"}",
+        "{\"inputs\":[],\"id\":\"\\ud800\\n\"}",
+        "{\"inputs\":[],\"id\":\"\\ud800\\u0041\"}",
+        "{\"inputs\":[],\"id\":\"\\x\"}",
+        "{\"inputs\":[],\"id\":\"\\u12\"}",
+        "{\"inputs\":[],\"id\":\"\\u+123\"}",
+        "{\"inputs\":[],\"id\":\"\\",
+        "{\"inputs\":[],\"id\":\"a\tb\"}",
+        "{\"inputs\":[],\"id\":\"a\nb\"}",
+        "{\"inputs\":[],\"id\":\"\\n\u{1}\"}",
+        "{\"inputs\":[],\"id\":null}",
+        "{\"inputs\":[],\"id\":7}",
+        "{\"inputs\":null}",
+        "{\"inputs\":{}}",
+        "{\"inputs\":[[]]}",
+        "{\"inputs\":[1]}",
+        "{\"inputs\":[],\"outputs\":[{}]}",
+        "{\"inputs\":[],\"outputs\":[\"y\"]}",
+        "{\"inputs\":[],\"parameters\":[]}",
+        "{\"inputs\":[],\"parameters\":null}",
+        "{\"inputs\":[],\"parameters\":{\"a\":null}}",
+        "{\"inputs\":[],\"parameters\":{\"a\":[1]}}",
+        "{\"inputs\":[],\"parameters\":{\"a\":{}}}",
+        "{\"inputs\":[],\"parameters\":{\"a\":18446744073709551616}}",
+        "{\"inputs\":[],\"parameters\":{\"a\":1e400}}",
         "{\"inputs\":[],\"parameters\":{\"a\":NaN}}",
     ] {
-        assert_eq!(refusal(OipJson, body.as_bytes()).0, Reason::Malformed, "{body}");
+        assert_eq!(
+            refusal(OipJson, body.as_bytes()).0,
+            Reason::Malformed,
+            "{body}"
+        );
     }
-    assert_eq!(refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xff\"}").0, Reason::Malformed);
-    assert_eq!(refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xed\xa0\x80\"}").0, Reason::Malformed);
-    assert_eq!(refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xc0\x80\"}").0, Reason::Malformed);
+    assert_eq!(
+        refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xff\"}").0,
+        Reason::Malformed
+    );
+    assert_eq!(
+        refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xed\xa0\x80\"}").0,
+        Reason::Malformed
+    );
+    assert_eq!(
+        refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xc0\x80\"}").0,
+        Reason::Malformed
+    );
 }
 
 #[test]
 fn what_is_no_number_in_data_is_malformed() {
     for number in [
-        "01", "-01", "+1", ".5", "1.", "-.5", "1.e2", "1e", "1e+", "-", "--1", "0x10", "1_000", "1,", ",1", "1 2", "NaN", "Infinity",
-        "-Infinity", "inf", "nul", "True", "1f", "٣", "{}", "{\"b64\":\"AA==\"}", "[{}]",
+        "01",
+        "-01",
+        "+1",
+        ".5",
+        "1.",
+        "-.5",
+        "1.e2",
+        "1e",
+        "1e+",
+        "-",
+        "--1",
+        "0x10",
+        "1_000",
+        "1,",
+        ",1",
+        "1 2",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "inf",
+        "nul",
+        "True",
+        "1f",
+        "٣",
+        "{}",
+        "{\"b64\":\"AA==\"}",
+        "[{}]",
     ] {
         for datatype in ["FP32", "INT64", "NONE"] {
             let body = one(datatype, "[1]", &format!("[{number}]"));
-            assert_eq!(refusal(OipJson, body.as_bytes()).0, Reason::Malformed, "{body}");
+            assert_eq!(
+                refusal(OipJson, body.as_bytes()).0,
+                Reason::Malformed,
+                "{body}"
+            );
         }
     }
     for data in ["1", "\"1\"", "null", "{}", "true"] {
-        assert_eq!(refusal(OipJson, one("FP32", "[1]", data).as_bytes()).0, Reason::Malformed, "{data}");
+        assert_eq!(
+            refusal(OipJson, one("FP32", "[1]", data).as_bytes()).0,
+            Reason::Malformed,
+            "{data}"
+        );
     }
 }
 
@@ -96,27 +215,103 @@ fn what_is_no_number_in_data_is_malformed() {
 fn a_fault_names_the_callers_field() {
     let deep = "x".repeat(100);
     for (body, reason, field) in [
-        (r#"{"inputs":[],"model_name":"m"}"#.to_owned(), Reason::Malformed, "\"model_name\""),
-        (r#"{"inputs":[],"Inputs":[]}"#.to_owned(), Reason::Malformed, "\"Inputs\""),
-        (r#"{"inputs":[{"contents":{"a":[{"b":1}]}}]}"#.to_owned(), Reason::Malformed, "\"contents\" of an input"),
-        (r#"{"inputs":[],"outputs":[{"data":[]}]}"#.to_owned(), Reason::Malformed, "\"data\" of an output"),
+        (
+            r#"{"inputs":[],"model_name":"m"}"#.to_owned(),
+            Reason::Malformed,
+            "\"model_name\"",
+        ),
+        (
+            r#"{"inputs":[],"Inputs":[]}"#.to_owned(),
+            Reason::Malformed,
+            "\"Inputs\"",
+        ),
+        (
+            r#"{"inputs":[{"contents":{"a":[{"b":1}]}}]}"#.to_owned(),
+            Reason::Malformed,
+            "\"contents\" of an input",
+        ),
+        (
+            r#"{"inputs":[],"outputs":[{"data":[]}]}"#.to_owned(),
+            Reason::Malformed,
+            "\"data\" of an output",
+        ),
         (r#"{"id":"a"}"#.to_owned(), Reason::Malformed, "inputs"),
-        (r#"{"inputs":[{"datatype":"FP32","shape":[1]}]}"#.to_owned(), Reason::Malformed, "name of an input"),
-        (r#"{"inputs":[{"name":"x","shape":[1]}]}"#.to_owned(), Reason::Malformed, "datatype of an input"),
-        (r#"{"inputs":[{"name":"x","datatype":"FP32"}]}"#.to_owned(), Reason::Malformed, "shape of an input"),
-        (r#"{"inputs":[{"name":7}]}"#.to_owned(), Reason::Malformed, "name of an input"),
-        (r#"{"inputs":[],"outputs":[{}]}"#.to_owned(), Reason::Malformed, "name of an output"),
-        (r#"{"inputs":[],"parameters":{"a":[]}}"#.to_owned(), Reason::Malformed, "parameter \"a\""),
-        (format!(r#"{{"inputs":[],"{deep}":0}}"#), Reason::Malformed, &format!("\"{}…\"", "x".repeat(64))),
-        (r#"{"inputs":[],"inputs":[]}"#.to_owned(), Reason::DuplicateKey, "inputs"),
-        (r#"{"inputs":[],"id":"a","\u0069d":"b"}"#.to_owned(), Reason::DuplicateKey, "id"),
-        (r#"{"inputs":[{"name":"x","na\u006de":"y"}]}"#.to_owned(), Reason::DuplicateKey, "name of an input"),
-        (r#"{"inputs":[{"shape":[1],"shape":[2]}]}"#.to_owned(), Reason::DuplicateKey, "shape of an input"),
-        (r#"{"inputs":[{"data":[1],"data":[2]}]}"#.to_owned(), Reason::DuplicateKey, "data of an input"),
-        (r#"{"inputs":[],"outputs":[{"name":"y","name":"y"}]}"#.to_owned(), Reason::DuplicateKey, "name of an output"),
-        (r#"{"inputs":[],"parameters":{"a":1,"\u0061":1}}"#.to_owned(), Reason::DuplicateKey, "parameter \"a\""),
+        (
+            r#"{"inputs":[{"datatype":"FP32","shape":[1]}]}"#.to_owned(),
+            Reason::Malformed,
+            "name of an input",
+        ),
+        (
+            r#"{"inputs":[{"name":"x","shape":[1]}]}"#.to_owned(),
+            Reason::Malformed,
+            "datatype of an input",
+        ),
+        (
+            r#"{"inputs":[{"name":"x","datatype":"FP32"}]}"#.to_owned(),
+            Reason::Malformed,
+            "shape of an input",
+        ),
+        (
+            r#"{"inputs":[{"name":7}]}"#.to_owned(),
+            Reason::Malformed,
+            "name of an input",
+        ),
+        (
+            r#"{"inputs":[],"outputs":[{}]}"#.to_owned(),
+            Reason::Malformed,
+            "name of an output",
+        ),
+        (
+            r#"{"inputs":[],"parameters":{"a":[]}}"#.to_owned(),
+            Reason::Malformed,
+            "parameter \"a\"",
+        ),
+        (
+            format!(r#"{{"inputs":[],"{deep}":0}}"#),
+            Reason::Malformed,
+            &format!("\"{}…\"", "x".repeat(64)),
+        ),
+        (
+            r#"{"inputs":[],"inputs":[]}"#.to_owned(),
+            Reason::DuplicateKey,
+            "inputs",
+        ),
+        (
+            r#"{"inputs":[],"id":"a","\u0069d":"b"}"#.to_owned(),
+            Reason::DuplicateKey,
+            "id",
+        ),
+        (
+            r#"{"inputs":[{"name":"x","na\u006de":"y"}]}"#.to_owned(),
+            Reason::DuplicateKey,
+            "name of an input",
+        ),
+        (
+            r#"{"inputs":[{"shape":[1],"shape":[2]}]}"#.to_owned(),
+            Reason::DuplicateKey,
+            "shape of an input",
+        ),
+        (
+            r#"{"inputs":[{"data":[1],"data":[2]}]}"#.to_owned(),
+            Reason::DuplicateKey,
+            "data of an input",
+        ),
+        (
+            r#"{"inputs":[],"outputs":[{"name":"y","name":"y"}]}"#.to_owned(),
+            Reason::DuplicateKey,
+            "name of an output",
+        ),
+        (
+            r#"{"inputs":[],"parameters":{"a":1,"\u0061":1}}"#.to_owned(),
+            Reason::DuplicateKey,
+            "parameter \"a\"",
+        ),
     ] {
-        assert_eq!(refusal(OipJson, body.as_bytes()), (reason, Some(field.to_owned())), "{body}");
+        assert_eq!(
+            refusal(OipJson, body.as_bytes()),
+            (reason, Some(field.to_owned())),
+            "{body}"
+        );
     }
 }
 
@@ -138,34 +333,100 @@ fn nesting_has_a_bound_wherever_it_is() {
         one("FP32", &open, "[1]"),
         "[".repeat(1_000_000),
     ] {
-        assert_eq!(refusal(OipJson, body.as_bytes()).0, Reason::TooDeep, "{body:.60}");
+        assert_eq!(
+            refusal(OipJson, body.as_bytes()).0,
+            Reason::TooDeep,
+            "{body:.60}"
+        );
     }
     let (at, above) = (21, 22);
-    let nested = |levels: usize| one("FP32", "[1]", &format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
-    assert_eq!(accepted(OipJson, nested(at).as_bytes()).inputs[0].data, Err(DataFault::Nesting));
-    assert_eq!(refusal(OipJson, nested(above).as_bytes()).0, Reason::TooDeep);
+    let nested = |levels: usize| {
+        one(
+            "FP32",
+            "[1]",
+            &format!("{}{}", "[".repeat(levels), "]".repeat(levels)),
+        )
+    };
+    assert_eq!(
+        accepted(OipJson, nested(at).as_bytes()).inputs[0].data,
+        Err(DataFault::Nesting)
+    );
+    assert_eq!(
+        refusal(OipJson, nested(above).as_bytes()).0,
+        Reason::TooDeep
+    );
 }
 
 #[test]
 fn every_count_and_length_has_a_bound() {
     let times = |unit: &str, times: usize| vec![unit; times].join(",");
-    let parameters = |count: usize| (0..count).map(|index| format!("\"p{index}\":0")).collect::<Vec<_>>().join(",");
+    let parameters = |count: usize| {
+        (0..count)
+            .map(|index| format!("\"p{index}\":0"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let input = r#"{"name":"x","datatype":"FP32","shape":[]}"#;
     for (body, accepts) in [
         (format!("{{\"inputs\":[{}]}}", times(input, 64)), true),
         (format!("{{\"inputs\":[{}]}}", times(input, 65)), false),
-        (format!("{{\"inputs\":[],\"outputs\":[{}]}}", times(r#"{"name":"y"}"#, 64)), true),
-        (format!("{{\"inputs\":[],\"outputs\":[{}]}}", times(r#"{"name":"y"}"#, 65)), false),
-        (format!("{{\"inputs\":[],\"parameters\":{{{}}}}}", parameters(32)), true),
-        (format!("{{\"inputs\":[],\"parameters\":{{{}}}}}", parameters(33)), false),
-        (format!("{{\"inputs\":[],\"id\":\"{}\"}}", "i".repeat(256)), true),
-        (format!("{{\"inputs\":[],\"id\":\"{}\"}}", "i".repeat(257)), false),
-        (format!("{{\"inputs\":[],\"parameters\":{{\"a\":\"{}\"}}}}", "i".repeat(4096)), true),
-        (format!("{{\"inputs\":[],\"parameters\":{{\"a\":\"{}\"}}}}", "i".repeat(4097)), false),
-        (format!("{{\"inputs\":[],\"parameters\":{{\"{}\":0}}}}", "i".repeat(257)), false),
+        (
+            format!(
+                "{{\"inputs\":[],\"outputs\":[{}]}}",
+                times(r#"{"name":"y"}"#, 64)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "{{\"inputs\":[],\"outputs\":[{}]}}",
+                times(r#"{"name":"y"}"#, 65)
+            ),
+            false,
+        ),
+        (
+            format!("{{\"inputs\":[],\"parameters\":{{{}}}}}", parameters(32)),
+            true,
+        ),
+        (
+            format!("{{\"inputs\":[],\"parameters\":{{{}}}}}", parameters(33)),
+            false,
+        ),
+        (
+            format!("{{\"inputs\":[],\"id\":\"{}\"}}", "i".repeat(256)),
+            true,
+        ),
+        (
+            format!("{{\"inputs\":[],\"id\":\"{}\"}}", "i".repeat(257)),
+            false,
+        ),
+        (
+            format!(
+                "{{\"inputs\":[],\"parameters\":{{\"a\":\"{}\"}}}}",
+                "i".repeat(4096)
+            ),
+            true,
+        ),
+        (
+            format!(
+                "{{\"inputs\":[],\"parameters\":{{\"a\":\"{}\"}}}}",
+                "i".repeat(4097)
+            ),
+            false,
+        ),
+        (
+            format!(
+                "{{\"inputs\":[],\"parameters\":{{\"{}\":0}}}}",
+                "i".repeat(257)
+            ),
+            false,
+        ),
         (one("FP32", &format!("[{}]", times("1", 16)), "[1]"), true),
         (one("FP32", &format!("[{}]", times("1", 17)), "[1]"), false),
-        (one("FP32", "[9223372036854775807,-9223372036854775808]", "[1]"), true),
+        (
+            one("FP32", "[9223372036854775807,-9223372036854775808]", "[1]"),
+            true,
+        ),
         (one("FP32", "[9223372036854775808]", "[1]"), false),
         (one("FP32", "[1.0]", "[1]"), false),
         (one("FP32", "[1e0]", "[1]"), false),
@@ -175,7 +436,15 @@ fn every_count_and_length_has_a_bound() {
         (one("FP32", "1", "[1]"), false),
     ] {
         let decoded = tensorgate_wire::decode(OipJson, body.as_bytes());
-        assert_eq!(decoded.as_ref().map(drop).map_err(|denial| denial.reason), if accepts { Ok(()) } else { Err(Reason::Malformed) }, "{body:.120}");
+        assert_eq!(
+            decoded.as_ref().map(drop).map_err(|denial| denial.reason),
+            if accepts {
+                Ok(())
+            } else {
+                Err(Reason::Malformed)
+            },
+            "{body:.120}"
+        );
     }
 }
 
@@ -184,8 +453,18 @@ fn elements_become_exactly_what_their_datatype_says() {
     let kind = |index| Err(DataFault::Kind { index });
     let overflow = |index| Err(DataFault::Overflow { index });
     let not_finite = |index| Err(DataFault::NotFinite { index });
-    let le32 = |values: &[f32]| Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
-    let le64 = |values: &[f64]| Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    let le32 = |values: &[f32]| {
+        Ok(values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect())
+    };
+    let le64 = |values: &[f64]| {
+        Ok(values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect())
+    };
     for (datatype, list, expected) in [
         ("BOOL", "[true,false]", Ok(vec![1, 0])),
         ("BOOL", "[true,1]", kind(1)),
@@ -205,8 +484,16 @@ fn elements_become_exactly_what_their_datatype_says() {
         ("INT32", "[2147483648]", overflow(0)),
         ("UINT32", "[4294967295]", Ok(vec![255; 4])),
         ("UINT32", "[4294967296]", overflow(0)),
-        ("INT64", "[9223372036854775807]", Ok(i64::MAX.to_le_bytes().to_vec())),
-        ("INT64", "[9007199254740993]", Ok(9_007_199_254_740_993_i64.to_le_bytes().to_vec())),
+        (
+            "INT64",
+            "[9223372036854775807]",
+            Ok(i64::MAX.to_le_bytes().to_vec()),
+        ),
+        (
+            "INT64",
+            "[9007199254740993]",
+            Ok(9_007_199_254_740_993_i64.to_le_bytes().to_vec()),
+        ),
         ("INT64", "[9223372036854775808]", overflow(0)),
         ("INT64", "[1.0]", kind(0)),
         ("INT64", "[1e2]", kind(0)),
@@ -214,9 +501,17 @@ fn elements_become_exactly_what_their_datatype_says() {
         ("INT64", "[true]", kind(0)),
         ("UINT64", "[18446744073709551615]", Ok(vec![255; 8])),
         ("UINT64", "[18446744073709551616]", overflow(0)),
-        ("FP32", "[1, -0, 0.1, 1e-50,3.4028235e38]", le32(&[1.0, -0.0, 0.1, 0.0, f32::MAX])),
+        (
+            "FP32",
+            "[1, -0, 0.1, 1e-50,3.4028235e38]",
+            le32(&[1.0, -0.0, 0.1, 0.0, f32::MAX]),
+        ),
         // Rounded once: through a double this text would come to the next float up.
-        ("FP32", "[1.00000017881393432617187499]", le32(&[1.000_000_1])),
+        (
+            "FP32",
+            "[1.00000017881393432617187499]",
+            le32(&[1.000_000_1]),
+        ),
         ("FP32", "[0,1e39]", not_finite(1)),
         ("FP32", "[1e400]", not_finite(0)),
         ("FP32", "[null]", kind(0)),
@@ -224,7 +519,11 @@ fn elements_become_exactly_what_their_datatype_says() {
         ("FP64", "[0.1,1E+2,-1.5e-3]", le64(&[0.1, 100.0, -0.0015])),
         ("FP64", "[-1e400]", not_finite(0)),
         ("FP64", "[false]", kind(0)),
-        ("BYTES", "[\"ab\",\"\",\"\\u00e9\\n\"]", Ok(b"\x02\0\0\0ab\0\0\0\0\x03\0\0\0\xc3\xa9\n".to_vec())),
+        (
+            "BYTES",
+            "[\"ab\",\"\",\"\\u00e9\\n\"]",
+            Ok(b"\x02\0\0\0ab\0\0\0\0\x03\0\0\0\xc3\xa9\n".to_vec()),
+        ),
         ("BYTES", "[\"a\",1]", kind(1)),
         ("FP16", "[1]", kind(0)),
         ("BF16", "[1]", kind(0)),
@@ -262,7 +561,11 @@ fn data_is_flat_or_nested_exactly_as_its_shape() {
         ("[0,3]", "[]", Ok(vec![])),
         ("[2,0]", "[[],[]]", Ok(vec![])),
         ("[2,0]", "[[]]", nesting),
-        ("[9223372036854775807,9223372036854775807]", "[1]", Ok(vec![1])),
+        (
+            "[9223372036854775807,9223372036854775807]",
+            "[1]",
+            Ok(vec![1]),
+        ),
     ] {
         assert_eq!(data("UINT8", shape, list), expected, "{shape} {list}");
     }

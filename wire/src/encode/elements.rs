@@ -33,8 +33,12 @@ pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Optio
         Datatype::Int16 => numbers(json, data, next, |bytes| Some(i16::from_le_bytes(bytes)))?,
         Datatype::Int32 => numbers(json, data, next, |bytes| Some(i32::from_le_bytes(bytes)))?,
         Datatype::Int64 => numbers(json, data, next, |bytes| Some(i64::from_le_bytes(bytes)))?,
-        Datatype::Fp32 => numbers(json, data, next, |bytes| Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite()))?,
-        Datatype::Fp64 => numbers(json, data, next, |bytes| Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite()))?,
+        Datatype::Fp32 => numbers(json, data, next, |bytes| {
+            Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite())
+        })?,
+        Datatype::Fp64 => numbers(json, data, next, |bytes| {
+            Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite())
+        })?,
         Datatype::Bytes => {
             for item in raw::items(data) {
                 next(json);

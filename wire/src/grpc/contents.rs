@@ -25,7 +25,10 @@ pub(super) struct Contents<'a> {
 
 impl<'a> Contents<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, BodyFault> {
-        let mut contents = Self { bytes, ..Self::default() };
+        let mut contents = Self {
+            bytes,
+            ..Self::default()
+        };
         let mut pieces = 0_usize;
         read(MESSAGE, bytes, |place, value| {
             if contents.field != 0 && contents.field != place.field {
@@ -45,8 +48,14 @@ impl<'a> Contents<'a> {
     }
 
     /// The elements in raw form. The outer error is the request's, the inner one the values'.
-    pub(super) fn convert(self, datatype: Option<Datatype>, budget: &mut Budget) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
-        let Some((datatype, field)) = datatype.and_then(|datatype| Some((datatype, field_of(datatype)?))) else {
+    pub(super) fn convert(
+        self,
+        datatype: Option<Datatype>,
+        budget: &mut Budget,
+    ) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+        let Some((datatype, field)) =
+            datatype.and_then(|datatype| Some((datatype, field_of(datatype)?)))
+        else {
             return Ok(Err(DataFault::Kind { index: 0 }));
         };
         if self.field == 0 {
@@ -58,13 +67,27 @@ impl<'a> Contents<'a> {
         budget.take(self.elements)?;
         match datatype {
             Datatype::Bool => self.varints(|value| u8::try_from(value).ok().map(u8::to_le_bytes)),
-            Datatype::Int8 => self.varints(|value| i8::try_from(value.cast_signed()).ok().map(i8::to_le_bytes)),
-            Datatype::Int16 => self.varints(|value| i16::try_from(value.cast_signed()).ok().map(i16::to_le_bytes)),
-            Datatype::Int32 => self.varints(|value| i32::try_from(value.cast_signed()).ok().map(i32::to_le_bytes)),
+            Datatype::Int8 => {
+                self.varints(|value| i8::try_from(value.cast_signed()).ok().map(i8::to_le_bytes))
+            }
+            Datatype::Int16 => self.varints(|value| {
+                i16::try_from(value.cast_signed())
+                    .ok()
+                    .map(i16::to_le_bytes)
+            }),
+            Datatype::Int32 => self.varints(|value| {
+                i32::try_from(value.cast_signed())
+                    .ok()
+                    .map(i32::to_le_bytes)
+            }),
             Datatype::Int64 | Datatype::Uint64 => self.varints(|value| Some(value.to_le_bytes())),
             Datatype::Uint8 => self.varints(|value| u8::try_from(value).ok().map(u8::to_le_bytes)),
-            Datatype::Uint16 => self.varints(|value| u16::try_from(value).ok().map(u16::to_le_bytes)),
-            Datatype::Uint32 => self.varints(|value| u32::try_from(value).ok().map(u32::to_le_bytes)),
+            Datatype::Uint16 => {
+                self.varints(|value| u16::try_from(value).ok().map(u16::to_le_bytes))
+            }
+            Datatype::Uint32 => {
+                self.varints(|value| u32::try_from(value).ok().map(u32::to_le_bytes))
+            }
             Datatype::Fp32 => self.fixed(4),
             Datatype::Fp64 => self.fixed(8),
             Datatype::Bytes => self.items(),
@@ -72,7 +95,10 @@ impl<'a> Contents<'a> {
         }
     }
 
-    fn varints<const N: usize>(self, element: impl Fn(u64) -> Option<[u8; N]>) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+    fn varints<const N: usize>(
+        self,
+        element: impl Fn(u64) -> Option<[u8; N]>,
+    ) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
         let mut raw = Vec::with_capacity(self.elements.saturating_mul(N));
         let mut overflow = None;
         let mut index = 0_usize;
@@ -93,7 +119,9 @@ impl<'a> Contents<'a> {
                         push(take_varint(&mut run).map_err(|what| place.wrong(what))?);
                     }
                 }
-                Value::Fixed32(_) | Value::Fixed64(_) => return Err(place.wrong("has another wire type")),
+                Value::Fixed32(_) | Value::Fixed64(_) => {
+                    return Err(place.wrong("has another wire type"));
+                }
             }
             Ok(())
         })?;
@@ -120,8 +148,14 @@ impl<'a> Contents<'a> {
 
     fn items(self) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
         // An item takes two bytes or more here and four bytes of length there.
-        let mut raw = Vec::with_capacity(self.bytes.len().saturating_add(self.elements.saturating_mul(2)));
-        read(MESSAGE, self.bytes, |place, value| push_item(&mut raw, place.bytes(value)?).ok_or_else(|| place.wrong("is too long")))?;
+        let mut raw = Vec::with_capacity(
+            self.bytes
+                .len()
+                .saturating_add(self.elements.saturating_mul(2)),
+        );
+        read(MESSAGE, self.bytes, |place, value| {
+            push_item(&mut raw, place.bytes(value)?).ok_or_else(|| place.wrong("is too long"))
+        })?;
         Ok(Ok(Cow::Owned(raw)))
     }
 }
@@ -145,7 +179,10 @@ const fn field_of(datatype: Datatype) -> Option<u32> {
 fn count(place: Place, value: Value<'_>) -> Result<(usize, Option<&[u8]>), BodyFault> {
     match (place.field, value) {
         (1, Value::Varint(flag)) if flag > 1 => Err(place.wrong("is neither 0 nor 1")),
-        (1..=5, Value::Varint(_)) | (6, Value::Fixed32(_)) | (7, Value::Fixed64(_)) | (8, Value::Bytes(_)) => Ok((1, None)),
+        (1..=5, Value::Varint(_))
+        | (6, Value::Fixed32(_))
+        | (7, Value::Fixed64(_))
+        | (8, Value::Bytes(_)) => Ok((1, None)),
         (1..=5, Value::Bytes(run)) => {
             let mut rest = run;
             let mut elements = 0_usize;

@@ -53,14 +53,18 @@ impl Place {
     pub(super) fn bytes(self, value: Value<'_>) -> Result<&[u8], BodyFault> {
         match value {
             Value::Bytes(bytes) => Ok(bytes),
-            Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => Err(self.wrong("has another wire type")),
+            Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => {
+                Err(self.wrong("has another wire type"))
+            }
         }
     }
 
     pub(super) fn varint(self, value: Value<'_>) -> Result<u64, BodyFault> {
         match value {
             Value::Varint(number) => Ok(number),
-            Value::Bytes(_) | Value::Fixed64(_) | Value::Fixed32(_) => Err(self.wrong("has another wire type")),
+            Value::Bytes(_) | Value::Fixed64(_) | Value::Fixed32(_) => {
+                Err(self.wrong("has another wire type"))
+            }
         }
     }
 
@@ -83,7 +87,13 @@ pub(super) fn read<'a>(
     while !rest.is_empty() {
         let at = bytes.len().saturating_sub(rest.len());
         let (number, value) = take_field(&mut rest).map_err(|what| BodyFault::Form { what, at })?;
-        field(Place { message, field: number }, value)?;
+        field(
+            Place {
+                message,
+                field: number,
+            },
+            value,
+        )?;
     }
     Ok(())
 }
@@ -92,15 +102,20 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), &'static str>
     let tag = take_varint(rest)?;
     let number = match tag >> 3 {
         0 => return Err("field number 0"),
-        number if number <= MAX_FIELD => u32::try_from(number).map_err(|_| "field number too large")?,
+        number if number <= MAX_FIELD => {
+            u32::try_from(number).map_err(|_| "field number too large")?
+        }
         _ => return Err("field number too large"),
     };
     let value = match tag & 7 {
         0 => Value::Varint(take_varint(rest)?),
         1 => Value::Fixed64(take_chunk(rest)?),
         2 => {
-            let length = usize::try_from(take_varint(rest)?).map_err(|_| "a length runs past the end")?;
-            let (bytes, after) = rest.split_at_checked(length).ok_or("a length runs past the end")?;
+            let length =
+                usize::try_from(take_varint(rest)?).map_err(|_| "a length runs past the end")?;
+            let (bytes, after) = rest
+                .split_at_checked(length)
+                .ok_or("a length runs past the end")?;
             *rest = after;
             Value::Bytes(bytes)
         }
@@ -112,7 +127,9 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), &'static str>
 }
 
 fn take_chunk<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
-    let (chunk, after) = rest.split_first_chunk().ok_or("the message ends inside a number")?;
+    let (chunk, after) = rest
+        .split_first_chunk()
+        .ok_or("the message ends inside a number")?;
     *rest = after;
     Ok(*chunk)
 }
@@ -156,9 +173,18 @@ mod tests {
             (b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", Ok(1 << 63)),
             (b"\x80\0", Err("a padded varint")),
             (b"\xff\x80\0", Err("a padded varint")),
-            (b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", Err("a padded varint")),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", Err("a varint of more than 64 bits")),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x81\0", Err("a varint of more than 64 bits")),
+            (
+                b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\0",
+                Err("a padded varint"),
+            ),
+            (
+                b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+                Err("a varint of more than 64 bits"),
+            ),
+            (
+                b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x81\0",
+                Err("a varint of more than 64 bits"),
+            ),
             (b"", Err("the message ends inside a varint")),
             (b"\x80", Err("the message ends inside a varint")),
         ] {
@@ -174,9 +200,15 @@ mod tests {
             (b"\x12\x02ab", Ok((2, Value::Bytes(b"ab")))),
             (b"\x12\0", Ok((2, Value::Bytes(b"")))),
             (b"\x0dabcd", Ok((1, Value::Fixed32(*b"abcd")))),
-            (b"\xf8\xff\xff\xff\x0f\0", Ok(((1 << 29) - 1, Value::Varint(0)))),
+            (
+                b"\xf8\xff\xff\xff\x0f\0",
+                Ok(((1 << 29) - 1, Value::Varint(0))),
+            ),
             (b"\x80\x80\x80\x80\x10\0", Err("field number too large")),
-            (b"\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x01\0", Err("field number too large")),
+            (
+                b"\xf8\xff\xff\xff\xff\xff\xff\xff\xff\x01\0",
+                Err("field number too large"),
+            ),
             (b"\0\0", Err("field number 0")),
             (b"\x0b\x0c", Err("a group")),
             (b"\x0c", Err("a group")),
@@ -184,7 +216,10 @@ mod tests {
             (b"\x0f", Err("an unknown wire type")),
             (b"\x88\0\x01", Err("a padded varint")),
             (b"\x12\x03ab", Err("a length runs past the end")),
-            (b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01ab", Err("a length runs past the end")),
+            (
+                b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01ab",
+                Err("a length runs past the end"),
+            ),
             (b"\x09abc", Err("the message ends inside a number")),
             (b"\x0dabc", Err("the message ends inside a number")),
             (b"\x08", Err("the message ends inside a varint")),

@@ -30,28 +30,53 @@ pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let mut inputs = Vec::new();
     let mut outputs = Vec::new();
     let mut raws = Vec::new();
-    read("ModelInferRequest", message, |place, value| match place.field {
-        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-        3 => place.once(&mut id, place.text_of(value, MAX_NAME_BYTES)?),
-        4 => parameter::push(&mut parameters, place, value),
-        5 => push(&mut inputs, input(place.bytes(value)?)?, "inputs", MAX_INPUTS),
-        6 => push(&mut outputs, output(place.bytes(value)?)?, "outputs", MAX_OUTPUTS),
-        7 => push(&mut raws, place.bytes(value)?, "raw contents", MAX_INPUTS),
-        _ => Err(place.unknown()),
+    read("ModelInferRequest", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+            3 => place.once(&mut id, place.text_of(value, MAX_NAME_BYTES)?),
+            4 => parameter::push(&mut parameters, place, value),
+            5 => push(
+                &mut inputs,
+                input(place.bytes(value)?)?,
+                "inputs",
+                MAX_INPUTS,
+            ),
+            6 => push(
+                &mut outputs,
+                output(place.bytes(value)?)?,
+                "outputs",
+                MAX_OUTPUTS,
+            ),
+            7 => push(&mut raws, place.bytes(value)?, "raw contents", MAX_INPUTS),
+            _ => Err(place.unknown()),
+        }
     })?;
-    Ok(InferRequest { model: named(model), version: named(version), id: named(id), parameters, inputs: tensors(inputs, &raws)?, outputs })
+    Ok(InferRequest {
+        model: named(model),
+        version: named(version),
+        id: named(id),
+        parameters,
+        inputs: tensors(inputs, &raws)?,
+        outputs,
+    })
 }
 
 /// Reads a `ModelMetadataRequest` or a `ModelReadyRequest`.
 pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let (mut model, mut version) = (None, None);
-    read("the model's request", message, |place, value| match place.field {
-        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-        _ => Err(place.unknown()),
+    read("the model's request", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(place.unknown()),
+        }
     })?;
-    Ok(InferRequest { model: named(model), version: named(version), ..InferRequest::default() })
+    Ok(InferRequest {
+        model: named(model),
+        version: named(version),
+        ..InferRequest::default()
+    })
 }
 
 /// Protobuf does not tell an empty string from an absent one, so neither do we.
@@ -69,13 +94,15 @@ fn push<T>(list: &mut Vec<T>, item: T, what: &'static str, max: usize) -> Result
 
 fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
     let mut input = Input::default();
-    read("InferInputTensor", message, |place, value| match place.field {
-        1 => place.once(&mut input.name, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
-        3 => dims(&mut input.shape, place, value),
-        4 => parameter::push(&mut input.parameters, place, value),
-        5 => place.once(&mut input.contents, Contents::read(place.bytes(value)?)?),
-        _ => Err(place.unknown()),
+    read("InferInputTensor", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut input.name, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
+            3 => dims(&mut input.shape, place, value),
+            4 => parameter::push(&mut input.parameters, place, value),
+            5 => place.once(&mut input.contents, Contents::read(place.bytes(value)?)?),
+            _ => Err(place.unknown()),
+        }
     })?;
     Ok(input)
 }
@@ -83,12 +110,19 @@ fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
 fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
     let mut name = None;
     let mut parameters = Vec::new();
-    read("InferRequestedOutputTensor", message, |place, value| match place.field {
-        1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => parameter::push(&mut parameters, place, value),
-        _ => Err(place.unknown()),
-    })?;
-    Ok(RequestedOutput { name: Cow::Borrowed(name.unwrap_or_default()), parameters })
+    read(
+        "InferRequestedOutputTensor",
+        message,
+        |place, value| match place.field {
+            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => parameter::push(&mut parameters, place, value),
+            _ => Err(place.unknown()),
+        },
+    )?;
+    Ok(RequestedOutput {
+        name: Cow::Borrowed(name.unwrap_or_default()),
+        parameters,
+    })
 }
 
 /// Adds dims, packed or one by one. Their count is bounded before they are stored: one byte here is eight there.
@@ -110,10 +144,16 @@ fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), Body
 fn tensors<'a>(inputs: Vec<Input<'a>>, raws: &[&'a [u8]]) -> Result<Vec<Tensor<'a>>, BodyFault> {
     if !raws.is_empty() {
         if inputs.iter().any(|input| input.contents.is_some()) {
-            return Err(BodyFault::field("raw_input_contents", "comes beside typed contents"));
+            return Err(BodyFault::field(
+                "raw_input_contents",
+                "comes beside typed contents",
+            ));
         }
         if raws.len() != inputs.len() {
-            return Err(BodyFault::field("raw_input_contents", "has not one entry an input"));
+            return Err(BodyFault::field(
+                "raw_input_contents",
+                "has not one entry an input",
+            ));
         }
     }
     let mut raws = raws.iter().copied();

@@ -36,7 +36,11 @@ pub(super) fn convert(
     shape: &[i64],
     budget: &mut Budget,
 ) -> Result<Result<Vec<u8>, DataFault>, BodyFault> {
-    let mut list = List { scanner: Scanner::new(text), shape, budget };
+    let mut list = List {
+        scanner: Scanner::new(text),
+        shape,
+        budget,
+    };
     let converted = match datatype {
         Some(Datatype::Bool) => list.elements(1, |scanner, raw, index| match scanner.peek() {
             Some(b't' | b'f') => match scanner.word()? {
@@ -69,7 +73,8 @@ pub(super) fn convert(
                 return Err(DataFault::Kind { index }.into());
             }
             let item = scanner.string()?;
-            push_item(raw, item.as_bytes()).ok_or_else(|| scanner.form("an element is too long").into())
+            push_item(raw, item.as_bytes())
+                .ok_or_else(|| scanner.form("an element is too long").into())
         }),
         // JSON has no 16-bit floats; servers refuse them too.
         Some(Datatype::Fp16 | Datatype::Bf16) | None => Err(DataFault::Kind { index: 0 }.into()),
@@ -82,13 +87,19 @@ pub(super) fn convert(
 }
 
 /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
-fn integer<T: core::str::FromStr, const N: usize>(le: impl Fn(T) -> [u8; N]) -> impl Fn(Number<'_>, usize) -> Result<[u8; N], DataFault> {
+fn integer<T: core::str::FromStr, const N: usize>(
+    le: impl Fn(T) -> [u8; N],
+) -> impl Fn(Number<'_>, usize) -> Result<[u8; N], DataFault> {
     move |number, index| {
         if !number.integer {
             return Err(DataFault::Kind { index });
         }
         // The text is an integer's; only its range can be wrong.
-        number.text.parse().map(&le).map_err(|_| DataFault::Overflow { index })
+        number
+            .text
+            .parse()
+            .map(&le)
+            .map_err(|_| DataFault::Overflow { index })
     }
 }
 
@@ -100,7 +111,10 @@ struct List<'a, 'b> {
 }
 
 impl<'a> List<'a, '_> {
-    fn numbers<const N: usize>(&mut self, element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>) -> Result<Vec<u8>, Stop> {
+    fn numbers<const N: usize>(
+        &mut self,
+        element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>,
+    ) -> Result<Vec<u8>, Stop> {
         self.elements(N, |scanner, raw, index| {
             let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
                 return Err(DataFault::Kind { index }.into());
@@ -133,7 +147,9 @@ impl<'a> List<'a, '_> {
                 self.scanner.step();
                 continue;
             }
-            let count = seen.get_mut(level.wrapping_sub(1)).ok_or(DataFault::Nesting)?;
+            let count = seen
+                .get_mut(level.wrapping_sub(1))
+                .ok_or(DataFault::Nesting)?;
             if token == Some(b']') {
                 let wanted = self.shape.get(level.wrapping_sub(1)).copied();
                 if nested && wanted.map(u64::try_from) != Some(Ok(*count)) {
@@ -169,7 +185,9 @@ impl<'a> List<'a, '_> {
     /// How many elements to make room for: what the shape says, but never more than the text can hold (a digit and a comma each).
     fn likely_elements(&self) -> usize {
         let most = self.scanner.text.len() / 2;
-        let said = self.shape.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
+        let said = self.shape.iter().try_fold(1_usize, |product, dim| {
+            product.checked_mul(usize::try_from(*dim).ok()?)
+        });
         said.unwrap_or(most).min(most)
     }
 }

@@ -41,7 +41,10 @@ impl<'a> Scanner<'a> {
         }
         let text = self.text.get(start..self.at).unwrap_or_default();
         // What follows is checked by whoever takes the next token: a leading zero's second digit is no comma.
-        Ok(Number { text, integer: integer && text != "-0" })
+        Ok(Number {
+            text,
+            integer: integer && text != "-0",
+        })
     }
 
     fn digits(&mut self) -> Result<(), BodyFault> {

@@ -15,14 +15,25 @@ use crate::raw::Budget;
 
 /// Reads a request.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
-    let text = str::from_utf8(body).map_err(|error| BodyFault::Form { what: "not UTF-8", at: error.valid_up_to() })?;
+    let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
+        what: "not UTF-8",
+        at: error.valid_up_to(),
+    })?;
     let mut scanner = Scanner::new(text);
     let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
     scanner.object(|scanner, key| match &*key {
         "id" => once(&mut id, "id", name(scanner, "id")),
         "parameters" => once(&mut parameters, "parameters", self::parameters(scanner)),
-        "inputs" => once(&mut inputs, "inputs", list(scanner, "inputs", MAX_INPUTS, input)),
-        "outputs" => once(&mut outputs, "outputs", list(scanner, "outputs", MAX_OUTPUTS, output)),
+        "inputs" => once(
+            &mut inputs,
+            "inputs",
+            list(scanner, "inputs", MAX_INPUTS, input),
+        ),
+        "outputs" => once(
+            &mut outputs,
+            "outputs",
+            list(scanner, "outputs", MAX_OUTPUTS, output),
+        ),
         _ => Err(unknown(scanner, "", &key)),
     })?;
     scanner.end()?;
@@ -33,7 +44,10 @@ pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
         version: None,
         id: id.filter(|id| !id.is_empty()),
         parameters: parameters.unwrap_or_default(),
-        inputs: inputs.into_iter().map(|input| input.convert(&mut budget)).collect::<Result<_, _>>()?,
+        inputs: inputs
+            .into_iter()
+            .map(|input| input.convert(&mut budget))
+            .collect::<Result<_, _>>()?,
         outputs: outputs.unwrap_or_default(),
     })
 }
@@ -51,20 +65,45 @@ struct Input<'a> {
 impl<'a> Input<'a> {
     fn convert(self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data {
-            Some(text) => data::convert(text, Datatype::from_name(&self.datatype), &self.shape, budget)?.map(Cow::Owned),
+            Some(text) => data::convert(
+                text,
+                Datatype::from_name(&self.datatype),
+                &self.shape,
+                budget,
+            )?
+            .map(Cow::Owned),
             None => Err(DataFault::Missing),
         };
-        Ok(Tensor { name: self.name, datatype: self.datatype, shape: self.shape, parameters: self.parameters, data })
+        Ok(Tensor {
+            name: self.name,
+            datatype: self.datatype,
+            shape: self.shape,
+            parameters: self.parameters,
+            data,
+        })
     }
 }
 
 fn input<'a>(scanner: &mut Scanner<'a>) -> Result<Input<'a>, BodyFault> {
-    let (mut name, mut datatype, mut shape, mut parameters, mut data) = (None, None, None, None, None);
+    let (mut name, mut datatype, mut shape, mut parameters, mut data) =
+        (None, None, None, None, None);
     scanner.object(|scanner, key| match &*key {
-        "name" => once(&mut name, "name of an input", self::name(scanner, "name of an input")),
-        "datatype" => once(&mut datatype, "datatype of an input", self::name(scanner, "datatype of an input")),
+        "name" => once(
+            &mut name,
+            "name of an input",
+            self::name(scanner, "name of an input"),
+        ),
+        "datatype" => once(
+            &mut datatype,
+            "datatype of an input",
+            self::name(scanner, "datatype of an input"),
+        ),
         "shape" => once(&mut shape, "shape of an input", self::shape(scanner)),
-        "parameters" => once(&mut parameters, "parameters of an input", self::parameters(scanner)),
+        "parameters" => once(
+            &mut parameters,
+            "parameters of an input",
+            self::parameters(scanner),
+        ),
         "data" => once(&mut data, "data of an input", span(scanner)),
         _ => Err(unknown(scanner, " of an input", &key)),
     })?;
@@ -81,16 +120,31 @@ fn input<'a>(scanner: &mut Scanner<'a>) -> Result<Input<'a>, BodyFault> {
 fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFault> {
     let (mut name, mut parameters) = (None, None);
     scanner.object(|scanner, key| match &*key {
-        "name" => once(&mut name, "name of an output", self::name(scanner, "name of an output")),
-        "parameters" => once(&mut parameters, "parameters of an output", self::parameters(scanner)),
+        "name" => once(
+            &mut name,
+            "name of an output",
+            self::name(scanner, "name of an output"),
+        ),
+        "parameters" => once(
+            &mut parameters,
+            "parameters of an output",
+            self::parameters(scanner),
+        ),
         _ => Err(unknown(scanner, " of an output", &key)),
     })?;
     let name = name.ok_or_else(|| BodyFault::field("name of an output", "is missing"))?;
-    Ok(RequestedOutput { name, parameters: parameters.unwrap_or_default() })
+    Ok(RequestedOutput {
+        name,
+        parameters: parameters.unwrap_or_default(),
+    })
 }
 
 /// Fills a field that may come once only.
-fn once<T>(slot: &mut Option<T>, field: &'static str, value: Result<T, BodyFault>) -> Result<(), BodyFault> {
+fn once<T>(
+    slot: &mut Option<T>,
+    field: &'static str,
+    value: Result<T, BodyFault>,
+) -> Result<(), BodyFault> {
     let value = value?;
     if slot.is_some() {
         return Err(BodyFault::Duplicate(field.to_owned()));
@@ -122,7 +176,11 @@ fn list<'a, T>(
     Ok(items)
 }
 
-fn text<'a>(scanner: &mut Scanner<'a>, field: &str, max_bytes: usize) -> Result<Cow<'a, str>, BodyFault> {
+fn text<'a>(
+    scanner: &mut Scanner<'a>,
+    field: &str,
+    max_bytes: usize,
+) -> Result<Cow<'a, str>, BodyFault> {
     if scanner.token() != Some(b'"') {
         let fault = BodyFault::field(field, "is not a string");
         return Err(scanner.value().err().unwrap_or(fault));
@@ -144,8 +202,17 @@ fn shape(scanner: &mut Scanner<'_>) -> Result<Vec<i64>, BodyFault> {
             return Err(scanner.other("a dim is not a number"));
         };
         let number = scanner.number()?;
-        let dim = if number.integer { number.text.parse().ok() } else { None };
-        dim.ok_or_else(|| BodyFault::field("shape of an input", "holds a dim that is not an integer within 64 bits"))
+        let dim = if number.integer {
+            number.text.parse().ok()
+        } else {
+            None
+        };
+        dim.ok_or_else(|| {
+            BodyFault::field(
+                "shape of an input",
+                "holds a dim that is not an integer within 64 bits",
+            )
+        })
     })
 }
 
@@ -169,13 +236,23 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
             let number = scanner.number()?;
             let value = if number.integer {
                 let signed = number.text.parse().map(ParameterValue::Int64);
-                signed.or_else(|_| number.text.parse().map(ParameterValue::Uint64)).ok()
+                signed
+                    .or_else(|_| number.text.parse().map(ParameterValue::Uint64))
+                    .ok()
             } else {
-                number.text.parse().ok().filter(|value: &f64| value.is_finite()).map(ParameterValue::Double)
+                number
+                    .text
+                    .parse()
+                    .ok()
+                    .filter(|value: &f64| value.is_finite())
+                    .map(ParameterValue::Double)
             };
             value.ok_or_else(|| BodyFault::field(field, "is a number beyond 64 bits"))
         }
-        Some(b't' | b'f') => scanner.word()?.map(ParameterValue::Bool).ok_or_else(|| BodyFault::field(field, "is not a scalar")),
+        Some(b't' | b'f') => scanner
+            .word()?
+            .map(ParameterValue::Bool)
+            .ok_or_else(|| BodyFault::field(field, "is not a scalar")),
         _ => {
             let fault = BodyFault::field(field, "is not a scalar");
             Err(scanner.value().err().unwrap_or(fault))
@@ -192,5 +269,8 @@ fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
     if scanner.value()? {
         return Err(BodyFault::field("data of an input", "holds an object"));
     }
-    scanner.text.get(start..scanner.at).ok_or_else(|| scanner.form("data is not a list"))
+    scanner
+        .text
+        .get(start..scanner.at)
+        .ok_or_else(|| scanner.form("data is not a list"))
 }

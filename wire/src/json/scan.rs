@@ -16,7 +16,11 @@ pub(super) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+        }
     }
 
     pub(super) fn form(&self, what: &'static str) -> BodyFault {
@@ -71,7 +75,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// Hands every member of an object to `member`, which takes the value.
-    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), BodyFault>) -> Result<(), BodyFault> {
+    pub(super) fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), BodyFault>,
+    ) -> Result<(), BodyFault> {
         self.open(b'{', "an object is expected")?;
         if self.token() == Some(b'}') {
             self.leave();
@@ -96,7 +103,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// Hands every element of an array to `element`, which takes it.
-    pub(super) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), BodyFault>) -> Result<(), BodyFault> {
+    pub(super) fn array(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), BodyFault>,
+    ) -> Result<(), BodyFault> {
         self.open(b'[', "a list is expected")?;
         if self.token() == Some(b']') {
             self.leave();

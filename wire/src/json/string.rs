@@ -14,7 +14,10 @@ impl<'a> Scanner<'a> {
             return self.escaped_string().map(Cow::Owned);
         }
         let end = self.at.wrapping_sub(1);
-        self.text.get(start..end).map(Cow::Borrowed).ok_or_else(|| self.form("a string is expected"))
+        self.text
+            .get(start..end)
+            .map(Cow::Borrowed)
+            .ok_or_else(|| self.form("a string is expected"))
     }
 
     /// Steps over a string whose quote is next.
@@ -54,7 +57,9 @@ impl<'a> Scanner<'a> {
     fn unescape(&mut self, mut push: impl FnMut(&str)) -> Result<(), BodyFault> {
         let mut start = self.at;
         loop {
-            let byte = self.peek().ok_or_else(|| self.form("the document ends inside a string"))?;
+            let byte = self
+                .peek()
+                .ok_or_else(|| self.form("the document ends inside a string"))?;
             if byte < 0x20 {
                 return Err(self.form("a control character in a string"));
             }
@@ -116,7 +121,10 @@ impl<'a> Scanner<'a> {
     fn hex(&mut self) -> Result<u32, BodyFault> {
         let mut value = 0;
         for _ in 0..4 {
-            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(|| self.form("four hex digits are expected"))?;
+            let digit = self
+                .peek()
+                .and_then(|byte| char::from(byte).to_digit(16))
+                .ok_or_else(|| self.form("four hex digits are expected"))?;
             value = value << 4 | digit;
             self.step();
         }

@@ -20,7 +20,9 @@ impl Proto {
 
     pub fn bytes(self, field: u64, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
-        self.raw(&varint(field << 3 | 2)).raw(&varint(value.len() as u64)).raw(value)
+        self.raw(&varint(field << 3 | 2))
+            .raw(&varint(value.len() as u64))
+            .raw(value)
     }
 
     pub fn fixed32(self, field: u64, value: [u8; 4]) -> Self {
@@ -60,9 +62,11 @@ pub fn varint(mut value: u64) -> Vec<u8> {
 
 /// An `InferInputTensor` without contents.
 pub fn tensor(name: &str, datatype: &str, shape: &[i64]) -> Proto {
-    Proto::default().bytes(1, name).bytes(2, datatype).packed(3, shape.iter().map(|dim| dim.cast_unsigned()))
+    Proto::default()
+        .bytes(1, name)
+        .bytes(2, datatype)
+        .packed(3, shape.iter().map(|dim| dim.cast_unsigned()))
 }
-
 
 /// The reason and field of a refusal.
 pub fn refusal(format: BodyFormat, body: &[u8]) -> (Reason, Option<String>) {
