@@ -11,26 +11,10 @@
 
 mod common;
 
-use common::{accepted, refusal};
+use common::{accepted, json as one, refusal};
 use tensorgate_policy::Reason;
 use tensorgate_policy::decision::BodyFormat::OipJson;
 use tensorgate_policy::tensor::{DataFault, ParameterValue};
-
-/// A request with one input.
-fn one(datatype: &str, shape: &str, data: &str) -> String {
-    format!(
-        r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}"#
-    )
-}
-
-fn data(datatype: &str, shape: &str, data: &str) -> Result<Vec<u8>, DataFault> {
-    let body = one(datatype, shape, data);
-    accepted(OipJson, body.as_bytes())
-        .inputs
-        .remove(0)
-        .data
-        .map(|bytes| bytes.into_owned())
-}
 
 #[test]
 fn every_field_is_read_whatever_the_order_of_keys() {
@@ -160,55 +144,6 @@ fn what_is_no_strict_json_is_malformed() {
         refusal(OipJson, b"{\"inputs\":[],\"id\":\"\xc0\x80\"}").0,
         Reason::Malformed
     );
-}
-
-#[test]
-fn what_is_no_number_in_data_is_malformed() {
-    for number in [
-        "01",
-        "-01",
-        "+1",
-        ".5",
-        "1.",
-        "-.5",
-        "1.e2",
-        "1e",
-        "1e+",
-        "-",
-        "--1",
-        "0x10",
-        "1_000",
-        "1,",
-        ",1",
-        "1 2",
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "inf",
-        "nul",
-        "True",
-        "1f",
-        "٣",
-        "{}",
-        "{\"b64\":\"AA==\"}",
-        "[{}]",
-    ] {
-        for datatype in ["FP32", "INT64", "NONE"] {
-            let body = one(datatype, "[1]", &format!("[{number}]"));
-            assert_eq!(
-                refusal(OipJson, body.as_bytes()).0,
-                Reason::Malformed,
-                "{body}"
-            );
-        }
-    }
-    for data in ["1", "\"1\"", "null", "{}", "true"] {
-        assert_eq!(
-            refusal(OipJson, one("FP32", "[1]", data).as_bytes()).0,
-            Reason::Malformed,
-            "{data}"
-        );
-    }
 }
 
 #[test]
@@ -445,128 +380,5 @@ fn every_count_and_length_has_a_bound() {
             },
             "{body:.120}"
         );
-    }
-}
-
-#[test]
-fn elements_become_exactly_what_their_datatype_says() {
-    let kind = |index| Err(DataFault::Kind { index });
-    let overflow = |index| Err(DataFault::Overflow { index });
-    let not_finite = |index| Err(DataFault::NotFinite { index });
-    let le32 = |values: &[f32]| {
-        Ok(values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect())
-    };
-    let le64 = |values: &[f64]| {
-        Ok(values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect())
-    };
-    for (datatype, list, expected) in [
-        ("BOOL", "[true,false]", Ok(vec![1, 0])),
-        ("BOOL", "[true,1]", kind(1)),
-        ("BOOL", "[null]", kind(0)),
-        ("BOOL", "[\"true\"]", kind(0)),
-        ("UINT8", "[0,255]", Ok(vec![0, 255])),
-        ("UINT8", "[0,256]", overflow(1)),
-        ("UINT8", "[-1]", overflow(0)),
-        ("UINT8", "[-0]", kind(0)),
-        ("INT8", "[-128,127]", Ok(vec![128, 127])),
-        ("INT8", "[-129]", overflow(0)),
-        ("INT16", "[-32768]", Ok(vec![0, 128])),
-        ("INT16", "[32768]", overflow(0)),
-        ("UINT16", "[65535]", Ok(vec![255, 255])),
-        ("UINT16", "[65536]", overflow(0)),
-        ("INT32", "[-2147483648]", Ok(vec![0, 0, 0, 128])),
-        ("INT32", "[2147483648]", overflow(0)),
-        ("UINT32", "[4294967295]", Ok(vec![255; 4])),
-        ("UINT32", "[4294967296]", overflow(0)),
-        (
-            "INT64",
-            "[9223372036854775807]",
-            Ok(i64::MAX.to_le_bytes().to_vec()),
-        ),
-        (
-            "INT64",
-            "[9007199254740993]",
-            Ok(9_007_199_254_740_993_i64.to_le_bytes().to_vec()),
-        ),
-        ("INT64", "[9223372036854775808]", overflow(0)),
-        ("INT64", "[1.0]", kind(0)),
-        ("INT64", "[1e2]", kind(0)),
-        ("INT64", "[\"1\"]", kind(0)),
-        ("INT64", "[true]", kind(0)),
-        ("UINT64", "[18446744073709551615]", Ok(vec![255; 8])),
-        ("UINT64", "[18446744073709551616]", overflow(0)),
-        (
-            "FP32",
-            "[1, -0, 0.1, 1e-50,3.4028235e38]",
-            le32(&[1.0, -0.0, 0.1, 0.0, f32::MAX]),
-        ),
-        // Rounded once: through a double this text would come to the next float up.
-        (
-            "FP32",
-            "[1.00000017881393432617187499]",
-            le32(&[1.000_000_1]),
-        ),
-        ("FP32", "[0,1e39]", not_finite(1)),
-        ("FP32", "[1e400]", not_finite(0)),
-        ("FP32", "[null]", kind(0)),
-        ("FP32", "[\"NaN\"]", kind(0)),
-        ("FP64", "[0.1,1E+2,-1.5e-3]", le64(&[0.1, 100.0, -0.0015])),
-        ("FP64", "[-1e400]", not_finite(0)),
-        ("FP64", "[false]", kind(0)),
-        (
-            "BYTES",
-            "[\"ab\",\"\",\"\\u00e9\\n\"]",
-            Ok(b"\x02\0\0\0ab\0\0\0\0\x03\0\0\0\xc3\xa9\n".to_vec()),
-        ),
-        ("BYTES", "[\"a\",1]", kind(1)),
-        ("FP16", "[1]", kind(0)),
-        ("BF16", "[1]", kind(0)),
-        ("FP8", "[1]", kind(0)),
-        ("fp32", "[1]", kind(0)),
-        ("FP32", "[]", Ok(vec![])),
-    ] {
-        assert_eq!(data(datatype, "[1]", list), expected, "{datatype} {list}");
-    }
-}
-
-#[test]
-fn data_is_flat_or_nested_exactly_as_its_shape() {
-    let six = Ok(vec![1, 2, 3, 4, 5, 6]);
-    let nesting = Err(DataFault::Nesting);
-    for (shape, list, expected) in [
-        ("[2,3]", "[1,2,3,4,5,6]", six.clone()),
-        ("[2,3]", " [ [1, 2,3 ],\n[4,5,6] ] ", six.clone()),
-        ("[1,2,3]", "[[[1,2,3],[4,5,6]]]", six.clone()),
-        ("[3,2]", "[[1,2],[3,4],[5,6]]", six.clone()),
-        // A flat list is a contract's to hold against the shape.
-        ("[2,2]", "[1,2,3,4,5,6]", six.clone()),
-        ("[]", "[1,2,3,4,5,6]", six),
-        ("[2,3]", "[[1,2],[3,4],[5,6]]", nesting.clone()),
-        ("[2,3]", "[[1,2,3],[4,5]]", nesting.clone()),
-        ("[2,3]", "[[1,2,3],[4,5,6,7]]", nesting.clone()),
-        ("[2,3]", "[[1,2,3],[4,5,6],[]]", nesting.clone()),
-        ("[2,3]", "[[1,2,3],4,5,6]", nesting.clone()),
-        ("[2,3]", "[1,2,3,[4,5,6]]", nesting.clone()),
-        ("[2,3]", "[[[1,2,3],[4,5,6]]]", nesting.clone()),
-        ("[6]", "[[1,2,3,4,5,6]]", nesting.clone()),
-        ("[]", "[[1]]", nesting.clone()),
-        ("[1,6]", "[[1,2,3,[4],5,6]]", nesting.clone()),
-        ("[2,-1]", "[[1],[2]]", nesting.clone()),
-        ("[0,3]", "[]", Ok(vec![])),
-        ("[2,0]", "[[],[]]", Ok(vec![])),
-        ("[2,0]", "[[]]", nesting),
-        (
-            "[9223372036854775807,9223372036854775807]",
-            "[1]",
-            Ok(vec![1]),
-        ),
-    ] {
-        assert_eq!(data("UINT8", shape, list), expected, "{shape} {list}");
     }
 }

@@ -99,3 +99,9 @@ impl Random {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 }
+
+/// A JSON request with one input.
+pub fn json(datatype: &str, shape: &str, data: &str) -> String {
+    let input = format!(r#""name":"x","datatype":"{datatype}","shape":{shape},"data":{data}"#);
+    format!(r#"{{"inputs":[{{{input}}}]}}"#)
+}
