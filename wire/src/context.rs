@@ -384,6 +384,27 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_named_or_not_but_not_both() {
+        let fields = |named: u8, client: &str| {
+            let mut fields = NOW.to_be_bytes().to_vec();
+            fields.push(named);
+            for field in [client, "0f3c", "POST", "/v2/models/m/infer", "ab12"] {
+                fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
+                fields.extend_from_slice(field.as_bytes());
+            }
+            signed(&format!("v1.{}", URL_SAFE_NO_PAD.encode(fields)))
+        };
+        assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
+        let nobody = Context {
+            client: None,
+            ..context()
+        };
+        assert_eq!(verify(&fields(0, "")), Ok(nobody));
+        assert_eq!(verify(&fields(0, "ocr")), Err(ContextFault::Form));
+        assert_eq!(verify(&fields(2, "ocr")), Err(ContextFault::Form));
+    }
+
+    #[test]
     fn fields_do_not_run_into_each_other() {
         let moved = Context {
             client: Some("oc".into()),

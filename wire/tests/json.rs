@@ -100,6 +100,7 @@ fn what_is_no_strict_json_is_malformed() {
         "{\"inputs\":[],\"id\":\"\\ud800\"}",
         "{\"inputs\":[],\"id\":\"\\udc00\\ud800\"}",
         "{\"inputs\":[],\"id\":\"\\ud800x\"}",
+        "{\"inputs\":[],\"id\":\"\\udc00\\udc00\"}",
         "{\"inputs\":[],\"id\":\"\\ud800\\n\"}",
         "{\"inputs\":[],\"id\":\"\\ud800\\u0041\"}",
         "{\"inputs\":[],\"id\":\"\\x\"}",

@@ -177,6 +177,8 @@ fn data_is_flat_or_nested_exactly_as_its_shape() {
         ("[2,3]", "[[1,2,3],4,5,6]", nesting.clone()),
         ("[2,3]", "[1,2,3,[4,5,6]]", nesting.clone()),
         ("[2,3]", "[[[1,2,3],[4,5,6]]]", nesting.clone()),
+        ("[2,3]", "[[1,2,3],4]", nesting.clone()),
+        ("[2]", "[1,[]]", nesting.clone()),
         ("[6]", "[[1,2,3,4,5,6]]", nesting.clone()),
         ("[]", "[[1]]", nesting.clone()),
         ("[1,6]", "[[1,2,3,[4],5,6]]", nesting.clone()),
