@@ -167,7 +167,7 @@ fn judge(text: &str) -> Result<Judged, Vec<Located>> {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(faults) => (None, faults),
     };
-    let consequence = |fault: &Fault| holes.iter().any(|hole| is_within(&fault.path, hole));
+    let consequence = |fault: &Fault| holes.iter().any(|hole| hole.explains(&fault.path));
     faults.extend(
         found
             .into_iter()
@@ -185,12 +185,6 @@ fn judge(text: &str) -> Result<Judged, Vec<Located>> {
         }
         _ => Err(faults),
     }
-}
-
-/// Whether a path is another or lies below it.
-fn is_within(path: &str, above: &str) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| above.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Puts a fault of the validated policy at its place: the value, or the key of a collection or of what lacks something.

@@ -10,6 +10,9 @@ use serde::de::{
 
 use super::tree::{Content, Key, NodeId, Tree};
 
+/// What [`Problem::Length`] expects of a list with elements left over: fewer, serde does not say how many.
+pub const TOO_MANY: &str = "fewer";
+
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -170,7 +173,7 @@ impl<'de> Deserializer<'de> for At<'de> {
                 let value = visitor.visit_seq(&mut list)?;
                 match list.items.len() {
                     0 => Ok(value),
-                    _ => Err(de::Error::invalid_length(items.len(), &"fewer")),
+                    _ => Err(de::Error::invalid_length(items.len(), &TOO_MANY)),
                 }
             }
             Content::Map(entries) => visitor.visit_map(Map {

@@ -4,7 +4,7 @@
 use serde::Deserialize as _;
 use tensorgate_policy::{Severity, raw};
 
-use super::de::{At, Error, Problem};
+use super::de::{At, Error, Problem, TOO_MANY};
 use super::parse::MAX_FAULTS;
 use super::tree::{Content, NodeId, Tree};
 use super::{Located, path};
@@ -18,8 +18,24 @@ pub struct Typed {
     pub policy: raw::Policy,
     /// Why they were.
     pub faults: Vec<Located>,
-    /// Their paths: what validation says of these places is a consequence.
-    pub holes: Vec<String>,
+    /// Where they were: what validation says of these places is a consequence.
+    pub holes: Vec<Hole>,
+}
+
+/// A place that something was taken out of.
+pub struct Hole {
+    path: String,
+    below: bool,
+}
+
+impl Hole {
+    /// Whether a fault at a path is a consequence.
+    pub fn explains(&self, path: &str) -> bool {
+        path.strip_prefix(&self.path).is_some_and(|rest| {
+            rest.is_empty()
+                || (self.below && (self.path.is_empty() || rest.starts_with(['.', '['])))
+        })
+    }
 }
 
 /// Reads a policy out of a tree, and leaves in the tree what was read.
@@ -75,18 +91,29 @@ fn misspelling(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-/// Paths at which a fault would only repeat one at `path`: the place itself, the key it was meant to be, the list it is missing from.
-fn consequences(path: &str, misspelled: Option<&str>) -> Vec<String> {
-    let mut paths = vec![path.to_owned()];
+/// Places at which a fault would only repeat one at `path`: the place itself and what is below it, the key it was meant to
+/// be, and the collection that now lacks it.
+fn consequences(path: &str, misspelled: Option<&str>) -> Vec<Hole> {
+    let parent = path::parent(path).to_owned();
+    let mut holes = vec![Hole {
+        path: path.to_owned(),
+        below: true,
+    }];
     if let Some(key) = misspelled {
-        let mut meant = path::parent(path).to_owned();
+        let mut meant = parent.clone();
         path::push_key(&mut meant, key);
-        paths.push(meant);
+        holes.push(Hole {
+            path: meant,
+            below: true,
+        });
     }
-    if path.ends_with(']') {
-        paths.push(path::parent(path).to_owned());
+    if misspelled.is_some() || path.ends_with(']') {
+        holes.push(Hole {
+            path: parent,
+            below: false,
+        });
     }
-    paths
+    holes
 }
 
 /// An error in words, with its place and what to write instead.
@@ -110,6 +137,9 @@ fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
             format!("unknown name {name:?}"),
             Some(suggest(&name, known)),
         ),
+        Problem::Length { found, expected } if expected == TOO_MANY => {
+            (format!("{found} elements are too many"), None)
+        }
         Problem::Length { found, expected } => (
             format!(
                 "{found} elements where {} are expected",

@@ -49,12 +49,32 @@ pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("\r\ntransfer-encoding: chunked");
     match head.split(' ').nth(1) {
+        Some("200") if chunked => Ok(dechunk(body)),
         Some("200") => Ok(body.to_owned()),
         _ => Err(io::Error::other(
             head.lines().next().unwrap_or("no answer").to_owned(),
         )),
     }
+}
+
+/// Takes the chunks of a process of ours apart; what does not fit ends it.
+fn dechunk(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        match after.split_at_checked(size) {
+            Some((chunk, after)) if size > 0 => {
+                body.push_str(chunk);
+                rest = after.strip_prefix("\r\n").unwrap_or(after);
+            }
+            _ => break,
+        }
+    }
+    body
 }
 
 async fn talk(

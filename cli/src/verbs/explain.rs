@@ -1,14 +1,18 @@
-//! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets.
+//! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets, and the
+//! host's own code after it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
 use tensorgate_glue::native::{NativeProxy, Outcome, Request};
 use tensorgate_glue::record::Record;
+use tensorgate_host::request::{self as host, Judge};
 use tensorgate_policy::{Denial, Now, Protocol};
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::Key;
 
 use crate::Failure;
 use crate::load::{Loaded, load, read_at_most};
@@ -71,12 +75,10 @@ impl Explain {
             (None, Some(folder)) => files_in(folder)?,
             (None, None) => return Err(Failure::Input("say which message with --http".into())),
         };
-        let bundle = serde_json::to_vec(&loaded.bundle)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        let key = context_key()?;
+        let halves = Halves::new(&loaded)?;
         let mut denied = false;
         for file in files {
-            let explained = explain(&loaded, &bundle, &key, &file, now)?;
+            let explained = halves.explain(&file, now)?;
             denied |= explained.verdict == "deny";
             if ui.json || self.http_dir.is_some() {
                 ui.json_line(&explained);
@@ -110,41 +112,87 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn explain(
-    loaded: &Loaded,
-    bundle: &[u8],
-    key: &str,
-    file: &Path,
-    now: Now,
-) -> Result<Explained, Failure> {
-    let bytes = read_at_most(file, MAX_MESSAGE_BYTES)
-        .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?
-        .ok_or_else(|| {
-            Failure::Input(format!(
-                "{} is larger than {MAX_MESSAGE_BYTES} bytes",
-                file.display()
-            ))
+/// The two halves of the gate, as they stand one behind the other.
+struct Halves<'l> {
+    loaded: &'l Loaded,
+    bundle: Vec<u8>,
+    context_key: String,
+    host: Judge,
+}
+
+impl<'l> Halves<'l> {
+    fn new(loaded: &'l Loaded) -> Result<Self, Failure> {
+        let bundle = serde_json::to_vec(&loaded.bundle)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let context_key = context_key()?;
+        let key = Key::from_hex(&context_key)
+            .ok_or_else(|| Failure::Failed("a key of ours is no key".into()))?;
+        let host = Judge::new(
+            Arc::new(loaded.policy.clone()),
+            loaded.bundle.generation.clone(),
+            key,
+        );
+        Ok(Self {
+            loaded,
+            bundle,
+            context_key,
+            host,
+        })
+    }
+
+    fn explain(&self, file: &Path, now: Now) -> Result<Explained, Failure> {
+        let bytes = read_at_most(file, MAX_MESSAGE_BYTES)
+            .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?
+            .ok_or_else(|| {
+                Failure::Input(format!(
+                    "{} is larger than {MAX_MESSAGE_BYTES} bytes",
+                    file.display()
+                ))
+            })?;
+        let bounds = Bounds::of(self.loaded.policy.listen().limits());
+        let file = file.display().to_string();
+        let request = match message::read(&bytes, &bounds) {
+            Ok(request) => request,
+            Err(refused) => return Ok(refused_by_envoy(file, refused)),
+        };
+        let mut proxy = NativeProxy::new(&self.bundle, &self.context_key).map_err(|faults| {
+            Failure::Failed(
+                faults
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            )
         })?;
-    let bounds = Bounds::of(loaded.policy.listen().limits());
-    let file = file.display().to_string();
-    let request = match message::read(&bytes, &bounds) {
-        Ok(request) => request,
-        Err(refused) => return Ok(refused_by_envoy(file, refused)),
-    };
-    let mut proxy = NativeProxy::new(bundle, key).map_err(|faults| {
-        Failure::Failed(
-            faults
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n"),
-        )
-    })?;
-    let (outcome, record) = proxy.send(&request, now);
-    Ok(match outcome {
-        Outcome::Denied(answer) => denied(file, &answer, record),
-        Outcome::Forwarded { .. } => allowed(file, &request, record),
-    })
+        let (outcome, record) = proxy.send(&request, now);
+        Ok(match outcome {
+            Outcome::Denied(answer) => denied(file, &answer, record),
+            Outcome::Forwarded { headers, body } => {
+                match self.host.judge(&headers, body.into(), now.unix_s) {
+                    Ok(_) => allowed(file, &request, record),
+                    Err(refused) => refused_by_host(file, &refused, record),
+                }
+            }
+        })
+    }
+}
+
+/// What the gate lets through and the host does not: a bug in one of them, and told as such.
+fn refused_by_host(file: String, refused: &host::Refused, record: Record) -> Explained {
+    let answer = Answer::to_denial(&refused.denial, refused.protocol, "");
+    let detail = format!(
+        "the gate let it through, the host does not: {}",
+        refused.denial.cause
+    );
+    denied(
+        file,
+        &answer,
+        Record {
+            reason: Some(refused.denial.reason),
+            detail,
+            ..record
+        },
+    )
 }
 
 /// What Envoy itself refuses gets the answer that its replies are mapped to.

@@ -1,0 +1,302 @@
+//! `check`: faults, their places, their fixes.
+
+use crate::program::{Scratch, digits, run};
+
+/// The lines that every policy here needs; what is tested stands before or in them.
+const GOOD: &str = r#"version: 1
+clients:
+  app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"], max_in_flight: 64, queue: 128, timeout_ms: 2000}
+models:
+  m:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest]
+    inputs:
+      - {name: x, datatype: FP32, shape: [{name: n, max: 4}, 2], range: [0, 1]}
+    outputs:
+      - {name: y, datatype: FP32, shape: [n]}
+grants:
+  - {name: g, clients: [app], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
+"#;
+
+fn faults(text: &str) -> (i32, Vec<(u64, u64, String, String, String)>) {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", text);
+    let ran = run(&["check".as_ref(), "--json".as_ref(), file.as_os_str()]);
+    assert_eq!(ran.stderr, "");
+    let faults = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            let fault: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(fault["file"], file.to_str().unwrap());
+            let text = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
+            (
+                fault["line"].as_u64().unwrap(),
+                fault["column"].as_u64().unwrap(),
+                text("severity"),
+                text("path"),
+                text("message"),
+            )
+        })
+        .collect();
+    (ran.code, faults)
+}
+
+/// `expected`: `line:column path: message`, errors only, in order; a message is compared up to the expected one's length.
+fn check(text: &str, expected: &[&str]) {
+    let (code, found) = faults(text);
+    let errors: Vec<String> = found
+        .iter()
+        .filter(|fault| fault.2 == "error")
+        .map(|(line, column, _, path, message)| format!("{line}:{column} {path}: {message}"))
+        .collect();
+    assert_eq!(code, if expected.is_empty() { 0 } else { 2 }, "{errors:#?}");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (found, expected) in errors.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n  is not\n{expected}");
+    }
+}
+
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replace(from, to)
+}
+
+#[test]
+fn a_good_policy_has_no_faults() {
+    check(GOOD, &[]);
+}
+
+#[test]
+fn unknown_keys_are_told_at_the_key() {
+    check(
+        &with("quota: 6", "quotaa: 6"),
+        &["16:72 grants[0].rate.quotaa: unknown key \"quotaa\""],
+    );
+    check(
+        &with("version: 1", "version: 1\nextra: {a: [1]}"),
+        &["2:1 extra: unknown key \"extra\""],
+    );
+    check(
+        &with(
+            "shape: [{name: n, max: 4}, 2]",
+            "shape: [{name: n, maxx: 4}, 2]",
+        ),
+        &["12:53 models.m.inputs[0].shape[0].maxx: unknown key \"maxx\""],
+    );
+}
+
+#[test]
+fn values_of_another_kind_are_told_at_the_value() {
+    check(
+        &with("quota: 6", "quota: six"),
+        &["16:79 grants[0].rate.quota: string \"six\" where a whole number"],
+    );
+    check(
+        &with("queue: 128", "queue: -1"),
+        &["5:95 backends.gpu.queue: "],
+    );
+    check(
+        &with("kind: open-inference", "kind: open-inferense"),
+        &["5:15 backends.gpu.kind: unknown name \"open-inferense\""],
+    );
+    check(
+        &with("range: [0, 1]", "range: [0, 1, 2]"),
+        &["12:73 models.m.inputs[0].range: 3 elements"],
+    );
+    check(
+        &with("  app: {", "  zed: 5\n  app: {"),
+        &["3:8 clients.zed: integer `5` where a mapping is expected"],
+    );
+    check(
+        "- 1\n- 2\n",
+        &["1:1 : sequence where a mapping is expected"],
+    );
+}
+
+#[test]
+fn many_faults_are_told_in_one_go_and_in_the_order_of_the_text() {
+    let text = with(
+        "version: 1",
+        "version: one\nlisten: {adress: x, limits: {headers: many, body_bytes: 8MB}}",
+    )
+    .replace("[oip-rest]", "[oip-rset]");
+    check(
+        &text,
+        &[
+            "1:10 version: ",
+            "2:10 listen.adress: unknown key",
+            "2:39 listen.limits.headers: ",
+            "2:57 listen.limits.body_bytes: ",
+            "11:17 models.m.protocols[0]: ",
+        ],
+    );
+}
+
+#[test]
+fn what_the_core_refuses_is_told_where_it_stands() {
+    check(
+        &with("max: 4", "min: 1"),
+        &["12:43 models.m.inputs[0].shape[0]: "],
+    );
+    check(
+        &with("backend: gpu", "backend: cpu"),
+        &["8:14 models.m.backend: "],
+    );
+    check(
+        &with("clients: [app]", "clients: [app, nobody]"),
+        &["16:30 grants[0].clients[1]: "],
+    );
+}
+
+#[test]
+fn a_repeated_key_is_told_with_the_line_of_the_first() {
+    check(
+        &with(
+            "    versions: [\"1\"]\n",
+            "    versions: [\"1\"]\n    backend: gpu\n",
+        ),
+        &["10:5 models.m.backend: key \"backend\" is already set on line 8"],
+    );
+}
+
+#[test]
+fn yaml_that_hides_or_multiplies_is_refused() {
+    check(
+        &with("version: 1", "version: !!int 1"),
+        &["1:10 version: tags are not allowed"],
+    );
+    check(
+        &format!("{GOOD}---\nversion: 1\n"),
+        &["17:1 : a second document"],
+    );
+    check(
+        &with("version: 1", "version: 1\n? [a]\n: 1"),
+        &["2:3 : a key must be text"],
+    );
+    check("version: [1\n", &["2:1 : not YAML: "]);
+    let nested = format!("version: {}1{}\n", "[".repeat(60), "]".repeat(60));
+    check(&nested, &["1:41 version"]);
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    let (code, found) = faults(&bomb);
+    assert_eq!(code, 2);
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.4.contains("nodes, aliases expanded")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn an_alias_means_what_it_stands_for() {
+    let text = with("shape: [n]}", "shape: &s [n]}")
+        .replace("    protocols", "    backend_model: &b m2\n    protocols");
+    check(&text, &[]);
+    check(
+        &with("operations: [infer]", "operations: &o [infer]")
+            .replace("models: [m]", "models: [*unset]"),
+        &["16:40 : not YAML: "],
+    );
+}
+
+#[test]
+fn a_number_where_text_is_expected_is_its_own_characters() {
+    check(
+        &with("[\"1\"]", "[1.10]").replace("models: [m]", "models: [m@1.10]"),
+        &[],
+    );
+    let digits = "0".repeat(63) + "1";
+    check(
+        &with(
+            "6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7",
+            &digits,
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_text_is_told_where_it_stops_being_so() {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", b"version: 1\nlisten: \xff\n");
+    let ran = run(&["check".as_ref(), file.as_os_str()]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains(&format!("{}:2:9", file.display())),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_file_that_is_too_large_or_absent_is_bad_input() {
+    let scratch = Scratch::new();
+    let large = scratch.file("large.yaml", vec![b'#'; (4 << 20) + 1]);
+    assert_eq!(run(&["check".as_ref(), large.as_os_str()]).code, 2);
+    assert_eq!(
+        run(&["check".as_ref(), scratch.path().join("none").as_os_str()]).code,
+        2
+    );
+    assert_eq!(run(&["check"]).code, 2);
+}
+
+#[test]
+fn people_get_the_line_a_mark_under_it_and_a_fix() {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", with("quota: 6", "quotaa: 6"));
+    let ran = run(&["check".as_ref(), file.as_os_str()]);
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stdout, "");
+    let shown: Vec<&str> = ran
+        .stderr
+        .lines()
+        .skip_while(|line| !line.contains("unknown key"))
+        .take(6)
+        .collect();
+    assert_eq!(shown[0], "error: unknown key \"quotaa\"");
+    assert!(shown[3].starts_with("16 |   - {name: g"), "{shown:#?}");
+    assert_eq!(
+        shown[3].find("quotaa"),
+        shown[4].find("^^^^^^"),
+        "{shown:#?}"
+    );
+    assert!(
+        shown[5].ends_with("fix: did you mean `quota`?"),
+        "{shown:#?}"
+    );
+}
+
+#[test]
+fn colour_comes_when_asked_for_and_never_otherwise() {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", "version: x\n");
+    let ran = |color: &str| {
+        run(&[
+            "check".as_ref(),
+            "--color".as_ref(),
+            color.as_ref(),
+            file.as_os_str(),
+        ])
+        .stderr
+    };
+    assert!(ran("always").contains("\u{1b}[1;31merror"));
+    assert!(!ran("never").contains('\u{1b}'));
+    assert!(!ran("auto").contains('\u{1b}'));
+}
+
+#[test]
+fn the_policies_that_come_along_are_good() {
+    for file in [digits(), crate::program::tree().join("envoy/gate.yaml")] {
+        let ran = run(&["check".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("ok, generation "), "{}", ran.stdout);
+    }
+}

@@ -1,0 +1,325 @@
+//! `explain`: the filter's own verdicts on raw messages, and Envoy's where Envoy would give them.
+
+use serde_json::Value;
+
+use crate::program::{Scratch, digits, key, run};
+
+const IMAGE: &str =
+    r#"{"inputs":[{"name":"image","datatype":"FP32","shape":[1,1,8,8],"data":[VALUES]}]}"#;
+
+fn image() -> String {
+    IMAGE.replace("VALUES", &["1.5"; 64].join(","))
+}
+
+fn post(body: &str) -> String {
+    format!(
+        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: gate\r\nx-api-key: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        key("scorer"),
+        body.len()
+    )
+}
+
+/// A unary call: one uncompressed frame around a message.
+fn call(method: &str, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap();
+    let head = format!(
+        "POST /inference.GRPCInferenceService/{method} HTTP/1.1\r\nHost: gate\r\nx-api-key: {}\r\nContent-Type: application/grpc\r\n\
+         TE: trailers\r\nContent-Length: {}\r\n\r\n",
+        key("scorer"),
+        length + 5
+    );
+    let mut bytes = head.into_bytes();
+    bytes.push(0);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(message);
+    bytes
+}
+
+fn explain(message: impl AsRef<[u8]>) -> (i32, Value) {
+    let scratch = Scratch::new();
+    let file = scratch.file("m.http", message);
+    let policy = digits();
+    let arguments: [&std::ffi::OsStr; 8] = [
+        "explain".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "--http".as_ref(),
+        file.as_os_str(),
+        "--now".as_ref(),
+        "1800000000".as_ref(),
+        "--json".as_ref(),
+    ];
+    let ran = run(&arguments);
+    let line = serde_json::from_str(&ran.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr));
+    (ran.code, line)
+}
+
+/// `expected`: the reason, or `allow`.
+fn check(message: impl AsRef<[u8]>, expected: &str) -> Value {
+    let (code, line) = explain(message);
+    let found = line["reason"].as_str().unwrap_or("allow");
+    assert_eq!(found, expected, "{line:#}");
+    assert_eq!(
+        line["verdict"],
+        if expected == "allow" { "allow" } else { "deny" }
+    );
+    assert_eq!(code, i32::from(expected != "allow"));
+    line
+}
+
+#[test]
+fn a_granted_request_is_allowed_and_says_who_what_and_why() {
+    let line = check(post(&image()), "allow");
+    for (key, expected) in [
+        ("client", "scorer"),
+        ("model", "digits"),
+        ("rule", "scoring"),
+    ] {
+        assert_eq!(line[key], expected, "{line:#}");
+    }
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["grpc_status"], Value::Null);
+}
+
+#[test]
+fn a_refused_request_has_the_status_of_its_reason() {
+    let good = post(&image());
+    let line = check(good.replace(&key("scorer"), "tg_wrong"), "unauthenticated");
+    assert_eq!(
+        (&line["status"], &line["client"]),
+        (&Value::from(401), &Value::Null)
+    );
+    assert_eq!(
+        check(
+            good.replace(&key("scorer"), &key("stranger")),
+            "not-granted"
+        )["status"],
+        403
+    );
+    assert_eq!(
+        check(
+            good.replace(
+                "/v2/models/digits/infer",
+                "/v2/repository/models/digits/load"
+            ),
+            "not-an-inference-route"
+        )["status"],
+        404
+    );
+    assert_eq!(
+        check(post(&image().replace("1.5,1.5", "1.5,99")), "out-of-range")["status"],
+        400
+    );
+    assert_eq!(check(post("{\"inputs\":["), "malformed")["status"], 400);
+}
+
+#[test]
+fn a_grpc_call_is_the_same_spelling_with_a_framed_body() {
+    let line = check(call("ModelReady", b"\x0a\x06digits"), "allow");
+    assert_eq!(line["grpc_status"], 0);
+    let line = check(call("ModelReady", b"\x0a\x07private"), "not-granted");
+    assert_eq!(
+        (&line["status"], &line["grpc_status"]),
+        (&Value::from(200), &Value::from(7))
+    );
+    let line = check(call("RepositoryModelLoad", b""), "not-an-inference-route");
+    assert_eq!(line["grpc_status"], 12);
+}
+
+#[test]
+fn a_chunked_body_is_the_same_body() {
+    let body = image();
+    let (first, second) = body.split_at(20);
+    let chunked = |end: &str| {
+        let head = post("").replace("Content-Length: 0", "Transfer-Encoding: chunked");
+        format!(
+            "{head}{:x}\r\n{first}\r\n{:X};ext=1\r\n{second}\r\n{end}",
+            first.len(),
+            second.len()
+        )
+    };
+    check(chunked("0\r\n\r\n"), "allow");
+    check(chunked("0\r\nx-trailer: 1\r\n\r\n"), "allow");
+    check(chunked("0\r\n\r\nGET / HTTP/1.1\r\n"), "ambiguous-request");
+    check(chunked("zz\r\n\r\n"), "ambiguous-request");
+    check(chunked("-1\r\n\r\n"), "ambiguous-request");
+    check(chunked("ffffffffffffffff\r\n\r\n"), "ambiguous-request");
+    check(chunked("5\r\nab"), "malformed");
+    check(chunked("1\r\nabc\r\n0\r\n\r\n"), "ambiguous-request");
+}
+
+#[test]
+fn framing_that_can_be_read_in_two_ways_is_refused() {
+    let good = post(&image());
+    let add =
+        |field: &str| good.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}\r\n"), 1);
+    check(add("Transfer-Encoding: chunked"), "ambiguous-request");
+    check(add("Content-Length: 5"), "ambiguous-request");
+    check(
+        good.replace("Content-Length: ", "Content-Length: +"),
+        "ambiguous-request",
+    );
+    check(
+        good.replace("Content-Length: ", "Content-Length: 99999999999999999999"),
+        "ambiguous-request",
+    );
+    check(
+        good.replace("Content-Length", "Content_Length"),
+        "ambiguous-request",
+    );
+    check(
+        good.replacen("Content-Length", "Transfer-Encoding: gzip, chunked\r\nX", 1),
+        "ambiguous-request",
+    );
+    check(good.replace("Host: gate\r\n", ""), "ambiguous-request");
+    check(good.replace("HTTP/1.1", "HTTP/1.0"), "ambiguous-request");
+    check(good.replace("POST ", "FROB "), "ambiguous-request");
+    check(
+        good.replace("/infer HTTP", "/infer#x HTTP"),
+        "ambiguous-request",
+    );
+    check(
+        add("Connection: upgrade\r\nUpgrade: websocket"),
+        "ambiguous-request",
+    );
+    check(add("x: a\u{1}b"), "ambiguous-request");
+    check(add("x : a"), "ambiguous-request");
+    check(format!("{good}GET / HTTP/1.1\r\n\r\n"), "ambiguous-request");
+    check(&good[..good.len() - 1], "malformed");
+    check("POST / HTTP/1.1\r\nHost: gate\r\n", "malformed");
+    check("", "malformed");
+    check(b"\x16\x03\x01\x00\xff", "ambiguous-request");
+}
+
+#[test]
+fn headers_beyond_what_envoy_reads_are_refused_as_envoy_refuses_them() {
+    let good = post(&image());
+    let add = |field: String| good.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}"), 1);
+    check(
+        add(format!("a: {}\r\n", "x".repeat(40 << 10))),
+        "header-too-large",
+    );
+    check(
+        add((0..3000).map(|n| format!("h{n}: 1\r\n")).collect()),
+        "header-too-large",
+    );
+}
+
+#[test]
+fn paths_are_judged_as_they_came() {
+    let good = post(&image());
+    for path in [
+        "/v2//models/digits/infer",
+        "/v2/x/../models/digits/infer",
+        "/v2/models/digits%2finfer",
+        "/v2/models/digits/infer/",
+    ] {
+        check(
+            good.replace("/v2/models/digits/infer", path),
+            "not-an-inference-route",
+        );
+    }
+    check(good.replace("POST /v2", "POST http://gate/v2"), "allow");
+    check(
+        good.replace("POST /v2/models/digits/infer", "OPTIONS *"),
+        "not-an-inference-route",
+    );
+}
+
+#[test]
+fn line_ends_after_a_message_are_no_second_message() {
+    check(format!("{}\r\n\n", post(&image())), "allow");
+}
+
+#[test]
+fn a_folder_gives_one_line_a_file_in_the_order_of_names_and_buckets_of_its_own_to_each() {
+    let scratch = Scratch::new();
+    for number in 0..8 {
+        let message = post(&image()).replace(&key("scorer"), &key("burst"));
+        scratch.file(&format!("{number}.http"), message);
+    }
+    scratch.file("9.http", "GET / HTTP/1.1\r\nHost: gate\r\n\r\n");
+    let digits = digits();
+    let ran = run(&[
+        "explain".as_ref(),
+        "-c".as_ref(),
+        digits.as_os_str(),
+        "--http-dir".as_ref(),
+        scratch.path().as_os_str(),
+    ]);
+    assert_eq!(ran.code, 1);
+    let verdicts: Vec<(String, String)> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| {
+            (
+                line["file"].as_str().unwrap().to_owned(),
+                line["verdict"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let expected: Vec<(String, String)> = (0..8)
+        .map(|number| (number, "allow"))
+        .chain([(9, "deny")])
+        .map(|(number, verdict)| {
+            (
+                scratch
+                    .path()
+                    .join(format!("{number}.http"))
+                    .display()
+                    .to_string(),
+                verdict.to_owned(),
+            )
+        })
+        .collect();
+    assert_eq!(verdicts, expected);
+}
+
+#[test]
+fn people_get_the_verdict_and_the_cause() {
+    let scratch = Scratch::new();
+    let file = scratch.file("m.http", post(&image().replace("[1,1,8,8]", "[1,1,8,9]")));
+    let digits = digits();
+    let ran = run(&[
+        "explain".as_ref(),
+        "-c".as_ref(),
+        digits.as_os_str(),
+        "--http".as_ref(),
+        file.as_os_str(),
+    ]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stdout.starts_with(&format!(
+            "{}: deny shape (400)\n  client: scorer\n  model: digits\n  grant: scoring\n  cause: ",
+            file.display()
+        )),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn bad_use_is_told_apart_from_a_denial() {
+    let digits = digits();
+    assert_eq!(
+        run(&["explain".as_ref(), "-c".as_ref(), digits.as_os_str()]).code,
+        2
+    );
+    assert_eq!(
+        run(&[
+            "explain".as_ref(),
+            "-c".as_ref(),
+            digits.as_os_str(),
+            "--http".as_ref(),
+            "/nonexistent".as_ref()
+        ])
+        .code,
+        2
+    );
+    assert_eq!(
+        run(&["explain", "-c", "/nonexistent", "--http", "/dev/null"]).code,
+        2
+    );
+}

@@ -1,0 +1,17 @@
+//! The real binary, on real files, with the real Envoy.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod check;
+mod explain;
+mod keys;
+mod program;
+mod render;
+mod schema;
+mod up;

@@ -1,0 +1,100 @@
+//! Running `tensorgate`, and where the tree's files are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a run came to.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tensorgate"))
+}
+
+/// The repository's root.
+pub fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// The demo's policy.
+pub fn digits() -> PathBuf {
+    tree().join("examples/policies/digits/gate.yaml")
+}
+
+/// A key of the demo's policy.
+pub fn key(client: &str) -> String {
+    let file = tree().join(format!("examples/policies/digits/keys/{client}.key"));
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+/// The folder of gate.wasm, which `make filters` builds.
+pub fn filters() -> PathBuf {
+    let folder = std::env::var_os("TENSORGATE_FILTERS").map_or_else(
+        || binary().parent().unwrap().parent().unwrap().join("filters"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.join("gate.wasm").is_file(),
+        "no gate.wasm in {}: run `make filters`",
+        folder.display()
+    );
+    folder
+}
+
+pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
+    let output = Command::new(binary())
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A scratch folder; short, because sockets lie in it.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).unwrap();
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = PathBuf::from("/tmp").join(format!("tgt-{name}"));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}

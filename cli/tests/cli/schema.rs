@@ -1,0 +1,191 @@
+//! `schema`: accepts what `check` accepts, and refuses unknown keys where they stand.
+
+use serde_json::{Map, Value};
+
+use crate::program::{Scratch, digits, run, tree};
+
+/// Checks a value against as much of JSON Schema as the policy's uses; any other keyword is a defect of this test.
+fn accepts(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    let Some(keywords) = schema.as_object() else {
+        return if schema == &Value::Bool(true) {
+            Ok(())
+        } else {
+            Err("refused".into())
+        };
+    };
+    for (keyword, argument) in keywords {
+        let fine = match keyword.as_str() {
+            "$schema" | "$defs" | "title" | "description" | "default" | "format" => true,
+            "$ref" => {
+                let target = root
+                    .pointer(argument.as_str().unwrap().trim_start_matches('#'))
+                    .unwrap();
+                accepts(root, target, value)?;
+                true
+            }
+            "type" => kinds(argument).iter().any(|kind| is(kind, value)),
+            "enum" => argument.as_array().unwrap().contains(value),
+            "const" => argument == value,
+            "minimum" => value
+                .as_f64()
+                .is_none_or(|number| number >= argument.as_f64().unwrap()),
+            "pattern" => matches!(argument.as_str().unwrap(), "^[0-9]+([KMG]iB)?$"),
+            "required" => value.as_object().is_none_or(|object| {
+                argument
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|key| object.contains_key(key.as_str().unwrap()))
+            }),
+            "minItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() as u64 >= argument.as_u64().unwrap()),
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|items| items.len() as u64 <= argument.as_u64().unwrap()),
+            "anyOf" | "oneOf" => argument
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|option| accepts(root, option, value).is_ok()),
+            "items" => {
+                for item in value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .skip(prefix(keywords).len())
+                {
+                    accepts(root, argument, item)?;
+                }
+                true
+            }
+            "prefixItems" => {
+                for (item, option) in value.as_array().into_iter().flatten().zip(prefix(keywords)) {
+                    accepts(root, option, item)?;
+                }
+                true
+            }
+            "properties" => {
+                for (key, option) in argument.as_object().unwrap() {
+                    if let Some(member) = value.get(key) {
+                        accepts(root, option, member).map_err(|why| format!("{key}: {why}"))?;
+                    }
+                }
+                true
+            }
+            "additionalProperties" => {
+                let named = keywords.get("properties").and_then(Value::as_object);
+                for (key, member) in value.as_object().into_iter().flatten() {
+                    if named.is_none_or(|named| !named.contains_key(key)) {
+                        accepts(root, argument, member).map_err(|why| format!("{key}: {why}"))?;
+                    }
+                }
+                true
+            }
+            other => panic!("this test does not know {other}"),
+        };
+        if !fine {
+            return Err(format!("{keyword} refuses {value}"));
+        }
+    }
+    Ok(())
+}
+
+fn prefix(keywords: &Map<String, Value>) -> &[Value] {
+    keywords
+        .get("prefixItems")
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn kinds(argument: &Value) -> Vec<&str> {
+    argument.as_array().map_or_else(
+        || vec![argument.as_str().unwrap()],
+        |kinds| kinds.iter().map(|kind| kind.as_str().unwrap()).collect(),
+    )
+}
+
+fn is(kind: &str, value: &Value) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("this test does not know the type {other}"),
+    }
+}
+
+fn schema() -> Value {
+    serde_json::from_str(&run(&["schema"]).stdout).unwrap()
+}
+
+fn policy_of(file: &std::path::Path) -> Value {
+    let scratch = Scratch::new();
+    let out = scratch.path().join("out");
+    let ran = run(&[
+        "render".as_ref(),
+        "-c".as_ref(),
+        file.as_os_str(),
+        "envoy".as_ref(),
+        "-o".as_ref(),
+        out.as_os_str(),
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let bundle: Value =
+        serde_json::from_slice(&std::fs::read(out.join("bundle.json")).unwrap()).unwrap();
+    bundle["policy"].clone()
+}
+
+#[test]
+fn the_policies_that_come_along_are_accepted() {
+    for file in [digits(), tree().join("envoy/gate.yaml")] {
+        let schema = schema();
+        assert_eq!(
+            accepts(&schema, &schema, &policy_of(&file)),
+            Ok(()),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
+    let (schema, good) = (schema(), policy_of(&digits()));
+    for (place, key, value) in [
+        ("", "extra", Value::from(1)),
+        ("/listen", "adress", Value::from("x")),
+        ("/listen/limits", "headers", Value::from("many")),
+        ("/models/digits/inputs/0", "datatypes", Value::from("FP32")),
+        ("/models/digits/inputs/0/shape/0", "maxx", Value::from(1)),
+        ("/grants/0/rate", "quota", Value::from("six")),
+        ("/backends/cpu", "kind", Value::from("pickle")),
+    ] {
+        let mut bad = good.clone();
+        bad.pointer_mut(place)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .insert(key.to_owned(), value);
+        assert!(accepts(&schema, &schema, &bad).is_err(), "{place}/{key}");
+    }
+}
+
+#[test]
+fn an_editor_can_say_what_everything_is() {
+    let schema = schema();
+    for place in [
+        "/properties/listen",
+        "/properties/grants",
+        "/$defs/Limits/properties/body_bytes",
+        "/$defs/Rate/properties/quota",
+    ] {
+        assert!(
+            schema.pointer(place).unwrap()["description"].is_string(),
+            "{place}"
+        );
+    }
+}

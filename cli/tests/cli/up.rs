@@ -1,0 +1,350 @@
+//! `up`: what it says when it cannot start, and that nothing of it is left. The host here is a stand-in of a few lines, so that it can be made
+//! to fail; Envoy and the filter are real. The whole stack, host and backend included, is the end-to-end tests' matter.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{Scratch, binary, filters, free_port, tree};
+
+/// A host that is ready at once and ends when asked to.
+const HOST: &str = r#"#!/usr/bin/env python3
+import http.server, sys
+address, port = sys.argv[sys.argv.index("--admin") + 1].split(":")
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("content-length", "0"); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer((address, int(port)), Ready).serve_forever()
+"#;
+
+/// Any free port.
+const ANY: &str = "127.0.0.1:0";
+
+struct Stack {
+    scratch: Scratch,
+    up: Child,
+    admin: u16,
+}
+
+impl Stack {
+    fn start(host: &str, listen: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let scratch = Scratch::new();
+        let program = scratch.path().join("tensorgate");
+        std::fs::copy(binary(), &program).unwrap();
+        let host = scratch.file("tensorgate-host", host);
+        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(scratch.path().join("run")).unwrap();
+        let admin = free_port();
+        let up = Command::new(&program)
+            .args(["up", "-c"])
+            .arg(tree().join("envoy/gate.yaml"))
+            .arg("--filters")
+            .arg(filters())
+            .arg("--state")
+            .arg(scratch.path().join("state"))
+            .args([
+                "--listen",
+                listen,
+                "--concurrency",
+                "1",
+                "--admin",
+                &format!("127.0.0.1:{admin}"),
+            ])
+            .env("XDG_RUNTIME_DIR", scratch.path().join("run"))
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(scratch.path().join("up.err")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { scratch, up, admin }
+    }
+
+    /// The readiness line, or nothing.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.up.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        line
+    }
+
+    /// The gate's address from that line.
+    fn gate(&mut self) -> String {
+        let line = self.line();
+        assert!(
+            line.starts_with("tensorgate ready: http://127.0.0.1:"),
+            "{line:?}\n{}",
+            self.said()
+        );
+        line.split("http://")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("up.err")).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &self.up.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.up.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "up does not end: {}",
+                self.said()
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// Process ids and command lines that name our folder.
+    fn processes(&self) -> Vec<(String, String)> {
+        let ours = self.scratch.path().to_str().unwrap().to_owned();
+        let command = |path: PathBuf| {
+            Some(
+                String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).ok()?)
+                    .replace('\0', " "),
+            )
+        };
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .map(|entry| {
+                (
+                    entry.file_name().to_string_lossy().into_owned(),
+                    entry.path(),
+                )
+            })
+            .filter(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter_map(|(pid, path)| Some((pid, command(path)?)))
+            .filter(|(_, command)| command.contains(&ours))
+            .collect()
+    }
+
+    fn pid_of(&self, program: &str) -> String {
+        let program = self
+            .scratch
+            .path()
+            .join(program)
+            .to_str()
+            .unwrap()
+            .to_owned();
+        self.processes()
+            .into_iter()
+            .find(|(_, command)| command.contains(&program))
+            .unwrap()
+            .0
+    }
+
+    fn sockets(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(self.scratch.path().join("run"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect()
+    }
+
+    /// Waits until no process of ours is left and the gate's port is closed; then the admin port must be free.
+    fn check_nothing_is_left(&self, gate: &str) {
+        let start = Instant::now();
+        while !self.processes().is_empty() || std::net::TcpStream::connect(gate).is_ok() {
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "left: {:#?}",
+                self.processes()
+            );
+            std::thread::yield_now();
+        }
+        assert!(
+            std::net::TcpListener::bind(("127.0.0.1", self.admin)).is_ok(),
+            "the admin port is taken"
+        );
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let _ = self.up.kill();
+        let _ = self.up.wait();
+    }
+}
+
+#[test]
+fn it_is_ready_once_and_a_signal_ends_it_without_a_trace() {
+    for signal in ["TERM", "INT"] {
+        let mut stack = Stack::start(HOST, ANY);
+        let gate = stack.gate();
+        std::net::TcpStream::connect(&gate).unwrap();
+        assert!(!stack.sockets().is_empty());
+        stack.signal(signal);
+        assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+        stack.check_nothing_is_left(&gate);
+        assert_eq!(stack.sockets(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_what_will_not_end() {
+    let stubborn = HOST.replace(
+        "import http.server, sys",
+        "import http.server, sys, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)",
+    );
+    let mut stack = Stack::start(&stubborn, ANY);
+    let gate = stack.gate();
+    stack.signal("TERM");
+    // Envoy is gone: now the host is being waited for.
+    let start = Instant::now();
+    while std::net::TcpStream::connect(&gate).is_ok()
+        || stack
+            .processes()
+            .iter()
+            .any(|(_, command)| command.contains("envoy.yaml"))
+    {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{:#?}",
+            stack.processes()
+        );
+        std::thread::yield_now();
+    }
+    let second = Instant::now();
+    stack.signal("TERM");
+    assert_eq!(stack.wait(), Some(0));
+    assert!(
+        second.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        second.elapsed()
+    );
+    stack.check_nothing_is_left(&gate);
+    assert_eq!(stack.sockets(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
+    let mut stack = Stack::start(HOST, ANY);
+    let gate = stack.gate();
+    stack.signal("KILL");
+    stack.wait();
+    stack.check_nothing_is_left(&gate);
+    let left = stack.sockets();
+    assert_eq!(left.len(), 1);
+    // Any command that needs a private folder.
+    let program = stack.scratch.path().join("tensorgate");
+    let rendered = Command::new(program)
+        .args(["render", "-c"])
+        .arg(tree().join("envoy/gate.yaml"))
+        .args(["envoy", "--validate", "--filters"])
+        .arg(filters())
+        .env("XDG_RUNTIME_DIR", stack.scratch.path().join("run"))
+        .output()
+        .unwrap();
+    assert!(rendered.status.success());
+    assert_eq!(stack.sockets(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_host_that_ends_is_named_with_the_end_of_its_log() {
+    let mut stack = Stack::start("#!/bin/sh\necho this is why >&2\nexit 3\n", ANY);
+    assert_eq!(stack.line(), "");
+    assert_eq!(stack.wait(), Some(1));
+    let said = stack.said();
+    assert!(
+        said.contains("host ended by itself (exit status: 3)") && said.contains("this is why"),
+        "{said}"
+    );
+    stack.check_nothing_is_left("127.0.0.1:1");
+}
+
+#[test]
+fn a_host_that_ends_later_ends_everything() {
+    let mut stack = Stack::start(HOST, ANY);
+    let gate = stack.gate();
+    let host = stack.pid_of("tensorgate-host");
+    assert!(
+        Command::new("kill")
+            .args(["-KILL", &host])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(stack.wait(), Some(1));
+    assert!(
+        stack.said().contains("host ended by itself (signal: 9"),
+        "{}",
+        stack.said()
+    );
+    stack.check_nothing_is_left(&gate);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_by_envoys_own_words() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let mut stack = Stack::start(HOST, &listen);
+    assert_eq!(stack.line(), "");
+    assert_eq!(stack.wait(), Some(1));
+    assert!(
+        stack.said().contains("Envoy ended by itself")
+            && stack.said().contains("ddress already in use"),
+        "{}",
+        stack.said()
+    );
+    stack.check_nothing_is_left("127.0.0.1:1");
+}
+
+#[test]
+fn two_cannot_share_a_state_folder() {
+    let mut first = Stack::start(HOST, ANY);
+    let gate = first.gate();
+    let second = Command::new(first.scratch.path().join("tensorgate"))
+        .args(["up", "-c"])
+        .arg(tree().join("envoy/gate.yaml"))
+        .arg("--filters")
+        .arg(filters())
+        .arg("--state")
+        .arg(first.scratch.path().join("state"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another tensorgate runs in"));
+    std::net::TcpStream::connect(gate).unwrap();
+}
+
+#[test]
+fn more_detail_and_open_admin_ports_are_for_loopback_only() {
+    let check = |more: &[&str], expected: &str| {
+        let ran = Command::new(binary())
+            .args(["up", "-c"])
+            .arg(tree().join("envoy/gate.yaml"))
+            .args(more)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    check(
+        &["--dev", "--listen", "0.0.0.0:0"],
+        "--dev is for loopback only",
+    );
+    check(&["--admin", "0.0.0.0:9902"], "--admin-public");
+}
