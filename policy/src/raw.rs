@@ -287,6 +287,9 @@ pub struct Output {
     pub datatype: Option<String>,
     /// Its dims; every one is bounded.
     pub shape: Option<Vec<Dim>>,
+    /// Floats: an answer with NaN or an infinity is a backend's or a handler's fault. On unless switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finite: Option<bool>,
     /// `BYTES`: length of one element.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_item_bytes: Option<ByteSize>,

@@ -26,12 +26,13 @@ pub(super) struct Entry<'a> {
     shape: Option<&'a [raw::Dim]>,
     max_item_bytes: Option<ByteSize>,
     optional: bool,
-    /// Rules for values, which only inputs have.
-    values: Option<Values>,
+    values: Values,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Values {
+    /// Whether a range can be written at all: what a client sends has one, what a model answers has not.
+    ranged: bool,
     range: Option<(f64, f64)>,
     finite: Option<bool>,
 }
@@ -53,10 +54,11 @@ impl<'a> From<&'a raw::Input> for Entry<'a> {
             shape: shape.as_deref(),
             max_item_bytes: *max_item_bytes,
             optional: *optional,
-            values: Some(Values {
+            values: Values {
+                ranged: true,
                 range: *range,
                 finite: *finite,
-            }),
+            },
         }
     }
 }
@@ -67,6 +69,7 @@ impl<'a> From<&'a raw::Output> for Entry<'a> {
             name,
             datatype,
             shape,
+            finite,
             max_item_bytes,
         } = raw;
         Self {
@@ -75,7 +78,11 @@ impl<'a> From<&'a raw::Output> for Entry<'a> {
             shape: shape.as_deref(),
             max_item_bytes: *max_item_bytes,
             optional: false,
-            values: None,
+            values: Values {
+                ranged: false,
+                range: None,
+                finite: *finite,
+            },
         }
     }
 }
@@ -136,11 +143,7 @@ fn rule(
     let shape = report
         .required(&shape_path, raw.shape, "one entry a dim, [] for a scalar")
         .and_then(|dims| dims::shape(report, &shape_path, dims, symbols));
-    let range = match (raw.values, datatype) {
-        (Some(values), Some(datatype)) => range(report, path, values, datatype),
-        (Some(_), None) => None,
-        (None, _) => Some(None),
-    };
+    let range = datatype.and_then(|datatype| range(report, path, raw.values, datatype));
     let max_item_bytes =
         datatype.and_then(|datatype| item_bytes(report, path, datatype, raw.max_item_bytes));
     let datatype = datatype?;
@@ -149,10 +152,7 @@ fn rule(
         datatype,
         shape: shape?,
         optional: raw.optional,
-        finite: datatype.is_float()
-            && raw
-                .values
-                .is_some_and(|values| values.finite.unwrap_or(true)),
+        finite: datatype.is_float() && raw.values.finite.unwrap_or(true),
         range: range?,
         max_item_bytes: max_item_bytes?,
     };
@@ -216,7 +216,7 @@ fn range(
                 "remove one of the two",
             );
         }
-        (_, None) if datatype.is_float() => {
+        (_, None) if datatype.is_float() && raw.ranged => {
             report.warn(
                 path,
                 "a float input without a range takes every value",

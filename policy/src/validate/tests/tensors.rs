@@ -259,3 +259,18 @@ fn an_element_of_bytes_is_bounded_and_no_other_is() {
         "elements of FP32 have one size (remove it)",
     );
 }
+
+#[test]
+fn what_a_model_answers_is_finite_unless_its_rule_says_otherwise() {
+    let finite = |document: Value| {
+        model(document, "digits")
+            .backend_outputs()
+            .first()
+            .map(|rule| rule.finite)
+    };
+    assert_eq!(finite(document()), Some(true));
+    let loose = with("/models/digits/outputs/0/finite", json!(false));
+    assert_eq!(finite(loose), Some(false));
+    let count = json!([{"name": "count", "datatype": "INT32", "shape": [1]}]);
+    assert_eq!(finite(with("/models/digits/outputs", count)), Some(false));
+}
