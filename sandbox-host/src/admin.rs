@@ -13,12 +13,18 @@ use crate::serve::App;
 use crate::server::Bounds;
 
 /// Where it listens unless told otherwise.
-pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
+pub const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 /// What OpenMetrics asks for.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Bounds on the operator's own connections: a scraper, a kubelet, a browser.
-pub const BOUNDS: Bounds = Bounds { connections: 64, streams: 16, head_bytes: 16 << 10, head_fields: 64 };
+pub const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    streams: 16,
+    head_bytes: 16 << 10,
+    head_fields: 64,
+};
 
 /// The admin's routes.
 pub fn router(app: Arc<App>, dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>) -> Router {
@@ -46,8 +52,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let metrics = &admin.app.metrics;
-    metrics.buffered_bytes.set(i64::try_from(admin.app.budget.used()).unwrap_or(i64::MAX));
-    metrics.log_lines_dropped.set(i64::try_from((admin.dropped_lines)()).unwrap_or(i64::MAX));
+    metrics
+        .buffered_bytes
+        .set(i64::try_from(admin.app.budget.used()).unwrap_or(i64::MAX));
+    metrics
+        .log_lines_dropped
+        .set(i64::try_from((admin.dropped_lines)()).unwrap_or(i64::MAX));
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

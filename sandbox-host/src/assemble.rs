@@ -25,8 +25,14 @@ pub(crate) type Handlers = (Option<Sandbox>, HashMap<(String, Role), Stage>);
 /// Loads every handler that a model uses, in the roles in which it is used. Compiles, so it takes a while.
 pub(crate) fn handlers(policy: &Policy, root: &PathBuf) -> Result<Handlers, StartError> {
     let used = policy.models().iter().flat_map(|model| {
-        let before = model.preprocess().map(|name| (model, name, Role::Preprocess));
-        before.into_iter().chain(model.postprocess().map(|name| (model, name, Role::Postprocess)))
+        let before = model
+            .preprocess()
+            .map(|name| (model, name, Role::Preprocess));
+        before.into_iter().chain(
+            model
+                .postprocess()
+                .map(|name| (model, name, Role::Postprocess)),
+        )
     });
     let mut sandbox = None;
     let mut stages: HashMap<(String, Role), Stage> = HashMap::new();
@@ -35,24 +41,45 @@ pub(crate) fn handlers(policy: &Policy, root: &PathBuf) -> Result<Handlers, Star
         if stages.contains_key(&key) {
             continue;
         }
-        let rule = policy.handlers().get(name).ok_or_else(|| unresolved(model, "handler", name))?;
+        let rule = policy
+            .handlers()
+            .get(name)
+            .ok_or_else(|| unresolved(model, "handler", name))?;
         let component = config::component(root, rule.component())?;
         let sandbox = match &mut sandbox {
             Some(sandbox) => sandbox,
             None => sandbox.insert(Sandbox::new(sandbox_config(policy))?),
         };
         let handler = sandbox.load(name, rule, role, &component)?;
-        tracing::info!(handler = name, role = role.export(), bytes = component.len(), "handler loaded");
-        stages.insert(key, Stage { name: name.to_owned(), handler });
+        tracing::info!(
+            handler = name,
+            role = role.export(),
+            bytes = component.len(),
+            "handler loaded"
+        );
+        stages.insert(
+            key,
+            Stage {
+                name: name.to_owned(),
+                handler,
+            },
+        );
     }
     Ok((sandbox, stages))
 }
 
 /// The pool reserves address space for the largest memory of any handler, so it is sized by the policy.
 fn sandbox_config(policy: &Policy) -> SandboxConfig {
-    let largest = policy.handlers().values().map(tensorgate_policy::policy::Handler::memory_bytes).max();
+    let largest = policy
+        .handlers()
+        .values()
+        .map(tensorgate_policy::policy::Handler::memory_bytes)
+        .max();
     let default = SandboxConfig::default();
-    SandboxConfig { max_memory_bytes: largest.unwrap_or(default.max_memory_bytes), ..default }
+    SandboxConfig {
+        max_memory_bytes: largest.unwrap_or(default.max_memory_bytes),
+        ..default
+    }
 }
 
 /// A dispatcher for every backend, and its prober at work.
@@ -65,14 +92,36 @@ pub(crate) fn backends(
     let mut dispatchers = HashMap::new();
     for (name, rule) in policy.backends() {
         let addresses = config::addresses(name, rule, endpoints)?;
-        let endpoints = addresses.iter().map(|uri| Endpoint::new(uri).map(Arc::new)).collect::<Result<Vec<_>, _>>();
-        let endpoints = endpoints.map_err(|source| StartError::Endpoint { name: name.clone(), source })?;
-        let models = policy.models().iter().filter(|model| model.backend() == name);
-        let versions = models.flat_map(|model| model.versions().iter().map(|version| (model.backend_model().to_owned(), version.clone())));
+        let endpoints = addresses
+            .iter()
+            .map(|uri| Endpoint::new(uri).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>();
+        let endpoints = endpoints.map_err(|source| StartError::Endpoint {
+            name: name.clone(),
+            source,
+        })?;
+        let models = policy
+            .models()
+            .iter()
+            .filter(|model| model.backend() == name);
+        let versions = models.flat_map(|model| {
+            model
+                .versions()
+                .iter()
+                .map(|version| (model.backend_model().to_owned(), version.clone()))
+        });
         let health = Arc::new(BackendHealth::new(name, endpoints.len(), versions));
-        let gauge = metrics.backend_ready.get_or_create(&BackendLabels { backend: name.clone() }).clone();
+        let gauge = metrics
+            .backend_ready
+            .get_or_create(&BackendLabels {
+                backend: name.clone(),
+            })
+            .clone();
         probers.spawn(health::probe(Arc::clone(&health), endpoints.clone(), gauge));
-        dispatchers.insert(name.clone(), Arc::new(Dispatcher::new(name, rule, endpoints, health, metrics)));
+        dispatchers.insert(
+            name.clone(),
+            Arc::new(Dispatcher::new(name, rule, endpoints, health, metrics)),
+        );
     }
     Ok(dispatchers)
 }
@@ -88,16 +137,26 @@ pub(crate) fn routes(
     for model in policy.models() {
         let needs = answer::max_bytes(model.backend_outputs());
         if needs > gives {
-            return Err(StartError::Budget { model: model.name().to_owned(), needs, gives });
+            return Err(StartError::Budget {
+                model: model.name().to_owned(),
+                needs,
+                gives,
+            });
         }
         let stage = |name: Option<&str>, role| match name {
-            Some(name) => {
-                stages.get(&(name.to_owned(), role)).cloned().map(Some).ok_or_else(|| unresolved(model, "handler", name))
-            }
+            Some(name) => stages
+                .get(&(name.to_owned(), role))
+                .cloned()
+                .map(Some)
+                .ok_or_else(|| unresolved(model, "handler", name)),
             None => Ok(None),
         };
-        let backend = backends.get(model.backend()).ok_or_else(|| unresolved(model, "backend", model.backend()))?;
-        let id = policy.model_id(model.name()).ok_or_else(|| unresolved(model, "model", model.name()))?;
+        let backend = backends
+            .get(model.backend())
+            .ok_or_else(|| unresolved(model, "backend", model.backend()))?;
+        let id = policy
+            .model_id(model.name())
+            .ok_or_else(|| unresolved(model, "model", model.name()))?;
         let route = ModelRoute {
             preprocess: stage(model.preprocess(), Role::Preprocess)?,
             backend: Arc::clone(backend),
@@ -109,5 +168,9 @@ pub(crate) fn routes(
 }
 
 fn unresolved(model: &Model, what: &'static str, name: &str) -> StartError {
-    StartError::Unresolved { model: model.name().to_owned(), what, name: name.to_owned() }
+    StartError::Unresolved {
+        model: model.name().to_owned(),
+        what,
+        name: name.to_owned(),
+    }
 }

@@ -27,7 +27,12 @@ pub enum BodyFault {
 
 /// Reads a whole body of at most `max_bytes` within `time`. What is in memory is held against the budget first.
 /// Trailers are dropped: nothing of a request is forwarded, and no field is read from them.
-pub async fn read<B>(body: B, max_bytes: usize, time: Duration, held: &mut Held) -> Result<Bytes, BodyFault>
+pub async fn read<B>(
+    body: B,
+    max_bytes: usize,
+    time: Duration,
+    held: &mut Held,
+) -> Result<Bytes, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -44,20 +49,28 @@ where
     B::Error: std::fmt::Display,
 {
     // A declared length saves growing; it is a hint of the peer's, so it only counts within the bound.
-    let declared = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let declared = body
+        .size_hint()
+        .exact()
+        .and_then(|bytes| usize::try_from(bytes).ok());
     if declared.is_some_and(|bytes| bytes > max_bytes) {
         return Err(BodyFault::TooLarge(max_bytes));
     }
     let mut read: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyFault::Broken(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         let bytes = read.len().saturating_add(data.len());
         if bytes > max_bytes {
             return Err(BodyFault::TooLarge(max_bytes));
         }
         if bytes > read.capacity() {
-            let grown = bytes.max(declared.unwrap_or(0)).max(read.capacity().saturating_mul(2)).min(max_bytes);
+            let grown = bytes
+                .max(declared.unwrap_or(0))
+                .max(read.capacity().saturating_mul(2))
+                .min(max_bytes);
             if !held.resize(grown) {
                 return Err(BodyFault::NoRoom);
             }
@@ -78,15 +91,30 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    async fn check(pieces: &[&'static str], max_bytes: usize, budget: usize, expected: Result<&'static str, BodyFault>) {
-        let frames: Vec<Result<Frame<Bytes>, std::io::Error>> =
-            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+    async fn check(
+        pieces: &[&'static str],
+        max_bytes: usize,
+        budget: usize,
+        expected: Result<&'static str, BodyFault>,
+    ) {
+        let frames: Vec<Result<Frame<Bytes>, std::io::Error>> = pieces
+            .iter()
+            .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))
+            .collect();
         let budget = Budget::new(budget);
         let mut held = budget.hold();
         let body = StreamBody::new(tokio_stream::iter(frames));
         let read = read(body, max_bytes, LONG, &mut held).await;
-        assert_eq!(read, expected.map(Bytes::from), "{pieces:?} within {max_bytes}");
-        assert!(held.bytes() <= max_bytes, "held {} of {max_bytes}", held.bytes());
+        assert_eq!(
+            read,
+            expected.map(Bytes::from),
+            "{pieces:?} within {max_bytes}"
+        );
+        assert!(
+            held.bytes() <= max_bytes,
+            "held {} of {max_bytes}",
+            held.bytes()
+        );
     }
 
     #[tokio::test]
@@ -110,6 +138,9 @@ mod tests {
     async fn a_body_that_never_ends_is_given_up() {
         let budget = Budget::new(100);
         let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
-        assert_eq!(read(body, 5, LONG, &mut budget.hold()).await, Err(BodyFault::TimedOut));
+        assert_eq!(
+            read(body, 5, LONG, &mut budget.hold()).await,
+            Err(BodyFault::TimedOut)
+        );
     }
 }

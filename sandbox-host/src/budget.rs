@@ -21,12 +21,18 @@ pub struct Held {
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, free: AtomicUsize::new(total) })
+        Arc::new(Self {
+            total,
+            free: AtomicUsize::new(total),
+        })
     }
 
     /// Starts with nothing held.
     pub fn hold(self: &Arc<Self>) -> Held {
-        Held { budget: Arc::clone(self), bytes: 0 }
+        Held {
+            budget: Arc::clone(self),
+            bytes: 0,
+        }
     }
 
     /// Bytes held by all.
@@ -41,9 +47,11 @@ impl Held {
     pub fn resize(&mut self, bytes: usize) -> bool {
         let free = &self.budget.free;
         let enough = match bytes.checked_sub(self.bytes) {
-            Some(more) => {
-                free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(more)).is_ok()
-            }
+            Some(more) => free
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| {
+                    free.checked_sub(more)
+                })
+                .is_ok(),
             None => {
                 free.fetch_add(self.bytes.saturating_sub(bytes), Ordering::AcqRel);
                 true
@@ -76,7 +84,14 @@ mod tests {
         let budget = Budget::new(10);
         let mut first = budget.hold();
         let mut second = budget.hold();
-        let steps = [(1, 6, true, 6), (2, 5, false, 6), (2, 4, true, 10), (1, 7, false, 10), (1, 2, true, 6), (2, 8, true, 10)];
+        let steps = [
+            (1, 6, true, 6),
+            (2, 5, false, 6),
+            (2, 4, true, 10),
+            (1, 7, false, 10),
+            (1, 2, true, 6),
+            (2, 8, true, 10),
+        ];
         for (who, bytes, expected, used) in steps {
             let held = if who == 1 { &mut first } else { &mut second };
             assert_eq!(held.resize(bytes), expected, "{who} asks for {bytes}");

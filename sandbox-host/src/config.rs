@@ -65,7 +65,9 @@ pub enum ConfigError {
     #[error("the policy cannot be enforced: {}", list(.0))]
     Policy(Vec<Fault>),
     /// Others can read the key.
-    #[error("{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)")]
+    #[error(
+        "{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)"
+    )]
     KeyMode {
         /// Which.
         path: PathBuf,
@@ -76,7 +78,9 @@ pub enum ConfigError {
     #[error("{0} does not hold 64 hex digits")]
     KeyForm(PathBuf),
     /// The admin would listen to the world.
-    #[error("{0} is not a loopback address: the admin stays on loopback unless --admin-public is given")]
+    #[error(
+        "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
+    )]
     AdminPublic(SocketAddr),
     /// An endpoint that is not `NAME=URI`.
     #[error("--endpoint {0:?} is not NAME=URI")]
@@ -96,18 +100,28 @@ pub enum ConfigError {
 }
 
 fn list(faults: &[Fault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Reads and validates a bundle. Warnings go to the log.
 pub fn bundle(path: &Path) -> Result<(Arc<Policy>, String), ConfigError> {
     let (json, _) = read(path, MAX_BUNDLE_BYTES)?;
-    let bundle: Bundle =
-        serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle { path: path.to_owned(), cause: error.to_string() })?;
+    let bundle: Bundle = serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })?;
     if bundle.generation.is_empty() {
-        return Err(ConfigError::Bundle { path: path.to_owned(), cause: "it has no generation".to_owned() });
+        return Err(ConfigError::Bundle {
+            path: path.to_owned(),
+            cause: "it has no generation".to_owned(),
+        });
     }
-    let (policy, warnings) = tensorgate_policy::validate::validate(&bundle.policy).map_err(ConfigError::Policy)?;
+    let (policy, warnings) =
+        tensorgate_policy::validate::validate(&bundle.policy).map_err(ConfigError::Policy)?;
     for warning in warnings {
         tracing::warn!(warning = warning.to_string(), "policy");
     }
@@ -118,7 +132,10 @@ pub fn bundle(path: &Path) -> Result<(Arc<Policy>, String), ConfigError> {
 pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
     let (text, mode) = read(path, MAX_KEY_BYTES)?;
     if mode & 0o077 != 0 {
-        return Err(ConfigError::KeyMode { path: path.to_owned(), mode });
+        return Err(ConfigError::KeyMode {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let key = std::str::from_utf8(&text).ok().and_then(Key::from_hex);
     key.ok_or_else(|| ConfigError::KeyForm(path.to_owned()))
@@ -126,16 +143,29 @@ pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
 
 /// Where the admin may listen.
 pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigError> {
-    if public || address.ip().is_loopback() { Ok(address) } else { Err(ConfigError::AdminPublic(address)) }
+    if public || address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(ConfigError::AdminPublic(address))
+    }
 }
 
 /// Reads `NAME=URI` pairs, for the embedded backends of a policy and for no other.
-pub fn endpoints(pairs: &[String], policy: &Policy) -> Result<BTreeMap<String, String>, ConfigError> {
+pub fn endpoints(
+    pairs: &[String],
+    policy: &Policy,
+) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut endpoints = BTreeMap::new();
     for pair in pairs {
-        let (name, uri) =
-            pair.split_once('=').filter(|(name, uri)| !name.is_empty() && !uri.is_empty()).ok_or_else(|| ConfigError::EndpointForm(pair.clone()))?;
-        if !policy.backends().get(name).is_some_and(|backend| backend.kind() == BackendKind::Embedded) {
+        let (name, uri) = pair
+            .split_once('=')
+            .filter(|(name, uri)| !name.is_empty() && !uri.is_empty())
+            .ok_or_else(|| ConfigError::EndpointForm(pair.clone()))?;
+        if !policy
+            .backends()
+            .get(name)
+            .is_some_and(|backend| backend.kind() == BackendKind::Embedded)
+        {
             return Err(ConfigError::EndpointUnknown(name.to_owned()));
         }
         if endpoints.insert(name.to_owned(), uri.to_owned()).is_some() {
@@ -146,11 +176,17 @@ pub fn endpoints(pairs: &[String], policy: &Policy) -> Result<BTreeMap<String, S
 }
 
 /// The addresses of one backend.
-pub fn addresses(name: &str, backend: &Backend, endpoints: &BTreeMap<String, String>) -> Result<Vec<String>, ConfigError> {
+pub fn addresses(
+    name: &str,
+    backend: &Backend,
+    endpoints: &BTreeMap<String, String>,
+) -> Result<Vec<String>, ConfigError> {
     match backend.kind() {
         BackendKind::OpenInference => Ok(backend.endpoints().to_vec()),
         BackendKind::Embedded => {
-            let uri = endpoints.get(name).ok_or_else(|| ConfigError::EndpointMissing(name.to_owned()))?;
+            let uri = endpoints
+                .get(name)
+                .ok_or_else(|| ConfigError::EndpointMissing(name.to_owned()))?;
             Ok(vec![uri.clone()])
         }
     }
@@ -159,7 +195,9 @@ pub fn addresses(name: &str, backend: &Backend, endpoints: &BTreeMap<String, Str
 /// Reads a component below the root. Its digest is the sandbox's to check.
 pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
     let relative = Path::new(component);
-    let below = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let below = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if component.is_empty() || !below {
         return Err(ConfigError::ComponentPath(component.to_owned()));
     }
@@ -168,7 +206,10 @@ pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
 
 /// A regular file's content within a bound, and its mode.
 fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
-    let failed = |cause: String| ConfigError::File { path: path.to_owned(), cause };
+    let failed = |cause: String| ConfigError::File {
+        path: path.to_owned(),
+        cause,
+    };
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
@@ -176,7 +217,10 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     }
     let mut content = Vec::new();
     // One byte more tells a file at the bound from one beyond it.
-    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut content).map_err(|error| failed(error.to_string()))?;
+    let read = file
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(|error| failed(error.to_string()))?;
     if u64::try_from(read).unwrap_or(u64::MAX) > max_bytes {
         return Err(failed(format!("larger than {max_bytes} bytes")));
     }

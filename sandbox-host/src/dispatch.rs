@@ -34,13 +34,23 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher to a backend's endpoints, as its policy bounds it.
-    pub fn new(name: &str, rule: &Backend, endpoints: Vec<Arc<Endpoint>>, health: Arc<BackendHealth>, metrics: &Metrics) -> Self {
-        let labels = BackendLabels { backend: name.to_owned() };
+    pub fn new(
+        name: &str,
+        rule: &Backend,
+        endpoints: Vec<Arc<Endpoint>>,
+        health: Arc<BackendHealth>,
+        metrics: &Metrics,
+    ) -> Self {
+        let labels = BackendLabels {
+            backend: name.to_owned(),
+        };
         Self {
             endpoints,
             health,
             next: AtomicUsize::new(0),
-            places: Arc::new(Semaphore::new(rule.max_in_flight().min(Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(
+                rule.max_in_flight().min(Semaphore::MAX_PERMITS),
+            )),
             waiting: AtomicUsize::new(0),
             queue: rule.queue(),
             timeout: Duration::from_millis(rule.timeout_ms()),
@@ -56,28 +66,39 @@ impl Dispatcher {
     }
 
     /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound.
-    pub async fn dispatch(&self, call: Call<'_>, latest: Instant) -> Result<Vec<Tensor<'static>>, Denial> {
-        let deadline = Instant::now().checked_add(self.timeout).map_or(latest, |own| own.min(latest));
+    pub async fn dispatch(
+        &self,
+        call: Call<'_>,
+        latest: Instant,
+    ) -> Result<Vec<Tensor<'static>>, Denial> {
+        let deadline = Instant::now()
+            .checked_add(self.timeout)
+            .map_or(latest, |own| own.min(latest));
         let _place = self.place(deadline).await?;
         let _raised = Raised::new(&self.in_flight);
         let (id, model, version) = (call.id, call.model, call.version);
         let max_answer_bytes = answer::max_bytes(call.outputs);
         let Some((index, endpoint)) = self.endpoint() else {
-            return Err(Denial::new(Reason::BackendUnavailable, "the backend has no endpoint"));
+            return Err(Denial::new(
+                Reason::BackendUnavailable,
+                "the backend has no endpoint",
+            ));
         };
         let answered = endpoint.infer(call, max_answer_bytes, deadline).await;
         if matches!(answered, Err(BackendError::Unavailable(_))) {
             // The next request tries another endpoint before the prober has looked.
             self.health.failed(index);
         }
-        answered.and_then(|answer| answer::tensors(answer, id, model, version)).map_err(|error| {
-            let reason = match &error {
-                BackendError::Unavailable(_) => Reason::BackendUnavailable,
-                BackendError::Timeout(_) => Reason::BackendTimeout,
-                BackendError::Fault(_) => Reason::BackendFault,
-            };
-            Denial::new(reason, format!("{}: {error}", endpoint.uri()))
-        })
+        answered
+            .and_then(|answer| answer::tensors(answer, id, model, version))
+            .map_err(|error| {
+                let reason = match &error {
+                    BackendError::Unavailable(_) => Reason::BackendUnavailable,
+                    BackendError::Timeout(_) => Reason::BackendTimeout,
+                    BackendError::Fault(_) => Reason::BackendFault,
+                };
+                Denial::new(reason, format!("{}: {error}", endpoint.uri()))
+            })
     }
 
     /// A place at the backend. Those who wait are served in order.
@@ -88,20 +109,38 @@ impl Dispatcher {
         }
         let Some(_waiting) = Waiting::enter(&self.waiting, self.queue) else {
             self.shed.inc();
-            return Err(Denial::new(Reason::Overloaded, format!("{} requests wait for the backend already", self.queue)));
+            return Err(Denial::new(
+                Reason::Overloaded,
+                format!("{} requests wait for the backend already", self.queue),
+            ));
         };
         let _raised = Raised::new(&self.queued);
         match tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
             Ok(place) => place.map_err(closed),
-            Err(_) => Err(Denial::new(Reason::BackendTimeout, "no place at the backend came free within the deadline")),
+            Err(_) => Err(Denial::new(
+                Reason::BackendTimeout,
+                "no place at the backend came free within the deadline",
+            )),
         }
     }
 
     /// The next endpoint in turn, one that answered its last probe if there is any.
     fn endpoint(&self) -> Option<(usize, &Arc<Endpoint>)> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed).checked_rem(self.endpoints.len())?;
-        let turn = || self.endpoints.iter().enumerate().cycle().skip(start).take(self.endpoints.len());
-        turn().find(|(index, _)| self.health.endpoint_ready(*index)).or_else(|| turn().next())
+        let start = self
+            .next
+            .fetch_add(1, Ordering::Relaxed)
+            .checked_rem(self.endpoints.len())?;
+        let turn = || {
+            self.endpoints
+                .iter()
+                .enumerate()
+                .cycle()
+                .skip(start)
+                .take(self.endpoints.len())
+        };
+        turn()
+            .find(|(index, _)| self.health.endpoint_ready(*index))
+            .or_else(|| turn().next())
     }
 }
 
@@ -111,7 +150,10 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn enter(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
         let enter = |now: usize| now.checked_add(1).filter(|after| *after <= queue);
-        waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).ok().map(|_| Self(waiting))
+        waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, enter)
+            .ok()
+            .map(|_| Self(waiting))
     }
 }
 

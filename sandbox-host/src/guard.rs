@@ -23,7 +23,10 @@ pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
 }
 
 /// Runs a computation over so many bytes, on a thread of its own if they are many. `None` if it panicked there.
-pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub async fn offload<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     if bytes <= INLINE_BYTES {
         return Some(work());
     }
@@ -38,7 +41,8 @@ pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T +
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]
@@ -49,7 +53,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_becomes_its_message() {
         assert_eq!(caught(async { 1 }).await, Ok(1));
-        assert_eq!(caught(async { panic!("at {}", 7) }).await, Err::<(), _>("at 7".to_owned()));
+        assert_eq!(
+            caught(async { panic!("at {}", 7) }).await,
+            Err::<(), _>("at 7".to_owned())
+        );
         let late = async {
             tokio::task::yield_now().await;
             panic!("late")

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
@@ -21,19 +22,22 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer counts: three probes missed.
 const FRESH_MS: u64 = 15_000;
 
-/// When something was last seen ready.
+/// When something was last seen ready, milliseconds since the start.
 #[derive(Debug, Default)]
 struct Seen(AtomicU64);
 
 impl Seen {
-    /// Milliseconds since the start; zero means never.
+    /// Kept one up, so that zero means never.
     fn set(&self, ready: bool, now_ms: u64) {
-        self.0.store(if ready { now_ms.max(1) } else { 0 }, Ordering::Relaxed);
+        self.0.store(
+            if ready { now_ms.saturating_add(1) } else { 0 },
+            Ordering::Relaxed,
+        );
     }
 
     fn fresh(&self, now_ms: u64) -> bool {
-        let seen_ms = self.0.load(Ordering::Relaxed);
-        seen_ms != 0 && now_ms.saturating_sub(seen_ms) <= FRESH_MS
+        let seen_ms = self.0.load(Ordering::Relaxed).checked_sub(1);
+        seen_ms.is_some_and(|seen_ms| now_ms.saturating_sub(seen_ms) <= FRESH_MS)
     }
 }
 
@@ -45,16 +49,28 @@ pub struct BackendHealth {
     endpoints: Vec<Seen>,
     /// By the model's name at the backend, and its version.
     models: BTreeMap<(String, String), Seen>,
+    /// Wakes the prober when a request has failed.
+    doubted: Notify,
 }
 
 impl BackendHealth {
     /// Nothing seen yet.
-    pub fn new(name: &str, endpoints: usize, models: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub fn new(
+        name: &str,
+        endpoints: usize,
+        models: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             start: Instant::now(),
-            endpoints: std::iter::repeat_with(Seen::default).take(endpoints).collect(),
-            models: models.into_iter().map(|key| (key, Seen::default())).collect(),
+            endpoints: std::iter::repeat_with(Seen::default)
+                .take(endpoints)
+                .collect(),
+            models: models
+                .into_iter()
+                .map(|key| (key, Seen::default()))
+                .collect(),
+            doubted: Notify::new(),
         }
     }
 
@@ -65,25 +81,31 @@ impl BackendHealth {
     /// Whether a server and every model version answered lately that they are ready.
     pub fn ready(&self) -> bool {
         let now_ms = self.now_ms();
-        self.endpoints.iter().any(|seen| seen.fresh(now_ms)) && self.models.values().all(|seen| seen.fresh(now_ms))
+        self.endpoints.iter().any(|seen| seen.fresh(now_ms))
+            && self.models.values().all(|seen| seen.fresh(now_ms))
     }
 
     /// Whether one server did.
     pub fn endpoint_ready(&self, index: usize) -> bool {
-        self.endpoints.get(index).is_some_and(|seen| seen.fresh(self.now_ms()))
+        self.endpoints
+            .get(index)
+            .is_some_and(|seen| seen.fresh(self.now_ms()))
     }
 
     /// Whether one model version did.
     pub fn model_ready(&self, model: &str, version: &str) -> bool {
         let key = (model.to_owned(), version.to_owned());
-        self.models.get(&key).is_some_and(|seen| seen.fresh(self.now_ms()))
+        self.models
+            .get(&key)
+            .is_some_and(|seen| seen.fresh(self.now_ms()))
     }
 
-    /// A server could not be reached.
+    /// A server could not be reached: it counts as not ready until it is probed again, which is soon.
     pub fn failed(&self, index: usize) {
         if let Some(seen) = self.endpoints.get(index) {
             seen.set(false, 0);
         }
+        self.doubted.notify_one();
     }
 }
 
@@ -98,11 +120,19 @@ pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, ga
             if ready {
                 tracing::info!(backend = health.name, "backend is ready");
             } else {
-                tracing::warn!(backend = health.name, cause = cause.as_str(), "backend is not ready");
+                tracing::warn!(
+                    backend = health.name,
+                    cause = cause.as_str(),
+                    "backend is not ready"
+                );
             }
         }
         was_ready = Some(ready);
-        tokio::time::sleep(if ready { PROBE_INTERVAL } else { RETRY_INTERVAL }).await;
+        if ready {
+            // A failed request shortens the wait, never below the retry's.
+            let _ = tokio::time::timeout(PROBE_INTERVAL, health.doubted.notified()).await;
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -118,7 +148,10 @@ async fn round(health: &BackendHealth, endpoints: &[Arc<Endpoint>]) -> String {
         }
     }
     for (key, seen) in &health.models {
-        seen.set(ready_models.get(key).copied().unwrap_or(false), health.now_ms());
+        seen.set(
+            ready_models.get(key).copied().unwrap_or(false),
+            health.now_ms(),
+        );
     }
     causes.join("; ")
 }
@@ -129,7 +162,9 @@ async fn ask<'a>(
     endpoint: &Endpoint,
     ready_models: &mut BTreeMap<&'a (String, String), bool>,
 ) -> Result<(), String> {
-    let deadline = Instant::now().checked_add(PROBE_TIMEOUT).unwrap_or_else(Instant::now);
+    let deadline = Instant::now()
+        .checked_add(PROBE_TIMEOUT)
+        .unwrap_or_else(Instant::now);
     let answered = |answer: Result<bool, BackendError>| match answer {
         Ok(ready) => Ok(ready),
         Err(error) => {
@@ -156,7 +191,11 @@ async fn ask<'a>(
     }
     // One model's absence is that model's: the server itself answers.
     if let Some(cause) = fault {
-        tracing::debug!(backend = health.name, cause = cause.as_str(), "a model is not ready");
+        tracing::debug!(
+            backend = health.name,
+            cause = cause.as_str(),
+            "a model is not ready"
+        );
     }
     Ok(())
 }
@@ -170,15 +209,31 @@ mod tests {
         let health = BackendHealth::new("b", 1, [("m".to_owned(), "1".to_owned())]);
         assert!(!health.ready(), "nothing seen yet");
         let see = |endpoint, model| {
-            health.endpoints.iter().for_each(|seen| seen.set(endpoint, health.now_ms()));
-            health.models.values().for_each(|seen| seen.set(model, health.now_ms()));
+            health
+                .endpoints
+                .iter()
+                .for_each(|seen| seen.set(endpoint, health.now_ms()));
+            health
+                .models
+                .values()
+                .for_each(|seen| seen.set(model, health.now_ms()));
         };
-        for (endpoint, model, ready) in [(true, false, false), (false, true, false), (true, true, true)] {
+        for (endpoint, model, ready) in [
+            (true, false, false),
+            (false, true, false),
+            (true, true, true),
+        ] {
             see(endpoint, model);
             assert_eq!(health.ready(), ready, "endpoint {endpoint}, model {model}");
-            assert_eq!((health.endpoint_ready(0), health.model_ready("m", "1")), (endpoint, model));
+            assert_eq!(
+                (health.endpoint_ready(0), health.model_ready("m", "1")),
+                (endpoint, model)
+            );
         }
-        assert!(!health.model_ready("m", "2"), "a version that no policy names");
+        assert!(
+            !health.model_ready("m", "2"),
+            "a version that no policy names"
+        );
         tokio::time::advance(Duration::from_millis(FRESH_MS)).await;
         assert!(health.ready(), "still fresh");
         tokio::time::advance(Duration::from_millis(1)).await;

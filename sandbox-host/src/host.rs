@@ -39,16 +39,29 @@ pub enum StartError {
     Load(#[from] LoadFault),
     #[error("backend {name:?}: {source}")]
     Endpoint { name: String, source: EndpointError },
-    #[error("model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}")]
-    Budget { model: String, needs: usize, gives: usize },
+    #[error(
+        "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
+    )]
+    Budget {
+        model: String,
+        needs: usize,
+        gives: usize,
+    },
     #[error("model {model:?}: {what} {name:?} is not in the policy")]
-    Unresolved { model: String, what: &'static str, name: String },
+    Unresolved {
+        model: String,
+        what: &'static str,
+        name: String,
+    },
     #[error("loading the handlers failed: {0}")]
     Loading(String),
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error("cannot listen at {address}: {source}")]
-    Admin { address: SocketAddr, source: std::io::Error },
+    Admin {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
 }
 
 /// A server and the signal that ends it.
@@ -84,14 +97,27 @@ pub struct Host {
 
 impl Host {
     /// Loads every handler, starts probing the backends, and listens. `dropped_lines` tells how many lines the log has lost.
-    pub async fn start(settings: Settings, dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>) -> Result<Self, StartError> {
-        let Settings { policy, generation, key, root, socket, admin, endpoints, drain } = settings;
+    pub async fn start(
+        settings: Settings,
+        dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Result<Self, StartError> {
+        let Settings {
+            policy,
+            generation,
+            key,
+            root,
+            socket,
+            admin,
+            endpoints,
+            drain,
+        } = settings;
         let limits = *policy.listen().limits();
         let metrics = Arc::new(Metrics::new());
         let loading = Arc::clone(&policy);
-        let (sandbox, stages) = tokio::task::spawn_blocking(move || assemble::handlers(&loading, &root))
-            .await
-            .map_err(|error| StartError::Loading(error.to_string()))??;
+        let (sandbox, stages) =
+            tokio::task::spawn_blocking(move || assemble::handlers(&loading, &root))
+                .await
+                .map_err(|error| StartError::Loading(error.to_string()))??;
         let mut probers = JoinSet::new();
         let backends = assemble::backends(&policy, &endpoints, &metrics, &mut probers)?;
         let routes = assemble::routes(&policy, &backends, &stages)?;
@@ -103,7 +129,10 @@ impl Host {
             metrics: Arc::clone(&metrics),
             draining: AtomicBool::new(false),
         });
-        let failed = |source| StartError::Admin { address: admin, source };
+        let failed = |source| StartError::Admin {
+            address: admin,
+            source,
+        };
         let admin_listener = TcpListener::bind(admin).await.map_err(failed)?;
         let admin = admin_listener.local_addr().map_err(failed)?;
         let bound = Socket::bind(&socket)?;
@@ -113,15 +142,37 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let open = metrics.connections.clone();
         let peers = Peers::new(bound, metrics);
-        let task = tokio::spawn(server::run(peers, Bounds::of(&limits), open, handler, stopped, drain));
+        let task = tokio::spawn(server::run(
+            peers,
+            Bounds::of(&limits),
+            open,
+            handler,
+            stopped,
+            drain,
+        ));
         let data_plane = Plane { stop, task };
 
         let router = TowerToHyperService::new(admin::router(Arc::clone(&app), dropped_lines));
         let handler = move |request| hyper::service::Service::call(&router, request);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(server::run(admin_listener, admin::BOUNDS, Gauge::default(), handler, stopped, ADMIN_DRAIN));
+        let task = tokio::spawn(server::run(
+            admin_listener,
+            admin::BOUNDS,
+            Gauge::default(),
+            handler,
+            stopped,
+            ADMIN_DRAIN,
+        ));
         let admin_plane = Plane { stop, task };
-        Ok(Self { app, socket, admin, data_plane, admin_plane, probers, sandbox })
+        Ok(Self {
+            app,
+            socket,
+            admin,
+            data_plane,
+            admin_plane,
+            probers,
+            sandbox,
+        })
     }
 
     /// Where the data plane listens.
@@ -142,7 +193,15 @@ impl Host {
     /// Ends: not ready, nothing new, what is in flight ends within the drain's bound, the socket's file goes. The admin answers
     /// until the end. True if no request was cut.
     pub async fn shutdown(self) -> bool {
-        let Self { app, socket: _, admin: _, data_plane, admin_plane, mut probers, sandbox } = self;
+        let Self {
+            app,
+            socket: _,
+            admin: _,
+            data_plane,
+            admin_plane,
+            mut probers,
+            sandbox,
+        } = self;
         app.draining.store(true, Ordering::Relaxed);
         let ended = data_plane.end().await;
         admin_plane.end().await;

@@ -38,7 +38,9 @@ pub struct Log {
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("dropped", &self.dropped).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,8 +48,13 @@ impl Log {
     /// A log into `sink`, with a thread that writes it.
     pub fn new(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUED_LINES);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&lines, sink))?;
-        Ok(Self { queue, dropped: Arc::default() })
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_lines(&lines, sink))?;
+        Ok(Self {
+            queue,
+            dropped: Arc::default(),
+        })
     }
 
     /// Lines lost so far.
@@ -67,7 +74,10 @@ impl Log {
     /// Makes this the process's log. `RUST_LOG` filters it; `info` unless given.
     pub fn install(&self, format: LogFormat) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.clone()).with_ansi(false);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(self.clone())
+            .with_ansi(false);
         match format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -79,7 +89,9 @@ fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
     for message in lines {
         match message {
             // A log that cannot be written has nobody to tell.
-            Message::Line(line) => { let _ = sink.write_all(&line); }
+            Message::Line(line) => {
+                let _ = sink.write_all(&line);
+            }
             Message::Flush(done) => {
                 let _ = sink.flush();
                 let _ = done.try_send(());
@@ -146,7 +158,11 @@ mod tests {
             log.make_writer().write_all(b"line\n").unwrap();
         }
         // One line may be in the thread's hands.
-        assert!((99..=100).contains(&log.dropped()), "{} dropped", log.dropped());
+        assert!(
+            (99..=100).contains(&log.dropped()),
+            "{} dropped",
+            log.dropped()
+        );
         drop(go);
         log.flush();
         let kept = written.lock().unwrap().len() / 5;

@@ -76,7 +76,10 @@ fn main() -> ExitCode {
 
 async fn run(flags: Flags, log: &Log) -> u8 {
     // Before anything else, so that a signal during the start ends the start in order.
-    let (mut term, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    let (mut term, mut interrupt) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         (Ok(term), Ok(interrupt)) => (term, interrupt),
         (Err(error), _) | (_, Err(error)) => {
             tracing::error!(cause = error.to_string(), "cannot listen for signals");
@@ -103,7 +106,11 @@ async fn run(flags: Flags, log: &Log) -> u8 {
         Ok(host) => host,
         Err(error) => {
             tracing::error!(cause = error.to_string(), "cannot start");
-            return if matches!(error, StartError::Socket(_) | StartError::Admin { .. }) { FAILED } else { BAD_INPUT };
+            return if matches!(error, StartError::Socket(_) | StartError::Admin { .. }) {
+                FAILED
+            } else {
+                BAD_INPUT
+            };
         }
     };
     tracing::info!(generation, models, socket = %host.socket().display(), admin = %host.admin(), "tensorgate-host is ready");
@@ -120,7 +127,16 @@ fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
     let (policy, generation) = config::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy)?;
     let drain = Duration::from_secs(flags.drain_s);
-    Ok(Settings { policy, generation, key, root: flags.root, socket: flags.socket, admin, endpoints, drain })
+    Ok(Settings {
+        policy,
+        generation,
+        key,
+        root: flags.root,
+        socket: flags.socket,
+        admin,
+        endpoints,
+        drain,
+    })
 }
 
 async fn either(term: &mut Signal, interrupt: &mut Signal) {

@@ -148,24 +148,96 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("tensorgate_host_requests", "Requests by outcome", self.requests.clone());
-        registry.register("tensorgate_host_request_seconds", "From a request's head to its answer", self.request_seconds.clone());
-        registry.register("tensorgate_host_handler_seconds", "Handler calls, the wait for a thread included", self.handler_seconds.clone());
-        registry.register("tensorgate_host_dispatch_seconds", "Backend calls, the wait for a place included", self.dispatch_seconds.clone());
-        registry.register("tensorgate_host_handler_fuel", "Fuel a handler call", self.fuel.clone());
-        registry.register("tensorgate_host_handler_faults", "Handler faults by cause", self.handler_faults.clone());
-        registry.register("tensorgate_host_in_flight", "Requests in the host", self.in_flight.clone());
-        registry.register("tensorgate_host_connections", "Connections from the gate", self.connections.clone());
-        registry.register("tensorgate_host_buffered_bytes", "Bytes of bodies, tensors and answers", self.buffered_bytes.clone());
-        registry.register("tensorgate_host_backend_in_flight", "Requests at a backend", self.backend_in_flight.clone());
-        registry.register("tensorgate_host_backend_queue", "Requests that wait for a place at a backend", self.backend_queue.clone());
-        registry.register("tensorgate_host_shed", "Requests shed at a full queue", self.shed.clone());
-        registry.register("tensorgate_host_backend_ready", "Whether a backend answered its last probe", self.backend_ready.clone());
-        registry.register("gate_host_disagreement", "Requests that the gate let through and the host refused", self.disagreement.clone());
-        registry.register("tensorgate_host_strangers", "Requests without a valid context", self.strangers.clone());
-        registry.register("tensorgate_host_peers_refused", "Connections closed because of who connected", self.peers_refused.clone());
-        registry.register("tensorgate_host_other_generation", "Requests judged by another policy", self.other_generation.clone());
-        registry.register("tensorgate_host_panics", "Panics caught on request tasks", self.panics.clone());
+        registry.register(
+            "tensorgate_host_requests",
+            "Requests by outcome",
+            self.requests.clone(),
+        );
+        registry.register(
+            "tensorgate_host_request_seconds",
+            "From a request's head to its answer",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_seconds",
+            "Handler calls, the wait for a thread included",
+            self.handler_seconds.clone(),
+        );
+        registry.register(
+            "tensorgate_host_dispatch_seconds",
+            "Backend calls, the wait for a place included",
+            self.dispatch_seconds.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_fuel",
+            "Fuel a handler call",
+            self.fuel.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_faults",
+            "Handler faults by cause",
+            self.handler_faults.clone(),
+        );
+        registry.register(
+            "tensorgate_host_in_flight",
+            "Requests in the host",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "tensorgate_host_connections",
+            "Connections from the gate",
+            self.connections.clone(),
+        );
+        registry.register(
+            "tensorgate_host_buffered_bytes",
+            "Bytes of bodies, tensors and answers",
+            self.buffered_bytes.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_in_flight",
+            "Requests at a backend",
+            self.backend_in_flight.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_queue",
+            "Requests that wait for a place at a backend",
+            self.backend_queue.clone(),
+        );
+        registry.register(
+            "tensorgate_host_shed",
+            "Requests shed at a full queue",
+            self.shed.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_ready",
+            "Whether a backend answered its last probe",
+            self.backend_ready.clone(),
+        );
+        registry.register(
+            "gate_host_disagreement",
+            "Requests that the gate let through and the host refused",
+            self.disagreement.clone(),
+        );
+        registry.register(
+            "tensorgate_host_strangers",
+            "Requests without a valid context",
+            self.strangers.clone(),
+        );
+        registry.register(
+            "tensorgate_host_peers_refused",
+            "Connections closed because of who connected",
+            self.peers_refused.clone(),
+        );
+        registry.register(
+            "tensorgate_host_other_generation",
+            "Requests judged by another policy",
+            self.other_generation.clone(),
+        );
+        registry.register(
+            "tensorgate_host_panics",
+            "Panics caught on request tasks",
+            self.panics.clone(),
+        );
         registry.register(
             "tensorgate_host_handler_log_lines_dropped",
             "Lines that handlers wrote past their bound",

@@ -19,17 +19,35 @@ pub(crate) fn parameter(parameter: Parameter<'_>) -> Parameter<'static> {
         ParameterValue::Double(value) => ParameterValue::Double(value),
         ParameterValue::String(value) => ParameterValue::String(text(value)),
     };
-    Parameter { name: text(name), value }
+    Parameter {
+        name: text(name),
+        value,
+    }
 }
 
 /// A tensor that owns its data. Its own parameters are dropped: no rule can name one.
 pub(crate) fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
-    let Tensor { name, datatype, shape, parameters: _, data } = tensor;
+    let Tensor {
+        name,
+        datatype,
+        shape,
+        parameters: _,
+        data,
+    } = tensor;
     let data = data.map(|data| Cow::Owned(data.into_owned()));
-    Tensor { name: text(name), datatype: text(datatype), shape, parameters: Vec::new(), data }
+    Tensor {
+        name: text(name),
+        datatype: text(datatype),
+        shape,
+        parameters: Vec::new(),
+        data,
+    }
 }
 
 /// Bytes of data that tensors hold, names and dims apart.
 pub(crate) fn data_bytes(tensors: &[Tensor<'_>]) -> usize {
-    tensors.iter().filter_map(|tensor| tensor.data.as_ref().ok()).fold(0, |sum, data| sum.saturating_add(data.len()))
+    tensors
+        .iter()
+        .filter_map(|tensor| tensor.data.as_ref().ok())
+        .fold(0, |sum, data| sum.saturating_add(data.len()))
 }

@@ -65,18 +65,30 @@ pub struct Timings {
 
 impl Pipeline {
     /// A pipeline over routes for the models of a policy.
-    pub fn new(policy: Arc<Policy>, routes: HashMap<ModelId, ModelRoute>, metrics: Arc<Metrics>) -> Self {
-        Self { policy, routes, metrics }
+    pub fn new(
+        policy: Arc<Policy>,
+        routes: HashMap<ModelId, ModelRoute>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            policy,
+            routes,
+            metrics,
+        }
     }
 
     fn route(&self, id: ModelId) -> Result<(&Model, &ModelRoute), Denial> {
         let model = self.policy.model(id);
-        model.zip(self.routes.get(&id)).ok_or_else(|| Denial::new(Reason::BackendUnavailable, "the model has no route"))
+        model
+            .zip(self.routes.get(&id))
+            .ok_or_else(|| Denial::new(Reason::BackendUnavailable, "the model has no route"))
     }
 
     /// Whether every backend is ready.
     pub fn ready(&self) -> bool {
-        self.routes.values().all(|route| route.backend.health().ready())
+        self.routes
+            .values()
+            .all(|route| route.backend.health().ready())
     }
 
     /// A model's signature, from its contract.
@@ -88,72 +100,161 @@ impl Pipeline {
         };
         // Only the version that was asked for: others may not be granted.
         let versions = std::slice::from_ref(&request.version);
-        Ok(encode::model_metadata(request.protocol, model.name(), versions, inputs, model.returns()))
+        Ok(encode::model_metadata(
+            request.protocol,
+            model.name(),
+            versions,
+            inputs,
+            model.returns(),
+        ))
     }
 
     /// Whether a model can serve, and how to say so.
     pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
         let (model, route) = self.route(request.model)?;
-        let ready = route.backend.health().model_ready(model.backend_model(), &request.version);
-        Ok((ready, encode::model_ready(request.protocol, model.name(), ready)))
+        let ready = route
+            .backend
+            .health()
+            .model_ready(model.backend_model(), &request.version);
+        Ok((
+            ready,
+            encode::model_ready(request.protocol, model.name(), ready),
+        ))
     }
 
     /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends.
-    pub async fn infer(&self, request: ModelRequest, held: &mut Held, latest: Instant, timings: &mut Timings) -> Result<Vec<u8>, Denial> {
+    pub async fn infer(
+        &self,
+        request: ModelRequest,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+    ) -> Result<Vec<u8>, Denial> {
         let (model, route) = self.route(request.model)?;
-        let ModelRequest { caller, protocol, operation: _, model: _, version, id, parameters, outputs: wanted, payload } = request;
+        let ModelRequest {
+            caller,
+            protocol,
+            operation: _,
+            model: _,
+            version,
+            id,
+            parameters,
+            outputs: wanted,
+            payload,
+        } = request;
         let request_id = caller.request_id.as_str();
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
-            (None, Payload::Raw { .. }) => return Err(Denial::new(Reason::HandlerFault, "a raw body, and no handler to read it")),
+            (None, Payload::Raw { .. }) => {
+                return Err(Denial::new(
+                    Reason::HandlerFault,
+                    "a raw body, and no handler to read it",
+                ));
+            }
             (Some(stage), payload) => {
                 let started = Instant::now();
                 let called = until(latest, stage.handler.preprocess(request_id, payload)).await;
-                self.made(stage, Role::Preprocess, started, called, model.backend_inputs(), request_id, timings)?
+                self.made(
+                    stage,
+                    Role::Preprocess,
+                    started,
+                    called,
+                    model.backend_inputs(),
+                    request_id,
+                    timings,
+                )?
             }
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
         if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
-            return Err(Denial::new(Reason::Overloaded, "no room for the answer within the host's bytes"));
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "no room for the answer within the host's bytes",
+            ));
         }
 
         let started = Instant::now();
-        let call =
-            Call { id: request_id, model: model.backend_model(), version: &version, parameters, inputs, outputs: model.backend_outputs() };
+        let call = Call {
+            id: request_id,
+            model: model.backend_model(),
+            version: &version,
+            parameters,
+            inputs,
+            outputs: model.backend_outputs(),
+        };
         let dispatched = route.backend.dispatch(call, latest).await;
         timings.dispatch = started.elapsed();
-        let labels = ModelLabels { model: model.name().to_owned() };
-        self.metrics.dispatch_seconds.get_or_create(&labels).observe(timings.dispatch.as_secs_f64());
+        let labels = ModelLabels {
+            model: model.name().to_owned(),
+        };
+        self.metrics
+            .dispatch_seconds
+            .get_or_create(&labels)
+            .observe(timings.dispatch.as_secs_f64());
         let mut outputs = dispatched?;
-        conform(Reason::BackendFault, "the backend's answer", model.backend_outputs(), &outputs)?;
+        conform(
+            Reason::BackendFault,
+            "the backend's answer",
+            model.backend_outputs(),
+            &outputs,
+        )?;
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
             let called = until(latest, stage.handler.postprocess(request_id, outputs)).await;
-            outputs = self.made(stage, Role::Postprocess, started, called, model.returns(), request_id, timings)?;
+            outputs = self.made(
+                stage,
+                Role::Postprocess,
+                started,
+                called,
+                model.returns(),
+                request_id,
+                timings,
+            )?;
         }
         let outputs = select(model.returns(), &wanted, outputs);
-        let response = InferResponse { model: model.name().to_owned(), version, id, outputs };
+        let response = InferResponse {
+            model: model.name().to_owned(),
+            version,
+            id,
+            outputs,
+        };
         let data_bytes = owned::data_bytes(&response.outputs);
         let growth = match protocol {
             Protocol::OipRest => JSON_GROWTH,
             Protocol::OipGrpc => 1,
         };
         // Tensors and their encoding are in memory together.
-        let both_bytes = data_bytes.saturating_mul(growth).saturating_add(data_bytes).saturating_add(ENCODING_OVERHEAD_BYTES);
+        let both_bytes = data_bytes
+            .saturating_mul(growth)
+            .saturating_add(data_bytes)
+            .saturating_add(ENCODING_OVERHEAD_BYTES);
         if !held.resize(both_bytes) {
-            return Err(Denial::new(Reason::Overloaded, "no room for the encoded answer within the host's bytes"));
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "no room for the encoded answer within the host's bytes",
+            ));
         }
-        offload(data_bytes, move || encode::infer_response(protocol, &response))
-            .await
-            .flatten()
-            .ok_or_else(|| Denial::new(Reason::BackendFault, format!("the answer cannot be said in {}", protocol.name())))
+        offload(data_bytes, move || {
+            encode::infer_response(protocol, &response)
+        })
+        .await
+        .flatten()
+        .ok_or_else(|| {
+            Denial::new(
+                Reason::BackendFault,
+                format!("the answer cannot be said in {}", protocol.name()),
+            )
+        })
     }
 
     /// What a handler made, checked against the rules; counted, and its failures sorted.
-    #[expect(clippy::too_many_arguments, reason = "one call of one stage: each is a different fact about it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call of one stage: each is a different fact about it"
+    )]
     fn made(
         &self,
         stage: &Stage,
@@ -166,35 +267,75 @@ impl Pipeline {
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
-        let labels = HandlerLabels { handler: stage.name.clone(), role: role.export() };
-        self.metrics.handler_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = HandlerLabels {
+            handler: stage.name.clone(),
+            role: role.export(),
+        };
+        self.metrics
+            .handler_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
         let fault = |cause: &'static str| {
-            self.metrics.handler_faults.get_or_create(&FaultLabels { handler: stage.name.clone(), cause }).inc();
+            self.metrics
+                .handler_faults
+                .get_or_create(&FaultLabels {
+                    handler: stage.name.clone(),
+                    cause,
+                })
+                .inc();
         };
         let called = match called {
             Some(Ok(called)) => called,
             Some(Err(HandlerError::Rejected(text))) => {
-                return Err(Denial::new(Reason::HandlerRejected, format!("handler {:?}: {text}", stage.name)));
+                return Err(Denial::new(
+                    Reason::HandlerRejected,
+                    format!("handler {:?}: {text}", stage.name),
+                ));
             }
-            Some(Err(HandlerError::Overloaded)) => return Err(Denial::new(Reason::Overloaded, HandlerError::Overloaded.to_string())),
+            Some(Err(HandlerError::Overloaded)) => {
+                return Err(Denial::new(
+                    Reason::Overloaded,
+                    HandlerError::Overloaded.to_string(),
+                ));
+            }
             Some(Err(HandlerError::Fault { cause, detail })) => {
                 fault(cause.name());
-                return Err(Denial::new(Reason::HandlerFault, format!("handler {:?}: {cause}: {detail}", stage.name)));
+                return Err(Denial::new(
+                    Reason::HandlerFault,
+                    format!("handler {:?}: {cause}: {detail}", stage.name),
+                ));
             }
             None => {
                 fault("request-deadline");
-                return Err(Denial::new(Reason::HandlerFault, format!("handler {:?}: the request's time ran out", stage.name)));
+                return Err(Denial::new(
+                    Reason::HandlerFault,
+                    format!("handler {:?}: the request's time ran out", stage.name),
+                ));
             }
         };
         timings.fuel = timings.fuel.saturating_add(called.fuel_used);
-        #[expect(clippy::cast_precision_loss, reason = "a histogram's observation is a float")]
-        self.metrics.fuel.get_or_create(&labels).observe(called.fuel_used as f64);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a histogram's observation is a float"
+        )]
+        self.metrics
+            .fuel
+            .get_or_create(&labels)
+            .observe(called.fuel_used as f64);
         if called.log_lines_dropped > 0 {
-            self.metrics.handler_log_lines_dropped.inc_by(called.log_lines_dropped);
-            tracing::warn!(request_id, handler = stage.name, lines = called.log_lines_dropped, "handler log lines dropped");
+            self.metrics
+                .handler_log_lines_dropped
+                .inc_by(called.log_lines_dropped);
+            tracing::warn!(
+                request_id,
+                handler = stage.name,
+                lines = called.log_lines_dropped,
+                "handler log lines dropped"
+            );
         }
         let who = format!("handler {:?}'s output", stage.name);
-        conform(Reason::HandlerFault, &who, rules, &called.tensors).inspect_err(|_| fault("contract"))?;
+        conform(Reason::HandlerFault, &who, rules, &called.tensors)
+            .inspect_err(|_| fault("contract"))?;
         Ok(called.tensors)
     }
 }
@@ -205,15 +346,35 @@ async fn until<T>(latest: Instant, call: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Checks what some party made. The reason becomes that party's own; the log keeps the whole cause.
-fn conform(reason: Reason, who: &str, rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
-    check_tensors(rules, tensors).map_err(|denial| Denial::new(reason, format!("{who} breaks the contract: {}: {}", denial.reason, denial.cause)))
+fn conform(
+    reason: Reason,
+    who: &str,
+    rules: &[TensorRule],
+    tensors: &[Tensor<'_>],
+) -> Result<(), Denial> {
+    check_tensors(rules, tensors).map_err(|denial| {
+        Denial::new(
+            reason,
+            format!(
+                "{who} breaks the contract: {}: {}",
+                denial.reason, denial.cause
+            ),
+        )
+    })
 }
 
 /// The outputs that were asked for, in the contract's order; all of them if none was named.
-fn select(rules: &[TensorRule], wanted: &[String], outputs: Vec<Tensor<'static>>) -> Vec<Tensor<'static>> {
+fn select(
+    rules: &[TensorRule],
+    wanted: &[String],
+    outputs: Vec<Tensor<'static>>,
+) -> Vec<Tensor<'static>> {
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let place = |tensor: &Tensor<'_>| rules.iter().position(|rule| rule.name() == tensor.name);
-    let mut selected: Vec<_> = outputs.into_iter().filter(|tensor| asked(&tensor.name)).collect();
+    let mut selected: Vec<_> = outputs
+        .into_iter()
+        .filter(|tensor| asked(&tensor.name))
+        .collect();
     selected.sort_by_key(|tensor| place(tensor));
     selected
 }

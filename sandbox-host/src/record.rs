@@ -49,7 +49,10 @@ impl Record {
 
     /// It is for a model of the policy.
     pub fn asks(&mut self, policy: &Policy, request: &ModelRequest) {
-        self.model = policy.model(request.model).map(|model| model.name().to_owned()).unwrap_or_default();
+        self.model = policy
+            .model(request.model)
+            .map(|model| model.name().to_owned())
+            .unwrap_or_default();
         self.version.clone_from(&request.version);
         self.operation = request.operation.name();
     }
@@ -73,11 +76,28 @@ impl Record {
             }
             Standing::OtherGeneration => {
                 self.metrics.other_generation.inc();
-                tracing::warn!(request_id, client, reason, cause, "a request judged by another policy");
+                tracing::warn!(
+                    request_id,
+                    client,
+                    reason,
+                    cause,
+                    "a request judged by another policy"
+                );
             }
             Standing::Disagreement => {
-                self.metrics.disagreement.get_or_create(&crate::metrics::ReasonLabels { reason }).inc();
-                tracing::error!(request_id, client, gate = "allow", host = "deny", reason, cause, "gate and host disagree");
+                self.metrics
+                    .disagreement
+                    .get_or_create(&crate::metrics::ReasonLabels { reason })
+                    .inc();
+                tracing::error!(
+                    request_id,
+                    client,
+                    gate = "allow",
+                    host = "deny",
+                    reason,
+                    cause,
+                    "gate and host disagree"
+                );
             }
         }
         self.denied(&refused.denial);
@@ -86,7 +106,11 @@ impl Record {
     /// It was refused for what only the host can see.
     pub fn denied(&mut self, denial: &Denial) {
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
-        let (model, reason, cause) = (self.model.as_str(), denial.reason.name(), denial.cause.as_str());
+        let (model, reason, cause) = (
+            self.model.as_str(),
+            denial.reason.name(),
+            denial.cause.as_str(),
+        );
         tracing::warn!(request_id, client, model, reason, cause, "request denied");
         self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
     }
@@ -95,13 +119,31 @@ impl Record {
         self.caller.client.as_deref().unwrap_or_default()
     }
 
-    fn end(&mut self, verdict: &'static str, reason: &'static str, status: u16, response_bytes: usize) {
+    fn end(
+        &mut self,
+        verdict: &'static str,
+        reason: &'static str,
+        status: u16,
+        response_bytes: usize,
+    ) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let took = self.started.elapsed();
-        self.metrics.requests.get_or_create(&RequestLabels { model: self.model.clone(), verdict, reason }).inc();
-        self.metrics.request_seconds.get_or_create(&ModelLabels { model: self.model.clone() }).observe(took.as_secs_f64());
+        self.metrics
+            .requests
+            .get_or_create(&RequestLabels {
+                model: self.model.clone(),
+                verdict,
+                reason,
+            })
+            .inc();
+        self.metrics
+            .request_seconds
+            .get_or_create(&ModelLabels {
+                model: self.model.clone(),
+            })
+            .observe(took.as_secs_f64());
         tracing::info!(
             request_id = self.caller.request_id,
             client = self.client(),

@@ -45,8 +45,15 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = self.data.take().map(Frame::data).or_else(|| self.trailers.take().map(Frame::trailers));
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self
+            .data
+            .take()
+            .map(Frame::data)
+            .or_else(|| self.trailers.take().map(Frame::trailers));
         Poll::Ready(frame.map(Ok))
     }
 
@@ -60,7 +67,12 @@ impl Body for ReplyBody {
 }
 
 /// A success. `status` is what REST answers; gRPC carries its own in the trailers.
-pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id: &str) -> Response<ReplyBody> {
+pub fn success(
+    protocol: Protocol,
+    status: StatusCode,
+    body: Vec<u8>,
+    request_id: &str,
+) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
     let (content_type, trailers) = match protocol {
         Protocol::OipRest => {
@@ -74,11 +86,18 @@ pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id
         }
     };
     if protocol == Protocol::OipGrpc || !body.is_empty() {
-        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static(content_type),
+        );
     }
     put(response.headers_mut(), "x-request-id", request_id);
     let data = (!body.is_empty()).then(|| Bytes::from(body));
-    *response.body_mut() = ReplyBody { data, trailers, held: None };
+    *response.body_mut() = ReplyBody {
+        data,
+        trailers,
+        held: None,
+    };
     response
 }
 
@@ -86,18 +105,35 @@ pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id
 pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
     match Answer::to_denial(denial, protocol, request_id) {
-        Answer::Rest { status, headers, body } => {
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer::Rest {
+            status,
+            headers,
+            body,
+        } => {
+            *response.status_mut() =
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             for (name, value) in headers {
                 put(response.headers_mut(), name, &value);
             }
             response.body_mut().data = Some(Bytes::from(body));
         }
         // Trailers-only: one header block that ends the stream.
-        Answer::Grpc { status, message, headers } => {
+        Answer::Grpc {
+            status,
+            message,
+            headers,
+        } => {
             put(response.headers_mut(), "content-type", "application/grpc");
-            put(response.headers_mut(), "grpc-status", &(status as u8).to_string());
-            put(response.headers_mut(), "grpc-message", &percent_encoded(&message));
+            put(
+                response.headers_mut(),
+                "grpc-status",
+                &(status as u8).to_string(),
+            );
+            put(
+                response.headers_mut(),
+                "grpc-message",
+                &percent_encoded(&message),
+            );
             for (name, value) in headers {
                 put(response.headers_mut(), name, &value);
             }
@@ -139,7 +175,12 @@ mod tests {
 
     #[test]
     fn a_grpc_message_is_percent_encoded() {
-        for (message, expected) in [("not granted", "not granted"), ("50 %", "50 %25"), ("é\n", "%C3%A9%0A"), ("", "")] {
+        for (message, expected) in [
+            ("not granted", "not granted"),
+            ("50 %", "50 %25"),
+            ("é\n", "%C3%A9%0A"),
+            ("", ""),
+        ] {
             assert_eq!(percent_encoded(message), expected);
         }
     }
@@ -150,7 +191,9 @@ mod tests {
             let response = success(protocol, StatusCode::OK, b"x".to_vec(), "id-1");
             assert_eq!(response.headers()["x-request-id"], "id-1");
             let collected = response.into_body().collect().await.unwrap();
-            let status = collected.trailers().map(|trailers| trailers["grpc-status"].to_str().unwrap().to_owned());
+            let status = collected
+                .trailers()
+                .map(|trailers| trailers["grpc-status"].to_str().unwrap().to_owned());
             assert_eq!(status.as_deref(), trailers, "{protocol:?}");
             assert_eq!(collected.to_bytes(), "x");
         }

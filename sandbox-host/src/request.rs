@@ -1,17 +1,19 @@
 //! Judges one request again, as if the gate had not: context, head, body, contract. Pure: bytes and a time go in, an
 //! allowed request or a refusal comes out, so that offline tools and decision vectors run the host's own code.
 //!
-//! What it never does: it opens no socket, reads no clock and spends from no bucket (the gate has charged). A client's
-//! name is believed only from a context that the gate signed.
+//! What it never does: it opens no socket, reads no clock and spends from no bucket: the gate has charged, so that every charge
+//! counts as spent here. A client's name is believed only from a context that the gate signed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_head, decide_message};
 use tensorgate_policy::policy::ModelId;
 use tensorgate_policy::request::{ContentType, Identity, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
-use tensorgate_policy::{ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step};
+use tensorgate_policy::{
+    ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
+};
 use tensorgate_wire::context::{Context, ContextFault, HEADER, Key};
 use tensorgate_wire::headers::ReadHead;
 
@@ -20,8 +22,6 @@ use crate::sandbox::Payload;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
 const CONTEXT_MARGIN_S: u64 = 5;
-/// Steps that one decision may take between two facts; the longest path has three.
-const MAX_STEPS: usize = 8;
 
 /// Header fields in the order they came, pseudo-headers included.
 pub type Fields = [(Vec<u8>, Vec<u8>)];
@@ -150,8 +150,18 @@ pub struct Refused {
 impl Judge {
     /// A judge under a policy, its generation, and the key that the gate signs with.
     pub fn new(policy: Arc<Policy>, generation: String, key: Key) -> Self {
-        let max_age_s = policy.listen().limits().stream_ms.div_ceil(1_000).saturating_add(CONTEXT_MARGIN_S);
-        Self { policy, generation, key, max_age_s }
+        let max_age_s = policy
+            .listen()
+            .limits()
+            .stream_ms
+            .div_ceil(1_000)
+            .saturating_add(CONTEXT_MARGIN_S);
+        Self {
+            policy,
+            generation,
+            key,
+            max_age_s,
+        }
     }
 
     /// The policy.
@@ -160,21 +170,39 @@ impl Judge {
     }
 
     /// Judges a whole request at once. `now_unix_s`: the wall clock.
-    pub fn judge(&self, fields: &Fields, body: Bytes, now_unix_s: u64) -> Result<Allowed, Box<Refused>> {
+    pub fn judge(
+        &self,
+        fields: &Fields,
+        body: Bytes,
+        now_unix_s: u64,
+    ) -> Result<Allowed, Box<Refused>> {
         match self.head(fields, body.is_empty(), now_unix_s)? {
-            Begun::Server { protocol, question, .. } => Ok(Allowed::Server(protocol, question)),
+            Begun::Server {
+                protocol, question, ..
+            } => Ok(Allowed::Server(protocol, question)),
             Begun::Model(admitted) if body.len() > admitted.plan.max_bytes => {
                 let max_bytes = admitted.plan.max_bytes;
                 Err(self.too_large(admitted, max_bytes))
             }
-            Begun::Model(admitted) => self.body(admitted, body).map(|request| Allowed::Model(Box::new(request))),
+            Begun::Model(admitted) => self
+                .body(admitted, body)
+                .map(|request| Allowed::Model(Box::new(request))),
         }
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
-    pub fn head(&self, fields: &Fields, end_of_stream: bool, now_unix_s: u64) -> Result<Begun, Box<Refused>> {
+    pub fn head(
+        &self,
+        fields: &Fields,
+        end_of_stream: bool,
+        now_unix_s: u64,
+    ) -> Result<Begun, Box<Refused>> {
         let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
-        let contexts: Vec<&[u8]> = fields.iter().filter(|(name, _)| is_context(name)).map(|(_, value)| value.as_slice()).collect();
+        let contexts: Vec<&[u8]> = fields
+            .iter()
+            .filter(|(name, _)| is_context(name))
+            .map(|(_, value)| value.as_slice())
+            .collect();
         let rest: Vec<(&[u8], &[u8])> = fields
             .iter()
             .filter(|(name, _)| !is_context(name))
@@ -183,21 +211,47 @@ impl Judge {
         let read = ReadHead::read(&rest, end_of_stream);
         let context = self.context(&contexts, read.method, read.path, now_unix_s);
         let identity = match &context {
-            Ok(Context { client: Some(client), .. }) => Identity::Client(client.clone()),
+            Ok(Context {
+                client: Some(client),
+                ..
+            }) => Identity::Client(client.clone()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let head = read.into_head(identity);
         let protocol = head.route.protocol();
-        let refused = |denial, caller, standing| Err(Box::new(Refused { denial, protocol, caller, standing }));
+        let refused = |denial, caller, standing| {
+            Err(Box::new(Refused {
+                denial,
+                protocol,
+                caller,
+                standing,
+            }))
+        };
 
         let context = match context {
             Ok(context) => context,
-            Err(cause) => return refused(Denial::new(Reason::Unauthenticated, cause), Caller::default(), Standing::Stranger),
+            Err(cause) => {
+                return refused(
+                    Denial::new(Reason::Unauthenticated, cause),
+                    Caller::default(),
+                    Standing::Stranger,
+                );
+            }
         };
-        let caller = Caller { request_id: context.request_id, client: context.client };
+        let caller = Caller {
+            request_id: context.request_id,
+            client: context.client,
+        };
         if context.generation != self.generation {
-            let cause = format!("the gate judged by policy {}, this host holds {}", context.generation, self.generation);
-            return refused(Denial::new(Reason::Overloaded, cause), caller, Standing::OtherGeneration);
+            let cause = format!(
+                "the gate judged by policy {}, this host holds {}",
+                context.generation, self.generation
+            );
+            return refused(
+                Denial::new(Reason::Overloaded, cause),
+                caller,
+                Standing::OtherGeneration,
+            );
         }
 
         let content_type = match &head.content_type {
@@ -205,82 +259,136 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             ContentType::Absent | ContentType::Grpc | ContentType::Malformed => None,
         };
-        let (mut decision, step) = Decision::begin(&self.policy, &head);
-        match self.drive(&mut decision, step, None) {
-            Step::Answer(protocol, question) => Ok(Begun::Server { caller, protocol, question }),
-            Step::ReadBody(plan) => Ok(Begun::Model(Admitted { caller, decision, plan, content_type })),
-            // Nothing more to judge: the question is complete without a body.
-            Step::Forward => {
-                let plan = BodyPlan { max_bytes: 0, format: BodyFormat::Empty };
-                Ok(Begun::Model(Admitted { caller, decision, plan, content_type }))
+        match decide_head(&self.policy, &head, |_| ChargeOutcome::Spent) {
+            (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
+                caller,
+                protocol,
+                question,
+            }),
+            (decision, Step::ReadBody(plan)) => Ok(Begun::Model(Admitted {
+                caller,
+                decision,
+                plan,
+                content_type,
+            })),
+            (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
+            (_, Step::Charge(_) | Step::Check | Step::Forward) => {
+                refused(unfinished(), caller, Standing::Disagreement)
             }
-            Step::Deny(denial) => refused(denial, caller, Standing::Disagreement),
-            Step::Charge(_) | Step::Check => refused(unfinished(), caller, Standing::Disagreement),
         }
     }
 
     /// Judges the body of an admitted head. Copies out what the request keeps, once.
     pub fn body(&self, admitted: Admitted, body: Bytes) -> Result<ModelRequest, Box<Refused>> {
-        let Admitted { caller, mut decision, plan, content_type } = admitted;
+        let Admitted {
+            caller,
+            mut decision,
+            plan,
+            content_type,
+        } = admitted;
         let protocol = decision.protocol();
-        let refused = |denial, caller| Err(Box::new(Refused { denial, protocol, caller, standing: Standing::Disagreement }));
+        let refused = |denial, caller| {
+            Err(Box::new(Refused {
+                denial,
+                protocol,
+                caller,
+                standing: Standing::Disagreement,
+            }))
+        };
 
         let request = match tensorgate_wire::decode(plan.format, &body) {
             Ok(request) => request,
             Err(denial) => return refused(denial, caller),
         };
-        let step = decision.message(&self.policy, &request);
-        match self.drive(&mut decision, step, Some(&request)) {
+        match decide_message(&mut decision, &self.policy, &request, |_| {
+            ChargeOutcome::Spent
+        }) {
             Step::Forward => {}
             Step::Deny(denial) => return refused(denial, caller),
-            Step::Answer(..) | Step::Charge(_) | Step::ReadBody(_) | Step::Check => return refused(unfinished(), caller),
+            Step::Answer(..) | Step::Charge(_) | Step::ReadBody(_) | Step::Check => {
+                return refused(unfinished(), caller);
+            }
         }
-        let (Some(model), Some(operation), Some(version)) = (decision.model(), decision.operation(), decision.version(&self.policy)) else {
+        let (Some(model), Some(operation), Some(version)) = (
+            decision.model(),
+            decision.operation(),
+            decision.version(&self.policy),
+        ) else {
             return refused(unfinished(), caller);
         };
 
-        let InferRequest { model: _, version: _, id, parameters, inputs, outputs } = request;
+        let InferRequest {
+            model: _,
+            version: _,
+            id,
+            parameters,
+            inputs,
+            outputs,
+        } = request;
         let version = version.to_owned();
         let id = id.map(std::borrow::Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();
-        let outputs = outputs.into_iter().map(|output| output.name.into_owned()).collect();
+        let outputs = outputs
+            .into_iter()
+            .map(|output| output.name.into_owned())
+            .collect();
         let payload = match plan.format {
-            BodyFormat::Raw => Payload::Raw { content_type: content_type.unwrap_or_default(), data: body },
-            BodyFormat::OipJson | BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel | BodyFormat::Empty => {
+            BodyFormat::Raw => Payload::Raw {
+                content_type: content_type.unwrap_or_default(),
+                data: body,
+            },
+            BodyFormat::OipJson
+            | BodyFormat::OipGrpcInfer
+            | BodyFormat::OipGrpcModel
+            | BodyFormat::Empty => {
                 Payload::Tensors(inputs.into_iter().map(owned::tensor).collect())
             }
         };
-        Ok(ModelRequest { caller, protocol, operation, model, version, id, parameters, outputs, payload })
+        Ok(ModelRequest {
+            caller,
+            protocol,
+            operation,
+            model,
+            version,
+            id,
+            parameters,
+            outputs,
+            payload,
+        })
     }
 
     /// The refusal of an admitted head whose body runs over its bound.
     pub fn too_large(&self, admitted: Admitted, max_bytes: usize) -> Box<Refused> {
-        let denial = Denial::new(Reason::BodyTooLarge, format!("the body is larger than {max_bytes} bytes"));
+        let denial = Denial::new(
+            Reason::BodyTooLarge,
+            format!("the body is larger than {max_bytes} bytes"),
+        );
         let protocol = admitted.protocol();
-        Box::new(Refused { denial, protocol, caller: admitted.caller, standing: Standing::Disagreement })
+        Box::new(Refused {
+            denial,
+            protocol,
+            caller: admitted.caller,
+            standing: Standing::Disagreement,
+        })
     }
 
     /// The one context of a head, verified; else the cause for the log.
-    fn context(&self, contexts: &[&[u8]], method: &str, path: &str, now_unix_s: u64) -> Result<Context, String> {
+    fn context(
+        &self,
+        contexts: &[&[u8]],
+        method: &str,
+        path: &str,
+        now_unix_s: u64,
+    ) -> Result<Context, String> {
         let [value] = contexts else {
             return Err(format!("{} context headers, not one", contexts.len()));
         };
         let verified = std::str::from_utf8(value)
             .map_err(|_| ContextFault::Form)
-            .and_then(|value| Context::verify(value, &self.key, method, path, now_unix_s, self.max_age_s));
+            .and_then(|value| {
+                Context::verify(value, &self.key, method, path, now_unix_s, self.max_age_s)
+            });
         verified.map_err(|fault| fault.to_string())
-    }
-
-    /// Takes the steps that need nothing from outside. Charges count as spent: the gate has made them.
-    fn drive(&self, decision: &mut Decision, mut step: Step, request: Option<&InferRequest<'_>>) -> Step {
-        for _ in 0..MAX_STEPS {
-            step = match (step, request) {
-                (Step::Charge(_), _) => decision.charged(&self.policy, ChargeOutcome::Spent),
-                (Step::Check, Some(request)) => decision.check(&self.policy, request),
-                (other, _) => return other,
-            };
-        }
-        decision.refuse(unfinished())
     }
 }
 

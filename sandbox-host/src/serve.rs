@@ -79,7 +79,11 @@ where
         }
         Ok(Err(Failure::Refused(refused))) => {
             record.refused(&refused);
-            reply::refusal(&refused.denial, refused.protocol, &refused.caller.request_id)
+            reply::refusal(
+                &refused.denial,
+                refused.protocol,
+                &refused.caller.request_id,
+            )
         }
         Ok(Err(Failure::Denied(denial))) => {
             record.denied(&denial);
@@ -97,18 +101,34 @@ where
     Ok(response)
 }
 
-async fn handle<B>(app: &App, request: Request<B>, record: &mut Record) -> Result<Response<ReplyBody>, Failure>
+async fn handle<B>(
+    app: &App,
+    request: Request<B>,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
     let (parts, body) = request.into_parts();
     let limits = *app.judge.policy().listen().limits();
-    let admitted = match app.judge.head(&fields(&parts), body.is_end_stream(), now_unix_s())? {
-        Begun::Server { caller, protocol, question } => {
+    let admitted = match app
+        .judge
+        .head(&fields(&parts), body.is_end_stream(), now_unix_s())?
+    {
+        Begun::Server {
+            caller,
+            protocol,
+            question,
+        } => {
             record.caller = caller;
             record.protocol = protocol;
-            return Ok(server_answer(app, protocol, question, &record.caller.request_id));
+            return Ok(server_answer(
+                app,
+                protocol,
+                question,
+                &record.caller.request_id,
+            ));
         }
         Begun::Model(admitted) => admitted,
     };
@@ -117,25 +137,51 @@ where
 
     let mut held = app.budget.hold();
     let max_bytes = admitted.plan().max_bytes;
-    let body = match body::read(body, max_bytes, Duration::from_millis(limits.stream_ms), &mut held).await {
+    let body = match body::read(
+        body,
+        max_bytes,
+        Duration::from_millis(limits.stream_ms),
+        &mut held,
+    )
+    .await
+    {
         Ok(body) => body,
-        Err(BodyFault::TooLarge(max_bytes)) => return Err(app.judge.too_large(admitted, max_bytes).into()),
-        Err(fault @ BodyFault::NoRoom) => return Err(Denial::new(Reason::Overloaded, fault.to_string()).into()),
-        Err(fault @ (BodyFault::TimedOut | BodyFault::Broken(_))) => return Err(Denial::new(Reason::Malformed, fault.to_string()).into()),
+        Err(BodyFault::TooLarge(max_bytes)) => {
+            return Err(app.judge.too_large(admitted, max_bytes).into());
+        }
+        Err(fault @ BodyFault::NoRoom) => {
+            return Err(Denial::new(Reason::Overloaded, fault.to_string()).into());
+        }
+        Err(fault @ (BodyFault::TimedOut | BodyFault::Broken(_))) => {
+            return Err(Denial::new(Reason::Malformed, fault.to_string()).into());
+        }
     };
     record.request_bytes = body.len();
-    let latest = Instant::now().checked_add(Duration::from_millis(limits.timeout_ms)).unwrap_or_else(Instant::now);
+    let latest = Instant::now()
+        .checked_add(Duration::from_millis(limits.timeout_ms))
+        .unwrap_or_else(Instant::now);
 
     let judge = Arc::clone(&app.judge);
     let judged = offload(body.len(), move || judge.body(admitted, body)).await;
-    let request = judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
+    let request =
+        judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.asks(app.judge.policy(), &request);
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
-        Operation::Metadata => Ok(reply::success(protocol, StatusCode::OK, app.pipeline.metadata(&request)?, &request_id)),
+        Operation::Metadata => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            app.pipeline.metadata(&request)?,
+            &request_id,
+        )),
         Operation::Ready => {
             let (ready, body) = app.pipeline.model_ready(&request)?;
-            Ok(reply::success(protocol, readiness(ready), body, &request_id))
+            Ok(reply::success(
+                protocol,
+                readiness(ready),
+                body,
+                &request_id,
+            ))
         }
         Operation::Infer => infer(app, request, held, latest, record).await,
     }
@@ -149,31 +195,54 @@ async fn infer(
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    let answer = app.pipeline.infer(request, &mut held, latest, &mut record.timings).await?;
+    let answer = app
+        .pipeline
+        .infer(request, &mut held, latest, &mut record.timings)
+        .await?;
     let mut response = reply::success(protocol, StatusCode::OK, answer, &request_id);
     response.body_mut().hold(held);
     Ok(response)
 }
 
-fn server_answer(app: &App, protocol: Protocol, question: ServerQuestion, request_id: &str) -> Response<ReplyBody> {
+fn server_answer(
+    app: &App,
+    protocol: Protocol,
+    question: ServerQuestion,
+    request_id: &str,
+) -> Response<ReplyBody> {
     let yes = match question {
         ServerQuestion::Live | ServerQuestion::Metadata => true,
         ServerQuestion::Ready => app.ready(),
     };
-    reply::success(protocol, readiness(yes), encode::server_answer(protocol, question, yes), request_id)
+    reply::success(
+        protocol,
+        readiness(yes),
+        encode::server_answer(protocol, question, yes),
+        request_id,
+    )
 }
 
 /// What REST answers: clients of the protocol look at the status alone.
 const fn readiness(ready: bool) -> StatusCode {
-    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 /// A head as header fields, pseudo-headers first, as a proxy shows it. HTTP/1.1's `host` is `:authority`; a head with both,
 /// or with several, keeps them all, so that the judge can see it.
 fn fields(parts: &Parts) -> Vec<(Vec<u8>, Vec<u8>)> {
     let field = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
-    let path = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let mut fields = vec![field(":method", parts.method.as_str().as_bytes()), field(":path", path.as_bytes())];
+    let path = parts
+        .uri
+        .path_and_query()
+        .map_or("", http::uri::PathAndQuery::as_str);
+    let mut fields = vec![
+        field(":method", parts.method.as_str().as_bytes()),
+        field(":path", path.as_bytes()),
+    ];
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
     let host = match (parts.uri.authority(), hosts.next(), hosts.next()) {
         (Some(authority), ..) => {
@@ -189,14 +258,19 @@ fn fields(parts: &Parts) -> Vec<(Vec<u8>, Vec<u8>)> {
     if let Some(scheme) = parts.uri.scheme_str() {
         fields.push(field(":scheme", scheme.as_bytes()));
     }
-    let rest = parts.headers.iter().filter(|(name, _)| !host || *name != http::header::HOST);
+    let rest = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields
 }
 
 /// The wall clock. One before 1970 reads as 1970: every context is then from the future, and refused.
 fn now_unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -211,8 +285,15 @@ mod tests {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let fields = fields(&parts);
-        let read: Vec<_> =
-            fields.iter().map(|(name, value)| (std::str::from_utf8(name).unwrap(), std::str::from_utf8(value).unwrap())).collect();
+        let read: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    std::str::from_utf8(name).unwrap(),
+                    std::str::from_utf8(value).unwrap(),
+                )
+            })
+            .collect();
         assert_eq!(read, expected, "{uri} {headers:?}");
     }
 
@@ -220,9 +301,25 @@ mod tests {
     fn a_head_reads_as_a_proxy_shows_it() {
         let line = [(":method", "POST"), (":path", "/v2?a=b")];
         let with = |more: &[(&'static str, &'static str)]| [&line, more].concat();
-        check("/v2?a=b", &[("host", "a"), ("x", "1"), ("x", "2")], &with(&[(":authority", "a"), ("x", "1"), ("x", "2")]));
-        check("/v2?a=b", &[("host", "a"), ("host", "b")], &with(&[("host", "a"), ("host", "b")]));
-        check("http://a/v2?a=b", &[("x", "1")], &with(&[(":authority", "a"), (":scheme", "http"), ("x", "1")]));
-        check("http://a/v2?a=b", &[("host", "b")], &with(&[(":authority", "a"), (":scheme", "http"), ("host", "b")]));
+        check(
+            "/v2?a=b",
+            &[("host", "a"), ("x", "1"), ("x", "2")],
+            &with(&[(":authority", "a"), ("x", "1"), ("x", "2")]),
+        );
+        check(
+            "/v2?a=b",
+            &[("host", "a"), ("host", "b")],
+            &with(&[("host", "a"), ("host", "b")]),
+        );
+        check(
+            "http://a/v2?a=b",
+            &[("x", "1")],
+            &with(&[(":authority", "a"), (":scheme", "http"), ("x", "1")]),
+        );
+        check(
+            "http://a/v2?a=b",
+            &[("host", "b")],
+            &with(&[(":authority", "a"), (":scheme", "http"), ("host", "b")]),
+        );
     }
 }

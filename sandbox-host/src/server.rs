@@ -56,9 +56,14 @@ impl Bounds {
     /// For requests that a gate under these limits sends.
     pub fn of(limits: &Limits) -> Self {
         Self {
-            connections: usize::try_from(limits.connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS),
+            connections: usize::try_from(limits.connections)
+                .unwrap_or(usize::MAX)
+                .min(Semaphore::MAX_PERMITS),
             streams: limits.streams_per_connection,
-            head_bytes: limits.header_bytes.saturating_mul(2).saturating_add(OWN_FIELD_BYTES),
+            head_bytes: limits
+                .header_bytes
+                .saturating_mul(2)
+                .saturating_add(OWN_FIELD_BYTES),
             head_fields: limits.headers.saturating_add(OWN_FIELDS),
         }
     }
@@ -92,11 +97,17 @@ impl Listener for Peers {
     async fn accept(&self) -> io::Result<Option<UnixStream>> {
         let (stream, _) = self.socket.listener().accept().await?;
         let peer = stream.peer_cred();
-        if peer.as_ref().is_ok_and(|peer| self.socket.admits(peer.uid())) {
+        if peer
+            .as_ref()
+            .is_ok_and(|peer| self.socket.admits(peer.uid()))
+        {
             return Ok(Some(stream));
         }
         self.metrics.peers_refused.inc();
-        let peer = peer.map_or_else(|error| error.to_string(), |peer| format!("uid {} pid {:?}", peer.uid(), peer.pid()));
+        let peer = peer.map_or_else(
+            |error| error.to_string(),
+            |peer| format!("uid {} pid {:?}", peer.uid(), peer.pid()),
+        );
         tracing::error!(peer, "a peer of another user was turned away");
         Ok(None)
     }
@@ -143,7 +154,8 @@ where
         };
         match accepted {
             Ok(Some((stream, place))) => {
-                let (builder, handler, shutdown) = (builder.clone(), handler.clone(), shutdown.clone());
+                let (builder, handler, shutdown) =
+                    (builder.clone(), handler.clone(), shutdown.clone());
                 let raised = Raised::new(&open);
                 connections.spawn(async move {
                     connection(&builder, stream, handler, shutdown).await;
@@ -159,17 +171,28 @@ where
     }
     // Nobody can connect any more; what is open may end.
     drop(listener);
-    let ended = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await.is_ok();
+    let ended = tokio::time::timeout(drain, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await
+    .is_ok();
     if !ended {
-        tracing::warn!(connections = connections.len(), "connections cut at the end of the drain");
+        tracing::warn!(
+            connections = connections.len(),
+            "connections cut at the end of the drain"
+        );
     }
     connections.shutdown().await;
     ended
 }
 
 /// Serves one connection to its end.
-async fn connection<S, H, F, B>(builder: &auto::Builder<TokioExecutor>, stream: S, handler: H, mut shutdown: watch::Receiver<bool>)
-where
+async fn connection<S, H, F, B>(
+    builder: &auto::Builder<TokioExecutor>,
+    stream: S,
+    handler: H,
+    mut shutdown: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,

@@ -55,7 +55,9 @@ impl Socket {
             _ => return Err(SocketError::Path(path.to_owned())),
         };
         match fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(SocketError::NotASocket(path.to_owned()));
+            }
             // Whoever still listens keeps it; only a refused connection proves that nobody does.
             Ok(_) => match UnixStream::connect(path) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -70,10 +72,16 @@ impl Socket {
         let private = Private::new(folder)?;
         let made = private.0.join("s");
         let listener = UnixListener::bind(&made).map_err(failed("listen at", &made))?;
-        fs::set_permissions(&made, Permissions::from_mode(0o600)).map_err(failed("protect", &made))?;
+        fs::set_permissions(&made, Permissions::from_mode(0o600))
+            .map_err(failed("protect", &made))?;
         let metadata = fs::symlink_metadata(&made).map_err(failed("look at", &made))?;
         fs::rename(&made, path).map_err(failed("move a socket to", path))?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), owner: metadata.uid() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+            owner: metadata.uid(),
+        })
     }
 
     /// The listener.
@@ -94,7 +102,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), cause = error.to_string(), "cannot remove the socket");
         }
@@ -114,10 +123,18 @@ impl Private {
             let path = folder.join(format!(".{}.{attempt}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < Self::ATTEMPTS => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && attempt < Self::ATTEMPTS =>
+                {
                     attempt = attempt.saturating_add(1);
                 }
-                Err(source) => return Err(SocketError::Io { what: "make folder", path, source }),
+                Err(source) => {
+                    return Err(SocketError::Io {
+                        what: "make folder",
+                        path,
+                        source,
+                    });
+                }
             }
         }
     }
@@ -144,7 +161,10 @@ mod tests {
     }
 
     fn left(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     #[tokio::test]
@@ -154,7 +174,11 @@ mod tests {
         let mode = fs::metadata(socket.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         assert_eq!(left(&folder), ["host.sock"]);
-        for (uid, expected) in [(socket.owner, true), (0, true), (socket.owner.wrapping_add(1), false)] {
+        for (uid, expected) in [
+            (socket.owner, true),
+            (0, true),
+            (socket.owner.wrapping_add(1), false),
+        ] {
             assert_eq!(socket.admits(uid), expected, "uid {uid}");
         }
         drop(socket);
@@ -173,7 +197,10 @@ mod tests {
         assert!(matches!(Socket::bind(&path), Err(SocketError::InUse(_))));
         drop(socket);
         fs::write(&path, "data").unwrap();
-        assert!(matches!(Socket::bind(&path), Err(SocketError::NotASocket(_))));
+        assert!(matches!(
+            Socket::bind(&path),
+            Err(SocketError::NotASocket(_))
+        ));
         assert_eq!(fs::read(&path).unwrap(), b"data");
         assert_eq!(left(&folder), ["host.sock"]);
         fs::remove_dir_all(folder).unwrap();

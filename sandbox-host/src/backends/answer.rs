@@ -28,38 +28,70 @@ pub fn max_bytes(rules: &[TensorRule]) -> usize {
         let element_bytes = match rule.datatype() {
             Datatype::Bool => 1,
             // A varint of protobuf: negative 32-bit integers take ten bytes.
-            Datatype::Int8 | Datatype::Int16 | Datatype::Int32 | Datatype::Int64 | Datatype::Uint64 => 10,
+            Datatype::Int8
+            | Datatype::Int16
+            | Datatype::Int32
+            | Datatype::Int64
+            | Datatype::Uint64 => 10,
             Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 => 5,
             Datatype::Fp16 | Datatype::Bf16 => 2,
             Datatype::Fp32 => 4,
             Datatype::Fp64 => 8,
             // A length of four bytes raw; a tag and a varint typed.
-            Datatype::Bytes => rule.max_item_bytes().unwrap_or(DEFAULT_ITEM_BYTES).saturating_add(6),
+            Datatype::Bytes => rule
+                .max_item_bytes()
+                .unwrap_or(DEFAULT_ITEM_BYTES)
+                .saturating_add(6),
         };
-        sum.saturating_add(elements.saturating_mul(element_bytes)).saturating_add(OUTPUT_OVERHEAD_BYTES)
+        sum.saturating_add(elements.saturating_mul(element_bytes))
+            .saturating_add(OUTPUT_OVERHEAD_BYTES)
     })
 }
 
 /// The tensors of an answer to the question `id` to `model` at `version`.
-pub fn tensors(answer: ModelInferResponse, id: &str, model: &str, version: &str) -> Result<Vec<Tensor<'static>>, BackendError> {
-    let ModelInferResponse { model_name, model_version, id: echoed, parameters: _, outputs, raw_output_contents } = answer;
+pub fn tensors(
+    answer: ModelInferResponse,
+    id: &str,
+    model: &str,
+    version: &str,
+) -> Result<Vec<Tensor<'static>>, BackendError> {
+    let ModelInferResponse {
+        model_name,
+        model_version,
+        id: echoed,
+        parameters: _,
+        outputs,
+        raw_output_contents,
+    } = answer;
     if echoed != id {
         return Err(fault(format!("answers request {echoed:?}, not {id:?}")));
     }
     if model_name != model {
-        return Err(fault(format!("answers for model {model_name:?}, not {model:?}")));
+        return Err(fault(format!(
+            "answers for model {model_name:?}, not {model:?}"
+        )));
     }
     // Servers without versions leave it empty; one that names another version answered another question.
     if !model_version.is_empty() && model_version != version {
-        return Err(fault(format!("answers for version {model_version:?}, not {version:?}")));
+        return Err(fault(format!(
+            "answers for version {model_version:?}, not {version:?}"
+        )));
     }
     if raw_output_contents.is_empty() {
         return outputs.into_iter().map(typed).collect();
     }
     if raw_output_contents.len() != outputs.len() {
-        return Err(fault(format!("{} raw contents for {} outputs", raw_output_contents.len(), outputs.len())));
+        return Err(fault(format!(
+            "{} raw contents for {} outputs",
+            raw_output_contents.len(),
+            outputs.len()
+        )));
     }
-    outputs.into_iter().zip(raw_output_contents).map(|(output, data)| raw(output, data)).collect()
+    outputs
+        .into_iter()
+        .zip(raw_output_contents)
+        .map(|(output, data)| raw(output, data))
+        .collect()
 }
 
 fn fault(cause: String) -> BackendError {
@@ -68,7 +100,10 @@ fn fault(cause: String) -> BackendError {
 
 fn raw(output: InferOutputTensor, data: Bytes) -> Result<Tensor<'static>, BackendError> {
     if output.contents.is_some() {
-        return Err(fault(format!("output {:?} comes both raw and typed", output.name)));
+        return Err(fault(format!(
+            "output {:?} comes both raw and typed",
+            output.name
+        )));
     }
     Ok(tensor(output, Vec::from(data)))
 }
@@ -89,25 +124,72 @@ fn typed(mut output: InferOutputTensor) -> Result<Tensor<'static>, BackendError>
     } = contents;
     let datatype = Datatype::from_name(&output.datatype);
     let (used, data) = match datatype {
-        Some(Datatype::Bool) => (bool_contents.len(), Some(bool_contents.into_iter().map(u8::from).collect())),
-        Some(Datatype::Int8) => (int_contents.len(), narrow(int_contents, |value| i8::try_from(value).ok().map(i8::to_le_bytes))),
-        Some(Datatype::Int16) => (int_contents.len(), narrow(int_contents, |value| i16::try_from(value).ok().map(i16::to_le_bytes))),
-        Some(Datatype::Int32) => (int_contents.len(), narrow(int_contents, |value| Some(value.to_le_bytes()))),
-        Some(Datatype::Int64) => (int64_contents.len(), narrow(int64_contents, |value| Some(value.to_le_bytes()))),
-        Some(Datatype::Uint8) => (uint_contents.len(), narrow(uint_contents, |value| u8::try_from(value).ok().map(u8::to_le_bytes))),
-        Some(Datatype::Uint16) => (uint_contents.len(), narrow(uint_contents, |value| u16::try_from(value).ok().map(u16::to_le_bytes))),
-        Some(Datatype::Uint32) => (uint_contents.len(), narrow(uint_contents, |value| Some(value.to_le_bytes()))),
-        Some(Datatype::Uint64) => (uint64_contents.len(), narrow(uint64_contents, |value| Some(value.to_le_bytes()))),
-        Some(Datatype::Fp32) => (fp32_contents.len(), narrow(fp32_contents, |value| Some(value.to_le_bytes()))),
-        Some(Datatype::Fp64) => (fp64_contents.len(), narrow(fp64_contents, |value| Some(value.to_le_bytes()))),
+        Some(Datatype::Bool) => (
+            bool_contents.len(),
+            Some(bool_contents.into_iter().map(u8::from).collect()),
+        ),
+        Some(Datatype::Int8) => (
+            int_contents.len(),
+            narrow(int_contents, |value| {
+                i8::try_from(value).ok().map(i8::to_le_bytes)
+            }),
+        ),
+        Some(Datatype::Int16) => (
+            int_contents.len(),
+            narrow(int_contents, |value| {
+                i16::try_from(value).ok().map(i16::to_le_bytes)
+            }),
+        ),
+        Some(Datatype::Int32) => (
+            int_contents.len(),
+            narrow(int_contents, |value| Some(value.to_le_bytes())),
+        ),
+        Some(Datatype::Int64) => (
+            int64_contents.len(),
+            narrow(int64_contents, |value| Some(value.to_le_bytes())),
+        ),
+        Some(Datatype::Uint8) => (
+            uint_contents.len(),
+            narrow(uint_contents, |value| {
+                u8::try_from(value).ok().map(u8::to_le_bytes)
+            }),
+        ),
+        Some(Datatype::Uint16) => (
+            uint_contents.len(),
+            narrow(uint_contents, |value| {
+                u16::try_from(value).ok().map(u16::to_le_bytes)
+            }),
+        ),
+        Some(Datatype::Uint32) => (
+            uint_contents.len(),
+            narrow(uint_contents, |value| Some(value.to_le_bytes())),
+        ),
+        Some(Datatype::Uint64) => (
+            uint64_contents.len(),
+            narrow(uint64_contents, |value| Some(value.to_le_bytes())),
+        ),
+        Some(Datatype::Fp32) => (
+            fp32_contents.len(),
+            narrow(fp32_contents, |value| Some(value.to_le_bytes())),
+        ),
+        Some(Datatype::Fp64) => (
+            fp64_contents.len(),
+            narrow(fp64_contents, |value| Some(value.to_le_bytes())),
+        ),
         Some(Datatype::Bytes) => (bytes_contents.len(), framed(&bytes_contents)),
         // The protocol has no typed field for the 16-bit floats.
         Some(Datatype::Fp16 | Datatype::Bf16) | None => (0, None),
     };
     match data {
         Some(data) if used == total => Ok(tensor(output, data)),
-        Some(_) => Err(fault(format!("output {:?} holds elements of another datatype than {}", output.name, output.datatype))),
-        None => Err(fault(format!("output {:?} has typed contents that {:?} cannot have", output.name, output.datatype))),
+        Some(_) => Err(fault(format!(
+            "output {:?} holds elements of another datatype than {}",
+            output.name, output.datatype
+        ))),
+        None => Err(fault(format!(
+            "output {:?} has typed contents that {:?} cannot have",
+            output.name, output.datatype
+        ))),
     }
 }
 
@@ -128,7 +210,10 @@ fn count(contents: &InferTensorContents) -> usize {
 }
 
 /// Elements to little-endian bytes; `None` if one does not fit.
-fn narrow<T, const N: usize>(values: Vec<T>, bytes: impl Fn(T) -> Option<[u8; N]>) -> Option<Vec<u8>> {
+fn narrow<T, const N: usize>(
+    values: Vec<T>,
+    bytes: impl Fn(T) -> Option<[u8; N]>,
+) -> Option<Vec<u8>> {
     let mut data = Vec::with_capacity(values.len().saturating_mul(N));
     for value in values {
         data.extend_from_slice(&bytes(value)?);
@@ -147,8 +232,20 @@ fn framed(items: &[Bytes]) -> Option<Vec<u8>> {
 }
 
 fn tensor(output: InferOutputTensor, data: Vec<u8>) -> Tensor<'static> {
-    let InferOutputTensor { name, datatype, shape, parameters: _, contents: _ } = output;
-    Tensor { name: Cow::Owned(name), datatype: Cow::Owned(datatype), shape, parameters: Vec::new(), data: Ok(Cow::Owned(data)) }
+    let InferOutputTensor {
+        name,
+        datatype,
+        shape,
+        parameters: _,
+        contents: _,
+    } = output;
+    Tensor {
+        name: Cow::Owned(name),
+        datatype: Cow::Owned(datatype),
+        shape,
+        parameters: Vec::new(),
+        data: Ok(Cow::Owned(data)),
+    }
 }
 
 #[cfg(test)]
@@ -164,29 +261,55 @@ mod tests {
             contents: Some(contents),
             ..InferOutputTensor::default()
         };
-        ModelInferResponse { model_name: "m".into(), model_version: "1".into(), id: "q".into(), outputs: vec![output], ..ModelInferResponse::default() }
+        ModelInferResponse {
+            model_name: "m".into(),
+            model_version: "1".into(),
+            id: "q".into(),
+            outputs: vec![output],
+            ..ModelInferResponse::default()
+        }
     }
 
     fn check(answer: ModelInferResponse, expected: Result<&[u8], &str>) {
         match (tensors(answer, "q", "m", "1"), expected) {
             (Ok(tensors), Ok(data)) => assert_eq!(tensors[0].data.as_ref().unwrap().as_ref(), data),
-            (Err(BackendError::Fault(cause)), Err(text)) => assert!(cause.contains(text), "{cause}"),
+            (Err(BackendError::Fault(cause)), Err(text)) => {
+                assert!(cause.contains(text), "{cause}")
+            }
             (got, expected) => assert!(false, "got {got:?}, expected {expected:?}"),
         }
     }
 
     #[test]
     fn typed_contents_become_raw_ones_or_a_fault() {
-        let ints = |int_contents| InferTensorContents { int_contents, ..InferTensorContents::default() };
+        let ints = |int_contents| InferTensorContents {
+            int_contents,
+            ..InferTensorContents::default()
+        };
         check(answer("INT8", ints(vec![-1, 2])), Ok(&[0xff, 2]));
         check(answer("INT16", ints(vec![-1, 2])), Ok(&[0xff, 0xff, 2, 0]));
         check(answer("INT8", ints(vec![128, 0])), Err("cannot have"));
         check(answer("FP32", ints(vec![1, 2])), Err("another datatype"));
-        check(answer("FP16", InferTensorContents::default()), Err("cannot have"));
-        check(answer("NOPE", InferTensorContents::default()), Err("cannot have"));
-        let text = InferTensorContents { bytes_contents: vec![Bytes::from_static(b"ab"), Bytes::new()], ..Default::default() };
-        check(answer("BYTES", text), Ok(&[2, 0, 0, 0, b'a', b'b', 0, 0, 0, 0]));
-        let floats = InferTensorContents { fp32_contents: vec![1.0], ..Default::default() };
+        check(
+            answer("FP16", InferTensorContents::default()),
+            Err("cannot have"),
+        );
+        check(
+            answer("NOPE", InferTensorContents::default()),
+            Err("cannot have"),
+        );
+        let text = InferTensorContents {
+            bytes_contents: vec![Bytes::from_static(b"ab"), Bytes::new()],
+            ..Default::default()
+        };
+        check(
+            answer("BYTES", text),
+            Ok(&[2, 0, 0, 0, b'a', b'b', 0, 0, 0, 0]),
+        );
+        let floats = InferTensorContents {
+            fp32_contents: vec![1.0],
+            ..Default::default()
+        };
         check(answer("FP32", floats), Ok(&1.0_f32.to_le_bytes()));
     }
 
@@ -199,13 +322,49 @@ mod tests {
             answer
         };
         check(good(), Ok(&[1, 2]));
-        check(ModelInferResponse { model_version: String::new(), ..good() }, Ok(&[1, 2]));
-        check(ModelInferResponse { id: "other".into(), ..good() }, Err("answers request"));
-        check(ModelInferResponse { id: String::new(), ..good() }, Err("answers request"));
-        check(ModelInferResponse { model_name: "other".into(), ..good() }, Err("answers for model"));
-        check(ModelInferResponse { model_version: "2".into(), ..good() }, Err("answers for version"));
+        check(
+            ModelInferResponse {
+                model_version: String::new(),
+                ..good()
+            },
+            Ok(&[1, 2]),
+        );
+        check(
+            ModelInferResponse {
+                id: "other".into(),
+                ..good()
+            },
+            Err("answers request"),
+        );
+        check(
+            ModelInferResponse {
+                id: String::new(),
+                ..good()
+            },
+            Err("answers request"),
+        );
+        check(
+            ModelInferResponse {
+                model_name: "other".into(),
+                ..good()
+            },
+            Err("answers for model"),
+        );
+        check(
+            ModelInferResponse {
+                model_version: "2".into(),
+                ..good()
+            },
+            Err("answers for version"),
+        );
         let two = vec![Bytes::new(), Bytes::new()];
-        check(ModelInferResponse { raw_output_contents: two, ..good() }, Err("2 raw contents for 1 outputs"));
+        check(
+            ModelInferResponse {
+                raw_output_contents: two,
+                ..good()
+            },
+            Err("2 raw contents for 1 outputs"),
+        );
         let mut both = good();
         both.outputs[0].contents = Some(InferTensorContents::default());
         check(both, Err("both raw and typed"));

@@ -59,12 +59,19 @@ impl Endpoint {
             return Err(EndpointError::Scheme(uri.to_owned()));
         }
         let builder = tonic::transport::Endpoint::from_shared(uri.to_owned())
-            .map_err(|error| EndpointError::Uri { uri: uri.to_owned(), cause: describe(&error) })?
+            .map_err(|error| EndpointError::Uri {
+                uri: uri.to_owned(),
+                cause: describe(&error),
+            })?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
         let channel = RwLock::new(builder.connect_lazy());
-        Ok(Self { uri: uri.to_owned(), builder, channel })
+        Ok(Self {
+            uri: uri.to_owned(),
+            builder,
+            channel,
+        })
     }
 
     /// Its address, for the log.
@@ -76,11 +83,18 @@ impl Endpoint {
     pub fn reconnect(&self) {
         let fresh = self.builder.connect_lazy();
         // A poisoned lock holds a channel all the same.
-        *self.channel.write().unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+        *self
+            .channel
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
     }
 
     fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
-        let channel = self.channel.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let channel = self
+            .channel
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
         GrpcInferenceServiceClient::new(channel)
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
@@ -107,8 +121,19 @@ impl Endpoint {
     }
 
     /// Whether the server says that a model's version is ready.
-    pub async fn model_ready(&self, model: &str, version: &str, deadline: Instant) -> Result<bool, BackendError> {
-        let request = timed(proto::ModelReadyRequest { name: model.to_owned(), version: version.to_owned() }, deadline);
+    pub async fn model_ready(
+        &self,
+        model: &str,
+        version: &str,
+        deadline: Instant,
+    ) -> Result<bool, BackendError> {
+        let request = timed(
+            proto::ModelReadyRequest {
+                name: model.to_owned(),
+                version: version.to_owned(),
+            },
+            deadline,
+        );
         let mut client = self.client(MAX_PROBE_ANSWER_BYTES);
         Ok(within(deadline, client.model_ready(request)).await?.ready)
     }
@@ -125,11 +150,16 @@ fn timed<T>(message: T, deadline: Instant) -> Request<T> {
 }
 
 /// Awaits an answer until the deadline and sorts out failures.
-async fn within<T>(deadline: Instant, answer: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, BackendError> {
+async fn within<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, BackendError> {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(sort(&status, Instant::now() >= deadline)),
-        Err(_) => Err(BackendError::Timeout("no answer within the deadline".to_owned())),
+        Err(_) => Err(BackendError::Timeout(
+            "no answer within the deadline".to_owned(),
+        )),
     }
 }
 
@@ -161,11 +191,20 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// The message, made afresh.
 fn infer_request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
-    let Call { id, model, version, parameters, inputs, outputs } = call;
+    let Call {
+        id,
+        model,
+        version,
+        parameters,
+        inputs,
+        outputs,
+    } = call;
     let mut described = Vec::with_capacity(inputs.len());
     let mut raw_input_contents = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let data = input.data.map_err(|fault| BackendError::Fault(format!("input {:?} was never checked: {fault}", input.name)))?;
+        let data = input.data.map_err(|fault| {
+            BackendError::Fault(format!("input {:?} was never checked: {fault}", input.name))
+        })?;
         described.push(InferInputTensor {
             name: input.name.into_owned(),
             datatype: input.datatype.into_owned(),
@@ -183,7 +222,10 @@ fn infer_request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendErro
         inputs: described,
         outputs: outputs
             .iter()
-            .map(|rule| InferRequestedOutputTensor { name: rule.name().to_owned(), parameters: HashMap::new() })
+            .map(|rule| InferRequestedOutputTensor {
+                name: rule.name().to_owned(),
+                parameters: HashMap::new(),
+            })
             .collect(),
         raw_input_contents,
     })
@@ -197,7 +239,12 @@ fn parameter(parameter: Parameter<'static>) -> (String, proto::InferParameter) {
         ParameterValue::Double(value) => ParameterChoice::DoubleParam(value),
         ParameterValue::String(value) => ParameterChoice::StringParam(value.into_owned()),
     };
-    (parameter.name.into_owned(), proto::InferParameter { parameter_choice: Some(choice) })
+    (
+        parameter.name.into_owned(),
+        proto::InferParameter {
+            parameter_choice: Some(choice),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -222,12 +269,36 @@ mod tests {
     fn a_status_of_the_server_is_told_from_one_of_the_connection() {
         let ours = Status::from_error("connection reset".into());
         let cases = [
-            (ours, false, BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned())),
-            (Status::unknown("x"), false, BackendError::Fault("Unknown: x".to_owned())),
-            (Status::invalid_argument("x"), false, BackendError::Fault("InvalidArgument: x".to_owned())),
-            (Status::unavailable("x"), false, BackendError::Unavailable("Unavailable: x".to_owned())),
-            (Status::deadline_exceeded("x"), false, BackendError::Timeout("DeadlineExceeded: x".to_owned())),
-            (Status::cancelled("x"), true, BackendError::Timeout("Cancelled: x".to_owned())),
+            (
+                ours,
+                false,
+                BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned()),
+            ),
+            (
+                Status::unknown("x"),
+                false,
+                BackendError::Fault("Unknown: x".to_owned()),
+            ),
+            (
+                Status::invalid_argument("x"),
+                false,
+                BackendError::Fault("InvalidArgument: x".to_owned()),
+            ),
+            (
+                Status::unavailable("x"),
+                false,
+                BackendError::Unavailable("Unavailable: x".to_owned()),
+            ),
+            (
+                Status::deadline_exceeded("x"),
+                false,
+                BackendError::Timeout("DeadlineExceeded: x".to_owned()),
+            ),
+            (
+                Status::cancelled("x"),
+                true,
+                BackendError::Timeout("Cancelled: x".to_owned()),
+            ),
         ];
         for (status, late, expected) in cases {
             assert_eq!(sort(&status, late), expected);

@@ -1,0 +1,220 @@
+//! What callers get and what the backend sees, over the real socket, in both protocols.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod support;
+
+use bytes::Bytes;
+use serde_json::json;
+use support::backend::{Act, Backend};
+use support::{INFER, REQUEST_ID, admin, context, key, policy, start, until};
+use tensorgate_wire::context::HEADER;
+use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use tensorgate_wire::proto::{ModelInferRequest, ModelReadyRequest};
+use tonic::transport::Endpoint;
+
+fn floats(values: &[f32]) -> Bytes {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+fn signed<T>(message: T, path: &str) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request
+        .metadata_mut()
+        .insert(HEADER, context("POST", path).sign(&key()).parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_rest_inference_is_answered_and_the_backend_sees_a_message_of_our_own() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    let body = json!({
+        "id": "mine", "parameters": {"priority": 3},
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1.5, -2]}]
+    });
+    let answer = running.gate.call("POST", INFER, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["x-request-id"], REQUEST_ID);
+    let expected = json!({
+        "model_name": "vec", "model_version": "7", "id": "mine",
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [2], "data": [1.5, -2.0]},
+            {"name": "z", "datatype": "INT64", "shape": [1], "data": [2]}
+        ]
+    });
+    assert_eq!(answer.json(), expected);
+
+    let (seen, timeout) = backend.seen.last.lock().unwrap().clone().unwrap();
+    assert_eq!(
+        (
+            seen.model_name.as_str(),
+            seen.model_version.as_str(),
+            seen.id.as_str()
+        ),
+        ("vec-at-backend", "7", REQUEST_ID)
+    );
+    assert_eq!(seen.raw_input_contents, [floats(&[1.5, -2.0])]);
+    assert!(seen.inputs[0].contents.is_none() && seen.inputs[0].parameters.is_empty());
+    assert_eq!(
+        seen.outputs
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect::<Vec<_>>(),
+        ["y", "z"]
+    );
+    assert_eq!(seen.parameters.len(), 1);
+    assert!(timeout.is_some(), "the deadline goes along");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_grpc_inference_is_answered_with_the_outputs_that_were_asked_for() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    let channel = Endpoint::from_shared(format!("unix:{}", running.gate.socket.display()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = GrpcInferenceServiceClient::new(channel);
+    let message = ModelInferRequest {
+        model_name: "vec".into(),
+        id: "mine".into(),
+        inputs: vec![InferInputTensor {
+            name: "x".into(),
+            datatype: "FP32".into(),
+            shape: vec![1],
+            ..Default::default()
+        }],
+        outputs: vec![InferRequestedOutputTensor {
+            name: "z".into(),
+            ..Default::default()
+        }],
+        raw_input_contents: vec![floats(&[4.0])],
+        ..ModelInferRequest::default()
+    };
+    let path = "/inference.GRPCInferenceService/ModelInfer";
+    let answer = client
+        .model_infer(signed(message.clone(), path))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (
+            answer.model_name.as_str(),
+            answer.model_version.as_str(),
+            answer.id.as_str()
+        ),
+        ("vec", "7", "mine")
+    );
+    assert_eq!(
+        answer
+            .outputs
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect::<Vec<_>>(),
+        ["z"]
+    );
+    assert_eq!(
+        answer.raw_output_contents,
+        [Bytes::copy_from_slice(&1_i64.to_le_bytes())]
+    );
+
+    let wrong = ModelInferRequest {
+        raw_input_contents: vec![floats(&[f32::NAN])],
+        ..message
+    };
+    let status = client.model_infer(signed(wrong, path)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(!status.message().is_empty());
+
+    until("the backend was probed", || running.host.app().ready()).await;
+    let path = "/inference.GRPCInferenceService/ModelReady";
+    let ask = ModelReadyRequest {
+        name: "vec".into(),
+        version: String::new(),
+    };
+    assert!(
+        client
+            .model_ready(signed(ask, path))
+            .await
+            .unwrap()
+            .into_inner()
+            .ready
+    );
+    drop(client);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn metadata_comes_from_the_contract_and_readiness_from_memory() {
+    let mut backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
+    let gate = &running.gate;
+    let metadata = gate.call("GET", "/v2/models/vec", "").await;
+    assert_eq!(metadata.status, 200, "{metadata:?}");
+    let json = metadata.json();
+    assert_eq!(
+        (&json["name"], &json["versions"]),
+        (&json!("vec"), &json!(["7"]))
+    );
+    assert_eq!(
+        json["inputs"],
+        json!([{"name": "x", "datatype": "FP32", "shape": [-1]}])
+    );
+    for (path, status) in [
+        ("/v2/models/vec/ready", 200),
+        ("/v2/health/live", 200),
+        ("/v2/health/ready", 200),
+        ("/v2", 200),
+        ("/v2/models/other", 403),
+    ] {
+        assert_eq!(gate.call("GET", path, "").await.status, status, "{path}");
+    }
+    let at = running.host.admin();
+    for (path, status, text) in [
+        ("/healthz", 200, "ok"),
+        ("/readyz", 200, "ready"),
+        ("/metrics", 200, "tensorgate_host_requests_total"),
+        ("/", 404, ""),
+    ] {
+        let (got, body) = admin(at, path).await;
+        assert!(got == status && body.contains(text), "{path}: {got} {body}");
+    }
+
+    backend.die();
+    let refused = gate.infer(&[1.0]).await;
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "backend-unavailable")
+    );
+    for (path, status) in [("/v2/health/live", 200), ("/v2/health/ready", 503)] {
+        assert_eq!(
+            gate.call("GET", path, "").await.status,
+            status,
+            "{path} without a backend"
+        );
+    }
+    assert_eq!(admin(at, "/readyz").await.0, 503);
+    assert_eq!(admin(at, "/healthz").await.0, 200);
+
+    let back = Backend::start_at(Act::Answer, backend.address);
+    running.ready().await;
+    assert_eq!(
+        gate.infer(&[1.0]).await.status,
+        200,
+        "it reconnects by itself"
+    );
+    drop(back);
+    running.stop().await;
+}

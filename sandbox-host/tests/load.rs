@@ -1,0 +1,184 @@
+//! Many at once, some of them leaving, and the end of the host: nobody waits for ever, nothing is left behind.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use tensorgate_wire::context::HEADER;
+use tokio::sync::Semaphore;
+
+fn gauge(running: &Running, name: &str) -> i64 {
+    let metrics = running.metrics();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with(name))
+        .unwrap_or_default()
+        .to_owned();
+    line.rsplit(' ')
+        .next()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_full_queue_sheds_and_those_who_wait_are_served() {
+    let permits = Arc::new(Semaphore::new(0));
+    let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 20000}),
+        json!({"max_in_flight": 2, "queue": 3}),
+    ))
+    .await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let gate = running.gate.clone();
+        waiting.spawn(async move { gate.infer(&[1.0]).await });
+    }
+    until("two are at the backend", || {
+        backend.seen.inside.load(Ordering::SeqCst) == 2
+    })
+    .await;
+    until("three wait", || {
+        gauge(&running, "tensorgate_host_backend_queue{") == 3
+    })
+    .await;
+    let shed = running.gate.infer(&[1.0]).await;
+    assert_eq!((shed.status, shed.reason().as_str()), (503, "overloaded"));
+    assert_eq!(gauge(&running, "tensorgate_host_shed_total{"), 1);
+    assert_eq!(
+        backend.seen.begun.load(Ordering::SeqCst),
+        2,
+        "the bound holds"
+    );
+
+    permits.add_permits(5);
+    while let Some(answer) = waiting.join_next().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    for name in [
+        "tensorgate_host_backend_queue{",
+        "tensorgate_host_backend_in_flight{",
+    ] {
+        assert_eq!(gauge(&running, name), 0, "{name}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_wait_for_a_place_counts_against_the_deadline() {
+    let backend = Backend::start(Act::Never);
+    let running = start(policy(
+        &backend.uri(),
+        json!({}),
+        json!({"max_in_flight": 1, "queue": 1, "timeout_ms": 150}),
+    ))
+    .await;
+    let (first, second) = tokio::join!(running.gate.infer(&[1.0]), running.gate.infer(&[1.0]));
+    for answer in [first, second] {
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (504, "backend-timeout")
+        );
+    }
+    running.stop().await;
+}
+
+fn request() -> Request<Full<Bytes>> {
+    Request::builder()
+        .method("POST")
+        .uri(format!("http://tensorgate{INFER}"))
+        .header("content-type", "application/json")
+        .header(HEADER, context("POST", INFER).sign(&key()))
+        .body(Full::new(Bytes::from(infer_body(&[1.0]))))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_backend_call_with_it() {
+    let backend = Backend::start(Act::Never);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    let inside = |count| {
+        let seen = Arc::clone(&backend.seen);
+        move || seen.inside.load(Ordering::SeqCst) == count
+    };
+
+    // HTTP/2: one stream is reset, the connection lives on.
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(running.gate.connect().await),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let pending = tokio::spawn(sender.send_request(request()));
+    until("the call is there", inside(1)).await;
+    pending.abort();
+    until("the call is gone with its stream", inside(0)).await;
+
+    // HTTP/1.1: the connection closes.
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(running.gate.connect().await))
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut first = request();
+    *first.uri_mut() = INFER.parse().unwrap();
+    first
+        .headers_mut()
+        .insert("host", "tensorgate".parse().unwrap());
+    let pending = tokio::spawn(async move { sender.send_request(first).await.map(drop) });
+    until("the call is there", inside(1)).await;
+    connection.abort();
+    pending.abort();
+    until("the call is gone with its connection", inside(0)).await;
+
+    until("both are counted", || {
+        running
+            .metrics()
+            .contains("verdict=\"gone\",reason=\"\"} 2")
+    })
+    .await;
+    until("every byte was given back", || {
+        running.host.app().budget.used() == 0
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
+    let permits = Arc::new(Semaphore::new(0));
+    let backend = Backend::start(Act::Hold(Arc::clone(&permits)));
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 20000}),
+        json!({}),
+    ))
+    .await;
+    running.ready().await;
+    let gate = running.gate.clone();
+    let inside = tokio::spawn(async move { gate.infer(&[1.0]).await });
+    until("the call is there", || {
+        backend.seen.inside.load(Ordering::SeqCst) == 1
+    })
+    .await;
+
+    let (socket, app) = (running.gate.socket.clone(), Arc::clone(running.host.app()));
+    let stopping = tokio::spawn(running.stop());
+    until("the socket is gone", || !socket.exists()).await;
+    assert!(!app.ready(), "not ready while it drains");
+    assert!(!stopping.is_finished(), "it waits for the call");
+    permits.add_permits(1);
+    assert_eq!(inside.await.unwrap().status, 200);
+    stopping.await.unwrap();
+}

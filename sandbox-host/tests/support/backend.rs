@@ -1,0 +1,200 @@
+//! A model server whose faults are chosen by the test. It answers `y = x` and `z = how many`.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tensorgate_wire::proto::grpc_inference_service_server::{
+    GrpcInferenceService, GrpcInferenceServiceServer,
+};
+use tensorgate_wire::proto::model_infer_response::InferOutputTensor;
+use tensorgate_wire::proto::{self, ModelInferRequest, ModelInferResponse};
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+/// What it does with an inference.
+pub enum Act {
+    /// Answers.
+    Answer,
+    /// Answers something else.
+    Change(Box<dyn Fn(&mut ModelInferResponse) + Send + Sync>),
+    /// Answers once the test gives a permit.
+    Hold(Arc<Semaphore>),
+    /// Never answers.
+    Never,
+    /// Refuses.
+    Refuse(tonic::Code),
+}
+
+#[derive(Default)]
+pub struct Seen {
+    /// Inferences that have come.
+    pub begun: AtomicUsize,
+    /// Inferences that are here.
+    pub inside: AtomicUsize,
+    /// The last request, and its `grpc-timeout`.
+    pub last: Mutex<Option<(ModelInferRequest, Option<String>)>>,
+}
+
+pub struct Backend {
+    pub address: SocketAddr,
+    pub seen: Arc<Seen>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+struct Service {
+    act: Act,
+    seen: Arc<Seen>,
+}
+
+impl Backend {
+    /// Starts one on threads of its own, so that it can die with everything it has open.
+    pub fn start(act: Act) -> Self {
+        Self::start_at(act, "127.0.0.1:0".parse().unwrap())
+    }
+
+    pub fn start_at(act: Act, address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let seen = Arc::<Seen>::default();
+        let service = Service {
+            act,
+            seen: Arc::clone(&seen),
+        };
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            let incoming =
+                TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+            let service = GrpcInferenceServiceServer::new(service);
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
+        });
+        Self {
+            address,
+            seen,
+            runtime: Some(runtime),
+        }
+    }
+
+    pub fn uri(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Dies as a process dies: every connection breaks.
+    pub fn die(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.die();
+    }
+}
+
+/// One lower when dropped, answered or cancelled.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub fn output(name: &str, datatype: &str, shape: &[i64]) -> InferOutputTensor {
+    InferOutputTensor {
+        name: name.to_owned(),
+        datatype: datatype.to_owned(),
+        shape: shape.to_vec(),
+        ..InferOutputTensor::default()
+    }
+}
+
+fn good(request: &ModelInferRequest) -> ModelInferResponse {
+    let x = request.raw_input_contents[0].clone();
+    let count = i64::try_from(x.len() / 4).unwrap();
+    ModelInferResponse {
+        model_name: request.model_name.clone(),
+        model_version: request.model_version.clone(),
+        id: request.id.clone(),
+        outputs: vec![output("y", "FP32", &[count]), output("z", "INT64", &[1])],
+        raw_output_contents: vec![x, Bytes::copy_from_slice(&count.to_le_bytes())],
+        ..ModelInferResponse::default()
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Service {
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> Result<Response<ModelInferResponse>, Status> {
+        self.seen.inside.fetch_add(1, Ordering::SeqCst);
+        let _inside = Inside(&self.seen.inside);
+        let timeout = request
+            .metadata()
+            .get("grpc-timeout")
+            .map(|value| value.to_str().unwrap().to_owned());
+        let request = request.into_inner();
+        *self.seen.last.lock().unwrap() = Some((request.clone(), timeout));
+        self.seen.begun.fetch_add(1, Ordering::SeqCst);
+        let mut answer = good(&request);
+        match &self.act {
+            Act::Answer => {}
+            Act::Change(change) => change(&mut answer),
+            Act::Hold(permits) => permits.acquire().await.unwrap().forget(),
+            Act::Never => std::future::pending().await,
+            Act::Refuse(code) => return Err(Status::new(*code, "secret: /models/vec.onnx")),
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn server_live(
+        &self,
+        _: Request<proto::ServerLiveRequest>,
+    ) -> Result<Response<proto::ServerLiveResponse>, Status> {
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<proto::ServerReadyRequest>,
+    ) -> Result<Response<proto::ServerReadyResponse>, Status> {
+        Ok(Response::new(proto::ServerReadyResponse { ready: true }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        let request = request.into_inner();
+        let ready = request.name == "vec-at-backend" && request.version == "7";
+        Ok(Response::new(proto::ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<proto::ServerMetadataRequest>,
+    ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
+        Err(Status::internal("nobody asks"))
+    }
+
+    async fn model_metadata(
+        &self,
+        _: Request<proto::ModelMetadataRequest>,
+    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        Err(Status::internal("nobody asks"))
+    }
+}

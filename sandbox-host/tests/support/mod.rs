@@ -1,0 +1,274 @@
+//! A host under test: a policy, a backend with faults to inject, and a gate's side of the socket.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
+
+pub mod backend;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tensorgate_host::Host;
+use tensorgate_host::config::Settings;
+use tensorgate_policy::{raw, validate};
+use tensorgate_wire::context::{Context, HEADER, Key};
+use tokio::net::UnixStream;
+
+pub const GENERATION: &str = "0123456789abcdef";
+pub const REQUEST_ID: &str = "8f1a2b3c-0000-4000-8000-000000000001";
+pub const INFER: &str = "/v2/models/vec/infer";
+/// Longer than anything here takes; a condition that is not met by then never will be.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn key() -> Key {
+    Key::from_hex(&"5a".repeat(32)).unwrap()
+}
+
+/// One model, `vec`: up to 8 floats in, as many out and a count; `limits` and `backend` are laid over the defaults.
+pub fn policy(uri: &str, limits: Value, backend: Value) -> Value {
+    let mut policy = json!({
+        "version": 1,
+        "listen": {"address": "127.0.0.1:8080", "health": "public", "limits": {"body_bytes": 65536}},
+        "clients": {"scorer": {"api_keys": [{"sha256": "03".repeat(32)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": [uri], "max_in_flight": 4, "queue": 4, "timeout_ms": 20000}},
+        "models": {"vec": {
+            "backend": "b", "backend_model": "vec-at-backend", "versions": ["7"], "protocols": ["oip-rest", "oip-grpc"],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [{"name": "n", "max": 8}], "range": [-100, 100]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [{"max": 8}]}, {"name": "z", "datatype": "INT64", "shape": [1]}],
+            "parameters": {"priority": {"int": [0, 10]}}
+        }},
+        "grants": [{"name": "g", "clients": ["scorer"], "models": ["vec"], "operations": ["infer", "metadata", "ready"]}]
+    });
+    lay_over(&mut policy["listen"]["limits"], limits);
+    lay_over(&mut policy["backends"]["b"], backend);
+    policy
+}
+
+fn lay_over(under: &mut Value, over: Value) {
+    for (name, value) in over.as_object().unwrap() {
+        under[name] = value.clone();
+    }
+}
+
+/// A folder of this test's own.
+pub fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("tg-host-{}-{number}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
+pub struct Running {
+    pub host: Host,
+    pub gate: Gate,
+    folder: PathBuf,
+}
+
+/// Starts a host.
+pub async fn start(policy: Value) -> Running {
+    let raw: raw::Policy = serde_json::from_value(policy).unwrap();
+    let (policy, _) = validate::validate(&raw).unwrap();
+    let folder = folder();
+    let socket = folder.join("host.sock");
+    let settings = Settings {
+        policy: Arc::new(policy),
+        generation: GENERATION.to_owned(),
+        key: key(),
+        root: folder.clone(),
+        socket: socket.clone(),
+        admin: "127.0.0.1:0".parse().unwrap(),
+        endpoints: BTreeMap::new(),
+        drain: PATIENCE,
+    };
+    let host = Host::start(settings, Arc::new(|| 0)).await.unwrap();
+    Running {
+        host,
+        gate: Gate { socket },
+        folder,
+    }
+}
+
+impl Running {
+    pub async fn stop(self) {
+        assert!(self.host.shutdown().await, "no request was cut");
+        assert!(!self.gate.socket.exists(), "the socket is gone");
+        std::fs::remove_dir_all(self.folder).unwrap();
+    }
+
+    /// What the host counts.
+    pub fn metrics(&self) -> String {
+        self.host.app().metrics.text().unwrap()
+    }
+
+    /// Waits until the prober has seen the backend.
+    pub async fn ready(&self) {
+        until("the host is ready", || self.host.app().ready()).await;
+    }
+}
+
+/// Waits for a condition, looking again whenever others have run.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, met).await.is_err() {
+        panic!("never: {what}");
+    }
+}
+
+/// The gate's side: signs what it sends.
+#[derive(Clone)]
+pub struct Gate {
+    pub socket: PathBuf,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The reason of a refusal, by its type.
+    pub fn reason(&self) -> String {
+        self.json()["type"]
+            .as_str()
+            .unwrap_or_default()
+            .trim_start_matches("urn:tensorgate:")
+            .to_owned()
+    }
+}
+
+pub fn now_unix_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A context as the gate makes it.
+pub fn context(method: &str, path: &str) -> Context {
+    Context {
+        client: Some("scorer".to_owned()),
+        request_id: REQUEST_ID.to_owned(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        generation: GENERATION.to_owned(),
+        issued_unix_s: now_unix_s(),
+    }
+}
+
+impl Gate {
+    /// Sends one request with the contexts given, over a connection of its own.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        contexts: &[String],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "tensorgate")
+            .header("x-request-id", REQUEST_ID);
+        for context in contexts {
+            request = request.header(HEADER, context);
+        }
+        let body: Bytes = body.into();
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        answer(self.exchange(request.body(Full::new(body)).unwrap()).await).await
+    }
+
+    /// Sends one request over HTTP/1.1.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    pub async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.unwrap()
+    }
+
+    /// The same as a gate would send it.
+    pub async fn call(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send(method, path, &[context(method, path).sign(&key())], body)
+            .await
+    }
+
+    /// An inference of these numbers.
+    pub async fn infer(&self, x: &[f32]) -> Answer {
+        self.call("POST", INFER, infer_body(x)).await
+    }
+}
+
+pub async fn answer(response: Response<hyper::body::Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    }
+}
+
+pub fn infer_body(x: &[f32]) -> Vec<u8> {
+    json!({"id": "mine", "inputs": [{"name": "x", "datatype": "FP32", "shape": [x.len()], "data": x}]}).to_string().into_bytes()
+}
+
+/// Asks the admin.
+pub async fn admin(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .uri(path)
+        .header("host", "admin")
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let answer = answer(sender.send_request(request).await.unwrap()).await;
+    (
+        answer.status,
+        String::from_utf8(answer.body.to_vec()).unwrap(),
+    )
+}
+
+pub fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::symlink_metadata(path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777
+}

@@ -1,0 +1,141 @@
+//! Every decision vector through the host's own decision, as the gate would have sent it on.
+//!
+//! The gate tells the host who is calling, so the host cannot come to what only a credential or a bucket decides: those vectors
+//! are left out, and counted, so that the exception cannot grow unseen.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tensorgate_host::request::{Judge, Standing};
+use tensorgate_policy::{Reason, raw, validate};
+use tensorgate_vectors::{Driver, Expect, Lowered, load};
+use tensorgate_wire::context::{Context, HEADER, Key};
+
+const GENERATION: &str = "0123456789abcdef";
+/// What the gate takes off before it signs.
+const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
+
+fn key() -> Key {
+    Key::from_hex(&"5a".repeat(32)).unwrap()
+}
+
+/// The context that the gate would sign.
+fn context(vector: &Lowered) -> Context {
+    Context {
+        client: vector.client.clone(),
+        request_id: "8f1a2b3c-0000-4000-8000-000000000001".to_owned(),
+        method: vector.request.method.clone(),
+        path: vector.request.path.clone(),
+        generation: GENERATION.to_owned(),
+        issued_unix_s: vector.now_unix_s,
+    }
+}
+
+/// Whether the host can come to a vector's verdict by itself.
+fn seen_by_the_host(vector: &Lowered) -> bool {
+    let credentials: Vec<_> = vector
+        .request
+        .headers
+        .iter()
+        .filter(|(name, _)| is_credential(name))
+        .collect();
+    // A path so long that no context holds it: the gate never signs it.
+    let signable = Context::verify(
+        &context(vector).sign(&key()),
+        &key(),
+        &vector.request.method,
+        &vector.request.path,
+        vector.now_unix_s,
+        0,
+    );
+    match vector.expect {
+        // The case writes the credential out itself, so the driver does not know whose it is.
+        Expect::Allow => vector.client.is_some() || credentials.is_empty(),
+        Expect::Deny {
+            reason: Reason::Unauthenticated | Reason::RateLimited,
+            ..
+        } => false,
+        // The gate takes credentials off: neither two of them nor a very long one arrive.
+        Expect::Deny {
+            reason: Reason::AmbiguousRequest | Reason::HeaderTooLarge,
+            ..
+        } => {
+            signable.is_ok()
+                && !vector.id.starts_with("credentials/")
+                && credentials.len() < 2
+                && credentials.iter().all(|(_, value)| value.len() < 256)
+        }
+        Expect::Deny { .. } => true,
+    }
+}
+
+fn is_credential(name: &[u8]) -> bool {
+    CREDENTIALS
+        .iter()
+        .any(|credential| credential.eq_ignore_ascii_case(name))
+}
+
+/// What is wrong with the host's decision, if anything.
+fn check(vector: &Lowered) -> Option<String> {
+    let raw: raw::Policy = serde_json::from_str(&vector.policy_json).unwrap();
+    let (policy, _) = validate::validate(&raw).unwrap();
+    let judge = Judge::new(Arc::new(policy), GENERATION.to_owned(), key());
+    let mut fields = vector.request.fields();
+    fields.retain(|(name, _)| !is_credential(name));
+    fields.push((
+        HEADER.as_bytes().to_vec(),
+        context(vector).sign(&key()).into_bytes(),
+    ));
+
+    let judged = judge.judge(
+        &fields,
+        Bytes::from(vector.request.body.clone()),
+        vector.now_unix_s,
+    );
+    let (expected, field) = match &vector.expect {
+        Expect::Allow => (None, &None),
+        Expect::Deny { reason, field } => (Some(*reason), field),
+    };
+    match judged {
+        Ok(_) if expected.is_none() => None,
+        Ok(_) => Some(format!("{}: expected {expected:?}, allowed", vector.id)),
+        Err(refused) => {
+            let same = expected == Some(refused.denial.reason)
+                && refused.standing == Standing::Disagreement
+                && (field.is_none() || *field == refused.denial.field);
+            (!same).then(|| format!("{}: expected {expected:?}, got {refused:?}", vector.id))
+        }
+    }
+}
+
+#[test]
+fn the_host_decides_every_vector_that_it_can_see_as_written() {
+    let vectors: Vec<Lowered> = load()
+        .unwrap()
+        .into_iter()
+        .filter(|vector| vector.runs_on(Driver::Host))
+        .collect();
+    let (seen, left): (Vec<_>, Vec<_>) =
+        vectors.iter().partition(|vector| seen_by_the_host(vector));
+    assert!(seen.len() >= 80, "{} vectors", seen.len());
+    assert!(
+        left.len() * 4 <= vectors.len(),
+        "{} of {} vectors are left out",
+        left.len(),
+        vectors.len()
+    );
+    let wrong: Vec<String> = seen.into_iter().filter_map(check).collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} vectors:\n{}",
+        wrong.len(),
+        vectors.len(),
+        wrong.join("\n")
+    );
+}
