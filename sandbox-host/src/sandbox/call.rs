@@ -48,14 +48,20 @@ impl Callee {
                 let tensors = tensors::arguments(tensors, &dims).map_err(input_fault)?;
                 self.answer(&mut store, abi::Payload::Tensors(&tensors))
             }
-            Payload::Raw { content_type, data } => {
-                self.answer(&mut store, abi::Payload::Raw(types::RawBody { content_type, data }))
-            }
+            Payload::Raw { content_type, data } => self.answer(
+                &mut store,
+                abi::Payload::Raw(types::RawBody { content_type, data }),
+            ),
         };
-        let fuel_used = self.allowance.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let fuel_used = self
+            .allowance
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
         let answer = answer.map_err(|(error, phase)| cause::fault(&error, phase, &state.limits))?;
-        let tensors = answer.map_err(reported).and_then(|returned| tensors::results(returned).map_err(bad_output))?;
+        let tensors = answer
+            .map_err(reported)
+            .and_then(|returned| tensors::results(returned).map_err(bad_output))?;
         Ok(Called {
             tensors,
             fuel_used,
@@ -67,7 +73,12 @@ impl Callee {
     }
 
     /// A store with every bound set.
-    fn store(&self, request_id: String, started: Instant, ticket: Arc<Ticket>) -> Result<Store<CallState>, HandlerError> {
+    fn store(
+        &self,
+        request_id: String,
+        started: Instant,
+        ticket: Arc<Ticket>,
+    ) -> Result<Store<CallState>, HandlerError> {
         let state = CallState {
             limits: Limits::new(self.allowance.memory_bytes),
             handler: Arc::clone(&self.name),
@@ -75,16 +86,20 @@ impl Callee {
             config: Arc::clone(&self.allowance.config),
             logbook: Logbook::default(),
             // A timeout too long for the clock to express is none: fuel still ends the call.
-            deadline: started.checked_add(self.allowance.timeout).unwrap_or(started),
+            deadline: started
+                .checked_add(self.allowance.timeout)
+                .unwrap_or(started),
             ticket,
             host_calls: 0,
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        store.set_fuel(self.allowance.fuel).map_err(|error| HandlerError::Fault {
-            cause: FaultCause::Instantiate,
-            detail: format!("{error:#}"),
-        })?;
+        store
+            .set_fuel(self.allowance.fuel)
+            .map_err(|error| HandlerError::Fault {
+                cause: FaultCause::Instantiate,
+                detail: format!("{error:#}"),
+            })?;
         // What the guest can make the host copy at once; 128 MiB if not said.
         store.set_hostcall_fuel(self.max_output_bytes);
         store.epoch_deadline_callback(|store| {
@@ -97,19 +112,33 @@ impl Callee {
     }
 
     /// Instantiates and calls; an error comes with where it came up.
-    fn answer(&self, store: &mut Store<CallState>, input: abi::Payload<'_>) -> Result<Answer, (wasmtime::Error, Phase)> {
+    fn answer(
+        &self,
+        store: &mut Store<CallState>,
+        input: abi::Payload<'_>,
+    ) -> Result<Answer, (wasmtime::Error, Phase)> {
         let at = |phase| move |error| (error, phase);
         match &self.export {
             Export::Preprocess(export) => {
-                let instance = export.instantiate(&mut *store).map_err(at(Phase::Instantiate))?;
-                instance.call_preprocess(&mut *store, input).map_err(at(Phase::Call))
+                let instance = export
+                    .instantiate(&mut *store)
+                    .map_err(at(Phase::Instantiate))?;
+                instance
+                    .call_preprocess(&mut *store, input)
+                    .map_err(at(Phase::Call))
             }
             Export::Postprocess(export) => {
                 let abi::Payload::Tensors(outputs) = input else {
-                    return Ok(Err(types::Error::Fault("a postprocess handler was given a body".to_owned())));
+                    return Ok(Err(types::Error::Fault(
+                        "a postprocess handler was given a body".to_owned(),
+                    )));
                 };
-                let instance = export.instantiate(&mut *store).map_err(at(Phase::Instantiate))?;
-                instance.call_postprocess(&mut *store, outputs).map_err(at(Phase::Call))
+                let instance = export
+                    .instantiate(&mut *store)
+                    .map_err(at(Phase::Instantiate))?;
+                instance
+                    .call_postprocess(&mut *store, outputs)
+                    .map_err(at(Phase::Call))
             }
         }
     }
@@ -120,16 +149,25 @@ fn reported(error: types::Error) -> HandlerError {
     let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
     match error {
         types::Error::BadInput(text) => HandlerError::Rejected(printable(text)),
-        types::Error::Fault(text) => HandlerError::Fault { cause: FaultCause::Reported, detail: printable(text) },
+        types::Error::Fault(text) => HandlerError::Fault {
+            cause: FaultCause::Reported,
+            detail: printable(text),
+        },
     }
 }
 
 const fn bad_output(detail: String) -> HandlerError {
-    HandlerError::Fault { cause: FaultCause::BadOutput, detail }
+    HandlerError::Fault {
+        cause: FaultCause::BadOutput,
+        detail,
+    }
 }
 
 const fn input_fault(detail: String) -> HandlerError {
-    HandlerError::Fault { cause: FaultCause::Input, detail }
+    HandlerError::Fault {
+        cause: FaultCause::Input,
+        detail,
+    }
 }
 
 fn micros(time: Duration) -> u64 {

@@ -39,7 +39,11 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
         // A guest that is refused memory says so by `unreachable`, by an access out of bounds, or by an error.
         _ if limits.refused().is_some() => FaultCause::Memory,
         Some(
-            Trap::StringOutOfBounds | Trap::ListOutOfBounds | Trap::InvalidDiscriminant | Trap::UnalignedPointer | Trap::InvalidChar,
+            Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds
+            | Trap::InvalidDiscriminant
+            | Trap::UnalignedPointer
+            | Trap::InvalidChar,
         ) => FaultCause::BadOutput,
         Some(_) => FaultCause::Trap,
         None => match phase {
@@ -63,18 +67,78 @@ mod tests {
         let mut refused = Limits::new(1);
         assert!(!refused.memory_growing(0, 2, None).unwrap());
         for (error, phase, limits, expected) in [
-            (Trap::OutOfFuel.into(), Phase::Call, &refused, FaultCause::Fuel),
-            (Trap::Interrupt.into(), Phase::Call, &refused, FaultCause::Deadline),
-            (Trap::StackOverflow.into(), Phase::Call, &refused, FaultCause::Stack),
-            (Trap::UnreachableCodeReached.into(), Phase::Call, &refused, FaultCause::Memory),
-            (Trap::UnreachableCodeReached.into(), Phase::Call, &free, FaultCause::Trap),
-            (Trap::MemoryOutOfBounds.into(), Phase::Instantiate, &free, FaultCause::Trap),
-            (Trap::ListOutOfBounds.into(), Phase::Call, &free, FaultCause::BadOutput),
-            (wasmtime::Error::new(Stop::HostCalls), Phase::Call, &free, FaultCause::HostCalls),
-            (wasmtime::Error::new(Stop::Deadline).context("in a host function"), Phase::Call, &free, FaultCause::Deadline),
-            (wasmtime::Error::msg("no such thing"), Phase::Instantiate, &free, FaultCause::Instantiate),
-            (wasmtime::Error::msg("no such thing"), Phase::Instantiate, &refused, FaultCause::Memory),
-            (wasmtime::Error::msg("list pointer"), Phase::Call, &free, FaultCause::BadOutput),
+            (
+                Trap::OutOfFuel.into(),
+                Phase::Call,
+                &refused,
+                FaultCause::Fuel,
+            ),
+            (
+                Trap::Interrupt.into(),
+                Phase::Call,
+                &refused,
+                FaultCause::Deadline,
+            ),
+            (
+                Trap::StackOverflow.into(),
+                Phase::Call,
+                &refused,
+                FaultCause::Stack,
+            ),
+            (
+                Trap::UnreachableCodeReached.into(),
+                Phase::Call,
+                &refused,
+                FaultCause::Memory,
+            ),
+            (
+                Trap::UnreachableCodeReached.into(),
+                Phase::Call,
+                &free,
+                FaultCause::Trap,
+            ),
+            (
+                Trap::MemoryOutOfBounds.into(),
+                Phase::Instantiate,
+                &free,
+                FaultCause::Trap,
+            ),
+            (
+                Trap::ListOutOfBounds.into(),
+                Phase::Call,
+                &free,
+                FaultCause::BadOutput,
+            ),
+            (
+                wasmtime::Error::new(Stop::HostCalls),
+                Phase::Call,
+                &free,
+                FaultCause::HostCalls,
+            ),
+            (
+                wasmtime::Error::new(Stop::Deadline).context("in a host function"),
+                Phase::Call,
+                &free,
+                FaultCause::Deadline,
+            ),
+            (
+                wasmtime::Error::msg("no such thing"),
+                Phase::Instantiate,
+                &free,
+                FaultCause::Instantiate,
+            ),
+            (
+                wasmtime::Error::msg("no such thing"),
+                Phase::Instantiate,
+                &refused,
+                FaultCause::Memory,
+            ),
+            (
+                wasmtime::Error::msg("list pointer"),
+                Phase::Call,
+                &free,
+                FaultCause::BadOutput,
+            ),
         ] {
             assert_eq!(cause(&error, phase, limits), expected, "{error:?}");
         }
@@ -84,9 +148,14 @@ mod tests {
     fn the_detail_of_a_memory_fault_tells_what_was_refused() {
         let mut limits = Limits::new(1);
         assert!(!limits.memory_growing(0, 2, None).unwrap());
-        let HandlerError::Fault { detail, .. } = fault(&Trap::UnreachableCodeReached.into(), Phase::Call, &limits) else {
+        let HandlerError::Fault { detail, .. } =
+            fault(&Trap::UnreachableCodeReached.into(), Phase::Call, &limits)
+        else {
             unreachable!("a fault is a fault");
         };
-        assert!(detail.starts_with("wanted 2 bytes of memory, may have 1; then: "), "{detail}");
+        assert!(
+            detail.starts_with("wanted 2 bytes of memory, may have 1; then: "),
+            "{detail}"
+        );
     }
 }

@@ -6,13 +6,15 @@ use std::thread;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::bounds::{
-    EPOCH_TICK, KEEP_RESIDENT_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
+    EPOCH_TICK, KEEP_RESIDENT_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS,
+    MAX_TABLES, MAX_WASM_STACK_BYTES,
 };
 use super::fault::SandboxError;
 
 /// An engine with room for `slots` instances at once, each with at most `max_memory_bytes` a memory.
 pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, SandboxError> {
-    let slots = u32::try_from(slots).map_err(|_| SandboxError::Engine(format!("{slots} threads")))?;
+    let slots =
+        u32::try_from(slots).map_err(|_| SandboxError::Engine(format!("{slots} threads")))?;
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
@@ -69,13 +71,17 @@ impl Ticker {
                     engine.increment_epoch();
                 }
             })
-            .map_err(|source| SandboxError::Thread { name: name.to_owned(), source })?;
+            .map_err(|source| SandboxError::Thread {
+                name: name.to_owned(),
+                source,
+            })?;
         Ok(Self(clock))
     }
 
     /// Ticks as long as the guard lives.
     pub(super) fn run(&self) -> Running<'_> {
-        self.0.change(|state| state.running = state.running.saturating_add(1));
+        self.0
+            .change(|state| state.running = state.running.saturating_add(1));
         Running(&self.0)
     }
 }
@@ -91,7 +97,8 @@ pub(super) struct Running<'a>(&'a Clock);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.change(|state| state.running = state.running.saturating_sub(1));
+        self.0
+            .change(|state| state.running = state.running.saturating_sub(1));
     }
 }
 

@@ -48,7 +48,9 @@ pub enum LoadFault {
         detail: String,
     },
     /// The component asks for something that no handler gets.
-    #[error("handler {handler}: imports {import}, which no handler gets (only tensorgate:handler/{{types,config,log}}@0.1.0 exist)")]
+    #[error(
+        "handler {handler}: imports {import}, which no handler gets (only tensorgate:handler/{{types,config,log}}@0.1.0 exist)"
+    )]
     Import {
         /// The handler's name.
         handler: String,

@@ -8,8 +8,7 @@ use super::bounds::MAX_CONFIG_KEY_BYTES;
 use super::state::CallState;
 
 /// The interfaces that exist, versions included. `types` has no functions.
-pub(super) const INTERFACES: [&str; 3] =
-    ["tensorgate:handler/types@0.1.0", CONFIG, LOG];
+pub(super) const INTERFACES: [&str; 3] = ["tensorgate:handler/types@0.1.0", CONFIG, LOG];
 
 const CONFIG: &str = "tensorgate:handler/config@0.1.0";
 const LOG: &str = "tensorgate:handler/log@0.1.0";
@@ -19,12 +18,17 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     for interface in INTERFACES {
         linker.instance(interface)?;
     }
-    linker.instance(CONFIG)?.func_wrap("get", |mut store: StoreContextMut<'_, CallState>, (key,): (WasmStr,)| {
-        store.data_mut().enter_host()?;
-        let key = key.to_str(&store)?;
-        let known = key.len() <= MAX_CONFIG_KEY_BYTES;
-        Ok((known.then(|| store.data().config.get(&*key).cloned()).flatten(),))
-    })?;
+    linker.instance(CONFIG)?.func_wrap(
+        "get",
+        |mut store: StoreContextMut<'_, CallState>, (key,): (WasmStr,)| {
+            store.data_mut().enter_host()?;
+            let key = key.to_str(&store)?;
+            let known = key.len() <= MAX_CONFIG_KEY_BYTES;
+            Ok((known
+                .then(|| store.data().config.get(&*key).cloned())
+                .flatten(),))
+        },
+    )?;
     linker.instance(LOG)?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, CallState>, (level, message): (Level, WasmStr)| {
@@ -43,9 +47,13 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
 /// One line, at the level that the handler gave it.
 fn write(level: Level, handler: &str, request_id: &str, line: &str) {
     match level {
-        Level::Debug => tracing::debug!(target: "tensorgate::handler", handler, request_id, "{line}"),
+        Level::Debug => {
+            tracing::debug!(target: "tensorgate::handler", handler, request_id, "{line}")
+        }
         Level::Info => tracing::info!(target: "tensorgate::handler", handler, request_id, "{line}"),
         Level::Warn => tracing::warn!(target: "tensorgate::handler", handler, request_id, "{line}"),
-        Level::Error => tracing::error!(target: "tensorgate::handler", handler, request_id, "{line}"),
+        Level::Error => {
+            tracing::error!(target: "tensorgate::handler", handler, request_id, "{line}")
+        }
     }
 }

@@ -19,7 +19,11 @@ pub(super) struct Limits {
 impl Limits {
     /// Limits of a call with this much linear memory, bytes.
     pub(super) const fn new(memory_bytes: usize) -> Self {
-        Self { memory_bytes, used_bytes: 0, refused: None }
+        Self {
+            memory_bytes,
+            used_bytes: 0,
+            refused: None,
+        }
     }
 
     /// What was refused first, if anything was.
@@ -39,8 +43,15 @@ impl Limits {
 }
 
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let wanted = self.used_bytes.saturating_add(desired.saturating_sub(current));
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let wanted = self
+            .used_bytes
+            .saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_bytes {
             let limit = self.memory_bytes;
             return Ok(self.refuse(|| format!("wanted {wanted} bytes of memory, may have {limit}")));
@@ -53,9 +64,16 @@ impl ResourceLimiter for Limits {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
-            return Ok(self.refuse(|| format!("wanted a table of {desired} elements, may have {MAX_TABLE_ELEMENTS}")));
+            return Ok(self.refuse(|| {
+                format!("wanted a table of {desired} elements, may have {MAX_TABLE_ELEMENTS}")
+            }));
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
@@ -89,10 +107,17 @@ mod tests {
             (60, 61, None, false, 100),
             (60, usize::MAX, None, false, 100),
         ] {
-            assert_eq!(limits.memory_growing(current, desired, maximum).unwrap(), granted, "{current} to {desired}");
+            assert_eq!(
+                limits.memory_growing(current, desired, maximum).unwrap(),
+                granted,
+                "{current} to {desired}"
+            );
             assert_eq!(limits.peak_bytes(), peak);
         }
-        assert_eq!(limits.refused(), Some("wanted 101 bytes of memory, may have 100"));
+        assert_eq!(
+            limits.refused(),
+            Some("wanted 101 bytes of memory, may have 100")
+        );
     }
 
     #[test]
@@ -101,7 +126,11 @@ mod tests {
         assert!(!limits.memory_growing(0, 50, Some(10)).unwrap());
         assert!(!limits.table_growing(0, 50, Some(10)).unwrap());
         assert_eq!(limits.refused(), None);
-        assert!(!limits.table_growing(0, MAX_TABLE_ELEMENTS + 1, None).unwrap());
+        assert!(
+            !limits
+                .table_growing(0, MAX_TABLE_ELEMENTS + 1, None)
+                .unwrap()
+        );
         assert!(limits.refused().is_some());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tensorgate_policy::policy::Handler;
 use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::postprocess::PostprocessPre;
@@ -67,20 +68,36 @@ pub(super) fn load(
     let handler = || name.to_owned();
     let found: [u8; 32] = Sha256::digest(file).into();
     if found != *rule.sha256() {
-        return Err(LoadFault::Digest { handler: handler(), expected: hex(rule.sha256()), found: hex(&found) });
+        return Err(LoadFault::Digest {
+            handler: handler(),
+            expected: hex(rule.sha256()),
+            found: hex(&found),
+        });
     }
     if file.len() > MAX_COMPONENT_BYTES {
-        return Err(LoadFault::TooLarge { handler: handler(), bytes: file.len(), max: MAX_COMPONENT_BYTES });
+        return Err(LoadFault::TooLarge {
+            handler: handler(),
+            bytes: file.len(),
+            max: MAX_COMPONENT_BYTES,
+        });
     }
-    let unusable = |error: wasmtime::Error| LoadFault::Compile { handler: handler(), detail: format!("{error:#}") };
+    let unusable = |error: wasmtime::Error| LoadFault::Compile {
+        handler: handler(),
+        detail: format!("{error:#}"),
+    };
     let component = Component::from_binary(engine, file).map_err(unusable)?;
     let foreign = component
         .component_type()
         .imports(engine)
+        // A world names the types that it uses: a name for something is not something to call.
+        .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
         .map(|(import, _)| import.to_owned())
         .find(|import| !imports::INTERFACES.contains(&import.as_str()));
     if let Some(import) = foreign {
-        return Err(LoadFault::Import { handler: handler(), import });
+        return Err(LoadFault::Import {
+            handler: handler(),
+            import,
+        });
     }
     fits(name, rule, &component)?;
     let other_world = |error: wasmtime::Error| LoadFault::World {
@@ -91,7 +108,9 @@ pub(super) fn load(
     let linked = linker.instantiate_pre(&component).map_err(other_world)?;
     let export = export(role, linked).map_err(other_world)?;
     // Now rather than in the first call, which has a deadline.
-    component.initialize_copy_on_write_image().map_err(unusable)?;
+    component
+        .initialize_copy_on_write_image()
+        .map_err(unusable)?;
     Ok(export)
 }
 
@@ -104,15 +123,31 @@ fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export
 
 /// Refuses a component whose declared needs exceed its bounds: each of its calls would fail.
 fn fits(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
-    let beyond = |needs: String, gives: String| LoadFault::Resources { handler: name.to_owned(), needs, gives };
-    let Some(needs) = component.resources_required() else {
-        return Err(beyond("modules or components from its host".to_owned(), "none".to_owned()));
+    let beyond = |needs: String, gives: String| LoadFault::Resources {
+        handler: name.to_owned(),
+        needs,
+        gives,
     };
-    let memory = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+    let Some(needs) = component.resources_required() else {
+        return Err(beyond(
+            "modules or components from its host".to_owned(),
+            "none".to_owned(),
+        ));
+    };
+    let memory = needs
+        .max_initial_memory_size
+        .unwrap_or(0)
+        .saturating_mul(PAGE_BYTES);
     if usize::try_from(memory).map_or(true, |memory| memory > rule.memory_bytes()) {
-        return Err(beyond(format!("{memory} bytes of memory at its start"), format!("memory_bytes: {}", rule.memory_bytes())));
+        return Err(beyond(
+            format!("{memory} bytes of memory at its start"),
+            format!("memory_bytes: {}", rule.memory_bytes()),
+        ));
     }
-    for (what, needs, gives) in [("memories", needs.num_memories, MAX_MEMORIES), ("tables", needs.num_tables, MAX_TABLES)] {
+    for (what, needs, gives) in [
+        ("memories", needs.num_memories, MAX_MEMORIES),
+        ("tables", needs.num_tables, MAX_TABLES),
+    ] {
         if needs > gives {
             return Err(beyond(format!("{needs} {what}"), format!("{gives}")));
         }
@@ -123,4 +158,3 @@ fn fits(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFau
 fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-

@@ -40,7 +40,8 @@ impl Logbook {
 
 /// The longest prefix of at most `max` bytes that ends between two characters.
 pub(super) fn cut(text: &str, max: usize) -> &str {
-    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(max))
+        .unwrap_or_default()
 }
 
 /// The same text with control characters, line separators and the characters that reorder a line as escapes.
@@ -82,7 +83,9 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_between_characters() {
-        let line = Logbook::default().accept(&"ü".repeat(MAX_LOG_LINE_BYTES)).unwrap();
+        let line = Logbook::default()
+            .accept(&"ü".repeat(MAX_LOG_LINE_BYTES))
+            .unwrap();
         assert!(line.starts_with(&"ü".repeat(MAX_LOG_LINE_BYTES / 2)));
         assert!(line.ends_with("(cut from 8192 bytes)"), "{line}");
         assert_eq!(cut("aü", 2), "a");
@@ -92,12 +95,20 @@ mod tests {
     #[test]
     fn lines_past_the_bound_are_dropped_and_counted() {
         let mut logbook = Logbook::default();
-        let kept = (0..MAX_LOG_LINES + 5).filter(|_| logbook.accept("x").is_some()).count();
-        assert_eq!((u32::try_from(kept).unwrap(), logbook.dropped()), (MAX_LOG_LINES, 5));
+        let kept = (0..MAX_LOG_LINES + 5)
+            .filter(|_| logbook.accept("x").is_some())
+            .count();
+        assert_eq!(
+            (u32::try_from(kept).unwrap(), logbook.dropped()),
+            (MAX_LOG_LINES, 5)
+        );
 
         let mut logbook = Logbook::default();
         let long = "x".repeat(MAX_LOG_LINE_BYTES);
         let kept = (0..20).filter(|_| logbook.accept(&long).is_some()).count();
-        assert_eq!((kept, logbook.dropped()), (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4));
+        assert_eq!(
+            (kept, logbook.dropped()),
+            (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4)
+        );
     }
 }

@@ -95,20 +95,41 @@ impl Sandbox {
     /// # Errors
     /// If the machine cannot give the address space or a thread.
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let SandboxConfig { threads, queue, queue_wait_ms, max_memory_bytes, max_output_bytes } = config;
+        let SandboxConfig {
+            threads,
+            queue,
+            queue_wait_ms,
+            max_memory_bytes,
+            max_output_bytes,
+        } = config;
         let threads = threads.max(1);
         let engine = engine::engine(pool::threads(threads), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
-        let workers = Arc::new(Workers { ticker: Ticker::start(&engine)?, pool: Pool::start(threads, queue.max(1))? });
-        Ok(Self { engine, linker, workers, queue_wait: Duration::from_millis(queue_wait_ms), max_output_bytes })
+        let workers = Arc::new(Workers {
+            ticker: Ticker::start(&engine)?,
+            pool: Pool::start(threads, queue.max(1))?,
+        });
+        Ok(Self {
+            engine,
+            linker,
+            workers,
+            queue_wait: Duration::from_millis(queue_wait_ms),
+            max_output_bytes,
+        })
     }
 
     /// Checks and compiles a component; its digest first. Takes as long as a compiler takes: not for an async thread.
     ///
     /// # Errors
     /// [`LoadFault`], each for the operator to read.
-    pub fn load(&self, name: &str, rule: &Handler, role: Role, component: &[u8]) -> Result<LoadedHandler, LoadFault> {
+    pub fn load(
+        &self,
+        name: &str,
+        rule: &Handler,
+        role: Role,
+        component: &[u8],
+    ) -> Result<LoadedHandler, LoadFault> {
         let export = load::load(&self.engine, &self.linker, name, rule, role, component)?;
         let callee = Callee {
             engine: self.engine.clone(),
@@ -140,7 +161,11 @@ impl LoadedHandler {
     ///
     /// # Errors
     /// [`HandlerError`]; a component that was loaded for the other role is not called.
-    pub async fn preprocess(&self, request_id: &str, input: Payload) -> Result<Called, HandlerError> {
+    pub async fn preprocess(
+        &self,
+        request_id: &str,
+        input: Payload,
+    ) -> Result<Called, HandlerError> {
         self.call(Role::Preprocess, request_id, input).await
     }
 
@@ -148,20 +173,41 @@ impl LoadedHandler {
     ///
     /// # Errors
     /// [`HandlerError`]; a component that was loaded for the other role is not called.
-    pub async fn postprocess(&self, request_id: &str, outputs: Vec<Tensor<'static>>) -> Result<Called, HandlerError> {
-        self.call(Role::Postprocess, request_id, Payload::Tensors(outputs)).await
+    pub async fn postprocess(
+        &self,
+        request_id: &str,
+        outputs: Vec<Tensor<'static>>,
+    ) -> Result<Called, HandlerError> {
+        self.call(Role::Postprocess, request_id, Payload::Tensors(outputs))
+            .await
     }
 
-    async fn call(&self, role: Role, request_id: &str, input: Payload) -> Result<Called, HandlerError> {
+    async fn call(
+        &self,
+        role: Role,
+        request_id: &str,
+        input: Payload,
+    ) -> Result<Called, HandlerError> {
         if role != self.callee.export.role() {
-            let detail = format!("loaded as {}, called as {}", self.callee.export.role().export(), role.export());
-            return Err(HandlerError::Fault { cause: FaultCause::Input, detail });
+            let detail = format!(
+                "loaded as {}, called as {}",
+                self.callee.export.role().export(),
+                role.export()
+            );
+            return Err(HandlerError::Fault {
+                cause: FaultCause::Input,
+                detail,
+            });
         }
         let ticket = Arc::new(Ticket::default());
         let _abandoned_on_drop = AbandonOnDrop(Arc::clone(&ticket));
         let (answer, mut answered) = oneshot::channel();
         let job = {
-            let (callee, workers, ticket) = (Arc::clone(&self.callee), Arc::clone(&self.workers), Arc::clone(&ticket));
+            let (callee, workers, ticket) = (
+                Arc::clone(&self.callee),
+                Arc::clone(&self.workers),
+                Arc::clone(&ticket),
+            );
             let (request_id, submitted) = (request_id.to_owned(), Instant::now());
             move || {
                 if ticket.start() {
@@ -182,7 +228,10 @@ impl LoadedHandler {
             Err(_) => answered.await,
         };
         outcome.unwrap_or_else(|_| {
-            Err(HandlerError::Fault { cause: FaultCause::Trap, detail: "the guest thread panicked".to_owned() })
+            Err(HandlerError::Fault {
+                cause: FaultCause::Trap,
+                detail: "the guest thread panicked".to_owned(),
+            })
         })
     }
 }

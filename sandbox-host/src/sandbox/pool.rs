@@ -30,7 +30,10 @@ struct Shared {
 impl Pool {
     /// Threads that run `width` jobs of one lane at once, and one more for another's; `queue` jobs of a lane wait.
     pub(super) fn start(width: usize, queue: usize) -> Result<Self, SandboxError> {
-        let shared = Arc::new(Shared { lanes: Mutex::new(Lanes::new(width, queue)), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            lanes: Mutex::new(Lanes::new(width, queue)),
+            changed: Condvar::new(),
+        });
         // Made first, so that the threads already started end if one cannot be.
         let pool = Self(Arc::clone(&shared));
         for number in 0..threads(width) {
@@ -87,7 +90,9 @@ impl Shared {
                 drop(lanes);
                 // A job answers through a channel of its own: a panic drops it, and its caller sees that.
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    tracing::error!("a guest thread panicked: this is a bug of the host, the thread goes on");
+                    tracing::error!(
+                        "a guest thread panicked: this is a bug of the host, the thread goes on"
+                    );
                 }
                 lanes = self.lock();
                 lanes.done(lane);
@@ -96,7 +101,10 @@ impl Shared {
             } else if lanes.stopped {
                 return;
             } else {
-                lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+                lanes = self
+                    .changed
+                    .wait(lanes)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -121,7 +129,14 @@ struct Lane {
 
 impl Lanes {
     const fn new(width: usize, queue: usize) -> Self {
-        Self { width, queue, next_id: 0, stopped: false, lanes: BTreeMap::new(), last: LaneId(0) }
+        Self {
+            width,
+            queue,
+            next_id: 0,
+            stopped: false,
+            lanes: BTreeMap::new(),
+            last: LaneId(0),
+        }
     }
 
     fn push(&mut self, lane: LaneId, job: Job) -> bool {
@@ -136,8 +151,16 @@ impl Lanes {
     /// The oldest job of the next lane, in turn, that may run one.
     fn pop(&mut self) -> Option<(LaneId, Job)> {
         let ready = |lane: &Lane| lane.running < self.width && !lane.waiting.is_empty();
-        let after = (std::ops::Bound::Excluded(self.last), std::ops::Bound::Unbounded);
-        let next = self.lanes.range(after).chain(self.lanes.range(..=self.last)).find(|(_, lane)| ready(lane)).map(|(id, _)| *id)?;
+        let after = (
+            std::ops::Bound::Excluded(self.last),
+            std::ops::Bound::Unbounded,
+        );
+        let next = self
+            .lanes
+            .range(after)
+            .chain(self.lanes.range(..=self.last))
+            .find(|(_, lane)| ready(lane))
+            .map(|(id, _)| *id)?;
         let lane = self.lanes.get_mut(&next)?;
         let job = lane.waiting.pop_front()?;
         lane.running = lane.running.saturating_add(1);
@@ -182,7 +205,10 @@ mod tests {
         for _ in 0..5 {
             assert!(lanes.push(LaneId(1), Box::new(|| {})));
         }
-        assert_eq!((next(&mut lanes), next(&mut lanes), next(&mut lanes)), (Some(1), Some(1), None));
+        assert_eq!(
+            (next(&mut lanes), next(&mut lanes), next(&mut lanes)),
+            (Some(1), Some(1), None)
+        );
         assert!(lanes.push(LaneId(2), Box::new(|| {})));
         assert_eq!(next(&mut lanes), Some(2));
         lanes.done(LaneId(1));
@@ -213,7 +239,14 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for number in 0..10 {
             let answer = answer.clone();
-            assert!(pool.submit(lane, Box::new(move || if number % 2 == 0 { panic!("a test's own") } else { answer.send(number).unwrap() })));
+            assert!(pool.submit(
+                lane,
+                Box::new(move || if number % 2 == 0 {
+                    panic!("a test's own")
+                } else {
+                    answer.send(number).unwrap()
+                })
+            ));
         }
         drop(answer);
         assert_eq!(answers.iter().collect::<Vec<_>>(), [1, 3, 5, 7, 9]);

@@ -60,6 +60,10 @@ impl CallState {
     pub(super) fn enter_host(&mut self) -> Result<(), Stop> {
         self.may_go_on()?;
         self.host_calls = self.host_calls.saturating_add(1);
-        if self.host_calls > MAX_HOST_CALLS { Err(Stop::HostCalls) } else { Ok(()) }
+        if self.host_calls > MAX_HOST_CALLS {
+            Err(Stop::HostCalls)
+        } else {
+            Ok(())
+        }
     }
 }

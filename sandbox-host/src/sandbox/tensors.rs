@@ -16,7 +16,11 @@ impl Dims {
     /// The dims of checked tensors; fails on a negative one, which a checked tensor has not.
     pub(super) fn of(tensors: &[Tensor<'_>]) -> Result<Self, String> {
         let dims = |tensor: &Tensor<'_>| {
-            let dims = tensor.shape.iter().map(|dim| u64::try_from(*dim)).collect::<Result<_, _>>();
+            let dims = tensor
+                .shape
+                .iter()
+                .map(|dim| u64::try_from(*dim))
+                .collect::<Result<_, _>>();
             dims.map_err(|_| format!("tensor {:?} has a negative dim", tensor.name))
         };
         tensors.iter().map(dims).collect::<Result<_, _>>().map(Self)
@@ -24,12 +28,27 @@ impl Dims {
 }
 
 /// Checked tensors as arguments; fails on what a checked tensor cannot be.
-pub(super) fn arguments<'a>(tensors: &'a [Tensor<'_>], dims: &'a Dims) -> Result<Vec<types::TensorParam<'a>>, String> {
+pub(super) fn arguments<'a>(
+    tensors: &'a [Tensor<'_>],
+    dims: &'a Dims,
+) -> Result<Vec<types::TensorParam<'a>>, String> {
     let argument = |(tensor, shape): (&'a Tensor<'_>, &'a Vec<u64>)| {
-        let datatype = Datatype::from_name(&tensor.datatype)
-            .ok_or_else(|| format!("tensor {:?} has unknown datatype {:?}", tensor.name, tensor.datatype))?;
-        let data = tensor.data.as_ref().map_err(|fault| format!("tensor {:?}: {fault}", tensor.name))?;
-        Ok(types::TensorParam { name: &tensor.name, datatype: to_abi(datatype), shape, data })
+        let datatype = Datatype::from_name(&tensor.datatype).ok_or_else(|| {
+            format!(
+                "tensor {:?} has unknown datatype {:?}",
+                tensor.name, tensor.datatype
+            )
+        })?;
+        let data = tensor
+            .data
+            .as_ref()
+            .map_err(|fault| format!("tensor {:?}: {fault}", tensor.name))?;
+        Ok(types::TensorParam {
+            name: &tensor.name,
+            datatype: to_abi(datatype),
+            shape,
+            data,
+        })
     };
     tensors.iter().zip(&dims.0).map(argument).collect()
 }
@@ -37,21 +56,39 @@ pub(super) fn arguments<'a>(tensors: &'a [Tensor<'_>], dims: &'a Dims) -> Result
 /// What a call returned, as tensors. Whether they fit a contract is not asked here, only whether they can be tensors at all.
 pub(super) fn results(returned: Vec<types::TensorResult>) -> Result<Vec<Tensor<'static>>, String> {
     if returned.len() > MAX_OUTPUT_TENSORS {
-        return Err(format!("{} tensors, at most {MAX_OUTPUT_TENSORS} are taken", returned.len()));
+        return Err(format!(
+            "{} tensors, at most {MAX_OUTPUT_TENSORS} are taken",
+            returned.len()
+        ));
     }
     returned.into_iter().map(result).collect()
 }
 
 fn result(returned: types::TensorResult) -> Result<Tensor<'static>, String> {
-    let types::TensorResult { name, datatype, shape, data } = returned;
+    let types::TensorResult {
+        name,
+        datatype,
+        shape,
+        data,
+    } = returned;
     if name.len() > MAX_NAME_BYTES {
-        return Err(format!("a tensor's name has {} bytes, at most {MAX_NAME_BYTES} are taken", name.len()));
+        return Err(format!(
+            "a tensor's name has {} bytes, at most {MAX_NAME_BYTES} are taken",
+            name.len()
+        ));
     }
     if shape.len() > MAX_RANK {
-        return Err(format!("tensor {name:?} has {} dims, at most {MAX_RANK} are taken", shape.len()));
+        return Err(format!(
+            "tensor {name:?} has {} dims, at most {MAX_RANK} are taken",
+            shape.len()
+        ));
     }
-    let dim = |dim: u64| i64::try_from(dim).map_err(|_| format!("tensor {name:?} has a dim of {dim}"));
-    let shape = shape.into_iter().map(dim).collect::<Result<Vec<i64>, _>>()?;
+    let dim =
+        |dim: u64| i64::try_from(dim).map_err(|_| format!("tensor {name:?} has a dim of {dim}"));
+    let shape = shape
+        .into_iter()
+        .map(dim)
+        .collect::<Result<Vec<i64>, _>>()?;
     Ok(Tensor {
         name: Cow::Owned(name),
         datatype: Cow::Borrowed(from_abi(datatype).name()),
@@ -98,7 +135,12 @@ mod tests {
     use super::*;
 
     fn returned(name: &str, shape: Vec<u64>) -> types::TensorResult {
-        types::TensorResult { name: name.into(), datatype: types::Datatype::Bf16, shape, data: vec![1, 2] }
+        types::TensorResult {
+            name: name.into(),
+            datatype: types::Datatype::Bf16,
+            shape,
+            data: vec![1, 2],
+        }
     }
 
     #[test]
@@ -111,11 +153,26 @@ mod tests {
     #[test]
     fn results_that_cannot_be_tensors_are_refused() {
         for (results_in, expected) in [
-            (vec![returned("x", vec![1]); MAX_OUTPUT_TENSORS + 1], "65 tensors, at most 64 are taken"),
-            (vec![returned("x", vec![u64::MAX])], "tensor \"x\" has a dim of 18446744073709551615"),
-            (vec![returned("x", vec![1 << 63])], "tensor \"x\" has a dim of 9223372036854775808"),
-            (vec![returned("x", vec![1; MAX_RANK + 1])], "tensor \"x\" has 17 dims, at most 16 are taken"),
-            (vec![returned(&"x".repeat(257), vec![1])], "a tensor's name has 257 bytes, at most 256 are taken"),
+            (
+                vec![returned("x", vec![1]); MAX_OUTPUT_TENSORS + 1],
+                "65 tensors, at most 64 are taken",
+            ),
+            (
+                vec![returned("x", vec![u64::MAX])],
+                "tensor \"x\" has a dim of 18446744073709551615",
+            ),
+            (
+                vec![returned("x", vec![1 << 63])],
+                "tensor \"x\" has a dim of 9223372036854775808",
+            ),
+            (
+                vec![returned("x", vec![1; MAX_RANK + 1])],
+                "tensor \"x\" has 17 dims, at most 16 are taken",
+            ),
+            (
+                vec![returned(&"x".repeat(257), vec![1])],
+                "a tensor's name has 257 bytes, at most 256 are taken",
+            ),
         ] {
             assert_eq!(results(results_in).unwrap_err(), expected);
         }
@@ -146,9 +203,18 @@ mod tests {
             data,
         };
         for (tensor, expected) in [
-            (tensor("FP32", vec![-1], Ok(Cow::Borrowed(&[][..]))), "tensor \"x\" has a negative dim"),
-            (tensor("FP8", vec![1], Ok(Cow::Borrowed(&[1][..]))), "tensor \"x\" has unknown datatype \"FP8\""),
-            (tensor("FP32", vec![1], Err(DataFault::Missing)), "tensor \"x\": no contents"),
+            (
+                tensor("FP32", vec![-1], Ok(Cow::Borrowed(&[][..]))),
+                "tensor \"x\" has a negative dim",
+            ),
+            (
+                tensor("FP8", vec![1], Ok(Cow::Borrowed(&[1][..]))),
+                "tensor \"x\" has unknown datatype \"FP8\"",
+            ),
+            (
+                tensor("FP32", vec![1], Err(DataFault::Missing)),
+                "tensor \"x\": no contents",
+            ),
         ] {
             let tensors = [tensor];
             let found = Dims::of(&tensors).and_then(|dims| arguments(&tensors, &dims).map(|_| ()));

@@ -13,12 +13,16 @@ pub(super) struct Ticket(AtomicU8);
 impl Ticket {
     /// For the guest thread: whether the call is still wanted; from now on it runs.
     pub(super) fn start(&self) -> bool {
-        self.0.compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(WAITING, RUNNING, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// For the caller whose patience is at an end: whether the call had not started; from now on it never will.
     pub(super) fn withdraw(&self) -> bool {
-        self.0.compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(WAITING, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// For the caller that goes away, whether the call runs or not.

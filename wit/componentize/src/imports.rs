@@ -1,7 +1,7 @@
 //! Which imports a handler may have. The host links nothing else, so another import is found out here,
 //! at the author's desk, and not when the policy is loaded.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use crate::Fault;
 
@@ -28,9 +28,11 @@ pub fn only_handler(wasm: &[u8], path: &str) -> Result<Result<(), String>, Fault
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    let name = import.map_err(malformed)?.name.name;
-                    if !name.starts_with(PACKAGE) {
-                        foreign.push(name.to_owned());
+                    let import = import.map_err(malformed)?;
+                    // A world names the types that it uses: a name for something is not something to call.
+                    let names_a_type = matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_)));
+                    if !names_a_type && !import.name.name.starts_with(PACKAGE) {
+                        foreign.push(import.name.name.to_owned());
                     }
                 }
             }

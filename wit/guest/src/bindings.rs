@@ -1,5 +1,4 @@
 //! What `wit-bindgen` makes of `handler.wit`. Authors use the crate's root; only the export macros look in here.
-#![expect(unsafe_code, reason = "the canonical ABI passes pointers: the code that wit-bindgen generates is the boundary")]
 #![allow(
     missing_docs,
     clippy::missing_safety_doc,
