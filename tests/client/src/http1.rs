@@ -60,7 +60,7 @@ pub async fn send<N: AsRef<[u8]>, V: AsRef<[u8]>>(
     raw(gate, &request).await
 }
 
-/// Writes bytes as they are and reads one reply to the end of the connection.
+/// Writes bytes as they are and reads one reply to its end.
 pub async fn raw(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError> {
     tokio::time::timeout(EXCHANGE_LIMIT, exchange(gate, request)).await.map_err(|_| ClientError::Hung)?
 }
@@ -74,12 +74,24 @@ async fn exchange(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError
         writer
     };
     let mut received = Vec::new();
-    let read = reader.read_to_end(&mut received);
+    // Not on to the end of the connection: a proxy that refuses may keep it open for a while, to let the client read.
+    let read = async {
+        while reader.read_buf(&mut received).await? > 0 && !is_whole(&received) {}
+        std::io::Result::Ok(())
+    };
     let (_writer, outcome) = tokio::join!(write, read);
     match parse(&received) {
         Ok(reply) => Ok(reply),
         Err(fault) => Err(outcome.err().map_or(fault, ClientError::Io)),
     }
+}
+
+/// Whether a reply that says how long it is has come to its end.
+fn is_whole(received: &[u8]) -> bool {
+    let Ok(reply) = parse(received) else { return false };
+    let length = reply.header("content-length").and_then(|length| length.parse().ok());
+    // A chunked one that is not whole does not parse.
+    reply.status >= 200 && (reply.header("transfer-encoding").is_some() || length == Some(reply.body.len()))
 }
 
 fn parse(received: &[u8]) -> Result<Reply, ClientError> {

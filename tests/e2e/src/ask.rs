@@ -27,9 +27,46 @@ pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, Clien
     }
 }
 
-/// A REST request with a key, its body declared.
-pub async fn rest(gate: SocketAddr, method: &str, path: &str, key: Option<&str>, body: &str) -> Result<Reply, ClientError> {
-    let mut fields = vec![("content-type", "application/json")];
-    fields.extend(key.map(|key| ("x-api-key", key)));
-    http1::send(gate, method, path, &fields, body.as_bytes(), Framing::Length).await
+/// A body that the vectors' model `vec` takes.
+pub const GOOD: &str = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}"#;
+
+/// Its path.
+pub const PATH: &str = "/v2/models/vec/infer";
+
+/// Header fields of a REST request with a key.
+pub fn fields(key: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    vec![(b"content-type".to_vec(), b"application/json".to_vec()), (b"x-api-key".to_vec(), key.as_bytes().to_vec())]
+}
+
+/// The good request, over REST, with further header fields.
+pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, ClientError> {
+    let mut fields = fields(&crate::policy::key("scorer"));
+    fields.extend(more.iter().map(|(name, value)| (name.to_vec(), value.to_vec())));
+    http1::send(gate, "POST", PATH, &fields, GOOD.as_bytes(), Framing::Length).await
+}
+
+/// The good request, over gRPC, in these pieces and with these trailers.
+pub async fn good_grpc(gate: SocketAddr, piece_bytes: usize, trailers: Option<tensorgate_client::Fields>) -> Result<Reply, ClientError> {
+    grpc_message(gate, &message("x"), piece_bytes, trailers).await
+}
+
+/// A message for `vec` whose one input has this name.
+pub fn message(input: &str) -> Vec<u8> {
+    use tensorgate_wire::proto::ModelInferRequest;
+    use tensorgate_wire::proto::model_infer_request::InferInputTensor;
+    let tensor = InferInputTensor { name: input.into(), datatype: "FP32".into(), shape: vec![2], ..Default::default() };
+    let raw = [1_f32, 2.0].map(f32::to_le_bytes).concat();
+    let request = ModelInferRequest { model_name: "vec".into(), inputs: vec![tensor], raw_input_contents: vec![raw.into()], ..Default::default() };
+    prost::Message::encode_to_vec(&request)
+}
+
+/// A message in its frame, to `ModelInfer`.
+pub async fn grpc_message(gate: SocketAddr, message: &[u8], piece_bytes: usize, trailers: Option<tensorgate_client::Fields>) -> Result<Reply, ClientError> {
+    let call = grpc::Call {
+        path: "/inference.GRPCInferenceService/ModelInfer".into(),
+        fields: vec![(b"x-api-key".to_vec(), crate::policy::key("scorer").into_bytes())],
+        pieces: grpc::frame(message).chunks(piece_bytes).map(<[u8]>::to_vec).collect(),
+        trailers,
+    };
+    grpc::send(gate, &call).await
 }

@@ -25,11 +25,29 @@ pub struct Seen {
     pub fields: Vec<(String, String)>,
 }
 
+/// What it does with an inference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Answers with zeros.
+    #[default]
+    Zeros,
+    /// Fails with a text that no caller may see.
+    Fails,
+    /// Answers one element too many.
+    BreaksTheContract,
+    /// Never answers.
+    Hangs,
+}
+
+/// What a failing backend says.
+pub const SECRET: &str = "shared memory key 0x51f1 of triton_python_backend";
+
 /// A running stand-in; stops when dropped.
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    mode: Arc<Mutex<Mode>>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -39,15 +57,21 @@ impl Backend {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let service = GrpcInferenceServiceServer::new(Zeros { policy, seen: Arc::clone(&seen) });
+        let mode = Arc::new(Mutex::new(Mode::default()));
+        let service = GrpcInferenceServiceServer::new(StandIn { policy, seen: Arc::clone(&seen), mode: Arc::clone(&mode) });
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let server = tokio::spawn(async move { tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap() });
-        Self { address, seen, server }
+        Self { address, seen, mode, server }
     }
 
     /// Every inference so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
     }
 }
 
@@ -57,12 +81,13 @@ impl Drop for Backend {
     }
 }
 
-struct Zeros {
+struct StandIn {
     policy: Policy,
     seen: Arc<Mutex<Vec<Seen>>>,
+    mode: Arc<Mutex<Mode>>,
 }
 
-impl Zeros {
+impl StandIn {
     fn answer(&self, request: &ModelInferRequest) -> Option<ModelInferResponse> {
         let named = |(name, model): &(&String, &tensorgate_policy::raw::Model)| model.backend_model.as_ref().unwrap_or(name) == &request.model_name;
         let (_, model) = self.policy.models.iter().find(named)?;
@@ -115,7 +140,7 @@ fn fields(metadata: &MetadataMap) -> Vec<(String, String)> {
 }
 
 #[tonic::async_trait]
-impl GrpcInferenceService for Zeros {
+impl GrpcInferenceService for StandIn {
     async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
@@ -139,8 +164,20 @@ impl GrpcInferenceService for Zeros {
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let fields = fields(request.metadata());
         let message = request.into_inner();
-        let answer = self.answer(&message).ok_or_else(|| Status::not_found("secret-backend-text: no such model"))?;
+        let mut answer = self.answer(&message).ok_or_else(|| Status::not_found(SECRET))?;
         self.seen.lock().unwrap().push(Seen { message, fields });
-        Ok(Response::new(answer))
+        let mode = *self.mode.lock().unwrap();
+        match mode {
+            Mode::Zeros => Ok(Response::new(answer)),
+            Mode::Fails => Err(Status::internal(SECRET)),
+            Mode::BreaksTheContract => {
+                for (output, raw) in answer.outputs.iter_mut().zip(&mut answer.raw_output_contents) {
+                    output.shape[0] += 1;
+                    *raw = Bytes::from(vec![0; raw.len() * 2]);
+                }
+                Ok(Response::new(answer))
+            }
+            Mode::Hangs => std::future::pending().await,
+        }
     }
 }

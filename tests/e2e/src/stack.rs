@@ -104,27 +104,45 @@ impl Stack {
         }
     }
 
-    /// Kills the sandbox host, and only it, as a crash would.
+    /// Kills the sandbox host as a crash would. Whoever watches it is stopped first, so that Envoy stays and has to answer for it.
     pub async fn kill_host(&self) {
-        let socket = self.state.join("bundle.json");
-        let mark = socket.to_str().unwrap();
-        let pids = processes(|command| command.contains("tensorgate-host") && command.contains(mark));
+        signal("STOP", self.up.id().unwrap()).await;
+        signal("KILL", self.host()).await;
+    }
+
+    /// Stops the sandbox host from running, as a machine without time for it would.
+    pub async fn freeze_host(&self) {
+        signal("STOP", self.host()).await;
+    }
+
+    fn host(&self) -> u32 {
+        let mark = self.state.join("bundle.json").to_str().unwrap().to_owned();
+        let pids = processes(|command| command.contains("tensorgate-host") && command.contains(&mark));
         assert_eq!(pids.len(), 1, "one host runs");
-        let killed = Command::new("kill").args(["-KILL", &pids[0].to_string()]).status().await.unwrap();
-        assert!(killed.success());
+        pids[0]
+    }
+
+    /// The sandbox host's socket, as it said itself.
+    pub fn host_socket(&self) -> PathBuf {
+        let said = self.log("host.log");
+        let line = said.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("socket")?.as_str().map(PathBuf::from));
+        line.expect("the host says where it listens")
     }
 
     /// The processes of this gate that still run, `tensorgate up` apart.
     pub fn processes(&self) -> Vec<u32> {
-        let mark = self.state.to_str().unwrap().to_owned();
         let up = self.up.id();
-        processes(|command| command.contains(&mark)).into_iter().filter(|pid| Some(*pid) != up).collect()
+        processes_of(&self.mark()).into_iter().filter(|pid| Some(*pid) != up).collect()
+    }
+
+    /// What every command line of this gate's processes holds.
+    pub fn mark(&self) -> String {
+        self.state.to_str().unwrap().to_owned()
     }
 
     /// Asks it to stop as Ctrl-C does, and waits for its end.
     pub async fn stop(mut self) -> std::process::ExitStatus {
-        let pid = self.up.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        signal("TERM", self.up.id().unwrap()).await;
         tokio::time::timeout(START_LIMIT, self.up.wait()).await.unwrap().unwrap()
     }
 
@@ -142,6 +160,11 @@ impl Drop for Stack {
         // Its own processes die with it: the kernel sees to that.
         let _ = self.up.start_kill();
     }
+}
+
+async fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().await.unwrap();
+    assert!(status.success(), "process {pid} cannot be signalled");
 }
 
 /// The folder of the binaries: `TENSORGATE_BIN`, else the one that cargo built this test beside.
@@ -163,6 +186,11 @@ fn program(bin: &Path, name: &str) -> PathBuf {
 /// An address that nobody listens on at this moment.
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Processes with a [`Stack::mark`].
+pub fn processes_of(mark: &str) -> Vec<u32> {
+    processes(|command| command.contains(mark))
 }
 
 /// Processes whose command line satisfies a condition.
