@@ -18,10 +18,15 @@ use crate::options::Options;
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("{path}: {source}")]
-    File { path: String, source: std::io::Error },
+    File {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("{path}: not a core module with tensorgate-handler's exports: {detail}")]
     Encode { path: String, detail: String },
-    #[error("{path}: imports {found}, which no handler gets: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files")]
+    #[error(
+        "{path}: imports {found}, which no handler gets: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
+    )]
     Imports { path: String, found: String },
 }
 
@@ -57,12 +62,23 @@ fn componentize(options: &Options) -> Result<String, Fault> {
     };
     let core = std::fs::read(&options.core).map_err(file(&options.core))?;
     // The module's own imports first: the encoder's text on an unknown one names no remedy.
-    let foreign = |found| Fault::Imports { path: options.core.clone(), found };
+    let foreign = |found| Fault::Imports {
+        path: options.core.clone(),
+        found,
+    };
     imports::only_handler(&core, &options.core)?.map_err(foreign)?;
-    let component = encode(&core).map_err(|detail| Fault::Encode { path: options.core.clone(), detail })?;
+    let component = encode(&core).map_err(|detail| Fault::Encode {
+        path: options.core.clone(),
+        detail,
+    })?;
     imports::only_handler(&component, &options.core)?.map_err(foreign)?;
     std::fs::write(&options.output, &component).map_err(file(&options.output))?;
-    Ok(format!("{}  {} bytes  sha256 {:x}", options.output, component.len(), Sha256::digest(&component)))
+    Ok(format!(
+        "{}  {} bytes  sha256 {:x}",
+        options.output,
+        component.len(),
+        Sha256::digest(&component)
+    ))
 }
 
 /// Wraps, and validates what came of it.

@@ -28,7 +28,9 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Optio
         let slot = match argument.as_str() {
             "-h" | "--help" => return Ok(None),
             "-o" | "--output" => {
-                let path = arguments.next().ok_or_else(|| format!("{argument} wants a path"))?;
+                let path = arguments
+                    .next()
+                    .ok_or_else(|| format!("{argument} wants a path"))?;
                 if output.replace(path).is_some() {
                     return Err(format!("{argument} is given twice"));
                 }
@@ -54,7 +56,12 @@ mod tests {
 
     #[test]
     fn arguments_are_read_in_any_order_and_mistakes_are_named() {
-        let options = || Some(Options { core: "a".into(), output: "b".into() });
+        let options = || {
+            Some(Options {
+                core: "a".into(),
+                output: "b".into(),
+            })
+        };
         for (line, expected) in [
             ("a -o b", Ok(options())),
             ("--output b a", Ok(options())),

@@ -19,14 +19,25 @@ impl Tensor {
         let mut count = 0_u64;
         for item in items {
             let item = item.as_ref();
-            data.extend_from_slice(&u32::try_from(item.len()).map_err(Error::fault)?.to_le_bytes());
+            data.extend_from_slice(
+                &u32::try_from(item.len())
+                    .map_err(Error::fault)?
+                    .to_le_bytes(),
+            );
             data.extend_from_slice(item);
             count = count.saturating_add(1);
         }
         if element_count(shape) != Some(count) {
-            return Err(Error::fault(format!("{count} items do not fit shape {shape:?}")));
+            return Err(Error::fault(format!(
+                "{count} items do not fit shape {shape:?}"
+            )));
         }
-        Ok(Self { name: name.into(), datatype: Datatype::Bytes, shape: shape.to_vec(), data })
+        Ok(Self {
+            name: name.into(),
+            datatype: Datatype::Bytes,
+            shape: shape.to_vec(),
+            data,
+        })
     }
 
     /// The items of a BYTES tensor, row-major, in place.
@@ -34,14 +45,24 @@ impl Tensor {
     /// # Errors
     /// Bad input if the tensor is not BYTES, or its data does not fit its shape.
     pub fn items(&self) -> Result<Vec<&[u8]>, Error> {
-        let misfit = || Error::bad_input(format!("tensor {:?}: item lengths do not fit its data and shape", self.name));
+        let misfit = || {
+            Error::bad_input(format!(
+                "tensor {:?}: item lengths do not fit its data and shape",
+                self.name
+            ))
+        };
         if self.datatype != Datatype::Bytes {
-            return Err(Error::bad_input(format!("tensor {:?} is {:?}, not Bytes", self.name, self.datatype)));
+            return Err(Error::bad_input(format!(
+                "tensor {:?} is {:?}, not Bytes",
+                self.name, self.datatype
+            )));
         }
         let mut items = Vec::new();
         let mut rest = self.data.as_slice();
         while !rest.is_empty() {
-            let (prefix, after) = rest.split_first_chunk::<PREFIX_BYTES>().ok_or_else(misfit)?;
+            let (prefix, after) = rest
+                .split_first_chunk::<PREFIX_BYTES>()
+                .ok_or_else(misfit)?;
             let length = usize::try_from(u32::from_le_bytes(*prefix)).map_err(|_| misfit())?;
             let (item, after) = after.split_at_checked(length).ok_or_else(misfit)?;
             items.push(item);
@@ -56,7 +77,9 @@ impl Tensor {
 
 /// How many elements a shape has; `None` if more than 64 bits count.
 fn element_count(shape: &[u64]) -> Option<u64> {
-    shape.iter().try_fold(1_u64, |count, dim| count.checked_mul(*dim))
+    shape
+        .iter()
+        .try_fold(1_u64, |count, dim| count.checked_mul(*dim))
 }
 
 #[cfg(test)]
@@ -73,15 +96,35 @@ mod tests {
 
     #[test]
     fn a_wrong_number_of_items_is_refused() {
-        assert!(matches!(Tensor::from_items("t", &[3], ["a", "b"]), Err(Error::Fault(_))));
-        assert!(matches!(Tensor::from_items("t", &[u64::MAX, 2], ["a"]), Err(Error::Fault(_))));
+        assert!(matches!(
+            Tensor::from_items("t", &[3], ["a", "b"]),
+            Err(Error::Fault(_))
+        ));
+        assert!(matches!(
+            Tensor::from_items("t", &[u64::MAX, 2], ["a"]),
+            Err(Error::Fault(_))
+        ));
     }
 
     #[test]
     fn torn_items_are_refused() {
-        for data in [&b"\x01\0\0"[..], b"\x02\0\0\0a", b"\xff\xff\xff\xffa", b"", b"\x01\0\0\0a\x01\0\0\0b"] {
-            let tensor = Tensor { name: "t".into(), datatype: Datatype::Bytes, shape: vec![1], data: data.to_vec() };
-            assert!(matches!(tensor.items(), Err(Error::BadInput(_))), "{data:?}");
+        for data in [
+            &b"\x01\0\0"[..],
+            b"\x02\0\0\0a",
+            b"\xff\xff\xff\xffa",
+            b"",
+            b"\x01\0\0\0a\x01\0\0\0b",
+        ] {
+            let tensor = Tensor {
+                name: "t".into(),
+                datatype: Datatype::Bytes,
+                shape: vec![1],
+                data: data.to_vec(),
+            };
+            assert!(
+                matches!(tensor.items(), Err(Error::BadInput(_))),
+                "{data:?}"
+            );
         }
     }
 }

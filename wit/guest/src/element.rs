@@ -8,7 +8,9 @@ mod sealed {
 }
 
 /// A Rust type whose values are a tensor's elements, bit for bit.
-pub trait Element: sealed::Sealed + bytemuck::CheckedBitPattern + bytemuck::NoUninit + Default {
+pub trait Element:
+    sealed::Sealed + bytemuck::CheckedBitPattern + bytemuck::NoUninit + Default
+{
     /// The datatype that it is.
     const DATATYPE: Datatype;
 }

@@ -24,7 +24,8 @@ macro_rules! export_preprocess {
             impl $crate::bindings::preprocess::Guest for World {
                 fn preprocess(
                     input: $crate::Payload,
-                ) -> ::core::result::Result<::std::vec::Vec<$crate::Tensor>, $crate::Error> {
+                ) -> ::core::result::Result<::std::vec::Vec<$crate::Tensor>, $crate::Error>
+                {
                     $crate::log_panics();
                     <$handler as $crate::Preprocess>::preprocess(input)
                 }
@@ -45,7 +46,8 @@ macro_rules! export_postprocess {
             impl $crate::bindings::postprocess::Guest for World {
                 fn postprocess(
                     outputs: ::std::vec::Vec<$crate::Tensor>,
-                ) -> ::core::result::Result<::std::vec::Vec<$crate::Tensor>, $crate::Error> {
+                ) -> ::core::result::Result<::std::vec::Vec<$crate::Tensor>, $crate::Error>
+                {
                     $crate::log_panics();
                     <$handler as $crate::Postprocess>::postprocess(outputs)
                 }

@@ -24,12 +24,28 @@ impl Tensor {
             )));
         }
         let shape = dims(&self.name, &self.shape)?;
-        let misfit = || Error::bad_input(format!("tensor {:?}: {} bytes do not fit its shape", self.name, self.data.len()));
-        if !self.data.len().is_multiple_of(size_of::<T>()) {
+        let misfit = || {
+            Error::bad_input(format!(
+                "tensor {:?}: {} bytes do not fit its shape",
+                self.name,
+                self.data.len()
+            ))
+        };
+        // `ndarray` takes more elements than a shape has: a view must be of all of them.
+        let bytes = shape
+            .as_array_view()
+            .iter()
+            .try_fold(size_of::<T>(), |bytes: usize, dim| bytes.checked_mul(*dim));
+        if bytes != Some(self.data.len()) {
             return Err(misfit());
         }
-        let elements = elements(&self.data)
-            .ok_or_else(|| Error::bad_input(format!("tensor {:?}: an element is no {:?}", self.name, T::DATATYPE)))?;
+        let elements = elements(&self.data).ok_or_else(|| {
+            Error::bad_input(format!(
+                "tensor {:?}: an element is no {:?}",
+                self.name,
+                T::DATATYPE
+            ))
+        })?;
         match elements {
             Cow::Borrowed(elements) => ArrayViewD::from_shape(shape, elements).map(CowArray::from),
             Cow::Owned(elements) => ArrayD::from_shape_vec(shape, elements).map(CowArray::from),
@@ -41,14 +57,30 @@ impl Tensor {
     ///
     /// # Errors
     /// A fault if a dim does not fit 64 bits, which no machine has.
-    pub fn from_array<T: Element, D: Dimension>(name: impl Into<String>, array: Array<T, D>) -> Result<Self, Error> {
-        let shape = array.shape().iter().map(|dim| u64::try_from(*dim)).collect::<Result<Vec<u64>, _>>().map_err(Error::fault)?;
+    pub fn from_array<T: Element, D: Dimension>(
+        name: impl Into<String>,
+        array: Array<T, D>,
+    ) -> Result<Self, Error> {
+        let shape = array
+            .shape()
+            .iter()
+            .map(|dim| u64::try_from(*dim))
+            .collect::<Result<Vec<u64>, _>>()
+            .map_err(Error::fault)?;
         let elements = array.as_standard_layout();
         let data = match elements.as_slice() {
             Some(slice) => bytemuck::cast_slice::<T, u8>(slice).to_vec(),
-            None => elements.iter().flat_map(|element| bytemuck::bytes_of(element).iter().copied()).collect(),
+            None => elements
+                .iter()
+                .flat_map(|element| bytemuck::bytes_of(element).iter().copied())
+                .collect(),
         };
-        Ok(Self { name: name.into(), datatype: T::DATATYPE, shape, data })
+        Ok(Self {
+            name: name.into(),
+            datatype: T::DATATYPE,
+            shape,
+            data,
+        })
     }
 
     /// A tensor whose elements, zero at first, `fill` writes in place: no copy at all.
@@ -61,20 +93,37 @@ impl Tensor {
         fill: impl FnOnce(ArrayViewMutD<'_, T>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let too_large = || Error::fault(format!("shape {shape:?} does not fit memory"));
-        let count = shape.iter().try_fold(1_usize, |count, dim| count.checked_mul(*dim)).ok_or_else(too_large)?;
+        let count = shape
+            .iter()
+            .try_fold(1_usize, |count, dim| count.checked_mul(*dim))
+            .ok_or_else(too_large)?;
         let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?;
-        let dims = shape.iter().map(|dim| u64::try_from(*dim)).collect::<Result<Vec<u64>, _>>().map_err(Error::fault)?;
+        let dims = shape
+            .iter()
+            .map(|dim| u64::try_from(*dim))
+            .collect::<Result<Vec<u64>, _>>()
+            .map_err(Error::fault)?;
         let mut data = vec![0_u8; bytes];
         match bytemuck::checked::try_cast_slice_mut::<u8, T>(&mut data) {
-            Ok(elements) => fill(ArrayViewMutD::from_shape(IxDyn(shape), elements).map_err(|_| too_large())?)?,
+            Ok(elements) => {
+                fill(ArrayViewMutD::from_shape(IxDyn(shape), elements).map_err(|_| too_large())?)?
+            }
             // Only an allocator that gives bytes less alignment than words comes here: wasm's does not.
             Err(_) => {
                 let mut elements = vec![T::default(); count];
-                fill(ArrayViewMutD::from_shape(IxDyn(shape), &mut elements).map_err(|_| too_large())?)?;
+                fill(
+                    ArrayViewMutD::from_shape(IxDyn(shape), &mut elements)
+                        .map_err(|_| too_large())?,
+                )?;
                 data.copy_from_slice(bytemuck::cast_slice(&elements));
             }
         }
-        Ok(Self { name: name.into(), datatype: T::DATATYPE, shape: dims, data })
+        Ok(Self {
+            name: name.into(),
+            datatype: T::DATATYPE,
+            shape: dims,
+            data,
+        })
     }
 }
 
@@ -101,7 +150,13 @@ fn dims(name: &str, shape: &[u64]) -> Result<IxDyn, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 mod tests {
     use ndarray::array;
 
@@ -109,7 +164,12 @@ mod tests {
     use crate::Datatype;
 
     fn fp32(shape: &[u64], data: &[u8]) -> Tensor {
-        Tensor { name: "t".into(), datatype: Datatype::Fp32, shape: shape.to_vec(), data: data.to_vec() }
+        Tensor {
+            name: "t".into(),
+            datatype: Datatype::Fp32,
+            shape: shape.to_vec(),
+            data: data.to_vec(),
+        }
     }
 
     #[test]
@@ -126,14 +186,25 @@ mod tests {
     fn a_transposed_array_is_written_row_major() {
         let transposed = array![[1_u8, 2, 3], [4, 5, 6]].reversed_axes();
         let tensor = Tensor::from_array("t", transposed).unwrap();
-        assert_eq!((tensor.shape.as_slice(), tensor.data.as_slice()), ([3, 2].as_slice(), [1, 4, 2, 5, 3, 6].as_slice()));
+        assert_eq!(
+            (tensor.shape.as_slice(), tensor.data.as_slice()),
+            ([3, 2].as_slice(), [1, 4, 2, 5, 3, 6].as_slice())
+        );
     }
 
     #[test]
     fn a_scalar_has_an_empty_shape_and_one_element() {
         let tensor = Tensor::from_array("t", ndarray::arr0(7_i64)).unwrap();
         assert!(tensor.shape.is_empty());
-        assert_eq!(tensor.view::<i64>().unwrap().iter().copied().collect::<Vec<_>>(), [7]);
+        assert_eq!(
+            tensor
+                .view::<i64>()
+                .unwrap()
+                .iter()
+                .copied()
+                .collect::<Vec<_>>(),
+            [7]
+        );
     }
 
     #[test]
@@ -155,7 +226,10 @@ mod tests {
 
     #[test]
     fn another_datatype_is_refused() {
-        assert!(matches!(fp32(&[1], &[0; 4]).view::<i32>(), Err(Error::BadInput(_))));
+        assert!(matches!(
+            fp32(&[1], &[0; 4]).view::<i32>(),
+            Err(Error::BadInput(_))
+        ));
     }
 
     #[test]
@@ -187,11 +261,17 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!(tensor.view::<f32>().unwrap(), array![[0.0_f32, 0.0], [1.0, 0.0]].into_dyn());
+        assert_eq!(
+            tensor.view::<f32>().unwrap(),
+            array![[0.0_f32, 0.0], [1.0, 0.0]].into_dyn()
+        );
         assert!(matches!(
             Tensor::fill::<f32>("t", &[1], |_| Err(Error::bad_input("no"))),
             Err(Error::BadInput(_))
         ));
-        assert!(matches!(Tensor::fill::<f64>("t", &[usize::MAX, 2], |_| Ok(())), Err(Error::Fault(_))));
+        assert!(matches!(
+            Tensor::fill::<f64>("t", &[usize::MAX, 2], |_| Ok(())),
+            Err(Error::Fault(_))
+        ));
     }
 }

@@ -9,7 +9,12 @@ thread_local! {
 
 /// Sets what [`crate::config`] answers on this thread, in place of what it answered before.
 pub fn set_config<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
-    CONFIG.set(entries.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
+    CONFIG.set(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    );
 }
 
 pub(crate) fn config(key: &str) -> Option<String> {

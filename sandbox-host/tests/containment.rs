@@ -1,0 +1,99 @@
+//! Every hostile guest is stopped by the bound that it breaks, with that bound's name, while its neighbours answer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "containment/answers.rs"]
+mod answers;
+#[path = "containment/guests.rs"]
+mod guests;
+#[path = "containment/neighbour.rs"]
+mod neighbour;
+#[path = "containment/queue.rs"]
+mod queue;
+#[path = "containment/refusals.rs"]
+mod refusals;
+#[path = "containment/running.rs"]
+mod running;
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use guests::{
+    BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
+    preprocess_with_realloc,
+};
+use tensorgate_host::sandbox::{
+    Called, FaultCause, HandlerError, LoadFault, LoadedHandler, Payload, Role, Sandbox,
+    SandboxConfig,
+};
+use tensorgate_policy::Tensor;
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(SandboxConfig {
+        queue_wait_ms: 30_000,
+        ..SandboxConfig::default()
+    })
+    .unwrap()
+}
+
+fn tensors() -> Payload {
+    let image = Tensor {
+        name: "image".into(),
+        datatype: "FP32".into(),
+        shape: vec![1, 1, 8, 8],
+        parameters: vec![],
+        data: Ok(Cow::Owned(vec![0; 256])),
+    };
+    Payload::Tensors(vec![image])
+}
+
+fn raw() -> Payload {
+    Payload::Raw {
+        content_type: "image/png".into(),
+        data: Bytes::from_static(b"no png"),
+    }
+}
+
+fn cause(outcome: &Result<Called, HandlerError>) -> Option<FaultCause> {
+    match outcome {
+        Err(HandlerError::Fault { cause, .. }) => Some(*cause),
+        _ => None,
+    }
+}
+
+async fn call(
+    component: &[u8],
+    budget: Budget,
+    config: &[(&str, &str)],
+    input: Payload,
+) -> Result<Called, HandlerError> {
+    load(
+        &sandbox(),
+        "hostile",
+        component,
+        Role::Preprocess,
+        budget,
+        config,
+    )
+    .unwrap()
+    .preprocess("request", input)
+    .await
+}
+
+/// Calls a guest and expects a fault whose detail contains a text.
+async fn check(name: &str, component: &[u8], budget: Budget, expected: FaultCause, text: &str) {
+    let outcome = call(component, budget, &[], tensors()).await;
+    assert_eq!(cause(&outcome), Some(expected), "{name}: {outcome:?}");
+    let Err(HandlerError::Fault { detail, .. }) = outcome else {
+        panic!("{name}: {outcome:?}")
+    };
+    assert!(detail.contains(text), "{name}: {detail}");
+}
