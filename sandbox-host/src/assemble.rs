@@ -2,7 +2,7 @@
 //! served is refused here, before anything listens.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use tensorgate_policy::Policy;
@@ -23,7 +23,7 @@ use crate::sandbox::{Role, Sandbox, SandboxConfig};
 pub(crate) type Handlers = (Option<Sandbox>, HashMap<(String, Role), Stage>);
 
 /// Loads every handler that a model uses, in the roles in which it is used. Compiles, so it takes a while.
-pub(crate) fn handlers(policy: &Policy, root: &PathBuf) -> Result<Handlers, StartError> {
+pub(crate) fn handlers(policy: &Policy, root: &Path) -> Result<Handlers, StartError> {
     let used = policy.models().iter().flat_map(|model| {
         let before = model
             .preprocess()

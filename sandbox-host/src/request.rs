@@ -57,7 +57,7 @@ pub enum Begun {
         question: ServerQuestion,
     },
     /// A question to a model; its body comes next.
-    Model(Admitted),
+    Model(Box<Admitted>),
 }
 
 /// A head for a model, its body still to come.
@@ -182,10 +182,10 @@ impl Judge {
             } => Ok(Allowed::Server(protocol, question)),
             Begun::Model(admitted) if body.len() > admitted.plan.max_bytes => {
                 let max_bytes = admitted.plan.max_bytes;
-                Err(self.too_large(admitted, max_bytes))
+                Err(self.too_large(*admitted, max_bytes))
             }
             Begun::Model(admitted) => self
-                .body(admitted, body)
+                .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
         }
     }
@@ -265,12 +265,12 @@ impl Judge {
                 protocol,
                 question,
             }),
-            (decision, Step::ReadBody(plan)) => Ok(Begun::Model(Admitted {
+            (decision, Step::ReadBody(plan)) => Ok(Begun::Model(Box::new(Admitted {
                 caller,
                 decision,
                 plan,
                 content_type,
-            })),
+            }))),
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (_, Step::Charge(_) | Step::Check | Step::Forward) => {
                 refused(unfinished(), caller, Standing::Disagreement)

@@ -130,7 +130,7 @@ where
                 &record.caller.request_id,
             ));
         }
-        Begun::Model(admitted) => admitted,
+        Begun::Model(admitted) => *admitted,
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();

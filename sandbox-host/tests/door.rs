@@ -149,7 +149,7 @@ async fn what_the_gate_should_have_refused_is_refused_again_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     let gate = &running.gate;
-    let cases: [(&str, &str, &str, Vec<u8>, u16, &str); 6] = [
+    let cases = [
         (
             "a model without a grant",
             "POST",

@@ -9,13 +9,13 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{GENERATION, folder, mode, policy};
+use support::{GENERATION, PATIENCE, folder, mode, policy};
 
 /// A bundle, a key and a command that uses them.
 struct Setup {
@@ -65,11 +65,19 @@ impl Setup {
 
     /// Runs it to its end, which must come by itself: the exit code and the log.
     fn ends(&self, more: &[&str]) -> (Option<i32>, String) {
-        let output = self.command(more).output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        let mut process = Process(self.command(more).spawn().unwrap());
+        let mut stderr = process.0.stderr.take().unwrap();
+        let (done, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            done.send(log).unwrap();
+        });
+        // A host that started after all would run for ever.
+        let Ok(log) = end.recv_timeout(PATIENCE) else {
+            panic!("{more:?}: it runs");
+        };
+        (process.0.wait().unwrap().code(), log)
     }
 }
 

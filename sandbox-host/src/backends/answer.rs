@@ -250,7 +250,12 @@ fn tensor(output: InferOutputTensor, data: Vec<u8>) -> Tensor<'static> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests"
+    )]
     use super::*;
 
     fn answer(datatype: &str, contents: InferTensorContents) -> ModelInferResponse {
@@ -276,7 +281,7 @@ mod tests {
             (Err(BackendError::Fault(cause)), Err(text)) => {
                 assert!(cause.contains(text), "{cause}")
             }
-            (got, expected) => assert!(false, "got {got:?}, expected {expected:?}"),
+            (got, expected) => panic!("got {got:?}, expected {expected:?}"),
         }
     }
 
