@@ -1,6 +1,7 @@
 //! A raw HTTP/1.1 message, read as strictly as the Envoy that `render` configures, and handed on as that Envoy would hand it
 //! to the filter. What Envoy would refuse by itself is refused here for the same reason; nothing else is judged.
 
+use tensorgate_glue::host::Field;
 use tensorgate_glue::native::Request;
 use tensorgate_policy::Reason;
 
@@ -148,7 +149,7 @@ impl Head<'_> {
     }
 
     /// The header map as a filter sees it.
-    fn lower(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Refused> {
+    fn lower(&self) -> Result<Vec<Field>, Refused> {
         if self.version != Some(1) {
             return Err(ambiguous("not http/1.1"));
         }
@@ -175,7 +176,7 @@ impl Head<'_> {
         if authority.is_empty() {
             return Err(ambiguous("no host"));
         }
-        let mut map: Vec<(Vec<u8>, Vec<u8>)> = vec![(b":authority".to_vec(), authority)];
+        let mut map: Vec<Field> = vec![(b":authority".to_vec(), authority)];
         map.extend(path.map(|path| (b":path".to_vec(), path.as_bytes().to_vec())));
         map.push((b":method".to_vec(), self.method.as_bytes().to_vec()));
         map.push((b":scheme".to_vec(), b"http".to_vec()));

@@ -211,6 +211,21 @@ impl<'de> Deserializer<'de> for At<'de> {
         self.deserialize_string(visitor)
     }
 
+    /// A derived struct would take a list for its fields in order; here keys are named.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.content() {
+            Content::List(_) => {
+                Err(<Error as de::Error>::invalid_type(Unexpected::Seq, &visitor).at(self.node))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -237,7 +252,7 @@ impl<'de> Deserializer<'de> for At<'de> {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 

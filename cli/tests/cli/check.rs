@@ -21,7 +21,10 @@ grants:
   - {name: g, clients: [app], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
 "#;
 
-fn faults(text: &str) -> (i32, Vec<(u64, u64, String, String, String)>) {
+/// Line, column, severity, path, message.
+type Told = (u64, u64, String, String, String);
+
+fn faults(text: &str) -> (i32, Vec<Told>) {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", text);
     let ran = run(&["check".as_ref(), "--json".as_ref(), file.as_os_str()]);

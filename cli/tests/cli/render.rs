@@ -185,6 +185,7 @@ impl Gate {
             }
             match stream.read(&mut piece) {
                 Ok(read) if read > 0 => answer.extend(&piece[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 outcome => panic!("no whole answer ({outcome:?}): {text}\n{}", self.log()),
             }
         }
