@@ -1,5 +1,6 @@
 //! A whole gate as a user starts it: `tensorgate up` with a policy, a real Envoy and the sandbox host behind it, and a stand-in for the
-//! inference server. Stops everything when dropped; on a failed test it prints the processes' logs.
+//! inference server. Stops everything when dropped; on a failed test it prints the processes' logs, and
+//! keeps them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -159,6 +160,9 @@ impl Drop for Stack {
         }
         // Its own processes die with it: the kernel sees to that.
         let _ = self.up.start_kill();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.state);
+        }
     }
 }
 
