@@ -197,7 +197,7 @@ fn scalar(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::panic, reason = "tests")]
 
     #[test]
     fn what_is_written_reads_back_as_the_same_data() {
