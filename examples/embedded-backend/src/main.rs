@@ -1,2 +1,96 @@
-//! Placeholder.
-fn main() {}
+//! `tensorgate-embedded`: loads models, listens, prints one readiness line, serves until SIGTERM or SIGINT.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tensorgate_embedded::{Address, Limits, Listener, Repository, serve};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves small ONNX models on the CPU: the Open Inference Protocol over gRPC
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example: tensorgate-embedded --models examples/models --listen unix:/run/user/1000/cpu.sock"
+)]
+struct Options {
+    /// The folder of models: <model>/<version>/model.onnx
+    #[arg(long)]
+    models: PathBuf,
+    /// unix:/path (mode 0600, removed at the end) or a loopback address:port (port 0: the system chooses)
+    #[arg(long)]
+    listen: Address,
+    /// Largest message either way, bytes
+    #[arg(long, default_value_t = Limits::default().message_bytes)]
+    message_bytes: usize,
+    /// Models that compute at once
+    #[arg(long, default_value_t = Limits::default().compute)]
+    compute: usize,
+    /// Requests that wait to compute; more are refused
+    #[arg(long, default_value_t = Limits::default().queue)]
+    queue: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            // 2: what it was given cannot be served.
+            eprintln!("tensorgate-embedded: {cause}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let Options {
+        models,
+        listen,
+        message_bytes,
+        compute,
+        queue,
+    } = options;
+    // Before the readiness line, so that whoever reads it may send them.
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let repository = Repository::load(&models)?;
+    for (name, versions) in repository.models() {
+        let versions: Vec<u64> = versions.collect();
+        tracing::info!(model = name, ?versions, "loaded");
+    }
+    let listener = Listener::bind(&listen).await?;
+    let mut stdout = std::io::stdout();
+    writeln!(
+        stdout,
+        "tensorgate-embedded ready at {}",
+        listener.address()?
+    )?;
+    stdout.flush()?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    serve(
+        listener,
+        repository,
+        Limits {
+            message_bytes,
+            compute,
+            queue,
+        },
+        shutdown,
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! A CPU inference server for small ONNX models: the Open Inference Protocol over gRPC.
+//!
+//! It stands where a GPU server such as Triton stands, so that a demo and the tests need none. Whoever can connect may
+//! call it: it knows no clients and no grants, and listens where only its own user (a Unix socket) or its own machine
+//! (loopback) can connect. It never loads a model that was not there at its start, and never opens a URL.
+
+pub mod infer;
+pub mod listen;
+pub mod model;
+pub mod repository;
+pub mod service;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use tensorgate_wire::proto::grpc_inference_service_server::GrpcInferenceServiceServer;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+
+pub use listen::{Address, Listener};
+pub use repository::Repository;
+pub use service::Limits;
+
+use service::Service;
+
+/// Streams of one connection at once; the gate's host opens one connection and as many streams as its `max_in_flight`.
+const MAX_STREAMS: u32 = 1024;
+/// All header fields of a request, bytes: what gRPC itself sends is below 1 KiB.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// From the last byte of a request to its answer; the gate's own default is 5 seconds.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests that run may take to end once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the server stopped other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("cannot serve: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The listener failed.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// Serves until `shutdown` resolves, then lets running requests end, for [`DRAIN`] at most.
+pub async fn serve(
+    listener: Listener,
+    repository: Repository,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let service = GrpcInferenceServiceServer::new(Service::new(repository, limits))
+        .max_decoding_message_size(limits.message_bytes)
+        .max_encoding_message_size(limits.message_bytes);
+    let router = Server::builder()
+        .timeout(REQUEST_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .add_service(service);
+
+    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let shutdown = async move {
+        shutdown.await;
+        // Nobody listens only if the server has ended by itself.
+        let _ = stopping.send(true);
+    };
+    let drained = async move {
+        // An error means that the server dropped the sender: it has ended.
+        let _ = stopped.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    // The file of a Unix socket goes with its guard, after the last answer.
+    let (served, _guard) = match listener {
+        Listener::Tcp(listener) => {
+            let incoming = TcpListenerStream::new(listener);
+            (
+                until(
+                    drained,
+                    router.serve_with_incoming_shutdown(incoming, shutdown),
+                )
+                .await,
+                None,
+            )
+        }
+        Listener::Unix(listener, guard) => {
+            let incoming = UnixListenerStream::new(listener);
+            (
+                until(
+                    drained,
+                    router.serve_with_incoming_shutdown(incoming, shutdown),
+                )
+                .await,
+                Some(guard),
+            )
+        }
+    };
+    Ok(served?)
+}
+
+/// `served`'s outcome, or none of its own where `limit` comes first.
+async fn until<E>(
+    limit: impl Future<Output = ()>,
+    served: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::select! {
+        outcome = served => outcome,
+        () = limit => {
+            tracing::warn!("requests still ran at the end of the drain");
+            Ok(())
+        }
+    }
+}

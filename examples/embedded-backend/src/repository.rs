@@ -1,0 +1,194 @@
+//! The folder of models: `DIR/<model>/<version>/model.onnx`, read once, at the start.
+//!
+//! It decides which files are models. A file that is not one stops the start: a server that silently lacks a model
+//! would answer `not found` to requests that a policy allows. It follows no URL and never reads the folder again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::{LoadError, Model};
+
+/// A model file, bytes: what a CPU can serve in the gate's default 2 seconds is far smaller.
+pub const MAX_MODEL_BYTES: u64 = 512 << 20;
+/// Versions of all models together.
+pub const MAX_VERSIONS: usize = 256;
+/// A model's name, bytes.
+const MAX_NAME_BYTES: usize = 128;
+/// The one file of a version.
+const MODEL_FILE: &str = "model.onnx";
+
+/// Every model, by name and version.
+#[derive(Debug)]
+pub struct Repository {
+    models: BTreeMap<String, BTreeMap<u64, Arc<Model>>>,
+}
+
+/// Why the folder cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The system refused.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nothing to serve.
+    #[error("{0} holds no model: expected <model>/<version>/{MODEL_FILE}")]
+    Empty(PathBuf),
+    /// A folder's name is no model's.
+    #[error("{0} is not a model's name: 1 to {MAX_NAME_BYTES} of A-Z a-z 0-9 . _ -")]
+    Name(PathBuf),
+    /// A model without a version.
+    #[error("{0} holds no version: expected a folder with a whole number from 1 on as its name")]
+    NoVersion(PathBuf),
+    /// More than [`MAX_VERSIONS`].
+    #[error("{0} holds more than {MAX_VERSIONS} versions of models")]
+    TooMany(PathBuf),
+    /// Not a file, or larger than [`MAX_MODEL_BYTES`].
+    #[error("{0} is not a file of at most {MAX_MODEL_BYTES} bytes")]
+    NotAModelFile(PathBuf),
+    /// The file is no model.
+    #[error("cannot load {path}: {source}")]
+    Load {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: LoadError,
+    },
+}
+
+impl Repository {
+    /// Loads every version of every model below `folder`. Files beside the folders (a README, a training script) are
+    /// left alone.
+    pub fn load(folder: &Path) -> Result<Self, RepositoryError> {
+        let mut models: BTreeMap<String, BTreeMap<u64, Arc<Model>>> = BTreeMap::new();
+        let mut loaded: usize = 0;
+        for path in folders(folder)? {
+            let name = match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) if is_name(name) => name.to_owned(),
+                _ => return Err(RepositoryError::Name(path)),
+            };
+            let mut versions = BTreeMap::new();
+            for version_folder in folders(&path)? {
+                let Some(version) = version_folder
+                    .file_name()
+                    .and_then(|name| parse_version(name.to_str()?))
+                else {
+                    continue;
+                };
+                loaded = loaded.saturating_add(1);
+                if loaded > MAX_VERSIONS {
+                    return Err(RepositoryError::TooMany(folder.to_owned()));
+                }
+                versions.insert(
+                    version,
+                    Arc::new(load_file(&version_folder.join(MODEL_FILE))?),
+                );
+            }
+            if versions.is_empty() {
+                return Err(RepositoryError::NoVersion(path));
+            }
+            models.insert(name, versions);
+        }
+        if models.is_empty() {
+            return Err(RepositoryError::Empty(folder.to_owned()));
+        }
+        Ok(Self { models })
+    }
+
+    /// The version that a request means: the one it names, or the greatest where it names none.
+    pub fn find(&self, model: &str, version: &str) -> Option<(u64, &Arc<Model>)> {
+        let versions = self.models.get(model)?;
+        if version.is_empty() {
+            return versions
+                .last_key_value()
+                .map(|(version, model)| (*version, model));
+        }
+        let version = parse_version(version)?;
+        versions.get(&version).map(|model| (version, model))
+    }
+
+    /// The versions of a model, ascending.
+    pub fn versions(&self, model: &str) -> impl Iterator<Item = u64> {
+        self.models
+            .get(model)
+            .into_iter()
+            .flat_map(|versions| versions.keys().copied())
+    }
+
+    /// Every model's name with its versions.
+    pub fn models(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = u64>)> {
+        self.models
+            .iter()
+            .map(|(name, versions)| (name.as_str(), versions.keys().copied()))
+    }
+}
+
+/// The folders in a folder, in the order of their names; hidden ones are not models.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, RepositoryError> {
+    let failed = |source| RepositoryError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if !hidden && entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Letters, digits and `._-`: what a model's name may hold in a URL's path without escapes.
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// A version in its one spelling: no sign, no leading zero.
+fn parse_version(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits && !text.starts_with('0') {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// Loads one model file.
+fn load_file(path: &Path) -> Result<Model, RepositoryError> {
+    let failed = |source| RepositoryError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    // Asked before it is opened: to open a FIFO would wait for a writer.
+    let fits = |metadata: &fs::Metadata| metadata.is_file() && metadata.len() <= MAX_MODEL_BYTES;
+    if !fits(&fs::metadata(path).map_err(failed)?) {
+        return Err(RepositoryError::NotAModelFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    // One more than fits: a file that grows meanwhile is seen.
+    let limit = MAX_MODEL_BYTES.saturating_add(1);
+    fs::File::open(path)
+        .map_err(failed)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_MODEL_BYTES) {
+        return Err(RepositoryError::NotAModelFile(path.to_owned()));
+    }
+    Model::load(bytes).map_err(|source| RepositoryError::Load {
+        path: path.to_owned(),
+        source,
+    })
+}
