@@ -35,7 +35,10 @@ pub async fn send(gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
     let mut request = Request::post(format!("http://{gate}{}", call.path)).body(())?;
     *request.headers_mut() = map(&call.fields)?;
     for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
-        request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        request
+            .headers_mut()
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     send_as_is(gate, request, &call.pieces, call.trailers.as_ref()).await
 }
@@ -48,7 +51,9 @@ pub async fn send_as_is(
     trailers: Option<&Fields>,
 ) -> Result<Reply, ClientError> {
     let exchange = exchange(gate, request, pieces, trailers);
-    tokio::time::timeout(EXCHANGE_LIMIT, exchange).await.map_err(|_| ClientError::Hung)?
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange)
+        .await
+        .map_err(|_| ClientError::Hung)?
 }
 
 async fn exchange(
@@ -89,7 +94,11 @@ async fn converse(
     let download = async {
         let response = response.await?;
         let (head, mut body) = response.into_parts();
-        let mut reply = Reply { status: head.status.as_u16(), headers: list(&head.headers), ..Reply::default() };
+        let mut reply = Reply {
+            status: head.status.as_u16(),
+            headers: list(&head.headers),
+            ..Reply::default()
+        };
         while let Some(data) = body.data().await {
             let data = data?;
             reply.body.extend_from_slice(&data);
@@ -112,7 +121,9 @@ async fn send_piece(stream: &mut h2::SendStream<Bytes>, piece: &[u8], end: bool)
     }
     while !rest.is_empty() {
         stream.reserve_capacity(rest.len());
-        let capacity = std::future::poll_fn(|context| stream.poll_capacity(context)).await?.ok()?;
+        let capacity = std::future::poll_fn(|context| stream.poll_capacity(context))
+            .await?
+            .ok()?;
         let part = rest.split_to(capacity.min(rest.len()));
         stream.send_data(part, end && rest.is_empty()).ok()?;
     }
@@ -124,11 +135,16 @@ pub fn map(fields: &Fields) -> Result<HeaderMap, ClientError> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name).map_err(http::Error::from)?;
-        map.append(name, HeaderValue::from_bytes(value).map_err(http::Error::from)?);
+        map.append(
+            name,
+            HeaderValue::from_bytes(value).map_err(http::Error::from)?,
+        );
     }
     Ok(map)
 }
 
 fn list(map: &HeaderMap) -> Fields {
-    map.iter().map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    map.iter()
+        .map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
 }

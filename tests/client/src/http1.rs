@@ -30,7 +30,8 @@ pub async fn send<N: AsRef<[u8]>, V: AsRef<[u8]>>(
     body: &[u8],
     framing: Framing,
 ) -> Result<Reply, ClientError> {
-    let mut request = format!("{method} {target} HTTP/1.1\r\nhost: {gate}\r\nconnection: close\r\n").into_bytes();
+    let mut request =
+        format!("{method} {target} HTTP/1.1\r\nhost: {gate}\r\nconnection: close\r\n").into_bytes();
     for (name, value) in fields {
         request.extend_from_slice(name.as_ref());
         request.extend_from_slice(b": ");
@@ -38,7 +39,9 @@ pub async fn send<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         request.extend_from_slice(b"\r\n");
     }
     match framing {
-        Framing::Length if body.is_empty() && method != "POST" => request.extend_from_slice(b"\r\n"),
+        Framing::Length if body.is_empty() && method != "POST" => {
+            request.extend_from_slice(b"\r\n")
+        }
         Framing::Length => {
             request.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
             request.extend_from_slice(body);
@@ -62,7 +65,9 @@ pub async fn send<N: AsRef<[u8]>, V: AsRef<[u8]>>(
 
 /// Writes bytes as they are and reads one reply to its end.
 pub async fn raw(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError> {
-    tokio::time::timeout(EXCHANGE_LIMIT, exchange(gate, request)).await.map_err(|_| ClientError::Hung)?
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange(gate, request))
+        .await
+        .map_err(|_| ClientError::Hung)?
 }
 
 async fn exchange(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError> {
@@ -88,23 +93,49 @@ async fn exchange(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError
 
 /// Whether a reply that says how long it is has come to its end.
 fn is_whole(received: &[u8]) -> bool {
-    let Ok(reply) = parse(received) else { return false };
-    let length = reply.header("content-length").and_then(|length| length.parse().ok());
+    let Ok(reply) = parse(received) else {
+        return false;
+    };
+    let length = reply
+        .header("content-length")
+        .and_then(|length| length.parse().ok());
     // A chunked one that is not whole does not parse.
-    reply.status >= 200 && (reply.header("transfer-encoding").is_some() || length == Some(reply.body.len()))
+    reply.status >= 200
+        && (reply.header("transfer-encoding").is_some() || length == Some(reply.body.len()))
 }
 
 fn parse(received: &[u8]) -> Result<Reply, ClientError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_REPLY_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = head.parse(received)? else { return Err(ClientError::Truncated) };
+    let httparse::Status::Complete(length) = head.parse(received)? else {
+        return Err(ClientError::Truncated);
+    };
     let status = head.code.ok_or(ClientError::Truncated)?;
-    let headers: Vec<_> =
-        head.headers.iter().map(|field| (field.name.to_ascii_lowercase().into_bytes(), field.value.to_vec())).collect();
+    let headers: Vec<_> = head
+        .headers
+        .iter()
+        .map(|field| {
+            (
+                field.name.to_ascii_lowercase().into_bytes(),
+                field.value.to_vec(),
+            )
+        })
+        .collect();
     let rest = received.get(length..).unwrap_or_default();
-    let chunked = headers.iter().any(|(name, value)| name == b"transfer-encoding" && value == b"chunked");
-    let body = if chunked { dechunk(rest)? } else { rest.to_vec() };
-    Ok(Reply { status, headers, body, trailers: Vec::new() })
+    let chunked = headers
+        .iter()
+        .any(|(name, value)| name == b"transfer-encoding" && value == b"chunked");
+    let body = if chunked {
+        dechunk(rest)?
+    } else {
+        rest.to_vec()
+    };
+    Ok(Reply {
+        status,
+        headers,
+        body,
+        trailers: Vec::new(),
+    })
 }
 
 fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>, ClientError> {

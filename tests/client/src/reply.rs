@@ -48,10 +48,19 @@ impl Reply {
     /// The reason of a refusal: from `type` of problem details, or from `ErrorInfo` of a gRPC status.
     pub fn reason(&self) -> Option<String> {
         if let Some(details) = self.header("grpc-status-details-bin") {
-            let status = LENIENT.decode(details.trim()).or_else(|_| STANDARD.decode(details.trim())).ok()?;
+            let status = LENIENT
+                .decode(details.trim())
+                .or_else(|_| STANDARD.decode(details.trim()))
+                .ok()?;
             return error_info_reason(&status);
         }
-        Some(self.json()?.get("type")?.as_str()?.strip_prefix("urn:tensorgate:")?.to_owned())
+        Some(
+            self.json()?
+                .get("type")?
+                .as_str()?
+                .strip_prefix("urn:tensorgate:")?
+                .to_owned(),
+        )
     }
 
     /// One gRPC message: the body without its frame.
@@ -65,10 +74,15 @@ impl Reply {
 /// `reason` of the first `google.rpc.ErrorInfo` among the details of a `google.rpc.Status`.
 fn error_info_reason(status: &[u8]) -> Option<String> {
     let any = fields(status).into_iter().find(|(number, any)| {
-        *number == 3 && fields(any).iter().any(|(number, url)| *number == 1 && url.ends_with(b"google.rpc.ErrorInfo"))
+        *number == 3
+            && fields(any)
+                .iter()
+                .any(|(number, url)| *number == 1 && url.ends_with(b"google.rpc.ErrorInfo"))
     })?;
     let info = fields(any.1).into_iter().find(|(number, _)| *number == 2)?;
-    let reason = fields(info.1).into_iter().find(|(number, _)| *number == 1)?;
+    let reason = fields(info.1)
+        .into_iter()
+        .find(|(number, _)| *number == 1)?;
     String::from_utf8(reason.1.to_vec()).ok()
 }
 
@@ -76,10 +90,17 @@ fn error_info_reason(status: &[u8]) -> Option<String> {
 fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
     let mut found = Vec::new();
     while let Some((key, rest)) = varint(message) {
-        let Some((value, rest)) = varint(rest) else { break };
+        let Some((value, rest)) = varint(rest) else {
+            break;
+        };
         message = rest;
         if key & 7 == 2 {
-            let Some((bytes, rest)) = usize::try_from(value).ok().and_then(|length| message.split_at_checked(length)) else { break };
+            let Some((bytes, rest)) = usize::try_from(value)
+                .ok()
+                .and_then(|length| message.split_at_checked(length))
+            else {
+                break;
+            };
             found.push((key >> 3, bytes));
             message = rest;
         } else if key & 7 != 0 {
@@ -106,8 +127,15 @@ mod tests {
     use super::*;
 
     fn reply(headers: &[(&str, &str)], body: &str) -> Reply {
-        let headers = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-        Reply { headers, body: body.as_bytes().to_vec(), ..Reply::default() }
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        Reply {
+            headers,
+            body: body.as_bytes().to_vec(),
+            ..Reply::default()
+        }
     }
 
     #[test]
@@ -117,9 +145,27 @@ mod tests {
         let any = [&[0x0a, 40], url.as_slice(), &[0x12, 19], &info].concat();
         let status = [&[0x08, 3, 0x1a, 63], any.as_slice()].concat();
         let cases = [
-            (reply(&[], r#"{"type":"urn:tensorgate:malformed"}"#), Some("malformed")),
-            (reply(&[("grpc-status-details-bin", &STANDARD.encode(&status))], ""), Some("shape")),
-            (reply(&[("grpc-status-details-bin", STANDARD.encode(&status).trim_end_matches('='))], ""), Some("shape")),
+            (
+                reply(&[], r#"{"type":"urn:tensorgate:malformed"}"#),
+                Some("malformed"),
+            ),
+            (
+                reply(
+                    &[("grpc-status-details-bin", &STANDARD.encode(&status))],
+                    "",
+                ),
+                Some("shape"),
+            ),
+            (
+                reply(
+                    &[(
+                        "grpc-status-details-bin",
+                        STANDARD.encode(&status).trim_end_matches('='),
+                    )],
+                    "",
+                ),
+                Some("shape"),
+            ),
             (reply(&[("grpc-status-details-bin", "AAAA")], ""), None),
             (reply(&[], r#"{"type":"about:blank"}"#), None),
             (reply(&[], ""), None),
@@ -131,7 +177,10 @@ mod tests {
 
     #[test]
     fn a_message_is_one_whole_frame() {
-        assert_eq!(reply(&[], "\0\0\0\0\u{2}ab").message(), Some(b"ab".as_slice()));
+        assert_eq!(
+            reply(&[], "\0\0\0\0\u{2}ab").message(),
+            Some(b"ab".as_slice())
+        );
         assert_eq!(reply(&[], "\0\0\0\0\u{3}ab").message(), None);
         assert_eq!(reply(&[], "\0\0").message(), None);
     }

@@ -11,16 +11,30 @@ use tensorgate_vectors::RawRequest;
 pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, ClientError> {
     match request.protocol {
         Protocol::OipRest => {
-            let declared = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+            let declared = request
+                .headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
             let framing = match request.chunk_bytes {
                 Some(bytes) => Framing::Chunked(bytes),
                 None if declared => Framing::AsIs,
                 None => Framing::Length,
             };
-            http1::send(gate, &request.method, &request.path, &request.headers, &request.body, framing).await
+            http1::send(
+                gate,
+                &request.method,
+                &request.path,
+                &request.headers,
+                &request.body,
+                framing,
+            )
+            .await
         }
         Protocol::OipGrpc => {
-            let mut message = http::Request::builder().method(request.method.as_str()).uri(format!("http://{gate}{}", request.path)).body(())?;
+            let mut message = http::Request::builder()
+                .method(request.method.as_str())
+                .uri(format!("http://{gate}{}", request.path))
+                .body(())?;
             *message.headers_mut() = grpc::map(&request.headers)?;
             grpc::send_as_is(gate, message, &request.pieces(), None).await
         }
@@ -28,25 +42,44 @@ pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, Clien
 }
 
 /// A body that the vectors' model `vec` takes.
-pub const GOOD: &str = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}"#;
+pub const GOOD: &str =
+    r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}"#;
 
 /// Its path.
 pub const PATH: &str = "/v2/models/vec/infer";
 
 /// Header fields of a REST request with a key.
 pub fn fields(key: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    vec![(b"content-type".to_vec(), b"application/json".to_vec()), (b"x-api-key".to_vec(), key.as_bytes().to_vec())]
+    vec![
+        (b"content-type".to_vec(), b"application/json".to_vec()),
+        (b"x-api-key".to_vec(), key.as_bytes().to_vec()),
+    ]
 }
 
 /// The good request, over REST, with further header fields.
 pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, ClientError> {
     let mut fields = fields(&crate::policy::key("scorer"));
-    fields.extend(more.iter().map(|(name, value)| (name.to_vec(), value.to_vec())));
-    http1::send(gate, "POST", PATH, &fields, GOOD.as_bytes(), Framing::Length).await
+    fields.extend(
+        more.iter()
+            .map(|(name, value)| (name.to_vec(), value.to_vec())),
+    );
+    http1::send(
+        gate,
+        "POST",
+        PATH,
+        &fields,
+        GOOD.as_bytes(),
+        Framing::Length,
+    )
+    .await
 }
 
 /// The good request, over gRPC, in these pieces and with these trailers.
-pub async fn good_grpc(gate: SocketAddr, piece_bytes: usize, trailers: Option<tensorgate_client::Fields>) -> Result<Reply, ClientError> {
+pub async fn good_grpc(
+    gate: SocketAddr,
+    piece_bytes: usize,
+    trailers: Option<tensorgate_client::Fields>,
+) -> Result<Reply, ClientError> {
     grpc_message(gate, &message("x"), piece_bytes, trailers).await
 }
 
@@ -54,18 +87,39 @@ pub async fn good_grpc(gate: SocketAddr, piece_bytes: usize, trailers: Option<te
 pub fn message(input: &str) -> Vec<u8> {
     use tensorgate_wire::proto::ModelInferRequest;
     use tensorgate_wire::proto::model_infer_request::InferInputTensor;
-    let tensor = InferInputTensor { name: input.into(), datatype: "FP32".into(), shape: vec![2], ..Default::default() };
+    let tensor = InferInputTensor {
+        name: input.into(),
+        datatype: "FP32".into(),
+        shape: vec![2],
+        ..Default::default()
+    };
     let raw = [1_f32, 2.0].map(f32::to_le_bytes).concat();
-    let request = ModelInferRequest { model_name: "vec".into(), inputs: vec![tensor], raw_input_contents: vec![raw.into()], ..Default::default() };
+    let request = ModelInferRequest {
+        model_name: "vec".into(),
+        inputs: vec![tensor],
+        raw_input_contents: vec![raw.into()],
+        ..Default::default()
+    };
     prost::Message::encode_to_vec(&request)
 }
 
 /// A message in its frame, to `ModelInfer`.
-pub async fn grpc_message(gate: SocketAddr, message: &[u8], piece_bytes: usize, trailers: Option<tensorgate_client::Fields>) -> Result<Reply, ClientError> {
+pub async fn grpc_message(
+    gate: SocketAddr,
+    message: &[u8],
+    piece_bytes: usize,
+    trailers: Option<tensorgate_client::Fields>,
+) -> Result<Reply, ClientError> {
     let call = grpc::Call {
         path: "/inference.GRPCInferenceService/ModelInfer".into(),
-        fields: vec![(b"x-api-key".to_vec(), crate::policy::key("scorer").into_bytes())],
-        pieces: grpc::frame(message).chunks(piece_bytes).map(<[u8]>::to_vec).collect(),
+        fields: vec![(
+            b"x-api-key".to_vec(),
+            crate::policy::key("scorer").into_bytes(),
+        )],
+        pieces: grpc::frame(message)
+            .chunks(piece_bytes)
+            .map(<[u8]>::to_vec)
+            .collect(),
         trailers,
     };
     grpc::send(gate, &call).await

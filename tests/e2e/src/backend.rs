@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tensorgate_policy::datatype::Datatype;
 use tensorgate_policy::raw::{Dim, Input, Policy};
-use tensorgate_wire::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+use tensorgate_wire::proto::grpc_inference_service_server::{
+    GrpcInferenceService, GrpcInferenceServiceServer,
+};
 use tensorgate_wire::proto::model_infer_response::InferOutputTensor;
 use tensorgate_wire::proto::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
-    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+    ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status};
@@ -58,10 +61,25 @@ impl Backend {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mode = Arc::new(Mutex::new(Mode::default()));
-        let service = GrpcInferenceServiceServer::new(StandIn { policy, seen: Arc::clone(&seen), mode: Arc::clone(&mode) });
+        let service = GrpcInferenceServiceServer::new(StandIn {
+            policy,
+            seen: Arc::clone(&seen),
+            mode: Arc::clone(&mode),
+        });
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let server = tokio::spawn(async move { tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap() });
-        Self { address, seen, mode, server }
+        let server = tokio::spawn(async move {
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap()
+        });
+        Self {
+            address,
+            seen,
+            mode,
+            server,
+        }
     }
 
     /// Every inference so far, in order.
@@ -89,22 +107,44 @@ struct StandIn {
 
 impl StandIn {
     fn answer(&self, request: &ModelInferRequest) -> Option<ModelInferResponse> {
-        let named = |(name, model): &(&String, &tensorgate_policy::raw::Model)| model.backend_model.as_ref().unwrap_or(name) == &request.model_name;
+        let named = |(name, model): &(&String, &tensorgate_policy::raw::Model)| {
+            model.backend_model.as_ref().unwrap_or(name) == &request.model_name
+        };
         let (_, model) = self.policy.models.iter().find(named)?;
-        let mut answer =
-            ModelInferResponse { model_name: request.model_name.clone(), model_version: request.model_version.clone(), id: request.id.clone(), ..Default::default() };
+        let mut answer = ModelInferResponse {
+            model_name: request.model_name.clone(),
+            model_version: request.model_version.clone(),
+            id: request.id.clone(),
+            ..Default::default()
+        };
         for output in &model.outputs {
             let name = output.name.clone()?;
-            if !request.outputs.is_empty() && !request.outputs.iter().any(|asked| asked.name == name) {
+            if !request.outputs.is_empty()
+                && !request.outputs.iter().any(|asked| asked.name == name)
+            {
                 continue;
             }
-            let shape = output.shape.as_ref()?.iter().map(|dim| size(dim, &model.inputs, request)).collect::<Option<Vec<_>>>()?;
+            let shape = output
+                .shape
+                .as_ref()?
+                .iter()
+                .map(|dim| size(dim, &model.inputs, request))
+                .collect::<Option<Vec<_>>>()?;
             let elements: i64 = shape.iter().product();
             let datatype = output.datatype.clone()?;
             // An element of BYTES is its length, here zero.
             let width = Datatype::from_name(&datatype)?.size_bytes().unwrap_or(4);
-            answer.raw_output_contents.push(Bytes::from(vec![0; usize::try_from(elements).ok()? * width]));
-            answer.outputs.push(InferOutputTensor { name, datatype, shape, ..Default::default() });
+            answer.raw_output_contents.push(Bytes::from(vec![
+                0;
+                usize::try_from(elements).ok()?
+                    * width
+            ]));
+            answer.outputs.push(InferOutputTensor {
+                name,
+                datatype,
+                shape,
+                ..Default::default()
+            });
         }
         Some(answer)
     }
@@ -124,7 +164,13 @@ fn size(dim: &Dim, inputs: &[Input], request: &ModelInferRequest) -> Option<i64>
     };
     let sent = inputs.iter().find_map(|input| {
         let axis = input.shape.as_ref()?.iter().position(same)?;
-        request.inputs.iter().find(|sent| Some(&sent.name) == input.name.as_ref())?.shape.get(axis).copied()
+        request
+            .inputs
+            .iter()
+            .find(|sent| Some(&sent.name) == input.name.as_ref())?
+            .shape
+            .get(axis)
+            .copied()
     });
     sent.or_else(|| i64::try_from(least).ok())
 }
@@ -133,7 +179,10 @@ fn fields(metadata: &MetadataMap) -> Vec<(String, String)> {
     metadata
         .iter()
         .map(|field| match field {
-            KeyAndValueRef::Ascii(name, value) => (name.to_string(), value.to_str().unwrap_or_default().to_owned()),
+            KeyAndValueRef::Ascii(name, value) => (
+                name.to_string(),
+                value.to_str().unwrap_or_default().to_owned(),
+            ),
             KeyAndValueRef::Binary(name, value) => (name.to_string(), format!("{value:?}")),
         })
         .collect()
@@ -141,37 +190,61 @@ fn fields(metadata: &MetadataMap) -> Vec<(String, String)> {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for StandIn {
-    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
+    async fn server_live(
+        &self,
+        _: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
 
-    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
         Ok(Response::new(ServerReadyResponse { ready: true }))
     }
 
-    async fn model_ready(&self, _: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
+    async fn model_ready(
+        &self,
+        _: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
         Ok(Response::new(ModelReadyResponse { ready: true }))
     }
 
-    async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Result<Response<ServerMetadataResponse>, Status> {
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
         Err(Status::unimplemented("nobody asks a backend for metadata"))
     }
 
-    async fn model_metadata(&self, _: Request<ModelMetadataRequest>) -> Result<Response<ModelMetadataResponse>, Status> {
+    async fn model_metadata(
+        &self,
+        _: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
         Err(Status::unimplemented("nobody asks a backend for metadata"))
     }
 
-    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> Result<Response<ModelInferResponse>, Status> {
         let fields = fields(request.metadata());
         let message = request.into_inner();
-        let mut answer = self.answer(&message).ok_or_else(|| Status::not_found(SECRET))?;
+        let mut answer = self
+            .answer(&message)
+            .ok_or_else(|| Status::not_found(SECRET))?;
         self.seen.lock().unwrap().push(Seen { message, fields });
         let mode = *self.mode.lock().unwrap();
         match mode {
             Mode::Zeros => Ok(Response::new(answer)),
             Mode::Fails => Err(Status::internal(SECRET)),
             Mode::BreaksTheContract => {
-                for (output, raw) in answer.outputs.iter_mut().zip(&mut answer.raw_output_contents) {
+                for (output, raw) in answer
+                    .outputs
+                    .iter_mut()
+                    .zip(&mut answer.raw_output_contents)
+                {
                     output.shape[0] += 1;
                     *raw = Bytes::from(vec![0; raw.len() * 2]);
                 }

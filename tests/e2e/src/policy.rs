@@ -8,25 +8,47 @@ use tensorgate_policy::raw::{BackendKind, Policy};
 
 /// The policy of a file in the vectors' folder.
 pub fn vectors_policy(name: &str) -> Policy {
-    let file = tensorgate_vectors::vectors_dir().join("policies").join(name);
+    let file = tensorgate_vectors::vectors_dir()
+        .join("policies")
+        .join(name);
     serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap()
 }
 
 /// The text of a key of the vectors, by its name.
 pub fn key(name: &str) -> String {
-    let keys: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(tensorgate_vectors::vectors_dir().join("keys.json")).unwrap()).unwrap();
+    let keys: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(tensorgate_vectors::vectors_dir().join("keys.json")).unwrap(),
+    )
+    .unwrap();
     keys[name]["text"].as_str().unwrap().to_owned()
 }
 
 /// Sends every backend's requests to one address, and puts the handlers' real files, from `components`, beside the policy.
 pub fn settle(policy: &mut Policy, backend: SocketAddr, components: &Path, folder: &Path) {
-    for server in policy.backends.values_mut().filter(|server| server.kind == Some(BackendKind::OpenInference)) {
+    for server in policy
+        .backends
+        .values_mut()
+        .filter(|server| server.kind == Some(BackendKind::OpenInference))
+    {
         server.endpoints = vec![format!("http://{backend}")];
     }
     for handler in policy.handlers.values_mut() {
-        let file = Path::new(handler.component.as_ref().unwrap()).file_name().unwrap().to_owned();
-        let bytes = std::fs::read(components.join(&file)).unwrap_or_else(|error| panic!("{}: {error}; run `make build` and `make components` first", components.join(&file).display()));
-        handler.sha256 = Some(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect());
+        let file = Path::new(handler.component.as_ref().unwrap())
+            .file_name()
+            .unwrap()
+            .to_owned();
+        let bytes = std::fs::read(components.join(&file)).unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; run `make build` and `make components` first",
+                components.join(&file).display()
+            )
+        });
+        handler.sha256 = Some(
+            Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        );
         std::fs::write(folder.join(&file), bytes).unwrap();
         handler.component = Some(file.to_str().unwrap().to_owned());
     }

@@ -52,17 +52,33 @@ impl Stack {
         program(&bin, "tensorgate-host");
         let target = bin.parent().unwrap();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let state = target.join("e2e").join(format!("{name}-{}-{number}", std::process::id()));
+        let state = target
+            .join("e2e")
+            .join(format!("{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&state).unwrap();
 
         let backend = Backend::start(policy.clone()).await;
-        policy::settle(&mut policy, backend.address, &target.join("components"), &state);
+        policy::settle(
+            &mut policy,
+            backend.address,
+            &target.join("components"),
+            &state,
+        );
         let file = state.join("gate.yaml");
         // Every JSON document is a YAML document.
         std::fs::write(&file, serde_json::to_vec_pretty(&policy).unwrap()).unwrap();
 
         let mut up = Command::new(&tensorgate)
-            .args(["--json", "up", "--listen", "127.0.0.1:0", "--concurrency", "2", "--admin", &free_address().to_string()])
+            .args([
+                "--json",
+                "up",
+                "--listen",
+                "127.0.0.1:0",
+                "--concurrency",
+                "2",
+                "--admin",
+                &free_address().to_string(),
+            ])
             .arg("-c")
             .arg(&file)
             .arg("--state")
@@ -79,7 +95,10 @@ impl Stack {
         let ready = async {
             while let Ok(Some(line)) = lines.next_line().await {
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if let Some(address) = line.get("ready").and_then(|ready| ready.as_str()?.strip_prefix("http://")?.parse().ok()) {
+                if let Some(address) = line
+                    .get("ready")
+                    .and_then(|ready| ready.as_str()?.strip_prefix("http://")?.parse().ok())
+                {
                     return Some(address);
                 }
             }
@@ -89,9 +108,16 @@ impl Stack {
             Ok(Some(gate)) => {
                 // Read on to the end, so that nothing the processes say can block them.
                 let mut said = up.stderr.take().unwrap();
-                tokio::spawn(async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await });
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await },
+                );
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-                Ok(Self { gate, backend, state, up })
+                Ok(Self {
+                    gate,
+                    backend,
+                    state,
+                    up,
+                })
             }
             outcome => {
                 let _ = up.start_kill();
@@ -99,7 +125,11 @@ impl Stack {
                 if let Some(mut stderr) = up.stderr.take() {
                     let _ = stderr.read_to_string(&mut said).await;
                 }
-                let how = if outcome.is_ok() { "ended before it was ready" } else { "was not ready in time" };
+                let how = if outcome.is_ok() {
+                    "ended before it was ready"
+                } else {
+                    "was not ready in time"
+                };
                 Err(format!("tensorgate up {how}:\n{said}\n{}", logs(&state)))
             }
         }
@@ -118,7 +148,8 @@ impl Stack {
 
     fn host(&self) -> u32 {
         let mark = self.state.join("bundle.json").to_str().unwrap().to_owned();
-        let pids = processes(|command| command.contains("tensorgate-host") && command.contains(&mark));
+        let pids =
+            processes(|command| command.contains("tensorgate-host") && command.contains(&mark));
         assert_eq!(pids.len(), 1, "one host runs");
         pids[0]
     }
@@ -126,14 +157,23 @@ impl Stack {
     /// The sandbox host's socket, as it said itself.
     pub fn host_socket(&self) -> PathBuf {
         let said = self.log("host.log");
-        let line = said.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?.get("socket")?.as_str().map(PathBuf::from));
+        let line = said.lines().find_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line)
+                .ok()?
+                .get("socket")?
+                .as_str()
+                .map(PathBuf::from)
+        });
         line.expect("the host says where it listens")
     }
 
     /// The processes of this gate that still run, `tensorgate up` apart.
     pub fn processes(&self) -> Vec<u32> {
         let up = self.up.id();
-        processes_of(&self.mark()).into_iter().filter(|pid| Some(*pid) != up).collect()
+        processes_of(&self.mark())
+            .into_iter()
+            .filter(|pid| Some(*pid) != up)
+            .collect()
     }
 
     /// What every command line of this gate's processes holds.
@@ -144,7 +184,10 @@ impl Stack {
     /// Asks it to stop as Ctrl-C does, and waits for its end.
     pub async fn stop(mut self) -> std::process::ExitStatus {
         signal("TERM", self.up.id().unwrap()).await;
-        tokio::time::timeout(START_LIMIT, self.up.wait()).await.unwrap().unwrap()
+        tokio::time::timeout(START_LIMIT, self.up.wait())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// A log of this gate: `host.log`, `envoy.log`, `access.log`.
@@ -167,7 +210,11 @@ impl Drop for Stack {
 }
 
 async fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().await.unwrap();
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .await
+        .unwrap();
     assert!(status.success(), "process {pid} cannot be signalled");
 }
 
@@ -183,13 +230,20 @@ fn bin() -> PathBuf {
 
 fn program(bin: &Path, name: &str) -> PathBuf {
     let file = bin.join(name);
-    assert!(file.is_file(), "{} is missing: run `make build` first", file.display());
+    assert!(
+        file.is_file(),
+        "{} is missing: run `make build` first",
+        file.display()
+    );
     file
 }
 
 /// An address that nobody listens on at this moment.
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// Processes with a [`Stack::mark`].
@@ -199,7 +253,10 @@ pub fn processes_of(mark: &str) -> Vec<u32> {
 
 /// Processes whose command line satisfies a condition.
 fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         wanted(&String::from_utf8_lossy(&command).replace('\0', " "))

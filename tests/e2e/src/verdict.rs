@@ -7,14 +7,39 @@ use tensorgate_wire::Answer;
 
 /// A refusal as a client would receive it.
 pub fn received(answer: &Answer) -> Reply {
-    let list = |headers: &[(&'static str, String)]| headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.clone().into_bytes())).collect();
+    let list = |headers: &[(&'static str, String)]| {
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.clone().into_bytes()))
+            .collect()
+    };
     match answer {
-        Answer::Rest { status, headers, body } => Reply { status: *status, headers: list(headers), body: body.clone(), ..Reply::default() },
-        Answer::Grpc { status, message, headers } => {
+        Answer::Rest {
+            status,
+            headers,
+            body,
+        } => Reply {
+            status: *status,
+            headers: list(headers),
+            body: body.clone(),
+            ..Reply::default()
+        },
+        Answer::Grpc {
+            status,
+            message,
+            headers,
+        } => {
             let mut headers: tensorgate_client::Fields = list(headers);
-            headers.push((b"grpc-status".to_vec(), (*status as u8).to_string().into_bytes()));
+            headers.push((
+                b"grpc-status".to_vec(),
+                (*status as u8).to_string().into_bytes(),
+            ));
             headers.push((b"grpc-message".to_vec(), message.clone().into_bytes()));
-            Reply { status: 200, headers, ..Reply::default() }
+            Reply {
+                status: 200,
+                headers,
+                ..Reply::default()
+            }
         }
     }
 }
@@ -33,7 +58,11 @@ fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
         Protocol::OipRest => reply.status == 200,
         Protocol::OipGrpc => reply.status == 200 && reply.grpc_status() == Some(0),
     };
-    if served { Ok(()) } else { Err(format!("expected allow, got {}", told(reply))) }
+    if served {
+        Ok(())
+    } else {
+        Err(format!("expected allow, got {}", told(reply)))
+    }
 }
 
 /// A refusal carries its reason, and the status that belongs to it, in the caller's protocol.
@@ -46,10 +75,15 @@ fn refused(reason: Reason, field: Option<&str>, reply: &Reply) -> Result<(), Str
         None => reply.status == reason.http_status(),
     };
     if !status {
-        return Err(format!("the status does not belong to {reason}: {}", told(reply)));
+        return Err(format!(
+            "the status does not belong to {reason}: {}",
+            told(reply)
+        ));
     }
     match field {
-        Some(field) if !text(reply).contains(field) => Err(format!("the answer does not name {field}: {}", told(reply))),
+        Some(field) if !text(reply).contains(field) => {
+            Err(format!("the answer does not name {field}: {}", told(reply)))
+        }
         _ => Ok(()),
     }
 }
@@ -59,12 +93,21 @@ fn text(reply: &Reply) -> String {
     if let Some(message) = reply.header("grpc-message") {
         return percent_decode(&message);
     }
-    let member = |name| reply.json().and_then(|json| json.get(name)?.as_str().map(str::to_owned));
-    member("error").or_else(|| member("title")).unwrap_or_default()
+    let member = |name| {
+        reply
+            .json()
+            .and_then(|json| json.get(name)?.as_str().map(str::to_owned))
+    };
+    member("error")
+        .or_else(|| member("title"))
+        .unwrap_or_default()
 }
 
 fn told(reply: &Reply) -> String {
-    let grpc = reply.grpc_status().map(|status| format!(" grpc-status {status}")).unwrap_or_default();
+    let grpc = reply
+        .grpc_status()
+        .map(|status| format!(" grpc-status {status}"))
+        .unwrap_or_default();
     let reason = reply.reason().unwrap_or_else(|| "no reason".into());
     format!("{}{grpc} {reason}: {}", reply.status, text(reply))
 }
@@ -74,8 +117,15 @@ pub fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let escaped = after.get(..2).filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        let escaped = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
         bytes.push(escaped.unwrap_or(*first));
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -86,22 +136,39 @@ mod tests {
     use super::*;
 
     fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
-        let headers = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-        Reply { status, headers, body: body.as_bytes().to_vec(), ..Reply::default() }
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        Reply {
+            status,
+            headers,
+            body: body.as_bytes().to_vec(),
+            ..Reply::default()
+        }
     }
 
     #[test]
     fn an_answer_is_refused_only_with_its_reason_its_status_and_its_field() {
-        let shape = r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
+        let shape =
+            r#"{"type": "urn:tensorgate:shape", "title": "t", "error": "input \"x\": dim 0"}"#;
         for (answer, field, expected) in [
             (reply(400, &[], shape), None, true),
             (reply(400, &[], shape), Some("input \"x\""), true),
             (reply(400, &[], shape), Some("input \"y\""), false),
             (reply(403, &[], shape), None, false),
-            (reply(400, &[], r#"{"type": "urn:tensorgate:datatype"}"#), None, false),
+            (
+                reply(400, &[], r#"{"type": "urn:tensorgate:datatype"}"#),
+                None,
+                false,
+            ),
             (reply(400, &[], ""), None, false),
         ] {
-            assert_eq!(refused(Reason::Shape, field, &answer).is_ok(), expected, "{answer:?} {field:?}");
+            assert_eq!(
+                refused(Reason::Shape, field, &answer).is_ok(),
+                expected,
+                "{answer:?} {field:?}"
+            );
         }
     }
 
@@ -116,7 +183,13 @@ mod tests {
 
     #[test]
     fn escapes_are_undone_and_nothing_else() {
-        for (text, plain) in [("a%20b", "a b"), ("%22x%22", "\"x\""), ("100%", "100%"), ("%zz", "%zz"), ("%C3%A9", "é")] {
+        for (text, plain) in [
+            ("a%20b", "a b"),
+            ("%22x%22", "\"x\""),
+            ("100%", "100%"),
+            ("%zz", "%zz"),
+            ("%C3%A9", "é"),
+        ] {
             assert_eq!(percent_decode(text), plain);
         }
     }

@@ -1,6 +1,11 @@
 //! Every vector through a real Envoy with the gate filter, the sandbox host behind it and a stand-in inference server behind
 //! that. One gate a policy; within one, a case at a time, on a connection of its own.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use std::collections::BTreeMap;
 
@@ -10,21 +15,37 @@ use tensorgate_vectors::{Driver, Lowered, load};
 /// Every vector of one policy, in order, through one gate.
 async fn play(policy_file: &str) {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
-    let vectors: Vec<_> = vectors.iter().filter(|vector| &*vector.policy_file == policy_file && vector.runs_on(Driver::Envoy)).collect();
-    assert!(!vectors.is_empty(), "no vector has the policy {policy_file}");
+    let vectors: Vec<_> = vectors
+        .iter()
+        .filter(|vector| &*vector.policy_file == policy_file && vector.runs_on(Driver::Envoy))
+        .collect();
+    assert!(
+        !vectors.is_empty(),
+        "no vector has the policy {policy_file}"
+    );
     let stem = policy_file.rsplit('/').next().unwrap();
     let stack = Stack::start(&format!("conformance-{stem}"), policy::vectors_policy(stem)).await;
     let mut wrong = Vec::new();
     for vector in &vectors {
         wrong.extend(ask(&stack, vector).await.err());
     }
-    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), vectors.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are wrong:\n{}",
+        wrong.len(),
+        vectors.len(),
+        wrong.join("\n")
+    );
 }
 
 async fn ask(stack: &Stack, vector: &Lowered) -> Result<(), String> {
     let mut last = None;
     for _ in 0..vector.repeat {
-        last = Some(ask::send(stack.gate, &vector.request).await.map_err(|error| format!("{}: {error}", vector.id))?);
+        last = Some(
+            ask::send(stack.gate, &vector.request)
+                .await
+                .map_err(|error| format!("{}: {error}", vector.id))?,
+        );
     }
     verdict::compare(vector, &last.unwrap())
 }
@@ -56,5 +77,13 @@ fn every_policy_of_the_vectors_is_played() {
         *policies.entry(vector.policy_file.to_string()).or_default() += 1;
     }
     let names: Vec<_> = policies.keys().map(String::as_str).collect();
-    assert_eq!(names, ["policies/closed.json", "policies/main.json", "policies/rates.json", "policies/raw.json"]);
+    assert_eq!(
+        names,
+        [
+            "policies/closed.json",
+            "policies/main.json",
+            "policies/rates.json",
+            "policies/raw.json"
+        ]
+    );
 }

@@ -1,6 +1,11 @@
 //! Every vector through the gate filter under the in-memory proxy: the filter's own code, callback by callback. Each also with its
 //! body in small pieces, which may change nothing.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use tensorgate_glue::native::{NativeProxy, Outcome, Request};
 use tensorgate_policy::{Bundle, Now};
@@ -22,9 +27,15 @@ enum Arrival {
 }
 
 fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
-    let policy = serde_json::from_str(&vector.policy_json).map_err(|fault| format!("{}: {fault}", vector.policy_file))?;
-    let bundle = serde_json::to_vec(&Bundle { generation: "0123456789abcdef".into(), policy }).unwrap();
-    let mut proxy = NativeProxy::new(&bundle, CONTEXT_KEY).map_err(|faults| format!("{}: {faults:?}", vector.policy_file))?;
+    let policy = serde_json::from_str(&vector.policy_json)
+        .map_err(|fault| format!("{}: {fault}", vector.policy_file))?;
+    let bundle = serde_json::to_vec(&Bundle {
+        generation: "0123456789abcdef".into(),
+        policy,
+    })
+    .unwrap();
+    let mut proxy = NativeProxy::new(&bundle, CONTEXT_KEY)
+        .map_err(|faults| format!("{}: {faults:?}", vector.policy_file))?;
     let mut request = vector.request.clone();
     let mut trailers = None;
     match arrival {
@@ -32,19 +43,41 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
         Arrival::Pieces(bytes) => request.chunk_bytes = Some(bytes),
         Arrival::WithTrailers => trailers = Some(vec![(b"x-trailer".to_vec(), b"1".to_vec())]),
     }
-    let request = Request { headers: vector.request.fields(), body: request.pieces(), trailers };
+    let request = Request {
+        headers: vector.request.fields(),
+        body: request.pieces(),
+        trailers,
+    };
     let mut last = None;
     for _ in 0..vector.repeat {
-        last = Some(proxy.send(&request, Now { unix_s: vector.now_unix_s, monotonic_ns: 1_000_000_000 }));
+        last = Some(proxy.send(
+            &request,
+            Now {
+                unix_s: vector.now_unix_s,
+                monotonic_ns: 1_000_000_000,
+            },
+        ));
     }
     let (outcome, record) = last.unwrap();
     match (&outcome, &vector.expect) {
-        (Outcome::Forwarded { body, .. }, Expect::Allow) if *body == vector.request.body && record.reason.is_none() => Ok(()),
-        (Outcome::Forwarded { .. }, _) => Err(format!("{}: was sent on, expected {:?}", vector.id, vector.expect)),
-        (Outcome::Denied(answer), Expect::Deny { reason, .. }) if record.reason == Some(*reason) => {
+        (Outcome::Forwarded { body, .. }, Expect::Allow)
+            if *body == vector.request.body && record.reason.is_none() =>
+        {
+            Ok(())
+        }
+        (Outcome::Forwarded { .. }, _) => Err(format!(
+            "{}: was sent on, expected {:?}",
+            vector.id, vector.expect
+        )),
+        (Outcome::Denied(answer), Expect::Deny { reason, .. })
+            if record.reason == Some(*reason) =>
+        {
             verdict::compare(vector, &verdict::received(answer))
         }
-        (Outcome::Denied(_), _) => Err(format!("{}: expected {:?}, got {:?}: {}", vector.id, vector.expect, record.reason, record.detail)),
+        (Outcome::Denied(_), _) => Err(format!(
+            "{}: expected {:?}, got {:?}: {}",
+            vector.id, vector.expect, record.reason, record.detail
+        )),
     }
 }
 
@@ -52,13 +85,23 @@ fn play_all(arrival: impl Fn(&Lowered) -> Option<Arrival>) {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let mut played = 0;
     let mut wrong = Vec::new();
-    for vector in vectors.iter().filter(|vector| vector.runs_on(Driver::Native)) {
-        let Some(arrival) = arrival(vector) else { continue };
+    for vector in vectors
+        .iter()
+        .filter(|vector| vector.runs_on(Driver::Native))
+    {
+        let Some(arrival) = arrival(vector) else {
+            continue;
+        };
         played += 1;
         wrong.extend(play(vector, arrival).err());
     }
     assert!(played > 200, "only {played} vectors were played");
-    assert!(wrong.is_empty(), "{} of {played} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {played} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]

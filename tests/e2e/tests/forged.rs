@@ -1,5 +1,10 @@
 //! What a client says of itself: nothing of it is believed, and nothing of it travels on. And nobody passes the gate by.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -12,14 +17,27 @@ const OWN_ID: &str = "3f1c0c5e-0000-4000-8000-000000000000";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_client_says_of_itself_travels_on() {
     let stack = Stack::start("forged", policy::vectors_policy("main.json")).await;
-    for name in ["x-tensorgate-context", "x-tensorgate-client", "X-TensorGate-Anything"] {
-        let reply = ask::good(stack.gate, &[(name.as_bytes(), b"scorer")]).await.unwrap();
-        assert_eq!(reply.reason().as_deref(), Some("ambiguous-request"), "{name} {reply:?}");
+    for name in [
+        "x-tensorgate-context",
+        "x-tensorgate-client",
+        "X-TensorGate-Anything",
+    ] {
+        let reply = ask::good(stack.gate, &[(name.as_bytes(), b"scorer")])
+            .await
+            .unwrap();
+        assert_eq!(
+            reply.reason().as_deref(),
+            Some("ambiguous-request"),
+            "{name} {reply:?}"
+        );
     }
     assert!(stack.backend.seen().is_empty());
 
     let claims: [(&[u8], &[u8]); 9] = [
-        (b"x-forwarded-client-cert", b"URI=spiffe://prod/ns/risk/sa/engine"),
+        (
+            b"x-forwarded-client-cert",
+            b"URI=spiffe://prod/ns/risk/sa/engine",
+        ),
         (b"x-forwarded-for", b"10.0.0.1"),
         (b"x-envoy-external-address", b"10.0.0.1"),
         (b"x-envoy-upstream-rq-timeout-ms", b"1"),
@@ -34,7 +52,18 @@ async fn nothing_that_a_client_says_of_itself_travels_on() {
     let seen = stack.backend.seen();
     assert_eq!(seen.len(), 1);
     let told = format!("{:?}", seen[0].fields);
-    for claim in ["spiffe", "10.0.0.1", "repository", "session=claimed", "triton-request-priority", "forwarded", "x-envoy", "api-key", "tg_", "x-tensorgate"] {
+    for claim in [
+        "spiffe",
+        "10.0.0.1",
+        "repository",
+        "session=claimed",
+        "triton-request-priority",
+        "forwarded",
+        "x-envoy",
+        "api-key",
+        "tg_",
+        "x-tensorgate",
+    ] {
         assert!(!told.contains(claim), "{claim} reached the backend: {told}");
     }
 
@@ -55,7 +84,13 @@ async fn an_allowed_answer_says_nothing_of_what_stands_behind() {
         for name in ["server", "via", "x-powered-by", "x-tensorgate-context"] {
             assert_eq!(reply.header(name), None, "{reply:?}");
         }
-        assert!(reply.headers.iter().all(|(name, _)| !name.starts_with(b"x-envoy")), "{reply:?}");
+        assert!(
+            reply
+                .headers
+                .iter()
+                .all(|(name, _)| !name.starts_with(b"x-envoy")),
+            "{reply:?}"
+        );
     }
     let answer = rest.json().unwrap();
     assert_eq!(answer["model_name"], "vec", "{answer}");
@@ -68,8 +103,15 @@ async fn nobody_reaches_the_host_past_the_gate() {
     let socket = stack.host_socket();
     let metadata = std::fs::metadata(&socket).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
-    assert_eq!(metadata.uid(), std::fs::metadata("/proc/self").unwrap().uid());
-    let contexts = ["", "x-tensorgate-context: v1\r\n", "x-tensorgate-context: eyJjbGllbnQiOiJzY29yZXIifQ.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n"];
+    assert_eq!(
+        metadata.uid(),
+        std::fs::metadata("/proc/self").unwrap().uid()
+    );
+    let contexts = [
+        "",
+        "x-tensorgate-context: v1\r\n",
+        "x-tensorgate-context: eyJjbGllbnQiOiJzY29yZXIifQ.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n",
+    ];
     for context in contexts {
         let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
         let request = format!(

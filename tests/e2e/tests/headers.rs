@@ -1,5 +1,10 @@
 //! Header fields that stop other filters, against a real Envoy: after each the gate still serves.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tensorgate_tests::{Stack, ask, policy};
@@ -10,6 +15,9 @@ enum Seen {
     Answer(u16, Option<String>),
     Cut,
 }
+
+/// A header field.
+type Field<'a> = (&'a [u8], &'a [u8]);
 
 fn seen(reply: Result<Reply, ClientError>) -> Seen {
     match reply {
@@ -28,26 +36,89 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
     let stack = Stack::start("headers", policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}")).collect();
-    let many: Vec<(&[u8], &[u8])> = many.iter().map(|name| (name.as_bytes(), b"1".as_slice())).collect();
+    let many: Vec<Field<'_>> = many
+        .iter()
+        .map(|name| (name.as_bytes(), b"1".as_slice()))
+        .collect();
     let huge = vec![b'a'; 100 << 10];
     let allowed = || Seen::Answer(200, None);
-    let cases: Vec<(&str, Vec<(&[u8], &[u8])>, Seen)> = vec![
-        ("bytes that are not UTF-8 in a field nobody reads", vec![(b"x-note", b"\xff\xfe")], allowed()),
-        ("bytes that are not UTF-8 in the type", vec![(b"content-encoding", b"\xff")], refused(400, "ambiguous-request")),
-        ("the same key twice", vec![(b"x-api-key", key.as_bytes())], refused(400, "ambiguous-request")),
-        ("ten thousand fields", many.clone(), refused(431, "header-too-large")),
-        ("one field of 100 KiB", vec![(b"x-note", &huge)], refused(431, "header-too-large")),
-        ("a name of 100 KiB", vec![(&huge, b"1")], refused(431, "header-too-large")),
-        ("an underscore for a dash", vec![(b"x_api_key", key.as_bytes())], refused(400, "ambiguous-request")),
-        ("a name that is not text", vec![(b"x-\xff", b"1")], refused(400, "ambiguous-request")),
-        ("a NUL in a value", vec![(b"x-note", b"a\0b")], refused(400, "ambiguous-request")),
-        ("a blank before the colon", vec![(b"x-note ", b"1")], refused(400, "ambiguous-request")),
+    let cases: Vec<(&str, Vec<Field<'_>>, Seen)> = vec![
+        (
+            "bytes that are not UTF-8 in a field nobody reads",
+            vec![(b"x-note", b"\xff\xfe")],
+            allowed(),
+        ),
+        (
+            "bytes that are not UTF-8 in the type",
+            vec![(b"content-encoding", b"\xff")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "the same key twice",
+            vec![(b"x-api-key", key.as_bytes())],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "ten thousand fields",
+            many.clone(),
+            refused(431, "header-too-large"),
+        ),
+        (
+            "one field of 100 KiB",
+            vec![(b"x-note", &huge)],
+            refused(431, "header-too-large"),
+        ),
+        (
+            "a name of 100 KiB",
+            vec![(&huge, b"1")],
+            refused(431, "header-too-large"),
+        ),
+        (
+            "an underscore for a dash",
+            vec![(b"x_api_key", key.as_bytes())],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "a name that is not text",
+            vec![(b"x-\xff", b"1")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "a NUL in a value",
+            vec![(b"x-note", b"a\0b")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "a blank before the colon",
+            vec![(b"x-note ", b"1")],
+            refused(400, "ambiguous-request"),
+        ),
         // RFC 9112, 5.2: a proxy may put a blank in the line break's place, and then it is one field.
-        ("a line that goes on in the next", vec![(b"x-note", b"a\r\n b")], allowed()),
-        ("a key that goes on in the next line", vec![(b"authorization", b"Bearer\r\n tg_x")], refused(400, "ambiguous-request")),
-        ("two lengths", vec![(b"content-length", b"3")], refused(400, "ambiguous-request")),
-        ("a length and a coding", vec![(b"transfer-encoding", b"chunked")], refused(400, "ambiguous-request")),
-        ("a coding that nobody reads", vec![(b"transfer-encoding", b"gzip, chunked")], refused(400, "ambiguous-request")),
+        (
+            "a line that goes on in the next",
+            vec![(b"x-note", b"a\r\n b")],
+            allowed(),
+        ),
+        (
+            "a key that goes on in the next line",
+            vec![(b"authorization", b"Bearer\r\n tg_x")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "two lengths",
+            vec![(b"content-length", b"3")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "a length and a coding",
+            vec![(b"transfer-encoding", b"chunked")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "a coding that nobody reads",
+            vec![(b"transfer-encoding", b"gzip, chunked")],
+            refused(400, "ambiguous-request"),
+        ),
     ];
     let mut wrong = Vec::new();
     for (name, more, expected) in cases {
@@ -66,7 +137,9 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_fields_over_http2_harms_only_itself() {
     let stack = Stack::start("headers-http2", policy::vectors_policy("main.json")).await;
-    let mut fields: Vec<_> = (0..10_000).map(|n| (format!("x-{n}").into_bytes(), b"1".to_vec())).collect();
+    let mut fields: Vec<_> = (0..10_000)
+        .map(|n| (format!("x-{n}").into_bytes(), b"1".to_vec()))
+        .collect();
     fields.push((b"x-api-key".to_vec(), policy::key("scorer").into_bytes()));
     let call = grpc::Call {
         path: "/inference.GRPCInferenceService/ModelInfer".into(),
@@ -75,7 +148,11 @@ async fn a_flood_of_fields_over_http2_harms_only_itself() {
         trailers: None,
     };
     match grpc::send(stack.gate, &call).await {
-        Ok(reply) => assert_eq!(reply.reason().as_deref(), Some("header-too-large"), "{reply:?}"),
+        Ok(reply) => assert_eq!(
+            reply.reason().as_deref(),
+            Some("header-too-large"),
+            "{reply:?}"
+        ),
         Err(ClientError::H2(_) | ClientError::Io(_)) => {}
         Err(error) => panic!("{error}"),
     }
@@ -88,9 +165,15 @@ async fn what_is_no_http_gets_no_answer_of_use() {
     let stack = Stack::start("headers-noise", policy::vectors_policy("main.json")).await;
     for (noise, status) in [
         (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(400)),
-        (b"GET /v2/health/live HTTP/1.0\r\nhost: a\r\n\r\n".to_vec(), Some(400)),
+        (
+            b"GET /v2/health/live HTTP/1.0\r\nhost: a\r\n\r\n".to_vec(),
+            Some(400),
+        ),
         (b"GET /v2/health/live HTTP/1.1\r\n\r\n".to_vec(), Some(400)),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), Some(400)),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            Some(400),
+        ),
         (vec![0; 1 << 16], Some(400)),
     ] {
         let reply = http1::raw(stack.gate, &noise).await;

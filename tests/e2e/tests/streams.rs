@@ -1,5 +1,10 @@
 //! Bodies in every arrival that a client can think of, against a real Envoy.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_tests::{Stack, ask, policy};
@@ -20,32 +25,95 @@ async fn a_body_is_judged_whole_however_it_arrives() {
     let stack = Stack::start("streams", policy::vectors_policy("main.json")).await;
     let fields = ask::fields(&policy::key("scorer"));
     let bad = ask::GOOD.replace("FP32", "FP64");
-    for framing in [Framing::Length, Framing::Chunked(1), Framing::Chunked(7), Framing::Chunked(4096)] {
-        let good = http1::send(stack.gate, "POST", ask::PATH, &fields, ask::GOOD.as_bytes(), framing).await.unwrap();
+    for framing in [
+        Framing::Length,
+        Framing::Chunked(1),
+        Framing::Chunked(7),
+        Framing::Chunked(4096),
+    ] {
+        let good = http1::send(
+            stack.gate,
+            "POST",
+            ask::PATH,
+            &fields,
+            ask::GOOD.as_bytes(),
+            framing,
+        )
+        .await
+        .unwrap();
         assert_eq!(good.status, 200, "{framing:?} {good:?}");
-        let bad = http1::send(stack.gate, "POST", ask::PATH, &fields, bad.as_bytes(), framing).await.unwrap();
-        assert_eq!(bad.reason().as_deref(), Some("datatype"), "{framing:?} {bad:?}");
+        let bad = http1::send(
+            stack.gate,
+            "POST",
+            ask::PATH,
+            &fields,
+            bad.as_bytes(),
+            framing,
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            bad.reason().as_deref(),
+            Some("datatype"),
+            "{framing:?} {bad:?}"
+        );
     }
     // Trailers end a body without saying so in it: a known way past filters that wait for the body's end.
     for trailers in [None, trailers()] {
         for piece_bytes in [1, 3, usize::MAX] {
-            let good = ask::good_grpc(stack.gate, piece_bytes, trailers.clone()).await.unwrap();
+            let good = ask::good_grpc(stack.gate, piece_bytes, trailers.clone())
+                .await
+                .unwrap();
             assert_eq!(good.grpc_status(), Some(0), "{piece_bytes} {good:?}");
-            let bad = ask::grpc_message(stack.gate, &ask::message("y"), piece_bytes, trailers.clone()).await.unwrap();
-            assert_eq!(bad.reason().as_deref(), Some("unknown-input"), "{piece_bytes} {bad:?}");
+            let bad = ask::grpc_message(
+                stack.gate,
+                &ask::message("y"),
+                piece_bytes,
+                trailers.clone(),
+            )
+            .await
+            .unwrap();
+            assert_eq!(
+                bad.reason().as_deref(),
+                Some("unknown-input"),
+                "{piece_bytes} {bad:?}"
+            );
         }
     }
     let seen = stack.backend.seen();
-    assert!(seen.iter().all(|seen| seen.message.inputs.iter().all(|input| input.name == "x" && input.datatype == "FP32")), "only what was allowed reached the backend");
-    assert!(seen.iter().all(|seen| seen.fields.iter().all(|(name, _)| name != "x-trailer")));
+    assert!(
+        seen.iter().all(|seen| seen
+            .message
+            .inputs
+            .iter()
+            .all(|input| input.name == "x" && input.datatype == "FP32")),
+        "only what was allowed reached the backend"
+    );
+    assert!(
+        seen.iter()
+            .all(|seen| seen.fields.iter().all(|(name, _)| name != "x-trailer"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_chunks_of_one_byte_end_at_the_bound() {
     let stack = Stack::start("streams-chunks", policy::vectors_policy("main.json")).await;
     let body = vec![b' '; 100_000];
-    let reply = http1::send(stack.gate, "POST", ask::PATH, &ask::fields(&policy::key("scorer")), &body, Framing::Chunked(1)).await.unwrap();
-    assert_eq!((reply.status, reply.reason().as_deref()), (413, Some("body-too-large")), "{reply:?}");
+    let reply = http1::send(
+        stack.gate,
+        "POST",
+        ask::PATH,
+        &ask::fields(&policy::key("scorer")),
+        &body,
+        Framing::Chunked(1),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (reply.status, reply.reason().as_deref()),
+        (413, Some("body-too-large")),
+        "{reply:?}"
+    );
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 }
 
@@ -68,7 +136,11 @@ async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
     }
     let reply = ask::good(stack.gate, &[]).await.unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
-    assert_eq!(stack.backend.seen().len(), 1, "no half request reached the backend");
+    assert_eq!(
+        stack.backend.seen().len(),
+        1,
+        "no half request reached the backend"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,12 +153,26 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
                 let (reply, expected) = match n % 4 {
                     0 => (ask::good(gate, &[]).await, None),
                     1 => (ask::good_grpc(gate, 5, None).await, None),
-                    2 => (ask::good(gate, &[(b"x-tensorgate-context", b"x")]).await, Some("ambiguous-request")),
-                    _ => (ask::grpc_message(gate, &ask::message("y"), 5, trailers()).await, Some("unknown-input")),
+                    2 => (
+                        ask::good(gate, &[(b"x-tensorgate-context", b"x")]).await,
+                        Some("ambiguous-request"),
+                    ),
+                    _ => (
+                        ask::grpc_message(gate, &ask::message("y"), 5, trailers()).await,
+                        Some("unknown-input"),
+                    ),
                 };
                 let reply = reply.unwrap_or_else(|error| panic!("request {n}: {error}"));
-                assert_eq!(reply.reason().as_deref(), expected, "request {n}: {reply:?}");
-                assert_eq!(reply.status == 200 && reply.grpc_status().is_none_or(|status| status == 0), expected.is_none(), "request {n}: {reply:?}");
+                assert_eq!(
+                    reply.reason().as_deref(),
+                    expected,
+                    "request {n}: {reply:?}"
+                );
+                assert_eq!(
+                    reply.status == 200 && reply.grpc_status().is_none_or(|status| status == 0),
+                    expected.is_none(),
+                    "request {n}: {reply:?}"
+                );
             })
         })
         .collect();

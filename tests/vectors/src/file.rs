@@ -95,7 +95,13 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 5] = [Self::OipRest, Self::OipRestNested, Self::OipGrpcTyped, Self::OipGrpcUnpacked, Self::OipGrpcRaw];
+    pub const ALL: [Self; 5] = [
+        Self::OipRest,
+        Self::OipRestNested,
+        Self::OipGrpcTyped,
+        Self::OipGrpcUnpacked,
+        Self::OipGrpcRaw,
+    ];
 
     /// Its name in the files.
     pub const fn name(self) -> &'static str {
@@ -245,7 +251,11 @@ impl Blob {
             Self::Text(text) => Ok(text.as_bytes().to_vec()),
             Self::Hex(hex) => from_hex(&hex.hex),
             Self::Repeat(repeat) => Ok(repeat.repeat.as_bytes().repeat(repeat.times)),
-            Self::Pieces(pieces) => pieces.iter().map(Self::bytes).collect::<Result<Vec<_>, _>>().map(|pieces| pieces.concat()),
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .map(Self::bytes)
+                .collect::<Result<Vec<_>, _>>()
+                .map(|pieces| pieces.concat()),
         }
     }
 }

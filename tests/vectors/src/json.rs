@@ -13,10 +13,18 @@ pub(crate) fn infer_request(tensors: &Tensors, nested: bool) -> Result<Vec<u8>, 
     if !tensors.parameters.is_empty() {
         members.push(format!("\"parameters\":{}", object(&tensors.parameters)));
     }
-    let inputs = tensors.inputs.iter().map(|input| tensor(input, nested)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = tensors
+        .inputs
+        .iter()
+        .map(|input| tensor(input, nested))
+        .collect::<Result<Vec<_>, _>>()?;
     members.push(format!("\"inputs\":[{}]", inputs.join(",")));
     if !tensors.outputs.is_empty() {
-        let outputs: Vec<_> = tensors.outputs.iter().map(|name| format!("{{\"name\":{}}}", Value::from(name.as_str()))).collect();
+        let outputs: Vec<_> = tensors
+            .outputs
+            .iter()
+            .map(|name| format!("{{\"name\":{}}}", Value::from(name.as_str())))
+            .collect();
         members.push(format!("\"outputs\":[{}]", outputs.join(",")));
     }
     Ok(format!("{{{}}}", members.join(",")).into_bytes())
@@ -31,15 +39,27 @@ fn tensor(input: &Input, nested: bool) -> Result<String, String> {
         .elements()?
         .iter()
         .map(|scalar| match scalar {
-            Value::String(text) if is_float && matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") => {
+            Value::String(text)
+                if is_float && matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") =>
+            {
                 Err(format!("JSON has no number {text}: name the protocols"))
             }
             scalar => Ok(scalar.to_string()),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let data = if nested { fold(&input.shape, &elements)? } else { format!("[{}]", elements.join(",")) };
-    let mut members = vec![format!("\"name\":{}", Value::from(input.name.as_str())), format!("\"shape\":{:?}", input.shape)];
-    members.push(format!("\"datatype\":{}", Value::from(input.datatype.as_str())));
+    let data = if nested {
+        fold(&input.shape, &elements)?
+    } else {
+        format!("[{}]", elements.join(","))
+    };
+    let mut members = vec![
+        format!("\"name\":{}", Value::from(input.name.as_str())),
+        format!("\"shape\":{:?}", input.shape),
+    ];
+    members.push(format!(
+        "\"datatype\":{}",
+        Value::from(input.datatype.as_str())
+    ));
     if !input.parameters.is_empty() {
         members.push(format!("\"parameters\":{}", object(&input.parameters)));
     }
@@ -48,23 +68,42 @@ fn tensor(input: &Input, nested: bool) -> Result<String, String> {
 }
 
 fn object(members: &std::collections::BTreeMap<String, Value>) -> String {
-    let members: Vec<_> = members.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
 /// Row-major elements as nested lists; only where there are as many as the shape says.
 fn fold(shape: &[i64], elements: &[String]) -> Result<String, String> {
-    let odd = || format!("{} elements cannot be nested as {shape:?}: name the protocols", elements.len());
+    let odd = || {
+        format!(
+            "{} elements cannot be nested as {shape:?}: name the protocols",
+            elements.len()
+        )
+    };
     let Some((outer, inner)) = shape.split_first() else {
         let [one] = elements else { return Err(odd()) };
         return Ok(one.clone());
     };
     let outer = usize::try_from(*outer).map_err(|_| odd())?;
     if outer == 0 || elements.is_empty() {
-        return if outer == 0 && elements.is_empty() { Ok("[]".into()) } else { Err(odd()) };
+        return if outer == 0 && elements.is_empty() {
+            Ok("[]".into())
+        } else {
+            Err(odd())
+        };
     }
-    let each = elements.len().checked_div(outer).filter(|each| each.checked_mul(outer) == Some(elements.len()) && *each > 0).ok_or_else(odd)?;
-    let parts = elements.chunks(each).map(|part| fold(inner, part)).collect::<Result<Vec<_>, _>>()?;
+    let each = elements
+        .len()
+        .checked_div(outer)
+        .filter(|each| each.checked_mul(outer) == Some(elements.len()) && *each > 0)
+        .ok_or_else(odd)?;
+    let parts = elements
+        .chunks(each)
+        .map(|part| fold(inner, part))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(format!("[{}]", parts.join(",")))
 }
 
@@ -78,7 +117,11 @@ mod tests {
     fn data_is_nested_as_its_shape_says() {
         let check = |shape: &[i64], count: usize, expected: Option<&str>| {
             let elements: Vec<_> = (1..=count).map(|n| n.to_string()).collect();
-            assert_eq!(fold(shape, &elements).ok().as_deref(), expected, "{shape:?} of {count}");
+            assert_eq!(
+                fold(shape, &elements).ok().as_deref(),
+                expected,
+                "{shape:?} of {count}"
+            );
         };
         check(&[3], 3, Some("[1,2,3]"));
         check(&[2, 2], 4, Some("[[1,2],[3,4]]"));
@@ -94,6 +137,9 @@ mod tests {
             serde_json::from_str(r#"{"model": "m", "inputs": [{"name": "x", "datatype": "INT64", "shape": [2], "data": [-9223372036854775808, 1.5]}]}"#)
                 .unwrap();
         let text = String::from_utf8(infer_request(&tensors, false).unwrap()).unwrap();
-        assert_eq!(text, r#"{"inputs":[{"name":"x","shape":[2],"datatype":"INT64","data":[-9223372036854775808,1.5]}]}"#);
+        assert_eq!(
+            text,
+            r#"{"inputs":[{"name":"x","shape":[2],"datatype":"INT64","data":[-9223372036854775808,1.5]}]}"#
+        );
     }
 }

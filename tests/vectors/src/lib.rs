@@ -14,7 +14,7 @@ mod value;
 
 pub use file::{Driver, Spelling};
 pub use load::{load, vectors_dir};
-pub use request::{Expect, Lowered, RawRequest};
+pub use request::{Expect, Field, Lowered, RawRequest};
 
 /// Why a vector cannot be used. Always a mistake in the vector, never a verdict.
 #[derive(Debug, thiserror::Error)]

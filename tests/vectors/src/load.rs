@@ -25,7 +25,11 @@ pub fn load() -> Result<Vec<Lowered>, VectorFault> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(&dir).map_err(|source| io(&dir, source))? {
         let path = entry.map_err(|source| io(&dir, source))?.path();
-        if path.extension().is_some_and(|extension| extension == "json") && path.file_name().is_some_and(|name| name != KEYS) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+            && path.file_name().is_some_and(|name| name != KEYS)
+        {
             files.push(path);
         }
     }
@@ -37,8 +41,16 @@ pub fn load() -> Result<Vec<Lowered>, VectorFault> {
     Ok(all)
 }
 
-fn load_file(dir: &Path, path: &Path, keys: &BTreeMap<String, Key>) -> Result<Vec<Lowered>, VectorFault> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+fn load_file(
+    dir: &Path,
+    path: &Path,
+    keys: &BTreeMap<String, Key>,
+) -> Result<Vec<Lowered>, VectorFault> {
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let file: File = read_json(path)?;
     let policy_path = dir.join(&file.policy);
     let policy_json: Arc<str> = read(&policy_path)?.into();
@@ -47,7 +59,10 @@ fn load_file(dir: &Path, path: &Path, keys: &BTreeMap<String, Key>) -> Result<Ve
     let mut all = Vec::new();
     for case in &file.cases {
         let id = format!("{stem}/{}", case.name);
-        let fault = |message: String| VectorFault::Case { id: id.clone(), message };
+        let fault = |message: String| VectorFault::Case {
+            id: id.clone(),
+            message,
+        };
         if !names.insert(&case.name) {
             return Err(fault("the name is taken".into()));
         }
@@ -56,7 +71,11 @@ fn load_file(dir: &Path, path: &Path, keys: &BTreeMap<String, Key>) -> Result<Ve
         }
         let expect = lower::expect(&case.expect).map_err(fault)?;
         let only = lower::drivers(case).map_err(fault)?;
-        let client = case.key.as_ref().and_then(|name| keys.get(name)).and_then(|key| key.client.clone());
+        let client = case
+            .key
+            .as_ref()
+            .and_then(|name| keys.get(name))
+            .and_then(|key| key.client.clone());
         for (spelling, request) in lower::requests(case, keys).map_err(fault)? {
             all.push(Lowered {
                 id: spelling.map_or_else(|| id.clone(), |spelling| format!("{id} [{spelling}]")),
@@ -75,7 +94,10 @@ fn load_file(dir: &Path, path: &Path, keys: &BTreeMap<String, Key>) -> Result<Ve
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, VectorFault> {
-    serde_json::from_str(&read(path)?).map_err(|source| VectorFault::Json { path: path.display().to_string(), source })
+    serde_json::from_str(&read(path)?).map_err(|source| VectorFault::Json {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 fn read(path: &Path) -> Result<String, VectorFault> {
@@ -83,5 +105,8 @@ fn read(path: &Path) -> Result<String, VectorFault> {
 }
 
 fn io(path: &Path, source: std::io::Error) -> VectorFault {
-    VectorFault::Io { path: path.display().to_string(), source }
+    VectorFault::Io {
+        path: path.display().to_string(),
+        source,
+    }
 }

@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tensorgate_policy::{Protocol, Reason};
 
-use crate::file::{Blob, Case, Driver, Grpc, Http, Input, Key, RawExpect, Request, Spelling, Tensors, Verdict};
+use crate::file::{
+    Blob, Case, Driver, Grpc, Http, Input, Key, RawExpect, Request, Spelling, Tensors, Verdict,
+};
 use crate::protobuf::Contents;
-use crate::request::{Expect, RawRequest};
+use crate::request::{Expect, Field, RawRequest};
 use crate::{json, protobuf};
+
+/// Header fields in order.
+type Fields = Vec<Field>;
 
 /// The gRPC method of an inference.
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -16,10 +21,15 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const MAX_FILL: i64 = 1 << 16;
 
 /// Everything that a case lowers to, with the spelling's name where there are several.
-pub(crate) fn requests(case: &Case, keys: &BTreeMap<String, Key>) -> Result<Vec<(Option<&'static str>, RawRequest)>, String> {
+pub(crate) fn requests(
+    case: &Case,
+    keys: &BTreeMap<String, Key>,
+) -> Result<Vec<(Option<&'static str>, RawRequest)>, String> {
     let mut fields = Vec::new();
     if let Some(name) = &case.key {
-        let key = keys.get(name).ok_or_else(|| format!("keys.json has no key {name:?}"))?;
+        let key = keys
+            .get(name)
+            .ok_or_else(|| format!("keys.json has no key {name:?}"))?;
         fields.push((b"x-api-key".to_vec(), key.text.clone().into_bytes()));
     }
     for (name, value) in &case.headers {
@@ -32,21 +42,40 @@ pub(crate) fn requests(case: &Case, keys: &BTreeMap<String, Key>) -> Result<Vec<
             if spellings.is_empty() {
                 return Err("protocols is empty".into());
             }
-            spellings.iter().map(|spelling| Ok((Some(spelling.name()), spelled(tensors, *spelling, &fields, chunk_bytes)?))).collect()
+            spellings
+                .iter()
+                .map(|spelling| {
+                    Ok((
+                        Some(spelling.name()),
+                        spelled(tensors, *spelling, &fields, chunk_bytes)?,
+                    ))
+                })
+                .collect()
         }
-        _ if case.protocols.is_some() => Err("protocols belongs to tensors: http and grpc are in one already".into()),
+        _ if case.protocols.is_some() => {
+            Err("protocols belongs to tensors: http and grpc are in one already".into())
+        }
         Request::Http(http) => Ok(vec![(None, http_request(http, fields, chunk_bytes)?)]),
         Request::Grpc(grpc) => Ok(vec![(None, grpc_request(grpc, fields, chunk_bytes)?)]),
     }
 }
 
-fn spelled(tensors: &Tensors, spelling: Spelling, fields: &[(Vec<u8>, Vec<u8>)], chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+fn spelled(
+    tensors: &Tensors,
+    spelling: Spelling,
+    fields: &[Field],
+    chunk_bytes: Option<usize>,
+) -> Result<RawRequest, String> {
     let contents = match spelling {
         Spelling::OipGrpcTyped => Contents::Packed,
         Spelling::OipGrpcUnpacked => Contents::Unpacked,
         Spelling::OipGrpcRaw => Contents::Raw,
         Spelling::OipRest | Spelling::OipRestNested => {
-            let version = tensors.version.as_ref().map(|version| format!("/versions/{version}")).unwrap_or_default();
+            let version = tensors
+                .version
+                .as_ref()
+                .map(|version| format!("/versions/{version}"))
+                .unwrap_or_default();
             let mut headers = vec![(b"content-type".to_vec(), b"application/json".to_vec())];
             headers.extend_from_slice(fields);
             return Ok(RawRequest {
@@ -60,10 +89,21 @@ fn spelled(tensors: &Tensors, spelling: Spelling, fields: &[(Vec<u8>, Vec<u8>)],
         }
     };
     let body = protobuf::frame(&protobuf::infer_request(tensors, contents)?)?;
-    Ok(RawRequest { protocol: Protocol::OipGrpc, method: "POST".into(), path: INFER.into(), headers: grpc_fields(None, fields)?, body, chunk_bytes })
+    Ok(RawRequest {
+        protocol: Protocol::OipGrpc,
+        method: "POST".into(),
+        path: INFER.into(),
+        headers: grpc_fields(None, fields)?,
+        body,
+        chunk_bytes,
+    })
 }
 
-fn http_request(http: &Http, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+fn http_request(
+    http: &Http,
+    mut fields: Fields,
+    chunk_bytes: Option<usize>,
+) -> Result<RawRequest, String> {
     for (name, value) in &http.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
@@ -77,7 +117,11 @@ fn http_request(http: &Http, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: O
     })
 }
 
-fn grpc_request(grpc: &Grpc, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: Option<usize>) -> Result<RawRequest, String> {
+fn grpc_request(
+    grpc: &Grpc,
+    mut fields: Fields,
+    chunk_bytes: Option<usize>,
+) -> Result<RawRequest, String> {
     for (name, value) in &grpc.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
@@ -91,8 +135,9 @@ fn grpc_request(grpc: &Grpc, mut fields: Vec<(Vec<u8>, Vec<u8>)>, chunk_bytes: O
     })
 }
 
-fn grpc_fields(content_type: Option<&Blob>, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
-    let content_type = content_type.map_or_else(|| Ok(b"application/grpc".to_vec()), Blob::bytes)?;
+fn grpc_fields(content_type: Option<&Blob>, fields: &[Field]) -> Result<Fields, String> {
+    let content_type =
+        content_type.map_or_else(|| Ok(b"application/grpc".to_vec()), Blob::bytes)?;
     let mut all = vec![(b"te".to_vec(), b"trailers".to_vec())];
     if !content_type.is_empty() {
         all.push((b"content-type".to_vec(), content_type));
@@ -109,7 +154,10 @@ pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
         (Verdict::Deny, None) => Err("what is denied has a reason".into()),
         (Verdict::Deny, Some(name)) => {
             let reason = Reason::from_name(name).ok_or_else(|| format!("{name:?} is no reason"))?;
-            Ok(Expect::Deny { reason, field: raw.field.clone() })
+            Ok(Expect::Deny {
+                reason,
+                field: raw.field.clone(),
+            })
         }
     }
 }
@@ -129,11 +177,20 @@ impl Input {
         match (&self.data, &self.fill, &self.bytes) {
             (Some(data), None, None) => Ok(data.clone()),
             (None, Some(fill), None) => {
-                let count = self.shape.iter().try_fold(1_i64, |count, dim| count.checked_mul(*dim)).filter(|count| (0..=MAX_FILL).contains(count));
-                let count = count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| format!("fill cannot fill {:?}", self.shape))?;
+                let count = self
+                    .shape
+                    .iter()
+                    .try_fold(1_i64, |count, dim| count.checked_mul(*dim))
+                    .filter(|count| (0..=MAX_FILL).contains(count));
+                let count = count
+                    .and_then(|count| usize::try_from(count).ok())
+                    .ok_or_else(|| format!("fill cannot fill {:?}", self.shape))?;
                 Ok(vec![fill.clone(); count])
             }
-            _ => Err(format!("input {:?} has exactly one of data, fill and bytes", self.name)),
+            _ => Err(format!(
+                "input {:?} has exactly one of data, fill and bytes",
+                self.name
+            )),
         }
     }
 }

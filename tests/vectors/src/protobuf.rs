@@ -36,7 +36,11 @@ pub(crate) fn frame(message: &[u8]) -> Result<Vec<u8>, String> {
 pub(crate) fn grpc_body(grpc: &Grpc) -> Result<Vec<u8>, String> {
     match (&grpc.message, &grpc.frames, &grpc.body) {
         (Some(message), None, None) => frame(&encode(message)?),
-        (None, Some(frames), None) => frames.iter().map(one_frame).collect::<Result<Vec<_>, _>>().map(|frames| frames.concat()),
+        (None, Some(frames), None) => frames
+            .iter()
+            .map(one_frame)
+            .collect::<Result<Vec<_>, _>>()
+            .map(|frames| frames.concat()),
         (None, None, Some(body)) => body.bytes(),
         _ => Err("a gRPC request has exactly one of message, frames and body".into()),
     }
@@ -45,7 +49,11 @@ pub(crate) fn grpc_body(grpc: &Grpc) -> Result<Vec<u8>, String> {
 fn one_frame(frame: &Frame) -> Result<Vec<u8>, String> {
     let message = encode(&frame.message)?;
     let actual = u32::try_from(message.len()).map_err(|_| "message too long".to_owned())?;
-    Ok(with_prefix(frame.flag, frame.length.unwrap_or(actual), &message))
+    Ok(with_prefix(
+        frame.flag,
+        frame.length.unwrap_or(actual),
+        &message,
+    ))
 }
 
 fn with_prefix(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
@@ -106,16 +114,36 @@ pub(crate) fn infer_request(tensors: &Tensors, contents: Contents) -> Result<Vec
         put_bytes(&mut tensor, 1, input.name.as_bytes());
         put_bytes(&mut tensor, 2, input.datatype.as_bytes());
         let mut dims = Vec::new();
-        input.shape.iter().for_each(|dim| put_varint(&mut dims, dim.cast_unsigned()));
+        input
+            .shape
+            .iter()
+            .for_each(|dim| put_varint(&mut dims, dim.cast_unsigned()));
         put_bytes(&mut tensor, 3, &dims);
         put_parameters(&mut tensor, 4, &input.parameters)?;
         match (contents, &input.bytes) {
             (Contents::Raw, Some(bytes)) => raws.push(bytes.bytes()?),
             (Contents::Raw, None) => {
-                raws.push(input.elements()?.iter().map(|scalar| value::raw(&input.datatype, scalar)).collect::<Result<Vec<_>, _>>()?.concat());
+                raws.push(
+                    input
+                        .elements()?
+                        .iter()
+                        .map(|scalar| value::raw(&input.datatype, scalar))
+                        .collect::<Result<Vec<_>, _>>()?
+                        .concat(),
+                );
             }
-            (_, Some(_)) => return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into()),
-            (_, None) => put_bytes(&mut tensor, 5, &typed(&input.datatype, &input.elements()?, contents == Contents::Packed)?),
+            (_, Some(_)) => {
+                return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
+            }
+            (_, None) => put_bytes(
+                &mut tensor,
+                5,
+                &typed(
+                    &input.datatype,
+                    &input.elements()?,
+                    contents == Contents::Packed,
+                )?,
+            ),
         }
         put_bytes(&mut out, 5, &tensor);
     }
@@ -139,17 +167,30 @@ fn typed(datatype: &str, elements: &[Value], packed: bool) -> Result<Vec<u8>, St
         "FP32" => (6, FIXED32),
         "FP64" => (7, FIXED64),
         "BYTES" => (8, LENGTH_DELIMITED),
-        _ => return Err(format!("{datatype} has no typed contents: name the protocols")),
+        _ => {
+            return Err(format!(
+                "{datatype} has no typed contents: name the protocols"
+            ));
+        }
     };
     let mut out = Vec::new();
     let mut together = Vec::new();
     for element in elements {
-        let wrong = || format!("{element} cannot be said in the contents of {datatype}: name the protocols");
+        let wrong = || {
+            format!("{element} cannot be said in the contents of {datatype}: name the protocols")
+        };
         let mut scalar = Vec::new();
         match (wire, datatype) {
-            (VARINT, "BOOL") => put_varint(&mut scalar, element.as_bool().ok_or_else(wrong)?.into()),
-            (VARINT, _) => put_varint(&mut scalar, element.as_number().map(integer).ok_or_else(wrong)??),
-            (FIXED32, _) => scalar.extend(value::single(value::float(element).ok_or_else(wrong)?).to_le_bytes()),
+            (VARINT, "BOOL") => {
+                put_varint(&mut scalar, element.as_bool().ok_or_else(wrong)?.into())
+            }
+            (VARINT, _) => put_varint(
+                &mut scalar,
+                element.as_number().map(integer).ok_or_else(wrong)??,
+            ),
+            (FIXED32, _) => {
+                scalar.extend(value::single(value::float(element).ok_or_else(wrong)?).to_le_bytes())
+            }
             (FIXED64, _) => scalar.extend(value::float(element).ok_or_else(wrong)?.to_le_bytes()),
             _ => scalar.extend(element.as_str().ok_or_else(wrong)?.as_bytes()),
         }
@@ -169,7 +210,11 @@ fn typed(datatype: &str, elements: &[Value], packed: bool) -> Result<Vec<u8>, St
 }
 
 /// A map of `InferParameter`: whole numbers as `int64_param`, beyond that `uint64_param`, others `double_param`.
-fn put_parameters(out: &mut Vec<u8>, number: u32, parameters: &BTreeMap<String, Value>) -> Result<(), String> {
+fn put_parameters(
+    out: &mut Vec<u8>,
+    number: u32,
+    parameters: &BTreeMap<String, Value>,
+) -> Result<(), String> {
     for (name, scalar) in parameters {
         let mut parameter = Vec::new();
         match scalar {
@@ -205,7 +250,10 @@ fn put_parameters(out: &mut Vec<u8>, number: u32, parameters: &BTreeMap<String, 
 
 /// A whole number as the 64 bits that a varint carries.
 fn integer(number: &Number) -> Result<u64, String> {
-    number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned)).ok_or_else(|| format!("{number} is no 64-bit integer"))
+    number
+        .as_u64()
+        .or_else(|| number.as_i64().map(i64::cast_unsigned))
+        .ok_or_else(|| format!("{number} is no 64-bit integer"))
 }
 
 fn put_tag(out: &mut Vec<u8>, number: u32, wire: u64) {
@@ -236,7 +284,12 @@ mod tests {
 
     #[test]
     fn varints_are_seven_bits_a_byte_least_first() {
-        for (value, expected) in [(0, vec![0]), (127, vec![127]), (150, vec![0x96, 0x01]), (u64::MAX, [vec![0xff; 9], vec![1]].concat())] {
+        for (value, expected) in [
+            (0, vec![0]),
+            (127, vec![127]),
+            (150, vec![0x96, 0x01]),
+            (u64::MAX, [vec![0xff; 9], vec![1]].concat()),
+        ] {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!(out, expected, "{value}");
@@ -246,12 +299,25 @@ mod tests {
     #[test]
     fn a_written_message_becomes_its_bytes() {
         let check = |written: &str, expected: &[u8]| {
-            assert_eq!(encode(&serde_json::from_str(written).unwrap()).unwrap(), expected, "{written}");
+            assert_eq!(
+                encode(&serde_json::from_str(written).unwrap()).unwrap(),
+                expected,
+                "{written}"
+            );
         };
-        check(r#"[[1, "ab"], [3, 150]]"#, &[0x0a, 2, b'a', b'b', 0x18, 0x96, 0x01]);
+        check(
+            r#"[[1, "ab"], [3, 150]]"#,
+            &[0x0a, 2, b'a', b'b', 0x18, 0x96, 0x01],
+        );
         check(r#"[[5, [[1, "x"]]]]"#, &[0x2a, 3, 0x0a, 1, b'x']);
-        check(r#"[[2, {"hex": "ff 00"}], [0, {"hex": "07"}]]"#, &[0x12, 2, 0xff, 0x00, 0x07]);
-        check(r#"[[1, {"fixed32": "0000803f"}], [1, {"packed": [1, 300]}]]"#, &[0x0d, 0, 0, 0x80, 0x3f, 0x0a, 3, 1, 0xac, 0x02]);
+        check(
+            r#"[[2, {"hex": "ff 00"}], [0, {"hex": "07"}]]"#,
+            &[0x12, 2, 0xff, 0x00, 0x07],
+        );
+        check(
+            r#"[[1, {"fixed32": "0000803f"}], [1, {"packed": [1, 300]}]]"#,
+            &[0x0d, 0, 0, 0x80, 0x3f, 0x0a, 3, 1, 0xac, 0x02],
+        );
         check(r#"[[1, {"group": [[2, 1]]}]]"#, &[0x0b, 0x10, 1, 0x0c]);
     }
 }

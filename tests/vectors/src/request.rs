@@ -6,6 +6,9 @@ use tensorgate_policy::{Protocol, Reason};
 
 use crate::file::Driver;
 
+/// A header field: name and value as bytes.
+pub type Field = (Vec<u8>, Vec<u8>);
+
 /// One request under one policy.
 #[derive(Clone, Debug)]
 pub struct Lowered {
@@ -46,7 +49,7 @@ pub struct RawRequest {
     /// The path with its query.
     pub path: String,
     /// Header fields, pseudo-headers and lengths apart, in order.
-    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub headers: Vec<Field>,
     /// The body.
     pub body: Vec<u8>,
     /// The body comes in pieces of this many bytes and without a declared length.
@@ -56,13 +59,35 @@ pub struct RawRequest {
 impl RawRequest {
     /// Every header field as a proxy's filter sees them: pseudo-headers first, and the length that an HTTP/1.1 client declares for a
     /// body in one piece.
-    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let pseudo = [(":method", self.method.as_str()), (":path", &self.path), (":authority", "gate.test"), (":scheme", "http")];
-        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = pseudo.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-        fields.extend(self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
-        let declared = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-        if self.protocol == Protocol::OipRest && self.chunk_bytes.is_none() && !self.body.is_empty() && !declared {
-            fields.push((b"content-length".to_vec(), self.body.len().to_string().into_bytes()));
+    pub fn fields(&self) -> Vec<Field> {
+        let pseudo = [
+            (":method", self.method.as_str()),
+            (":path", &self.path),
+            (":authority", "gate.test"),
+            (":scheme", "http"),
+        ];
+        let mut fields: Vec<Field> = pseudo
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        fields.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone())),
+        );
+        let declared = self
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+        if self.protocol == Protocol::OipRest
+            && self.chunk_bytes.is_none()
+            && !self.body.is_empty()
+            && !declared
+        {
+            fields.push((
+                b"content-length".to_vec(),
+                self.body.len().to_string().into_bytes(),
+            ));
         }
         fields
     }
@@ -72,7 +97,10 @@ impl RawRequest {
         if self.body.is_empty() {
             return Vec::new();
         }
-        self.body.chunks(self.chunk_bytes.unwrap_or(self.body.len()).max(1)).map(<[u8]>::to_vec).collect()
+        self.body
+            .chunks(self.chunk_bytes.unwrap_or(self.body.len()).max(1))
+            .map(<[u8]>::to_vec)
+            .collect()
     }
 }
 

@@ -4,30 +4,57 @@ use serde_json::Value;
 
 /// A scalar's little-endian bytes in a datatype (a `BYTES` element with its length), or why it cannot be one.
 pub(crate) fn raw(datatype: &str, value: &Value) -> Result<Vec<u8>, String> {
-    let wrong = || format!("{value} cannot be said as {datatype}: name the protocols or use `bytes`");
+    let wrong =
+        || format!("{value} cannot be said as {datatype}: name the protocols or use `bytes`");
     let unsigned = || value.as_u64().ok_or_else(wrong);
     let signed = || value.as_i64().ok_or_else(wrong);
     Ok(match datatype {
         "BOOL" => vec![u8::from(value.as_bool().ok_or_else(wrong)?)],
         "UINT8" => vec![u8::try_from(unsigned()?).map_err(|_| wrong())?],
-        "UINT16" => u16::try_from(unsigned()?).map_err(|_| wrong())?.to_le_bytes().to_vec(),
-        "UINT32" => u32::try_from(unsigned()?).map_err(|_| wrong())?.to_le_bytes().to_vec(),
+        "UINT16" => u16::try_from(unsigned()?)
+            .map_err(|_| wrong())?
+            .to_le_bytes()
+            .to_vec(),
+        "UINT32" => u32::try_from(unsigned()?)
+            .map_err(|_| wrong())?
+            .to_le_bytes()
+            .to_vec(),
         "UINT64" => unsigned()?.to_le_bytes().to_vec(),
-        "INT8" => i8::try_from(signed()?).map_err(|_| wrong())?.to_le_bytes().to_vec(),
-        "INT16" => i16::try_from(signed()?).map_err(|_| wrong())?.to_le_bytes().to_vec(),
-        "INT32" => i32::try_from(signed()?).map_err(|_| wrong())?.to_le_bytes().to_vec(),
+        "INT8" => i8::try_from(signed()?)
+            .map_err(|_| wrong())?
+            .to_le_bytes()
+            .to_vec(),
+        "INT16" => i16::try_from(signed()?)
+            .map_err(|_| wrong())?
+            .to_le_bytes()
+            .to_vec(),
+        "INT32" => i32::try_from(signed()?)
+            .map_err(|_| wrong())?
+            .to_le_bytes()
+            .to_vec(),
         "INT64" => signed()?.to_le_bytes().to_vec(),
         "FP16" => half(float(value).ok_or_else(wrong)?).to_le_bytes().to_vec(),
-        "BF16" => brain(float(value).ok_or_else(wrong)?).to_le_bytes().to_vec(),
-        "FP32" => single(float(value).ok_or_else(wrong)?).to_le_bytes().to_vec(),
+        "BF16" => brain(float(value).ok_or_else(wrong)?)
+            .to_le_bytes()
+            .to_vec(),
+        "FP32" => single(float(value).ok_or_else(wrong)?)
+            .to_le_bytes()
+            .to_vec(),
         "FP64" => float(value).ok_or_else(wrong)?.to_le_bytes().to_vec(),
         "BYTES" => {
             let text = value.as_str().ok_or_else(wrong)?.as_bytes();
-            let mut element = u32::try_from(text.len()).map_err(|_| wrong())?.to_le_bytes().to_vec();
+            let mut element = u32::try_from(text.len())
+                .map_err(|_| wrong())?
+                .to_le_bytes()
+                .to_vec();
             element.extend_from_slice(text);
             element
         }
-        _ => return Err(format!("{datatype} has no raw form here: use `bytes` or name the protocols")),
+        _ => {
+            return Err(format!(
+                "{datatype} has no raw form here: use `bytes` or name the protocols"
+            ));
+        }
     })
 }
 
@@ -43,7 +70,10 @@ pub(crate) fn float(value: &Value) -> Option<f64> {
 }
 
 /// The nearest single.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest single is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to the nearest single is what is wanted"
+)]
 pub(crate) fn single(value: f64) -> f32 {
     value as f32
 }
@@ -83,7 +113,13 @@ mod tests {
 
     #[test]
     fn scalars_are_little_endian_in_their_datatype() {
-        let check = |datatype: &str, value: Value, expected: &[u8]| assert_eq!(raw(datatype, &value).unwrap(), expected, "{datatype} {value}");
+        let check = |datatype: &str, value: Value, expected: &[u8]| {
+            assert_eq!(
+                raw(datatype, &value).unwrap(),
+                expected,
+                "{datatype} {value}"
+            )
+        };
         check("BOOL", true.into(), &[1]);
         check("INT8", (-1).into(), &[0xff]);
         check("UINT16", 258.into(), &[2, 1]);
@@ -101,7 +137,13 @@ mod tests {
 
     #[test]
     fn a_value_beyond_its_datatype_is_a_mistake_in_the_vector() {
-        for (datatype, value) in [("UINT8", Value::from(256)), ("INT8", (-129).into()), ("BOOL", 1.into()), ("FP32", "x".into()), ("NONE", 1.into())] {
+        for (datatype, value) in [
+            ("UINT8", Value::from(256)),
+            ("INT8", (-129).into()),
+            ("BOOL", 1.into()),
+            ("FP32", "x".into()),
+            ("NONE", 1.into()),
+        ] {
             assert!(raw(datatype, &value).is_err(), "{datatype} {value}");
         }
     }

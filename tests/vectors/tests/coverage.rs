@@ -39,12 +39,20 @@ fn every_reason_that_a_request_can_bring_about_has_a_vector_in_every_protocol() 
     let wanted = Reason::ALL
         .into_iter()
         .filter(|reason| !NOT_BY_A_REQUEST.contains(reason))
-        .flat_map(|reason| [Protocol::OipRest, Protocol::OipGrpc].map(|protocol| (reason, protocol)))
+        .flat_map(|reason| {
+            [Protocol::OipRest, Protocol::OipGrpc].map(|protocol| (reason, protocol))
+        })
         .filter(|pair| !NOT_IN_THIS_PROTOCOL.contains(pair));
     let missing: Vec<_> = wanted.filter(|pair| !seen.contains(pair)).collect();
     assert!(missing.is_empty(), "no vector for {missing:?}");
-    let odd: Vec<_> = seen.iter().filter(|pair| NOT_BY_A_REQUEST.contains(&pair.0) || NOT_IN_THIS_PROTOCOL.contains(pair)).collect();
-    assert!(odd.is_empty(), "there are vectors for {odd:?}: the lists above are out of date");
+    let odd: Vec<_> = seen
+        .iter()
+        .filter(|pair| NOT_BY_A_REQUEST.contains(&pair.0) || NOT_IN_THIS_PROTOCOL.contains(pair))
+        .collect();
+    assert!(
+        odd.is_empty(),
+        "there are vectors for {odd:?}: the lists above are out of date"
+    );
 }
 
 #[test]
@@ -60,16 +68,37 @@ fn there_are_enough_vectors_and_their_names_are_distinct() {
 #[test]
 fn most_vectors_reach_a_real_proxy() {
     let vectors = vectors();
-    let reach = vectors.iter().filter(|vector| vector.runs_on(Driver::Envoy)).count();
-    assert!(reach * 10 >= vectors.len() * 9, "{reach} of {}", vectors.len());
+    let reach = vectors
+        .iter()
+        .filter(|vector| vector.runs_on(Driver::Envoy))
+        .count();
+    assert!(
+        reach * 10 >= vectors.len() * 9,
+        "{reach} of {}",
+        vectors.len()
+    );
 }
 
 #[test]
 fn a_request_in_several_spellings_differs_in_spelling_only() {
     for vector in vectors() {
         let head = vector.request.fields();
-        let pseudo: Vec<_> = head.iter().take(4).map(|(name, _)| String::from_utf8(name.clone()).unwrap()).collect();
-        assert_eq!(pseudo, [":method", ":path", ":authority", ":scheme"], "{}", vector.id);
-        assert_eq!(vector.request.pieces().concat(), vector.request.body, "{}", vector.id);
+        let pseudo: Vec<_> = head
+            .iter()
+            .take(4)
+            .map(|(name, _)| String::from_utf8(name.clone()).unwrap())
+            .collect();
+        assert_eq!(
+            pseudo,
+            [":method", ":path", ":authority", ":scheme"],
+            "{}",
+            vector.id
+        );
+        assert_eq!(
+            vector.request.pieces().concat(),
+            vector.request.body,
+            "{}",
+            vector.id
+        );
     }
 }

@@ -9,12 +9,28 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
-    ("tensorgate-glue", &["tensorgate-policy", "tensorgate-identity", "tensorgate-wire"]),
+    (
+        "tensorgate-glue",
+        &[
+            "tensorgate-policy",
+            "tensorgate-identity",
+            "tensorgate-wire",
+        ],
+    ),
     ("tensorgate-gate", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
-    ("tensorgate", &["tensorgate-policy", "tensorgate-identity", "tensorgate-wire", "tensorgate-glue", "tensorgate-host"]),
+    (
+        "tensorgate",
+        &[
+            "tensorgate-policy",
+            "tensorgate-identity",
+            "tensorgate-wire",
+            "tensorgate-glue",
+            "tensorgate-host",
+        ],
+    ),
     ("tensorgate-embedded", &["tensorgate-wire"]),
     ("tensorgate-demo", &["tensorgate-client", "tensorgate-wire"]),
     ("tensorgate-client", &[]),
@@ -44,7 +60,10 @@ struct Package {
 fn packages() -> Vec<Package> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let metadata = metadata(&["--no-deps", "--offline"]);
-    let list = metadata.get("packages").and_then(|packages| packages.as_array()).unwrap();
+    let list = metadata
+        .get("packages")
+        .and_then(|packages| packages.as_array())
+        .unwrap();
     list.iter()
         .map(|package| Package {
             name: text(package.get("name").unwrap()).unwrap(),
@@ -53,7 +72,12 @@ fn packages() -> Vec<Package> {
                 .and_then(|dependencies| dependencies.as_array())
                 .unwrap()
                 .iter()
-                .map(|dependency| (text(dependency.get("name").unwrap()).unwrap(), text(dependency.get("kind").unwrap())))
+                .map(|dependency| {
+                    (
+                        text(dependency.get("name").unwrap()).unwrap(),
+                        text(dependency.get("kind").unwrap()),
+                    )
+                })
                 .collect(),
         })
         .collect()
@@ -62,15 +86,26 @@ fn packages() -> Vec<Package> {
 #[test]
 fn crates_know_only_what_the_architecture_lets_them_know() {
     let packages = packages();
-    let ours: BTreeSet<_> = packages.iter().map(|package| package.name.as_str()).collect();
+    let ours: BTreeSet<_> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
     let arrows: BTreeMap<_, _> = ARROWS.into_iter().collect();
     let listed: BTreeSet<_> = arrows.keys().copied().chain([TESTS]).collect();
-    assert_eq!(ours, listed, "the list of crates here and the workspace differ");
+    assert_eq!(
+        ours, listed,
+        "the list of crates here and the workspace differ"
+    );
     let mut faults = Vec::new();
     for package in packages.iter().filter(|package| package.name != TESTS) {
         let allowed = arrows.get(package.name.as_str()).unwrap();
-        for (dependency, kind) in package.dependencies.iter().filter(|(name, _)| ours.contains(name.as_str())) {
-            let tool_for_tests = kind.as_deref() == Some("dev") && TOOLS.contains(&dependency.as_str());
+        for (dependency, kind) in package
+            .dependencies
+            .iter()
+            .filter(|(name, _)| ours.contains(name.as_str()))
+        {
+            let tool_for_tests =
+                kind.as_deref() == Some("dev") && TOOLS.contains(&dependency.as_str());
             if !allowed.contains(&dependency.as_str()) && !tool_for_tests {
                 faults.push(format!("{} depends on {dependency}", package.name));
             }
@@ -84,7 +119,12 @@ fn only_filters_know_the_proxy() {
     let faults = packages()
         .iter()
         .filter(|package| !PROXY_WASM.contains(&package.name.as_str()))
-        .filter(|package| package.dependencies.iter().any(|(name, _)| name == "proxy-wasm"))
+        .filter(|package| {
+            package
+                .dependencies
+                .iter()
+                .any(|(name, _)| name == "proxy-wasm")
+        })
         .map(|package| package.name.clone())
         .collect();
     none("crates that name proxy-wasm", faults);

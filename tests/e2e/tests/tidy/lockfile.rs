@@ -8,11 +8,24 @@ use crate::{metadata, none, root};
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates of which there are several versions, and why.
-const DUPLICATES: [(&str, &str); 4] = [
-    ("embedded-io", "postcard, of wasmtime, names two versions for its optional input and output; neither is compiled"),
+const DUPLICATES: [(&str, &str); 5] = [
+    (
+        "embedded-io",
+        "postcard, of wasmtime, names two versions for its optional input and output; neither is compiled",
+    ),
     ("foldhash", "as hashbrown"),
-    ("hashbrown", "0.15 is petgraph's, of the build-time proto compiler; 0.16 is cranelift's and the proxy SDK's; 0.17 is indexmap's"),
-    ("syn", "half of the derive macros have moved to 3; build time only"),
+    (
+        "hashbrown",
+        "0.15 is petgraph's, of the build-time proto compiler; 0.16 is cranelift's and the proxy SDK's; 0.17 is indexmap's",
+    ),
+    (
+        "syn",
+        "half of the derive macros have moved to 3; build time only",
+    ),
+    (
+        "unicode-width",
+        "0.1 is miette's, 0.2 that of the text format in which the host's tests write modules",
+    ),
 ];
 
 /// Licences that may be linked with Apache-2.0 code, as the parts of an SPDX expression.
@@ -39,9 +52,17 @@ fn locked() -> Vec<(String, String, Option<String>)> {
         .map(|package| {
             let field = |name: &str| {
                 let start = format!("{name} = \"");
-                package.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix('"').map(str::to_owned))
+                package.lines().find_map(|line| {
+                    line.strip_prefix(&start)?
+                        .strip_suffix('"')
+                        .map(str::to_owned)
+                })
             };
-            (field("name").unwrap(), field("version").unwrap(), field("source"))
+            (
+                field("name").unwrap(),
+                field("version").unwrap(),
+                field("source"),
+            )
         })
         .collect()
 }
@@ -52,17 +73,44 @@ fn there_is_one_version_of_each_crate_or_a_reason() {
     for (name, version, _) in locked() {
         versions.entry(name).or_default().insert(version);
     }
-    let several: BTreeSet<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name.as_str()).collect();
+    let several: BTreeSet<_> = versions
+        .iter()
+        .filter(|(_, versions)| versions.len() > 1)
+        .map(|(name, _)| name.as_str())
+        .collect();
     let allowed: BTreeSet<_> = DUPLICATES.iter().map(|(name, _)| *name).collect();
-    none("crates of several versions without a reason", several.difference(&allowed).map(|name| format!("{name} {:?}", versions.get(*name))).collect());
-    none("reasons that have lost their crate", allowed.difference(&several).map(|name| (*name).to_owned()).collect());
+    none(
+        "crates of several versions without a reason",
+        several
+            .difference(&allowed)
+            .map(|name| format!("{name} {:?}", versions.get(*name)))
+            .collect(),
+    );
+    none(
+        "reasons that have lost their crate",
+        allowed
+            .difference(&several)
+            .map(|name| (*name).to_owned())
+            .collect(),
+    );
 }
 
 #[test]
 fn every_crate_comes_from_the_one_registry() {
-    let strange = |source: &Option<String>| source.as_deref().is_some_and(|source| source != REGISTRY);
-    none("crates from elsewhere", locked().into_iter().filter(|(.., source)| strange(source)).map(|package| format!("{package:?}")).collect());
-    assert!(locked().iter().any(|(.., source)| source.is_some()), "the lock file was not understood");
+    let strange =
+        |source: &Option<String>| source.as_deref().is_some_and(|source| source != REGISTRY);
+    none(
+        "crates from elsewhere",
+        locked()
+            .into_iter()
+            .filter(|(.., source)| strange(source))
+            .map(|package| format!("{package:?}"))
+            .collect(),
+    );
+    assert!(
+        locked().iter().any(|(.., source)| source.is_some()),
+        "the lock file was not understood"
+    );
 }
 
 #[test]
@@ -71,21 +119,41 @@ fn every_licence_goes_with_ours() {
     let mut faults = BTreeSet::new();
     for target in ["x86_64-unknown-linux-gnu", "wasm32-wasip1"] {
         let metadata = metadata(&["--filter-platform", target]);
-        for package in metadata.get("packages").and_then(|packages| packages.as_array()).unwrap() {
-            let text = |name: &str| package.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+        for package in metadata
+            .get("packages")
+            .and_then(|packages| packages.as_array())
+            .unwrap()
+        {
+            let text = |name: &str| {
+                package
+                    .get(name)
+                    .and_then(|value| value.as_str())
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             if !goes_with_ours(&text("license")) {
-                faults.insert(format!("{} {}: {:?}", text("name"), text("version"), text("license")));
+                faults.insert(format!(
+                    "{} {}: {:?}",
+                    text("name"),
+                    text("version"),
+                    text("license")
+                ));
             }
         }
     }
-    none("licences that are not in the list", faults.into_iter().collect());
+    none(
+        "licences that are not in the list",
+        faults.into_iter().collect(),
+    );
 }
 
 /// An SPDX expression in conjunctive form, as crates write them: every part must have an alternative in the list.
 fn goes_with_ours(expression: &str) -> bool {
     let expression = expression.replace('/', " OR ");
     expression.split(" AND ").all(|part| {
-        part.trim_matches(['(', ')', ' ']).split(" OR ").any(|licence| LICENCES.contains(&licence.trim_matches(['(', ')', ' '])))
+        part.trim_matches(['(', ')', ' '])
+            .split(" OR ")
+            .any(|licence| LICENCES.contains(&licence.trim_matches(['(', ')', ' '])))
     })
 }
 

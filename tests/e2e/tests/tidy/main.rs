@@ -10,19 +10,34 @@ use std::process::Command;
 
 /// The repository's root.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 /// Standard output of a command in the root; its failure is the test's.
 fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// `cargo metadata`, with these further arguments.
 fn metadata(arguments: &[&str]) -> serde_json::Value {
-    let arguments = [&["metadata", "--format-version", "1", "--locked"], arguments].concat();
+    let arguments = [
+        &["metadata", "--format-version", "1", "--locked"],
+        arguments,
+    ]
+    .concat();
     serde_json::from_str(&output(env!("CARGO"), &arguments)).unwrap()
 }
 

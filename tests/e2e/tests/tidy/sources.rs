@@ -20,7 +20,13 @@ const LEFTOVERS: [&str; 7] = [
 ];
 
 /// Folders of one machine.
-const MACHINE_PATHS: [&str; 5] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/"), concat!("/tmp", "/tg")];
+const MACHINE_PATHS: [&str; 5] = [
+    concat!("/ho", "me/"),
+    concat!("/ro", "ot/"),
+    concat!("/Us", "ers/"),
+    concat!("/wo", "rk/"),
+    concat!("/tmp", "/tg"),
+];
 
 /// Crates whose every line is safe code.
 const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
@@ -28,14 +34,21 @@ const NO_UNSAFE: [&str; 2] = ["policy/src/lib.rs", "identity/src/lib.rs"];
 /// Tracked files that are there, relative to the root.
 fn tracked() -> Vec<String> {
     let files = output("git", &["ls-files", "-z"]);
-    let files: Vec<_> = files.split('\0').filter(|file| root().join(file).is_file()).map(str::to_owned).collect();
+    let files: Vec<_> = files
+        .split('\0')
+        .filter(|file| root().join(file).is_file())
+        .map(str::to_owned)
+        .collect();
     assert!(files.len() > 50, "git lists only {} files", files.len());
     files
 }
 
 /// Rust files with their text.
 fn rust() -> Vec<(String, String)> {
-    let files: Vec<_> = tracked().into_iter().filter(|file| file.ends_with(".rs")).collect();
+    let files: Vec<_> = tracked()
+        .into_iter()
+        .filter(|file| file.ends_with(".rs"))
+        .collect();
     files
         .into_iter()
         .map(|file| {
@@ -46,7 +59,10 @@ fn rust() -> Vec<(String, String)> {
 }
 
 fn faults(rule: &str, fault: impl Fn(&str, &str) -> Option<String>) {
-    let faults = rust().iter().filter_map(|(file, text)| fault(file, text).map(|fault| format!("{file}: {fault}"))).collect();
+    let faults = rust()
+        .iter()
+        .filter_map(|(file, text)| fault(file, text).map(|fault| format!("{file}: {fault}")))
+        .collect();
     none(rule, faults);
 }
 
@@ -69,7 +85,9 @@ fn a_file_says_first_what_it_decides() {
 #[test]
 fn nothing_is_left_behind() {
     faults("leftovers", |_, text| {
-        let found = LEFTOVERS.iter().find(|leftover| text.contains(**leftover))?;
+        let found = LEFTOVERS
+            .iter()
+            .find(|leftover| text.contains(**leftover))?;
         Some((*found).to_owned())
     });
 }
@@ -79,15 +97,26 @@ fn no_file_names_a_folder_of_one_machine() {
     let mut found = Vec::new();
     for file in tracked() {
         // What is no text names no folder that anybody reads.
-        let Ok(text) = std::fs::read_to_string(root().join(&file)) else { continue };
-        found.extend(MACHINE_PATHS.iter().filter(|path| text.contains(**path)).map(|path| format!("{file}: {path}")));
+        let Ok(text) = std::fs::read_to_string(root().join(&file)) else {
+            continue;
+        };
+        found.extend(
+            MACHINE_PATHS
+                .iter()
+                .filter(|path| text.contains(**path))
+                .map(|path| format!("{file}: {path}")),
+        );
     }
     none("paths of one machine", found);
 }
 
 #[test]
 fn every_exception_to_a_lint_says_why() {
-    faults("exceptions without a reason", |_, text| exceptions(text).find(|attribute| !attribute.contains("reason = \"")).map(str::to_owned));
+    faults("exceptions without a reason", |_, text| {
+        exceptions(text)
+            .find(|attribute| !attribute.contains("reason = \""))
+            .map(str::to_owned)
+    });
 }
 
 /// The text of every `allow` and `expect` attribute, from its name to its end.
@@ -95,21 +124,38 @@ fn exceptions(text: &str) -> impl Iterator<Item = &str> {
     ["#[allow(", "#![allow(", "#[expect(", "#![expect("]
         .into_iter()
         .flat_map(|start| text.match_indices(start))
-        .filter(|(at, _)| text.get(..*at).is_some_and(|before| before.lines().next_back().unwrap_or_default().trim().is_empty() || before.ends_with('\n')))
+        .filter(|(at, _)| {
+            text.get(..*at).is_some_and(|before| {
+                before
+                    .lines()
+                    .next_back()
+                    .unwrap_or_default()
+                    .trim()
+                    .is_empty()
+                    || before.ends_with('\n')
+            })
+        })
         .filter_map(|(at, _)| text.get(at..)?.split(")]").next())
 }
 
 #[test]
 fn an_exception_is_found_wherever_it_stands() {
     let found = |text| exceptions(text).count();
-    assert_eq!(found("#[allow(a)]\n    #[expect(b)]\n#![allow(\n    c,\n    reason = \"d\"\n)]\n"), 3);
-    assert_eq!(found("// says #[allow(a)]\nlet text = \"#[expect(b)]\";\n"), 0);
+    assert_eq!(
+        found("#[allow(a)]\n    #[expect(b)]\n#![allow(\n    c,\n    reason = \"d\"\n)]\n"),
+        3
+    );
+    assert_eq!(
+        found("// says #[allow(a)]\nlet text = \"#[expect(b)]\";\n"),
+        0
+    );
 }
 
 #[test]
 fn the_core_has_no_unsafe_code() {
     faults("crates that may hold unsafe code", |file, text| {
-        (NO_UNSAFE.contains(&file) && !text.contains("#![forbid(unsafe_code)]")).then(|| "does not forbid it".to_owned())
+        (NO_UNSAFE.contains(&file) && !text.contains("#![forbid(unsafe_code)]"))
+            .then(|| "does not forbid it".to_owned())
     });
 }
 
@@ -118,13 +164,20 @@ fn every_crate_keeps_the_house_lints() {
     let faults = tracked()
         .into_iter()
         .filter(|file| file.ends_with("/Cargo.toml"))
-        .filter(|file| !std::fs::read_to_string(root().join(file)).unwrap().contains("[lints]\nworkspace = true"))
+        .filter(|file| {
+            !std::fs::read_to_string(root().join(file))
+                .unwrap()
+                .contains("[lints]\nworkspace = true")
+        })
         .collect();
     none("crates without the house lints", faults);
 }
 
 #[test]
 fn nothing_large_is_tracked() {
-    let faults = tracked().into_iter().filter(|file| root().join(file).metadata().unwrap().len() > MAX_BYTES).collect();
+    let faults = tracked()
+        .into_iter()
+        .filter(|file| root().join(file).metadata().unwrap().len() > MAX_BYTES)
+        .collect();
     none("files that are too large", faults);
 }
