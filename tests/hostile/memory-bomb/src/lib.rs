@@ -15,7 +15,9 @@ impl Preprocess for MemoryBomb {
         loop {
             let mut chunk = Vec::new();
             if polite {
-                chunk.try_reserve_exact(CHUNK_BYTES).map_err(|_| Error::fault(format!("got {} chunks", hoard.len())))?;
+                chunk
+                    .try_reserve_exact(CHUNK_BYTES)
+                    .map_err(|_| Error::fault(format!("got {} chunks", hoard.len())))?;
             }
             chunk.resize(CHUNK_BYTES, 1);
             hoard.push(core::hint::black_box(chunk));

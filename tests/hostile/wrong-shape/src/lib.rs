@@ -21,7 +21,10 @@ impl Preprocess for WrongShape {
             Some("many-dims") => vec![image(vec![1; 4096], 4)],
             Some("many-tensors") => (0..4096).map(|_| image(vec![1], 4)).collect(),
             Some("large-data") => vec![image(vec![1], 48 << 20), image(vec![1], 48 << 20)],
-            Some("long-name") => vec![Tensor { name: "x".repeat(1 << 20), ..image(vec![1], 4) }],
+            Some("long-name") => vec![Tensor {
+                name: "x".repeat(1 << 20),
+                ..image(vec![1], 4)
+            }],
             Some("nothing") => Vec::new(),
             Some("panic") => return Err(Error::fault(provoke_panic())),
             Some(other) => return Err(Error::fault(format!("no lie is called {other}"))),
