@@ -1,4 +1,4 @@
-//! Which imports a handler may have. The host links nothing else, so another import is found out here,
+//! Which imports a handler may have, and which exports it must. The host links nothing else, so another import is found out here,
 //! at the author's desk, and not when the policy is loaded.
 
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
@@ -7,6 +7,9 @@ use crate::Fault;
 
 /// The package that all of a handler's imports come from.
 const PACKAGE: &str = "tensorgate:handler/";
+
+/// What a handler is called by: one for each world.
+const EXPORTS: [&str; 2] = ["preprocess", "postprocess"];
 
 /// Looks at the imports of a module or a component: the inner result names those that are foreign.
 pub fn only_handler(wasm: &[u8], path: &str) -> Result<Result<(), String>, Fault> {
@@ -52,6 +55,28 @@ pub fn only_handler(wasm: &[u8], path: &str) -> Result<Result<(), String>, Fault
     })
 }
 
+/// Whether a component exports what a handler is called by. A crate that forgot its export macro makes one that does not.
+pub fn is_handler(component: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    let mut found = false;
+    for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth = depth.saturating_add(1)
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                found |= section
+                    .into_iter()
+                    .flatten()
+                    .any(|export| EXPORTS.contains(&export.name.name));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -91,6 +116,36 @@ mod tests {
         ] {
             let found = only_handler(&importing(module, "f"), "f.wasm").unwrap();
             assert_eq!(found, expected.map_err(str::to_owned), "{module}");
+        }
+    }
+
+    #[test]
+    fn a_component_without_a_handlers_export_is_none() {
+        // An empty component; one that exports an empty instance under a name.
+        let empty = b"\0asm\x0d\0\x01\0".to_vec();
+        let exporting = |name: &str| {
+            let export = [
+                &[1, 0, u8::try_from(name.len()).unwrap()],
+                name.as_bytes(),
+                &[5, 0, 0],
+            ]
+            .concat();
+            let instance = [5, 3, 1, 1, 0];
+            [
+                empty.as_slice(),
+                &instance,
+                &[11, u8::try_from(export.len()).unwrap()],
+                &export,
+            ]
+            .concat()
+        };
+        for (component, expected) in [
+            (empty.clone(), false),
+            (exporting("process"), false),
+            (exporting("preprocess"), true),
+            (exporting("postprocess"), true),
+        ] {
+            assert_eq!(is_handler(&component), expected, "{component:?}");
         }
     }
 

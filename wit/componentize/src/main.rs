@@ -22,6 +22,10 @@ enum Fault {
         path: String,
         source: std::io::Error,
     },
+    #[error(
+        "{path}: exports neither preprocess nor postprocess: call export_preprocess! or export_postprocess! once"
+    )]
+    Export { path: String },
     #[error("{path}: not a core module with tensorgate-handler's exports: {detail}")]
     Encode { path: String, detail: String },
     #[error(
@@ -72,6 +76,10 @@ fn componentize(options: &Options) -> Result<String, Fault> {
         detail,
     })?;
     imports::only_handler(&component, &options.core)?.map_err(foreign)?;
+    if !imports::is_handler(&component) {
+        let path = options.core.clone();
+        return Err(Fault::Export { path });
+    }
     std::fs::write(&options.output, &component).map_err(file(&options.output))?;
     Ok(format!(
         "{}  {} bytes  sha256 {:x}",
