@@ -1,3 +1,5 @@
+//! Tests of what the host's answers look like in each protocol.
+
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -236,6 +236,9 @@ impl<'a> Known<'a> {
         {
             return Err("host and :authority differ");
         }
+        if !self.host.into_iter().chain(self.authority).all(one_host) {
+            return Err("the authority is not one host");
+        }
         if self.api_key.is_some() && self.authorization.is_some() {
             return Err("two credentials came");
         }
@@ -255,6 +258,13 @@ impl<'a> Known<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a host or authority can name one host only. A proxy joins repeated ones with a comma (RFC 9112, 3.2 has them
+/// refused); user information is none of HTTP's. Nothing here routes by it.
+fn one_host(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'@' | b'/' | b'\\' | b'?' | b'#'))
 }
 
 /// One or more digits within 64 bits: no sign, blank, list or anything after.

@@ -1,3 +1,5 @@
+//! Tests of what a head is read as, and of what makes it ambiguous.
+
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use tensorgate_policy::request::{
@@ -129,6 +131,7 @@ fn a_head_that_can_be_read_in_two_ways_says_why() {
             "a pseudo-header is unknown",
         ),
         (&[("host", b"elsewhere")], "host and :authority differ"),
+        (&[(":authority", b"gate,gate")], ":authority is repeated"),
         (&[("content-length", b"")], "a length is not made of digits"),
         (
             &[("content-length", b"+1")],
@@ -340,5 +343,27 @@ fn an_unknown_path_is_answered_in_the_protocol_of_its_type() {
             Route::Unknown { protocol: expected },
             "{content_type}"
         );
+    }
+}
+
+#[test]
+fn an_authority_names_one_host() {
+    for (authority, ambiguous) in [
+        ("gate", false),
+        ("gate.example:8080", false),
+        ("[::1]:8080", false),
+        ("gate,elsewhere", true),
+        ("user@gate", true),
+        ("gate/v2", true),
+        ("gate elsewhere", true),
+    ] {
+        let mut fields = infer(&[]);
+        for (name, value) in &mut fields {
+            if name == b":authority" {
+                *value = authority.into();
+            }
+        }
+        let expected = ambiguous.then_some("the authority is not one host");
+        assert_eq!(head(&fields, false).ambiguous, expected, "{authority}");
     }
 }

@@ -23,7 +23,19 @@ const POLICY: &str = "examples/policies/digits/gate.yaml";
 const HELD_OUT: &str = "examples/models/digits/heldout.bin";
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+async fn main() -> ExitCode {
+    match demo().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every answer was the expected one.
+async fn demo() -> Result<bool> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::env::set_current_dir(&top).with_context(|| format!("entering {}", top.display()))?;
     let target = std::env::current_exe()?.parent().and_then(Path::parent).context("the demo has no target folder")?.to_owned();
@@ -43,7 +55,7 @@ async fn main() -> Result<ExitCode> {
     }
     gate.stop().await?;
     println!("\n{} requests, {} wrong; logs and rendered configuration in {}", rows.len(), wrong, target.join("demo").display());
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(wrong == 0)
 }
 
 fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict: &str) {

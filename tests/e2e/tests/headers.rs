@@ -59,6 +59,11 @@ async fn odd_header_fields_are_refused_or_passed_over_and_the_gate_serves_on() {
             refused(400, "ambiguous-request"),
         ),
         (
+            "two hosts",
+            vec![(b"host", b"elsewhere")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
             "ten thousand fields",
             many.clone(),
             refused(431, "header-too-large"),

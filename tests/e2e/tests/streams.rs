@@ -145,7 +145,14 @@ async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
-    let stack = Stack::start("streams-parallel", policy::vectors_policy("main.json")).await;
+    // Room for all of them to wait: how a short queue sheds is another test's.
+    let mut roomy = policy::vectors_policy("main.json");
+    for backend in roomy.backends.values_mut() {
+        backend.queue = Some(PARALLEL.try_into().unwrap());
+        backend.timeout_ms = Some(20_000);
+    }
+    roomy.listen.limits.timeout_ms = 20_000;
+    let stack = Stack::start("streams-parallel", roomy).await;
     let gate = stack.gate;
     let tasks: Vec<_> = (0..PARALLEL)
         .map(|n| {
