@@ -9,9 +9,9 @@ pinned=$(mktemp)
 trap 'rm -f "$pinned"' EXIT
 cp "$policy" "$pinned"
 
-for name in $(sed -n 's#^ *component: .*/components/\(.*\)\.wasm$#\1#p' "$policy"); do
+for name in $(sed -n 's#^ *component: components/\(.*\)\.wasm$#\1#p' "$policy"); do
     digest=$(sha256sum "$components/$name.wasm" | cut -d ' ' -f 1)
-    sed -i "\\#/components/$name\\.wasm\$#{n;s/sha256: .*/sha256: $digest/}" "$pinned"
+    sed -i "\\#component: components/$name\\.wasm\$#{n;s/sha256: .*/sha256: $digest/}" "$pinned"
     grep -q "sha256: $digest\$" "$pinned" || { echo "pin-components: $policy has no sha256 below $name.wasm" >&2; exit 2; }
 done
 

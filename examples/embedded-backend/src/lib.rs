@@ -44,7 +44,7 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// Serves until `shutdown` resolves, then lets running requests end, for [`DRAIN`] at most.
+/// Serves until `shutdown` resolves, then lets running requests end, for 10 seconds at most.
 pub async fn serve(
     listener: Listener,
     repository: Repository,

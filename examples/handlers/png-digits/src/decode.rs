@@ -88,13 +88,8 @@ pub fn shrunk(png: &[u8], max_side: u32) -> Result<Shrink, Error> {
         return Err(Error::bad_input("transparent by colour"));
     }
     let mut shrunk = Shrink::new(side);
-    let mut left = side;
     while let Some(line) = reader.next_row().map_err(Error::bad_input)? {
         shrunk.row(samples.brightness(line.data()));
-        left = left.saturating_sub(1);
-    }
-    if left != 0 {
-        return Err(Error::bad_input("rows are missing"));
     }
     reader.finish().map_err(Error::bad_input)?;
     drop(reader);
@@ -139,20 +134,16 @@ impl Samples {
     }
 }
 
-/// Rec. 601 in thousandths, rounded; the weights add up to 1000.
+/// Rec. 601 in thousandths; the weights add up to 1000.
 fn luma(red: u64, green: u64, blue: u64) -> u64 {
-    let sum = red
-        .saturating_mul(299)
-        .saturating_add(green.saturating_mul(587))
-        .saturating_add(blue.saturating_mul(114));
-    sum.saturating_add(500).checked_div(1000).unwrap_or(0)
+    let weighted = [(red, 299), (green, 587), (blue, 114)];
+    let sum = weighted.into_iter().fold(0_u64, |sum, (sample, weight)| {
+        sum.saturating_add(sample.saturating_mul(weight))
+    });
+    sum.checked_div(1000).unwrap_or(0)
 }
 
-/// A sample over black, rounded.
+/// A sample over black.
 fn on_black(sample: u64, alpha: u64) -> u64 {
-    sample
-        .saturating_mul(alpha)
-        .saturating_add(FULL / 2)
-        .checked_div(FULL)
-        .unwrap_or(0)
+    sample.saturating_mul(alpha).checked_div(FULL).unwrap_or(0)
 }

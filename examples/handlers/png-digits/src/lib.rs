@@ -4,7 +4,7 @@
 //! Takes square images of 8 or 16 bits a sample, greyscale or RGB, with or without alpha, from 8×8 to `max_side`
 //! pixels a side (config; 256 unless set). Larger ones are averaged down to 8×8. Refuses what two decoders could show
 //! differently and what a digit does not need: palettes, fewer bits, transparency by colour, interlacing, animation,
-//! wrong checksums, bytes after the end.
+//! wrong checksums, bytes after the end. Compressed pixels behind the last row are never unpacked, so they cost nothing.
 //!
 //! Rows are averaged as they are decoded, so memory is a few rows whatever the image's size; the declared size is
 //! checked before the first row is made room for.

@@ -103,6 +103,22 @@ fn with_header(png: &[u8], change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     [&png[..8], &chunk(b"IHDR", &body), &png[33..]].concat()
 }
 
+/// A whole interlaced image, black, 8 a side: 15 rows in seven passes, 64 pixels and a filter's byte for each row.
+fn interlaced() -> Vec<u8> {
+    const ROWS: u8 = 64 + 15;
+    // One stored block of zeros, and the checksum that so many zeros have.
+    let mut pixels = vec![0x78, 0x01, 0x01, ROWS, 0, !ROWS, 0xff];
+    pixels.resize(pixels.len() + usize::from(ROWS), 0);
+    pixels.extend([0, ROWS, 0, 1]);
+    let header = [0, 0, 0, 8, 0, 0, 0, 8, 8, 0, 0, 0, 1];
+    let chunks = [
+        chunk(b"IHDR", &header),
+        chunk(b"IDAT", &pixels),
+        chunk(b"IEND", b""),
+    ];
+    [&b"\x89PNG\r\n\x1a\n"[..], &chunks.concat()].concat()
+}
+
 #[test]
 fn real_digits_come_out_as_the_dataset_has_them() {
     let mut seen = 0;
@@ -272,7 +288,7 @@ fn every_bad_image_is_the_callers_fault() {
             "4294967295 pixels a side",
             with_header(&good, |header| header[..8].fill(0xff)),
         ),
-        ("interlaced", with_header(&good, |header| header[12] = 1)),
+        ("interlaced", interlaced()),
         (
             "an unknown interlacing",
             with_header(&good, |header| header[12] = 2),
@@ -338,6 +354,22 @@ fn every_bad_image_is_the_callers_fault() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn pixels_behind_the_last_row_are_passed_over() {
+    let rows: Vec<u8> = (0..17)
+        .flat_map(|row| [if row < 16 { 255 } else { 0 }; 16])
+        .collect();
+    let longer = encode(
+        (16, 17),
+        ColorType::Grayscale,
+        BitDepth::Eight,
+        |_| {},
+        &rows,
+    );
+    let image = digit(&with_header(&longer, |header| header[7] = 16), 16).unwrap();
+    assert!(image.iter().all(|value| *value == 16.0), "{image}");
 }
 
 #[test]
