@@ -2,7 +2,9 @@
 
 use wasmtime::Trap;
 
+use super::bounds::MAX_MESSAGE_BYTES;
 use super::limits::Limits;
+use super::logbook::{cut, escape};
 use super::outcome::{FaultCause, HandlerError};
 use super::state::Stop;
 
@@ -18,11 +20,23 @@ pub(super) enum Phase {
 /// The fault that an engine's error is.
 pub(super) fn fault(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> HandlerError {
     let cause = cause(error, phase, limits);
-    let mut detail = format!("{error:#}");
+    let mut detail = told(error);
     if let (FaultCause::Memory, Some(refused)) = (cause, limits.refused()) {
         detail = format!("{refused}; then: {detail}");
     }
     HandlerError::Fault { cause, detail }
+}
+
+/// An engine's error for the log, the root of it first. The engine quotes the guest's function names, so they are
+/// escaped and cut as the guest's own lines are.
+pub(super) fn told(error: &wasmtime::Error) -> String {
+    let (root, whole) = (error.root_cause().to_string(), format!("{error:#}"));
+    let text = if root == whole {
+        root
+    } else {
+        format!("{root}; {whole}")
+    };
+    escape(cut(&text, MAX_MESSAGE_BYTES))
 }
 
 fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
@@ -142,6 +156,18 @@ mod tests {
         ] {
             assert_eq!(cause(&error, phase, limits), expected, "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_guest_cannot_write_the_log_by_the_names_of_its_functions() {
+        let named = wasmtime::Error::from(Trap::OutOfFuel).context("0: a\nERROR forged");
+        assert_eq!(
+            told(&named),
+            "wasm trap: all fuel consumed by WebAssembly; 0: a\\nERROR forged: wasm trap: all fuel consumed by WebAssembly"
+        );
+        let long = wasmtime::Error::from(Trap::OutOfFuel).context("x".repeat(1 << 20));
+        assert_eq!(told(&long).len(), MAX_MESSAGE_BYTES);
+        assert!(told(&long).starts_with("wasm trap: all fuel"));
     }
 
     #[test]

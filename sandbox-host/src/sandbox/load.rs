@@ -13,6 +13,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
 use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use super::cause;
 use super::fault::LoadFault;
 use super::imports;
 use super::outcome::Role;
@@ -83,7 +84,7 @@ pub(super) fn load(
     }
     let unusable = |error: wasmtime::Error| LoadFault::Compile {
         handler: handler(),
-        detail: format!("{error:#}"),
+        detail: cause::told(&error),
     };
     let component = Component::from_binary(engine, file).map_err(unusable)?;
     let foreign = component
@@ -103,7 +104,7 @@ pub(super) fn load(
     let other_world = |error: wasmtime::Error| LoadFault::World {
         handler: handler(),
         role: role.export(),
-        detail: format!("{error:#}"),
+        detail: cause::told(&error),
     };
     let linked = linker.instantiate_pre(&component).map_err(other_world)?;
     let export = export(role, linked).map_err(other_world)?;
