@@ -1,5 +1,5 @@
-//! After the digits model: `probabilities` FP32 [n, classes] to `label` BYTES [n], the name of each row's greatest
-//! score, and `confidence` FP32 [n], that score.
+//! After the digits model: `probabilities` FP32 `[n, classes]` to `label` BYTES `[n]`, the name of each row's greatest
+//! score, and `confidence` FP32 `[n]`, that score.
 //!
 //! The names are the config's `labels`, separated by commas, as many as the model has classes; the digits 0 to 9 unless
 //! set. Of equal scores the first counts. Whatever is wrong here is never the caller's fault.

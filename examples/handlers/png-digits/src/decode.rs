@@ -134,12 +134,13 @@ impl Samples {
     }
 }
 
-/// Rec. 601 in thousandths; the weights add up to 1000.
+/// Rec. 601 in thousandths; the weights add up to 1000. Spelled out: a fold over the three nearly
+/// doubles an image's fuel in the profile that the demo uses.
 fn luma(red: u64, green: u64, blue: u64) -> u64 {
-    let weighted = [(red, 299), (green, 587), (blue, 114)];
-    let sum = weighted.into_iter().fold(0_u64, |sum, (sample, weight)| {
-        sum.saturating_add(sample.saturating_mul(weight))
-    });
+    let sum = red
+        .saturating_mul(299)
+        .saturating_add(green.saturating_mul(587))
+        .saturating_add(blue.saturating_mul(114));
     sum.checked_div(1000).unwrap_or(0)
 }
 

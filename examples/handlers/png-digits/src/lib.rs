@@ -1,10 +1,10 @@
-//! Before the digits model: a PNG (`image/png`, as it is) to `image` FP32 [1,1,8,8], whole numbers from 0 (paper) to
+//! Before the digits model: a PNG (`image/png`, as it is) to `image` FP32 `[1,1,8,8]`, whole numbers from 0 (paper) to
 //! 16 (ink).
 //!
 //! Takes square images of 8 or 16 bits a sample, greyscale or RGB, with or without alpha, from 8×8 to `max_side`
 //! pixels a side (config; 256 unless set). Larger ones are averaged down to 8×8. Refuses what two decoders could show
 //! differently and what a digit does not need: palettes, fewer bits, transparency by colour, interlacing, animation,
-//! wrong checksums, bytes after the end. Compressed pixels behind the last row are never unpacked, so they cost nothing.
+//! wrong checksums, bytes after the end. Compressed pixels behind the last row are never unpacked.
 //!
 //! Rows are averaged as they are decoded, so memory is a few rows whatever the image's size; the declared size is
 //! checked before the first row is made room for.
