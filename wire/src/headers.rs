@@ -263,8 +263,9 @@ impl<'a> Known<'a> {
 /// Whether a host or authority can name one host only. A proxy joins repeated ones with a comma (RFC 9112, 3.2 has them
 /// refused); user information is none of HTTP's. Nothing here routes by it.
 fn one_host(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'@' | b'/' | b'\\' | b'?' | b'#'))
+    text.bytes().all(|byte| {
+        byte.is_ascii_graphic() && !matches!(byte, b',' | b'@' | b'/' | b'\\' | b'?' | b'#')
+    })
 }
 
 /// One or more digits within 64 bits: no sign, blank, list or anything after.

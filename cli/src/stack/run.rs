@@ -17,6 +17,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time for requests under way to end before Envoy is told to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Signals this close together ask once.
+const SAME_WISH: Duration = Duration::from_millis(500);
 /// Time for a process to end by itself. The host drains for at most 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -32,7 +34,7 @@ pub async fn run(plan: &Plan, ready: impl FnOnce(SocketAddr)) -> Result<(), Fail
     tokio::select! {
         () = wind_down(plan, &mut children) => {}
         // Asked twice: at once.
-        () = stop.asked() => {}
+        () = stop.asked_again() => {}
     }
     for child in &mut children {
         child.kill().await;
@@ -40,10 +42,11 @@ pub async fn run(plan: &Plan, ready: impl FnOnce(SocketAddr)) -> Result<(), Fail
     outcome
 }
 
-/// The two signals that ask for an end.
+/// The signals that ask for an end; a terminal that closes is one.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
@@ -55,6 +58,7 @@ impl Stop {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
         })
     }
 
@@ -62,6 +66,19 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// Asked again. What comes right after the first is the same wish: a terminal tells the whole process group, and `make`
+    /// passes on what it got.
+    async fn asked_again(&mut self) {
+        let echo = Instant::now();
+        loop {
+            self.asked().await;
+            if echo.elapsed() > SAME_WISH {
+                return;
+            }
         }
     }
 }

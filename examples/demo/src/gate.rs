@@ -1,5 +1,6 @@
 //! Starts `tensorgate up` as a user would, waits for its readiness line, and stops it the way Ctrl-C does.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,46 +14,76 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 /// From SIGTERM to the end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
+/// How the readiness line begins; an address follows.
+const READY: &str = "tensorgate ready: http://";
+
 /// A running gate.
 pub struct Gate {
     child: Child,
+    address: SocketAddr,
 }
 
 impl Gate {
-    /// Starts it and waits until it is ready.
+    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready.
     pub async fn start(policy: &Path, state: &Path) -> Result<Self> {
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let binary = std::env::current_exe()?.with_file_name("tensorgate");
         let mut child = Command::new(&binary)
-            .args(["up".as_ref(), "-c".as_ref(), policy.as_os_str(), "--state".as_ref(), state.as_os_str()])
+            .args([
+                "up".as_ref(),
+                "-c".as_ref(),
+                policy.as_os_str(),
+                "--state".as_ref(),
+                state.as_os_str(),
+            ])
+            .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}; run `make build` first", binary.display()))?;
-        let stdout = child.stdout.take().context("the gate has no standard output")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the gate has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
                 println!("{line}");
-                if line.starts_with("tensorgate ready") {
-                    return Ok(());
+                if let Some((address, _)) = line
+                    .strip_prefix(READY)
+                    .and_then(|rest| rest.split_once(' '))
+                {
+                    return Ok(address.parse()?);
                 }
             }
             bail!("the gate stopped before it was ready")
         };
-        tokio::time::timeout(START_LIMIT, ready).await.context("the gate was not ready in time")??;
+        let address = tokio::time::timeout(START_LIMIT, ready)
+            .await
+            .context("the gate was not ready in time")??;
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child })
+        Ok(Self { child, address })
+    }
+
+    /// Where it answers.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Stops it; an error if it does not end cleanly.
     pub async fn stop(mut self) -> Result<()> {
         let pid = self.child.id().context("the gate stopped by itself")?;
-        let signalled = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        let signalled = Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .status()
+            .await?;
         if !signalled.success() {
             bail!("the gate could not be signalled");
         }
-        let status = tokio::time::timeout(STOP_LIMIT, self.child.wait()).await.context("the gate did not stop in time")??;
+        let status = tokio::time::timeout(STOP_LIMIT, self.child.wait())
+            .await
+            .context("the gate did not stop in time")??;
         if !status.success() {
             bail!("the gate stopped with {status}");
         }

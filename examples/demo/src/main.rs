@@ -12,12 +12,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use tensorgate_client::{Reply, grpc, http1};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::request::Request;
 use crate::rows::{Expect, Row};
 
-/// Where the demo's policy has the gate listen.
-const GATE: &str = "127.0.0.1:8080";
 /// Paths, seen from the top of the tree.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
 const HELD_OUT: &str = "examples/models/digits/heldout.bin";
@@ -38,24 +37,50 @@ async fn main() -> ExitCode {
 async fn demo() -> Result<bool> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::env::set_current_dir(&top).with_context(|| format!("entering {}", top.display()))?;
-    let target = std::env::current_exe()?.parent().and_then(Path::parent).context("the demo has no target folder")?.to_owned();
+    let target = std::env::current_exe()?
+        .parent()
+        .and_then(Path::parent)
+        .context("the demo has no target folder")?
+        .to_owned();
 
     let split = split::Split::read(Path::new(HELD_OUT))?;
     let rows = rows::rows(&split)?;
     let gate = gate::Gate::start(Path::new(POLICY), &target.join("demo")).await?;
 
+    let mut terminated = signal(SignalKind::terminate())?;
+    let outcome = tokio::select! {
+        wrong = play(&rows, gate.address()) => Ok(wrong),
+        _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    gate.stop().await?;
+    let wrong = outcome?;
+    println!(
+        "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",
+        rows.len(),
+        target.join("demo").display()
+    );
+    Ok(wrong == 0)
+}
+
+/// Sends every row and prints its line; how many were answered in another way than expected.
+async fn play(rows: &[Row], gate: SocketAddr) -> usize {
     let mut wrong = 0_usize;
     print_line("request", "expected", "answer", "reason", "");
-    for row in &rows {
-        let (answer, reason, ok) = run(row, GATE.parse()?).await;
+    for row in rows {
+        let (answer, reason, ok) = run(row, gate).await;
         if !ok {
             wrong = wrong.saturating_add(1);
         }
-        print_line(row.title, &row.expect.to_string(), &answer, &reason, if ok { "ok" } else { "WRONG" });
+        print_line(
+            row.title,
+            &row.expect.to_string(),
+            &answer,
+            &reason,
+            if ok { "ok" } else { "WRONG" },
+        );
     }
-    gate.stop().await?;
-    println!("\n{} requests, {} wrong; logs and rendered configuration in {}", rows.len(), wrong, target.join("demo").display());
-    Ok(wrong == 0)
+    wrong
 }
 
 fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict: &str) {
@@ -77,16 +102,22 @@ async fn run(row: &Row, gate: SocketAddr) -> (String, String, bool) {
 
 async fn send(request: &Request, gate: SocketAddr) -> Result<Reply> {
     Ok(match request {
-        Request::Rest { method, path, fields, body } => {
-            http1::send(gate, method, path, fields, body, http1::Framing::Length).await?
-        }
+        Request::Rest {
+            method,
+            path,
+            fields,
+            body,
+        } => http1::send(gate, method, path, fields, body, http1::Framing::Length).await?,
         Request::Grpc(call) => grpc::send(gate, call).await?,
     })
 }
 
 fn judge(row: &Row, reply: &Reply) -> (String, String, bool) {
     let grpc = reply.grpc_status();
-    let answer = grpc.map_or_else(|| reply.status.to_string(), |status| format!("grpc {status}"));
+    let answer = grpc.map_or_else(
+        || reply.status.to_string(),
+        |status| format!("grpc {status}"),
+    );
     let served = reply.status == 200 && grpc.unwrap_or(0) == 0;
     match (&row.expect, reply.reason()) {
         (Expect::Denied(expected), Some(reason)) => {

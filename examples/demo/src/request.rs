@@ -26,7 +26,10 @@ pub enum Request {
 
 /// Header fields as the client library wants them.
 pub fn fields(pairs: &[(&str, &str)]) -> Fields {
-    pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 /// The path at which a model answers.
@@ -42,7 +45,12 @@ pub fn rest(key: &str, model: &str, body: &Value) -> Request {
 /// The same with the body as text.
 pub fn rest_text(key: &str, model: &str, body: String) -> Request {
     let fields = fields(&[("x-api-key", key), ("content-type", "application/json")]);
-    Request::Rest { method: "POST", path: infer_path(model), fields, body: body.into_bytes() }
+    Request::Rest {
+        method: "POST",
+        path: infer_path(model),
+        fields,
+        body: body.into_bytes(),
+    }
 }
 
 /// One tensor as JSON.
@@ -56,14 +64,31 @@ pub fn image(pixels: &[f32]) -> Value {
 }
 
 fn shape(pixels: &[f32]) -> Vec<usize> {
-    vec![pixels.len().checked_div(crate::split::PIXELS).unwrap_or_default(), 1, 8, 8]
+    vec![
+        pixels
+            .len()
+            .checked_div(crate::split::PIXELS)
+            .unwrap_or_default(),
+        1,
+        8,
+        8,
+    ]
 }
 
 /// An inference request over gRPC, elements as raw bytes or in the typed field.
 pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request {
-    let shape = shape(pixels).iter().filter_map(|dim| i64::try_from(*dim).ok()).collect();
-    let bytes: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
-    let contents = InferTensorContents { fp32_contents: pixels.to_vec(), ..Default::default() };
+    let shape = shape(pixels)
+        .iter()
+        .filter_map(|dim| i64::try_from(*dim).ok())
+        .collect();
+    let bytes: Vec<u8> = pixels
+        .iter()
+        .flat_map(|pixel| pixel.to_le_bytes())
+        .collect();
+    let contents = InferTensorContents {
+        fp32_contents: pixels.to_vec(),
+        ..Default::default()
+    };
     let input = InferInputTensor {
         name: "image".into(),
         datatype: "FP32".into(),
@@ -77,7 +102,11 @@ pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request 
         raw_input_contents: if raw { vec![bytes.into()] } else { Vec::new() },
         ..Default::default()
     };
-    grpc_call(key, "/inference.GRPCInferenceService/ModelInfer", &message.encode_to_vec())
+    grpc_call(
+        key,
+        "/inference.GRPCInferenceService/ModelInfer",
+        &message.encode_to_vec(),
+    )
 }
 
 /// Any unary call.

@@ -10,8 +10,9 @@ use crate::raw::{self, Health};
 const MAX_HEADER_BYTES: u64 = 64 << 10;
 /// Header fields.
 const MAX_HEADERS: u64 = 1_000;
-/// Bytes of a body: a filter holds one in 32-bit memory, twice while it is decoded.
-pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
+/// Bytes of a body. A proxy gives a filter's VM 1 GiB: the body stands in it once, converted elements take up to 256 MiB
+/// beside it (`wire`'s limit on elements), and a growing buffer holds its old half too. 128 MiB leaves room for other streams.
+pub(super) const MAX_BODY_BYTES: u64 = 128 << 20;
 /// Bytes of all bodies together: more than any machine that runs a gate has.
 const MAX_BUFFERED_BYTES: u64 = 1 << 40;
 /// A request or a stream, milliseconds: one day.

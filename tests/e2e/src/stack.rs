@@ -201,6 +201,13 @@ impl Drop for Stack {
         if std::thread::panicking() {
             eprintln!("{}", logs(&self.state));
         }
+        // A trapped VM is replaced, and its requests see no more than an overloaded gate: only the log tells.
+        let panicked = self.log("envoy.log").contains("tensorgate: panic");
+        assert!(
+            !panicked || std::thread::panicking(),
+            "the filter panicked:\n{}",
+            self.log("envoy.log")
+        );
         // Its own processes die with it: the kernel sees to that.
         let _ = self.up.start_kill();
         if !std::thread::panicking() {

@@ -8,9 +8,9 @@ use crate::render::node::{Node, list, map};
 pub const HOST: &str = "tensorgate-host";
 /// A Unix socket answers at once or not at all, milliseconds.
 const CONNECT_MS: u64 = 1_000;
-/// Connections to the host; each carries [`HOST_STREAMS`] requests.
+/// Connections to the host; each carries [`HOST_STREAMS`] requests. Fewer than the 1,024 that the host takes.
 const HOST_CONNECTIONS: u32 = 64;
-/// Requests on one connection to the host: below hyper's default of 200.
+/// Requests on one connection to the host: fewer than the 1,024 that the host takes on each.
 const HOST_STREAMS: u32 = 128;
 
 /// The sandbox host.
