@@ -36,6 +36,11 @@ const MAX_RESET_STREAMS: usize = 20;
 const OWN_FIELDS: usize = 16;
 /// Bytes of those fields. The context repeats the path, hence twice the policy's header bytes, and this.
 const OWN_FIELD_BYTES: usize = 8 << 10;
+/// Connections that the data plane takes. A proxy's worker keeps its own to us, whatever clients have open, and some more
+/// while it drains old ones. Memory is bounded by the byte budget, work by the queues of backends and handlers.
+const HOP_CONNECTIONS: usize = 1_024;
+/// Streams on each of those. Every client of a worker shares one, so a client's own bound says nothing here.
+const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
 /// The least buffer that hyper's HTTP/1.1 can work with.
 const MIN_BUFFER_BYTES: usize = 8 << 10;
 
@@ -53,13 +58,12 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// For requests that a gate under these limits sends.
+    /// For requests that a gate under these limits sends. Its connections are a proxy's, not a client's: the limits bound
+    /// the heads alone.
     pub fn of(limits: &Limits) -> Self {
         Self {
-            connections: usize::try_from(limits.connections)
-                .unwrap_or(usize::MAX)
-                .min(Semaphore::MAX_PERMITS),
-            streams: limits.streams_per_connection,
+            connections: HOP_CONNECTIONS,
+            streams: HOP_STREAMS_PER_CONNECTION,
             head_bytes: limits
                 .header_bytes
                 .saturating_mul(2)
