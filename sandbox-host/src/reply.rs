@@ -21,13 +21,27 @@ const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
 pub struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
-    held: Option<Held>,
+}
+
+/// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
+struct Kept {
+    data: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 impl ReplyBody {
-    /// Keeps bytes held until the answer has left.
+    /// Keeps bytes held until nobody has the answer's data any more: not the body, and not the connection that sends it.
     pub fn hold(&mut self, held: Held) {
-        self.held = Some(held);
+        self.data = self
+            .data
+            .take()
+            .map(|data| Bytes::from_owner(Kept { data, _held: held }));
     }
 
     /// Bytes of data.
@@ -93,11 +107,7 @@ pub fn success(
     }
     put(response.headers_mut(), "x-request-id", request_id);
     let data = (!body.is_empty()).then(|| Bytes::from(body));
-    *response.body_mut() = ReplyBody {
-        data,
-        trailers,
-        held: None,
-    };
+    *response.body_mut() = ReplyBody { data, trailers };
     response
 }
 
@@ -183,6 +193,27 @@ mod tests {
         ] {
             assert_eq!(percent_encoded(message), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn an_answers_bytes_are_held_as_long_as_its_data() {
+        let budget = crate::budget::Budget::new(100);
+        let mut held = budget.hold();
+        assert!(held.resize(60));
+        let mut response = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");
+        response.body_mut().hold(held);
+        let chunk = response.body_mut().frame().await.unwrap().unwrap();
+        let chunk = chunk.into_data().unwrap();
+        drop(response);
+        assert_eq!((budget.used(), &*chunk), (60, &b"x"[..]));
+        drop(chunk);
+        assert_eq!(budget.used(), 0);
+
+        let mut empty = success(Protocol::OipRest, StatusCode::OK, Vec::new(), "id-1");
+        let mut held = budget.hold();
+        assert!(held.resize(60));
+        empty.body_mut().hold(held);
+        assert_eq!(budget.used(), 0, "there is nothing to hold them for");
     }
 
     #[tokio::test]
