@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const QUEUED_LINES: usize = 4_096;
 /// How long the end of the process waits for the last lines.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// How often it looks for a place in a full queue meanwhile.
+const FLUSH_RETRY: Duration = Duration::from_millis(5);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -64,11 +66,20 @@ impl Log {
 
     /// Waits, within a bound, until what is queued has been written.
     pub fn flush(&self) {
+        let started = Instant::now();
+        let left = || FLUSH_TIME.saturating_sub(started.elapsed());
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
-            // Past the bound the reader is stuck: the lines are lost.
-            let _ = wait.recv_timeout(FLUSH_TIME);
+        let mut message = Message::Flush(done);
+        // A full queue before a reader that stalls never has a place: nothing here may wait for one without a bound.
+        while let Err(TrySendError::Full(unsent)) = self.queue.try_send(message) {
+            if left().is_zero() {
+                return;
+            }
+            message = unsent;
+            std::thread::sleep(FLUSH_RETRY);
         }
+        // Past the bound the reader is stuck: the lines are lost.
+        let _ = wait.recv_timeout(left());
     }
 
     /// Makes this the process's log. `RUST_LOG` filters it; `info` unless given.
@@ -167,5 +178,22 @@ mod tests {
         log.flush();
         let kept = written.lock().unwrap().len() / 5;
         assert_eq!(kept + usize::try_from(log.dropped()).unwrap(), lines);
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_does_not_keep_the_process() {
+        let (go, wait) = channel();
+        let log = Log::new(Slow(wait, Arc::default())).unwrap();
+        while log.dropped() == 0 {
+            log.make_writer().write_all(b"line\n").unwrap();
+        }
+        let (ended, end) = channel();
+        std::thread::spawn(move || {
+            log.flush();
+            ended.send(()).unwrap();
+        });
+        let patience = FLUSH_TIME * 30;
+        assert!(end.recv_timeout(patience).is_ok(), "the flush never ended");
+        drop(go);
     }
 }

@@ -17,6 +17,9 @@ const BAD_INPUT: u8 = 2;
 /// Exit code of a start that the machine refused, or of a drain that had to cut requests.
 const FAILED: u8 = 1;
 
+/// How long the end waits for what cannot be cancelled, a component that compiles for one; then the process goes all the same.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
 /// Runs tensorgate's sandbox host.
 ///
 /// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --context-key-file run/context.key
@@ -64,7 +67,11 @@ fn main() -> ExitCode {
     };
     log.install(flags.log);
     let code = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(flags, &log)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(flags, &log));
+            runtime.shutdown_timeout(RUNTIME_END);
+            code
+        }
         Err(error) => {
             tracing::error!(cause = error.to_string(), "cannot start the runtime");
             FAILED
