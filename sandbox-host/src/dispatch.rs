@@ -86,6 +86,7 @@ impl Dispatcher {
         };
         let answered = endpoint.infer(call, max_answer_bytes, deadline).await;
         if matches!(answered, Err(BackendError::Unavailable(_))) {
+            // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
             // The next request tries another endpoint before the prober has looked.
             self.health.failed(index);
         }
@@ -93,7 +94,9 @@ impl Dispatcher {
             .and_then(|answer| answer::tensors(answer, id, model, version))
             .map_err(|error| {
                 let reason = match &error {
-                    BackendError::Unavailable(_) => Reason::BackendUnavailable,
+                    BackendError::Unavailable(_) | BackendError::Busy(_) => {
+                        Reason::BackendUnavailable
+                    }
                     BackendError::Timeout(_) => Reason::BackendTimeout,
                     BackendError::Fault(_) => Reason::BackendFault,
                 };

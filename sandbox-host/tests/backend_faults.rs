@@ -134,6 +134,23 @@ async fn a_backends_refusal_is_sorted_by_whose_fault_it_is() {
 }
 
 #[tokio::test]
+async fn a_backend_that_says_it_is_busy_stays_ready_and_one_that_is_gone_does_not() {
+    let mut backend = Backend::start(Act::Refuse(tonic::Code::Unavailable));
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
+    for _ in 0..5 {
+        let answer = running.gate.infer(&[1.0]).await;
+        assert_eq!(answer.reason(), "backend-unavailable");
+        assert!(running.host.app().ready(), "one client's load is no outage");
+    }
+    backend.die();
+    let answer = running.gate.infer(&[1.0]).await;
+    assert_eq!(answer.reason(), "backend-unavailable");
+    assert!(!running.host.app().ready(), "nobody is there");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_backend_that_never_answers_times_out() {
     let backend = Backend::start(Act::Never);
     let running = start(policy(

@@ -10,6 +10,9 @@ pub enum BackendError {
     /// It could not be reached, or the connection broke.
     #[error("backend unavailable: {0}")]
     Unavailable(String),
+    /// It answers, and says itself that it cannot take this one now: its queue is full, its model is not loaded.
+    #[error("backend busy: {0}")]
+    Busy(String),
     /// It did not answer within the deadline.
     #[error("backend timeout: {0}")]
     Timeout(String),

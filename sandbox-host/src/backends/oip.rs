@@ -169,8 +169,8 @@ fn sort(status: &Status, late: bool) -> BackendError {
     match status.code() {
         _ if late => BackendError::Timeout(cause),
         Code::DeadlineExceeded => BackendError::Timeout(cause),
-        Code::Unavailable => BackendError::Unavailable(cause),
         _ if status.source().is_some() => BackendError::Unavailable(cause),
+        Code::Unavailable => BackendError::Busy(cause),
         _ => BackendError::Fault(cause),
     }
 }
@@ -287,7 +287,7 @@ mod tests {
             (
                 Status::unavailable("x"),
                 false,
-                BackendError::Unavailable("Unavailable: x".to_owned()),
+                BackendError::Busy("Unavailable: x".to_owned()),
             ),
             (
                 Status::deadline_exceeded("x"),
