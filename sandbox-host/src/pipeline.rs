@@ -155,7 +155,8 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let called = until(latest, stage.handler.preprocess(request_id, payload)).await;
+                let handler = stage.handler.by(latest);
+                let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
                     Role::Preprocess,
@@ -203,7 +204,8 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let called = until(latest, stage.handler.postprocess(request_id, outputs)).await;
+            let handler = stage.handler.by(latest);
+            let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,
                 Role::Postprocess,
@@ -260,7 +262,7 @@ impl Pipeline {
         stage: &Stage,
         role: Role,
         started: Instant,
-        called: Option<Result<Called, HandlerError>>,
+        called: Result<Called, HandlerError>,
         rules: &[TensorRule],
         request_id: &str,
         timings: &mut Timings,
@@ -285,31 +287,24 @@ impl Pipeline {
                 .inc();
         };
         let called = match called {
-            Some(Ok(called)) => called,
-            Some(Err(HandlerError::Rejected(text))) => {
+            Ok(called) => called,
+            Err(HandlerError::Rejected(text)) => {
                 return Err(Denial::new(
                     Reason::HandlerRejected,
                     format!("handler {:?}: {text}", stage.name),
                 ));
             }
-            Some(Err(HandlerError::Overloaded)) => {
+            Err(HandlerError::Overloaded) => {
                 return Err(Denial::new(
                     Reason::Overloaded,
                     HandlerError::Overloaded.to_string(),
                 ));
             }
-            Some(Err(HandlerError::Fault { cause, detail })) => {
+            Err(HandlerError::Fault { cause, detail }) => {
                 fault(cause.name());
                 return Err(Denial::new(
                     Reason::HandlerFault,
                     format!("handler {:?}: {cause}: {detail}", stage.name),
-                ));
-            }
-            None => {
-                fault("request-deadline");
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    format!("handler {:?}: the request's time ran out", stage.name),
                 ));
             }
         };
@@ -338,11 +333,6 @@ impl Pipeline {
             .inspect_err(|_| fault("contract"))?;
         Ok(called.tensors)
     }
-}
-
-/// A handler's call, given up at the latest instant.
-async fn until<T>(latest: Instant, call: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout_at(latest, call).await.ok()
 }
 
 /// Checks what some party made. The reason becomes that party's own; the log keeps the whole cause.

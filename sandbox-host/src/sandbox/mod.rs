@@ -29,11 +29,12 @@ mod tensors;
 mod ticket;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -143,6 +144,7 @@ impl Sandbox {
             lane: self.workers.pool.lane(),
             workers: Arc::clone(&self.workers),
             queue_wait: self.queue_wait,
+            latest: None,
         })
     }
 }
@@ -154,9 +156,20 @@ pub struct LoadedHandler {
     workers: Arc<Workers>,
     lane: LaneId,
     queue_wait: Duration,
+    latest: Option<Instant>,
 }
 
 impl LoadedHandler {
+    /// The same handler for one request, whose time ends then. A call that has not started by then is
+    /// [`HandlerError::Overloaded`], one that runs is stopped as a [`FaultCause::RequestDeadline`].
+    #[must_use]
+    pub fn by(&self, latest: Instant) -> Self {
+        Self {
+            latest: Some(latest),
+            ..self.clone()
+        }
+    }
+
     /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
     ///
     /// # Errors
@@ -200,7 +213,11 @@ impl LoadedHandler {
             });
         }
         let ticket = Arc::new(Ticket::default());
-        let _abandoned_on_drop = AbandonOnDrop(Arc::clone(&ticket));
+        let caller = CallerEnd {
+            ticket: Arc::clone(&ticket),
+            workers: Arc::clone(&self.workers),
+            lane: self.lane,
+        };
         let (answer, mut answered) = oneshot::channel();
         let job = {
             let (callee, workers, ticket) = (
@@ -218,14 +235,23 @@ impl LoadedHandler {
                 }
             }
         };
-        if !self.workers.pool.submit(self.lane, Box::new(job)) {
+        if !self.workers.pool.submit(self.lane, ticket, Box::new(job)) {
             return Err(HandlerError::Overloaded);
         }
-        let outcome = match tokio::time::timeout(self.queue_wait, &mut answered).await {
-            Ok(outcome) => outcome,
-            Err(_) if ticket.withdraw() => return Err(HandlerError::Overloaded),
-            // It runs: its own deadline ends it.
-            Err(_) => answered.await,
+        let patience = Instant::now().checked_add(self.queue_wait);
+        let outcome = match until(earlier(patience, self.latest), &mut answered).await {
+            Some(outcome) => outcome,
+            None if caller.withdraw() => return Err(HandlerError::Overloaded),
+            // It runs: its own deadline ends it, or the request's.
+            None => match until(self.latest, answered).await {
+                Some(outcome) => outcome,
+                None => {
+                    return Err(HandlerError::Fault {
+                        cause: FaultCause::RequestDeadline,
+                        detail: "the request's time ran out".to_owned(),
+                    });
+                }
+            },
         };
         outcome.unwrap_or_else(|_| {
             Err(HandlerError::Fault {
@@ -236,11 +262,42 @@ impl LoadedHandler {
     }
 }
 
-/// Tells the guest thread that its caller is gone; after the answer it tells nobody.
-struct AbandonOnDrop(Arc<Ticket>);
+/// The earlier of two instants; `None` is never.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
 
-impl Drop for AbandonOnDrop {
+/// What a future makes by then; `None` if it made nothing.
+async fn until<T>(latest: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match latest {
+        Some(latest) => timeout_at(latest, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// The caller's end of a call. When it goes, a job that waits gives its place and its payload back, and one that runs hears
+/// that nobody waits; after the answer it tells nobody.
+struct CallerEnd {
+    ticket: Arc<Ticket>,
+    workers: Arc<Workers>,
+    lane: LaneId,
+}
+
+impl CallerEnd {
+    /// Whether the call had not started; from now on it never will, and holds nothing.
+    fn withdraw(&self) -> bool {
+        let withdrawn = self.ticket.withdraw();
+        if withdrawn {
+            self.workers.pool.forget(self.lane, &self.ticket);
+        }
+        withdrawn
+    }
+}
+
+impl Drop for CallerEnd {
     fn drop(&mut self) {
-        self.0.abandon();
+        if !self.withdraw() {
+            self.ticket.abandon();
+        }
     }
 }

@@ -81,6 +81,8 @@ pub enum FaultCause {
     Memory,
     /// It ran past its deadline.
     Deadline,
+    /// It ran when the request that it served had no time left.
+    RequestDeadline,
     /// It recursed past its stack.
     Stack,
     /// It trapped: `unreachable` (a panic), an access out of bounds, a division by zero.
@@ -99,10 +101,11 @@ pub enum FaultCause {
 
 impl FaultCause {
     /// Every cause, so that a metric can have all of its labels from the start.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fuel,
         Self::Memory,
         Self::Deadline,
+        Self::RequestDeadline,
         Self::Stack,
         Self::Trap,
         Self::BadOutput,
@@ -118,6 +121,7 @@ impl FaultCause {
             Self::Fuel => "fuel",
             Self::Memory => "memory",
             Self::Deadline => "deadline",
+            Self::RequestDeadline => "request-deadline",
             Self::Stack => "stack",
             Self::Trap => "trap",
             Self::BadOutput => "bad-output",

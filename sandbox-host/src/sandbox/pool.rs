@@ -11,9 +11,16 @@ use std::thread;
 
 use super::bounds::{RESERVED_THREADS, THREAD_STACK_BYTES};
 use super::fault::SandboxError;
+use super::ticket::Ticket;
 
 /// A piece of work.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
+
+/// A piece of work that waits, and the ticket of the call that it is for.
+struct Queued {
+    ticket: Arc<Ticket>,
+    job: Job,
+}
 
 /// A handler's number in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,12 +62,19 @@ impl Pool {
     }
 
     /// Queues a job; `false` if its lane is full.
-    pub(super) fn submit(&self, lane: LaneId, job: Job) -> bool {
-        let queued = self.0.lock().push(lane, job);
+    pub(super) fn submit(&self, lane: LaneId, ticket: Arc<Ticket>, job: Job) -> bool {
+        let queued = self.0.lock().push(lane, Queued { ticket, job });
         if queued {
             self.0.changed.notify_one();
         }
         queued
+    }
+
+    /// Takes a call's job out of its lane, if it is still there: its place is free and what it holds is dropped.
+    pub(super) fn forget(&self, lane: LaneId, ticket: &Arc<Ticket>) {
+        let forgotten = self.0.lock().take(lane, ticket);
+        // After the lock: a payload may be large.
+        drop(forgotten);
     }
 }
 
@@ -123,7 +137,7 @@ struct Lanes {
 
 #[derive(Default)]
 struct Lane {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Queued>,
     running: usize,
 }
 
@@ -139,7 +153,7 @@ impl Lanes {
         }
     }
 
-    fn push(&mut self, lane: LaneId, job: Job) -> bool {
+    fn push(&mut self, lane: LaneId, job: Queued) -> bool {
         let lane = self.lanes.entry(lane).or_default();
         let room = lane.waiting.len() < self.queue;
         if room {
@@ -162,28 +176,57 @@ impl Lanes {
             .find(|(_, lane)| ready(lane))
             .map(|(id, _)| *id)?;
         let lane = self.lanes.get_mut(&next)?;
-        let job = lane.waiting.pop_front()?;
+        let Queued { job, .. } = lane.waiting.pop_front()?;
         lane.running = lane.running.saturating_add(1);
         self.last = next;
         Some((next, job))
     }
 
+    fn take(&mut self, id: LaneId, ticket: &Arc<Ticket>) -> Option<Queued> {
+        let lane = self.lanes.get_mut(&id)?;
+        let place = lane
+            .waiting
+            .iter()
+            .position(|queued| Arc::ptr_eq(&queued.ticket, ticket))?;
+        let taken = lane.waiting.remove(place);
+        self.tidy(id);
+        taken
+    }
+
     fn done(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running = lane.running.saturating_sub(1);
-            if lane.running == 0 && lane.waiting.is_empty() {
-                self.lanes.remove(&id);
-            }
+        }
+        self.tidy(id);
+    }
+
+    /// Forgets a lane that has no work.
+    fn tidy(&mut self, id: LaneId) {
+        let idle = |lane: &Lane| lane.running == 0 && lane.waiting.is_empty();
+        if self.lanes.get(&id).is_some_and(idle) {
+            self.lanes.remove(&id);
         }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    fn idle() -> Queued {
+        Queued {
+            ticket: Arc::default(),
+            job: Box::new(|| {}),
+        }
+    }
 
     fn next(lanes: &mut Lanes) -> Option<u64> {
         lanes.pop().map(|(lane, _)| lane.0)
@@ -193,7 +236,7 @@ mod tests {
     fn lanes_are_served_in_turn_whatever_they_queue() {
         let mut lanes = Lanes::new(9, 9);
         for lane in [1, 1, 1, 1, 2, 3, 3] {
-            assert!(lanes.push(LaneId(lane), Box::new(|| {})));
+            assert!(lanes.push(LaneId(lane), idle()));
         }
         let order: Vec<_> = std::iter::from_fn(|| next(&mut lanes)).collect();
         assert_eq!(order, [1, 2, 3, 1, 3, 1, 1]);
@@ -203,13 +246,13 @@ mod tests {
     fn a_lane_at_its_width_leaves_the_last_thread_to_others() {
         let mut lanes = Lanes::new(2, 9);
         for _ in 0..5 {
-            assert!(lanes.push(LaneId(1), Box::new(|| {})));
+            assert!(lanes.push(LaneId(1), idle()));
         }
         assert_eq!(
             (next(&mut lanes), next(&mut lanes), next(&mut lanes)),
             (Some(1), Some(1), None)
         );
-        assert!(lanes.push(LaneId(2), Box::new(|| {})));
+        assert!(lanes.push(LaneId(2), idle()));
         assert_eq!(next(&mut lanes), Some(2));
         lanes.done(LaneId(1));
         assert_eq!((next(&mut lanes), next(&mut lanes)), (Some(1), None));
@@ -219,17 +262,39 @@ mod tests {
     fn a_full_lane_refuses_its_own_jobs_only() {
         let mut lanes = Lanes::new(1, 2);
         for (lane, taken) in [(1, true), (1, true), (1, false), (2, true)] {
-            assert_eq!(lanes.push(LaneId(lane), Box::new(|| {})), taken);
+            assert_eq!(lanes.push(LaneId(lane), idle()), taken);
         }
     }
 
     #[test]
     fn a_lane_without_work_is_forgotten() {
         let mut lanes = Lanes::new(1, 1);
-        assert!(lanes.push(LaneId(7), Box::new(|| {})));
+        assert!(lanes.push(LaneId(7), idle()));
         assert_eq!(next(&mut lanes), Some(7));
         lanes.done(LaneId(7));
         assert!(lanes.lanes.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_is_forgotten_frees_its_place_and_leaves_the_others() {
+        let mut lanes = Lanes::new(1, 2);
+        let (first, second) = (idle(), idle());
+        let tickets = [Arc::clone(&first.ticket), Arc::clone(&second.ticket)];
+        assert!(lanes.push(LaneId(1), first) && lanes.push(LaneId(1), second));
+        assert!(lanes.take(LaneId(2), &tickets[0]).is_none(), "not its lane");
+        assert!(lanes.take(LaneId(1), &tickets[0]).is_some());
+        assert!(lanes.take(LaneId(1), &tickets[0]).is_none(), "it is gone");
+        assert!(lanes.push(LaneId(1), idle()), "its place is free");
+        assert!(lanes.take(LaneId(1), &tickets[1]).is_some());
+        assert_eq!((next(&mut lanes), next(&mut lanes)), (Some(1), None));
+        lanes.done(LaneId(1));
+        assert!(lanes.lanes.is_empty());
+
+        let only = idle();
+        let ticket = Arc::clone(&only.ticket);
+        assert!(lanes.push(LaneId(1), only));
+        assert!(lanes.take(LaneId(1), &ticket).is_some());
+        assert!(lanes.lanes.is_empty(), "a lane without work is forgotten");
     }
 
     #[test]
@@ -241,6 +306,7 @@ mod tests {
             let answer = answer.clone();
             assert!(pool.submit(
                 lane,
+                Arc::default(),
                 Box::new(move || if number % 2 == 0 {
                     panic!("a test's own")
                 } else {

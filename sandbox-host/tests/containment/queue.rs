@@ -87,3 +87,80 @@ async fn a_full_queue_and_a_long_wait_are_shed() {
         "one runs, one waits too long: {a:?} {b:?}"
     );
 }
+
+/// A payload that tells whether anybody has it.
+fn watched() -> (Payload, std::sync::Weak<()>) {
+    struct Watched(#[expect(dead_code, reason = "it is there to be dropped")] std::sync::Arc<()>);
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            b"watched"
+        }
+    }
+    let alive = std::sync::Arc::new(());
+    let weak = std::sync::Arc::downgrade(&alive);
+    let payload = Payload::Raw {
+        content_type: "image/png".into(),
+        data: Bytes::from_owner(Watched(alive)),
+    };
+    (payload, weak)
+}
+
+/// Handler `moody` with one thread, a queue of one and a long wait.
+fn narrow() -> LoadedHandler {
+    let sandbox = Sandbox::new(SandboxConfig {
+        threads: 1,
+        queue: 1,
+        queue_wait_ms: 60_000,
+        ..SandboxConfig::default()
+    })
+    .unwrap();
+    let minute = Budget {
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    let wat = preprocess(MOODY);
+    load(&sandbox, "moody", &wat, Role::Preprocess, minute, &[]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
+    let guest = narrow();
+    let mut running = std::pin::pin!(guest.preprocess("spins", raw()));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), running.as_mut())
+            .await
+            .is_err(),
+        "it spins for a minute"
+    );
+    // Each would find the queue full, were the one before still in it.
+    for number in 0..3 {
+        let (payload, alive) = watched();
+        let waits = guest.preprocess("waits", payload);
+        let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
+        assert!(waited.is_err(), "number {number} waits: {waited:?}");
+        assert!(
+            alive.upgrade().is_none(),
+            "number {number} left its payload"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults() {
+    let guest = narrow();
+    let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
+    let stopped = guest.by(soon()).preprocess("runs", raw()).await;
+    assert_eq!(
+        cause(&stopped),
+        Some(FaultCause::RequestDeadline),
+        "{stopped:?}"
+    );
+
+    let mut running = std::pin::pin!(guest.preprocess("spins", raw()));
+    let spins = tokio::time::timeout(Duration::from_millis(50), running.as_mut()).await;
+    assert!(spins.is_err(), "it spins for a minute");
+    let (payload, alive) = watched();
+    let shed = guest.by(soon()).preprocess("waits", payload).await;
+    assert!(matches!(shed, Err(HandlerError::Overloaded)), "{shed:?}");
+    assert!(alive.upgrade().is_none(), "it left its payload");
+}
