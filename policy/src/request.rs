@@ -60,10 +60,12 @@ impl Operation {
 /// A question about the server as a whole, which the gate answers by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerQuestion {
-    /// `/v2/health/live`, ServerLive, grpc.health.v1.
+    /// `/v2/health/live`, ServerLive.
     Live,
     /// `/v2/health/ready`, ServerReady.
     Ready,
+    /// grpc.health.v1's Check: readiness, in words of its own.
+    Health,
     /// `/v2`, ServerMetadata.
     Metadata,
 }

@@ -16,13 +16,16 @@ use tensorgate_wire::encode;
 use tokio::time::Instant;
 
 use crate::body::{self, BodyFault};
-use crate::budget::Budget;
+use crate::budget::{Budget, Held};
+use crate::grpc_timeout;
 use crate::guard::{caught, offload};
 use crate::metrics::Metrics;
+use crate::owned;
 use crate::pipeline::Pipeline;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody};
 use crate::request::{Begun, Judge, ModelRequest, Refused};
+use crate::sandbox::Payload;
 
 /// What every request shares.
 pub struct App {
@@ -110,6 +113,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let limits = *app.judge.policy().listen().limits();
     let admitted = match app
@@ -157,15 +161,22 @@ where
         }
     };
     record.request_bytes = body.len();
-    let latest = Instant::now()
-        .checked_add(Duration::from_millis(limits.timeout_ms))
-        .unwrap_or_else(Instant::now);
+    let read = Instant::now();
+    let ours = read.checked_add(Duration::from_millis(limits.timeout_ms));
+    // The client's own patience began when it sent its head.
+    let theirs = match admitted.protocol() {
+        Protocol::OipGrpc => grpc_timeout::of(&parts.headers),
+        Protocol::OipRest => None,
+    };
+    let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
+    let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
 
     let judge = Arc::clone(&app.judge);
     let judged = offload(body.len(), move || judge.body(admitted, body)).await;
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.asks(app.judge.policy(), &request);
+    hold_decoded(&mut held, record.request_bytes, &request.payload)?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
         Operation::Metadata => Ok(reply::success(
@@ -187,10 +198,27 @@ where
     }
 }
 
+/// Takes room for what a body became, beside the body: typed contents and JSON grow when they are decoded. A raw payload is
+/// the body itself.
+fn hold_decoded(held: &mut Held, wire_bytes: usize, payload: &Payload) -> Result<(), Denial> {
+    let decoded_bytes = match payload {
+        Payload::Tensors(tensors) => owned::data_bytes(tensors),
+        Payload::Raw { .. } => 0,
+    };
+    if held.resize(wire_bytes.saturating_add(decoded_bytes)) {
+        Ok(())
+    } else {
+        Err(Denial::new(
+            Reason::Overloaded,
+            "no room for the decoded tensors within the host's bytes",
+        ))
+    }
+}
+
 async fn infer(
     app: &App,
     request: ModelRequest,
-    mut held: crate::budget::Held,
+    mut held: Held,
     latest: Instant,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
@@ -212,7 +240,7 @@ fn server_answer(
 ) -> Response<ReplyBody> {
     let yes = match question {
         ServerQuestion::Live | ServerQuestion::Metadata => true,
-        ServerQuestion::Ready => app.ready(),
+        ServerQuestion::Ready | ServerQuestion::Health => app.ready(),
     };
     reply::success(
         protocol,
@@ -295,6 +323,36 @@ mod tests {
             })
             .collect();
         assert_eq!(read, expected, "{uri} {headers:?}");
+    }
+
+    #[test]
+    fn a_body_is_held_together_with_what_it_became() {
+        let tensors = || {
+            Payload::Tensors(vec![tensorgate_policy::Tensor {
+                name: "x".into(),
+                datatype: "INT64".into(),
+                shape: vec![4],
+                parameters: vec![],
+                data: Ok(vec![0; 32].into()),
+            }])
+        };
+        let raw = || Payload::Raw {
+            content_type: "image/png".into(),
+            data: Bytes::from_static(&[0; 10]),
+        };
+        for (total, payload, expected) in [
+            (42, tensors(), Some(42)),
+            (41, tensors(), None),
+            (10, raw(), Some(10)),
+        ] {
+            let budget = Budget::new(total);
+            let mut held = budget.hold();
+            let held_bytes = hold_decoded(&mut held, 10, &payload).map(|()| held.bytes());
+            assert_eq!(held_bytes.as_ref().ok(), expected.as_ref(), "{total}");
+            if let Err(denial) = held_bytes {
+                assert_eq!(denial.reason, Reason::Overloaded);
+            }
+        }
     }
 
     #[test]

@@ -129,6 +129,18 @@ async fn a_grpc_inference_is_answered_with_the_outputs_that_were_asked_for() {
         [Bytes::copy_from_slice(&1_i64.to_le_bytes())]
     );
 
+    let mut patient = signed(message.clone(), path);
+    patient.set_timeout(std::time::Duration::from_secs(5));
+    client.model_infer(patient).await.unwrap();
+    let (_, timeout) = backend.seen.last.lock().unwrap().clone().unwrap();
+    let microseconds = timeout
+        .as_deref()
+        .and_then(|timeout| timeout.strip_suffix('u')?.parse::<u64>().ok());
+    assert!(
+        microseconds.is_some_and(|microseconds| microseconds <= 5_000_000),
+        "the client's own deadline goes along: {timeout:?}"
+    );
+
     let wrong = ModelInferRequest {
         raw_input_contents: vec![floats(&[f32::NAN])],
         ..message

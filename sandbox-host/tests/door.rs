@@ -273,6 +273,21 @@ async fn a_host_without_room_is_overloaded_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_clients_bound_on_connections_is_not_the_gates() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(
+        &backend.uri(),
+        json!({"connections": 1, "streams_per_connection": 1}),
+        json!({}),
+    ))
+    .await;
+    let another_workers = running.gate.connect().await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    drop(another_workers);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn the_socket_is_for_its_owner_alone() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;

@@ -96,14 +96,19 @@ pub fn model_ready(protocol: Protocol, model: &str, ready: bool) -> Vec<u8> {
     }
 }
 
-/// The answer to a server-level question; `yes` is liveness or readiness.
-///
-/// `grpc.health.v1.Health/Check` is asked as [`ServerQuestion::Live`], and answered by the same bytes: `SERVING` is 1 as `true` is,
-/// and `false` is `UNKNOWN`, which no client takes for serving.
+/// grpc.health.v1's `SERVING`.
+const SERVING: u64 = 1;
+/// grpc.health.v1's `NOT_SERVING`.
+const NOT_SERVING: u64 = 2;
+
+/// The answer to a server-level question; `yes` is liveness or readiness. REST has no route to
+/// [`ServerQuestion::Health`]: it would read as readiness.
 pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
     match (protocol, question) {
         (Protocol::OipRest, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
-        (Protocol::OipRest, ServerQuestion::Ready) => format!("{{\"ready\":{yes}}}").into_bytes(),
+        (Protocol::OipRest, ServerQuestion::Ready | ServerQuestion::Health) => {
+            format!("{{\"ready\":{yes}}}").into_bytes()
+        }
         (Protocol::OipRest, ServerQuestion::Metadata) => {
             let mut json = String::from("{");
             member(&mut json, "name", NAME);
@@ -113,6 +118,9 @@ pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) ->
         }
         (Protocol::OipGrpc, ServerQuestion::Live | ServerQuestion::Ready) => {
             small_frame(Message::default().varint(1, u64::from(yes)))
+        }
+        (Protocol::OipGrpc, ServerQuestion::Health) => {
+            small_frame(Message::default().varint(1, if yes { SERVING } else { NOT_SERVING }))
         }
         (Protocol::OipGrpc, ServerQuestion::Metadata) => {
             small_frame(Message::default().bytes(1, NAME))

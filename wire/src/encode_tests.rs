@@ -196,13 +196,15 @@ fn a_grpc_answer_is_one_frame_with_raw_contents() {
 #[test]
 fn small_answers_are_the_protocols_and_name_nothing_behind() {
     use Protocol::{OipGrpc, OipRest};
-    use ServerQuestion::{Live, Metadata, Ready};
+    use ServerQuestion::{Health, Live, Metadata, Ready};
     for (answer, expected) in [
         (server_answer(OipRest, Live, true), &b"{\"live\":true}"[..]),
         (server_answer(OipRest, Ready, false), b"{\"ready\":false}"),
         (server_answer(OipRest, Metadata, true), b"{\"name\":\"tensorgate\",\"version\":\"\",\"extensions\":[]}"),
         (server_answer(OipGrpc, Live, true), b"\0\0\0\0\x02\x08\x01"),
         (server_answer(OipGrpc, Ready, false), b"\0\0\0\0\0"),
+        (server_answer(OipGrpc, Health, true), b"\0\0\0\0\x02\x08\x01"),
+        (server_answer(OipGrpc, Health, false), b"\0\0\0\0\x02\x08\x02"),
         (server_answer(OipGrpc, Metadata, true), b"\0\0\0\0\x0c\x0a\x0atensorgate"),
         (model_ready(OipRest, "m", true), b"{\"name\":\"m\",\"ready\":true}"),
         (model_ready(OipRest, "m", false), b"{\"name\":\"m\",\"ready\":false}"),

@@ -15,7 +15,7 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (grpc_call(call), "POST")
     } else if path == "/grpc.health.v1.Health/Check" {
         (
-            Some(server(Protocol::OipGrpc, ServerQuestion::Live)),
+            Some(server(Protocol::OipGrpc, ServerQuestion::Health)),
             "POST",
         )
     } else {
@@ -218,7 +218,7 @@ mod tests {
             (
                 "POST",
                 "/grpc.health.v1.Health/Check",
-                server(Protocol::OipGrpc, ServerQuestion::Live),
+                server(Protocol::OipGrpc, ServerQuestion::Health),
             ),
         ] {
             assert_eq!(

@@ -52,7 +52,7 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
         && matches!(
             head.route,
             Route::Server {
-                question: ServerQuestion::Live | ServerQuestion::Ready,
+                question: ServerQuestion::Live | ServerQuestion::Ready | ServerQuestion::Health,
                 ..
             }
         );

@@ -255,7 +255,7 @@ fn a_declared_length_is_refused_only_beyond_the_bound() {
 
 #[test]
 fn server_questions_are_the_gates_own() {
-    use ServerQuestion::{Live, Metadata, Ready};
+    use ServerQuestion::{Health, Live, Metadata, Ready};
     let mut public = fixture::document();
     public["listen"]["health"] = "public".into();
     let (public, closed) = (fixture::policy(public), policy());
@@ -264,12 +264,14 @@ fn server_questions_are_the_gates_own() {
         for (policy, identity, question, answered) in [
             (&public, Identity::Missing, Live, true),
             (&public, Identity::Missing, Ready, true),
+            (&public, Identity::Missing, Health, true),
             (&public, Identity::Missing, Metadata, false),
             // Whoever may ask without a credential may ask with a wrong one.
             (&public, Identity::Refused("unknown api key"), Live, true),
             (&public, known.clone(), Metadata, true),
             (&closed, Identity::Missing, Live, false),
             (&closed, Identity::Missing, Ready, false),
+            (&closed, Identity::Missing, Health, false),
             (&closed, Identity::Missing, Metadata, false),
             (&closed, known.clone(), Live, true),
             (&closed, known.clone(), Ready, true),
