@@ -8,9 +8,9 @@
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
 //! nothing from one call to the next, and never runs guest code on an async runtime's thread.
 //!
-//! A call passes through these, in this order: [`load`] has checked and compiled the component, [`pool`] finds it a
-//! thread, [`call`] gives it a store with every bound set, [`imports`] is all that it can reach, [`cause`] says what
-//! its failure means, [`tensors`] what it returned.
+//! A call passes through these, in this order: `load` has checked and compiled the component, `pool` finds it a
+//! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
+//! its failure means, `tensors` what it returned.
 
 mod bindings;
 mod bounds;
