@@ -30,8 +30,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// A connection's receive window, bytes: what a peer can make us buffer unread.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487).
-const MAX_RESET_STREAMS: usize = 20;
+/// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487). The peer is
+/// our own gate, whose connection carries every client's streams: all of them may go away at once, several times over.
+const MAX_RESET_STREAMS: usize = 8_192;
 /// Fields that the gate adds to a client's: the context, and what a proxy writes.
 const OWN_FIELDS: usize = 16;
 /// Bytes of those fields. The context repeats the path, hence twice the policy's header bytes, and this.

@@ -5,7 +5,7 @@ use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::DataFault;
 
 use crate::fault::BodyFault;
-use crate::limits::MAX_CONVERTED_ELEMENTS;
+use crate::limits::{MAX_CONVERTED_ELEMENTS, MAX_LONG_NUMBERS};
 
 /// Appends one `BYTES` item: a 4-byte little-endian length and the item. `None` if the length does not fit.
 pub(crate) fn push_item(framed: &mut Vec<u8>, item: &[u8]) -> Option<()> {
@@ -46,19 +46,38 @@ pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataF
     }
 }
 
-/// What is left of [`MAX_CONVERTED_ELEMENTS`] in one request.
-pub(crate) struct Budget(usize);
+/// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request.
+pub(crate) struct Budget {
+    elements: usize,
+    long_numbers: usize,
+}
 
 impl Budget {
     pub(crate) const fn new() -> Self {
-        Self(MAX_CONVERTED_ELEMENTS)
+        Self {
+            elements: MAX_CONVERTED_ELEMENTS,
+            long_numbers: MAX_LONG_NUMBERS,
+        }
     }
 
     pub(crate) fn take(&mut self, elements: usize) -> Result<(), BodyFault> {
         let what = "elements to convert in all";
-        self.0 = self.0.checked_sub(elements).ok_or(BodyFault::TooMany {
+        self.elements = self
+            .elements
+            .checked_sub(elements)
+            .ok_or(BodyFault::TooMany {
+                what,
+                max: MAX_CONVERTED_ELEMENTS,
+            })?;
+        Ok(())
+    }
+
+    /// A number whose text costs much to round.
+    pub(crate) fn take_long_number(&mut self) -> Result<(), BodyFault> {
+        let what = "numbers of more than 19 significant digits";
+        self.long_numbers = self.long_numbers.checked_sub(1).ok_or(BodyFault::TooMany {
             what,
-            max: MAX_CONVERTED_ELEMENTS,
+            max: MAX_LONG_NUMBERS,
         })?;
         Ok(())
     }

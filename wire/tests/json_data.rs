@@ -195,3 +195,29 @@ fn data_is_flat_or_nested_exactly_as_its_shape() {
         assert_eq!(data("UINT8", shape, list), expected, "{shape} {list}");
     }
 }
+
+#[test]
+fn only_so_many_numbers_may_have_more_digits_than_a_float_needs() {
+    let long = "4.45014771701440227211481959341826395e307";
+    let most = tensorgate_wire::limits::MAX_LONG_NUMBERS;
+    let body = |count: usize, number: &str| {
+        one(
+            "FP64",
+            &format!("[{count}]"),
+            &format!("[{}]", vec![number; count].join(",")),
+        )
+    };
+    accepted(OipJson, body(most, long).as_bytes());
+    assert_eq!(
+        refusal(OipJson, body(most + 1, long).as_bytes()).0,
+        Reason::Malformed
+    );
+    // Digits that say nothing do not count, and what a float needs is free.
+    for plain in [
+        "0.000000000000000000000000000001",
+        "-1.7976931348623157e308",
+        "1234567890123456789",
+    ] {
+        accepted(OipJson, body(most + 1, plain).as_bytes());
+    }
+}

@@ -1,8 +1,9 @@
 //! One process of ours: its log in a file, dead when we are.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -46,7 +47,13 @@ impl Child {
         reason = "there is no safe way to set a death signal between fork and exec"
     )]
     pub fn start(spec: &Spec) -> io::Result<Self> {
-        let log = File::create(&spec.log)?;
+        // Logs name clients and causes: they are their owner's.
+        let log = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&spec.log)?;
         let parent = getpid();
         let mut command = Command::new(&spec.program);
         command

@@ -256,6 +256,10 @@ impl Gate {
         if end_of_stream {
             return self.finish(proxy, held);
         }
+        // A head that waits is memory that a caller holds: only what may cross is kept.
+        if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(None)) {
+            return self.refuse(proxy, held, cannot_decide(fault));
+        }
         self.phase = Phase::Held(held);
         Action::Pause
     }
@@ -279,7 +283,7 @@ impl Gate {
             issued_unix_s: now.unix_s,
         };
         let signed = context.sign(&self.root.context_key);
-        if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(&signed)) {
+        if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(Some(&signed))) {
             return self.refuse(proxy, held, cannot_decide(fault));
         }
         self.phase = Phase::Forwarded;

@@ -77,8 +77,8 @@ impl Upstream {
         self.answer_protocol
     }
 
-    /// Every field, in order, with the signed context.
-    pub fn fields<'a>(&'a self, signed_context: &'a str) -> Vec<(&'a str, &'a str)> {
+    /// Every field, in order; the signed context once there is one.
+    pub fn fields<'a>(&'a self, signed_context: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
         let mut fields = vec![
             (":method", self.method.as_str()),
             (":path", self.path.as_str()),
@@ -87,8 +87,8 @@ impl Upstream {
             // Envoy finds no route for a request without it.
             ("x-forwarded-proto", SCHEME),
             ("x-request-id", self.request_id.as_str()),
-            (context::HEADER, signed_context),
         ];
+        fields.extend(signed_context.map(|signed| (context::HEADER, signed)));
         fields.extend(
             self.content_type
                 .as_deref()

@@ -40,6 +40,7 @@ struct Faulty {
     broken: Broken,
     store: Store,
     answers: Vec<Answer>,
+    replaced: usize,
     marked: bool,
     errors: usize,
 }
@@ -80,9 +81,13 @@ impl Proxy for Faulty {
         self.call(Broken::RequestHeaders, fields)
     }
 
-    fn replace_request_headers(&mut self, _: &[(&str, &str)]) -> Result<(), HostFault> {
+    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
         self.call(Broken::ReplaceRequestHeaders, ())?;
-        self.marked = true;
+        // First while the head waits, then with the context.
+        self.replaced += 1;
+        self.marked |= fields
+            .iter()
+            .any(|(name, _)| *name == tensorgate_wire::context::HEADER);
         Ok(())
     }
 
@@ -134,6 +139,7 @@ fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
         store: Store::default(),
         answers: Vec::new(),
         marked: false,
+        replaced: 0,
         errors: 0,
     };
     let mut gate = Gate::new(Rc::new(root));
@@ -177,8 +183,8 @@ fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
         for broken in [Broken::Nothing, Broken::SetProperty] {
             let (action, proxy, reason) = play(broken, trailers);
             assert_eq!(
-                (action, reason, proxy.marked),
-                (Action::Continue, None, true),
+                (action, reason, proxy.marked, proxy.replaced),
+                (Action::Continue, None, true, 2),
                 "{broken:?}"
             );
             assert_eq!(proxy.errors > 0, broken == Broken::SetProperty);
@@ -195,6 +201,7 @@ fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
         store: Store::default(),
         answers: Vec::new(),
         marked: false,
+        replaced: 0,
         errors: 0,
     };
     let mut gate = Gate::new(Rc::new(root));

@@ -6,8 +6,12 @@
     reason = "tests"
 )]
 
+use h2::Reason;
+use prost::Message;
 use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::ByteSize;
 use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_wire::proto::ModelInferRequest;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -15,6 +19,10 @@ use tokio::net::TcpStream;
 const PARALLEL: usize = 200;
 /// Clients that go away in the middle.
 const DESERTERS: usize = 20;
+
+/// Connections of a flood, and the streams that each opens and resets.
+const FLOODERS: usize = 16;
+const RESETS: usize = 400;
 
 fn trailers() -> Option<tensorgate_client::Fields> {
     Some(vec![(b"x-trailer".to_vec(), b"1".to_vec())])
@@ -187,4 +195,66 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
         task.await.unwrap();
     }
     assert_eq!(stack.backend.seen().len(), PARALLEL / 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_over_http2_may_be_as_long_as_the_policy_says() {
+    let mut roomy = policy::vectors_policy("main.json");
+    roomy.listen.limits.body_bytes = ByteSize(4 << 20);
+    let stack = Stack::start("streams-long", roomy).await;
+    // Read whole by the filter, which says what is wrong with it: Envoy's own bounds lie beyond the policy's.
+    for (elements, expected) in [
+        (700_000, "shape"),
+        (1_040_000, "shape"),
+        (1_050_000, "body-too-large"),
+    ] {
+        let mut message = ModelInferRequest::decode(ask::message("x").as_slice()).unwrap();
+        for input in &mut message.inputs {
+            input.shape = vec![elements];
+        }
+        message.raw_input_contents = vec![vec![0; usize::try_from(elements).unwrap() * 4].into()];
+        let reply = ask::grpc_message(stack.gate, &message.encode_to_vec(), 1 << 20, None)
+            .await
+            .unwrap();
+        assert_eq!(
+            reply.reason().as_deref(),
+            Some(expected),
+            "{elements}: {reply:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_opened_and_reset_harm_nobody_else() {
+    let stack = Stack::start("streams-resets", policy::vectors_policy("main.json")).await;
+    let gate = stack.gate;
+    let floods: Vec<_> = (0..FLOODERS)
+        .map(|_| {
+            tokio::spawn(async move {
+                let stream = TcpStream::connect(gate).await.unwrap();
+                let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+                let driver = tokio::spawn(connection);
+                for _ in 0..RESETS {
+                    // A gate may close a flooder's connection: that is its right.
+                    let Ok(mut ready) = client.ready().await else {
+                        break;
+                    };
+                    let question = http::Request::get(format!("http://{gate}/v2/health/live"));
+                    let Ok((_, mut stream)) = ready.send_request(question.body(()).unwrap(), false)
+                    else {
+                        break;
+                    };
+                    stream.send_reset(Reason::CANCEL);
+                    client = ready;
+                }
+                driver.abort();
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    while floods.iter().any(|flood| !flood.is_finished()) || answered < 50 {
+        let reply = ask::good(gate, &[]).await.unwrap();
+        assert_eq!(reply.status, 200, "request {answered}: {reply:?}");
+        answered += 1;
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn convert(
         budget,
     };
     let converted = match datatype {
-        Some(Datatype::Bool) => list.elements(1, |scanner, raw, index| match scanner.peek() {
+        Some(Datatype::Bool) => list.elements(1, |scanner, _, raw, index| match scanner.peek() {
             Some(b't' | b'f') => match scanner.word()? {
                 Some(value) => {
                     raw.push(u8::from(value));
@@ -68,7 +68,7 @@ pub(super) fn convert(
             Ok(value) if value.is_finite() => Ok(value.to_le_bytes()),
             _ => Err(DataFault::NotFinite { index }),
         }),
-        Some(Datatype::Bytes) => list.elements(4, |scanner, raw, index| {
+        Some(Datatype::Bytes) => list.elements(4, |scanner, _, raw, index| {
             if scanner.peek() != Some(b'"') {
                 return Err(DataFault::Kind { index }.into());
             }
@@ -115,11 +115,15 @@ impl<'a> List<'a, '_> {
         &mut self,
         element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>,
     ) -> Result<Vec<u8>, Stop> {
-        self.elements(N, |scanner, raw, index| {
+        self.elements(N, |scanner, budget, raw, index| {
             let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
                 return Err(DataFault::Kind { index }.into());
             };
-            raw.extend_from_slice(&element(scanner.number()?, index)?);
+            let number = scanner.number()?;
+            if number.is_long() {
+                budget.take_long_number()?;
+            }
+            raw.extend_from_slice(&element(number, index)?);
             Ok(())
         })
     }
@@ -128,7 +132,7 @@ impl<'a> List<'a, '_> {
     fn elements(
         &mut self,
         size_bytes: usize,
-        mut element: impl FnMut(&mut Scanner<'a>, &mut Vec<u8>, usize) -> Result<(), Stop>,
+        mut element: impl FnMut(&mut Scanner<'a>, &mut Budget, &mut Vec<u8>, usize) -> Result<(), Stop>,
     ) -> Result<Vec<u8>, Stop> {
         let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
         let mut index = 0_usize;
@@ -177,7 +181,7 @@ impl<'a> List<'a, '_> {
                 return Err(DataFault::Nesting.into());
             }
             self.budget.take(1)?;
-            element(&mut self.scanner, &mut raw, index)?;
+            element(&mut self.scanner, self.budget, &mut raw, index)?;
             index = index.wrapping_add(1);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::scan::Scanner;
 use crate::fault::BodyFault;
+use crate::limits::PLAIN_DIGITS;
 
 /// A number's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,23 @@ pub(super) struct Number<'a> {
     pub(super) text: &'a str,
     /// Neither fraction nor exponent, and not `-0`, which is a float to some parsers.
     pub(super) integer: bool,
+}
+
+impl Number<'_> {
+    /// Whether it has more significant digits than an integer of 64 bits holds: a float's rounding then leaves its fast path, and
+    /// one number can cost as much as a thousand.
+    pub(super) fn is_long(&self) -> bool {
+        // Most are shorter than that whatever their characters are.
+        self.text.len() > PLAIN_DIGITS
+            && self
+                .text
+                .bytes()
+                .take_while(|byte| !matches!(byte, b'e' | b'E'))
+                .filter(u8::is_ascii_digit)
+                .skip_while(|byte| *byte == b'0')
+                .count()
+                > PLAIN_DIGITS
+    }
 }
 
 impl<'a> Scanner<'a> {

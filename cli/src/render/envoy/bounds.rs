@@ -5,8 +5,10 @@ use tensorgate_policy::policy::Limits;
 
 /// Framing and the last read past a body's bound, bytes: one HTTP/2 stream window is the most that one callback brings.
 const BUFFER_SLACK_BYTES: u64 = STREAM_WINDOW_BYTES as u64;
-/// HTTP/2 flow control window of a stream, bytes: enough for 20 Gbit/s at 0.1 ms.
+/// HTTP/2 flow control window of a stream towards the host, bytes: enough for 20 Gbit/s at 0.1 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The largest flow control window (RFC 9113, 6.9.1), bytes.
+const MAX_WINDOW_BYTES: u64 = (1 << 31) - 1;
 /// HTTP/2 flow control window of a connection, bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Envoy refuses to be configured with more, KiB.
@@ -29,6 +31,9 @@ pub struct Bounds {
     pub headers: u64,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer_bytes: u64,
+    /// HTTP/2 flow control window of a client's stream, bytes. Envoy takes it for the stream's buffer limit as well: a body that is
+    /// held whole must fit in it.
+    pub stream_window_bytes: u64,
     /// Heap at which Envoy stops taking more, bytes.
     pub heap_bytes: u64,
     /// From the last byte of a request to its answer, milliseconds.
@@ -58,6 +63,9 @@ impl Bounds {
             .saturating_mul(2)
             .max(LEAST_IDLE_MS)
             .min(limits.stream_ms.max(1));
+        let buffer_bytes = body_bytes
+            .saturating_add(BUFFER_SLACK_BYTES)
+            .min(u64::from(u32::MAX));
         Self {
             header_kib: wide(limits.header_bytes)
                 .saturating_mul(2)
@@ -66,9 +74,8 @@ impl Bounds {
             headers: wide(limits.headers)
                 .saturating_mul(2)
                 .saturating_add(OWN_HEADERS),
-            buffer_bytes: body_bytes
-                .saturating_add(BUFFER_SLACK_BYTES)
-                .min(u64::from(u32::MAX)),
+            buffer_bytes,
+            stream_window_bytes: buffer_bytes.min(MAX_WINDOW_BYTES),
             heap_bytes: BASE_HEAP_BYTES
                 .saturating_add(wide(limits.buffered_bytes))
                 .saturating_add(CONNECTION_BYTES.saturating_mul(limits.connections.into())),

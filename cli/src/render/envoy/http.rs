@@ -2,7 +2,7 @@
 
 use tensorgate_policy::Bundle;
 
-use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES};
 use super::{Places, RenderError, access_log, clusters, duration, gate_filter, local_reply, text};
 use crate::render::node::{Node, list, map};
 
@@ -68,7 +68,7 @@ pub fn connection_manager(
         },
         "http2_protocol_options" => map! {
             "max_concurrent_streams" => bounds.streams,
-            "initial_stream_window_size" => STREAM_WINDOW_BYTES,
+            "initial_stream_window_size" => bounds.stream_window_bytes,
             "initial_connection_window_size" => CONNECTION_WINDOW_BYTES,
             "allow_connect" => false,
         },

@@ -65,6 +65,14 @@ pub fn bootstrap(policy: &Policy, bundle: &Bundle, places: &Places) -> Result<No
             "listeners" => list![listener(address, &bounds, bundle, places)?],
             "clusters" => list![clusters::host(&bounds, pipe(&places.host_socket)?)],
         },
+        // One request of a connection at a time comes out of a read: a flood of streams that are opened and reset at once
+        // (CVE-2023-44487) is seen by Envoy before it becomes a flood at the host.
+        "layered_runtime" => map! {
+            "layers" => list![map! {
+                "name" => "gate",
+                "static_layer" => map! {"http.max_requests_per_io_cycle" => 1_u64},
+            }],
+        },
         "overload_manager" => overload::manager(&bounds),
         "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
     })
