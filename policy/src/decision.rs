@@ -211,6 +211,7 @@ impl Decision {
                         }
                     }
                     (Protocol::OipGrpc, None, None) => {
+                        gate::reaches(policy, self.client, *protocol, *operation)?;
                         self.plan.format = match operation {
                             Operation::Infer => BodyFormat::OipGrpcInfer,
                             Operation::Metadata | Operation::Ready => BodyFormat::OipGrpcModel,

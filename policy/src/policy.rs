@@ -1,7 +1,7 @@
 //! A validated policy. Every name resolves, every bound is finite, every grant is unambiguous: fields are
 //! private, and only [`crate::validate`] makes one.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -44,6 +44,8 @@ pub struct Policy {
     pub(crate) models_by_name: BTreeMap<String, ModelId>,
     /// The one grant for a client, model, version index and operation.
     pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
+    /// What each client may do with some model or other, where a body is yet to name it.
+    pub(crate) reachable: BTreeSet<(ClientId, Protocol, Operation)>,
 }
 
 impl Policy {

@@ -66,10 +66,25 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let grants = grants::grants(report, &root.field("grants"), raw)?;
+    let models = models?;
+    let reachable = grants
+        .granted
+        .keys()
+        .filter_map(|(client, model, _, operation)| {
+            let model = models.get(usize::try_from(model.0).ok()?)?;
+            Some((*client, *operation, model.protocols()))
+        })
+        .flat_map(|(client, operation, protocols)| {
+            protocols
+                .iter()
+                .map(move |protocol| (client, *protocol, operation))
+        })
+        .collect();
     Some(Policy {
         listen: listen?,
         clients: clients?,
-        models: models?,
+        reachable,
+        models,
         grants: grants.grants,
         backends: backends?,
         handlers: handlers?,

@@ -176,6 +176,27 @@ pub(super) fn grant(
     }
 }
 
+/// Whether a client may do this with any model at all: where the body names the model, a client that may not is refused before a
+/// byte of the body is held.
+pub(super) fn reaches(
+    policy: &Policy,
+    client: Option<ClientId>,
+    protocol: Protocol,
+    operation: Operation,
+) -> Result<(), Denial> {
+    let reached =
+        client.is_some_and(|client| policy.reachable.contains(&(client, protocol, operation)));
+    if reached {
+        return Ok(());
+    }
+    let cause = format!(
+        "no grant for {} on any model over {}",
+        operation.name(),
+        protocol.name()
+    );
+    Err(Denial::new(Reason::NotGranted, cause))
+}
+
 /// The refusal of a spend, with what a well-meaning caller needs to come back at the right time.
 pub(super) fn rate_limited(grant: &Grant, retry_after_ns: Option<u64>) -> Denial {
     let rate = grant.rate().map(|rate| RateNote {
