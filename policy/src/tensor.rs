@@ -74,6 +74,25 @@ pub enum DataFault {
     Framing,
 }
 
+/// The items of a `BYTES` blob in raw form, without their lengths; an `Err` ([`DataFault::Framing`]) is the last.
+pub fn items(mut blob: &[u8]) -> impl Iterator<Item = Result<&[u8], DataFault>> {
+    core::iter::from_fn(move || {
+        if blob.is_empty() {
+            return None;
+        }
+        let split = blob.split_first_chunk::<4>().and_then(|(length, rest)| {
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            rest.split_at_checked(length)
+        });
+        let Some((item, rest)) = split else {
+            blob = &[];
+            return Some(Err(DataFault::Framing));
+        };
+        blob = rest;
+        Some(Ok(item))
+    })
+}
+
 /// A named scalar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter<'a> {

@@ -5,7 +5,7 @@ mod elements;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
-use tensorgate_policy::tensor::InferResponse;
+use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 use crate::json_text::{list, member, string};
@@ -163,7 +163,7 @@ fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     raw::check(Some(datatype), data).ok()?;
     let agrees = match datatype.size_bytes() {
         Some(size_bytes) => elements.checked_mul(size_bytes) == Some(data.len()),
-        None => raw::items(data).count() == elements,
+        None => items(data).count() == elements,
     };
     agrees.then_some((datatype, data))
 }

@@ -2,7 +2,7 @@
 //! blobs are not what their datatype says; sizes against shapes are a contract's business.
 
 use tensorgate_policy::Datatype;
-use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::tensor::{DataFault, items};
 
 use crate::fault::BodyFault;
 use crate::limits::{MAX_CONVERTED_ELEMENTS, MAX_LONG_NUMBERS};
@@ -12,25 +12,6 @@ pub(crate) fn push_item(framed: &mut Vec<u8>, item: &[u8]) -> Option<()> {
     framed.extend_from_slice(&u32::try_from(item.len()).ok()?.to_le_bytes());
     framed.extend_from_slice(item);
     Some(())
-}
-
-/// The items of a `BYTES` blob; an `Err` is the last.
-pub(crate) fn items(mut blob: &[u8]) -> impl Iterator<Item = Result<&[u8], DataFault>> {
-    core::iter::from_fn(move || {
-        if blob.is_empty() {
-            return None;
-        }
-        let split = blob.split_first_chunk::<4>().and_then(|(length, rest)| {
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            rest.split_at_checked(length)
-        });
-        let Some((item, rest)) = split else {
-            blob = &[];
-            return Some(Err(DataFault::Framing));
-        };
-        blob = rest;
-        Some(Ok(item))
-    })
 }
 
 /// Refuses a blob that is not of its datatype: `BYTES` lengths that do not add up, and BOOL bytes other than 0 and 1, which

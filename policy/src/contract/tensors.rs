@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::{DimRule, TensorRule, kernels, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::tensor::{DataFault, Tensor};
+use crate::tensor::{DataFault, Tensor, items};
 
 /// A tensor and the rule of its name.
 #[derive(Clone, Copy)]
@@ -172,8 +172,7 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             ));
         };
         let Some(size) = pair.rule.datatype.size_bytes() else {
-            match Items::new(data)
-                .try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1)))
+            match items(data).try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1)))
             {
                 Ok(count) if count == elements => continue,
                 Ok(count) => {
@@ -204,7 +203,7 @@ fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     {
         // A rule without a bound lets no byte through: validation gives every rule of BYTES one.
         let most = pair.rule.max_item_bytes.unwrap_or(0);
-        for (index, item) in Items::new(pair.data()).enumerate() {
+        for (index, item) in items(pair.data()).enumerate() {
             let length = item
                 .map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?
                 .len();
@@ -252,34 +251,4 @@ fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
         Reason::OutOfRange,
         "internal: a value is unclean and no scan finds it",
     ))
-}
-
-/// The elements of `BYTES` in raw form, each after its 4-byte little-endian length. Ends after the first fault.
-struct Items<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Items<'a> {
-    const fn new(data: &'a [u8]) -> Self {
-        Self { rest: data }
-    }
-}
-
-impl<'a> Iterator for Items<'a> {
-    type Item = Result<&'a [u8], DataFault>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let item = self.rest.split_first_chunk().and_then(|(length, rest)| {
-            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
-        });
-        let Some((item, rest)) = item else {
-            self.rest = &[];
-            return Some(Err(DataFault::Framing));
-        };
-        self.rest = rest;
-        Some(Ok(item))
-    }
 }

@@ -4,9 +4,9 @@
 use core::fmt::{Debug, Write as _};
 
 use tensorgate_policy::Datatype;
+use tensorgate_policy::tensor::items;
 
 use crate::json_text::string;
-use crate::raw;
 
 /// Appends the list. `None` leaves half of one behind: the caller throws it away.
 pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Option<()> {
@@ -40,7 +40,7 @@ pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Optio
             Some(f64::from_le_bytes(bytes)).filter(|value| value.is_finite())
         })?,
         Datatype::Bytes => {
-            for item in raw::items(data) {
+            for item in items(data) {
                 next(json);
                 string(json, str::from_utf8(item.ok()?).ok()?);
             }
