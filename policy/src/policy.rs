@@ -10,6 +10,10 @@ use crate::gcra::Bucket;
 use crate::raw::{BackendKind, Health};
 use crate::request::{Operation, Protocol};
 
+mod audit;
+
+pub use audit::Audit;
+
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -46,6 +50,7 @@ pub struct Policy {
     pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
     /// What each client may do with some model or other, where a body is yet to name it.
     pub(crate) reachable: BTreeSet<(ClientId, Protocol, Operation)>,
+    pub(crate) audit: Audit,
 }
 
 impl Policy {
@@ -77,6 +82,11 @@ impl Policy {
     /// Handlers by name.
     pub const fn handlers(&self) -> &BTreeMap<String, Handler> {
         &self.handlers
+    }
+
+    /// The audit log.
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// A client by its name.

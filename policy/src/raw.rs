@@ -3,6 +3,7 @@
 //! Unknown keys are refused. Fields that a policy must have are still optional here, so that validation
 //! can report every missing one at once instead of the first. Serialising gives the canonical form.
 
+mod audit;
 mod spelling;
 
 use alloc::collections::BTreeMap;
@@ -10,6 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+pub use audit::{Audit, AuditFailure};
 pub use spelling::{ByteSize, Dim};
 
 /// A whole `gate.yaml`.
@@ -35,6 +37,9 @@ pub struct Policy {
     pub models: BTreeMap<String, Model>,
     /// Who may do what with which model, and how often.
     pub grants: Vec<Grant>,
+    /// The audit log. It is always written: without this section, with the section's defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
 }
 
 /// The listener.

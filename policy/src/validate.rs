@@ -4,6 +4,7 @@
 //! reads a clock: what a policy says is the same everywhere it is loaded, on 32-bit targets too.
 
 mod accepts;
+mod audit;
 mod backends;
 mod clients;
 mod date;
@@ -65,7 +66,9 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
-    let grants = grants::grants(report, &root.field("grants"), raw)?;
+    let grants = grants::grants(report, &root.field("grants"), raw);
+    let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
+    let grants = grants?;
     let models = models?;
     let reachable = grants
         .granted
@@ -91,6 +94,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         clients_by_name: grants.clients_by_name,
         models_by_name: grants.models_by_name,
         granted: grants.granted,
+        audit: audit?,
     })
 }
 

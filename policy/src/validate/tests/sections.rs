@@ -407,3 +407,49 @@ fn a_handler_is_pinned_and_bounded() {
     let idle = json!({"component": "x", "sha256": digest(9)});
     warn("/handlers/idle", idle, "handlers.idle", "no model uses");
 }
+
+#[test]
+fn the_audit_log_can_be_shaped_and_not_switched_off() {
+    let audit = |name: &str, value: Value, text: &str| {
+        check(
+            "/audit",
+            json!({ name: value }),
+            &format!("audit.{name}"),
+            text,
+        );
+    };
+    audit("format", json!("ocsf"), "which writes json (json)");
+    audit("format", json!(""), "is not a format");
+    audit("path", json!(""), "is not a file's path");
+    audit("path", json!("audit/"), "is not a file's path");
+    audit(
+        "path",
+        json!("../decisions.jsonl"),
+        "leads out of the folder",
+    );
+    audit("path", json!("a/../../b"), "leads out of the folder");
+    audit("path", json!("a\u{0}b"), "is not a path");
+    audit("path", json!("a".repeat(5_000)), "is not a path");
+    audit("key_file", json!(""), "is not a file's path");
+    audit("file_bytes", json!("4KiB"), "too little (at least 65536)");
+    audit("file_bytes", json!(u64::MAX), "too much");
+    audit("files", json!(0), "too little (at least 1)");
+    audit("files", json!(10_001), "too much");
+    accept("/audit", json!({}));
+    accept(
+        "/audit",
+        json!({"path": "/var/log/a..b.jsonl", "key_file": "keys/audit.key", "file_bytes": "1MiB", "files": 1}),
+    );
+    warn(
+        "/audit",
+        json!({"chain": false}),
+        "audit.chain",
+        "nothing shows whether lines were removed",
+    );
+    warn(
+        "/audit",
+        json!({"on_failure": "allow"}),
+        "audit.on_failure",
+        "answered without a line",
+    );
+}

@@ -1,0 +1,55 @@
+//! The audit log's section.
+
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+
+/// The audit log: one JSON line for every request, however it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Audit {
+    /// The log's file; a relative path is below the folder in which the gate keeps its state.
+    pub path: String,
+    /// How a line looks: `json`.
+    pub format: String,
+    /// Every line carries the hash of the line before it, and signed checkpoints stand between them.
+    pub chain: bool,
+    /// The file with the key that signs checkpoints, 64 hex digits; made beside the log unless given. Relative as `path` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// Size at which a file is closed and the next one begun.
+    pub file_bytes: ByteSize,
+    /// Closed files that are kept; the oldest goes when there are more.
+    pub files: u64,
+    /// What becomes of a request whose line cannot be written: `refuse` answers it with `overloaded`, `allow` answers it
+    /// and counts the line as dropped.
+    pub on_failure: AuditFailure,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            path: "audit/decisions.jsonl".into(),
+            format: "json".into(),
+            chain: true,
+            key_file: None,
+            file_bytes: ByteSize(64 << 20),
+            files: 16,
+            on_failure: AuditFailure::Refuse,
+        }
+    }
+}
+
+/// What becomes of a request whose line cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AuditFailure {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is answered, and the line is counted as dropped.
+    Allow,
+}

@@ -1,0 +1,89 @@
+//! The audit log's section. It can be shaped, not switched off.
+
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+
+use super::report::{Path, Report, quote};
+use crate::policy::Audit;
+use crate::raw::{self, AuditFailure};
+
+/// The one format so far.
+const FORMAT: &str = "json";
+/// The least size of a file, bytes: an opening line, a checkpoint and some records.
+const MIN_FILE_BYTES: u64 = 64 << 10;
+/// The most, bytes: a file that tools still open.
+const MAX_FILE_BYTES: u64 = 16 << 30;
+/// Most files that are kept: what a folder listing still shows at once.
+const MAX_FILES: u64 = 10_000;
+/// Longest path, bytes: `PATH_MAX` less what the log's own companions add to the name.
+const MAX_PATH_BYTES: usize = 4_000;
+
+pub(super) fn audit(report: &mut Report, at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
+    let default = raw::Audit::default();
+    let raw = raw.unwrap_or(&default);
+    if raw.format != FORMAT {
+        report.error_with_fix(
+            &at.field("format"),
+            format!(
+                "{} is not a format of this version, which writes json",
+                quote(&raw.format)
+            ),
+            FORMAT,
+        );
+    }
+    let log = path(report, &at.field("path"), &raw.path);
+    let key_file = raw
+        .key_file
+        .as_ref()
+        .map(|file| path(report, &at.field("key_file"), file));
+    if !raw.chain {
+        report.warn(
+            &at.field("chain"),
+            "nothing shows whether lines were removed or changed",
+            "true",
+        );
+    }
+    if raw.on_failure == AuditFailure::Allow {
+        report.warn(
+            &at.field("on_failure"),
+            "requests are answered without a line while the log cannot be written",
+            "refuse",
+        );
+    }
+    let file_bytes = report.within(
+        &at.field("file_bytes"),
+        raw.file_bytes.0,
+        MIN_FILE_BYTES,
+        MAX_FILE_BYTES,
+        "bytes",
+    );
+    let files = report.within(&at.field("files"), raw.files, 1, MAX_FILES, "files");
+    Some(Audit {
+        path: log?,
+        chain: raw.chain,
+        key_file: match key_file {
+            Some(file) => Some(file?),
+            None => None,
+        },
+        file_bytes: file_bytes?,
+        files: u32::try_from(files?).ok()?,
+        on_failure: raw.on_failure,
+    })
+}
+
+/// A file's path: not a folder's, and one that stays below the folder that a relative path is relative to.
+fn path(report: &mut Report, at: &Path, text: &str) -> Option<String> {
+    let fix = "audit/decisions.jsonl";
+    let fault = if text.is_empty() || text.ends_with('/') {
+        "is not a file's path"
+    } else if text.contains('\0') || text.len() > MAX_PATH_BYTES {
+        "is not a path"
+    } else if text.split('/').any(|part| part == "..") {
+        "leads out of the folder that it is in"
+    } else {
+        return Some(text.to_owned());
+    };
+    report.error_with_fix(at, format!("{} {fault}", quote(text)), fix);
+    None
+}
