@@ -1,4 +1,4 @@
-//! One request's decision, as a machine without I/O: `begin → [charged] → message → [charged] → check`.
+//! One request's decision, as a machine without I/O: `begin → body → message → check`, with `charged` and `acquired` in between.
 //!
 //! A driver feeds facts in and carries steps out:
 //!
@@ -7,7 +7,9 @@
 //! | [`Step::Deny`] | answers, logs | – |
 //! | [`Step::Answer`] | answers a server-level question itself | – |
 //! | [`Step::Charge`] | spends from the bucket | [`Decision::charged`] |
-//! | [`Step::ReadBody`] | buffers the whole body up to its bound and decodes it | [`Decision::message`] |
+//! | [`Step::Acquire`] | takes places in flight | [`Decision::acquired`] |
+//! | [`Step::ReadBody`] | buffers the whole body up to its bound, looks whom it is for | [`Decision::body`] |
+//! | [`Step::Decode`] | decodes the body | [`Decision::message`] |
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | sends the request on | – |
 //!
@@ -18,6 +20,7 @@
 
 mod drive;
 mod gate;
+mod spend;
 mod step;
 
 use crate::denial::{Denial, Reason};
@@ -25,8 +28,11 @@ use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
 use crate::request::{ContentType, Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
 
-pub use drive::{decide_head, decide_message};
-pub use step::{BodyFormat, BodyPlan, Charge, ChargeOutcome, Step};
+pub use drive::{decide_body, decide_head, decide_message};
+pub use step::{
+    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Place,
+    PlaceScope, PlaceUnit, Step,
+};
 
 /// One request's decision. Belongs to one [`Policy`], which every call takes again.
 #[derive(Clone, Debug)]
@@ -43,21 +49,36 @@ pub struct Decision {
     plan: BodyPlan,
     /// The body's declared length, bytes.
     declared: Option<u64>,
+    /// The body's length, once it is whole.
+    body_bytes: u64,
 }
 
 /// Which call may come next. A denial is kept apart: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// [`Decision::charged`], and then the body is read.
-    ChargeBeforeBody,
-    /// [`Decision::message`].
+    /// [`Decision::charged`].
+    Charge(After),
+    /// [`Decision::acquired`].
+    Acquire(After),
+    /// [`Decision::body`].
     Body,
-    /// [`Decision::charged`], and then the message is checked.
-    ChargeAfterBody,
+    /// [`Decision::message`].
+    Message,
     /// [`Decision::check`].
     Check,
     /// None: forwarded, answered or refused.
     Over,
+}
+
+/// What named the model, and so what is charged after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The head; then the body is read.
+    Head,
+    /// The whole body; then it is decoded.
+    Body,
+    /// The decoded message; then it is checked.
+    Message,
 }
 
 impl Decision {
@@ -77,6 +98,7 @@ impl Decision {
                 format: BodyFormat::Empty,
             },
             declared: head.content_length,
+            body_bytes: 0,
         };
         let step = decision.head(policy, head);
         let step = decision.settle(step);
@@ -86,9 +108,37 @@ impl Decision {
     /// Goes on after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
         let step = match self.stage {
-            Stage::ChargeBeforeBody => self.spent(policy, outcome).and_then(|()| self.read_body()),
-            Stage::ChargeAfterBody => self.spent(policy, outcome).map(|()| self.await_check()),
+            Stage::Charge(after) => self
+                .spent(policy, outcome)
+                .and_then(|()| self.enter(policy, after)),
             _ => Err(out_of_order("charged")),
+        };
+        self.settle(step)
+    }
+
+    /// Goes on after places in flight were asked for.
+    pub fn acquired(&mut self, outcome: &AcquireOutcome) -> Step {
+        let step = match self.stage {
+            Stage::Acquire(after) => spend::placed(outcome).and_then(|()| self.proceed(after)),
+            _ => Err(out_of_order("acquired")),
+        };
+        self.settle(step)
+    }
+
+    /// Goes on once the body is whole: `bytes` of it, framing included. `addressee` is whom it is for, where the body names the
+    /// model and that can be told without decoding it: then nothing is decoded for whom no grant or no bucket lets in.
+    pub fn body(
+        &mut self,
+        policy: &Policy,
+        bytes: usize,
+        addressee: Option<Addressee<'_>>,
+    ) -> Step {
+        let step = match self.stage {
+            Stage::Body => {
+                self.body_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                self.whole(policy, addressee)
+            }
+            _ => Err(out_of_order("body")),
         };
         self.settle(step)
     }
@@ -102,7 +152,7 @@ impl Decision {
     /// Judges whom a decoded message is for: gRPC names the model there.
     pub fn message(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
         let step = match self.stage {
-            Stage::Body => self.addressee(policy, request),
+            Stage::Message => self.addressee(policy, request),
             _ => Err(out_of_order("message")),
         };
         self.settle(step)
@@ -205,10 +255,7 @@ impl Decision {
                     (Protocol::OipRest, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
                         self.plan = self.rest_plan(policy, &head.content_type)?;
-                        match self.charge(policy)? {
-                            Some(charge) => Ok(self.await_charge(charge, Stage::ChargeBeforeBody)),
-                            None => self.read_body(),
-                        }
+                        self.pay(policy, After::Head)
                     }
                     (Protocol::OipGrpc, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
@@ -227,26 +274,43 @@ impl Decision {
         }
     }
 
+    /// Whom a whole body is for.
+    fn whole(&mut self, policy: &Policy, addressee: Option<Addressee<'_>>) -> Result<Step, Denial> {
+        match (self.protocol, addressee) {
+            (Protocol::OipRest, None) => self.enter(policy, After::Body),
+            (Protocol::OipRest, Some(_)) => Err(named_twice()),
+            (Protocol::OipGrpc, None) => self.proceed(After::Body),
+            (Protocol::OipGrpc, Some(Addressee { model, version })) => {
+                self.resolve(policy, model, version)?;
+                self.pay(policy, After::Body)
+            }
+        }
+    }
+
     /// Whom the message is for.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
-        match self.protocol {
-            Protocol::OipRest if request.model.is_some() || request.version.is_some() => {
-                Err(Denial::new(
-                    Reason::Malformed,
-                    "the body names a model on a route that names it already",
-                ))
+        let named = (request.model.as_deref(), request.version.as_deref());
+        match (self.protocol, named, self.model) {
+            (Protocol::OipRest, (None, None), _) => self.proceed(After::Message),
+            (Protocol::OipRest, ..) => Err(named_twice()),
+            (Protocol::OipGrpc, (None, _), _) => Err(Denial::new(
+                Reason::NotGranted,
+                "the message names no model",
+            )),
+            (Protocol::OipGrpc, (Some(model), version), None) => {
+                self.resolve(policy, model, version)?;
+                self.pay(policy, After::Message)
             }
-            Protocol::OipRest => Ok(self.await_check()),
-            Protocol::OipGrpc => {
-                let model = request
-                    .model
-                    .as_deref()
-                    .ok_or_else(|| Denial::new(Reason::NotGranted, "the message names no model"))?;
-                self.resolve(policy, model, request.version.as_deref())?;
-                match self.charge(policy)? {
-                    Some(charge) => Ok(self.await_charge(charge, Stage::ChargeAfterBody)),
-                    None => Ok(self.await_check()),
+            (Protocol::OipGrpc, (Some(model), version), Some(known)) => {
+                let known = (Some(known), self.version, self.grant);
+                self.resolve(policy, model, version)?;
+                if (self.model, self.version, self.grant) != known {
+                    return Err(Denial::new(
+                        Reason::Malformed,
+                        "the message is for another model than its body was",
+                    ));
                 }
+                self.proceed(After::Message)
             }
         }
     }
@@ -333,41 +397,6 @@ impl Decision {
         }
     }
 
-    /// The spend that the grant asks for, if it has a rate.
-    fn charge(&self, policy: &Policy) -> Result<Option<Charge>, Denial> {
-        let grant = self
-            .grant
-            .and_then(|id| policy.grant(id))
-            .ok_or_else(foreign_policy)?;
-        let client = self
-            .client
-            .and_then(|id| policy.client(id))
-            .ok_or_else(foreign_policy)?;
-        Ok(grant.rate().map(|rate| Charge {
-            grant: grant.name().into(),
-            client: client.name().into(),
-            bucket: rate.bucket(),
-            cost: REQUEST_COST,
-        }))
-    }
-
-    /// What a charge's outcome means.
-    fn spent(&self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
-        match outcome {
-            ChargeOutcome::Spent => Ok(()),
-            ChargeOutcome::Failed => {
-                Err(Denial::new(Reason::Overloaded, "the bucket store failed"))
-            }
-            ChargeOutcome::Refused { retry_after_ns } => {
-                let grant = self
-                    .grant
-                    .and_then(|id| policy.grant(id))
-                    .ok_or_else(foreign_policy)?;
-                Err(gate::rate_limited(grant, retry_after_ns))
-            }
-        }
-    }
-
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.
     fn fits(&self) -> Result<(), Denial> {
         let Some(declared) = self.declared else {
@@ -397,19 +426,29 @@ impl Decision {
         Ok(Step::ReadBody(self.plan))
     }
 
-    fn await_charge(&mut self, charge: Charge, stage: Stage) -> Step {
-        self.stage = stage;
-        Step::Charge(charge)
-    }
-
-    fn await_check(&mut self) -> Step {
-        self.stage = Stage::Check;
-        Step::Check
+    /// What comes after the charges.
+    fn proceed(&mut self, after: After) -> Result<Step, Denial> {
+        match after {
+            After::Head => self.read_body(),
+            After::Body => {
+                self.stage = Stage::Message;
+                Ok(Step::Decode)
+            }
+            After::Message => {
+                self.stage = Stage::Check;
+                Ok(Step::Check)
+            }
+        }
     }
 }
 
-/// What one request spends from a rate's bucket, units.
-const REQUEST_COST: u64 = 1;
+/// A route and a body that both name a model could name two.
+fn named_twice() -> Denial {
+    Denial::new(
+        Reason::Malformed,
+        "the body names a model on a route that names it already",
+    )
+}
 
 /// A driver called the machine out of order: it cannot decide, so it denies.
 fn out_of_order(call: &str) -> Denial {

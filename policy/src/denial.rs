@@ -17,6 +17,7 @@ pub enum Reason {
     UnsupportedEncoding,
     NotGranted,
     RateLimited,
+    Concurrency,
     BodyTooLarge,
     Overloaded,
     Malformed,
@@ -57,7 +58,7 @@ pub enum GrpcStatus {
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,
@@ -67,6 +68,7 @@ impl Reason {
         Self::UnsupportedEncoding,
         Self::NotGranted,
         Self::RateLimited,
+        Self::Concurrency,
         Self::BodyTooLarge,
         Self::Overloaded,
         Self::Malformed,
@@ -142,6 +144,12 @@ impl Reason {
                 429,
                 G::ResourceExhausted,
                 "too many requests",
+            ),
+            Self::Concurrency => (
+                "concurrency",
+                429,
+                G::ResourceExhausted,
+                "too many requests at once",
             ),
             Self::BodyTooLarge => (
                 "body-too-large",
@@ -351,6 +359,6 @@ pub struct RateNote {
     pub quota: u64,
     /// The window, seconds.
     pub window_s: u64,
-    /// Whole seconds after which a request of this cost passes, rounded up, at least 1.
+    /// Whole seconds after which a request of this cost passes, rounded up; 0 if it never does, however long the caller waits.
     pub retry_after_s: u64,
 }

@@ -173,6 +173,7 @@ pub struct Limits {
 pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) concurrency: Option<u64>,
 }
 
 impl Client {
@@ -184,6 +185,11 @@ impl Client {
     /// Its keys' digests.
     pub fn api_keys(&self) -> &[ApiKey] {
         &self.api_keys
+    }
+
+    /// Requests to models that it may have in flight at once, whatever the grant.
+    pub const fn concurrency(&self) -> Option<u64> {
+        self.concurrency
     }
 }
 
@@ -304,6 +310,7 @@ pub struct Model {
     pub(crate) backend_inputs: Vec<TensorRule>,
     pub(crate) backend_outputs: Vec<TensorRule>,
     pub(crate) returns: Vec<TensorRule>,
+    pub(crate) limits: ModelLimits,
     pub(crate) preprocess: Option<String>,
     pub(crate) postprocess: Option<String>,
 }
@@ -354,6 +361,11 @@ impl Model {
         &self.returns
     }
 
+    /// What may be in flight to it at once.
+    pub const fn limits(&self) -> &ModelLimits {
+        &self.limits
+    }
+
     /// The handler before dispatch; a key of [`Policy::handlers`].
     pub fn preprocess(&self) -> Option<&str> {
         self.preprocess.as_deref()
@@ -363,6 +375,15 @@ impl Model {
     pub fn postprocess(&self) -> Option<&str> {
         self.postprocess.as_deref()
     }
+}
+
+/// What may be in flight to one model at once, all clients together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Inferences.
+    pub concurrency: Option<u64>,
+    /// Bytes of their bodies.
+    pub in_flight_bytes: Option<u64>,
 }
 
 /// What a client sends to a model.
@@ -385,6 +406,7 @@ pub struct Grant {
     pub(crate) name: String,
     pub(crate) clients: Vec<ClientId>,
     pub(crate) rate: Option<Rate>,
+    pub(crate) concurrency: Option<u64>,
 }
 
 impl Grant {
@@ -401,6 +423,11 @@ impl Grant {
     /// How often each of them may call.
     pub const fn rate(&self) -> Option<&Rate> {
         self.rate.as_ref()
+    }
+
+    /// Requests that each of them may have in flight at once.
+    pub const fn concurrency(&self) -> Option<u64> {
+        self.concurrency
     }
 }
 

@@ -122,6 +122,9 @@ impl Default for Limits {
 pub struct Client {
     /// API keys that prove it; several while one is rotated out.
     pub api_keys: Vec<ApiKey>,
+    /// Requests to models in flight at once, whatever the grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
 }
 
 /// An API key, by digest.
@@ -209,6 +212,9 @@ pub struct Model {
     /// Request parameters that may be sent, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
+    /// What may be in flight to it at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ModelLimits>,
     /// The handler that makes `inputs` of what the client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,
@@ -221,6 +227,19 @@ pub struct Model {
     /// With `postprocess`: what the client gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,
+}
+
+/// What may be in flight to a model at once, all clients together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ModelLimits {
+    /// Inferences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
+    /// Bytes of their bodies as they came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight_bytes: Option<ByteSize>,
 }
 
 /// What a client sends to a model with a preprocess handler: exactly one of the two.
@@ -335,6 +354,9 @@ pub struct Grant {
     /// How often, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Requests in flight at once, for each client by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u64>,
 }
 
 /// A request rate.

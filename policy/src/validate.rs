@@ -9,6 +9,7 @@ mod backends;
 mod clients;
 mod date;
 mod dims;
+mod flight;
 mod grants;
 mod handlers;
 mod listen;

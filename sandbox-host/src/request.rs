@@ -2,12 +2,12 @@
 //! allowed request or a refusal comes out, so that offline tools and decision vectors run the host's own code.
 //!
 //! What it never does: it opens no socket, reads no clock and spends from no bucket: the gate has charged, so that every charge
-//! counts as spent here. A client's name is believed only from a context that the gate signed.
+//! counts as spent here, and every place in flight as taken. A client's name is believed only from a context that the gate signed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_head, decide_message};
+use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::policy::ModelId;
 use tensorgate_policy::request::{ContentType, Identity, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
@@ -272,9 +272,10 @@ impl Judge {
                 content_type,
             }))),
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
-            (_, Step::Charge(_) | Step::Check | Step::Forward) => {
-                refused(unfinished(), caller, Standing::Disagreement)
-            }
+            (
+                _,
+                Step::Charge(_) | Step::Acquire(_) | Step::Decode | Step::Check | Step::Forward,
+            ) => refused(unfinished(), caller, Standing::Disagreement),
         }
     }
 
@@ -296,6 +297,14 @@ impl Judge {
             }))
         };
 
+        let addressee = tensorgate_wire::addressee(plan.format, &body);
+        match decide_body(&mut decision, &self.policy, body.len(), addressee, |_| {
+            ChargeOutcome::Spent
+        }) {
+            Step::Decode => {}
+            Step::Deny(denial) => return refused(denial, caller),
+            _ => return refused(unfinished(), caller),
+        }
         let request = match tensorgate_wire::decode(plan.format, &body) {
             Ok(request) => request,
             Err(denial) => return refused(denial, caller),
@@ -305,9 +314,7 @@ impl Judge {
         }) {
             Step::Forward => {}
             Step::Deny(denial) => return refused(denial, caller),
-            Step::Answer(..) | Step::Charge(_) | Step::ReadBody(_) | Step::Check => {
-                return refused(unfinished(), caller);
-            }
+            _ => return refused(unfinished(), caller),
         }
         let (Some(model), Some(operation), Some(version)) = (
             decision.model(),

@@ -1,10 +1,20 @@
 //! Bodies to requests, by format. It never judges a request: names, parameters, datatypes and sizes are a contract's business.
 
-use tensorgate_policy::decision::BodyFormat;
+use tensorgate_policy::decision::{Addressee, BodyFormat};
 use tensorgate_policy::{Denial, InferRequest};
 
 use crate::fault::BodyFault;
 use crate::{grpc, json};
+
+/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`].
+pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
+    match format {
+        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => {
+            grpc::open(body).ok().and_then(grpc::addressee)
+        }
+        BodyFormat::OipJson | BodyFormat::Raw | BodyFormat::Empty => None,
+    }
+}
 
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
 /// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives an empty request.

@@ -25,4 +25,4 @@ mod raw;
 mod route;
 
 pub use answer::Answer;
-pub use decode::decode;
+pub use decode::{addressee, decode};

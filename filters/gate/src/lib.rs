@@ -6,6 +6,6 @@ mod entry {
     #![allow(missing_docs, reason = "the macro's own item")]
 
     proxy_wasm::main! {{
-        tensorgate_glue::sdk::start();
+        tensorgate_glue::sdk::start(tensorgate_glue::filter::Filter::Gate);
     }}
 }

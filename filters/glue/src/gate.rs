@@ -1,33 +1,34 @@
-//! The gate: the three filters fused, one body pass.
+//! One request at one filter, and everything that a filter does with it.
 //!
 //! One [`Gate`] judges one request. It drives a [`Decision`] with what the proxy delivers and carries its steps out: charges, the
 //! reading of a body, the answer, the header fields for the upstream. It decides nothing by itself except to refuse where it cannot
-//! decide.
+//! decide. Which of the steps are its own is its filter's [`crate::filter::Duties`]; the others count as done.
 //!
 //! Headers are held until the verdict, and so is the body, in the proxy's own buffer: it is read once, when it is whole. The
 //! verdict falls in one of three places: with the headers if the request ends there, at the body's end, or at the trailers, which
 //! end a body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
-//! and there is one answer.
+//! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
 use std::rc::Rc;
 
-use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::decision::{AcquireOutcome, BodyPlan};
 use tensorgate_policy::request::Protocol;
-use tensorgate_policy::{Decision, Denial, InferRequest, Now, Reason, Step};
+use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::context::Context;
 use tensorgate_wire::headers::ReadHead;
-use tensorgate_wire::{Answer, decode};
+use tensorgate_wire::{Answer, addressee, context, decode};
 
+use crate::body::{Body, looks, waits};
 use crate::host::{Action, HostFault, Level, Proxy};
-use crate::record::{Record, Verdict, property};
+use crate::identify::{Before, identify};
+use crate::outcome::Outcome;
+use crate::record::Record;
 use crate::root::GateRoot;
+use crate::shared_identity::SharedIdentity;
 use crate::spend::spend;
 use crate::upstream::Upstream;
 
-/// Body of a server-level question, bytes: a gRPC frame around a service name, or nothing.
-pub const MAX_QUESTION_BODY_BYTES: usize = 1024;
-
-/// Steps that one callback may take before it must have an end; the longest path has four (message, charge, check, forward).
+/// Steps that one callback may take before it must have an end; the longest path has five (charge, acquire, decode, check, forward).
 const MAX_STEPS: usize = 8;
 
 /// Where a request stands.
@@ -36,8 +37,10 @@ enum Phase {
     Fresh,
     /// Allowed so far; headers and body are held.
     Held(Box<Held>),
-    /// Sent on.
+    /// Sent on whole.
     Forwarded,
+    /// The head was sent on, and the body passes as it comes.
+    Passing,
     /// Answered. Final.
     Denied,
 }
@@ -45,43 +48,34 @@ enum Phase {
 /// A request on hold.
 struct Held {
     decision: Decision,
+    before: Before,
     upstream: Upstream,
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
 }
 
-/// What to do with a held body.
-#[derive(Clone, Copy)]
-enum Body {
-    /// Judge it.
-    Judge(BodyPlan),
-    /// Bound it only: nothing reads it but our own sandbox host.
-    Question,
-    /// There must be none.
-    None,
-}
-
-/// One request at the gate.
+/// One request at one filter.
 pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
-    record: Record,
+    outcome: Outcome,
 }
 
 impl Gate {
     /// A gate for one request.
     pub fn new(root: Rc<GateRoot>) -> Self {
+        let outcome = Outcome::new(root.filter);
         Self {
             root,
             phase: Phase::Fresh,
-            record: Record::default(),
+            outcome,
         }
     }
 
     /// What the decision came to so far.
     pub const fn record(&self) -> &Record {
-        &self.record
+        &self.outcome.record
     }
 
     /// The headers are in. `end_of_stream`: nothing follows.
@@ -90,20 +84,25 @@ impl Gate {
             // Headers come once. A proxy that repeats them gets no second decision.
             return Action::Pause;
         }
-        let (now, fields) = match (proxy.now(), proxy.request_headers()) {
-            (Ok(now), Ok(fields)) => (now, fields),
-            (Err(fault), _) | (_, Err(fault)) => {
-                return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, "");
-            }
+        let root = Rc::clone(&self.root);
+        let read = proxy.now().and_then(|now| {
+            let mut fields = proxy.request_headers()?;
+            let before = Before::read(&root, proxy, &mut fields)?;
+            Ok((now, fields, before))
+        });
+        let (now, fields, before) = match read {
+            Ok(read) => read,
+            Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, ""),
         };
         let read = ReadHead::read(&fields, end_of_stream);
         let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
-        let identity = self.root.keyring.identify(read.credential, now.unix_s);
+        let identity = identify(&root, &before, read.credential, now.unix_s);
         let head = read.into_head(identity);
         upstream.accept(&head);
-        let (decision, step) = Decision::begin(&self.root.policy, &head);
+        let (decision, step) = Decision::begin(&root.policy, &head);
         let held = Box::new(Held {
             decision,
+            before,
             upstream,
             body: Body::None,
             body_bytes: 0,
@@ -120,10 +119,10 @@ impl Gate {
     ) -> Action {
         let Some(mut held) = self.take_held() else {
             // After the verdict there is no body left to come; whatever does come goes nowhere.
-            return if matches!(self.phase, Phase::Forwarded) && body_bytes == 0 {
-                Action::Continue
-            } else {
-                Action::Pause
+            return match self.phase {
+                Phase::Passing => Action::Continue,
+                Phase::Forwarded if body_bytes == 0 => Action::Continue,
+                _ => Action::Pause,
             };
         };
         held.body_bytes = body_bytes;
@@ -152,12 +151,21 @@ impl Gate {
         }
     }
 
-    /// The stream is over, however it ended. Called once, and last.
+    /// The access log is about to be written. It may be so more than once, and the stream may go on.
     pub fn on_log(&mut self, proxy: &mut dyn Proxy) {
-        if let Some(held) = self.take_held() {
-            self.note(&held.decision);
-            self.settle(proxy, Verdict::Aborted);
+        if let Phase::Held(held) = &self.phase {
+            self.outcome.note(&self.root.policy, &held.decision);
+            self.outcome.aborted(proxy);
         }
+    }
+
+    /// The stream is over, however it ended. Called once.
+    pub fn on_done(&mut self, proxy: &mut dyn Proxy) {
+        if let Some(held) = self.take_held() {
+            self.outcome.note(&self.root.policy, &held.decision);
+            self.outcome.aborted(proxy);
+        }
+        self.outcome.done(proxy);
     }
 
     /// Judges a body that is whole.
@@ -169,14 +177,14 @@ impl Gate {
         let Body::Judge(plan) = held.body else {
             return self.advance(proxy, held, now, Step::Forward, None, true);
         };
-        // A handler's raw body is not looked at here: no need to copy it out of the proxy.
-        let body = match plan.format {
-            BodyFormat::Raw => Ok(Vec::new()),
-            _ if held.body_bytes == 0 => Ok(Vec::new()),
-            _ => proxy.request_body(held.body_bytes),
+        let read = looks(self.root.filter.duties(), plan.format) && held.body_bytes > 0;
+        let body = if read {
+            proxy.request_body(held.body_bytes)
+        } else {
+            Ok(Vec::new())
         };
         let body = match body {
-            Ok(body) if plan.format == BodyFormat::Raw || body.len() == held.body_bytes => body,
+            Ok(body) if !read || body.len() == held.body_bytes => body,
             Ok(body) => {
                 let cause = format!(
                     "proxy gave {} bytes of a body of {}",
@@ -187,13 +195,10 @@ impl Gate {
             }
             Err(fault) => return self.refuse(proxy, held, cannot_decide(fault)),
         };
-        match decode(plan.format, &body) {
-            Ok(request) => {
-                let step = held.decision.message(&self.root.policy, &request);
-                self.advance(proxy, held, now, step, Some(&request), true)
-            }
-            Err(denial) => self.refuse(proxy, held, denial),
-        }
+        let addressee = addressee(plan.format, &body);
+        let bytes = held.body_bytes;
+        let step = held.decision.body(&self.root.policy, bytes, addressee);
+        self.advance(proxy, held, now, step, Some((plan, &body)), true)
     }
 
     /// Carries steps out until the request is answered, sent on, or has to wait for its body.
@@ -203,32 +208,55 @@ impl Gate {
         mut held: Box<Held>,
         now: Now,
         first: Step,
-        request: Option<&InferRequest<'_>>,
+        body: Option<(BodyPlan, &[u8])>,
         end_of_stream: bool,
     ) -> Action {
+        let root = Rc::clone(&self.root);
+        let (policy, duties) = (&root.policy, root.filter.duties());
         let mut step = first;
+        let mut request = None;
         for _ in 0..MAX_STEPS {
-            step = match (step, request) {
-                (Step::Deny(denial), _) => return self.deny_held(proxy, &held, &denial),
-                (Step::Charge(charge), _) => {
+            step = match (step, body, &request) {
+                (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
+                (Step::Charge(_), ..) if !duties.charge => {
+                    held.decision.charged(policy, ChargeOutcome::Spent)
+                }
+                (Step::Charge(charge), ..) => {
                     let (outcome, fault) = spend(proxy, &charge, now.monotonic_ns);
                     if let Some(fault) = fault {
                         proxy.log(Level::Error, &format!("bucket {:?}: {fault}", charge.key()));
                     }
-                    held.decision.charged(&self.root.policy, outcome)
+                    held.decision.charged(policy, outcome)
                 }
-                (Step::Check, Some(request)) => held.decision.check(&self.root.policy, request),
-                (Step::ReadBody(plan), None) => {
+                (Step::Acquire(_), ..) => held.decision.acquired(&AcquireOutcome::Acquired),
+                (Step::ReadBody(plan), None, _) => {
+                    if !waits(duties, plan, &held.decision, policy) {
+                        return self.forward(proxy, held, now, end_of_stream);
+                    }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
                 }
-                (Step::Answer(Protocol::OipGrpc, _), None) if !end_of_stream => {
+                // Whoever does not check the message needs it only where nothing else names the model.
+                (Step::Decode, Some(_), None)
+                    if !duties.check && held.decision.model().is_some() =>
+                {
+                    Step::Forward
+                }
+                (Step::Decode, Some((plan, body)), None) => match decode(plan.format, body) {
+                    Ok(decoded) => held.decision.message(policy, request.insert(decoded)),
+                    Err(denial) => return self.refuse(proxy, held, denial),
+                },
+                (Step::Check, _, Some(_)) if !duties.check => Step::Forward,
+                (Step::Check, _, Some(request)) => held.decision.check(policy, request),
+                (Step::Answer(Protocol::OipGrpc, _), None, _) if !end_of_stream => {
                     return self.hold(proxy, held, Body::Question, end_of_stream);
                 }
-                (Step::Answer(..) | Step::Forward, None) if !end_of_stream => {
+                (Step::Answer(..) | Step::Forward, None, _) if !end_of_stream => {
                     return self.hold(proxy, held, Body::None, end_of_stream);
                 }
-                (Step::Answer(..) | Step::Forward, _) => return self.forward(proxy, held, now),
-                (Step::Check, None) | (Step::ReadBody(_), Some(_)) => {
+                (Step::Answer(..) | Step::Forward, ..) => {
+                    return self.forward(proxy, held, now, true);
+                }
+                (Step::Check | Step::Decode | Step::ReadBody(_), ..) => {
                     return self.refuse(
                         proxy,
                         held,
@@ -256,39 +284,72 @@ impl Gate {
         if end_of_stream {
             return self.finish(proxy, held);
         }
-        // A head that waits is memory that a caller holds: only what may cross is kept.
-        if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(None)) {
+        // A head that waits is memory that a caller holds: where only some of it may cross, only that is kept.
+        if self.root.filter.duties().identify
+            && let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(None))
+        {
             return self.refuse(proxy, held, cannot_decide(fault));
         }
         self.phase = Phase::Held(held);
         Action::Pause
     }
 
-    /// Sends the request on, with our own header fields in place of the client's.
-    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now) -> Action {
-        if held.upstream.request_id.is_empty() {
-            return self.refuse(
-                proxy,
-                held,
-                Denial::new(Reason::Overloaded, "proxy set no request id"),
-            );
+    /// Sends the request on, and says who is calling to whoever stands behind: with our own header fields in place of the client's if that
+    /// is this filter's duty, and with a signed context unless there is one. `whole`: the body is here too.
+    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now, whole: bool) -> Action {
+        self.outcome.note(&self.root.policy, &held.decision);
+        let signed = match self.sign(&held, now) {
+            Ok(signed) => signed,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
+        let marked = if self.root.filter.duties().identify {
+            proxy.replace_request_headers(&held.upstream.fields(signed.as_deref()))
+        } else {
+            signed.map_or(Ok(()), |signed| {
+                proxy.add_request_header(context::HEADER, &signed)
+            })
+        };
+        let said = marked.and_then(|()| {
+            if self.root.filter.shares() && held.before.is_silent() {
+                let client = self.outcome.record.client.clone();
+                SharedIdentity { client }.publish(proxy)?;
+            }
+            Ok(())
+        });
+        if let Err(fault) = said {
+            return self.refuse(proxy, held, cannot_decide(fault));
         }
-        self.note(&held.decision);
+        self.phase = if whole {
+            Phase::Forwarded
+        } else {
+            Phase::Passing
+        };
+        self.outcome.allowed(proxy);
+        Action::Continue
+    }
+
+    /// The signed context; `None` where there is one already, or no key to sign with.
+    fn sign(&self, held: &Held, now: Now) -> Result<Option<String>, Denial> {
+        let Some(key) = self
+            .root
+            .context_key
+            .as_ref()
+            .filter(|_| !held.before.context)
+        else {
+            return Ok(None);
+        };
+        if held.upstream.request_id.is_empty() {
+            return Err(Denial::new(Reason::Overloaded, "proxy set no request id"));
+        }
         let context = Context {
-            client: self.record.client.clone(),
+            client: self.outcome.record.client.clone(),
             request_id: held.upstream.request_id.clone(),
             method: held.upstream.method.clone(),
             path: held.upstream.path.clone(),
             generation: self.root.generation.clone(),
             issued_unix_s: now.unix_s,
         };
-        let signed = context.sign(&self.root.context_key);
-        if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(Some(&signed))) {
-            return self.refuse(proxy, held, cannot_decide(fault));
-        }
-        self.phase = Phase::Forwarded;
-        self.settle(proxy, Verdict::Allow);
-        Action::Continue
+        Ok(Some(context.sign(key)))
     }
 
     /// Refuses for a cause that was found here.
@@ -303,7 +364,7 @@ impl Gate {
     }
 
     fn deny_held(&mut self, proxy: &mut dyn Proxy, held: &Held, denial: &Denial) -> Action {
-        self.note(&held.decision);
+        self.outcome.note(&self.root.policy, &held.decision);
         self.deny(
             proxy,
             denial,
@@ -321,62 +382,12 @@ impl Gate {
         request_id: &str,
     ) -> Action {
         self.phase = Phase::Denied;
-        self.record.reason = Some(denial.reason);
-        self.record.detail.clone_from(&denial.cause);
-        let verdict = Verdict::Deny(denial.reason);
-        let source = proxy.source_address();
-        let level = if denial.reason == Reason::Overloaded {
-            Level::Warn
-        } else {
-            Level::Info
-        };
-        proxy.log(
-            level,
-            &self
-                .record
-                .to_log_line(verdict, request_id, source.as_deref()),
-        );
-        self.settle(proxy, verdict);
+        self.outcome.denied(proxy, denial, request_id);
         if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
             // The request stays on hold, and the proxy's own timeout ends it.
             proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
         }
         Action::Pause
-    }
-
-    /// Names what the decision has established.
-    fn note(&mut self, decision: &Decision) {
-        let policy = &self.root.policy;
-        self.record.client = decision
-            .client()
-            .and_then(|id| policy.client(id))
-            .map(|client| client.name().to_owned());
-        self.record.model = decision
-            .model()
-            .and_then(|id| policy.model(id))
-            .map(|model| model.name().to_owned());
-        self.record.rule = decision
-            .grant()
-            .and_then(|id| policy.grant(id))
-            .map(|grant| grant.name().to_owned());
-    }
-
-    /// Counts, and tells the access log.
-    fn settle(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
-        proxy.count(verdict);
-        let properties = [
-            (property::VERDICT, Some(verdict.name())),
-            (property::REASON, Some(verdict.reason())),
-            (property::CLIENT, self.record.client.as_deref()),
-            (property::MODEL, self.record.model.as_deref()),
-            (property::RULE, self.record.rule.as_deref()),
-        ];
-        for (name, value) in properties {
-            let Some(value) = value else { continue };
-            if let Err(fault) = proxy.set_property(name, value) {
-                proxy.log(Level::Error, &format!("property {name}: {fault}"));
-            }
-        }
     }
 
     /// The held request, if it is on hold; the phase is final until it is put back.
@@ -388,32 +399,6 @@ impl Gate {
                 None
             }
         }
-    }
-}
-
-impl Body {
-    /// Whether so many bytes may be held. The reason does not depend on how the body was cut into pieces.
-    fn fits(self, bytes: usize) -> Result<(), Denial> {
-        let max_bytes = match self {
-            Self::Judge(BodyPlan {
-                format: BodyFormat::Empty,
-                ..
-            })
-            | Self::None => {
-                return if bytes == 0 {
-                    Ok(())
-                } else {
-                    Err(Denial::new(Reason::Malformed, "a body came where none may"))
-                };
-            }
-            Self::Judge(plan) => plan.max_bytes,
-            Self::Question => MAX_QUESTION_BODY_BYTES,
-        };
-        if bytes > max_bytes {
-            let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
-            return Err(Denial::new(Reason::BodyTooLarge, cause));
-        }
-        Ok(())
     }
 }
 

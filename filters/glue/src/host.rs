@@ -70,6 +70,9 @@ pub trait Proxy: SharedStore {
     /// Puts these fields, and only these, in place of the request's.
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
 
+    /// Adds one field to the request's.
+    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+
     /// Takes every request trailer field away.
     fn clear_request_trailers(&mut self) -> Result<(), HostFault>;
 
@@ -91,6 +94,10 @@ pub trait Proxy: SharedStore {
     /// Counts an outcome.
     fn count(&mut self, verdict: Verdict);
 
-    /// Sets a property of the request for the proxy's access log.
+    /// Reads a property of the request by its path; `None` if there is none.
+    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault>;
+
+    /// Sets a property of the request, for the proxy's access log and for filters behind this one. The proxy refuses it where the
+    /// property was declared to be set once and is set.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
 }

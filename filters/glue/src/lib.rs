@@ -2,13 +2,18 @@
 //! the SDK (only there), natively it is [`native::NativeProxy`], so that every callback can be tested in milliseconds
 //! and `explain` runs the filters' own code.
 
+mod body;
+pub mod filter;
 pub mod gate;
 pub mod host;
+mod identify;
 pub mod map;
 pub mod native;
+mod outcome;
 pub mod record;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
+pub mod shared_identity;
 pub mod spend;
 pub mod upstream;

@@ -10,9 +10,10 @@ mod stream;
 
 use std::rc::Rc;
 
-use tensorgate_policy::{Denial, Fault, Now, Protocol, Reason};
+use tensorgate_policy::{Denial, Fault, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
 
+use crate::filter::{Filter, check_chain};
 use crate::host::Field;
 use crate::record::Record;
 use crate::root::GateRoot;
@@ -46,9 +47,11 @@ pub enum Outcome {
     },
 }
 
-/// A proxy with the gate filter configured, its buckets fresh.
+/// A proxy with the gate filter, or a chain of its parts, configured, its buckets fresh.
 pub struct NativeProxy {
-    root: Rc<GateRoot>,
+    /// One for each filter, in order; at least one.
+    roots: Vec<Rc<GateRoot>>,
+    policy: Policy,
     store: Store,
     warnings: Vec<Fault>,
     /// Requests so far: the source of request ids, so that equal plays give equal ids.
@@ -56,7 +59,7 @@ pub struct NativeProxy {
 }
 
 impl NativeProxy {
-    /// Configures the filter with a bundle (JSON) and the context key (hex).
+    /// Configures the gate with a bundle (JSON) and the context key (hex).
     pub fn new(bundle_json: &[u8], context_key_hex: &str) -> Result<Self, Vec<Fault>> {
         Self::worker(bundle_json, context_key_hex, Store::default())
     }
@@ -65,13 +68,43 @@ impl NativeProxy {
     pub fn worker(
         bundle_json: &[u8],
         context_key_hex: &str,
+        store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        Self::chain(&[Filter::Gate], bundle_json, Some(context_key_hex), store)
+    }
+
+    /// Configures a chain of filters, in order. Each reads the same bundle, and the same key if there is one.
+    pub fn chain(
+        filters: &[Filter],
+        bundle_json: &[u8],
+        context_key_hex: Option<&str>,
         mut store: Store,
     ) -> Result<Self, Vec<Fault>> {
-        let (root, warnings) = GateRoot::configure(bundle_json, Some(context_key_hex))?;
-        make_slots(&mut store, root.policy())
-            .map_err(|fault| vec![crate::root::host_fault(fault)])?;
+        check_chain(filters).map_err(|fault| {
+            vec![Fault {
+                severity: Severity::Error,
+                path: String::new(),
+                message: fault.to_string(),
+                fix: None,
+            }]
+        })?;
+        let mut roots = Vec::new();
+        let mut warnings = Vec::new();
+        for filter in filters {
+            let (root, warned) = GateRoot::configure(*filter, bundle_json, context_key_hex)?;
+            make_slots(&mut store, root.policy())
+                .map_err(|fault| vec![crate::root::host_fault(fault)])?;
+            warnings = warned;
+            roots.push(Rc::new(root));
+        }
+        // A chain has at least one filter.
+        let policy = roots
+            .first()
+            .map(|root| root.policy().clone())
+            .ok_or_else(Vec::new)?;
         Ok(Self {
-            root: Rc::new(root),
+            roots,
+            policy,
             store,
             warnings,
             requests: 0,
@@ -84,8 +117,8 @@ impl NativeProxy {
     }
 
     /// The policy in force.
-    pub fn policy(&self) -> &tensorgate_policy::Policy {
-        self.root.policy()
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Plays one request through the filter at a given time.
@@ -115,6 +148,6 @@ impl NativeProxy {
     pub fn open(&mut self, now: Now) -> Stream {
         self.requests = self.requests.saturating_add(1);
         let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
-        Stream::new(Rc::clone(&self.root), self.store.clone(), request_id, now)
+        Stream::new(&self.roots, self.store.clone(), request_id, now)
     }
 }

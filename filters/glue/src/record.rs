@@ -9,6 +9,8 @@ pub const MAX_DETAIL_BYTES: usize = 1024;
 
 /// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_verdict:PLAIN)%`.
 pub mod property {
+    /// In a chain: the filter that spoke last.
+    pub const FILTER: &str = "tg_filter";
     /// [`super::Verdict::name`].
     pub const VERDICT: &str = "tg_verdict";
     /// [`super::Verdict::reason`].

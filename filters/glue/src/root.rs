@@ -1,4 +1,4 @@
-//! A configured gate: what every request of one policy generation shares.
+//! A configured filter: what every request of one policy generation shares.
 //!
 //! Configuration is the JSON of a [`Bundle`]; the context key comes apart from it, by environment, because proxies show
 //! plugin configurations in their config dumps. Any error means no gate at all: the proxy then refuses the configuration and keeps the one
@@ -9,6 +9,8 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity};
 use tensorgate_wire::context::Key;
 
+use crate::filter::Filter;
+
 /// The environment variable that holds the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
@@ -17,21 +19,26 @@ const MAX_GENERATION_BYTES: usize = 64;
 
 /// A configured gate.
 pub struct GateRoot {
+    pub(crate) filter: Filter,
     pub(crate) policy: Policy,
     pub(crate) keyring: KeyRing,
     pub(crate) generation: String,
-    pub(crate) context_key: Key,
+    /// `None` only where somebody else signs the context, or nobody reads one.
+    pub(crate) context_key: Option<Key>,
 }
 
 impl GateRoot {
-    /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key.
+    /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key, without
+    /// which a filter that identifies callers cannot tell the upstream who calls.
     pub fn configure(
+        filter: Filter,
         bundle_json: &[u8],
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
         let context_key = context_key_hex.and_then(Key::from_hex);
-        if context_key.is_none() {
+        let needed = filter.duties().identify || context_key_hex.is_some();
+        if needed && context_key.is_none() {
             let message = if context_key_hex.is_none() {
                 "is not set"
             } else {
@@ -55,11 +62,12 @@ impl GateRoot {
                 "must be 1 to 64 letters, digits or dashes",
             ));
         }
-        match (validate(&bundle.policy), context_key) {
-            (Ok((policy, warnings)), Some(context_key)) if faults.is_empty() => {
+        match validate(&bundle.policy) {
+            Ok((policy, warnings)) if faults.is_empty() => {
                 let keyring = KeyRing::new(&policy);
                 Ok((
                     Self {
+                        filter,
                         policy,
                         keyring,
                         generation: bundle.generation,
@@ -68,15 +76,20 @@ impl GateRoot {
                     warnings,
                 ))
             }
-            (Ok((_, warnings)), _) => {
+            Ok((_, warnings)) => {
                 faults.extend(warnings);
                 Err(faults)
             }
-            (Err(more), _) => {
+            Err(more) => {
                 faults.extend(more);
                 Err(faults)
             }
         }
+    }
+
+    /// Which filter it is.
+    pub const fn filter(&self) -> Filter {
+        self.filter
     }
 
     /// The policy.

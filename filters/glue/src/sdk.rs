@@ -9,18 +9,20 @@
 
 mod abi;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
-use tensorgate_policy::{Denial, Now, Reason, Severity};
+use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
 use tensorgate_wire::Answer;
 
+use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use crate::record::Verdict;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
+use crate::shared_identity;
 use crate::spend::make_slots;
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
@@ -29,10 +31,12 @@ const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 thread_local! {
     /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
     static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
+    /// Which filter this module is.
+    static FILTER: Cell<Option<Filter>> = const { Cell::new(None) };
 }
 
 /// Registers the filter with the proxy. Called once a VM, before anything else.
-pub fn start() {
+pub fn start(filter: Filter) {
     // The SDK's own hook prints the panic's message, which may quote what a client sent. The place is enough to find the cause.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
@@ -40,12 +44,35 @@ pub fn start() {
             .map_or_else(String::new, ToString::to_string);
         abi::log(abi::LOG_CRITICAL, &format!("tensorgate: panic at {place}"));
     }));
-    proxy_wasm::set_root_context(|_| Box::new(Root { gate: None }));
+    // The SDK takes a plain function, which cannot hold the filter.
+    FILTER.with(|cell| cell.set(Some(filter)));
+    proxy_wasm::set_root_context(|_| {
+        Box::new(Root {
+            filter: FILTER.with(Cell::get),
+            declared: false,
+            gate: None,
+        })
+    });
 }
 
 /// A plugin configuration's context.
 struct Root {
+    filter: Option<Filter>,
+    /// The proxy takes a declaration once a plugin configuration, and this context lives as long as that.
+    declared: bool,
     gate: Option<Rc<GateRoot>>,
+}
+
+impl Root {
+    /// Has the proxy let nobody change who is calling, once a filter of ours has said it.
+    fn declare_identity(&mut self) -> Result<(), HostFault> {
+        let shares = self.filter.is_some_and(Filter::shares);
+        if shares && !self.declared {
+            abi::declare_read_only_text(shared_identity::PROPERTY)?;
+            self.declared = true;
+        }
+        Ok(())
+    }
 }
 
 impl Context for Root {}
@@ -55,8 +82,13 @@ impl RootContext for Root {
         let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
         let configured = abi::plugin_configuration(MAX_CONFIGURATION_BYTES)
             .map_err(|fault| vec![host_fault(fault)])
-            .and_then(|bundle| GateRoot::configure(&bundle, key.as_deref()))
+            .and_then(|bundle| {
+                let filter = self.filter.ok_or_else(|| vec![unnamed()])?;
+                GateRoot::configure(filter, &bundle, key.as_deref())
+            })
             .and_then(|(root, warnings)| {
+                self.declare_identity()
+                    .map_err(|fault| vec![host_fault(fault)])?;
                 make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 define_counters().map_err(|fault| vec![host_fault(fault)])?;
                 Ok((root, warnings))
@@ -91,6 +123,14 @@ impl RootContext for Root {
     }
 }
 
+/// A module that was started without saying which filter it is.
+fn unnamed() -> Fault {
+    host_fault(HostFault {
+        call: "start",
+        status: 0,
+    })
+}
+
 fn define_counters() -> Result<(), HostFault> {
     COUNTERS.with(|counters| {
         if counters.get().is_none() {
@@ -109,7 +149,12 @@ struct Stream {
     gate: Gate,
 }
 
-impl Context for Stream {}
+impl Context for Stream {
+    fn on_done(&mut self) -> bool {
+        self.gate.on_done(&mut Host);
+        true
+    }
+}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
@@ -194,6 +239,10 @@ impl Proxy for Host {
         abi::set_header_map(abi::REQUEST_HEADERS, fields)
     }
 
+    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        abi::add_header(abi::REQUEST_HEADERS, name, value)
+    }
+
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         abi::set_header_map(abi::REQUEST_TRAILERS, &[])
     }
@@ -262,6 +311,10 @@ impl Proxy for Host {
                 abi::increment(*counter);
             }
         });
+    }
+
+    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
+        abi::get_property(path.join("\0").as_bytes())
     }
 
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {

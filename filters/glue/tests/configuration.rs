@@ -11,11 +11,12 @@
 mod support;
 
 use support::{CONTEXT_KEY, bundle};
+use tensorgate_glue::filter::Filter;
 use tensorgate_glue::root::GateRoot;
 
 /// The faults of a configuration, one line each.
 fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
-    let Err(faults) = GateRoot::configure(bundle.as_bytes(), key) else {
+    let Err(faults) = GateRoot::configure(Filter::Gate, bundle.as_bytes(), key) else {
         panic!("refused: {bundle}")
     };
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
@@ -36,10 +37,17 @@ fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
 
 #[test]
 fn a_valid_configuration_is_taken() {
-    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(root.generation(), "0123456789abcdef");
-    assert!(GateRoot::configure(bundle().as_bytes(), Some(&format!("{CONTEXT_KEY}\n"))).is_ok());
+    assert!(
+        GateRoot::configure(
+            Filter::Gate,
+            bundle().as_bytes(),
+            Some(&format!("{CONTEXT_KEY}\n"))
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn no_cut_of_a_configuration_panics() {
     let json = bundle();
     for cut in (0..json.len()).filter(|cut| json.is_char_boundary(*cut)) {
         assert!(
-            GateRoot::configure(&json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
+            GateRoot::configure(Filter::Gate, &json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
             "cut at {cut}"
         );
     }

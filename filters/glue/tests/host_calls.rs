@@ -13,6 +13,7 @@ mod support;
 use std::rc::Rc;
 
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
+use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
 use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use tensorgate_glue::native::Store;
@@ -91,6 +92,11 @@ impl Proxy for Faulty {
         Ok(())
     }
 
+    fn add_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
+        self.marked |= name == tensorgate_wire::context::HEADER;
+        Ok(())
+    }
+
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         self.call(Broken::ClearRequestTrailers, ())
     }
@@ -125,6 +131,10 @@ impl Proxy for Faulty {
 
     fn count(&mut self, _: Verdict) {}
 
+    fn property(&mut self, _: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
+        Ok(None)
+    }
+
     fn set_property(&mut self, _: &str, _: &str) -> Result<(), HostFault> {
         self.call(Broken::SetProperty, ())
     }
@@ -132,7 +142,7 @@ impl Proxy for Faulty {
 
 /// Plays an inference that is in order, with or without trailers.
 fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
-    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty {
         broken,
@@ -150,6 +160,7 @@ fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
         action = gate.on_request_trailers(&mut proxy);
     }
     gate.on_log(&mut proxy);
+    gate.on_done(&mut proxy);
     (action, proxy, gate.record().reason)
 }
 
@@ -194,7 +205,7 @@ fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
 
 #[test]
 fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
-    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty {
         broken: Broken::Respond,

@@ -11,18 +11,28 @@
 mod support;
 
 use support::{CONTEXT_KEY, close, deliver};
-use tensorgate_glue::native::{NativeProxy, Request};
+use tensorgate_glue::filter::Filter;
+use tensorgate_glue::native::{NativeProxy, Request, Store};
 use tensorgate_policy::Now;
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 #[test]
 fn the_gate_decides_every_vector_as_written() {
+    check_all(&[Filter::Gate]);
+}
+
+#[test]
+fn the_three_in_a_row_decide_as_the_gate_does() {
+    check_all(&Filter::THREE);
+}
+
+fn check_all(filters: &[Filter]) {
     let vectors = load().unwrap();
     assert!(vectors.len() >= 80, "{} vectors", vectors.len());
     let wrong: Vec<String> = vectors
         .iter()
         .filter(|vector| vector.runs_on(Driver::Native))
-        .filter_map(check)
+        .filter_map(|vector| check(filters, vector))
         .collect();
     assert!(
         wrong.is_empty(),
@@ -34,12 +44,13 @@ fn the_gate_decides_every_vector_as_written() {
 }
 
 /// What is wrong with a vector's decision, if anything.
-fn check(vector: &Lowered) -> Option<String> {
+fn check(filters: &[Filter], vector: &Lowered) -> Option<String> {
     let bundle = format!(
         r#"{{"generation": "0123456789abcdef", "policy": {}}}"#,
         vector.policy_json
     );
-    let mut proxy = match NativeProxy::new(bundle.as_bytes(), CONTEXT_KEY) {
+    let store = Store::default();
+    let mut proxy = match NativeProxy::chain(filters, bundle.as_bytes(), Some(CONTEXT_KEY), store) {
         Ok(proxy) => proxy,
         Err(faults) => return Some(format!("{}: {}: {faults:?}", vector.id, vector.policy_file)),
     };

@@ -1,7 +1,7 @@
 //! The loop that every driver would write: carry charges out and hand their outcomes back, until something is left that only
-//! the driver can do.
+//! the driver can do. Places in flight count as taken: these are for drivers behind the one that takes them.
 
-use super::{Charge, ChargeOutcome, Decision, Step};
+use super::{AcquireOutcome, Addressee, Charge, ChargeOutcome, Decision, Step};
 use crate::policy::Policy;
 use crate::request::Head;
 use crate::tensor::InferRequest;
@@ -10,30 +10,53 @@ use crate::tensor::InferRequest;
 pub fn decide_head(
     policy: &Policy,
     head: &Head<'_>,
-    mut spend: impl FnMut(&Charge) -> ChargeOutcome,
+    spend: impl FnMut(&Charge) -> ChargeOutcome,
 ) -> (Decision, Step) {
     let (mut decision, step) = Decision::begin(policy, head);
-    let step = match step {
-        Step::Charge(charge) => decision.charged(policy, spend(&charge)),
-        step => step,
-    };
+    let step = pay(&mut decision, policy, step, spend);
     (decision, step)
 }
 
-/// Judges a decoded message after [`Step::ReadBody`], spending what it asks for. Ends in [`Step::Deny`] or
+/// Judges whom a whole body is for after [`Step::ReadBody`]. Ends in [`Step::Deny`] or [`Step::Decode`].
+pub fn decide_body(
+    decision: &mut Decision,
+    policy: &Policy,
+    bytes: usize,
+    addressee: Option<Addressee<'_>>,
+    spend: impl FnMut(&Charge) -> ChargeOutcome,
+) -> Step {
+    let step = decision.body(policy, bytes, addressee);
+    pay(decision, policy, step, spend)
+}
+
+/// Judges a decoded message after [`Step::Decode`], spending what it asks for. Ends in [`Step::Deny`] or
 /// [`Step::Forward`].
 pub fn decide_message(
     decision: &mut Decision,
     policy: &Policy,
     request: &InferRequest<'_>,
+    spend: impl FnMut(&Charge) -> ChargeOutcome,
+) -> Step {
+    let step = decision.message(policy, request);
+    match pay(decision, policy, step, spend) {
+        Step::Check => decision.check(policy, request),
+        step => step,
+    }
+}
+
+/// A charge, then places: the machine asks for each once at most.
+fn pay(
+    decision: &mut Decision,
+    policy: &Policy,
+    step: Step,
     mut spend: impl FnMut(&Charge) -> ChargeOutcome,
 ) -> Step {
-    let step = match decision.message(policy, request) {
+    let step = match step {
         Step::Charge(charge) => decision.charged(policy, spend(&charge)),
         step => step,
     };
     match step {
-        Step::Check => decision.check(policy, request),
+        Step::Acquire(_) => decision.acquired(&AcquireOutcome::Acquired),
         step => step,
     }
 }

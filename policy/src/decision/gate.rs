@@ -203,9 +203,8 @@ pub(super) fn rate_limited(grant: &Grant, retry_after_ns: Option<u64>) -> Denial
         policy: grant.name().into(),
         quota: rate.quota(),
         window_s: rate.window_s(),
-        retry_after_s: retry_after_ns
-            .map_or(rate.window_s(), |wait| wait.div_ceil(SECOND_NS))
-            .max(1),
+        // A request that costs more than the bucket holds has no time to come back at.
+        retry_after_s: retry_after_ns.map_or(0, |wait| wait.div_ceil(SECOND_NS).max(1)),
     });
     Denial {
         rate,

@@ -1,6 +1,7 @@
 //! What a decision asks of its driver, and what the driver hands back: plain data, no behaviour.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::denial::Denial;
 use crate::gcra::Bucket;
@@ -15,8 +16,12 @@ pub enum Step {
     Answer(Protocol, ServerQuestion),
     /// Spend, then tell.
     Charge(Charge),
+    /// Take every one of these places in flight or none, then tell.
+    Acquire(Acquire),
     /// Read the whole body.
     ReadBody(BodyPlan),
+    /// Decode the body, go on with [`super::Decision::message`].
+    Decode,
     /// Go on with [`super::Decision::check`].
     Check,
     /// Allowed: send it on.
@@ -79,5 +84,93 @@ pub enum ChargeOutcome {
         retry_after_ns: Option<u64>,
     },
     /// The store failed; the gate cannot decide and so denies (`overloaded`).
+    Failed,
+}
+
+/// Whom a body is for, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressee<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// Its version, if one is named.
+    pub version: Option<&'a str>,
+}
+
+/// Places in flight that a request needs from now on until its stream ends. They are taken in this order and
+/// given back if a later one is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acquire {
+    /// At least one.
+    pub places: Vec<Place>,
+}
+
+/// A place, or several, in one count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose count.
+    pub scope: PlaceScope,
+    /// Of what.
+    pub unit: PlaceUnit,
+    /// How much of it.
+    pub amount: u64,
+    /// The most that may be in flight at once, this included.
+    pub limit: u64,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceScope {
+    /// One client's.
+    Client(String),
+    /// One client's under one grant.
+    Grant {
+        /// The grant's name.
+        grant: String,
+        /// The client's name.
+        client: String,
+    },
+    /// All clients' at one model.
+    Model(String),
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceUnit {
+    /// Requests.
+    Requests,
+    /// Body bytes.
+    Bytes,
+}
+
+impl Place {
+    /// The count's key, the same in every worker, generation and driver; no two counts share one.
+    pub fn key(&self) -> String {
+        let unit = match self.unit {
+            PlaceUnit::Requests => "requests",
+            PlaceUnit::Bytes => "bytes",
+        };
+        match &self.scope {
+            PlaceScope::Client(client) => alloc::format!("flight:{unit}:client:{client}"),
+            PlaceScope::Grant { grant, client } => {
+                alloc::format!("flight:{unit}:grant:{}:{grant}:{client}", grant.len())
+            }
+            PlaceScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
+        }
+    }
+}
+
+/// What a request for places came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcquireOutcome {
+    /// All are taken.
+    Acquired,
+    /// None is taken: this one was refused.
+    Refused {
+        /// Whose count is full.
+        scope: PlaceScope,
+        /// Of what.
+        unit: PlaceUnit,
+    },
+    /// None is taken: the store failed; the gate cannot decide and so denies (`overloaded`).
     Failed,
 }

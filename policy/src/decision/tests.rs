@@ -12,7 +12,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{
-    BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_head, decide_message,
+    AcquireOutcome, BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_body,
+    decide_head, decide_message,
 };
 use crate::denial::{Denial, Reason};
 use crate::fixture;
@@ -154,9 +155,16 @@ fn read(max_bytes: usize, format: BodyFormat) -> Step {
     Step::ReadBody(BodyPlan { max_bytes, format })
 }
 
-/// A decision that waits for its body, and what it was told to read.
+/// A decision that waits for its message, nothing being known of whom its body is for.
 fn held(policy: &Policy, head: &Head<'_>) -> Decision {
-    let (decision, step) = decide_head(policy, head, spent);
+    let (mut decision, step) = decide_head(policy, head, spent);
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
+    whole(policy, &mut decision);
     decision
+}
+
+/// Goes on to the message.
+fn whole(policy: &Policy, decision: &mut Decision) {
+    let step = decide_body(decision, policy, 100, None, spent);
+    assert_eq!(step, Step::Decode);
 }

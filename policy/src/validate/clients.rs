@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::date::end_of_day_unix_s;
-use super::names;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Usage};
+use super::{flight, names};
 use crate::policy::{ApiKey, Client};
 use crate::raw;
 
@@ -46,10 +46,17 @@ pub(super) fn clients(
             );
         }
         let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
-        clients.push(named.and(api_keys).map(|api_keys| Client {
-            name: name.clone(),
-            api_keys,
-        }));
+        let concurrency = flight::requests(report, &path.field("concurrency"), client.concurrency);
+        clients.push(
+            named
+                .and(api_keys)
+                .zip(concurrency)
+                .map(|(api_keys, concurrency)| Client {
+                    name: name.clone(),
+                    api_keys,
+                    concurrency,
+                }),
+        );
     }
     clients.into_iter().collect()
 }

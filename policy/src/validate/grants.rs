@@ -5,9 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::names;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Selector};
+use super::{flight, names};
 use crate::gcra::Bucket;
 use crate::policy::{ClientId, Grant, GrantId, ModelId, Rate};
 use crate::raw;
@@ -104,10 +104,17 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
                 Some(None)
             }
         };
+        let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named);
-        let (Some(id), Some(clients), Some(targets), Some(operations), Some(rate)) =
-            (id, clients, targets, operations, rate)
+        let (
+            Some(id),
+            Some(clients),
+            Some(targets),
+            Some(operations),
+            Some(rate),
+            Some(concurrency),
+        ) = (id, clients, targets, operations, rate, concurrency)
         else {
             good = None;
             continue;
@@ -125,6 +132,7 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
             name,
             clients: clients.into_iter().collect(),
             rate,
+            concurrency,
         });
     }
     good.map(|()| granted)

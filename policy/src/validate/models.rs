@@ -8,7 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{names, parameters, tensors};
+use super::{flight, names, parameters, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Model};
 use crate::raw;
@@ -80,6 +80,8 @@ fn model(
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    let limits_path = path.field("limits");
+    let limits = flight::model(report, &limits_path, raw.limits.as_ref(), body_bytes.0);
     let takes_raw = raw
         .accepts
         .as_ref()
@@ -142,6 +144,7 @@ fn model(
         None => tensors_contract(inputs.clone(), &returns, parameters?),
     };
     Some(Model {
+        limits: limits?,
         name: name.into(),
         backend: backend?.clone(),
         backend_model: backend_model?,

@@ -1,10 +1,12 @@
 //! One request in the in-memory proxy, callback by callback, with Envoy's semantics:
 //!
+//! - filters stand in a row: what one passes on, the next is given, and what the last passes on goes to the upstream;
 //! - a paused body accumulates, and every body callback is told how much is held in all;
 //! - a body that trailers follow does not say that it ended;
 //! - after a local answer nothing more is delivered but the log callback;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tensorgate_policy::Now;
@@ -14,8 +16,12 @@ use super::Outcome;
 use super::store::Store;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
-use crate::record::{Record, Verdict};
+use crate::record::{Record, Verdict, property};
 use crate::root::GateRoot;
+use crate::shared_identity;
+
+/// proxy-wasm's `BAD_ARGUMENT`.
+const BAD_ARGUMENT: u32 = 2;
 
 /// What a filter told its proxy beside the outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +40,19 @@ pub struct Logged {
 
 /// A request in play.
 pub struct Stream {
-    gate: Gate,
+    hops: Vec<Hop>,
     io: Io,
+}
+
+/// A filter and what it holds of the request.
+struct Hop {
+    gate: Gate,
+    /// Whether it was given the headers.
+    reached: bool,
+    /// Whether it passed them on.
+    passed: bool,
+    /// Body bytes held for it.
+    held: Vec<u8>,
 }
 
 /// The proxy's side of it.
@@ -45,8 +62,10 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
-    /// Body bytes held for the filter.
+    /// Body bytes held for the filter that is called.
     held: Vec<u8>,
+    /// Properties; what was declared to be set once, is.
+    properties: BTreeMap<String, String>,
     /// Body bytes that went to the upstream.
     sent: Vec<u8>,
     /// Whether the headers went to the upstream.
@@ -58,7 +77,7 @@ struct Io {
 }
 
 impl Stream {
-    pub(super) fn new(root: Rc<GateRoot>, store: Store, request_id: String, now: Now) -> Self {
+    pub(super) fn new(roots: &[Rc<GateRoot>], store: Store, request_id: String, now: Now) -> Self {
         let io = Io {
             store,
             request_id,
@@ -66,14 +85,21 @@ impl Stream {
             headers: Vec::new(),
             trailers: Vec::new(),
             held: Vec::new(),
+            properties: BTreeMap::new(),
             sent: Vec::new(),
             dispatched: false,
             complete: false,
             answer: None,
             logged: Logged::default(),
         };
+        let hop = |root: &Rc<GateRoot>| Hop {
+            gate: Gate::new(Rc::clone(root)),
+            reached: false,
+            passed: false,
+            held: Vec::new(),
+        };
         Self {
-            gate: Gate::new(root),
+            hops: roots.iter().map(hop).collect(),
             io,
         }
     }
@@ -86,8 +112,7 @@ impl Stream {
     /// Delivers the headers.
     pub fn send_headers(&mut self, fields: &[Field], end_of_stream: bool) {
         self.io.headers = self.io.admit(fields);
-        let action = self.gate.on_request_headers(&mut self.io, end_of_stream);
-        self.io.carry_out(action, end_of_stream);
+        self.headers_to(0, end_of_stream);
     }
 
     /// Delivers a piece of the body, unless the request was answered; an empty one is a piece too.
@@ -99,12 +124,7 @@ impl Stream {
 
     /// Delivers a piece of the body even to a request that was answered, as no sound proxy does.
     pub fn force_body(&mut self, piece: &[u8], end_of_stream: bool) {
-        self.io.held.extend_from_slice(piece);
-        let held_bytes = self.io.held.len();
-        let action = self
-            .gate
-            .on_request_body(&mut self.io, held_bytes, end_of_stream);
-        self.io.carry_out(action, end_of_stream);
+        self.body_to(0, piece, end_of_stream);
     }
 
     /// Delivers the trailers, unless the request was answered.
@@ -117,8 +137,64 @@ impl Stream {
     /// Delivers the trailers even to a request that was answered, as no sound proxy does.
     pub fn force_trailers(&mut self, fields: &[Field]) {
         self.io.trailers = fields.to_vec();
-        let action = self.gate.on_request_trailers(&mut self.io);
-        self.io.carry_out(action, true);
+        self.trailers_to(0);
+    }
+
+    /// Gives the headers to a filter, and on to those behind it as far as they go.
+    fn headers_to(&mut self, place: usize, last: bool) {
+        let Some(hop) = self.hops.get_mut(place) else {
+            self.io.dispatched = true;
+            self.io.complete |= last;
+            return;
+        };
+        hop.reached = true;
+        if hop.gate.on_request_headers(&mut self.io, last) == Action::Continue {
+            hop.passed = true;
+            self.headers_to(place.saturating_add(1), last);
+        }
+    }
+
+    /// Gives a piece of the body to a filter; once it goes on, all it held goes on.
+    fn body_to(&mut self, place: usize, piece: &[u8], last: bool) {
+        let Some(hop) = self.hops.get_mut(place) else {
+            self.io.sent.extend_from_slice(piece);
+            self.io.complete |= last;
+            return;
+        };
+        hop.held.extend_from_slice(piece);
+        self.io.held.clone_from(&hop.held);
+        let bytes = hop.held.len();
+        if hop.gate.on_request_body(&mut self.io, bytes, last) == Action::Continue {
+            self.go_on(place, last);
+        }
+    }
+
+    fn trailers_to(&mut self, place: usize) {
+        let Some(hop) = self.hops.get_mut(place) else {
+            self.io.complete = true;
+            return;
+        };
+        self.io.held.clone_from(&hop.held);
+        if hop.gate.on_request_trailers(&mut self.io) == Action::Continue {
+            self.go_on(place, false);
+            self.trailers_to(place.saturating_add(1));
+        }
+    }
+
+    /// Passes on what a filter held: headers, then body. An answered request's filter is obeyed all the same: one that lets it through
+    /// is seen to.
+    fn go_on(&mut self, place: usize, last: bool) {
+        let next = place.saturating_add(1);
+        let Some(hop) = self.hops.get_mut(place) else {
+            return;
+        };
+        let held = core::mem::take(&mut hop.held);
+        if !core::mem::replace(&mut hop.passed, true) {
+            self.headers_to(next, false);
+        }
+        if last || !held.is_empty() {
+            self.body_to(next, &held, last);
+        }
     }
 
     /// Whether anything of the request has gone to the upstream.
@@ -132,9 +208,14 @@ impl Stream {
     }
 
     /// Ends the stream, whole or not: a client that goes away early ends it so. No outcome if the request was neither answered
-    /// nor sent on whole.
+    /// nor sent on whole. The record is that of the last filter that saw the request.
     pub fn close(mut self) -> (Option<Outcome>, Record, Logged) {
-        self.gate.on_log(&mut self.io);
+        for hop in &mut self.hops {
+            hop.gate.on_log(&mut self.io);
+        }
+        for hop in &mut self.hops {
+            hop.gate.on_done(&mut self.io);
+        }
         let outcome = match self.io.answer {
             Some(answer) => Some(Outcome::Denied(answer)),
             None if self.io.complete => Some(Outcome::Forwarded {
@@ -143,7 +224,13 @@ impl Stream {
             }),
             None => None,
         };
-        (outcome, self.gate.record().clone(), self.io.logged)
+        let record = self
+            .hops
+            .iter()
+            .rev()
+            .find(|hop| hop.reached)
+            .map(|hop| hop.gate.record().clone());
+        (outcome, record.unwrap_or_default(), self.io.logged)
     }
 }
 
@@ -160,15 +247,6 @@ impl Io {
             self.request_id.clone().into_bytes(),
         ));
         admitted
-    }
-
-    /// What an answered request's filter says here is obeyed all the same: a filter that lets one through is seen to.
-    fn carry_out(&mut self, action: Action, last: bool) {
-        if action == Action::Continue {
-            self.dispatched = true;
-            self.complete |= last;
-            self.sent.append(&mut self.held);
-        }
     }
 }
 
@@ -196,6 +274,12 @@ impl Proxy for Io {
             .iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect();
+        Ok(())
+    }
+
+    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        self.headers
+            .push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         Ok(())
     }
 
@@ -232,7 +316,22 @@ impl Proxy for Io {
         self.logged.counted.push(verdict);
     }
 
+    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
+        let value = self.properties.get(&path.join("."));
+        Ok(value.map(|value| value.clone().into_bytes()))
+    }
+
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        if name == shared_identity::PROPERTY && self.properties.contains_key(name) {
+            return Err(HostFault {
+                call: "set_property",
+                status: BAD_ARGUMENT,
+            });
+        }
+        self.properties.insert(name.to_owned(), value.to_owned());
+        if name == shared_identity::PROPERTY || name == property::FILTER {
+            return Ok(());
+        }
         self.logged.properties.retain(|(known, _)| known != name);
         self.logged
             .properties

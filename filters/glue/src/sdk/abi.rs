@@ -51,6 +51,21 @@ mod raw {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+        pub(super) fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub(super) fn proxy_call_foreign_function(
+            name: *const u8,
+            name_size: usize,
+            arguments: *const u8,
+            arguments_size: usize,
+            results: *mut *mut u8,
+            results_size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_get_property(
             path: *const u8,
             path_size: usize,
@@ -170,6 +185,53 @@ pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), Ho
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_set_header_map_pairs(map, fields.as_ptr(), fields.len()) };
     check("set_header_map_pairs", status)
+}
+
+pub(super) fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostFault> {
+    // SAFETY: pointers and lengths are of two live strings, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+    check("add_header_map_value", status)
+}
+
+/// Calls a function of the proxy's own by name; what it answers, if anything.
+pub(super) fn call_foreign_function(
+    name: &'static str,
+    arguments: &[u8],
+) -> Result<Vec<u8>, HostFault> {
+    let (mut results, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: pointers and lengths are of a constant and a live slice, which the proxy only reads; both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &mut results,
+            &mut size,
+        )
+    };
+    check(name, status).map(|()| take(results, size))
+}
+
+/// Declares a property that is text, is set once, and lives as long as one pass of a request through the filters.
+pub(super) fn declare_read_only_text(name: &str) -> Result<(), HostFault> {
+    /// `DeclarePropertyArguments`: readonly (field 2) is true, type (3) is String (1); span (5) stays 0, the filter chain.
+    const READ_ONLY_TEXT: [u8; 4] = [2 << 3, 1, 3 << 3, 1];
+    let call = "declare_property";
+    // Field 1, the name; its length is one byte.
+    let length = u8::try_from(name.len())
+        .ok()
+        .filter(|length| *length < 0x80)
+        .ok_or(HostFault {
+            call,
+            status: SERIALIZATION_FAILURE,
+        })?;
+    let arguments = [&[1 << 3 | 2, length][..], name.as_bytes(), &READ_ONLY_TEXT].concat();
+    call_foreign_function(call, &arguments).map(|_| ())
 }
 
 fn serialize(call: &'static str, fields: &[(&str, &str)]) -> Result<Vec<u8>, HostFault> {

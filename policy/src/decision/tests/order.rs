@@ -264,35 +264,42 @@ fn a_forwarded_request_can_still_be_refused_but_never_forwarded_again() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Charged,
+    Acquired,
+    Body,
     Message,
     Check,
 }
 
 #[test]
 fn a_call_out_of_order_denies() {
-    use Call::{Charged, Check, Message};
-    let policy = policy();
+    use Call::{Acquired, Body, Charged, Check, Message};
+    let mut document = fixture::document();
+    document["grants"][0]["concurrency"] = 1.into();
+    document["models"]["digits"]["limits"] = serde_json::json!({"concurrency": 1});
+    let policy = fixture::policy(document);
     let request = message(None, None);
     let play = |calls: &[Call]| {
         let (mut decision, mut step) = Decision::begin(&policy, &rest("digits"));
         for call in calls {
             step = match call {
                 Charged => decision.charged(&policy, ChargeOutcome::Spent),
+                Acquired => decision.acquired(&AcquireOutcome::Acquired),
+                Body => decision.body(&policy, 100, None),
                 Message => decision.message(&policy, &request),
                 Check => decision.check(&policy, &request),
             };
         }
         step
     };
-    let order = [Charged, Message, Check];
+    let order = [Charged, Acquired, Body, Acquired, Message, Check];
     assert_eq!(play(&order), Step::Forward);
-    // Every sequence of up to four calls that leaves the one right order is refused, and none ends in a forward.
+    // Every sequence of up to six calls that leaves the one right order is refused, and none ends in a forward.
     let mut sequences: Vec<Vec<Call>> = vec![vec![]];
-    for _ in 0..4 {
+    for _ in 0..6 {
         sequences = sequences
             .iter()
             .flat_map(|calls| {
-                order
+                [Charged, Acquired, Body, Message, Check]
                     .map(|call| [calls.as_slice(), &[call]].concat())
                     .into_iter()
                     .chain([calls.clone()])

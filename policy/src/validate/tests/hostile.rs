@@ -278,6 +278,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 ],
                 operations: alloc::vec![text.clone()],
                 rate: None,
+                concurrency: None,
             }
         });
         push(&|p| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -18,6 +18,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("tensorgate-gate", &["tensorgate-glue"]),
+    ("tensorgate-auth", &["tensorgate-glue"]),
+    ("tensorgate-rate-limit", &["tensorgate-glue"]),
+    ("tensorgate-tensor-guard", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
@@ -49,7 +52,13 @@ const TESTS: &str = "tensorgate-tests";
 const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
 
 /// Crates that may name the proxy's SDK.
-const PROXY_WASM: [&str; 2] = ["tensorgate-glue", "tensorgate-gate"];
+const PROXY_WASM: [&str; 5] = [
+    "tensorgate-glue",
+    "tensorgate-gate",
+    "tensorgate-auth",
+    "tensorgate-rate-limit",
+    "tensorgate-tensor-guard",
+];
 
 struct Package {
     name: String,

@@ -1,0 +1,69 @@
+//! What a filter does with a body that it holds, and how much of it it holds. Never reads one.
+
+use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::{Decision, Denial, Policy, Reason};
+
+use crate::filter::Duties;
+
+/// Body of a server-level question, bytes: a gRPC frame around a service name, or nothing.
+pub const MAX_QUESTION_BODY_BYTES: usize = 1024;
+
+/// What to do with a held body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Judge it.
+    Judge(BodyPlan),
+    /// Bound it only: nothing reads it but our own sandbox host.
+    Question,
+    /// There must be none.
+    None,
+}
+
+impl Body {
+    /// Whether so many bytes may be held. The reason does not depend on how the body was cut into pieces.
+    pub(crate) fn fits(self, bytes: usize) -> Result<(), Denial> {
+        let max_bytes = match self {
+            Self::Judge(BodyPlan {
+                format: BodyFormat::Empty,
+                ..
+            })
+            | Self::None => {
+                return if bytes == 0 {
+                    Ok(())
+                } else {
+                    Err(Denial::new(Reason::Malformed, "a body came where none may"))
+                };
+            }
+            Self::Judge(plan) => plan.max_bytes,
+            Self::Question => MAX_QUESTION_BODY_BYTES,
+        };
+        if bytes > max_bytes {
+            let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
+            return Err(Denial::new(Reason::BodyTooLarge, cause));
+        }
+        Ok(())
+    }
+}
+
+/// Whether any of these duties waits for a body that is read so. Where none does, the body passes as it comes.
+pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy: &Policy) -> bool {
+    match plan.format {
+        // The message names the model, on which every duty depends.
+        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
+        // There is nothing to hold, and every filter sees to it that it stays so.
+        BodyFormat::Empty => true,
+        BodyFormat::OipJson | BodyFormat::Raw => {
+            duties.check || (duties.charge && decision.weighs_body(policy))
+        }
+    }
+}
+
+/// Whether any of these duties looks at the bytes of a body that is read so.
+pub(crate) const fn looks(duties: Duties, format: BodyFormat) -> bool {
+    match format {
+        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
+        BodyFormat::OipJson => duties.check,
+        // A handler's raw body is not looked at here: no need to copy it out of the proxy.
+        BodyFormat::Empty | BodyFormat::Raw => false,
+    }
+}

@@ -1,0 +1,67 @@
+//! Who is calling, as this filter learns it: from a credential if that is its duty, else from the filter of ours that stands before
+//! it. Judges nothing: an unknown caller is a fact, and what it means is the decision's.
+
+use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_wire::context;
+
+use crate::host::{Field, HostFault, Proxy};
+use crate::root::GateRoot;
+use crate::shared_identity::SharedIdentity;
+
+/// What the filters before this one have settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Who is calling, if a filter of ours stands before this one.
+    said: Option<SharedIdentity>,
+    /// Whether it signed a context: the header is ours then.
+    pub(crate) context: bool,
+}
+
+impl Before {
+    /// Looks what was settled, and takes the signed context, which is ours, out of the fields that are judged. At the front of a chain such
+    /// a header is a client's: it stays, and makes the request ambiguous. So does a second one anywhere.
+    pub(crate) fn read(
+        root: &GateRoot,
+        proxy: &mut dyn Proxy,
+        fields: &mut Vec<Field>,
+    ) -> Result<Self, HostFault> {
+        if root.filter.duties().identify {
+            return Ok(Self::default());
+        }
+        let Some(said) = SharedIdentity::read(proxy)? else {
+            return Ok(Self::default());
+        };
+        let place = fields
+            .iter()
+            .position(|(name, _)| name.eq_ignore_ascii_case(context::HEADER.as_bytes()));
+        if let Some(place) = place {
+            fields.remove(place);
+        }
+        Ok(Self {
+            said: Some(said),
+            context: place.is_some(),
+        })
+    }
+
+    /// Whether nobody has said yet who is calling.
+    pub(crate) const fn is_silent(&self) -> bool {
+        self.said.is_none()
+    }
+}
+
+/// Who is calling.
+pub(crate) fn identify(
+    root: &GateRoot,
+    before: &Before,
+    credential: Credential<'_>,
+    now_unix_s: u64,
+) -> Identity {
+    match &before.said {
+        Some(SharedIdentity {
+            client: Some(client),
+        }) => Identity::Client(client.clone()),
+        Some(SharedIdentity { client: None }) => Identity::Missing,
+        None if root.filter.duties().identify => root.keyring.identify(credential, now_unix_s),
+        None => Identity::Missing,
+    }
+}

@@ -1,0 +1,128 @@
+//! What a request came to, told to the log, the access log and the counters: one outcome a request, however many filters of ours it
+//! passed.
+//!
+//! The access log has properties: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
+//! taken back, so in a chain it waits for the stream's end, and the filter that spoke last counts.
+
+use tensorgate_policy::{Decision, Denial, Policy, Reason};
+
+use crate::filter::Filter;
+use crate::host::{Level, Proxy};
+use crate::record::{Record, Verdict, property};
+
+/// A request's outcome as far as this filter knows it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    filter: Filter,
+    pub(crate) record: Record,
+    verdict: Option<Verdict>,
+    counted: bool,
+}
+
+impl Outcome {
+    pub(crate) fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            record: Record::default(),
+            verdict: None,
+            counted: false,
+        }
+    }
+
+    /// Names what the decision has established.
+    pub(crate) fn note(&mut self, policy: &Policy, decision: &Decision) {
+        self.record.client = decision
+            .client()
+            .and_then(|id| policy.client(id))
+            .map(|client| client.name().to_owned());
+        self.record.model = decision
+            .model()
+            .and_then(|id| policy.model(id))
+            .map(|model| model.name().to_owned());
+        self.record.rule = decision
+            .grant()
+            .and_then(|id| policy.grant(id))
+            .map(|grant| grant.name().to_owned());
+    }
+
+    /// Sent on, as far as this filter is concerned.
+    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy) {
+        self.settle(proxy, Verdict::Allow);
+    }
+
+    /// Refused, which is worth a line in the log.
+    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial, request_id: &str) {
+        self.record.reason = Some(denial.reason);
+        self.record.detail.clone_from(&denial.cause);
+        let verdict = Verdict::Deny(denial.reason);
+        let source = proxy.source_address();
+        let level = if denial.reason == Reason::Overloaded {
+            Level::Warn
+        } else {
+            Level::Info
+        };
+        let line = self
+            .record
+            .to_log_line(verdict, request_id, source.as_deref());
+        proxy.log(level, &line);
+        self.settle(proxy, verdict);
+    }
+
+    /// The request ended while it was held. The access log is told; it may be written more than once in a request's life.
+    pub(crate) fn aborted(&mut self, proxy: &mut dyn Proxy) {
+        self.verdict = Some(Verdict::Aborted);
+        self.tell(proxy, Verdict::Aborted);
+    }
+
+    /// The stream is over: whatever was not counted is counted now, if it is this filter's to count.
+    pub(crate) fn done(&mut self, proxy: &mut dyn Proxy) {
+        let Some(verdict) = self.verdict else { return };
+        if self.filter.shares() {
+            match proxy.property(&[property::FILTER]) {
+                Ok(Some(last)) if last == self.filter.name().as_bytes() => {}
+                Ok(_) => return,
+                Err(fault) => {
+                    proxy.log(
+                        Level::Error,
+                        &format!("property {}: {fault}", property::FILTER),
+                    );
+                    return;
+                }
+            }
+        }
+        self.count(proxy, verdict);
+    }
+
+    fn settle(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        self.verdict = Some(verdict);
+        self.tell(proxy, verdict);
+        if !self.filter.shares() {
+            self.count(proxy, verdict);
+        }
+    }
+
+    fn count(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        if !self.counted {
+            self.counted = true;
+            proxy.count(verdict);
+        }
+    }
+
+    fn tell(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
+        let filter = self.filter.shares().then(|| self.filter.name());
+        let properties = [
+            (property::FILTER, filter),
+            (property::VERDICT, Some(verdict.name())),
+            (property::REASON, Some(verdict.reason())),
+            (property::CLIENT, self.record.client.as_deref()),
+            (property::MODEL, self.record.model.as_deref()),
+            (property::RULE, self.record.rule.as_deref()),
+        ];
+        for (name, value) in properties {
+            let Some(value) = value else { continue };
+            if let Err(fault) = proxy.set_property(name, value) {
+                proxy.log(Level::Error, &format!("property {name}: {fault}"));
+            }
+        }
+    }
+}

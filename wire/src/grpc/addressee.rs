@@ -1,0 +1,71 @@
+//! Whom a message is for, without decoding it: the model's name and version, fields 1 and 2 of every request of the inference service.
+//!
+//! A look at the top level only, in a bounded number of steps. Whatever makes it doubt, it leaves to the decoder, which then has
+//! the fault to tell. It judges nothing.
+
+use tensorgate_policy::decision::Addressee;
+
+use super::protobuf::read;
+use crate::fault::BodyFault;
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS};
+
+/// Fields at the top level of the largest message that decodes: model, version, id, parameters, inputs with raw contents, outputs.
+const MAX_FIELDS: usize = 3 + MAX_PARAMETERS + 2 * MAX_INPUTS + MAX_OUTPUTS;
+
+/// The model and version that a message names; `None` if that cannot be told without decoding it.
+pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
+    let (mut model, mut version) = (None, None);
+    let mut fields = 0_usize;
+    read("the request", message, |place, value| {
+        fields = fields.saturating_add(1);
+        match place.field {
+            _ if fields > MAX_FIELDS => Err(BodyFault::TooMany {
+                what: "fields",
+                max: MAX_FIELDS,
+            }),
+            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+            _ => Ok(()),
+        }
+    })
+    .ok()?;
+    Some(Addressee {
+        model: model.filter(|model| !model.is_empty())?,
+        version: version.filter(|version| !version.is_empty()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_read_wherever_it_stands_and_doubt_is_left_to_the_decoder() {
+        let many = b"\x22\0".repeat(MAX_FIELDS);
+        let named = |model, version| Some(Addressee { model, version });
+        for (message, expected) in [
+            (&b"\x0a\x01m"[..], named("m", None)),
+            (b"\x0a\x01m\x12\x011", named("m", Some("1"))),
+            (b"\x12\x011\x2a\x03abc\x0a\x01m", named("m", Some("1"))),
+            // An empty string is an absent one.
+            (b"\x0a\x01m\x12\0", named("m", None)),
+            // What is inside a tensor is not looked at, what is unknown is the decoder's to refuse.
+            (b"\x0a\x01m\x2a\x02\xff\xff\x78\x01", named("m", None)),
+            (b"", None),
+            (b"\x0a\0", None),
+            (b"\x12\x011", None),
+            (b"\x0a\x01m\x0a\x01n", None),
+            (b"\x0a\x01m\x12\x011\x12\x012", None),
+            (b"\x0a\x01m\x12\0\x12\x012", None),
+            (b"\x0a\x01\xff", None),
+            (b"\x08\x01", None),
+            (b"\x0a\x01m\x12\x05", None),
+            (b"\x0a\x01m\x0b\x0c", None),
+            (&many, None),
+            (&[&b"\x0a\x01m"[..], &many].concat(), None),
+            (&[&b"\x0a\x01m"[..], &many[2..]].concat(), named("m", None)),
+        ] {
+            assert_eq!(addressee(message), expected, "{message:x?}");
+        }
+    }
+}
