@@ -237,6 +237,7 @@ impl Decision {
             Route::Server { protocol, question } => {
                 gate::media_type(policy, head, *protocol, None)?;
                 gate::encoding(head)?;
+                gate::no_binary_data(head)?;
                 if *protocol == Protocol::OipRest {
                     self.fits()?;
                 }
@@ -251,10 +252,11 @@ impl Decision {
                 self.operation = Some(*operation);
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(head)?;
+                gate::binary_data(head, *protocol, *operation)?;
                 match (protocol, model, version) {
                     (Protocol::OipRest, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
-                        self.plan = self.rest_plan(policy, &head.content_type)?;
+                        self.plan = self.rest_plan(policy, head)?;
                         self.pay(policy, After::Head)
                     }
                     (Protocol::OipGrpc, None, None) => {
@@ -322,9 +324,10 @@ impl Decision {
             .and_then(|id| policy.model(id))
             .ok_or_else(foreign_policy)?;
         match (self.plan.format, model.accepts()) {
-            (BodyFormat::OipJson | BodyFormat::OipGrpcInfer, Accepts::Tensors(contract)) => {
-                contract.check(request)?
-            }
+            (
+                BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer,
+                Accepts::Tensors(contract),
+            ) => contract.check(request)?,
             (BodyFormat::Raw, Accepts::Raw { .. })
             | (BodyFormat::OipGrpcModel | BodyFormat::Empty, _) => {
                 gate::no_content(request)?;
@@ -353,29 +356,34 @@ impl Decision {
     }
 
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
-    fn rest_plan(
-        &self,
-        policy: &Policy,
-        content_type: &ContentType<'_>,
-    ) -> Result<BodyPlan, Denial> {
+    fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
         let model = self
             .model
             .and_then(|id| policy.model(id))
             .ok_or_else(foreign_policy)?;
         let body_bytes = policy.listen().limits().body_bytes;
-        match (self.operation, model.accepts(), content_type) {
+        match (self.operation, model.accepts(), &head.content_type) {
             (Some(Operation::Metadata | Operation::Ready), _, _) => Ok(BodyPlan {
                 max_bytes: body_bytes,
                 format: BodyFormat::Empty,
             }),
-            (
-                Some(Operation::Infer),
-                Accepts::Tensors(_),
-                ContentType::Absent | ContentType::Json,
-            ) => Ok(BodyPlan {
-                max_bytes: body_bytes,
-                format: BodyFormat::OipJson,
-            }),
+            (Some(Operation::Infer), Accepts::Tensors(_), declared)
+                if gate::says_tensors(head, declared) =>
+            {
+                Ok(BodyPlan {
+                    max_bytes: body_bytes,
+                    format: gate::tensor_format(head.json_length)?,
+                })
+            }
+            (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
+                Err(Denial::new(
+                    Reason::UnsupportedEncoding,
+                    alloc::format!(
+                        "model \"{}\" takes no tensors, binary or other",
+                        model.name()
+                    ),
+                ))
+            }
             (
                 Some(Operation::Infer),
                 Accepts::Raw {

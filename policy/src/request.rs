@@ -172,6 +172,8 @@ pub struct Head<'a> {
     pub content_type: ContentType<'a>,
     /// Whether a content coding other than identity is declared (`content-encoding`, or gRPC's compressed flag later).
     pub encoded: bool,
+    /// Bytes of JSON that the body begins with, binary tensors behind it, if declared (`inference-header-content-length`).
+    pub json_length: Option<u64>,
     /// Declared body length in bytes, if declared.
     pub content_length: Option<u64>,
     /// Whether the request ends with its headers.

@@ -24,6 +24,8 @@ pub struct InferRequest<'a> {
     pub inputs: Vec<Tensor<'a>>,
     /// Outputs asked for; empty means all.
     pub outputs: Vec<RequestedOutput<'a>>,
+    /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
+    pub binary_data_output: bool,
 }
 
 /// One tensor.
@@ -120,6 +122,8 @@ pub struct RequestedOutput<'a> {
     pub name: Cow<'a, str>,
     /// Its parameters.
     pub parameters: Vec<Parameter<'a>>,
+    /// Whether it comes back as binary data; `None` as the request says (OIP REST's `binary_data`).
+    pub binary_data: Option<bool>,
 }
 
 /// An inference answer, from a backend or a handler, on its way to the caller.

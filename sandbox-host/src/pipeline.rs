@@ -9,7 +9,7 @@ use tensorgate_policy::contract::{TensorRule, check_tensors};
 use tensorgate_policy::policy::{Accepts, Model, ModelId};
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
-use tensorgate_wire::encode;
+use tensorgate_wire::encode::{self, Encoded};
 use tokio::time::Instant;
 
 use crate::backends::{Call, answer};
@@ -129,7 +129,7 @@ impl Pipeline {
         held: &mut Held,
         latest: Instant,
         timings: &mut Timings,
-    ) -> Result<Vec<u8>, Denial> {
+    ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
         let ModelRequest {
             caller,
@@ -140,6 +140,7 @@ impl Pipeline {
             id,
             parameters,
             outputs: wanted,
+            binary,
             payload,
         } = request;
         let request_id = caller.request_id.as_str();
@@ -224,13 +225,16 @@ impl Pipeline {
             outputs,
         };
         let data_bytes = owned::data_bytes(&response.outputs);
-        let growth = match protocol {
-            Protocol::OipRest => JSON_GROWTH,
-            Protocol::OipGrpc => 1,
-        };
+        let encoded_bytes = response.outputs.iter().fold(0_usize, |sum, output| {
+            let growth = match protocol {
+                Protocol::OipRest if !binary.wants(&output.name) => JSON_GROWTH,
+                Protocol::OipRest | Protocol::OipGrpc => 1,
+            };
+            let bytes = output.data.as_ref().map_or(0, |data| data.len());
+            sum.saturating_add(bytes.saturating_mul(growth))
+        });
         // Tensors and their encoding are in memory together.
-        let both_bytes = data_bytes
-            .saturating_mul(growth)
+        let both_bytes = encoded_bytes
             .saturating_add(data_bytes)
             .saturating_add(ENCODING_OVERHEAD_BYTES);
         if !held.resize(both_bytes) {
@@ -240,7 +244,7 @@ impl Pipeline {
             ));
         }
         offload(data_bytes, move || {
-            encode::infer_response(protocol, &response)
+            encode::infer_response(protocol, &response, &binary)
         })
         .await
         .flatten()

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
+use tensorgate_wire::headers::JSON_LENGTH;
 
 use crate::budget::Held;
 
@@ -109,6 +110,13 @@ pub fn success(
     let data = (!body.is_empty()).then(|| Bytes::from(body));
     *response.body_mut() = ReplyBody { data, trailers };
     response
+}
+
+/// Says that an answer is of the binary data extension, as Triton says it.
+pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
+    let headers = response.headers_mut();
+    put(headers, "content-type", "application/octet-stream");
+    put(headers, JSON_LENGTH, &json_bytes.to_string());
 }
 
 /// A refusal.

@@ -15,6 +15,7 @@ use tensorgate_policy::{
     ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
 };
 use tensorgate_wire::context::{Context, ContextFault, HEADER, Key};
+use tensorgate_wire::encode::BinaryOutputs;
 use tensorgate_wire::headers::ReadHead;
 
 use crate::owned;
@@ -119,6 +120,8 @@ pub struct ModelRequest {
     pub parameters: Vec<Parameter<'static>>,
     /// Outputs asked for; empty means all.
     pub outputs: Vec<String>,
+    /// Which outputs the answer carries as binary data.
+    pub binary: BinaryOutputs,
     /// What the model, or its preprocess handler, gets.
     pub payload: Payload,
 }
@@ -324,6 +327,7 @@ impl Judge {
             return refused(unfinished(), caller);
         };
 
+        let binary = BinaryOutputs::of(&request);
         let InferRequest {
             model: _,
             version: _,
@@ -331,6 +335,7 @@ impl Judge {
             parameters,
             inputs,
             outputs,
+            binary_data_output: _,
         } = request;
         let version = version.to_owned();
         let id = id.map(std::borrow::Cow::into_owned);
@@ -345,6 +350,7 @@ impl Judge {
                 data: body,
             },
             BodyFormat::OipJson
+            | BodyFormat::OipBinary { .. }
             | BodyFormat::OipGrpcInfer
             | BodyFormat::OipGrpcModel
             | BodyFormat::Empty => {
@@ -360,6 +366,7 @@ impl Judge {
             id,
             parameters,
             outputs,
+            binary,
             payload,
         })
     }

@@ -227,7 +227,10 @@ async fn infer(
         .pipeline
         .infer(request, &mut held, latest, &mut record.timings)
         .await?;
-    let mut response = reply::success(protocol, StatusCode::OK, answer, &request_id);
+    let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+    if let Some(json_bytes) = answer.json_bytes {
+        reply::mark_binary(&mut response, json_bytes);
+    }
     response.body_mut().hold(held);
     Ok(response)
 }

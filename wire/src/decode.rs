@@ -21,6 +21,7 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
 pub fn decode(format: BodyFormat, body: &[u8]) -> Result<InferRequest<'_>, Denial> {
     let request = match format {
         BodyFormat::OipJson => json::infer(body),
+        BodyFormat::OipBinary { json_bytes } => json::infer_binary(body, json_bytes),
         BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
         BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),
         BodyFormat::Raw => Ok(InferRequest::default()),

@@ -1,12 +1,15 @@
 //! Answers of the sandbox host in each protocol: inference, metadata, readiness, server questions. They are built from the
 //! contract and from checked tensors, and name nothing that stands behind the host.
 
+mod binary;
 mod elements;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
+
+pub use binary::BinaryOutputs;
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
@@ -15,12 +18,28 @@ use crate::raw;
 /// What a caller reads where the protocol asks for a server or a platform. No version: it would only help to choose an attack.
 const NAME: &str = "tensorgate";
 
-/// An inference answer: JSON for REST, one gRPC frame with raw contents for gRPC. `None` where a tensor cannot be carried
-/// (its data disagrees with its datatype or shape, a float that JSON cannot say).
-pub fn infer_response(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
+/// An inference answer in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Where binary data stands behind JSON, the bytes of JSON: `inference-header-content-length`.
+    pub json_bytes: Option<usize>,
+}
+
+/// An inference answer: JSON for REST, with those outputs behind it that are wanted as binary data; one frame with raw contents
+/// for gRPC. `None` where a tensor cannot be carried (its data disagrees with its datatype or shape, a float that JSON cannot say).
+pub fn infer_response(
+    protocol: Protocol,
+    response: &InferResponse,
+    binary: &BinaryOutputs,
+) -> Option<Encoded> {
     match protocol {
-        Protocol::OipRest => infer_json(response).map(String::into_bytes),
-        Protocol::OipGrpc => infer_message(response).and_then(frame),
+        Protocol::OipRest => infer_json(response, binary),
+        Protocol::OipGrpc => Some(Encoded {
+            body: frame(infer_message(response)?)?,
+            json_bytes: None,
+        }),
     }
 }
 
@@ -189,7 +208,7 @@ fn infer_message(response: &InferResponse) -> Option<Message> {
     Some(message)
 }
 
-fn infer_json(response: &InferResponse) -> Option<String> {
+fn infer_json(response: &InferResponse, binary: &BinaryOutputs) -> Option<Encoded> {
     let mut json = String::from("{");
     member(&mut json, "model_name", &response.model);
     json.push(',');
@@ -200,16 +219,29 @@ fn infer_json(response: &InferResponse) -> Option<String> {
     }
     json.push_str(",\"outputs\":");
     let mut carried = Some(());
+    let mut blobs: Vec<&[u8]> = Vec::new();
     list(&mut json, &response.outputs, |json, tensor| {
         if carried.is_some() {
-            carried = output(json, tensor);
+            carried = output(json, tensor, binary, &mut blobs);
         }
     });
     json.push('}');
-    carried.map(|()| json)
+    carried?;
+    let mut body = json.into_bytes();
+    let json_bytes = (!blobs.is_empty()).then_some(body.len());
+    body.reserve_exact(blobs.iter().map(|blob| blob.len()).sum());
+    for blob in blobs {
+        body.extend_from_slice(blob);
+    }
+    Some(Encoded { body, json_bytes })
 }
 
-fn output(json: &mut String, tensor: &Tensor<'_>) -> Option<()> {
+fn output<'a>(
+    json: &mut String,
+    tensor: &'a Tensor<'_>,
+    binary: &BinaryOutputs,
+    blobs: &mut Vec<&'a [u8]>,
+) -> Option<()> {
     let (datatype, data) = whole(tensor)?;
     json.push('{');
     member(json, "name", &tensor.name);
@@ -219,6 +251,13 @@ fn output(json: &mut String, tensor: &Tensor<'_>) -> Option<()> {
     list(json, &tensor.shape, |json, dim| {
         json.push_str(&dim.to_string())
     });
+    if binary.wants(&tensor.name) {
+        json.push_str(",\"parameters\":{\"binary_data_size\":");
+        json.push_str(&data.len().to_string());
+        json.push_str("}}");
+        blobs.push(data);
+        return Some(());
+    }
     json.push_str(",\"data\":");
     elements::write(json, datatype, data)?;
     json.push('}');

@@ -10,7 +10,8 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::InferRequest;
+use tensorgate_policy::tensor::{DataFault, RequestedOutput};
 
 use super::*;
 
@@ -33,9 +34,15 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
     }
 }
 
+/// The body of an answer without binary data.
+fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
+    let encoded = infer_response(protocol, response, &BinaryOutputs::default())?;
+    assert_eq!(encoded.json_bytes, None);
+    Some(encoded.body)
+}
+
 fn rest(outputs: Vec<Tensor<'static>>) -> Option<Value> {
-    infer_response(Protocol::OipRest, &response(outputs))
-        .map(|body| serde_json::from_slice(&body).unwrap())
+    encode(Protocol::OipRest, &response(outputs)).map(|body| serde_json::from_slice(&body).unwrap())
 }
 
 #[test]
@@ -59,7 +66,7 @@ fn a_rest_answer_is_the_protocols_json() {
         ..response(vec![])
     };
     assert_eq!(
-        infer_response(Protocol::OipRest, &bare).unwrap(),
+        encode(Protocol::OipRest, &bare).unwrap(),
         br#"{"model_name":"m","model_version":"1","outputs":[]}"#
     );
 }
@@ -106,7 +113,7 @@ fn elements_are_written_as_their_datatype_reads_them() {
         ),
         ("FP32", 0, vec![], "[]"),
     ] {
-        let body = infer_response(
+        let body = encode(
             Protocol::OipRest,
             &response(vec![tensor(datatype, &[shape], &data)]),
         )
@@ -159,7 +166,7 @@ fn what_a_protocol_cannot_carry_is_not_sent() {
     ] {
         assert_eq!(rest(vec![tensor.clone()]), None, "{name}");
         assert_eq!(
-            infer_response(Protocol::OipGrpc, &response(vec![tensor])).is_some(),
+            encode(Protocol::OipGrpc, &response(vec![tensor])).is_some(),
             grpc,
             "{name}"
         );
@@ -172,7 +179,7 @@ fn a_grpc_answer_is_one_frame_with_raw_contents() {
         tensor("FP32", &[1, 300], &[7; 1200]),
         tensor("BYTES", &[0], &[]),
     ];
-    let frame = infer_response(Protocol::OipGrpc, &response(outputs)).unwrap();
+    let frame = encode(Protocol::OipGrpc, &response(outputs)).unwrap();
     let expected = [
         &b"\x0a\x01m\x12\x011\x1a\x03i\"d"[..],
         b"\x2a\x0e\x0a\x01y\x12\x04FP32\x1a\x03\x01\xac\x02",
@@ -255,4 +262,66 @@ fn metadata_has_the_contracts_dims_and_a_hole_where_they_vary() {
     ]
     .concat();
     assert_eq!(frame[5..], message);
+}
+
+#[test]
+fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
+    let named = |name: &'static str, datatype, shape: &[i64], data: &[u8]| Tensor {
+        name: name.into(),
+        ..tensor(datatype, shape, data)
+    };
+    let answer = response(vec![
+        named("half", "FP16", &[2], &[0, 0x3c, 0, 0x7c]),
+        named("json", "UINT8", &[2], &[7, 8]),
+        named("text", "BYTES", &[1], b"\x01\0\0\0\xff"),
+        named("none", "FP32", &[0], &[]),
+    ]);
+    let asked = |default, outputs: &[(&'static str, bool)]| {
+        let outputs = outputs.iter().map(|(name, binary)| RequestedOutput {
+            name: (*name).into(),
+            parameters: vec![],
+            binary_data: Some(*binary),
+        });
+        BinaryOutputs::of(&InferRequest {
+            outputs: outputs.collect(),
+            binary_data_output: default,
+            ..InferRequest::default()
+        })
+    };
+    for (name, binary) in [
+        ("by default", asked(true, &[("json", false)])),
+        (
+            "one by one",
+            asked(false, &[("half", true), ("text", true), ("none", true)]),
+        ),
+    ] {
+        let encoded = infer_response(Protocol::OipRest, &answer, &binary).unwrap();
+        let (json, blobs) = encoded.body.split_at(encoded.json_bytes.unwrap());
+        let json: Value = serde_json::from_slice(json).unwrap();
+        assert_eq!(
+            json["outputs"],
+            json!([
+                {"name": "half", "datatype": "FP16", "shape": [2], "parameters": {"binary_data_size": 4}},
+                {"name": "json", "datatype": "UINT8", "shape": [2], "data": [7, 8]},
+                {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}},
+                {"name": "none", "datatype": "FP32", "shape": [0], "parameters": {"binary_data_size": 0}},
+            ]),
+            "{name}"
+        );
+        assert_eq!(blobs, b"\0\x3c\0\x7c\x01\0\0\0\xff", "{name}");
+    }
+    // What JSON cannot say is no answer where JSON was asked for.
+    for binary in [
+        asked(false, &[]),
+        asked(true, &[("half", false)]),
+        asked(false, &[("half", true)]),
+    ] {
+        assert_eq!(infer_response(Protocol::OipRest, &answer, &binary), None);
+    }
+    // An answer over gRPC is raw whatever a request says.
+    let grpc = infer_response(Protocol::OipGrpc, &answer, &asked(true, &[])).unwrap();
+    assert_eq!(
+        Some(grpc),
+        infer_response(Protocol::OipGrpc, &answer, &BinaryOutputs::default())
+    );
 }

@@ -9,6 +9,9 @@ use crate::{credential, media_type, route};
 /// Our own headers begin so; a client that sends one is refused.
 pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
 
+/// The binary data extension: how many bytes of JSON a body begins with, on requests and answers.
+pub const JSON_LENGTH: &str = "inference-header-content-length";
+
 /// The longest field name that means anything here, bytes.
 const LONGEST_NAME: usize = 32;
 
@@ -29,6 +32,7 @@ pub struct ReadHead<'a> {
     route: Route<'a>,
     content_type: ContentType<'a>,
     encoded: bool,
+    json_length: Option<u64>,
     content_length: Option<u64>,
     end_of_stream: bool,
 }
@@ -47,11 +51,11 @@ impl<'a> ReadHead<'a> {
                 .saturating_add(value.len());
             doubt.unless(known.take(name, value));
         }
-        let content_length = match known.lengths(end_of_stream) {
-            Ok(length) => length,
+        let (content_length, json_length) = match known.lengths(end_of_stream) {
+            Ok(lengths) => lengths,
             Err(cause) => {
                 doubt.unless(Err(cause));
-                None
+                (None, None)
             }
         };
         doubt.unless(known.consistent());
@@ -79,8 +83,8 @@ impl<'a> ReadHead<'a> {
             content_type: known
                 .content_type
                 .map_or(ContentType::Absent, media_type::classify),
-            // The binary data extension is a coding of its own: JSON, then blobs.
-            encoded: encoded || known.json_length.is_some(),
+            encoded,
+            json_length,
             content_length,
             end_of_stream,
         }
@@ -96,6 +100,7 @@ impl<'a> ReadHead<'a> {
             route: self.route,
             content_type: self.content_type,
             encoded: self.encoded,
+            json_length: self.json_length,
             content_length: self.content_length,
             end_of_stream: self.end_of_stream,
         }
@@ -201,8 +206,8 @@ impl<'a> Known<'a> {
         Ok(())
     }
 
-    /// The declared body length, if every length agrees.
-    fn lengths(&self, end_of_stream: bool) -> Result<Option<u64>, &'static str> {
+    /// The declared lengths of the body and of the JSON that it begins with, if every length agrees.
+    fn lengths(&self, end_of_stream: bool) -> Result<(Option<u64>, Option<u64>), &'static str> {
         let length = self.content_length.map(digits).transpose()?;
         if let Some(coding) = self.transfer_encoding {
             if length.is_some() {
@@ -216,12 +221,14 @@ impl<'a> Known<'a> {
             return Err("content-length declares a body that does not come");
         }
         // Triton reads this one with stoi: signs, blanks and what follows the digits pass there.
-        if let Some(json) = self.json_length.map(digits).transpose()?
-            && length.is_some_and(|length| json > length)
+        let json_length = self.json_length.map(digits).transpose()?;
+        let body_end = if end_of_stream { Some(0) } else { length };
+        if let (Some(json), Some(end)) = (json_length, body_end)
+            && json > end
         {
             return Err("inference-header-content-length is past the body");
         }
-        Ok(length)
+        Ok((length, json_length))
     }
 
     fn consistent(&self) -> Result<(), &'static str> {

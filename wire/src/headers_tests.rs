@@ -65,6 +65,7 @@ fn a_plain_head_is_read_whole() {
             },
             content_type: ContentType::Json,
             encoded: false,
+            json_length: None,
             content_length: Some(12),
             end_of_stream: false,
         }
@@ -315,13 +316,48 @@ fn only_identity_is_not_an_encoding() {
         ("grpc-encoding", "gzip", true),
         ("grpc-accept-encoding", "gzip", false),
         ("accept-encoding", "gzip", false),
-        ("inference-header-content-length", "5", true),
+        ("inference-header-content-length", "5", false),
     ] {
         assert_eq!(
             head(&infer(&[(name, value.as_bytes())]), false).encoded,
             expected,
             "{name}: {value}"
         );
+    }
+}
+
+#[test]
+fn the_length_of_json_is_a_number_within_the_body() {
+    for (length, body, end_of_stream, expected) in [
+        ("5", None, false, Ok(Some(5))),
+        ("005", Some("5"), false, Ok(Some(5))),
+        ("0", None, true, Ok(Some(0))),
+        (
+            "5",
+            Some("4"),
+            false,
+            Err("inference-header-content-length is past the body"),
+        ),
+        (
+            "5",
+            None,
+            true,
+            Err("inference-header-content-length is past the body"),
+        ),
+        (
+            "18446744073709551616",
+            None,
+            false,
+            Err("a length is beyond 64 bits"),
+        ),
+        ("5, 5", None, false, Err("a length is not made of digits")),
+    ] {
+        let mut fields = infer(&[("inference-header-content-length", length.as_bytes())]);
+        fields
+            .extend(body.map(|body| ("content-length".to_owned().into(), body.as_bytes().into())));
+        let head = head(&fields, end_of_stream);
+        let read = head.ambiguous.map_or(Ok(head.json_length), Err);
+        assert_eq!(read, expected, "{length} of {body:?}");
     }
 }
 

@@ -224,8 +224,15 @@ fn an_answer_is_read_by_prost_field_by_field() {
             output("s", &[], &[1, 2]),
         ],
     };
-    let answer: ModelInferResponse =
-        message(&encode::infer_response(Protocol::OipGrpc, &response).unwrap());
+    let answer: ModelInferResponse = message(
+        &encode::infer_response(
+            Protocol::OipGrpc,
+            &response,
+            &encode::BinaryOutputs::default(),
+        )
+        .unwrap()
+        .body,
+    );
     assert_eq!(
         (&*answer.model_name, &*answer.model_version, &*answer.id),
         ("m", "1", "id")

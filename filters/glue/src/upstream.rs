@@ -1,11 +1,11 @@
 //! The header fields that the upstream sees: made afresh from what was judged, in one canonical form.
 //!
 //! Nothing that a client sent crosses unless it is named here. What crosses of a client's own text is the path, the declared
-//! length, a media type that the policy accepts and a deadline, each in a checked form.
+//! lengths, a media type that the policy accepts and a deadline, each in a checked form.
 
 use tensorgate_policy::request::{ContentType, Head, Protocol};
-use tensorgate_wire::context;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
+use tensorgate_wire::{context, headers};
 
 use crate::host::Field;
 
@@ -31,6 +31,7 @@ pub struct Upstream {
     pub grpc_timeout: Option<String>,
     content_type: Option<String>,
     content_length: Option<String>,
+    json_length: Option<String>,
     protocol: Protocol,
     answer_protocol: Protocol,
 }
@@ -49,6 +50,7 @@ impl Upstream {
             grpc_timeout: grpc_timeout(fields),
             content_type: None,
             content_length: None,
+            json_length: None,
             protocol: Protocol::OipRest,
             answer_protocol: Protocol::OipRest,
         }
@@ -64,6 +66,7 @@ impl Upstream {
             ContentType::Absent | ContentType::Malformed => None,
         };
         self.content_length = head.content_length.map(|bytes| bytes.to_string());
+        self.json_length = head.json_length.map(|bytes| bytes.to_string());
         self.answer_protocol = if is_grpc(&head.content_type) {
             Protocol::OipGrpc
         } else {
@@ -98,6 +101,11 @@ impl Upstream {
             self.content_length
                 .as_deref()
                 .map(|value| ("content-length", value)),
+        );
+        fields.extend(
+            self.json_length
+                .as_deref()
+                .map(|value| (headers::JSON_LENGTH, value)),
         );
         if self.protocol == Protocol::OipGrpc {
             fields.push(("te", "trailers"));

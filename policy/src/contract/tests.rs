@@ -167,6 +167,7 @@ fn output(name: &'static str) -> RequestedOutput<'static> {
     RequestedOutput {
         name: name.into(),
         parameters: vec![],
+        binary_data: None,
     }
 }
 

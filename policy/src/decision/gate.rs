@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::contract::quote;
+use crate::decision::BodyFormat;
 use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Accepts, ClientId, Grant, GrantId, ModelId, Policy};
 use crate::raw::Health;
@@ -74,6 +75,9 @@ pub(super) fn media_type(
     let accepted = match (protocol, operation, &head.content_type) {
         (_, _, ContentType::Malformed) => false,
         (Protocol::OipGrpc, _, declared) => *declared == ContentType::Grpc,
+        (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(head, declared) => {
+            true
+        }
         (Protocol::OipRest, Some(Operation::Infer), ContentType::Absent | ContentType::Json) => {
             true
         }
@@ -110,6 +114,55 @@ pub(super) fn encoding(head: &Head<'_>) -> Result<(), Denial> {
         return Err(Denial::new(
             Reason::UnsupportedEncoding,
             "a content coding other than identity is declared",
+        ));
+    }
+    Ok(())
+}
+
+/// The type that some clients of the binary data extension declare. Others declare JSON's, or none, and servers look at none
+/// of them: the length of the JSON part says what a body is.
+const OCTET_STREAM: &str = "application/octet-stream";
+
+/// Whether a declared type can be that of tensors: JSON's or none, and with the binary data extension that of plain bytes.
+pub(super) fn says_tensors(head: &Head<'_>, declared: &ContentType<'_>) -> bool {
+    match declared {
+        ContentType::Absent | ContentType::Json => true,
+        ContentType::Other(name) => head.json_length.is_some() && name == OCTET_STREAM,
+        ContentType::Grpc | ContentType::Malformed => false,
+    }
+}
+
+/// How a body of tensors over REST is read.
+pub(super) fn tensor_format(json_length: Option<u64>) -> Result<BodyFormat, Denial> {
+    match json_length.map(usize::try_from) {
+        None => Ok(BodyFormat::OipJson),
+        Some(Ok(json_bytes)) => Ok(BodyFormat::OipBinary { json_bytes }),
+        Some(Err(_)) => Err(Denial::new(
+            Reason::BodyTooLarge,
+            "more JSON is declared than memory has bytes",
+        )),
+    }
+}
+
+/// The binary data extension belongs to inference over REST; elsewhere nothing reads its header field, and what stands behind
+/// might.
+pub(super) fn binary_data(
+    head: &Head<'_>,
+    protocol: Protocol,
+    operation: Operation,
+) -> Result<(), Denial> {
+    match (protocol, operation) {
+        (Protocol::OipRest, Operation::Infer) => Ok(()),
+        _ => no_binary_data(head),
+    }
+}
+
+/// Refuses the binary data extension where there is none.
+pub(super) fn no_binary_data(head: &Head<'_>) -> Result<(), Denial> {
+    if head.json_length.is_some() {
+        return Err(Denial::new(
+            Reason::UnsupportedEncoding,
+            "binary data is declared on a route that takes no tensors",
         ));
     }
     Ok(())

@@ -42,6 +42,11 @@ pub struct BodyPlan {
 pub enum BodyFormat {
     /// An OIP JSON inference request.
     OipJson,
+    /// An OIP inference request in the binary data extension: so many bytes of JSON, then tensors in raw form.
+    OipBinary {
+        /// Bytes of JSON, as declared.
+        json_bytes: usize,
+    },
     /// One gRPC frame with a `ModelInferRequest`.
     OipGrpcInfer,
     /// One gRPC frame with a `ModelMetadataRequest` or `ModelReadyRequest`: name and version only.

@@ -45,6 +45,7 @@ fn rest(model: &'static str) -> Head<'static> {
         },
         content_type: ContentType::Json,
         encoded: false,
+        json_length: None,
         content_length: Some(100),
         end_of_stream: false,
     }

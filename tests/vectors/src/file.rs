@@ -85,6 +85,8 @@ pub enum Spelling {
     OipRest,
     /// JSON, `data` nested as `shape` says.
     OipRestNested,
+    /// The binary data extension: JSON, and behind it every input in raw form.
+    OipRestBinary,
     /// gRPC, `contents` with packed scalars.
     OipGrpcTyped,
     /// gRPC, `contents` with one field a scalar.
@@ -95,9 +97,10 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::OipRest,
         Self::OipRestNested,
+        Self::OipRestBinary,
         Self::OipGrpcTyped,
         Self::OipGrpcUnpacked,
         Self::OipGrpcRaw,
@@ -108,6 +111,7 @@ impl Spelling {
         match self {
             Self::OipRest => "oip-rest",
             Self::OipRestNested => "oip-rest-nested",
+            Self::OipRestBinary => "oip-rest-binary",
             Self::OipGrpcTyped => "oip-grpc-typed",
             Self::OipGrpcUnpacked => "oip-grpc-unpacked",
             Self::OipGrpcRaw => "oip-grpc-raw",

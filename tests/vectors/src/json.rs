@@ -6,6 +6,37 @@ use crate::file::{Input, Tensors};
 
 /// The document; `nested` folds `data` as `shape` says.
 pub(crate) fn infer_request(tensors: &Tensors, nested: bool) -> Result<Vec<u8>, String> {
+    document(tensors, |input| {
+        Ok(format!("\"data\":{}", data(input, nested)?))
+    })
+}
+
+/// The document and, behind it, every input in raw form; and how long the document is.
+pub(crate) fn binary_request(tensors: &Tensors) -> Result<(usize, Vec<u8>), String> {
+    let blobs = tensors
+        .inputs
+        .iter()
+        .map(Input::raw)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut sizes = blobs.iter().map(Vec::len);
+    let mut body = document(tensors, |input| {
+        let mut parameters = input.parameters.clone();
+        let size = sizes.next().unwrap_or_default();
+        match parameters.insert("binary_data_size".into(), size.into()) {
+            None => Ok(format!("\"parameters\":{}", object(&parameters))),
+            Some(_) => Err("a size of its own: name the protocols".into()),
+        }
+    })?;
+    let json_bytes = body.len();
+    body.extend(blobs.concat());
+    Ok((json_bytes, body))
+}
+
+/// The document; `elements` writes the member of an input that says where its elements are.
+fn document(
+    tensors: &Tensors,
+    mut elements: impl FnMut(&Input) -> Result<String, String>,
+) -> Result<Vec<u8>, String> {
     let mut members = Vec::new();
     if let Some(id) = &tensors.id {
         members.push(format!("\"id\":{}", Value::from(id.as_str())));
@@ -16,7 +47,7 @@ pub(crate) fn infer_request(tensors: &Tensors, nested: bool) -> Result<Vec<u8>, 
     let inputs = tensors
         .inputs
         .iter()
-        .map(|input| tensor(input, nested))
+        .map(|input| tensor(input, elements(input)?))
         .collect::<Result<Vec<_>, _>>()?;
     members.push(format!("\"inputs\":[{}]", inputs.join(",")));
     if !tensors.outputs.is_empty() {
@@ -30,7 +61,8 @@ pub(crate) fn infer_request(tensors: &Tensors, nested: bool) -> Result<Vec<u8>, 
     Ok(format!("{{{}}}", members.join(",")).into_bytes())
 }
 
-fn tensor(input: &Input, nested: bool) -> Result<String, String> {
+/// The elements as JSON.
+fn data(input: &Input, nested: bool) -> Result<String, String> {
     if input.bytes.is_some() {
         return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
     }
@@ -47,11 +79,14 @@ fn tensor(input: &Input, nested: bool) -> Result<String, String> {
             scalar => Ok(scalar.to_string()),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let data = if nested {
-        fold(&input.shape, &elements)?
+    if nested {
+        fold(&input.shape, &elements)
     } else {
-        format!("[{}]", elements.join(","))
-    };
+        Ok(format!("[{}]", elements.join(",")))
+    }
+}
+
+fn tensor(input: &Input, elements: String) -> Result<String, String> {
     let mut members = vec![
         format!("\"name\":{}", Value::from(input.name.as_str())),
         format!("\"shape\":{:?}", input.shape),
@@ -60,10 +95,10 @@ fn tensor(input: &Input, nested: bool) -> Result<String, String> {
         "\"datatype\":{}",
         Value::from(input.datatype.as_str())
     ));
-    if !input.parameters.is_empty() {
+    if !input.parameters.is_empty() && !elements.starts_with("\"parameters\":") {
         members.push(format!("\"parameters\":{}", object(&input.parameters)));
     }
-    members.push(format!("\"data\":{data}"));
+    members.push(elements);
     Ok(format!("{{{}}}", members.join(",")))
 }
 

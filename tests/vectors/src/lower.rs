@@ -10,7 +10,7 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{json, protobuf};
+use crate::{json, protobuf, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
@@ -71,21 +71,18 @@ fn spelled(
         Spelling::OipGrpcUnpacked => Contents::Unpacked,
         Spelling::OipGrpcRaw => Contents::Raw,
         Spelling::OipRest | Spelling::OipRestNested => {
-            let version = tensors
-                .version
-                .as_ref()
-                .map(|version| format!("/versions/{version}"))
-                .unwrap_or_default();
-            let mut headers = vec![(b"content-type".to_vec(), b"application/json".to_vec())];
-            headers.extend_from_slice(fields);
-            return Ok(RawRequest {
-                protocol: Protocol::OipRest,
-                method: "POST".into(),
-                path: format!("/v2/models/{}{version}/infer", tensors.model),
-                headers,
-                body: json::infer_request(tensors, spelling == Spelling::OipRestNested)?,
-                chunk_bytes,
-            });
+            let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
+            let body = json::infer_request(tensors, spelling == Spelling::OipRestNested)?;
+            return Ok(rest(tensors, content_type, fields, body, chunk_bytes));
+        }
+        // As Triton's Python client has it: without a content type.
+        Spelling::OipRestBinary => {
+            let (json_bytes, body) = json::binary_request(tensors)?;
+            let length = (
+                b"inference-header-content-length".to_vec(),
+                json_bytes.to_string().into_bytes(),
+            );
+            return Ok(rest(tensors, length, fields, body, chunk_bytes));
         }
     };
     let body = protobuf::frame(&protobuf::infer_request(tensors, contents)?)?;
@@ -97,6 +94,31 @@ fn spelled(
         body,
         chunk_bytes,
     })
+}
+
+/// An inference over REST; `first` is the field that says what the body is.
+fn rest(
+    tensors: &Tensors,
+    first: Field,
+    fields: &[Field],
+    body: Vec<u8>,
+    chunk_bytes: Option<usize>,
+) -> RawRequest {
+    let version = tensors
+        .version
+        .as_ref()
+        .map(|version| format!("/versions/{version}"))
+        .unwrap_or_default();
+    let mut headers = vec![first];
+    headers.extend_from_slice(fields);
+    RawRequest {
+        protocol: Protocol::OipRest,
+        method: "POST".into(),
+        path: format!("/v2/models/{}{version}/infer", tensors.model),
+        headers,
+        body,
+        chunk_bytes,
+    }
 }
 
 fn http_request(
@@ -172,6 +194,19 @@ pub(crate) fn drivers(case: &Case) -> Result<Vec<Driver>, String> {
 }
 
 impl Input {
+    /// The elements in raw form.
+    pub fn raw(&self) -> Result<Vec<u8>, String> {
+        match &self.bytes {
+            Some(bytes) => bytes.bytes(),
+            None => self
+                .elements()?
+                .iter()
+                .map(|scalar| value::raw(&self.datatype, scalar))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|elements| elements.concat()),
+        }
+    }
+
     /// The elements in row-major order.
     pub fn elements(&self) -> Result<Vec<Value>, String> {
         match (&self.data, &self.fill, &self.bytes) {

@@ -121,17 +121,7 @@ pub(crate) fn infer_request(tensors: &Tensors, contents: Contents) -> Result<Vec
         put_bytes(&mut tensor, 3, &dims);
         put_parameters(&mut tensor, 4, &input.parameters)?;
         match (contents, &input.bytes) {
-            (Contents::Raw, Some(bytes)) => raws.push(bytes.bytes()?),
-            (Contents::Raw, None) => {
-                raws.push(
-                    input
-                        .elements()?
-                        .iter()
-                        .map(|scalar| value::raw(&input.datatype, scalar))
-                        .collect::<Result<Vec<_>, _>>()?
-                        .concat(),
-                );
-            }
+            (Contents::Raw, _) => raws.push(input.raw()?),
             (_, Some(_)) => {
                 return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
             }

@@ -59,6 +59,7 @@ pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
         parameters,
         inputs: tensors(inputs, &raws)?,
         outputs,
+        binary_data_output: false,
     })
 }
 
@@ -122,6 +123,7 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
     Ok(RequestedOutput {
         name: Cow::Borrowed(name.unwrap_or_default()),
         parameters,
+        binary_data: None,
     })
 }
 

@@ -13,8 +13,54 @@ use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES
 use crate::parameters::add;
 use crate::raw::Budget;
 
-/// Reads a request.
+/// Reads a request whose elements are all in it.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let document = document(body)?;
+    let mut budget = Budget::new();
+    let inputs = document
+        .inputs
+        .into_iter()
+        .map(|input| input.convert(&mut budget))
+        .collect::<Result<_, _>>()?;
+    Ok(document.rest.with(inputs))
+}
+
+/// A request as it is written, its elements not yet read.
+pub(super) struct Document<'a> {
+    pub(super) inputs: Vec<Input<'a>>,
+    pub(super) rest: Rest<'a>,
+}
+
+/// All of a request but its inputs.
+pub(super) struct Rest<'a> {
+    id: Option<Cow<'a, str>>,
+    parameters: Vec<Parameter<'a>>,
+    outputs: Vec<RequestedOutput<'a>>,
+    binary_data_output: bool,
+}
+
+impl<'a> Rest<'a> {
+    pub(super) fn with(self, inputs: Vec<Tensor<'a>>) -> InferRequest<'a> {
+        let Self {
+            id,
+            parameters,
+            outputs,
+            binary_data_output,
+        } = self;
+        InferRequest {
+            model: None,
+            version: None,
+            id,
+            parameters,
+            inputs,
+            outputs,
+            binary_data_output,
+        }
+    }
+}
+
+/// Scans a whole document.
+pub(super) fn document(body: &[u8]) -> Result<Document<'_>, BodyFault> {
     let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
         what: "not UTF-8",
         at: error.valid_up_to(),
@@ -38,32 +84,48 @@ pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })?;
     scanner.end()?;
     let inputs = inputs.ok_or_else(|| BodyFault::field("inputs", "is missing"))?;
-    let mut budget = Budget::new();
-    Ok(InferRequest {
-        model: None,
-        version: None,
-        id: id.filter(|id| !id.is_empty()),
-        parameters: parameters.unwrap_or_default(),
-        inputs: inputs
-            .into_iter()
-            .map(|input| input.convert(&mut budget))
-            .collect::<Result<_, _>>()?,
-        outputs: outputs.unwrap_or_default(),
+    let mut parameters: Vec<Parameter<'_>> = parameters.unwrap_or_default();
+    // How the answer is to be written is this gate's own business: no backend hears of it.
+    let binary_data_output = take_flag(&mut parameters, "binary_data_output").unwrap_or(false);
+    Ok(Document {
+        inputs,
+        rest: Rest {
+            id: id.filter(|id: &Cow<'_, str>| !id.is_empty()),
+            parameters,
+            outputs: outputs.unwrap_or_default(),
+            binary_data_output,
+        },
     })
 }
 
+/// Takes a flag of the binary data extension out of a list. One that is not a boolean stays, and is judged as any other
+/// parameter is.
+fn take_flag(parameters: &mut Vec<Parameter<'_>>, name: &str) -> Option<bool> {
+    let (index, flag) =
+        parameters
+            .iter()
+            .enumerate()
+            .find_map(|(index, parameter)| match parameter.value {
+                ParameterValue::Bool(flag) if parameter.name == name => Some((index, flag)),
+                _ => None,
+            })?;
+    parameters.remove(index);
+    Some(flag)
+}
+
 /// An input as it is written.
-struct Input<'a> {
-    name: Cow<'a, str>,
-    datatype: Cow<'a, str>,
-    shape: Vec<i64>,
-    parameters: Vec<Parameter<'a>>,
+pub(super) struct Input<'a> {
+    pub(super) name: Cow<'a, str>,
+    pub(super) datatype: Cow<'a, str>,
+    pub(super) shape: Vec<i64>,
+    pub(super) parameters: Vec<Parameter<'a>>,
     /// The text of `data`, scanned.
-    data: Option<&'a str>,
+    pub(super) data: Option<&'a str>,
 }
 
 impl<'a> Input<'a> {
-    fn convert(self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
+    /// The tensor, its elements read from the text of `data`.
+    pub(super) fn convert(self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data {
             Some(text) => data::convert(
                 text,
@@ -74,13 +136,18 @@ impl<'a> Input<'a> {
             .map(Cow::Owned),
             None => Err(DataFault::Missing),
         };
-        Ok(Tensor {
+        Ok(self.with(data))
+    }
+
+    /// The tensor with elements from elsewhere.
+    pub(super) fn with(self, data: Result<Cow<'a, [u8]>, DataFault>) -> Tensor<'a> {
+        Tensor {
             name: self.name,
             datatype: self.datatype,
             shape: self.shape,
             parameters: self.parameters,
             data,
-        })
+        }
     }
 }
 
@@ -133,9 +200,12 @@ fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFaul
         _ => Err(unknown(scanner, " of an output", &key)),
     })?;
     let name = name.ok_or_else(|| BodyFault::field("name of an output", "is missing"))?;
+    let mut parameters: Vec<Parameter<'_>> = parameters.unwrap_or_default();
+    let binary_data = take_flag(&mut parameters, "binary_data");
     Ok(RequestedOutput {
         name,
-        parameters: parameters.unwrap_or_default(),
+        parameters,
+        binary_data,
     })
 }
 

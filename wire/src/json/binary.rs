@@ -1,0 +1,102 @@
+//! OIP's binary data extension: a JSON document, and behind it the elements of those inputs that say so, in raw form and in the
+//! inputs' order. It judges no tensor; what it refuses is a body whose parts do not add up to it exactly.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::tensor::ParameterValue;
+use tensorgate_policy::{Datatype, InferRequest};
+
+use super::request::{Document, Input, document};
+use crate::fault::{BodyFault, quote};
+use crate::headers::JSON_LENGTH;
+use crate::raw::{self, Budget};
+
+/// The parameter of an input that says how long its elements are.
+const SIZE: &str = "binary_data_size";
+
+/// Reads a request of `json_bytes` of JSON and the blobs behind them. Raw elements are borrowed from the body.
+pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferRequest<'_>, BodyFault> {
+    let (json, mut blobs) = body
+        .split_at_checked(json_bytes)
+        .ok_or_else(|| BodyFault::field(JSON_LENGTH, "is past the end of the body"))?;
+    let (Document { inputs, rest }, sizes) = head(json)?;
+    // Before a blob is looked at: which bytes are whose must not depend on what is in them.
+    add_up(&sizes, blobs.len())?;
+    let mut budget = Budget::new();
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for (input, size) in inputs.into_iter().zip(sizes) {
+        tensors.push(match size {
+            Some(bytes) => {
+                let (blob, rest) = blobs.split_at_checked(bytes).ok_or_else(short)?;
+                blobs = rest;
+                let datatype = Datatype::from_name(&input.datatype);
+                input.with(raw::check(datatype, blob).map(|()| Cow::Borrowed(blob)))
+            }
+            None => input.convert(&mut budget)?,
+        });
+    }
+    Ok(rest.with(tensors))
+}
+
+/// Reads the JSON part, and of each input the bytes that its elements take behind it; `None` where they are in the JSON.
+pub(super) fn head(json: &[u8]) -> Result<(Document<'_>, Vec<Option<usize>>), BodyFault> {
+    if json.is_empty() {
+        // Triton's all-raw form: a body without a word on name, datatype and shape.
+        return Err(BodyFault::field(
+            JSON_LENGTH,
+            "is 0, and nothing says which tensor this is",
+        ));
+    }
+    let mut document = document(json)?;
+    let sizes = document
+        .inputs
+        .iter_mut()
+        .map(take_size)
+        .collect::<Result<_, _>>()?;
+    Ok((document, sizes))
+}
+
+/// That blobs of these sizes are all that follows the JSON.
+pub(super) fn add_up(sizes: &[Option<usize>], blob_bytes: usize) -> Result<(), BodyFault> {
+    let total = sizes
+        .iter()
+        .flatten()
+        .try_fold(0_usize, |total, size| total.checked_add(*size));
+    match total {
+        Some(total) if total == blob_bytes => Ok(()),
+        Some(total) if total < blob_bytes => Err(left_over()),
+        _ => Err(short()),
+    }
+}
+
+/// Bytes follow the last tensor.
+pub(super) fn left_over() -> BodyFault {
+    BodyFault::field(SIZE, "leaves bytes of the body over")
+}
+
+/// The body ends before the last tensor does.
+pub(super) fn short() -> BodyFault {
+    BodyFault::field(SIZE, "runs past the end of the body")
+}
+
+/// Takes the size of an input's blob out of its parameters. Elements are in one place only.
+fn take_size(input: &mut Input<'_>) -> Result<Option<usize>, BodyFault> {
+    let Some(index) = input
+        .parameters
+        .iter()
+        .position(|parameter| parameter.name == SIZE)
+    else {
+        return Ok(None);
+    };
+    let field = |name: &str| format!("input {}: parameter {}", quote(name), quote(SIZE));
+    let size = match input.parameters.remove(index).value {
+        ParameterValue::Int64(size) => usize::try_from(size).ok(),
+        ParameterValue::Uint64(size) => usize::try_from(size).ok(),
+        ParameterValue::Bool(_) | ParameterValue::Double(_) | ParameterValue::String(_) => None,
+    };
+    let size = size.ok_or_else(|| BodyFault::field(field(&input.name), "is no number of bytes"))?;
+    if input.data.is_some() {
+        return Err(BodyFault::field(field(&input.name), "comes beside data"));
+    }
+    Ok(Some(size))
+}
