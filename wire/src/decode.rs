@@ -12,7 +12,10 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => {
             grpc::open(body).ok().and_then(grpc::addressee)
         }
-        BodyFormat::OipJson | BodyFormat::Raw | BodyFormat::Empty => None,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::Raw
+        | BodyFormat::Empty => None,
     }
 }
 

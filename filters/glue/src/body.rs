@@ -52,7 +52,7 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
         // There is nothing to hold, and every filter sees to it that it stays so.
         BodyFormat::Empty => true,
-        BodyFormat::OipJson | BodyFormat::Raw => {
+        BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::Raw => {
             duties.check || (duties.charge && decision.weighs_body(policy))
         }
     }
@@ -62,7 +62,7 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
 pub(crate) const fn looks(duties: Duties, format: BodyFormat) -> bool {
     match format {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
-        BodyFormat::OipJson => duties.check,
+        BodyFormat::OipJson | BodyFormat::OipBinary { .. } => duties.check,
         // A handler's raw body is not looked at here: no need to copy it out of the proxy.
         BodyFormat::Empty | BodyFormat::Raw => false,
     }
