@@ -17,6 +17,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gcra;
+pub mod in_flight;
 pub mod policy;
 pub mod raw;
 pub mod request;

@@ -11,7 +11,7 @@
 
 use std::rc::Rc;
 
-use tensorgate_policy::decision::{AcquireOutcome, BodyPlan};
+use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyPlan};
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::context::Context;
@@ -22,6 +22,7 @@ use crate::body::{Body, looks, waits};
 use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, identify};
 use crate::outcome::Outcome;
+use crate::places::{Taken, give_back, longest_ns, take};
 use crate::record::Record;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
@@ -60,6 +61,8 @@ pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
     outcome: Outcome,
+    /// Places in flight, until the stream is over.
+    places: Vec<Taken>,
 }
 
 impl Gate {
@@ -70,6 +73,7 @@ impl Gate {
             root,
             phase: Phase::Fresh,
             outcome,
+            places: Vec::new(),
         }
     }
 
@@ -166,6 +170,36 @@ impl Gate {
             self.outcome.aborted(proxy);
         }
         self.outcome.done(proxy);
+        let places = core::mem::take(&mut self.places);
+        if places.is_empty() {
+            return;
+        }
+        // Without a clock nothing counts as lapsed, and what is given back is given back all the same.
+        let now_ns = proxy.now().map_or(0, |now| now.monotonic_ns);
+        for fault in give_back(proxy, &places, now_ns) {
+            proxy.log(Level::Error, &format!("places in flight: {fault}"));
+        }
+    }
+
+    /// Takes places in flight, for as long as the stream lasts.
+    fn take_places(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        acquire: &Acquire,
+        now: Now,
+    ) -> AcquireOutcome {
+        let longest_ns = longest_ns(self.root.policy.listen().limits());
+        let (outcome, faults) = take(
+            proxy,
+            acquire,
+            now.monotonic_ns,
+            longest_ns,
+            &mut self.places,
+        );
+        for fault in faults {
+            proxy.log(Level::Error, &format!("places in flight: {fault}"));
+        }
+        outcome
     }
 
     /// Judges a body that is whole.
@@ -228,7 +262,13 @@ impl Gate {
                     }
                     held.decision.charged(policy, outcome)
                 }
-                (Step::Acquire(_), ..) => held.decision.acquired(&AcquireOutcome::Acquired),
+                (Step::Acquire(_), ..) if !duties.charge => {
+                    held.decision.acquired(&AcquireOutcome::Acquired)
+                }
+                (Step::Acquire(acquire), ..) => {
+                    let outcome = self.take_places(proxy, &acquire, now);
+                    held.decision.acquired(&outcome)
+                }
                 (Step::ReadBody(plan), None, _) => {
                     if !waits(duties, plan, &held.decision, policy) {
                         return self.forward(proxy, held, now, end_of_stream);

@@ -10,6 +10,7 @@ mod identify;
 pub mod map;
 pub mod native;
 mod outcome;
+pub mod places;
 pub mod record;
 pub mod root;
 #[cfg(target_family = "wasm")]

@@ -15,6 +15,7 @@ use tensorgate_wire::Answer;
 
 use crate::filter::{Filter, check_chain};
 use crate::host::Field;
+use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
 use crate::spend::make_slots;
@@ -93,6 +94,7 @@ impl NativeProxy {
         for filter in filters {
             let (root, warned) = GateRoot::configure(*filter, bundle_json, context_key_hex)?;
             make_slots(&mut store, root.policy())
+                .and_then(|()| make_counts(&mut store, root.policy()))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
             roots.push(Rc::new(root));
@@ -149,5 +151,10 @@ impl NativeProxy {
         self.requests = self.requests.saturating_add(1);
         let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
         Stream::new(&self.roots, self.store.clone(), request_id, now)
+    }
+
+    /// Opens a stream behind another proxy's filters: what they said of the request holds.
+    pub fn open_behind(&mut self, now: Now, before: Stream) -> Stream {
+        self.open(now).behind(before)
     }
 }

@@ -20,6 +20,7 @@ use tensorgate_wire::Answer;
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::places::make_counts;
 use crate::record::Verdict;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
@@ -90,6 +91,7 @@ impl RootContext for Root {
                 self.declare_identity()
                     .map_err(|fault| vec![host_fault(fault)])?;
                 make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
+                make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 define_counters().map_err(|fault| vec![host_fault(fault)])?;
                 Ok((root, warnings))
             });

@@ -11,7 +11,7 @@ use tensorgate_policy::{ChargeOutcome, Policy};
 use crate::host::{HostFault, SharedStore};
 
 /// Before every key: the store may be shared with other filters under the same `vm_id`.
-const KEY_PREFIX: &str = "tensorgate/v1/";
+pub(crate) const KEY_PREFIX: &str = "tensorgate/v1/";
 
 /// Tries at a swap. A try fails only when another worker's succeeded in between, so more than this many means that other
 /// workers took this many turns while this one took none.

@@ -9,11 +9,33 @@ use super::step::{Acquire, AcquireOutcome, Charge, ChargeOutcome, Place, PlaceSc
 use super::{After, Decision, Stage, Step, foreign_policy, gate};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::Policy;
+use crate::policy::{Client, ClientId, Grant, Model, Policy};
 use crate::request::{Operation, Protocol};
 
 /// What one request spends from a rate's bucket, units.
 const REQUEST_COST: u64 = 1;
+
+impl Policy {
+    /// The counts in which this policy can take places, each as an empty place, so that a driver can make their slots before the first
+    /// request.
+    pub fn places(&self) -> Vec<Place> {
+        let clients = self
+            .clients()
+            .iter()
+            .filter_map(|client| Some(of_client(client, client.concurrency()?)));
+        let grants = self.grants().iter().flat_map(|grant| {
+            let client = |id: &ClientId| self.client(*id);
+            let place = |client| Some(of_grant(grant, client, grant.concurrency()?));
+            grant.clients().iter().filter_map(client).filter_map(place)
+        });
+        let models = self.models().iter().flat_map(|model| of_model(model, 0));
+        let mut places: Vec<Place> = clients.chain(grants).chain(models).collect();
+        for place in &mut places {
+            place.amount = 0;
+        }
+        places
+    }
+}
 
 impl Decision {
     /// Charges the grant's bucket if it has one, and goes on to the places.
@@ -75,33 +97,16 @@ impl Decision {
         let own = after == After::Head || self.protocol == Protocol::OipGrpc;
         let shared = after != After::Head && self.operation == Some(Operation::Infer);
         let mut places = Vec::new();
-        let mut take = |scope, unit, amount, limit: Option<u64>| {
-            places.extend(limit.map(|limit| Place {
-                scope,
-                unit,
-                amount,
-                limit,
-            }));
-        };
         if own {
-            let scope = PlaceScope::Client(client.name().into());
-            take(scope, PlaceUnit::Requests, 1, client.concurrency());
-            let scope = PlaceScope::Grant {
-                grant: grant.name().into(),
-                client: client.name().into(),
-            };
-            take(scope, PlaceUnit::Requests, 1, grant.concurrency());
+            places.extend(client.concurrency().map(|limit| of_client(client, limit)));
+            places.extend(
+                grant
+                    .concurrency()
+                    .map(|limit| of_grant(grant, client, limit)),
+            );
         }
         if shared {
-            let limits = model.limits();
-            let scope = PlaceScope::Model(model.name().into());
-            take(scope.clone(), PlaceUnit::Requests, 1, limits.concurrency);
-            take(
-                scope,
-                PlaceUnit::Bytes,
-                self.body_bytes,
-                limits.in_flight_bytes,
-            );
+            places.extend(of_model(model, self.body_bytes));
         }
         Ok(places)
     }
@@ -122,6 +127,42 @@ impl Decision {
             }
         }
     }
+}
+
+fn of_client(client: &Client, limit: u64) -> Place {
+    Place {
+        scope: PlaceScope::Client(client.name().into()),
+        unit: PlaceUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn of_grant(grant: &Grant, client: &Client, limit: u64) -> Place {
+    Place {
+        scope: PlaceScope::Grant {
+            grant: grant.name().into(),
+            client: client.name().into(),
+        },
+        unit: PlaceUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
+    let limits = model.limits();
+    let place = |unit, amount, limit: Option<u64>| {
+        limit.map(|limit| Place {
+            scope: PlaceScope::Model(model.name().into()),
+            unit,
+            amount,
+            limit,
+        })
+    };
+    let requests = place(PlaceUnit::Requests, 1, limits.concurrency);
+    let bytes = place(PlaceUnit::Bytes, body_bytes, limits.in_flight_bytes);
+    requests.into_iter().chain(bytes)
 }
 
 /// What the answer to a request for places means.

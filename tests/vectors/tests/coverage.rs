@@ -7,8 +7,7 @@ use tensorgate_policy::{Protocol, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 /// Reasons that no request by itself can bring about: the gate's own failures, and what stands behind it.
-const NOT_BY_A_REQUEST: [Reason; 7] = [
-    Reason::Concurrency,
+const NOT_BY_A_REQUEST: [Reason; 6] = [
     Reason::Overloaded,
     Reason::HandlerRejected,
     Reason::HandlerFault,

@@ -104,6 +104,12 @@ impl Stream {
         }
     }
 
+    /// Puts this stream's filters behind another's: what was said of the request there holds here.
+    pub(super) fn behind(mut self, before: Self) -> Self {
+        self.io.properties = before.io.properties;
+        self
+    }
+
     /// Moves both clocks.
     pub fn set_now(&mut self, now: Now) {
         self.io.now = now;
@@ -207,12 +213,17 @@ impl Stream {
         &self.io.trailers
     }
 
-    /// Ends the stream, whole or not: a client that goes away early ends it so. No outcome if the request was neither answered
-    /// nor sent on whole. The record is that of the last filter that saw the request.
-    pub fn close(mut self) -> (Option<Outcome>, Record, Logged) {
+    /// Writes the access log while the stream goes on, as a proxy may be told to.
+    pub fn log(&mut self) {
         for hop in &mut self.hops {
             hop.gate.on_log(&mut self.io);
         }
+    }
+
+    /// Ends the stream, whole or not: a client that goes away early ends it so. No outcome if the request was neither answered
+    /// nor sent on whole. The record is that of the last filter that saw the request.
+    pub fn close(mut self) -> (Option<Outcome>, Record, Logged) {
+        self.log();
         for hop in &mut self.hops {
             hop.gate.on_done(&mut self.io);
         }
