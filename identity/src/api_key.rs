@@ -10,12 +10,15 @@
 
 mod text;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 
 use sha2::{Digest, Sha256};
 use tensorgate_policy::Policy;
-use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_policy::request::Identity;
+
+use crate::evidence::Identified;
 
 pub use text::{KEY_CHARS, KeyFault, format_key, parse_key};
 
@@ -24,6 +27,7 @@ pub use text::{KEY_CHARS, KeyFault, format_key, parse_key};
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
     by_digest: BTreeMap<[u8; 32], Owner>,
+    revoked: BTreeSet<[u8; 32]>,
 }
 
 /// Whose key it is, and until when.
@@ -49,28 +53,41 @@ impl KeyRing {
                 (*key.sha256(), owner)
             })
             .collect();
-        Self { by_digest }
+        Self {
+            by_digest,
+            revoked: policy.revoked().keys().clone(),
+        }
     }
 
-    /// Who a credential belongs to at a wall-clock time.
-    pub fn identify(&self, credential: Credential<'_>, now_unix_s: u64) -> Identity {
-        let text = match credential {
-            Credential::None => return Identity::Missing,
-            Credential::Unknown => return Identity::Refused("unknown authorization scheme"),
-            Credential::ApiKey(text) => text,
-        };
+    /// Whose a key is at a wall-clock time.
+    pub fn identify(&self, text: &str, now_unix_s: u64) -> Identified {
         if parse_key(text).is_err() {
-            return Identity::Refused("api key is malformed");
+            return Identified::refused("api key is malformed");
         }
-        match self.by_digest.get(&digest(text)) {
+        let digest = digest(text);
+        let identity = match self.by_digest.get(&digest) {
             None => Identity::Refused("unknown api key"),
+            Some(_) if self.revoked.contains(&digest) => Identity::Refused("api key is revoked"),
             Some(Owner {
                 expires_unix_s: Some(expires),
                 ..
             }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
             Some(owner) => Identity::Client(owner.client.clone()),
+        };
+        Identified {
+            identity,
+            credential: Some(name(&digest)),
         }
     }
+}
+
+/// What logs call a key: `key:` and the first 16 hex digits of its digest. A key of the right form has 160 random bits, which these do not tell.
+fn name(digest: &[u8; 32]) -> String {
+    let mut name = String::from("key:");
+    for byte in digest.iter().take(8) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name
 }
 
 /// SHA-256 of a key's whole text, as a policy stores it.

@@ -1,4 +1,4 @@
-//! Credentials to clients. API keys so far: `tg_`, random characters, a checksum; stored and looked up by SHA-256.
+//! Credentials to clients: API keys by digest, tokens of issuers, certificates that the proxy has verified.
 //!
 //! It tells who is calling and never what they may do; it reads no clock: the time is an argument.
 #![no_std]
@@ -7,5 +7,22 @@
 extern crate alloc;
 
 pub mod api_key;
+mod cache;
+pub mod der;
+mod evidence;
+mod identifier;
+mod json;
+mod jws;
+#[cfg(feature = "jwt-simple")]
+mod pure;
+mod token;
+mod verifier;
+pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
+pub use cache::TokenCache;
+pub use evidence::{Evidence, Identified};
+pub use identifier::Identifier;
+#[cfg(feature = "jwt-simple")]
+pub use pure::PureVerifier;
+pub use verifier::{Verifier, VerifyFault};

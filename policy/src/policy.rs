@@ -1,6 +1,8 @@
 //! A validated policy. Every name resolves, every bound is finite, every grant is unambiguous: fields are
 //! private, and only [`crate::validate`] makes one.
 
+mod credentials;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,6 +15,10 @@ use crate::request::{Operation, Protocol};
 mod audit;
 
 pub use audit::Audit;
+pub use credentials::{
+    Algorithm, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey, Revoked,
+    Tls,
+};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -39,6 +45,8 @@ index!(
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) listen: Listen,
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) revoked: Revoked,
     pub(crate) clients: Vec<Client>,
     pub(crate) models: Vec<Model>,
     pub(crate) grants: Vec<Grant>,
@@ -57,6 +65,16 @@ impl Policy {
     /// The listener and its bounds.
     pub const fn listen(&self) -> &Listen {
         &self.listen
+    }
+
+    /// Who may sign tokens, in name order.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// What counts no more.
+    pub const fn revoked(&self) -> &Revoked {
+        &self.revoked
     }
 
     /// Every client, in name order.
@@ -133,6 +151,8 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Listen {
     pub(crate) address: core::net::SocketAddr,
+    pub(crate) trusted_hops: u32,
+    pub(crate) tls: Option<Tls>,
     pub(crate) health: Health,
     pub(crate) limits: Limits,
 }
@@ -141,6 +161,21 @@ impl Listen {
     /// Where the gate listens.
     pub const fn address(&self) -> core::net::SocketAddr {
         self.address
+    }
+
+    /// Proxies in front of the gate whose `x-forwarded-for` is believed.
+    pub const fn trusted_hops(&self) -> u32 {
+        self.trusted_hops
+    }
+
+    /// TLS; plain text without it.
+    pub const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Whether Envoy asks clients for certificates, and so makes `x-forwarded-client-cert` itself.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
     }
 
     /// Who may ask for liveness and readiness.
@@ -174,6 +209,10 @@ pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) concurrency: Option<u64>,
+    pub(crate) jwt: Option<JwtRule>,
+    pub(crate) mtls: Option<PeerName>,
+    pub(crate) metadata: Option<MetadataRule>,
+    pub(crate) sources: Vec<Network>,
 }
 
 impl Client {
@@ -190,6 +229,26 @@ impl Client {
     /// Requests to models that it may have in flight at once, whatever the grant.
     pub const fn concurrency(&self) -> Option<u64> {
         self.concurrency
+    }
+
+    /// Tokens that prove it.
+    pub const fn jwt(&self) -> Option<&JwtRule> {
+        self.jwt.as_ref()
+    }
+
+    /// Certificates that prove it.
+    pub const fn mtls(&self) -> Option<&PeerName> {
+        self.mtls.as_ref()
+    }
+
+    /// Another filter's word for it.
+    pub const fn metadata(&self) -> Option<&MetadataRule> {
+        self.metadata.as_ref()
+    }
+
+    /// Networks that it calls from; empty for anywhere.
+    pub fn sources(&self) -> &[Network] {
+        &self.sources
     }
 }
 

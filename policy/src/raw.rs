@@ -4,6 +4,7 @@
 //! can report every missing one at once instead of the first. Serialising gives the canonical form.
 
 mod audit;
+mod credentials;
 mod spelling;
 
 use alloc::collections::BTreeMap;
@@ -12,6 +13,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{Audit, AuditFailure};
+pub use credentials::{
+    Issuer, Jwk, Jwks, JwtRule, MetadataRule, MtlsRule, Revoked, Secret, Texts, Tls,
+};
 pub use spelling::{ByteSize, Dim};
 
 /// A whole `gate.yaml`.
@@ -23,11 +27,17 @@ pub struct Policy {
     pub version: Option<u64>,
     /// Where the gate listens and the bounds on what it reads.
     pub listen: Listen,
+    /// Who may sign tokens, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub issuers: BTreeMap<String, Issuer>,
     /// Who may call, by name.
     pub clients: BTreeMap<String, Client>,
     /// Named sets of clients.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, Vec<String>>,
+    /// What counts no more.
+    #[serde(skip_serializing_if = "Revoked::is_empty")]
+    pub revoked: Revoked,
     /// Inference servers, by name.
     pub backends: BTreeMap<String, Backend>,
     /// Sandboxed handlers, by name.
@@ -49,6 +59,12 @@ pub struct Policy {
 pub struct Listen {
     /// `address:port` of the gate.
     pub address: String,
+    /// Proxies in front of the gate whose `x-forwarded-for` is believed, counted from the gate outwards.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trusted_hops: u64,
+    /// TLS; plain text without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// `public` lets live and ready through without a credential; `clients` asks for one.
     pub health: Health,
     /// Bounds on what is read.
@@ -59,10 +75,16 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             address: "127.0.0.1:8080".into(),
+            trusted_hops: 0,
+            tls: None,
             health: Health::Clients,
             limits: Limits::default(),
         }
     }
+}
+
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Who may ask whether the gate is alive.
@@ -125,6 +147,21 @@ pub struct Client {
     /// Requests to models in flight at once, whatever the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
+    /// A file of further ones, relative to the policy: a line is a digest and, after a blank, its last day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_keys_file: Option<String>,
+    /// Tokens that prove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtRule>,
+    /// Certificates that prove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<MtlsRule>,
+    /// Another filter's word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<MetadataRule>,
+    /// Networks that it calls from; anywhere unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<String>>,
 }
 
 /// An API key, by digest.

@@ -124,6 +124,8 @@ pub enum Credential<'a> {
     None,
     /// The text of `x-api-key`, or of `authorization: Bearer` where it begins with `tg_`. Untrusted.
     ApiKey(&'a str),
+    /// The text of `authorization: Bearer` where it begins otherwise. Untrusted.
+    Token(&'a str),
     /// An `authorization` header of a scheme that no rule knows.
     Unknown,
 }
@@ -135,8 +137,10 @@ pub enum Identity {
     Client(alloc::string::String),
     /// No credential came.
     Missing,
-    /// A credential came and is wrong, unknown or expired.
+    /// A credential came and is wrong, unknown, expired, or right and from a wrong place.
     Refused(&'static str),
+    /// Two credentials came that prove two clients.
+    Conflicting(&'static str),
 }
 
 /// A declared content type, brought into the classes that matter.

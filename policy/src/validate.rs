@@ -12,11 +12,15 @@ mod dims;
 mod flight;
 mod grants;
 mod handlers;
+mod issuers;
+mod jwks;
 mod listen;
 mod models;
 mod names;
 mod parameters;
+mod proofs;
 mod report;
+mod revoked;
 mod tensors;
 mod usage;
 
@@ -61,9 +65,11 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         );
     }
     let used = usage::Usage::of(raw);
-    let listen = listen::listen(report, &root.field("listen"), &raw.listen);
-    let clients = clients::clients(report, &root.field("clients"), &raw.clients, &used);
+    let listen = listen::listen(report, &root.field("listen"), raw);
+    let issuers = issuers::issuers(report, &root.field("issuers"), raw);
+    let clients = clients::clients(report, &root.field("clients"), raw, &used);
     clients::groups(report, &root.field("groups"), raw, &used);
+    let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
     let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
@@ -86,6 +92,8 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         .collect();
     Some(Policy {
         listen: listen?,
+        issuers: issuers?,
+        revoked: revoked?,
         clients: clients?,
         reachable,
         models,

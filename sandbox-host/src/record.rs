@@ -147,6 +147,7 @@ impl Record {
         tracing::info!(
             request_id = self.caller.request_id,
             client = self.client(),
+            credential = self.caller.credential.as_deref(),
             model = self.model,
             version = self.version,
             operation = self.operation,

@@ -43,6 +43,8 @@ pub struct Caller {
     pub request_id: String,
     /// The client's name; `None` for public questions.
     pub client: Option<String>,
+    /// The log's name of the credential that proved it.
+    pub credential: Option<String>,
 }
 
 /// A head that was let through.
@@ -244,6 +246,7 @@ impl Judge {
         let caller = Caller {
             request_id: context.request_id,
             client: context.client,
+            credential: context.credential,
         };
         if context.generation != self.generation {
             let cause = format!(

@@ -29,6 +29,7 @@ fn key() -> Key {
 fn context(vector: &Lowered) -> Context {
     Context {
         client: vector.client.clone(),
+        credential: Some("key:0123456789abcdef".to_owned()),
         request_id: "8f1a2b3c-0000-4000-8000-000000000001".to_owned(),
         method: vector.request.method.clone(),
         path: vector.request.path.clone(),

@@ -1,6 +1,6 @@
 //! The one header of our own: who is calling, signed by the gate for the sandbox host.
 //!
-//! `v1.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
+//! `v2.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
 //! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict.
 
 use base64::Engine as _;
@@ -17,13 +17,15 @@ pub const HEADER: &str = "x-tensorgate-context";
 pub const CLOCK_SKEW_S: u64 = 5;
 
 /// What every context of this form begins with.
-const VERSION: &str = "v1.";
+const VERSION: &str = "v2.";
 
 /// What crosses from the gate to the host. Identity does; verdicts do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// The client's name; `None` only for the public server-level questions.
     pub client: Option<String>,
+    /// The log's name of the credential that proved it; never the credential itself.
+    pub credential: Option<String>,
     /// Our request id.
     pub request_id: String,
     /// The request's method.
@@ -92,10 +94,12 @@ impl Context {
     pub fn sign(&self, key: &Key) -> String {
         let mut fields = Vec::new();
         fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
-        fields.push(u8::from(self.client.is_some()));
-        let client = self.client.as_deref().unwrap_or_default();
+        for named in [&self.client, &self.credential] {
+            fields.push(u8::from(named.is_some()));
+        }
         for field in [
-            client,
+            self.client.as_deref().unwrap_or_default(),
+            self.credential.as_deref().unwrap_or_default(),
             &self.request_id,
             &self.method,
             &self.path,
@@ -157,15 +161,20 @@ impl Context {
 
     fn read(mut rest: &[u8]) -> Option<Self> {
         let issued_unix_s = u64::from_be_bytes(take_chunk(&mut rest)?);
-        let [named] = take_chunk(&mut rest)?;
-        let client = take_text(&mut rest)?;
-        let client = match named {
-            0 if client.is_empty() => None,
-            1 => Some(client),
-            _ => return None,
+        let named: [u8; 2] = take_chunk(&mut rest)?;
+        let mut optional = |named: u8| {
+            let text = take_text(&mut rest)?;
+            match named {
+                0 if text.is_empty() => Some(None),
+                1 => Some(Some(text)),
+                _ => None,
+            }
         };
+        let [client, credential] = named;
+        let (client, credential) = (optional(client)?, optional(credential)?);
         let context = Self {
             client,
+            credential,
             request_id: take_text(&mut rest)?,
             method: take_text(&mut rest)?,
             path: take_text(&mut rest)?,
@@ -204,6 +213,7 @@ mod tests {
     fn context() -> Context {
         Context {
             client: Some("ocr".into()),
+            credential: Some("key:0123456789abcdef".into()),
             request_id: "0f3c".into(),
             method: "POST".into(),
             path: "/v2/models/m/infer".into(),
@@ -228,6 +238,15 @@ mod tests {
             context(),
             Context {
                 client: None,
+                ..context()
+            },
+            Context {
+                credential: None,
+                ..context()
+            },
+            Context {
+                client: None,
+                credential: None,
                 ..context()
             },
             Context {
@@ -274,10 +293,10 @@ mod tests {
                 ContextFault::Signature,
             ),
             ("empty", String::new(), ContextFault::Form),
-            ("no signature", "v1.AAAA".into(), ContextFault::Form),
+            ("no signature", "v2.AAAA".into(), ContextFault::Form),
             (
                 "an empty signature",
-                "v1.AAAA.".into(),
+                "v2.AAAA.".into(),
                 ContextFault::Signature,
             ),
             (
@@ -290,7 +309,7 @@ mod tests {
                 format!("{}=", own()),
                 ContextFault::Form,
             ),
-            ("another version", signed("v2.AAAA"), ContextFault::Form),
+            ("another version", signed("v1.AAAA"), ContextFault::Form),
             (
                 "a blank before it",
                 format!(" {}", own()),
@@ -298,17 +317,17 @@ mod tests {
             ),
             (
                 "a signature that is right, over no fields",
-                signed("v1."),
+                signed("v2."),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over no base64",
-                signed("v1.!!"),
+                signed("v2.!!"),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over fields with a rest",
-                signed(&format!("v1.{fields}")),
+                signed(&format!("v2.{fields}")),
                 ContextFault::Form,
             ),
             (
@@ -387,12 +406,20 @@ mod tests {
     fn a_client_is_named_or_not_but_not_both() {
         let fields = |named: u8, client: &str| {
             let mut fields = NOW.to_be_bytes().to_vec();
-            fields.push(named);
-            for field in [client, "0f3c", "POST", "/v2/models/m/infer", "ab12"] {
+            fields.extend([named, 1]);
+            let credential = "key:0123456789abcdef";
+            for field in [
+                client,
+                credential,
+                "0f3c",
+                "POST",
+                "/v2/models/m/infer",
+                "ab12",
+            ] {
                 fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
                 fields.extend_from_slice(field.as_bytes());
             }
-            signed(&format!("v1.{}", URL_SAFE_NO_PAD.encode(fields)))
+            signed(&format!("v2.{}", URL_SAFE_NO_PAD.encode(fields)))
         };
         assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
         let nobody = Context {
@@ -407,8 +434,8 @@ mod tests {
     #[test]
     fn fields_do_not_run_into_each_other() {
         let moved = Context {
-            client: Some("oc".into()),
-            request_id: "r0f3c".into(),
+            client: Some("ocrkey".into()),
+            credential: Some(":0123456789abcdef".into()),
             ..context()
         };
         assert_ne!(moved.sign(&key(7)), context().sign(&key(7)));

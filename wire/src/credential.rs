@@ -2,7 +2,7 @@
 
 use tensorgate_policy::request::Credential;
 
-/// What every API key begins with; a bearer token that begins otherwise is of a kind that no rule knows.
+/// What every API key begins with; a bearer token that begins otherwise is an issuer's.
 const API_KEY_PREFIX: &str = "tg_";
 
 /// The credential of a head that has at most one of the two fields.
@@ -10,19 +10,21 @@ pub(crate) fn read<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>)
     match (api_key, authorization) {
         (None, None) => Credential::None,
         (Some(key), None) => Credential::ApiKey(key),
-        (None, Some(value)) => bearer(value).map_or(Credential::Unknown, Credential::ApiKey),
+        (None, Some(value)) => match bearer(value) {
+            Some(key) if key.starts_with(API_KEY_PREFIX) => Credential::ApiKey(key),
+            Some(token) => Credential::Token(token),
+            None => Credential::Unknown,
+        },
         (Some(_), Some(_)) => Credential::Unknown,
     }
 }
 
-/// The token of `Bearer`, if it is one of ours (RFC 6750, 2.1: the scheme, spaces, one token).
+/// The token of `Bearer` (RFC 6750, 2.1: the scheme, spaces, one token).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_start_matches(' ');
-    (scheme.eq_ignore_ascii_case("bearer")
-        && token.starts_with(API_KEY_PREFIX)
-        && !token.contains(' '))
-    .then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' '))
+        .then_some(token)
 }
 
 #[cfg(test)]
@@ -40,8 +42,14 @@ mod tests {
             (
                 None,
                 Some("Bearer eyJhbGciOiJub25lIn0.e30."),
-                Credential::Unknown,
+                Credential::Token("eyJhbGciOiJub25lIn0.e30."),
             ),
+            (None, Some("BEARER a"), Credential::Token("a")),
+            (None, Some("Bearer "), Credential::Unknown),
+            (None, Some("Bearer  "), Credential::Unknown),
+            (None, Some("Bearer a "), Credential::Unknown),
+            (None, Some("Bearer\ta"), Credential::Unknown),
+            (None, Some("Bearer a, Bearer b"), Credential::Unknown),
             (None, Some("Bearer tg_a tg_b"), Credential::Unknown),
             (None, Some("Bearer"), Credential::Unknown),
             (None, Some("tg_a"), Credential::Unknown),

@@ -26,6 +26,8 @@ pub struct ReadHead<'a> {
     pub request_id: &'a str,
     /// What came as proof of identity.
     pub credential: Credential<'a>,
+    /// `x-forwarded-client-cert`. Only a proxy that makes it itself gives it a meaning.
+    pub certificate: Option<&'a str>,
     header_bytes: usize,
     header_count: usize,
     ambiguous: Option<&'static str>,
@@ -76,6 +78,7 @@ impl<'a> ReadHead<'a> {
             path,
             request_id: known.request_id.unwrap_or_default(),
             credential: credential::read(known.api_key, known.authorization),
+            certificate: known.certificate,
             header_bytes,
             header_count: fields.len(),
             ambiguous: doubt.0,
@@ -134,6 +137,7 @@ struct Known<'a> {
     json_length: Option<&'a str>,
     authorization: Option<&'a str>,
     api_key: Option<&'a str>,
+    certificate: Option<&'a str>,
     request_id: Option<&'a str>,
     expect: Option<&'a str>,
 }
@@ -185,6 +189,9 @@ impl<'a> Known<'a> {
             ),
             b"authorization" => (&mut self.authorization, "authorization is repeated"),
             b"x-api-key" => (&mut self.api_key, "x-api-key is repeated"),
+            b"x-forwarded-client-cert" => {
+                (&mut self.certificate, "x-forwarded-client-cert is repeated")
+            }
             b"x-request-id" => (&mut self.request_id, "x-request-id is repeated"),
             b"expect" => (&mut self.expect, "expect is repeated"),
             // Another protocol on this connection, or another method on this request: what stands behind might obey.

@@ -222,6 +222,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
     let Record {
         reason,
         client,
+        credential: _,
         model,
         rule,
         detail,
@@ -247,6 +248,7 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
     let Record {
         reason: _,
         client,
+        credential: _,
         model,
         rule,
         detail,

@@ -100,8 +100,9 @@ impl Gate {
         };
         let read = ReadHead::read(&fields, end_of_stream);
         let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
-        let identity = identify(&root, &before, read.credential, now.unix_s);
-        let head = read.into_head(identity);
+        let identified = identify(proxy, &root, &before, &read, now);
+        self.outcome.record.credential = identified.credential;
+        let head = read.into_head(identified.identity);
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
         let held = Box::new(Held {
@@ -351,8 +352,12 @@ impl Gate {
         };
         let said = marked.and_then(|()| {
             if self.root.filter.shares() && held.before.is_silent() {
-                let client = self.outcome.record.client.clone();
-                SharedIdentity { client }.publish(proxy)?;
+                let record = &self.outcome.record;
+                SharedIdentity {
+                    client: record.client.clone(),
+                    credential: record.credential.clone(),
+                }
+                .publish(proxy)?;
             }
             Ok(())
         });
@@ -383,6 +388,7 @@ impl Gate {
         }
         let context = Context {
             client: self.outcome.record.client.clone(),
+            credential: self.outcome.record.credential.clone(),
             request_id: held.upstream.request_id.clone(),
             method: held.upstream.method.clone(),
             path: held.upstream.path.clone(),

@@ -3,7 +3,9 @@
 //! All that a filter asks of the proxy it runs in, and nothing else. Every call that can fail says so as data: what a
 //! failure means for the request is the filter's decision, never the port's. The port decides nothing.
 
+use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
 use tensorgate_policy::Now;
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
 
 use crate::record::Verdict;
@@ -85,8 +87,24 @@ pub trait Proxy: SharedStore {
     /// Both clocks, read together.
     fn now(&mut self) -> Result<Now, HostFault>;
 
-    /// The peer's address and port as text, for the log.
+    /// The caller's address and port as text: the peer's, or what the proxies in front that the policy trusts say of it.
     fn source_address(&mut self) -> Option<String>;
+
+    /// The text that another filter of the same proxy has left in its dynamic metadata, under these keys; `None` if there is none.
+    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
+        let _ = (filter, keys);
+        None
+    }
+
+    /// Whether a signature is a key's, as [`Verifier::verify`] says it: by the proxy's own library if it has one that is faster.
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        PureVerifier.verify(key, signed, signature)
+    }
 
     /// Writes a log line. A line that cannot be written is lost: no request fails for it.
     fn log(&mut self, level: Level, line: &str);

@@ -1,9 +1,13 @@
 //! Who is calling, as this filter learns it: from a credential if that is its duty, else from the filter of ours that stands before
 //! it. Judges nothing: an unknown caller is a fact, and what it means is the decision's.
 
+use tensorgate_identity::Identified;
+use tensorgate_policy::Now;
 use tensorgate_policy::request::{Credential, Identity};
 use tensorgate_wire::context;
+use tensorgate_wire::headers::ReadHead;
 
+use crate::caller;
 use crate::host::{Field, HostFault, Proxy};
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
@@ -49,19 +53,26 @@ impl Before {
     }
 }
 
-/// Who is calling.
+/// Who is calling. A filter that is not to read credentials, and that no filter of ours stands before, still takes the proxy's own word:
+/// a certificate that it verified, metadata that another filter left.
 pub(crate) fn identify(
+    proxy: &mut dyn Proxy,
     root: &GateRoot,
     before: &Before,
-    credential: Credential<'_>,
-    now_unix_s: u64,
-) -> Identity {
-    match &before.said {
-        Some(SharedIdentity {
-            client: Some(client),
-        }) => Identity::Client(client.clone()),
-        Some(SharedIdentity { client: None }) => Identity::Missing,
-        None if root.filter.duties().identify => root.keyring.identify(credential, now_unix_s),
-        None => Identity::Missing,
+    read: &ReadHead<'_>,
+    now: Now,
+) -> Identified {
+    if let Some(said) = &before.said {
+        let client = said.client.clone();
+        return Identified {
+            identity: client.map_or(Identity::Missing, Identity::Client),
+            credential: said.credential.clone(),
+        };
     }
+    let credential = if root.filter.duties().identify {
+        read.credential
+    } else {
+        Credential::None
+    };
+    caller::identify(proxy, root, credential, read.certificate, now)
 }

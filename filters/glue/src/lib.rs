@@ -3,6 +3,7 @@
 //! and `explain` runs the filters' own code.
 
 mod body;
+mod caller;
 pub mod filter;
 pub mod gate;
 pub mod host;

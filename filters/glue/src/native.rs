@@ -2,8 +2,8 @@
 //!
 //! [`NativeProxy::send`] plays one whole request; [`Stream`] plays one callback at a time. Where it differs from Envoy:
 //! Envoy's own limits (header size, buffer size, timeouts) and normalisations (path, `Host`, hop-by-hop fields) are not played:
-//! what is given here is what Envoy would hand to a filter. Two are, because filters rely on them: names are lower-cased, and a
-//! client's own `x-request-id` gives way to one of the proxy's.
+//! what is given here is what Envoy would hand to a filter. Three are, because filters rely on them: names are lower-cased, a
+//! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate.
 
 mod store;
 mod stream;
@@ -34,6 +34,27 @@ pub struct Request {
     pub trailers: Option<Vec<Field>>,
 }
 
+/// The caller as the proxy knows it, beside what it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address and port.
+    pub address: String,
+    /// `x-forwarded-client-cert` as Envoy makes it of a verified certificate; `None` without one.
+    pub certificate: Option<String>,
+    /// What other filters have left in dynamic metadata: namespace, keys, text.
+    pub metadata: Vec<(String, Vec<String>, String)>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:50000".to_owned(),
+            certificate: None,
+            metadata: Vec::new(),
+        }
+    }
+}
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -57,6 +78,7 @@ pub struct NativeProxy {
     warnings: Vec<Fault>,
     /// Requests so far: the source of request ids, so that equal plays give equal ids.
     requests: u64,
+    peer: Peer,
 }
 
 impl NativeProxy {
@@ -110,7 +132,13 @@ impl NativeProxy {
             store,
             warnings,
             requests: 0,
+            peer: Peer::default(),
         })
+    }
+
+    /// Who calls from now on.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
     }
 
     /// What validation warned of.
@@ -150,7 +178,8 @@ impl NativeProxy {
     pub fn open(&mut self, now: Now) -> Stream {
         self.requests = self.requests.saturating_add(1);
         let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
-        Stream::new(&self.roots, self.store.clone(), request_id, now)
+        let peer = self.peer.clone();
+        Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
     }
 
     /// Opens a stream behind another proxy's filters: what they said of the request holds.

@@ -115,6 +115,7 @@ impl Outcome {
             (property::VERDICT, Some(verdict.name())),
             (property::REASON, Some(verdict.reason())),
             (property::CLIENT, self.record.client.as_deref()),
+            (property::CREDENTIAL, self.record.credential.as_deref()),
             (property::MODEL, self.record.model.as_deref()),
             (property::RULE, self.record.rule.as_deref()),
         ];

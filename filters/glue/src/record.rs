@@ -17,6 +17,8 @@ pub mod property {
     pub const REASON: &str = "tg_reason";
     /// The client's name; unset while unknown.
     pub const CLIENT: &str = "tg_client";
+    /// The log's name of the credential that was judged; unset where none was, or where it has no name.
+    pub const CREDENTIAL: &str = "tg_credential";
     /// The model's public name; unset until granted.
     pub const MODEL: &str = "tg_model";
     /// The grant's name; unset until found.
@@ -77,6 +79,8 @@ pub struct Record {
     pub reason: Option<Reason>,
     /// The client's name, once known.
     pub client: Option<String>,
+    /// The log's name of the credential that was judged.
+    pub credential: Option<String>,
     /// The model's public name, once granted.
     pub model: Option<String>,
     /// The grant's name, once found.
@@ -95,6 +99,7 @@ impl Record {
             "request_id": request_id,
             "source": source,
             "client": self.client,
+            "credential": self.credential,
             "model": self.model,
             "rule": self.rule,
             "detail": truncate(&self.detail, MAX_DETAIL_BYTES),

@@ -4,7 +4,9 @@
 //! plugin configurations in their config dumps. Any error means no gate at all: the proxy then refuses the configuration and keeps the one
 //! before.
 
-use tensorgate_identity::KeyRing;
+use std::cell::RefCell;
+
+use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity};
 use tensorgate_wire::context::Key;
@@ -21,7 +23,9 @@ const MAX_GENERATION_BYTES: usize = 64;
 pub struct GateRoot {
     pub(crate) filter: Filter,
     pub(crate) policy: Policy,
-    pub(crate) keyring: KeyRing,
+    pub(crate) identifier: Identifier,
+    /// What tokens came to. It goes with its configuration; the generation is in its keys all the same.
+    pub(crate) tokens: RefCell<TokenCache>,
     pub(crate) generation: String,
     /// `None` only where somebody else signs the context, or nobody reads one.
     pub(crate) context_key: Option<Key>,
@@ -64,12 +68,13 @@ impl GateRoot {
         }
         match validate(&bundle.policy) {
             Ok((policy, warnings)) if faults.is_empty() => {
-                let keyring = KeyRing::new(&policy);
+                let identifier = Identifier::new(&policy);
                 Ok((
                     Self {
                         filter,
                         policy,
-                        keyring,
+                        identifier,
+                        tokens: RefCell::default(),
                         generation: bundle.generation,
                         context_key,
                     },

@@ -297,6 +297,16 @@ impl Proxy for Host {
         String::from_utf8(abi::get_property(b"source\0address").ok()??).ok()
     }
 
+    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
+        let mut path = b"metadata\0filter_metadata\0".to_vec();
+        path.extend_from_slice(filter.as_bytes());
+        for key in keys {
+            path.push(0);
+            path.extend_from_slice(key.as_bytes());
+        }
+        String::from_utf8(abi::get_property(&path).ok()??).ok()
+    }
+
     fn log(&mut self, level: Level, line: &str) {
         let level = match level {
             Level::Info => abi::LOG_INFO,

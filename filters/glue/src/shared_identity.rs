@@ -15,6 +15,8 @@ pub const PROPERTY: &str = "tg_identity";
 pub struct SharedIdentity {
     /// The client's name; `None` for a public question, which anybody may ask.
     pub client: Option<String>,
+    /// The log's name of the credential that proved it.
+    pub credential: Option<String>,
 }
 
 impl SharedIdentity {
@@ -31,7 +33,7 @@ impl SharedIdentity {
 
     /// Says it. Refused by the proxy if it was said before: two filters cannot both know who is calling.
     pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
-        let text = json!({"client": self.client}).to_string();
+        let text = json!({"client": self.client, "credential": self.credential}).to_string();
         proxy.set_property(PROPERTY, &text)
     }
 
@@ -45,6 +47,7 @@ impl SharedIdentity {
         };
         Some(Self {
             client: text("client")?,
+            credential: text("credential")?,
         })
     }
 }
@@ -62,10 +65,19 @@ mod tests {
     fn only_what_a_filter_of_ours_writes_is_read() {
         let named = |client: &str| SharedIdentity {
             client: Some(client.into()),
+            credential: Some("jwt:i:s".into()),
         };
         for (text, expected) in [
-            (&br#"{"client": "a"}"#[..], Some(named("a"))),
-            (br#"{"client": null}"#, Some(SharedIdentity::default())),
+            (
+                &br#"{"client": "a", "credential": "jwt:i:s"}"#[..],
+                Some(named("a")),
+            ),
+            (
+                br#"{"client": null, "credential": null}"#,
+                Some(SharedIdentity::default()),
+            ),
+            (br#"{"client": "a"}"#, None),
+            (br#"{"client": "a", "credential": 1}"#, None),
             (b"{}", None),
             (b"", None),
             (br#"{"client": 1}"#, None),

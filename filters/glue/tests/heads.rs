@@ -10,7 +10,9 @@
 
 mod support;
 
-use support::{CONTEXT_KEY, NOW, field, grpc, head, key, play, proxy, rest, stranger_key};
+use support::{
+    CONTEXT_KEY, NOW, credential_name, field, grpc, head, key, play, proxy, rest, stranger_key,
+};
 use tensorgate_glue::host::Field;
 use tensorgate_glue::native::Request;
 use tensorgate_policy::Reason;
@@ -198,9 +200,10 @@ fn the_upstream_sees_our_fields_and_no_other() {
         ("x-request-id", id),
     ];
     expect(seen, &expected);
-    let key = Key::from_hex(CONTEXT_KEY).unwrap();
+    let context_key = Key::from_hex(CONTEXT_KEY).unwrap();
     let expected = Context {
         client: Some("scorer".into()),
+        credential: Some(credential_name(&key())),
         request_id: id.into(),
         method: "POST".into(),
         path: "/v2/models/m/infer".into(),
@@ -208,7 +211,14 @@ fn the_upstream_sees_our_fields_and_no_other() {
         issued_unix_s: NOW.unix_s,
     };
     assert_eq!(
-        Context::verify(&context, &key, "POST", "/v2/models/m/infer", NOW.unix_s, 5),
+        Context::verify(
+            &context,
+            &context_key,
+            "POST",
+            "/v2/models/m/infer",
+            NOW.unix_s,
+            5
+        ),
         Ok(expected)
     );
 

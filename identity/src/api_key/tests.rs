@@ -1,11 +1,17 @@
 //! Who a credential belongs to.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
-use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_policy::request::Identity;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Policy, raw};
 
@@ -39,12 +45,14 @@ fn policy() -> (Policy, [String; 3]) {
                 "alpha".into(),
                 raw::Client {
                     api_keys: vec![key(0, Some("2027-01-31")), key(1, None)],
+                    ..raw::Client::default()
                 },
             ),
             (
                 "beta".into(),
                 raw::Client {
                     api_keys: vec![key(2, None)],
+                    ..raw::Client::default()
                 },
             ),
         ]
@@ -62,11 +70,7 @@ fn a_key_is_its_clients_until_it_expires() {
     let check = |key: &str, now: u64, expected: Result<&str, &'static str>| {
         let expected =
             expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
-        assert_eq!(
-            ring.identify(Credential::ApiKey(key), now),
-            expected,
-            "{key} at {now}"
-        );
+        assert_eq!(ring.identify(key, now).identity, expected, "{key} at {now}");
     };
     check(&old, 0, Ok("alpha"));
     check(&old, EXPIRES - 1, Ok("alpha"));
@@ -93,18 +97,13 @@ fn what_is_no_key_is_nobodys() {
         &hex(&old),
     ] {
         assert_eq!(
-            ring.identify(Credential::ApiKey(text), 0),
+            ring.identify(text, 0).identity,
             Identity::Refused("api key is malformed"),
             "{text:.80}"
         );
     }
-    assert_eq!(ring.identify(Credential::None, 0), Identity::Missing);
     assert_eq!(
-        ring.identify(Credential::Unknown, 0),
-        Identity::Refused("unknown authorization scheme")
-    );
-    assert_eq!(
-        KeyRing::default().identify(Credential::ApiKey(&old), 0),
+        KeyRing::default().identify(&old, 0).identity,
         Identity::Refused("unknown api key")
     );
 }
@@ -122,6 +121,7 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
                     sha256: Some(hex("password")),
                     not_after: None,
                 }],
+                ..raw::Client::default()
             },
         )]
         .into(),
@@ -129,7 +129,45 @@ fn a_listed_digest_of_a_malformed_text_opens_nothing() {
     };
     let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
     assert_eq!(
-        KeyRing::new(&policy).identify(Credential::ApiKey("password"), 0),
+        KeyRing::new(&policy).identify("password", 0).identity,
         Identity::Refused("api key is malformed")
     );
+}
+
+#[test]
+fn a_revoked_key_is_nobodys_whatever_else_lists_it() {
+    let key = format_key(&[1; 20]);
+    let raw = raw::Policy {
+        version: Some(1),
+        clients: [(
+            "alpha".into(),
+            raw::Client {
+                api_keys: vec![raw::ApiKey {
+                    sha256: Some(hex(&key)),
+                    not_after: None,
+                }],
+                ..raw::Client::default()
+            },
+        )]
+        .into(),
+        revoked: raw::Revoked {
+            keys: vec![hex(&key)],
+            ..raw::Revoked::default()
+        },
+        ..raw::Policy::default()
+    };
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let identified = KeyRing::new(&policy).identify(&key, 0);
+    assert_eq!(identified.identity, Identity::Refused("api key is revoked"));
+}
+
+#[test]
+fn a_log_names_a_key_by_the_start_of_its_digest() {
+    let (policy, [old, ..]) = policy();
+    let ring = KeyRing::new(&policy);
+    let named = |digits: &str| Some(format!("key:{}", &digits[..16]));
+    assert_eq!(ring.identify(&old, 0).credential, named(&hex(&old)));
+    let unknown = format_key(&[9; 20]);
+    assert_eq!(ring.identify(&unknown, 0).credential, named(&hex(&unknown)));
+    assert_eq!(ring.identify("password", 0).credential, None);
 }

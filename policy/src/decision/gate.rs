@@ -48,6 +48,7 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
         },
         Identity::Missing => "no credential",
         Identity::Refused(cause) => cause,
+        Identity::Conflicting(cause) => return Err(Denial::new(Reason::AmbiguousRequest, *cause)),
     };
     let public = policy.listen().health() == Health::Public
         && matches!(

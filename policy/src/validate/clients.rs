@@ -2,10 +2,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::date::end_of_day_unix_s;
+use super::proofs::{self, Owners};
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Usage};
 use super::{flight, names};
@@ -16,12 +16,13 @@ use crate::raw;
 pub(super) fn clients(
     report: &mut Report,
     path: &Path,
-    raw: &BTreeMap<String, raw::Client>,
+    raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<Vec<Client>> {
-    let mut owners = BTreeMap::new();
+    let mut key_owners = BTreeMap::new();
+    let mut owners = Owners::default();
     let mut clients = Vec::new();
-    for (name, client) in raw {
+    for (name, client) in &raw.clients {
         let path = path.key(name);
         let named = names::name(report, &path, name);
         let keys_path = path.field("api_keys");
@@ -29,9 +30,27 @@ pub(super) fn clients(
             .api_keys
             .iter()
             .enumerate()
-            .map(|(index, key)| api_key(report, &keys_path.index(index), key, &mut owners))
+            .map(|(index, key)| api_key(report, &keys_path.index(index), key, &mut key_owners))
             .collect();
-        if client.api_keys.is_empty() {
+        if client.api_keys_file.is_some() {
+            // Whoever loads a policy puts the keys in the file's place.
+            report.error(&path.field("api_keys_file"), "the file has not been read");
+        }
+        let jwt = client
+            .jwt
+            .as_ref()
+            .map(|rule| proofs::jwt(report, &path.field("jwt"), rule, raw, &mut owners));
+        let mtls = client
+            .mtls
+            .as_ref()
+            .map(|rule| proofs::mtls(report, &path.field("mtls"), rule, &raw.listen, &mut owners));
+        let metadata = client
+            .metadata
+            .as_ref()
+            .map(|rule| proofs::metadata(report, &path.field("metadata"), rule, name, &mut owners));
+        let sources = proofs::sources(report, &path.field("sources"), client.sources.as_deref());
+        let proofs = [jwt.is_some(), mtls.is_some(), metadata.is_some()];
+        if client.api_keys.is_empty() && !proofs.contains(&true) {
             report.warn(
                 &keys_path,
                 format!("client {} can never prove who it is", quote(name)),
@@ -47,16 +66,20 @@ pub(super) fn clients(
         }
         let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
         let concurrency = flight::requests(report, &path.field("concurrency"), client.concurrency);
-        clients.push(
-            named
-                .and(api_keys)
-                .zip(concurrency)
-                .map(|(api_keys, concurrency)| Client {
-                    name: name.clone(),
-                    api_keys,
-                    concurrency,
-                }),
-        );
+        // A rule that is there and faulty is `Some(None)`: it leaves no client.
+        let client = || {
+            named?;
+            Some(Client {
+                name: name.clone(),
+                api_keys: api_keys?,
+                jwt: jwt.map_or(Some(None), |rule| rule.map(Some))?,
+                mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
+                metadata: metadata.map_or(Some(None), |rule| rule.map(Some))?,
+                sources: sources?,
+                concurrency: concurrency?,
+            })
+        };
+        clients.push(client());
     }
     clients.into_iter().collect()
 }

@@ -2,8 +2,9 @@
 
 use alloc::format;
 
+use super::names;
 use super::report::{Path, Report, quote};
-use crate::policy::{Limits, Listen};
+use crate::policy::{Limits, Listen, Tls};
 use crate::raw::{self, Health};
 
 /// Bytes of all headers: past this, header tables of proxies and servers behind us misbehave first.
@@ -21,15 +22,32 @@ const MAX_STREAM_MS: u64 = 86_400_000;
 const MAX_CONNECTIONS: u64 = 1_000_000;
 /// HTTP/2 streams a connection: what RFC 9113 §6.5.2 lets a setting say, far less than 2^31.
 const MAX_STREAMS: u64 = 65_536;
+/// Proxies in front of the gate: more than any path through a mesh and a load balancer has.
+const MAX_TRUSTED_HOPS: u64 = 16;
 
-pub(super) fn listen(report: &mut Report, path: &Path, raw: &raw::Listen) -> Option<Listen> {
-    let address = raw.address.parse().ok();
+pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> Option<Listen> {
+    let raw = &policy.listen;
+    let address: Option<core::net::SocketAddr> = raw.address.parse().ok();
     if address.is_none() {
         report.error_with_fix(
             &path.field("address"),
             format!("{} is not an IP address and a port", quote(&raw.address)),
             "127.0.0.1:8080",
         );
+    }
+    let trusted_hops = report.within(
+        &path.field("trusted_hops"),
+        raw.trusted_hops,
+        0,
+        MAX_TRUSTED_HOPS,
+        "proxies",
+    );
+    let tls = raw
+        .tls
+        .as_ref()
+        .map(|tls| self::tls(report, &path.field("tls"), tls));
+    if raw.tls.is_none() {
+        plain_text(report, &path.field("tls"), policy, address);
     }
     if raw.health == Health::Public {
         report.warn(
@@ -41,8 +59,61 @@ pub(super) fn listen(report: &mut Report, path: &Path, raw: &raw::Listen) -> Opt
     let limits = limits(report, &path.field("limits"), &raw.limits);
     Some(Listen {
         address: address?,
+        trusted_hops: u32::try_from(trusted_hops?).ok()?,
+        tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
         health: raw.health,
         limits: limits?,
+    })
+}
+
+/// Credentials that whoever reads them can use, without TLS.
+fn plain_text(
+    report: &mut Report,
+    path: &Path,
+    policy: &raw::Policy,
+    address: Option<core::net::SocketAddr>,
+) {
+    let tokens = policy.clients.values().any(|client| client.jwt.is_some());
+    let elsewhere = address.is_some_and(|address| !address.ip().is_loopback());
+    if tokens || elsewhere {
+        report.warn(
+            path,
+            "credentials cross the network in plain text",
+            "cert and key",
+        );
+    }
+}
+
+fn tls(report: &mut Report, path: &Path, raw: &raw::Tls) -> Option<Tls> {
+    let mut file = |name: &str, text: Option<&str>| {
+        let path = path.field(name);
+        let text = report.required(&path, text, "a PEM file")?;
+        names::file(report, &path, text)
+    };
+    let mut good = file("cert", raw.cert.as_deref());
+    good = file("key", raw.key.as_deref()).and(good);
+    for (name, optional) in [
+        ("client_ca", &raw.client_ca),
+        ("client_crl", &raw.client_crl),
+    ] {
+        if optional.is_some() {
+            good = file(name, optional.as_deref()).and(good);
+        }
+    }
+    if raw.client_crl.is_some() && raw.client_ca.is_none() {
+        report.error_with_fix(
+            &path.field("client_crl"),
+            "revokes certificates that nobody asks for",
+            "client_ca",
+        );
+        good = None;
+    }
+    good?;
+    Some(Tls {
+        cert: raw.cert.clone()?,
+        key: raw.key.clone()?,
+        client_ca: raw.client_ca.clone(),
+        client_crl: raw.client_crl.clone(),
     })
 }
 

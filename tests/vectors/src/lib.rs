@@ -10,6 +10,7 @@ mod load;
 mod lower;
 mod protobuf;
 mod request;
+pub mod sign;
 mod value;
 
 pub use file::{Driver, Spelling};

@@ -22,6 +22,7 @@ pub fn file(path: &str) -> Node {
                 "verdict" => gate(property::VERDICT),
                 "reason" => gate(property::REASON),
                 "client" => gate(property::CLIENT),
+                "credential" => gate(property::CREDENTIAL),
                 "model" => gate(property::MODEL),
                 "rule" => gate(property::RULE),
                 "status" => "%RESPONSE_CODE%",

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
 
-use super::Outcome;
 use super::store::Store;
+use super::{Outcome, Peer};
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use crate::record::{Record, Verdict, property};
@@ -22,6 +22,9 @@ use crate::shared_identity;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
+
+/// What the proxy has verified of a client's certificate. It takes a client's own away.
+const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
 
 /// What a filter told its proxy beside the outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,7 @@ struct Hop {
 struct Io {
     store: Store,
     request_id: String,
+    peer: Peer,
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
@@ -77,10 +81,17 @@ struct Io {
 }
 
 impl Stream {
-    pub(super) fn new(roots: &[Rc<GateRoot>], store: Store, request_id: String, now: Now) -> Self {
+    pub(super) fn new(
+        roots: &[Rc<GateRoot>],
+        store: Store,
+        request_id: String,
+        peer: Peer,
+        now: Now,
+    ) -> Self {
         let io = Io {
             store,
             request_id,
+            peer,
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
@@ -251,8 +262,10 @@ impl Io {
         let mut admitted: Vec<Field> = fields
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-            .filter(|(name, _)| name != b"x-request-id")
+            .filter(|(name, _)| name != b"x-request-id" && name != CERTIFICATE)
             .collect();
+        let certificate = self.peer.certificate.clone().map(String::into_bytes);
+        admitted.extend(certificate.map(|value| (CERTIFICATE.to_vec(), value)));
         admitted.push((
             b"x-request-id".to_vec(),
             self.request_id.clone().into_bytes(),
@@ -316,7 +329,16 @@ impl Proxy for Io {
     }
 
     fn source_address(&mut self) -> Option<String> {
-        Some("127.0.0.1:50000".to_owned())
+        Some(self.peer.address.clone())
+    }
+
+    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
+        let (_, _, text) = self
+            .peer
+            .metadata
+            .iter()
+            .find(|(known, path, _)| known == filter && path == keys)?;
+        Some(text.clone())
     }
 
     fn log(&mut self, level: Level, line: &str) {

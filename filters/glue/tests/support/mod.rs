@@ -21,6 +21,15 @@ pub fn key() -> String {
     format_key(&[7; 20])
 }
 
+/// What logs call a key.
+pub fn credential_name(key: &str) -> String {
+    let digest: String = digest(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("key:{}", &digest[..16])
+}
+
 /// A well-formed key of nobody.
 pub fn stranger_key() -> String {
     format_key(&[8; 20])
@@ -238,6 +247,7 @@ pub fn close(stream: Stream) -> Played {
     assert_eq!(property("tg_verdict"), Some(verdict.name()));
     assert_eq!(property("tg_reason"), Some(verdict.reason()));
     assert_eq!(property("tg_client"), record.client.as_deref());
+    assert_eq!(property("tg_credential"), record.credential.as_deref());
     assert_eq!(property("tg_model"), record.model.as_deref());
     assert_eq!(property("tg_rule"), record.rule.as_deref());
     assert_eq!(

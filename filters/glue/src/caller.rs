@@ -1,0 +1,82 @@
+//! Who calls: gathers what the proxy knows of a caller and hands it to the policy's [`tensorgate_identity::Identifier`]. It judges nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tensorgate_identity::{Evidence, Identified, Verifier, VerifyFault};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::{Credential, Now};
+
+use crate::host::Proxy;
+use crate::root::GateRoot;
+
+/// Asks the proxy for what a head does not say, and judges all of it.
+pub fn identify(
+    proxy: &mut dyn Proxy,
+    root: &GateRoot,
+    credential: Credential<'_>,
+    certificate: Option<&str>,
+    now: Now,
+) -> Identified {
+    let metadata: Vec<_> = root
+        .identifier
+        .metadata_places()
+        .map(|(filter, keys)| proxy.metadata(filter, keys))
+        .collect();
+    let source = proxy.source_address();
+    let evidence = Evidence {
+        credential,
+        certificate,
+        metadata: &metadata,
+        source: source.as_deref().and_then(address),
+    };
+    root.identifier.identify(
+        &evidence,
+        now.unix_s,
+        &root.generation,
+        &mut ByProxy(proxy),
+        &mut root.tokens.borrow_mut(),
+    )
+}
+
+/// The proxy as a verifier.
+struct ByProxy<'p>(&'p mut dyn Proxy);
+
+impl Verifier for ByProxy<'_> {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.0.verify(key, signed, signature)
+    }
+}
+
+/// The address of `10.0.0.1:443` or `[::1]:443`, as proxies write a peer.
+fn address(peer: &str) -> Option<IpAddr> {
+    peer.parse::<SocketAddr>()
+        .map(|peer| peer.ip())
+        .or_else(|_| peer.parse())
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_an_address_with_a_port_or_without() {
+        for (peer, expected) in [
+            ("10.0.0.1:443", Some(IpAddr::from([10, 0, 0, 1]))),
+            ("10.0.0.1", Some(IpAddr::from([10, 0, 0, 1]))),
+            ("[::1]:443", Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))),
+            ("::1", Some(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))),
+            ("", None),
+            ("@/run/socket", None),
+            ("10.0.0.1:443, 10.0.0.2:443", None),
+            ("localhost:443", None),
+        ] {
+            assert_eq!(address(peer), expected, "{peer}");
+        }
+    }
+}

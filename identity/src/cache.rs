@@ -1,0 +1,213 @@
+//! What tokens came to, so that a signature is checked once. Pure: the time is an argument.
+//!
+//! A token is known by the SHA-256 of the policy's generation and its whole text: nothing that differs in one bit is taken for it, and what another
+//! policy said of it is never found. Good and bad ones have bounds of their own, so that a flood of bad ones drives no good one out. Only what time
+//! cannot heal is remembered as bad.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use sha2::{Digest as _, Sha256};
+
+/// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB.
+const MAX_GOOD: usize = 4096;
+/// Bad tokens at once. About 0.5 MiB.
+const MAX_BAD: usize = 4096;
+
+/// A token's name in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenId([u8; 32]);
+
+impl TokenId {
+    /// Names a token under a policy.
+    pub fn new(generation: &str, token: &str) -> Self {
+        let mut hash = Sha256::new();
+        // The length first, so that no generation and token run into each other.
+        hash.update(generation.len().to_be_bytes());
+        hash.update(generation);
+        hash.update(token);
+        Self(hash.finalize().into())
+    }
+}
+
+/// A token whose signature was right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proven {
+    /// Whose it is.
+    pub client: String,
+    /// The log's name of it.
+    pub credential: String,
+    /// From when it counts, Unix seconds.
+    pub from_unix_s: f64,
+    /// Until when, Unix seconds; then no more.
+    pub until_unix_s: f64,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Known {
+    /// It was good. It counts now only if its time says so.
+    Good(Proven),
+    /// It can never be good under this policy.
+    Bad(&'static str),
+}
+
+/// Tokens of one worker.
+#[derive(Debug)]
+pub struct TokenCache {
+    good: Recent<Proven>,
+    bad: Recent<&'static str>,
+}
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        Self {
+            good: Recent::new(MAX_GOOD),
+            bad: Recent::new(MAX_BAD),
+        }
+    }
+}
+
+impl TokenCache {
+    /// What is known of a token. A good one whose time is over is forgotten, and told once more.
+    pub fn get(&mut self, id: TokenId, now_unix_s: u64) -> Option<Known> {
+        if let Some(proven) = self.good.get(id) {
+            let proven = proven.clone();
+            if now_unix_s as f64 >= proven.until_unix_s {
+                self.good.remove(id);
+            }
+            return Some(Known::Good(proven));
+        }
+        self.bad.get(id).map(|cause| Known::Bad(cause))
+    }
+
+    /// Remembers a good one.
+    pub fn remember(&mut self, id: TokenId, proven: Proven) {
+        self.good.put(id, proven);
+    }
+
+    /// Remembers one that time cannot heal.
+    pub fn remember_bad(&mut self, id: TokenId, cause: &'static str) {
+        self.bad.put(id, cause);
+    }
+}
+
+/// The entries that were used last, up to a bound.
+#[derive(Debug)]
+struct Recent<T> {
+    most: usize,
+    /// Counts uses.
+    clock: u64,
+    entries: BTreeMap<TokenId, (u64, T)>,
+    by_use: BTreeMap<u64, TokenId>,
+}
+
+impl<T> Recent<T> {
+    const fn new(most: usize) -> Self {
+        Self {
+            most,
+            clock: 0,
+            entries: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+        }
+    }
+
+    fn get(&mut self, id: TokenId) -> Option<&T> {
+        let (used, value) = self.entries.get_mut(&id)?;
+        self.by_use.remove(used);
+        self.clock = self.clock.saturating_add(1);
+        *used = self.clock;
+        self.by_use.insert(self.clock, id);
+        Some(value)
+    }
+
+    fn put(&mut self, id: TokenId, value: T) {
+        self.remove(id);
+        while self.entries.len() >= self.most {
+            let Some((_, oldest)) = self.by_use.pop_first() else {
+                return;
+            };
+            self.entries.remove(&oldest);
+        }
+        self.clock = self.clock.saturating_add(1);
+        self.by_use.insert(self.clock, id);
+        self.entries.insert(id, (self.clock, value));
+    }
+
+    fn remove(&mut self, id: TokenId) {
+        if let Some((used, _)) = self.entries.remove(&id) {
+            self.by_use.remove(&used);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+
+    use super::*;
+    use alloc::format;
+
+    fn id(number: usize) -> TokenId {
+        TokenId::new("g", &format!("{number}"))
+    }
+
+    fn proven(until_unix_s: f64) -> Proven {
+        Proven {
+            client: "c".into(),
+            credential: "jwt:i:s".into(),
+            from_unix_s: 0.0,
+            until_unix_s,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_bad_tokens_drives_no_good_one_out() {
+        let mut cache = TokenCache::default();
+        cache.remember(id(0), proven(100.0));
+        for number in 1..=3 * MAX_BAD {
+            cache.remember_bad(id(number), "bad");
+        }
+        assert_eq!(cache.get(id(0), 50), Some(Known::Good(proven(100.0))));
+        assert_eq!(cache.bad.entries.len(), MAX_BAD);
+        assert_eq!(cache.bad.by_use.len(), MAX_BAD);
+        assert_eq!(cache.get(id(1), 50), None);
+        assert_eq!(cache.get(id(3 * MAX_BAD), 50), Some(Known::Bad("bad")));
+    }
+
+    #[test]
+    fn the_good_token_that_was_used_longest_ago_goes_first() {
+        let mut cache = TokenCache::default();
+        for number in 0..MAX_GOOD {
+            cache.remember(id(number), proven(100.0));
+        }
+        assert!(cache.get(id(0), 1).is_some());
+        cache.remember(id(MAX_GOOD), proven(100.0));
+        assert!(cache.get(id(0), 1).is_some());
+        assert_eq!(cache.get(id(1), 1), None);
+        assert_eq!(cache.good.entries.len(), MAX_GOOD);
+        assert_eq!(cache.good.by_use.len(), MAX_GOOD);
+    }
+
+    #[test]
+    fn a_token_whose_time_is_over_is_forgotten() {
+        let mut cache = TokenCache::default();
+        cache.remember(id(0), proven(100.0));
+        assert!(cache.get(id(0), 99).is_some());
+        assert!(cache.get(id(0), 100).is_some());
+        assert_eq!(cache.get(id(0), 100), None);
+        assert_eq!(cache.good.by_use.len(), 0);
+    }
+
+    #[test]
+    fn a_token_is_known_under_its_own_generation_only() {
+        for (generation, token) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
+            for (other_generation, other) in [("g", "ab"), ("ga", "b"), ("", "gab"), ("h", "ab")] {
+                assert_eq!(
+                    TokenId::new(generation, token) == TokenId::new(other_generation, other),
+                    (generation, token) == (other_generation, other)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Keys and signatures in the DER forms that a proxy's library takes. It encodes what is already checked, and decodes nothing.
+
+use alloc::vec::Vec;
+
+use tensorgate_policy::policy::KeyMaterial;
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+/// `rsaEncryption` with its NULL (RFC 3279, 2.3.1).
+const RSA: [u8; 15] = [
+    0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
+/// `id-ecPublicKey` on `prime256v1` (RFC 5480, 2.1).
+const P256: [u8; 21] = [
+    0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+    0xce, 0x3d, 0x03, 0x01, 0x07,
+];
+/// An uncompressed point (SEC 1, 2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
+/// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7); `None` for a kind of key that no proxy checks signatures with.
+pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
+    let (algorithm, key): (&[u8], Vec<u8>) = match key {
+        KeyMaterial::Rsa { n, e } => (&RSA, sequence(&[integer(n), integer(e)])),
+        KeyMaterial::P256 { x, y } => (&P256, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
+        KeyMaterial::Ed25519(_) => return None,
+    };
+    // No unused bits in the last octet.
+    let bits = element(BIT_STRING, &[&[0], key.as_slice()].concat());
+    Some(sequence(&[algorithm.to_vec(), bits]))
+}
+
+/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3) of a JWS signature, `r` and `s` of 32 octets each; `None` if it is none.
+pub fn ecdsa_signature(signature: &[u8]) -> Option<Vec<u8>> {
+    let (r, s) = signature.split_at_checked(32)?;
+    (s.len() == 32).then(|| sequence(&[integer(r), integer(s)]))
+}
+
+fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
+    element(SEQUENCE, &parts.concat())
+}
+
+/// A number from 0 on, in its shortest form.
+fn integer(bytes: &[u8]) -> Vec<u8> {
+    let start = bytes.iter().position(|byte| *byte != 0);
+    let digits = start.and_then(|start| bytes.get(start..)).unwrap_or(&[0]);
+    let sign: &[u8] = if digits.first().is_some_and(|first| *first >= 0x80) {
+        &[0]
+    } else {
+        &[]
+    };
+    element(INTEGER, &[sign, digits].concat())
+}
+
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut encoded = alloc::vec![tag];
+    let length = content.len().to_be_bytes();
+    let start = length.iter().position(|byte| *byte != 0);
+    let digits = start.and_then(|start| length.get(start..)).unwrap_or(&[0]);
+    match (digits, u8::try_from(digits.len())) {
+        (&[short @ 0..0x80], _) => encoded.push(short),
+        // A length has at most eight octets.
+        (_, count) => {
+            encoded.push(0x80 | count.unwrap_or(0));
+            encoded.extend_from_slice(digits);
+        }
+    }
+    encoded.extend_from_slice(content);
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
+
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn numbers_are_in_their_shortest_form_and_never_negative() {
+        for (bytes, expected) in [
+            (vec![], vec![2, 1, 0]),
+            (vec![0], vec![2, 1, 0]),
+            (vec![0, 0, 1], vec![2, 1, 1]),
+            (vec![0x7f], vec![2, 1, 0x7f]),
+            (vec![0x80], vec![2, 2, 0, 0x80]),
+            (vec![0, 0x80], vec![2, 2, 0, 0x80]),
+            (vec![0xff, 0], vec![2, 3, 0, 0xff, 0]),
+        ] {
+            assert_eq!(integer(&bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_take_as_many_octets_as_they_need() {
+        for (length, expected) in [
+            (0, vec![4, 0]),
+            (127, vec![4, 127]),
+            (128, vec![4, 0x81, 128]),
+            (256, vec![4, 0x82, 1, 0]),
+            (65536, vec![4, 0x83, 1, 0, 0]),
+        ] {
+            let encoded = element(4, &vec![0; length]);
+            assert_eq!(encoded.get(..expected.len()), Some(expected.as_slice()));
+            assert_eq!(encoded.len(), length + expected.len());
+        }
+    }
+
+    #[test]
+    fn a_signature_is_two_numbers_of_32_octets() {
+        for length in [0, 31, 32, 63, 65, 128] {
+            assert_eq!(ecdsa_signature(&vec![1; length]), None, "{length}");
+        }
+        let mut signature = vec![0; 64];
+        signature[31] = 1;
+        signature[32] = 0x80;
+        let mut expected = vec![0x30, 38, 2, 1, 1, 2, 33, 0, 0x80];
+        expected.resize(40, 0);
+        assert_eq!(ecdsa_signature(&signature), Some(expected));
+    }
+}

@@ -1,0 +1,50 @@
+//! What came as proof of who calls, and what it came to. No judgement: [`crate::Identifier`] judges.
+
+use alloc::string::String;
+use core::net::IpAddr;
+
+use tensorgate_policy::request::{Credential, Identity};
+
+/// Everything that a proxy knows of a caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What came in the request's own header fields.
+    pub credential: Credential<'a>,
+    /// `x-forwarded-client-cert` as the proxy itself made it. Whoever passes on a client's own gives identities away.
+    pub certificate: Option<&'a str>,
+    /// What stands at each of [`crate::Identifier::metadata_places`], in their order.
+    pub metadata: &'a [Option<String>],
+    /// The caller's address; `None` if the proxy does not know it.
+    pub source: Option<IpAddr>,
+}
+
+impl<'a> Evidence<'a> {
+    /// A credential and nothing else.
+    pub const fn of(credential: Credential<'a>) -> Self {
+        Self {
+            credential,
+            certificate: None,
+            metadata: &[],
+            source: None,
+        }
+    }
+}
+
+/// Who calls, and by which credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// Who.
+    pub identity: Identity,
+    /// The log's name of the credential that was judged: `key:<first 16 hex digits of its sha-256>`, `jwt:<issuer>:<sub>`,
+    /// `mtls:<uri or dns name>`, `metadata:<filter>`. `None` where none came that has a name, such as a token that is not an issuer's.
+    pub credential: Option<String>,
+}
+
+impl Identified {
+    pub(crate) const fn refused(cause: &'static str) -> Self {
+        Self {
+            identity: Identity::Refused(cause),
+            credential: None,
+        }
+    }
+}

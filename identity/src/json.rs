@@ -1,0 +1,204 @@
+//! JSON objects of a token, read so that no two parsers could differ on them: a member once, nesting bounded, nothing behind the end.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// Nesting, the outermost object being 1. Claims such as `realm_access: {roles: [...]}` take 3.
+const MAX_DEPTH: usize = 8;
+/// Members of one object: each is compared with those before it.
+const MAX_MEMBERS: usize = 128;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json {
+    /// `null`, `true`, `false`.
+    Other,
+    /// A whole number from 0 on.
+    Whole(u64),
+    /// Any other number; finite.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A list.
+    List(Vec<Json>),
+    /// An object.
+    Object(Object),
+}
+
+/// Members, each name once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object(Vec<(String, Json)>);
+
+impl Object {
+    /// Reads a whole document; `None` if it is not one object, or breaks a bound.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut document = serde_json::Deserializer::from_slice(bytes);
+        let value = At(MAX_DEPTH).deserialize(&mut document).ok()?;
+        document.end().ok()?;
+        match value {
+            Json::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// A member.
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+}
+
+impl Json {
+    /// A text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a text, or a list with that text in it.
+    pub fn holds(&self, wanted: &str) -> bool {
+        match self {
+            Self::Text(text) => text == wanted,
+            Self::List(list) => list.iter().any(|value| value.text() == Some(wanted)),
+            _ => false,
+        }
+    }
+}
+
+/// Reads a value that may nest so deep.
+struct At(usize);
+
+impl<'de> DeserializeSeed<'de> for At {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for At {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Whole(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        // Below zero, or it would have come as `u64`. Nothing here needs it to the last digit.
+        Ok(u64::try_from(value).map_or(Json::Float(value as f64), Json::Whole))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
+        if value.is_finite() {
+            Ok(Json::Float(value))
+        } else {
+            Err(E::custom("not finite"))
+        }
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
+        let below = self.below()?;
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(At(below))? {
+            values.push(value);
+        }
+        Ok(Json::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let below = self.below()?;
+        let mut object = Object::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if object.0.len() == MAX_MEMBERS || object.get(&name).is_some() {
+                return Err(de::Error::custom("a member twice, or too many"));
+            }
+            let value = map.next_value_seed(At(below))?;
+            object.0.push((name, value));
+        }
+        Ok(Json::Object(object))
+    }
+}
+
+impl At {
+    fn below<E: de::Error>(&self) -> Result<usize, E> {
+        self.0
+            .checked_sub(1)
+            .ok_or_else(|| E::custom("nested too deep"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn one_object_is_read_and_nothing_else() {
+        let nested = |depth: usize| {
+            let inner = depth.saturating_sub(1);
+            format!("{{\"a\":{}{}}}", "[".repeat(inner), "]".repeat(inner))
+        };
+        let members = |count: usize| {
+            let list: Vec<String> = (0..count).map(|at| format!("\"{at}\":0")).collect();
+            format!("{{{}}}", list.join(","))
+        };
+        for (text, expected) in [
+            ("{}", true),
+            (" {\"a\": 1}\n", true),
+            (&nested(MAX_DEPTH), true),
+            (&nested(MAX_DEPTH + 1), false),
+            (&nested(20_000), false),
+            (&members(MAX_MEMBERS), true),
+            (&members(MAX_MEMBERS + 1), false),
+            ("{\"a\":1,\"a\":1}", false),
+            ("{\"a\":1,\"\\u0061\":2}", false),
+            ("{\"b\":{\"a\":1,\"a\":2}}", false),
+            ("{\"b\":[{\"a\":1,\"a\":2}]}", false),
+            ("{\"a\":1}{}", false),
+            ("{\"a\":1} x", false),
+            ("{\"a\":1,}", false),
+            ("{\"a\":01}", false),
+            ("{\"a\":1e999}", false),
+            ("{\"a\":NaN}", false),
+            ("{\"a\":\"\\ud800\"}", false),
+            ("{'a':1}", false),
+            ("\u{feff}{}", false),
+            ("[]", false),
+            ("\"a\"", false),
+            ("", false),
+        ] {
+            let start: String = text.chars().take(60).collect();
+            assert_eq!(
+                Object::parse(text.as_bytes()).is_some(),
+                expected,
+                "{start}"
+            );
+        }
+        assert_eq!(Object::parse(b"{\"a\":\"\xff\"}"), None);
+    }
+}

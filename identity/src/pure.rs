@@ -1,0 +1,69 @@
+//! Signatures checked in Rust: keys are `jwt-simple`'s, which refuses weak ones once more, on the primitives that it stands on.
+//!
+//! `jwt-simple` reads whole tokens in its own way; tokens are read here ([`crate::jws`]), so that one strict reader decides in every place.
+//! Of RustCrypto's `rsa` only the public operation is used: RUSTSEC-2023-0071 is about the time that private-key operations take,
+//! and there is no private key anywhere near.
+
+use alloc::vec::Vec;
+
+use jwt_simple::algorithms::{
+    ECDSAP256PublicKeyLike as _, ES256PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike as _,
+    RS256PublicKey, RSAPublicKeyLike as _,
+};
+use p256::ecdsa::signature::Verifier as _;
+use superboring::hash::MessageDigest;
+use superboring::pkey::PKey;
+use superboring::rsa::Padding;
+use superboring::sign;
+use tensorgate_policy::policy::KeyMaterial;
+
+use crate::verifier::{Verifier, VerifyFault};
+
+/// The key itself is no key: a point that is not on its curve, an Ed25519 key of small order.
+const NO_KEY: VerifyFault = VerifyFault("the issuer's key is not one");
+
+/// Checks signatures without help.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PureVerifier;
+
+impl Verifier for PureVerifier {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        match key {
+            KeyMaterial::Rsa { n, e } => rs256(n, e, signed, signature),
+            KeyMaterial::P256 { x, y } => es256(x, y, signed, signature),
+            KeyMaterial::Ed25519(key) => ed25519(key, signed, signature),
+        }
+    }
+}
+
+fn rs256(n: &[u8], e: &[u8], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+    let key = RS256PublicKey::from_components(n, e).map_err(|_| NO_KEY)?;
+    let fault = |_| VerifyFault("rsa failed");
+    let key = PKey::from_rsa(key.public_key().as_ref().clone()).map_err(fault)?;
+    let mut check = sign::Verifier::new(MessageDigest::sha256(), &key).map_err(fault)?;
+    check.set_rsa_padding(Padding::PKCS1).map_err(fault)?;
+    check.update(signed).map_err(fault)?;
+    // A signature of another length than the modulus is an error there, and no signature here.
+    Ok(check.verify(signature).unwrap_or(false))
+}
+
+fn es256(x: &[u8; 32], y: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+    let point: Vec<u8> = [&[UNCOMPRESSED], x.as_slice(), y].concat();
+    let key = ES256PublicKey::from_bytes(&point).map_err(|_| NO_KEY)?;
+    Ok(p256::ecdsa::Signature::from_slice(signature)
+        .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
+}
+
+/// What an uncompressed point begins with (SEC 1, 2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
+fn ed25519(key: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+    let key = Ed25519PublicKey::from_bytes(key).map_err(|_| NO_KEY)?;
+    Ok(ed25519_compact::Signature::from_slice(signature)
+        .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
+}

@@ -1,0 +1,321 @@
+//! Tokens of issuers (RFC 7519) to clients.
+//!
+//! What costs nothing comes first: form, issuer, key, audience, time. Then the signature. Whose the token is, and whether it was revoked, is looked at last, so
+//! that how long a forged token takes says nothing of which subjects a policy knows.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
+use tensorgate_policy::request::Identity;
+
+use crate::cache::{Known, Proven, TokenCache, TokenId};
+use crate::evidence::Identified;
+use crate::json::{Json, Object};
+use crate::jws::{self, Parts};
+use crate::verifier::Verifier;
+
+/// `sub`, bytes (OpenID Connect Core, 2: 255 characters of ASCII).
+const MAX_SUBJECT_BYTES: usize = 256;
+/// The last second that a date may name: 9999-12-31T23:59:59Z. Up to here a double is exact.
+const MAX_DATE_UNIX_S: f64 = 253_402_300_799.0;
+
+/// Issuers of one policy, and whom their tokens prove.
+#[derive(Debug)]
+pub struct Tokens {
+    /// By `iss`.
+    issuers: BTreeMap<String, Rules>,
+    revoked: BTreeSet<String>,
+}
+
+/// An issuer with the clients that its tokens prove. A lookup costs as much as the token's subject has rules, not as the policy has.
+#[derive(Debug)]
+struct Rules {
+    issuer: Issuer,
+    by_subject: BTreeMap<String, Vec<Owner>>,
+    /// Rules without a subject.
+    by_claims: Vec<Owner>,
+}
+
+/// A client and what a token must hold to be its.
+#[derive(Debug)]
+struct Owner {
+    client: String,
+    rule: JwtRule,
+}
+
+/// When a token counts, Unix seconds.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: f64,
+    until: f64,
+}
+
+impl Tokens {
+    /// Indexes a policy's issuers.
+    pub fn new(policy: &Policy) -> Self {
+        let rules_of = |issuer: &Issuer| {
+            let mut rules = Rules {
+                issuer: issuer.clone(),
+                by_subject: BTreeMap::new(),
+                by_claims: Vec::new(),
+            };
+            for client in policy.clients() {
+                let Some(rule) = client.jwt().filter(|rule| rule.issuer() == issuer.name()) else {
+                    continue;
+                };
+                let owner = Owner {
+                    client: client.name().into(),
+                    rule: rule.clone(),
+                };
+                match rule.subject() {
+                    Some(subject) => rules
+                        .by_subject
+                        .entry(subject.into())
+                        .or_default()
+                        .push(owner),
+                    None => rules.by_claims.push(owner),
+                }
+            }
+            rules
+        };
+        Self {
+            issuers: policy
+                .issuers()
+                .iter()
+                .map(|issuer| (issuer.issuer().into(), rules_of(issuer)))
+                .collect(),
+            revoked: policy.revoked().jti().clone(),
+        }
+    }
+
+    /// Whose a token is at a wall-clock time.
+    pub fn identify(
+        &self,
+        token: &str,
+        now_unix_s: u64,
+        generation: &str,
+        verifier: &mut dyn Verifier,
+        cache: &mut TokenCache,
+    ) -> Identified {
+        if self.issuers.is_empty() {
+            return Identified::refused("no issuer's tokens are accepted");
+        }
+        if token.len() > jws::MAX_TOKEN_BYTES {
+            return Identified::refused("token is too long");
+        }
+        let id = TokenId::new(generation, token);
+        match cache.get(id, now_unix_s) {
+            Some(Known::Good(proven)) => return proven.at(now_unix_s),
+            Some(Known::Bad(cause)) => return Identified::refused(cause),
+            None => {}
+        }
+        let checked = jws::parse(token).and_then(|parts| self.claims(parts, now_unix_s));
+        let claimed = match checked {
+            Ok(claimed) => claimed,
+            // Cheap to find again, and some of it heals: not worth a place in the cache.
+            Err(cause) => return Identified::refused(cause),
+        };
+        match verifier.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
+            Ok(true) => {}
+            Ok(false) => {
+                cache.remember_bad(id, WRONG_SIGNATURE);
+                return Identified::refused(WRONG_SIGNATURE);
+            }
+            Err(fault) => return Identified::refused(fault.0),
+        }
+        match self.owner(&claimed) {
+            Ok(client) => {
+                let proven = Proven {
+                    client: client.into(),
+                    credential: claimed.credential(),
+                    from_unix_s: claimed.window.from,
+                    until_unix_s: claimed.window.until,
+                };
+                let identified = proven.at(now_unix_s);
+                cache.remember(id, proven);
+                identified
+            }
+            Err(cause) => {
+                cache.remember_bad(id, cause);
+                Identified {
+                    identity: Identity::Refused(cause),
+                    credential: Some(claimed.credential()),
+                }
+            }
+        }
+    }
+
+    /// What a token claims, as far as it can be seen without its signature.
+    fn claims<'s, 'a>(
+        &'s self,
+        parts: Parts<'a>,
+        now_unix_s: u64,
+    ) -> Result<Claimed<'s, 'a>, &'static str> {
+        let rules = parts
+            .claims
+            .get("iss")
+            .and_then(|iss| self.issuers.get(iss.text()?))
+            .ok_or("token's issuer is not in the policy")?;
+        let issuer = &rules.issuer;
+        if !issuer.algorithms().contains(&parts.algorithm) {
+            return Err("token's algorithm is not one of its issuer's");
+        }
+        let key = key(issuer, &parts)?;
+        let subject = parts
+            .claims
+            .get("sub")
+            .and_then(Json::text)
+            .filter(|subject| {
+                (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
+                    && !subject.chars().any(char::is_control)
+            })
+            .ok_or("token has no usable subject")?
+            .into();
+        let meant = parts
+            .claims
+            .get("aud")
+            .is_some_and(|aud| issuer.audiences().iter().any(|own| aud.holds(own)));
+        if !meant {
+            return Err("token is for another audience");
+        }
+        let window = window(&parts.claims, issuer, now_unix_s as f64)?;
+        Ok(Claimed {
+            rules,
+            key,
+            subject,
+            window,
+            parts,
+        })
+    }
+
+    /// Whose a token with the right signature is.
+    fn owner<'s>(&self, claimed: &Claimed<'s, '_>) -> Result<&'s str, &'static str> {
+        match claimed.parts.claims.get("jti") {
+            None => {}
+            Some(Json::Text(jti)) if !self.revoked.contains(jti) => {}
+            Some(Json::Text(_)) => return Err("token is revoked"),
+            Some(_) => return Err("token's jti is not a text"),
+        }
+        let rules = claimed.rules;
+        let own = rules.by_subject.get(&claimed.subject);
+        let mut owners = own
+            .into_iter()
+            .flatten()
+            .chain(&rules.by_claims)
+            .filter(|owner| {
+                owner.rule.claims().iter().all(|(name, texts)| {
+                    let claim = claimed.parts.claims.get(name);
+                    claim.is_some_and(|claim| texts.iter().all(|text| claim.holds(text)))
+                })
+            });
+        match (owners.next(), owners.next()) {
+            (Some(owner), None) => Ok(&owner.client),
+            (None, _) => Err("token proves no client"),
+            (Some(_), Some(_)) => Err("token proves two clients"),
+        }
+    }
+}
+
+/// Remembered: the same token cannot get a better one.
+const WRONG_SIGNATURE: &str = "token's signature is wrong";
+
+/// A token that claims what can be accepted, its signature yet to be checked.
+struct Claimed<'s, 'a> {
+    rules: &'s Rules,
+    key: &'s KeyMaterial,
+    subject: String,
+    window: Window,
+    parts: Parts<'a>,
+}
+
+impl Claimed<'_, '_> {
+    /// What logs call it: issuer as the policy names it, and subject.
+    fn credential(&self) -> String {
+        format!("jwt:{}:{}", self.rules.issuer.name(), self.subject)
+    }
+}
+
+impl Proven {
+    /// Whose it is at a time.
+    fn at(&self, now_unix_s: u64) -> Identified {
+        let now = now_unix_s as f64;
+        let identity = if now >= self.until_unix_s {
+            Identity::Refused(EXPIRED)
+        } else if now < self.from_unix_s {
+            Identity::Refused(NOT_YET)
+        } else {
+            Identity::Client(self.client.clone())
+        };
+        Identified {
+            identity,
+            credential: Some(self.credential.clone()),
+        }
+    }
+}
+
+const EXPIRED: &str = "token has expired";
+const NOT_YET: &str = "token is not valid yet";
+
+/// The key that a token names; without a name, the only one of its algorithm.
+fn key<'i>(issuer: &'i Issuer, parts: &Parts<'_>) -> Result<&'i KeyMaterial, &'static str> {
+    let mut fitting = issuer.keys().iter().filter(|key| match &parts.kid {
+        Some(kid) => key.kid() == Some(kid),
+        None => key.material().algorithm() == parts.algorithm,
+    });
+    match (fitting.next(), fitting.next()) {
+        // The header's algorithm chooses nothing: it must be that of the key.
+        (Some(key), None) if key.material().algorithm() == parts.algorithm => Ok(key.material()),
+        (Some(_), None) => Err("token's algorithm is not its key's"),
+        (None, _) => Err("token's key is not in the policy"),
+        (Some(_), Some(_)) => Err("token names no key, and several fit"),
+    }
+}
+
+/// When a token counts by its own word and its issuer's rules, if that is now.
+fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Window, &'static str> {
+    let skew = issuer.clock_skew_s() as f64;
+    let longest = issuer.max_lifetime_s() as f64;
+    let date = |name: &str| match claims.get(name) {
+        None => Ok(None),
+        Some(Json::Whole(seconds)) if *seconds as f64 <= MAX_DATE_UNIX_S => {
+            Ok(Some(*seconds as f64))
+        }
+        Some(Json::Float(seconds)) if (0.0..=MAX_DATE_UNIX_S).contains(seconds) => {
+            Ok(Some(*seconds))
+        }
+        Some(_) => Err("token's date is not one"),
+    };
+    let expires = date("exp")?.ok_or("token never expires")?;
+    let not_before = date("nbf")?;
+    let issued = date("iat")?;
+    if now >= expires + skew {
+        return Err(EXPIRED);
+    }
+    if let Some(issued) = issued {
+        if issued > now + skew {
+            return Err("token was issued in the future");
+        }
+        if expires <= issued {
+            return Err("token expires before it was issued");
+        }
+    }
+    // Without `iat` a token's life is what is left of it.
+    if expires - issued.unwrap_or(now) > longest {
+        return Err("token lives longer than its issuer may grant");
+    }
+    let from = not_before.unwrap_or(0.0) - skew;
+    if now < from {
+        return Err(NOT_YET);
+    }
+    Ok(Window {
+        from: from.max(issued.unwrap_or(0.0) - skew),
+        until: expires + skew,
+    })
+}
+
+#[cfg(all(test, feature = "jwt-simple"))]
+mod tests;

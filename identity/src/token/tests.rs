@@ -1,0 +1,536 @@
+//! Which tokens prove a client, which never do, and that no byte of a good one can be changed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use alloc::string::ToString;
+use alloc::vec;
+
+use serde_json::{Value, json};
+use tensorgate_policy::raw;
+use tensorgate_policy::validate::validate;
+use tensorgate_vectors::sign::{Signer, jwks, token};
+
+use super::*;
+use crate::pure::PureVerifier;
+use crate::verifier::VerifyFault;
+
+const NOW: u64 = 1_780_000_000;
+const ISSUER: &str = "https://login.example.com";
+
+fn document() -> Value {
+    json!({
+        "version": 1,
+        "issuers": {
+            "corp": {
+                "issuer": ISSUER, "audiences": ["tensorgate", "gate-2"], "algorithms": ["RS256", "ES256", "EdDSA"],
+                "jwks": jwks(), "max_lifetime_s": 3600, "clock_skew_s": 30
+            },
+            "narrow": {
+                "issuer": "https://narrow.example.com", "audiences": ["tensorgate"], "algorithms": ["EdDSA"],
+                "jwks": {"keys": [jwks()["keys"][2]]}, "max_lifetime_s": 3600
+            }
+        },
+        "clients": {
+            "web": {"jwt": {"issuer": "corp", "subject": "svc-web"}},
+            "ds": {"jwt": {"issuer": "corp", "subject": "alice", "claims": {"groups": ["ds", "eu"]}}},
+            "ops": {"jwt": {"issuer": "corp", "subject": "alice", "claims": {"groups": "ops"}}},
+            "robot": {"jwt": {"issuer": "narrow", "claims": {"kind": "robot"}}}
+        },
+        "revoked": {"jti": ["stolen"]},
+        "backends": {}, "models": {}, "grants": []
+    })
+}
+
+fn policy(document: &Value) -> Policy {
+    let raw: raw::Policy = serde_json::from_value(document.clone()).unwrap();
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    policy
+}
+
+/// Claims of a token for `web`, with some put in, or taken out for `null`.
+fn claims(changes: Value) -> String {
+    let mut claims = json!({
+        "iss": ISSUER, "sub": "svc-web", "aud": "tensorgate", "exp": NOW + 600, "iat": NOW - 60
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        let members = claims.as_object_mut().unwrap();
+        if value.is_null() {
+            members.remove(name);
+        } else {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    claims.to_string()
+}
+
+const ED: &str = r#"{"alg":"EdDSA","kid":"ed","typ":"JWT"}"#;
+
+fn ed(changes: Value) -> String {
+    token(ED, &claims(changes), Signer::Ed).unwrap()
+}
+
+fn identify(text: &str, now: u64) -> Identified {
+    Tokens::new(&policy(&document())).identify(
+        text,
+        now,
+        "g",
+        &mut PureVerifier,
+        &mut TokenCache::default(),
+    )
+}
+
+fn check(text: &str, expected: Result<&str, &'static str>) {
+    let expected =
+        expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
+    assert_eq!(identify(text, NOW).identity, expected, "{text:.300}");
+}
+
+#[test]
+fn a_token_of_each_algorithm_proves_its_client() {
+    for (header, signer) in [
+        (r#"{"alg":"RS256","kid":"rsa"}"#, Signer::Rsa),
+        (r#"{"alg":"ES256","kid":"ec"}"#, Signer::Ec),
+        (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Ed),
+        // No name, and one key of that algorithm.
+        (r#"{"alg":"RS256"}"#, Signer::Rsa),
+        (r#"{"alg":"ES256"}"#, Signer::Ec),
+        (r#"{"alg":"EdDSA"}"#, Signer::Ed),
+        (r#"{"alg":"EdDSA","typ":"at+jwt"}"#, Signer::Ed),
+        (r#"{"alg":"EdDSA","typ":"jWt"}"#, Signer::Ed),
+        (r#"{"alg":"EdDSA","typ":"application/AT+JWT"}"#, Signer::Ed),
+        // What means nothing here is passed over (RFC 7515, 4).
+        (
+            r#"{"alg":"EdDSA","x5t":"a","x5t#S256":"b","nonce":1}"#,
+            Signer::Ed,
+        ),
+    ] {
+        let text = token(header, &claims(json!({})), signer).unwrap();
+        check(&text, Ok("web"));
+        let named = identify(&text, NOW).credential;
+        assert_eq!(named.as_deref(), Some("jwt:corp:svc-web"));
+    }
+}
+
+#[test]
+fn a_header_that_is_not_plainly_the_issuers_is_refused() {
+    const ALG: &str = "token's algorithm is none that is checked here";
+    const KEY: &str = "token's algorithm is not its key's";
+    const BRINGS: &str = "token's header brings a key, an extension or another kind of token";
+    const TYPE: &str = "token is of another type";
+    const FORM: &str = "token's header is not one plain JSON object";
+    let mut cases = vec![
+        (r#"{"alg":"none"}"#.to_string(), Signer::Ed, ALG),
+        (
+            r#"{"alg":"none"}"#.to_string(),
+            Signer::None,
+            "token is not three parts of base64url",
+        ),
+        (r#"{"alg":"None"}"#.into(), Signer::Ed, ALG),
+        (r#"{"alg":"HS256"}"#.into(), Signer::HmacOfPublicKey, ALG),
+        (
+            r#"{"alg":"HS256","kid":"rsa"}"#.into(),
+            Signer::HmacOfPublicKey,
+            ALG,
+        ),
+        (
+            r#"{"alg":"RS256","kid":"rsa"}"#.into(),
+            Signer::HmacOfPublicKey,
+            WRONG_SIGNATURE,
+        ),
+        (r#"{"alg":"rs256"}"#.into(), Signer::Rsa, ALG),
+        (r#"{"alg":"RS512"}"#.into(), Signer::Rsa, ALG),
+        (r#"{"alg":"PS256"}"#.into(), Signer::Rsa, ALG),
+        (r#"{"alg":"ES256K"}"#.into(), Signer::Ec, ALG),
+        (r#"{"alg":["EdDSA"]}"#.into(), Signer::Ed, ALG),
+        (r#"{"alg":null}"#.into(), Signer::Ed, ALG),
+        (r#"{"kid":"ed"}"#.into(), Signer::Ed, ALG),
+        ("{}".into(), Signer::Ed, ALG),
+        // The header chooses no algorithm for a key.
+        (r#"{"alg":"RS256","kid":"ed"}"#.into(), Signer::Ed, KEY),
+        (r#"{"alg":"EdDSA","kid":"rsa"}"#.into(), Signer::Rsa, KEY),
+        (r#"{"alg":"ES256","kid":"rsa"}"#.into(), Signer::Rsa, KEY),
+        (
+            r#"{"alg":"EdDSA","kid":"other"}"#.into(),
+            Signer::Ed,
+            "token's key is not in the policy",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":"ED"}"#.into(),
+            Signer::Ed,
+            "token's key is not in the policy",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":""}"#.into(),
+            Signer::Ed,
+            "token's kid is not a key's name",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":1}"#.into(),
+            Signer::Ed,
+            "token's kid is not a key's name",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":null}"#.into(),
+            Signer::Ed,
+            "token's kid is not a key's name",
+        ),
+        (
+            alloc::format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, "k".repeat(257)),
+            Signer::Ed,
+            "token's kid is not a key's name",
+        ),
+        (r#"{"alg":"EdDSA","typ":"JOSE"}"#.into(), Signer::Ed, TYPE),
+        (
+            r#"{"alg":"EdDSA","typ":"dpop+jwt"}"#.into(),
+            Signer::Ed,
+            TYPE,
+        ),
+        (
+            r#"{"alg":"EdDSA","typ":"application/"}"#.into(),
+            Signer::Ed,
+            TYPE,
+        ),
+        (
+            r#"{"alg":"EdDSA","typ":1}"#.into(),
+            Signer::Ed,
+            "token's typ is not a text",
+        ),
+        (r#"{"alg":"EdDSA","alg":"EdDSA"}"#.into(), Signer::Ed, FORM),
+        (r#"{"alg":"none","alg":"EdDSA"}"#.into(), Signer::Ed, FORM),
+        (r#"["EdDSA"]"#.into(), Signer::Ed, FORM),
+        (r#"{"alg":"EdDSA"}{}"#.into(), Signer::Ed, FORM),
+        (
+            alloc::format!(r#"{{"alg":"EdDSA","x":"{}"}}"#, "y".repeat(1600)),
+            Signer::Ed,
+            "token's header or signature is too long",
+        ),
+    ];
+    for member in [
+        r#""crit":["exp"]"#,
+        r#""crit":[]"#,
+        r#""b64":false"#,
+        r#""b64":true"#,
+        r#""jku":"https://evil.example/jwks""#,
+        r#""x5u":"https://evil.example/cert""#,
+        r#""x5c":["AA"]"#,
+        r#""jwk":{"kty":"OKP"}"#,
+        r#""enc":"A256GCM""#,
+        r#""zip":"DEF""#,
+        r#""cty":"JWT""#,
+        r#""jwk":null"#,
+    ] {
+        cases.push((
+            alloc::format!(r#"{{"alg":"EdDSA","kid":"ed",{member}}}"#),
+            Signer::Ed,
+            BRINGS,
+        ));
+    }
+    for (header, signer, cause) in cases {
+        check(
+            &token(&header, &claims(json!({})), signer).unwrap(),
+            Err(cause),
+        );
+    }
+}
+
+#[test]
+fn a_key_of_another_signs_nothing() {
+    for (header, signer) in [
+        (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Ec),
+        (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::Rsa),
+        (r#"{"alg":"EdDSA","kid":"ed"}"#, Signer::None),
+        (r#"{"alg":"ES256","kid":"ec"}"#, Signer::Ed),
+        (r#"{"alg":"RS256","kid":"rsa"}"#, Signer::Ed),
+    ] {
+        let text = token(header, &claims(json!({})), signer).unwrap();
+        let refused = identify(&text, NOW);
+        let cause = if signer == Signer::None {
+            "token is not three parts of base64url"
+        } else {
+            WRONG_SIGNATURE
+        };
+        assert_eq!(refused, Identified::refused(cause), "{header} {signer:?}");
+    }
+}
+
+#[test]
+fn claims_must_be_of_the_issuer_for_us_and_now() {
+    const DATE: &str = "token's date is not one";
+    const LONG: &str = "token lives longer than its issuer may grant";
+    const AUD: &str = "token is for another audience";
+    const SUB: &str = "token has no usable subject";
+    const ISS: &str = "token's issuer is not in the policy";
+    let cases = [
+        (json!({}), Ok("web")),
+        (json!({"iss": null}), Err(ISS)),
+        (json!({"iss": "https://login.example.com/"}), Err(ISS)),
+        (json!({"iss": [ISSUER]}), Err(ISS)),
+        (json!({"iss": "corp"}), Err(ISS)),
+        (json!({"sub": null}), Err(SUB)),
+        (json!({"sub": ""}), Err(SUB)),
+        (json!({"sub": 7}), Err(SUB)),
+        (json!({"sub": "a\nb"}), Err(SUB)),
+        (json!({"sub": "s".repeat(257)}), Err(SUB)),
+        (json!({"sub": "svc-web2"}), Err("token proves no client")),
+        (json!({"aud": null}), Err(AUD)),
+        (json!({"aud": "other"}), Err(AUD)),
+        (json!({"aud": []}), Err(AUD)),
+        (json!({"aud": ["other", 1]}), Err(AUD)),
+        (json!({"aud": {"tensorgate": true}}), Err(AUD)),
+        (json!({"aud": [["tensorgate"]]}), Err(AUD)),
+        (json!({"aud": "gate-2"}), Ok("web")),
+        (json!({"aud": ["other", "tensorgate"]}), Ok("web")),
+        (json!({"exp": null}), Err("token never expires")),
+        (json!({"exp": "1780000600"}), Err(DATE)),
+        (json!({"exp": -1}), Err(DATE)),
+        (json!({"exp": 1e300}), Err(DATE)),
+        (json!({"exp": u64::MAX}), Err(DATE)),
+        (json!({"exp": true}), Err(DATE)),
+        (json!({"exp": NOW - 30}), Err(EXPIRED)),
+        (json!({"exp": NOW - 29}), Ok("web")),
+        (json!({"exp": NOW as f64 - 29.5}), Ok("web")),
+        (json!({"exp": 0}), Err(EXPIRED)),
+        (json!({"exp": NOW + 3541}), Err(LONG)),
+        (json!({"exp": NOW + 3540}), Ok("web")),
+        (json!({"exp": NOW + 3601, "iat": null}), Err(LONG)),
+        (json!({"exp": NOW + 3600, "iat": null}), Ok("web")),
+        (json!({"iat": NOW + 30}), Ok("web")),
+        (
+            json!({"iat": NOW + 31}),
+            Err("token was issued in the future"),
+        ),
+        (json!({"iat": "now"}), Err(DATE)),
+        (
+            json!({"iat": NOW + 5, "exp": NOW + 5}),
+            Err("token expires before it was issued"),
+        ),
+        (json!({"nbf": NOW + 30}), Ok("web")),
+        (json!({"nbf": NOW + 31}), Err(NOT_YET)),
+        (json!({"nbf": []}), Err(DATE)),
+        (json!({"jti": "fresh"}), Ok("web")),
+        (json!({"jti": "stolen"}), Err("token is revoked")),
+        (json!({"jti": 1}), Err("token's jti is not a text")),
+        (json!({"extra": {"a": [{"b": 1}]}}), Ok("web")),
+    ];
+    for (changes, expected) in cases {
+        check(&ed(changes), expected);
+    }
+    let twice = format!(
+        "{},\"sub\":\"svc-web\"}}",
+        claims(json!({})).trim_end_matches('}')
+    );
+    let form = "token's claims are not one plain JSON object";
+    check(&token(ED, &twice, Signer::Ed).unwrap(), Err(form));
+    check(&token(ED, "[]", Signer::Ed).unwrap(), Err(form));
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(9), "]".repeat(9));
+    check(&token(ED, &deep, Signer::Ed).unwrap(), Err(form));
+}
+
+#[test]
+fn further_claims_hold_a_text_or_have_it_among_others() {
+    let alice = |groups: Value| ed(json!({"sub": "alice", "groups": groups}));
+    let none = "token proves no client";
+    check(&alice(json!(["ds", "eu"])), Ok("ds"));
+    check(&alice(json!(["eu", "x", "ds"])), Ok("ds"));
+    check(&alice(json!(["ops"])), Ok("ops"));
+    check(&alice(json!("ops")), Ok("ops"));
+    check(&alice(json!(["ds"])), Err(none));
+    check(&alice(json!("ds eu")), Err(none));
+    check(&alice(json!({"ds": 1, "eu": 1})), Err(none));
+    check(&alice(json!([["ds", "eu"]])), Err(none));
+    check(&alice(Value::Null), Err(none));
+    check(
+        &alice(json!(["ds", "eu", "ops"])),
+        Err("token proves two clients"),
+    );
+    let robot =
+        |kind: &str| ed(json!({"iss": "https://narrow.example.com", "sub": "r2", "kind": kind}));
+    check(&robot("robot"), Ok("robot"));
+    check(&robot("human"), Err(none));
+}
+
+#[test]
+fn an_issuers_keys_and_algorithms_are_its_own() {
+    let narrow = json!({"iss": "https://narrow.example.com", "sub": "r2", "kind": "robot"});
+    for (header, signer, cause) in [
+        (
+            r#"{"alg":"RS256","kid":"rsa"}"#,
+            Signer::Rsa,
+            "token's algorithm is not one of its issuer's",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":"rsa"}"#,
+            Signer::Ed,
+            "token's key is not in the policy",
+        ),
+    ] {
+        check(
+            &token(header, &claims(narrow.clone()), signer).unwrap(),
+            Err(cause),
+        );
+    }
+}
+
+#[test]
+fn a_token_without_a_kid_needs_exactly_one_key_that_fits() {
+    let mut document = document();
+    let second = json!({"kty": "OKP", "crv": "Ed25519", "kid": "ed-2", "x": "2xVfBYDqpZTmYLFdhUnbQ8dgSsAFBLWtUjcnBAuyKOA"});
+    document["issuers"]["corp"]["jwks"]["keys"]
+        .as_array_mut()
+        .unwrap()
+        .push(second);
+    let tokens = Tokens::new(&policy(&document));
+    let ask = |header: &str| {
+        let text = token(header, &claims(json!({})), Signer::Ed).unwrap();
+        let cache = &mut TokenCache::default();
+        tokens
+            .identify(&text, NOW, "g", &mut PureVerifier, cache)
+            .identity
+    };
+    assert_eq!(
+        ask(r#"{"alg":"EdDSA"}"#),
+        Identity::Refused("token names no key, and several fit")
+    );
+    assert_eq!(
+        ask(r#"{"alg":"EdDSA","kid":"ed"}"#),
+        Identity::Client("web".into())
+    );
+}
+
+#[test]
+fn no_byte_of_a_good_token_can_be_changed() {
+    let good = ed(json!({}));
+    check(&good, Ok("web"));
+    let tokens = Tokens::new(&policy(&document()));
+    let refused = |text: &str| {
+        let cache = &mut TokenCache::default();
+        let identity = tokens
+            .identify(text, NOW, "g", &mut PureVerifier, cache)
+            .identity;
+        assert!(matches!(identity, Identity::Refused(_)), "{text}");
+    };
+    for at in 0..good.len() {
+        for byte in [b'A', b'B', b'g', b'w', b'_', b'.', b'=', b'+', b' '] {
+            let mut bytes = good.clone().into_bytes();
+            if bytes[at] != byte {
+                bytes[at] = byte;
+                refused(core::str::from_utf8(&bytes).unwrap());
+            }
+        }
+        refused(&good[..at]);
+        refused(&good[at + 1..]);
+    }
+    for text in [
+        &alloc::format!("{good}."),
+        &alloc::format!(".{good}"),
+        &alloc::format!("{good}="),
+        &alloc::format!("{good} "),
+        &alloc::format!("{good}.{good}"),
+        &good.replace('.', ".."),
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        &"a".repeat(jws::MAX_TOKEN_BYTES + 1),
+    ] {
+        refused(text);
+    }
+}
+
+/// Counts what a signature check costs, and can fail.
+#[derive(Default)]
+struct Counting {
+    checks: usize,
+    fails: bool,
+}
+
+impl Verifier for Counting {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.checks += 1;
+        if self.fails {
+            return Err(VerifyFault("the library is gone"));
+        }
+        PureVerifier.verify(key, signed, signature)
+    }
+}
+
+#[test]
+fn a_signature_is_checked_once_and_only_where_nothing_cheaper_refuses() {
+    let tokens = Tokens::new(&policy(&document()));
+    let mut verifier = Counting::default();
+    let mut cache = TokenCache::default();
+    let mut ask = |text: &str, now: u64, generation: &str, checks: usize| {
+        let identity = tokens
+            .identify(text, now, generation, &mut verifier, &mut cache)
+            .identity;
+        assert_eq!(verifier.checks, checks, "{text}");
+        identity
+    };
+    let web = Identity::Client("web".into());
+    let good = ed(json!({"nbf": NOW}));
+    assert_eq!(ask(&good, NOW, "g", 1), web);
+    assert_eq!(ask(&good, NOW + 1, "g", 1), web);
+    // Remembered, and still held to its time, clocks that go back included.
+    assert_eq!(ask(&good, NOW - 31, "g", 1), Identity::Refused(NOT_YET));
+    assert_eq!(ask(&good, NOW + 630, "g", 1), Identity::Refused(EXPIRED));
+    assert_eq!(ask(&good, NOW + 631, "g", 1), Identity::Refused(EXPIRED));
+    // Another policy has said nothing of it.
+    assert_eq!(ask(&good, NOW, "h", 2), web);
+    // A wrong signature is remembered, a revoked token too.
+    let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
+    for _ in 0..2 {
+        assert_eq!(
+            ask(&forged, NOW, "g", 3),
+            Identity::Refused(WRONG_SIGNATURE)
+        );
+    }
+    let stolen = ed(json!({"jti": "stolen"}));
+    for _ in 0..2 {
+        assert_eq!(
+            ask(&stolen, NOW, "g", 4),
+            Identity::Refused("token is revoked")
+        );
+    }
+    // What time heals is not held against it.
+    let early = ed(json!({"nbf": NOW + 100}));
+    assert_eq!(ask(&early, NOW, "g", 4), Identity::Refused(NOT_YET));
+    assert_eq!(ask(&early, NOW + 100, "g", 5), web);
+    // Cheap refusals cost no signature check.
+    for changes in [
+        json!({"aud": "other"}),
+        json!({"exp": NOW - 100}),
+        json!({"iss": "x"}),
+    ] {
+        assert!(matches!(
+            ask(&ed(changes), NOW, "g", 5),
+            Identity::Refused(_)
+        ));
+    }
+}
+
+#[test]
+fn a_verifier_that_fails_refuses_and_is_asked_again() {
+    let tokens = Tokens::new(&policy(&document()));
+    let mut verifier = Counting {
+        fails: true,
+        ..Counting::default()
+    };
+    let mut cache = TokenCache::default();
+    let good = ed(json!({}));
+    let refused = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
+    assert_eq!(refused, Identified::refused("the library is gone"));
+    verifier.fails = false;
+    let identified = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
+    assert_eq!(identified.identity, Identity::Client("web".into()));
+}

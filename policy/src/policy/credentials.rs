@@ -1,0 +1,312 @@
+//! What proves a client, validated. Nothing here is secret: digests, public keys and names.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// Who may sign tokens.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    pub(crate) name: String,
+    pub(crate) issuer: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) max_lifetime_s: u64,
+    pub(crate) clock_skew_s: u64,
+}
+
+impl Issuer {
+    /// Its name in the policy.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// What `aud` must name one of; at least one.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// Algorithms that its tokens may be signed with; at least one.
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// Its keys; at least one, names distinct.
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// The longest life of a token, seconds.
+    pub const fn max_lifetime_s(&self) -> u64 {
+        self.max_lifetime_s
+    }
+
+    /// How far its clock and ours may differ, seconds.
+    pub const fn clock_skew_s(&self) -> u64 {
+        self.clock_skew_s
+    }
+}
+
+/// A signature algorithm of RFC 7518 and RFC 8037.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Rs256, Self::Es256, Self::EdDsa];
+
+    /// `alg`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The algorithm that `alg` names, character for character.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+    }
+}
+
+/// A public key of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    pub(crate) kid: Option<String>,
+    pub(crate) material: KeyMaterial,
+}
+
+impl PublicKey {
+    /// `kid`.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The key itself.
+    pub const fn material(&self) -> &KeyMaterial {
+        &self.material
+    }
+}
+
+/// A key in the form of its kind. Lengths are right; whether a point lies on its curve is the verifier's to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMaterial {
+    /// 2048 to 4096 bits.
+    Rsa {
+        /// The modulus, big-endian, without leading zeros.
+        n: Vec<u8>,
+        /// The exponent, big-endian: 65537.
+        e: Vec<u8>,
+    },
+    /// A point of P-256, big-endian.
+    P256 {
+        /// Its x.
+        x: [u8; 32],
+        /// Its y.
+        y: [u8; 32],
+    },
+    /// An Ed25519 key.
+    Ed25519([u8; 32]),
+}
+
+impl KeyMaterial {
+    /// The one algorithm that such a key verifies. A key of one kind is never used for another's algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Rsa { .. } => Algorithm::Rs256,
+            Self::P256 { .. } => Algorithm::Es256,
+            Self::Ed25519(_) => Algorithm::EdDsa,
+        }
+    }
+}
+
+/// A token that proves a client: all of it must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtRule {
+    pub(crate) issuer: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) claims: BTreeMap<String, Vec<String>>,
+}
+
+impl JwtRule {
+    /// A name of [`super::Policy::issuers`].
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// Further claims, and the texts each of which must be the claim or be in it.
+    pub const fn claims(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.claims
+    }
+}
+
+/// A certificate's name that proves a client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerName {
+    /// The only URI among its subject alternative names.
+    Uri(String),
+    /// A DNS name among them, lower-case.
+    Dns(String),
+}
+
+/// What another filter of the same proxy has proven of a client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetadataRule {
+    pub(crate) filter: String,
+    pub(crate) claim: Vec<String>,
+    pub(crate) value: String,
+}
+
+impl MetadataRule {
+    /// The namespace of its dynamic metadata.
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// The keys that lead to the claim, outermost first; at least one.
+    pub fn claim(&self) -> &[String] {
+        &self.claim
+    }
+
+    /// The text that must stand there.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+/// Addresses that share a prefix. IPv4 addresses in IPv6's form (RFC 4291, 2.5.5.2) count as what they stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network {
+    pub(crate) address: IpAddr,
+    pub(crate) prefix_bits: u8,
+}
+
+impl Network {
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let same = |left: u128, right: u128, bits: u8| {
+            let shift = u32::from(bits.saturating_sub(self.prefix_bits));
+            // A shift by all bits leaves nothing on either side.
+            left.checked_shr(shift) == right.checked_shr(shift)
+        };
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                same(own.to_bits().into(), other.to_bits().into(), 32)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => same(own.to_bits(), other.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
+/// What counts no more.
+#[derive(Clone, Debug, Default)]
+pub struct Revoked {
+    pub(crate) jti: BTreeSet<String>,
+    pub(crate) keys: BTreeSet<[u8; 32]>,
+}
+
+impl Revoked {
+    /// Tokens, by `jti`, whoever issued them.
+    pub const fn jti(&self) -> &BTreeSet<String> {
+        &self.jti
+    }
+
+    /// API keys, by SHA-256 digest.
+    pub const fn keys(&self) -> &BTreeSet<[u8; 32]> {
+        &self.keys
+    }
+}
+
+/// TLS of the listener; files relative to the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+    pub(crate) client_ca: Option<String>,
+    pub(crate) client_crl: Option<String>,
+}
+
+impl Tls {
+    /// The certificate chain.
+    pub fn cert(&self) -> &str {
+        &self.cert
+    }
+
+    /// Its private key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Authorities of client certificates.
+    pub fn client_ca(&self) -> Option<&str> {
+        self.client_ca.as_deref()
+    }
+
+    /// Their revocation lists.
+    pub fn client_crl(&self) -> Option<&str> {
+        self.client_crl.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_network_holds_what_shares_its_prefix() {
+        for (network, prefix_bits, address, expected) in [
+            ("10.0.0.0", 8, "10.255.255.255", true),
+            ("10.0.0.0", 8, "11.0.0.0", false),
+            ("10.0.0.0", 8, "9.255.255.255", false),
+            ("10.0.0.0", 8, "::ffff:10.1.2.3", true),
+            ("10.0.0.0", 8, "::10.1.2.3", false),
+            ("10.0.0.1", 32, "10.0.0.1", true),
+            ("10.0.0.1", 32, "10.0.0.0", false),
+            ("0.0.0.0", 0, "255.1.2.3", true),
+            ("0.0.0.0", 0, "2001:db8::1", false),
+            ("2001:db8::", 32, "2001:db8:ffff::1", true),
+            ("2001:db8::", 32, "2001:db9::", false),
+            ("2001:db8::", 127, "2001:db8::1", true),
+            ("2001:db8::", 127, "2001:db8::2", false),
+            ("::1", 128, "::1", true),
+            ("::", 0, "::1", true),
+            ("::", 0, "::ffff:10.0.0.1", false),
+        ] {
+            let network = Network {
+                address: network.parse().unwrap_or(IpAddr::from([0; 4])),
+                prefix_bits,
+            };
+            let found = address.parse().map(|address| network.contains(address));
+            assert_eq!(
+                found,
+                Ok(expected),
+                "{} in {network:?}",
+                address.to_string()
+            );
+        }
+    }
+}

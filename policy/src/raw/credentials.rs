@@ -1,0 +1,269 @@
+//! What users write about who is who: issuers of tokens, certificates, places that a client calls from, and what was revoked.
+//!
+//! Files that are named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`) are read where the policy is loaded, and what they hold
+//! takes the place of their names: no enforcement point reads a file. Certificates and keys of the listener are Envoy's
+//! own to read, and stay names.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Who may sign tokens, and with which keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Issuer {
+    /// `iss` of its tokens, character for character.
+    pub issuer: Option<String>,
+    /// What `aud` must name one of.
+    pub audiences: Vec<String>,
+    /// `RS256`, `ES256`, `EdDSA`.
+    pub algorithms: Vec<String>,
+    /// Its public keys.
+    pub jwks: Option<Jwks>,
+    /// The longest life of a token, `exp` less `iat`.
+    pub max_lifetime_s: Option<u64>,
+    /// How far its clock and ours may differ; 30 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_skew_s: Option<u64>,
+}
+
+/// Public keys: a file, or the keys themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Jwks {
+    /// A JSON Web Key Set (RFC 7517), relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Its keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Jwk>,
+}
+
+/// One JSON Web Key (RFC 7517). Members that mean nothing here, certificates among them, are passed over (4 of that RFC).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Jwk {
+    /// `RSA`, `EC`, `OKP`.
+    pub kty: Option<String>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// The one algorithm that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alg: Option<String>,
+    /// `sig`.
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    pub usage: Option<String>,
+    /// `verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_ops: Option<Vec<String>>,
+    /// The curve of an `EC` or `OKP` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crv: Option<String>,
+    /// The modulus of an `RSA` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<String>,
+    /// The exponent of an `RSA` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e: Option<String>,
+    /// The point of an `EC` key, or an `OKP` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x: Option<String>,
+    /// The point of an `EC` key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub y: Option<String>,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub d: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub p: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub q: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub dp: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub dq: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub qi: Secret,
+    /// Private; a fault.
+    #[serde(skip_serializing)]
+    pub oth: Secret,
+    /// A shared secret; a fault.
+    #[serde(skip_serializing)]
+    pub k: Secret,
+}
+
+/// Whether a secret stood here. What it was is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Secret(pub bool);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
+}
+
+/// A token that proves a client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct JwtRule {
+    /// A key of `issuers`.
+    pub issuer: Option<String>,
+    /// `sub`, character for character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What further claims must hold: a text or a list of texts, each of which must be the claim or be in it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Texts>,
+}
+
+/// A client certificate that proves a client: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MtlsRule {
+    /// The one URI of its subject alternative names, `spiffe://trust-domain/path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spiffe: Option<String>,
+    /// A DNS name among its subject alternative names; no wildcards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<String>,
+}
+
+/// What another filter of the same proxy has proven of a client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MetadataRule {
+    /// The namespace of its dynamic metadata, `envoy.filters.http.jwt_authn`.
+    pub filter: Option<String>,
+    /// The key in it; further keys behind dots.
+    pub claim: Option<String>,
+    /// The text that must stand there; the client's name unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What counts no more, whatever else says it does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Revoked {
+    /// A file of tokens' `jti`, one a line, relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti_file: Option<String>,
+    /// A file of API keys' SHA-256 digests, one a line, relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_file: Option<String>,
+    /// Tokens, by `jti`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jti: Vec<String>,
+    /// API keys, by SHA-256 digest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+}
+
+impl Revoked {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// TLS of the listener. Files are relative to the policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert: Option<String>,
+    /// Its private key, PEM.
+    pub key: Option<String>,
+    /// Authorities that client certificates may come from, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<String>,
+    /// Revocation lists of these authorities, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_crl: Option<String>,
+}
+
+/// One text, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts(pub Vec<String>);
+
+impl Serialize for Texts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => serializer.serialize_str(one),
+            several => several.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Texts, E> {
+                Ok(Texts(alloc::vec![value.into()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(Texts(texts))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// The schemas of what is written in several ways or not kept.
+#[cfg(feature = "schema")]
+mod schema {
+    use super::{Secret, Texts};
+    use alloc::borrow::Cow;
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    impl JsonSchema for Texts {
+        fn schema_name() -> Cow<'static, str> {
+            "Texts".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "a text or a list of texts",
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+            })
+        }
+    }
+
+    impl JsonSchema for Secret {
+        fn schema_name() -> Cow<'static, str> {
+            "Secret".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({"description": "a secret, which has no place here"})
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! An issuer's public keys. A key that says two things, is too weak or has no business in public is a fault; one that is for something
+//! else (encryption, an algorithm that is not checked here) is passed over with a warning.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::report::{Path, Report, quote};
+use crate::policy::{Algorithm, KeyMaterial, PublicKey};
+use crate::raw::{Jwk, Jwks};
+
+/// Keys of one issuer. Issuers publish two or three while they rotate.
+const MAX_KEYS: usize = 64;
+/// Bytes of a `kid`; a token's own is held to the same.
+const MAX_KID_BYTES: usize = 256;
+/// Bits of an RSA modulus: less is weak (RFC 7518, 3.3), more is not verified here.
+const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
+/// The one RSA exponent in use, 65537.
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+
+/// Every key that can be used; `None` if one is faulty or none is left.
+pub(super) fn jwks(
+    report: &mut Report,
+    path: &Path,
+    raw: &Jwks,
+    algorithms: &[Algorithm],
+) -> Option<Vec<PublicKey>> {
+    if raw.file.is_some() {
+        // Whoever loads a policy puts the keys in the file's place.
+        let message = if raw.keys.is_empty() {
+            "the file has not been read"
+        } else {
+            "names a file beside keys"
+        };
+        report.error_with_fix(&path.field("file"), message, "a file or keys, not both");
+        return None;
+    }
+    let keys_path = path.field("keys");
+    report.not_empty(&keys_path, &raw.keys, "the issuer's public keys")?;
+    if raw.keys.len() > MAX_KEYS {
+        report.error_with_fix(
+            &keys_path,
+            format!("{} keys are too many", raw.keys.len()),
+            format!("at most {MAX_KEYS}"),
+        );
+        return None;
+    }
+    let mut good = Some(());
+    let mut kids = BTreeMap::new();
+    let mut keys = Vec::new();
+    for (index, raw) in raw.keys.iter().enumerate() {
+        let path = keys_path.index(index);
+        match key(report, &path, raw, algorithms) {
+            Key::Usable(material) => {
+                if let Some(first) = raw
+                    .kid
+                    .as_deref()
+                    .and_then(|kid| kids.insert(kid, path.clone()))
+                {
+                    report.error(
+                        &path.field("kid"),
+                        format!("the same name stands at {}", first.as_str()),
+                    );
+                    good = None;
+                }
+                keys.push(PublicKey {
+                    kid: raw.kid.clone(),
+                    material,
+                });
+            }
+            Key::NotForUs => {}
+            Key::Faulty => good = None,
+        }
+    }
+    good?;
+    if keys.is_empty() {
+        report.error(&keys_path, "no key is left to verify with");
+        return None;
+    }
+    for algorithm in algorithms {
+        if !keys
+            .iter()
+            .any(|key| key.material.algorithm() == *algorithm)
+        {
+            report.warn(
+                &keys_path,
+                format!("no key is for {}", algorithm.name()),
+                "take it from algorithms",
+            );
+        }
+    }
+    Some(keys)
+}
+
+/// What became of a key.
+enum Key {
+    Usable(KeyMaterial),
+    NotForUs,
+    Faulty,
+}
+
+fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
+    if no_secret(report, path, raw).is_none() {
+        return Key::Faulty;
+    }
+    let Some(kty) = report.required(&path.field("kty"), raw.kty.as_deref(), "RSA, EC or OKP")
+    else {
+        return Key::Faulty;
+    };
+    if kty == "oct" {
+        report.error_with_fix(
+            &path.field("kty"),
+            "is a shared secret: whoever can check a token with it can make one",
+            "a public key",
+        );
+        return Key::Faulty;
+    }
+    if raw
+        .kid
+        .as_ref()
+        .is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID_BYTES)
+    {
+        report.error_with_fix(
+            &path.field("kid"),
+            "is empty or too long",
+            format!("1 to {MAX_KID_BYTES} bytes"),
+        );
+        return Key::Faulty;
+    }
+    let own = match (kty, raw.crv.as_deref()) {
+        ("RSA", None) => Algorithm::Rs256,
+        ("EC", Some("P-256")) => Algorithm::Es256,
+        ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
+        ("RSA", Some(_)) => {
+            report.error(&path.field("crv"), "an RSA key has no curve");
+            return Key::Faulty;
+        }
+        (kind, curve) => {
+            let what = curve.map_or_else(|| quote(kind), |curve| quote(&format!("{kind} {curve}")));
+            return not_for_us(report, path, &format!("{what} is not supported yet"));
+        }
+    };
+    match purpose(report, path, raw, own) {
+        Some(None) => {}
+        Some(Some(other)) => return not_for_us(report, path, &other),
+        None => return Key::Faulty,
+    }
+    if !algorithms.is_empty() && !algorithms.contains(&own) {
+        let message = format!("is for {}, which the issuer may not use", own.name());
+        return not_for_us(report, path, &message);
+    }
+    let material = match own {
+        Algorithm::Rs256 => rsa(report, path, raw),
+        Algorithm::Es256 => coordinate(report, &path.field("x"), raw.x.as_deref())
+            .zip(coordinate(report, &path.field("y"), raw.y.as_deref()))
+            .map(|(x, y)| KeyMaterial::P256 { x, y }),
+        Algorithm::EdDsa => {
+            if raw.y.is_some() {
+                report.error(&path.field("y"), "an Ed25519 key has no y");
+                return Key::Faulty;
+            }
+            coordinate(report, &path.field("x"), raw.x.as_deref()).map(KeyMaterial::Ed25519)
+        }
+    };
+    material.map_or(Key::Faulty, Key::Usable)
+}
+
+fn not_for_us(report: &mut Report, path: &Path, message: &str) -> Key {
+    report.warn(path, format!("passed over: {message}"), "remove it");
+    Key::NotForUs
+}
+
+/// Whoever publishes a private key has lost it, and a policy is no place to keep one.
+fn no_secret(report: &mut Report, path: &Path, raw: &Jwk) -> Option<()> {
+    let secrets = [
+        ("d", raw.d),
+        ("p", raw.p),
+        ("q", raw.q),
+        ("dp", raw.dp),
+        ("dq", raw.dq),
+        ("qi", raw.qi),
+        ("oth", raw.oth),
+        ("k", raw.k),
+    ];
+    let mut good = Some(());
+    for (name, _) in secrets.into_iter().filter(|(_, secret)| secret.0) {
+        report.error_with_fix(
+            &path.field(name),
+            "is a secret: hold this key for stolen",
+            "public keys only",
+        );
+        good = None;
+    }
+    good
+}
+
+/// What a key says it is for. `None`: it contradicts itself. `Some(Some(…))`: something else, and what.
+fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
+    let verifies = raw
+        .key_ops
+        .as_ref()
+        .map(|ops| ops.iter().any(|op| op == "verify"));
+    if let (Some(usage), Some(verifies)) = (raw.usage.as_deref(), verifies)
+        && (usage == "sig") != verifies
+    {
+        report.error(
+            &path.field("key_ops"),
+            format!("contradicts use {}", quote(usage)),
+        );
+        return None;
+    }
+    let signs = raw.usage.as_deref().map(|usage| usage == "sig");
+    match raw.alg.as_deref() {
+        Some(alg) if alg == own.name() => {
+            if signs == Some(false) || verifies == Some(false) {
+                report.error(
+                    &path.field("alg"),
+                    format!("{alg} signs, and the key says that it is for something else"),
+                );
+                return None;
+            }
+            Some(None)
+        }
+        Some(alg) if Algorithm::from_name(alg).is_some() => {
+            report.error_with_fix(
+                &path.field("alg"),
+                format!("{alg} is of another kind of key"),
+                own.name(),
+            );
+            None
+        }
+        Some(alg) => Some(Some(format!("it is for {}", quote(alg)))),
+        None if signs == Some(false) || verifies == Some(false) => {
+            Some(Some("it is not for verifying".into()))
+        }
+        None => Some(None),
+    }
+}
+
+fn rsa(report: &mut Report, path: &Path, raw: &Jwk) -> Option<KeyMaterial> {
+    let n = octets(report, &path.field("n"), raw.n.as_deref());
+    let e = octets(report, &path.field("e"), raw.e.as_deref());
+    let (n, e) = (n?, e?);
+    let bits = n.first().map_or(0, |first| {
+        let unused = usize::try_from(first.leading_zeros()).unwrap_or(0);
+        n.len().saturating_mul(8).saturating_sub(unused)
+    });
+    if !RSA_BITS.contains(&bits) {
+        let fault = if bits < *RSA_BITS.start() {
+            "weak"
+        } else {
+            "not supported"
+        };
+        report.error_with_fix(
+            &path.field("n"),
+            format!("an RSA key of {bits} bits is {fault}"),
+            format!("{} to {} bits", RSA_BITS.start(), RSA_BITS.end()),
+        );
+        return None;
+    }
+    if n.last().is_none_or(|last| last & 1 == 0) {
+        report.error(&path.field("n"), "an even number is no RSA modulus");
+        return None;
+    }
+    if e != RSA_EXPONENT {
+        report.error_with_fix(&path.field("e"), "is not 65537", "AQAB");
+        return None;
+    }
+    Some(KeyMaterial::Rsa { n, e })
+}
+
+/// A number without leading zeros (RFC 7518, 2: Base64urlUInt).
+fn octets(report: &mut Report, path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
+    let bytes = decode(report, path, text)?;
+    if bytes.first().is_none_or(|first| *first == 0) {
+        report.error(path, "is empty or begins with a zero byte");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn coordinate(report: &mut Report, path: &Path, text: Option<&str>) -> Option<[u8; 32]> {
+    let bytes = decode(report, path, text)?;
+    let length = bytes.len();
+    let coordinate = bytes.try_into().ok();
+    if coordinate.is_none() {
+        report.error_with_fix(
+            path,
+            format!("{length} bytes are no coordinate"),
+            "32 bytes",
+        );
+    }
+    coordinate
+}
+
+fn decode(report: &mut Report, path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
+    let text = report.required(path, text, "base64url without padding")?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    if bytes.is_none() {
+        report.error(path, "is not base64url without padding");
+    }
+    bytes
+}

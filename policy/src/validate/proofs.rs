@@ -1,0 +1,420 @@
+//! What proves a client beside API keys, and where it may call from. No proof may prove two clients.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::issuers::text;
+use super::report::{Path, Report, quote, unknown};
+use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
+use crate::raw;
+
+/// Bytes of a SPIFFE id (its specification, 2.3).
+const MAX_SPIFFE_BYTES: usize = 2048;
+/// Bytes of a DNS name (RFC 1035, 2.3.4, as text).
+const MAX_DNS_BYTES: usize = 253;
+/// Bytes of a label of one.
+const MAX_LABEL_BYTES: usize = 63;
+/// Claims that a client's rule names, and texts of one.
+const MAX_CLAIMS: usize = 32;
+/// Networks of a client: each is looked at, one after the other.
+const MAX_SOURCES: usize = 256;
+/// Keys that lead to a claim of dynamic metadata.
+const MAX_CLAIM_DEPTH: usize = 8;
+/// Claims that have fields or meanings of their own.
+const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// Whose each proof is, so that a second owner is seen.
+#[derive(Default)]
+pub(super) struct Owners {
+    names: BTreeMap<PeerName, Path>,
+    metadata: BTreeMap<MetadataRule, Path>,
+    tokens: Vec<(JwtRule, Path)>,
+}
+
+pub(super) fn jwt(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::JwtRule,
+    policy: &raw::Policy,
+    owners: &mut Owners,
+) -> Option<JwtRule> {
+    let issuer_path = path.field("issuer");
+    let issuer = report
+        .required(&issuer_path, raw.issuer.as_deref(), "a name of issuers")
+        .and_then(|issuer| {
+            if policy.issuers.contains_key(issuer) {
+                return Some(issuer);
+            }
+            let known = policy.issuers.keys().map(|name| name.as_str());
+            unknown(report, &issuer_path, "issuer", issuer, known);
+            None
+        });
+    let mut good = Some(());
+    if let Some(subject) = &raw.subject {
+        good = text(report, &path.field("subject"), subject);
+    } else if raw.claims.is_empty() {
+        report.error_with_fix(
+            path,
+            "every token of the issuer would prove this client",
+            "a subject, or claims",
+        );
+        good = None;
+    }
+    let claims_path = path.field("claims");
+    if raw.claims.len() > MAX_CLAIMS {
+        report.error_with_fix(
+            &claims_path,
+            format!("{} claims are too many", raw.claims.len()),
+            format!("at most {MAX_CLAIMS}"),
+        );
+        good = None;
+    }
+    for (claim, texts) in &raw.claims {
+        good = good.and(required_claim(
+            report,
+            &claims_path.key(claim),
+            claim,
+            &texts.0,
+        ));
+    }
+    good?;
+    let rule = JwtRule {
+        issuer: issuer?.into(),
+        subject: raw.subject.clone(),
+        claims: raw
+            .claims
+            .iter()
+            .map(|(claim, texts)| (claim.clone(), texts.0.clone()))
+            .collect(),
+    };
+    let owned = not_another_clients(report, path, &rule, &owners.tokens);
+    owners.tokens.push((rule.clone(), path.clone()));
+    owned.map(|()| rule)
+}
+
+fn required_claim(report: &mut Report, path: &Path, claim: &str, texts: &[String]) -> Option<()> {
+    if claim == "sub" {
+        report.error_with_fix(path, "has a field of its own", "subject");
+        return None;
+    }
+    if RESERVED_CLAIMS.contains(&claim) {
+        report.error(path, "is checked for every token, by its issuer's rules");
+        return None;
+    }
+    text(report, path, claim)?;
+    report.not_empty(path, texts, "what the claim must hold")?;
+    if texts.len() > MAX_CLAIMS {
+        report.error_with_fix(
+            path,
+            format!("{} texts are too many", texts.len()),
+            format!("at most {MAX_CLAIMS}"),
+        );
+        return None;
+    }
+    let mut good = report.distinct(path, texts);
+    for (index, value) in texts.iter().enumerate() {
+        good = good.and(text(report, &path.index(index), value));
+    }
+    good
+}
+
+/// A token proves one client. A rule that holds whenever another does would make it two.
+fn not_another_clients(
+    report: &mut Report,
+    path: &Path,
+    rule: &JwtRule,
+    others: &[(JwtRule, Path)],
+) -> Option<()> {
+    let mut good = Some(());
+    for (other, first) in others
+        .iter()
+        .filter(|(other, _)| other.issuer == rule.issuer)
+    {
+        let apart = matches!((&rule.subject, &other.subject), (Some(own), Some(its)) if own != its);
+        if apart {
+            continue;
+        }
+        if implies(rule, other) || implies(other, rule) {
+            report.error_with_fix(
+                path,
+                format!(
+                    "one token would prove this client and the one at {}",
+                    first.as_str()
+                ),
+                "subjects of their own",
+            );
+            good = None;
+        } else {
+            report.warn(
+                path,
+                format!(
+                    "a token that holds the claims of both proves neither this client nor the one at {}",
+                    first.as_str()
+                ),
+                "subjects of their own",
+            );
+        }
+    }
+    good
+}
+
+/// Whether every token that satisfies `strict` satisfies `loose` too.
+fn implies(strict: &JwtRule, loose: &JwtRule) -> bool {
+    (loose.subject.is_none() || loose.subject == strict.subject)
+        && loose.claims.iter().all(|(claim, texts)| {
+            strict
+                .claims
+                .get(claim)
+                .is_some_and(|own| texts.iter().all(|text| own.contains(text)))
+        })
+}
+
+pub(super) fn mtls(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::MtlsRule,
+    listen: &raw::Listen,
+    owners: &mut Owners,
+) -> Option<PeerName> {
+    let asked = listen
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_ca.is_some());
+    if !asked {
+        report.error_with_fix(
+            path,
+            "nobody asks for a certificate",
+            "listen.tls.client_ca",
+        );
+    }
+    let name = match (&raw.spiffe, &raw.dns) {
+        (Some(id), None) => {
+            spiffe(report, &path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone()))
+        }
+        (None, Some(name)) => {
+            dns(report, &path.field("dns"), name).map(|()| PeerName::Dns(name.clone()))
+        }
+        _ => {
+            report.error(path, "names exactly one of spiffe and dns");
+            None
+        }
+    }?;
+    let first = owners.names.insert(name.clone(), path.clone());
+    if let Some(first) = &first {
+        report.error(
+            path,
+            format!(
+                "one certificate would prove this client and the one at {}",
+                first.as_str()
+            ),
+        );
+    }
+    (asked && first.is_none()).then_some(name)
+}
+
+/// `spiffe://trust-domain/path` (SPIFFE-ID, 2).
+fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
+    let good = id.len() <= MAX_SPIFFE_BYTES
+        && id
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(domain, path)| {
+                let domain_byte = |byte: u8| {
+                    byte.is_ascii_lowercase()
+                        || byte.is_ascii_digit()
+                        || matches!(byte, b'.' | b'-' | b'_')
+                };
+                let path_byte =
+                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+                !domain.is_empty()
+                    && domain.len() <= 255
+                    && domain.bytes().all(domain_byte)
+                    && path.split('/').all(|segment| {
+                        !matches!(segment, "" | "." | "..") && segment.bytes().all(path_byte)
+                    })
+            });
+    if !good {
+        report.error_with_fix(
+            path,
+            format!("{} is not a workload's id", quote(id)),
+            "spiffe://trust-domain/path",
+        );
+    }
+    good.then_some(())
+}
+
+/// A host name, lower-case, whole.
+fn dns(report: &mut Report, path: &Path, name: &str) -> Option<()> {
+    let label = |label: &str| {
+        (1..=MAX_LABEL_BYTES).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+            })
+    };
+    let good = name.len() <= MAX_DNS_BYTES && name.split('.').all(label);
+    if !good {
+        report.error_with_fix(
+            path,
+            format!("{} is not a host name in lower case", quote(name)),
+            "client.example.com, no wildcard",
+        );
+    }
+    good.then_some(())
+}
+
+pub(super) fn metadata(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::MetadataRule,
+    client: &str,
+    owners: &mut Owners,
+) -> Option<MetadataRule> {
+    let filter_path = path.field("filter");
+    let filter = report
+        .required(
+            &filter_path,
+            raw.filter.as_deref(),
+            "envoy.filters.http.jwt_authn",
+        )
+        .and_then(|filter| text(report, &filter_path, filter).map(|()| filter));
+    let claim_path = path.field("claim");
+    let claim = report
+        .required(&claim_path, raw.claim.as_deref(), "sub")
+        .and_then(|claim| {
+            let keys: Vec<String> = claim.split('.').map(Into::into).collect();
+            if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
+                report.error_with_fix(
+                    &claim_path,
+                    format!("{} is no way to a claim", quote(claim)),
+                    "keys with a dot between any two",
+                );
+                return None;
+            }
+            text(report, &claim_path, claim).map(|()| keys)
+        });
+    let value = raw.value.as_deref().unwrap_or(client);
+    let value = text(report, &path.field("value"), value).map(|()| value.into());
+    let rule = MetadataRule {
+        filter: filter?.into(),
+        claim: claim?,
+        value: value?,
+    };
+    if let Some(first) = owners.metadata.insert(rule.clone(), path.clone()) {
+        report.error(
+            path,
+            format!("proves this client and the one at {}", first.as_str()),
+        );
+        return None;
+    }
+    Some(rule)
+}
+
+pub(super) fn sources(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&[String]>,
+) -> Option<Vec<Network>> {
+    let Some(raw) = raw else {
+        return Some(Vec::new());
+    };
+    report.not_empty(path, raw, "name networks, or leave it out for anywhere")?;
+    if raw.len() > MAX_SOURCES {
+        report.error_with_fix(
+            path,
+            format!("{} networks are too many", raw.len()),
+            format!("at most {MAX_SOURCES}"),
+        );
+        return None;
+    }
+    let distinct = report.distinct(path, raw);
+    let networks: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(index, text)| network(report, &path.index(index), text))
+        .collect();
+    distinct.and(networks.into_iter().collect())
+}
+
+/// `10.0.0.0/8`, `2001:db8::/32`, or one address.
+fn network(report: &mut Report, path: &Path, text: &str) -> Option<Network> {
+    let Some((written, bits)) = read_network(text) else {
+        report.error_with_fix(
+            path,
+            format!("{} is not a network", quote(text)),
+            "10.0.0.0/8 or 2001:db8::/32",
+        );
+        return None;
+    };
+    // An IPv4 network may be written in IPv6's form, whole.
+    let (address, bits) = match (written, written.to_canonical()) {
+        (IpAddr::V6(_), address @ IpAddr::V4(_)) => {
+            let Some(bits) = bits.checked_sub(96) else {
+                report.error_with_fix(
+                    path,
+                    "reaches past the IPv4 addresses in IPv6's form",
+                    "the IPv4 network itself",
+                );
+                return None;
+            };
+            (address, bits)
+        }
+        (_, address) => (address, bits),
+    };
+    let base = match address {
+        IpAddr::V4(own) => IpAddr::V4((own.to_bits() & mask_32(bits)).into()),
+        IpAddr::V6(own) => IpAddr::V6((own.to_bits() & mask_128(bits)).into()),
+    };
+    if base != address {
+        report.error_with_fix(
+            path,
+            format!("{} has bits behind its prefix", quote(text)),
+            format!("{base}/{bits}"),
+        );
+        return None;
+    }
+    if bits == 0 {
+        report.warn(
+            path,
+            format!("{} is everywhere", quote(text)),
+            "leave sources out",
+        );
+    }
+    Some(Network {
+        address,
+        prefix_bits: bits,
+    })
+}
+
+fn mask_32(bits: u8) -> u32 {
+    u32::MAX
+        .checked_shl(u32::from(32_u8.saturating_sub(bits)))
+        .unwrap_or(0)
+}
+
+fn mask_128(bits: u8) -> u128 {
+    u128::MAX
+        .checked_shl(u32::from(128_u8.saturating_sub(bits)))
+        .unwrap_or(0)
+}
+
+fn read_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits)),
+        None => (text.parse().ok()?, None),
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        None => most,
+        Some(digits) => {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (digits.len() == 1 || !digits.starts_with('0'));
+            digits.parse().ok().filter(|bits| plain && *bits <= most)?
+        }
+    };
+    Some((address, bits))
+}
