@@ -272,7 +272,7 @@ impl ApiKey {
 }
 
 /// An inference server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub(crate) kind: BackendKind,
     pub(crate) endpoints: Vec<String>,
@@ -315,7 +315,7 @@ impl Backend {
 }
 
 /// A sandboxed handler.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
     pub(crate) component: String,
     pub(crate) sha256: [u8; 32],

@@ -31,6 +31,7 @@ pub fn router(app: Arc<App>, dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>) 
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/generations", get(generations))
         .route("/metrics", get(metrics))
         .with_state(Admin { app, dropped_lines })
 }
@@ -47,6 +48,18 @@ async fn ready(State(admin): State<Admin>) -> Response {
         (StatusCode::OK, "ready\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+/// Which policy serves, which older ones are held, and what became of the last bundle.
+async fn generations(State(admin): State<Admin>) -> Response {
+    match serde_json::to_string(&admin.app.generations.status()) {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "application/json")],
+            format!("{text}\n"),
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

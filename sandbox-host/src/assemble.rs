@@ -1,176 +1,357 @@
 //! Turns a policy into the parts that run it: handlers loaded, backends addressed, every model routed. A policy that cannot be
-//! served is refused here, before anything listens.
+//! served is refused here with all its faults, before anything of it is in force. What did not change is taken from the policies
+//! that are held already: a handler is not compiled again, a backend keeps its places, its health and its connections.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Model, ModelId};
-use tokio::task::JoinSet;
+use tensorgate_policy::policy::{Backend, Handler, Model, ModelId};
 
 use crate::backends::answer;
-use crate::backends::oip::Endpoint;
-use crate::config;
+use crate::backends::oip::{Endpoint, EndpointError};
+use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
-use crate::health::{self, BackendHealth};
-use crate::host::StartError;
+use crate::generations::Generation;
+use crate::health::{self, BackendHealth, Prober};
 use crate::metrics::{BackendLabels, Metrics};
-use crate::pipeline::{ModelRoute, Stage};
-use crate::sandbox::{Role, Sandbox, SandboxConfig};
+use crate::pipeline::{ModelRoute, Pipeline, Stage};
+use crate::request::Judge;
+use crate::sandbox::{LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use tensorgate_wire::context::Key;
 
-/// Handlers by name and role, and the sandbox that runs them; none for a policy that uses none.
-pub(crate) type Handlers = (Option<Sandbox>, HashMap<(String, Role), Stage>);
+/// Why a policy cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each carries its part's own error, or says it")]
+pub enum PolicyFault {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Load(#[from] LoadFault),
+    #[error("backend {name:?}: {source}")]
+    Endpoint { name: String, source: EndpointError },
+    #[error(
+        "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
+    )]
+    Budget {
+        model: String,
+        needs: usize,
+        gives: usize,
+    },
+    #[error("model {model:?}: {what} {name:?} is not in the policy")]
+    Unresolved {
+        model: String,
+        what: &'static str,
+        name: String,
+    },
+    #[error("loading failed: {0}")]
+    Loading(String),
+    #[error("another policy is held under the name {0:?}: a generation names one policy")]
+    Taken(String),
+}
 
-/// Loads every handler that a model uses, in the roles in which it is used. Compiles, so it takes a while.
-pub(crate) fn handlers(policy: &Policy, root: &Path) -> Result<Handlers, StartError> {
-    let used = policy.models().iter().flat_map(|model| {
-        let before = model
-            .preprocess()
-            .map(|name| (model, name, Role::Preprocess));
-        before.into_iter().chain(
-            model
-                .postprocess()
-                .map(|name| (model, name, Role::Postprocess)),
-        )
-    });
-    let mut sandbox = None;
-    let mut stages: HashMap<(String, Role), Stage> = HashMap::new();
-    for (model, name, role) in used {
-        let key = (name.to_owned(), role);
-        if stages.contains_key(&key) {
-            continue;
+/// What a generation is made of, by the names of its policy.
+pub(crate) struct Parts {
+    pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
+    pub(crate) backends: HashMap<String, Arc<Server>>,
+}
+
+/// A loaded handler, and the rule that it was loaded by.
+#[derive(Clone)]
+pub(crate) struct LoadedStage {
+    rule: Handler,
+    stage: Stage,
+}
+
+/// A backend at work, and what it was made from. Its prober ends with it.
+pub(crate) struct Server {
+    rule: Backend,
+    addresses: Vec<String>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    _prober: Prober,
+}
+
+/// Makes generations. It holds what they all stand on.
+pub(crate) struct Loader {
+    root: PathBuf,
+    endpoints: BTreeMap<String, String>,
+    key: Key,
+    metrics: Arc<Metrics>,
+    /// Made when a policy first has a handler.
+    sandbox: Mutex<Option<Arc<Sandbox>>>,
+}
+
+impl Loader {
+    pub(crate) const fn new(
+        root: PathBuf,
+        endpoints: BTreeMap<String, String>,
+        key: Key,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            root,
+            endpoints,
+            key,
+            metrics,
+            sandbox: Mutex::new(None),
         }
-        let rule = policy
-            .handlers()
-            .get(name)
-            .ok_or_else(|| unresolved(model, "handler", name))?;
-        let component = config::component(root, rule.component())?;
-        let sandbox = match &mut sandbox {
-            Some(sandbox) => sandbox,
-            None => sandbox.insert(Sandbox::new(sandbox_config(policy))?),
+    }
+
+    /// A generation of a policy, or every fault of it. `held` is where unchanged parts are taken from. Compiles, so it takes
+    /// a while; requests go on meanwhile.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        candidate: &Candidate,
+        held: &[Arc<Generation>],
+    ) -> Result<Generation, Vec<PolicyFault>> {
+        let Candidate {
+            policy,
+            generation,
+            digest,
+        } = candidate;
+        let mut faults = Vec::new();
+        let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), held.to_vec());
+        let loaded = tokio::task::spawn_blocking(move || loader.handlers(&loading, &known)).await;
+        let handlers = match loaded {
+            Ok((handlers, found)) => {
+                faults.extend(found);
+                handlers
+            }
+            Err(error) => {
+                faults.push(PolicyFault::Loading(error.to_string()));
+                HashMap::new()
+            }
         };
-        let handler = sandbox.load(name, rule, role, &component)?;
+        let backends = self.backends(policy, held, &mut faults);
+        // What could not be made above is no second fault of the models that use it.
+        let complete = faults.is_empty();
+        let routes = routes(policy, &backends, &handlers, complete, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let judge = Judge::new(Arc::clone(policy), generation.clone(), self.key.clone());
+        Ok(Generation {
+            judge: Arc::new(judge),
+            pipeline: Pipeline::new(Arc::clone(policy), routes, Arc::clone(&self.metrics)),
+            parts: Parts { handlers, backends },
+            digest: *digest,
+        })
+    }
+
+    /// Loads every handler that a model uses, in the roles in which it is used.
+    fn handlers(
+        &self,
+        policy: &Policy,
+        held: &[Arc<Generation>],
+    ) -> (HashMap<(String, Role), LoadedStage>, Vec<PolicyFault>) {
+        let used = policy.models().iter().flat_map(|model| {
+            let stage = |name: Option<&str>, role| name.map(|name| (name.to_owned(), role));
+            [
+                stage(model.preprocess(), Role::Preprocess),
+                stage(model.postprocess(), Role::Postprocess),
+            ]
+        });
+        let mut used: Vec<_> = used.flatten().collect();
+        used.sort_unstable();
+        used.dedup();
+        let (mut handlers, mut faults) = (HashMap::new(), Vec::new());
+        for key in used {
+            // A name that does not resolve is told of by the models that use it.
+            let Some(rule) = policy.handlers().get(&key.0) else {
+                continue;
+            };
+            let known = held
+                .iter()
+                .filter_map(|generation| generation.parts.handlers.get(&key))
+                .find(|known| known.rule == *rule);
+            if let Some(known) = known {
+                handlers.insert(key, known.clone());
+                continue;
+            }
+            match self.handler(&key.0, rule, key.1) {
+                Ok(stage) => {
+                    let rule = rule.clone();
+                    handlers.insert(key, LoadedStage { rule, stage });
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        (handlers, faults)
+    }
+
+    fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
+        let component = config::component(&self.root, rule.component())?;
+        let handler = self.sandbox()?.load(name, rule, role, &component)?;
         tracing::info!(
             handler = name,
             role = role.export(),
             bytes = component.len(),
             "handler loaded"
         );
-        stages.insert(
-            key,
-            Stage {
-                name: name.to_owned(),
-                handler,
-            },
-        );
+        Ok(Stage {
+            name: name.to_owned(),
+            handler,
+        })
     }
-    Ok((sandbox, stages))
-}
 
-/// The pool reserves address space for the largest memory of any handler, so it is sized by the policy.
-fn sandbox_config(policy: &Policy) -> SandboxConfig {
-    let largest = policy
-        .handlers()
-        .values()
-        .map(tensorgate_policy::policy::Handler::memory_bytes)
-        .max();
-    let default = SandboxConfig::default();
-    SandboxConfig {
-        max_memory_bytes: largest.unwrap_or(default.max_memory_bytes),
-        ..default
+    /// The one sandbox. Its default size gives a handler as much memory as any policy may ask for, so that no reload outgrows it.
+    fn sandbox(&self) -> Result<Arc<Sandbox>, SandboxError> {
+        let mut sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sandbox) = &*sandbox {
+            return Ok(Arc::clone(sandbox));
+        }
+        let made = Arc::new(Sandbox::new(SandboxConfig::default())?);
+        Ok(Arc::clone(sandbox.insert(made)))
     }
-}
 
-/// A dispatcher for every backend, and its prober at work.
-pub(crate) fn backends(
-    policy: &Policy,
-    endpoints: &BTreeMap<String, String>,
-    metrics: &Metrics,
-    probers: &mut JoinSet<()>,
-) -> Result<HashMap<String, Arc<Dispatcher>>, StartError> {
-    let mut dispatchers = HashMap::new();
-    for (name, rule) in policy.backends() {
-        let addresses = config::addresses(name, rule, endpoints)?;
+    /// A dispatcher for every backend, and its prober at work.
+    fn backends(
+        &self,
+        policy: &Policy,
+        held: &[Arc<Generation>],
+        faults: &mut Vec<PolicyFault>,
+    ) -> HashMap<String, Arc<Server>> {
+        let mut servers = HashMap::new();
+        for (name, rule) in policy.backends() {
+            match self.backend(name, rule, policy, held) {
+                Ok(server) => {
+                    servers.insert(name.clone(), server);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        servers
+    }
+
+    fn backend(
+        &self,
+        name: &str,
+        rule: &Backend,
+        policy: &Policy,
+        held: &[Arc<Generation>],
+    ) -> Result<Arc<Server>, PolicyFault> {
+        let addresses = config::addresses(name, rule, &self.endpoints)?;
+        let known = held
+            .iter()
+            .filter_map(|generation| generation.parts.backends.get(name))
+            .find(|known| known.rule == *rule && known.addresses == addresses);
+        if let Some(known) = known {
+            return Ok(Arc::clone(known));
+        }
         let endpoints = addresses
             .iter()
             .map(|uri| Endpoint::new(uri).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>();
-        let endpoints = endpoints.map_err(|source| StartError::Endpoint {
-            name: name.clone(),
-            source,
-        })?;
-        let models = policy
-            .models()
-            .iter()
-            .filter(|model| model.backend() == name);
-        let versions = models.flat_map(|model| {
-            model
-                .versions()
-                .iter()
-                .map(|version| (model.backend_model().to_owned(), version.clone()))
-        });
-        let health = Arc::new(BackendHealth::new(name, endpoints.len(), versions));
-        let gauge = metrics
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| PolicyFault::Endpoint {
+                name: name.to_owned(),
+                source,
+            })?;
+        let health = Arc::new(BackendHealth::new(
+            name,
+            endpoints.len(),
+            models_at(policy, name),
+        ));
+        let gauge = self
+            .metrics
             .backend_ready
             .get_or_create(&BackendLabels {
-                backend: name.clone(),
+                backend: name.to_owned(),
             })
             .clone();
-        probers.spawn(health::probe(Arc::clone(&health), endpoints.clone(), gauge));
-        dispatchers.insert(
-            name.clone(),
-            Arc::new(Dispatcher::new(name, rule, endpoints, health, metrics)),
-        );
+        let prober = Prober::start(health::probe(Arc::clone(&health), endpoints.clone(), gauge));
+        Ok(Arc::new(Server {
+            rule: rule.clone(),
+            addresses,
+            dispatcher: Arc::new(Dispatcher::new(
+                name,
+                rule,
+                endpoints,
+                health,
+                &self.metrics,
+            )),
+            _prober: prober,
+        }))
     }
-    Ok(dispatchers)
 }
 
-/// Every model's route.
-pub(crate) fn routes(
+/// The models that a policy has served by a backend, by their names there, each with its versions.
+pub(crate) fn models_at<'p>(
+    policy: &'p Policy,
+    backend: &'p str,
+) -> impl Iterator<Item = (String, String)> + 'p {
+    let models = policy
+        .models()
+        .iter()
+        .filter(move |model| model.backend() == backend);
+    models.flat_map(|model| {
+        model
+            .versions()
+            .iter()
+            .map(|version| (model.backend_model().to_owned(), version.clone()))
+    })
+}
+
+/// Every model's route. `complete`: every part that the policy names was made.
+fn routes(
     policy: &Policy,
-    backends: &HashMap<String, Arc<Dispatcher>>,
-    stages: &HashMap<(String, Role), Stage>,
-) -> Result<HashMap<ModelId, ModelRoute>, StartError> {
+    backends: &HashMap<String, Arc<Server>>,
+    handlers: &HashMap<(String, Role), LoadedStage>,
+    complete: bool,
+    faults: &mut Vec<PolicyFault>,
+) -> HashMap<ModelId, ModelRoute> {
     let gives = policy.listen().limits().buffered_bytes;
     let mut routes = HashMap::new();
     for model in policy.models() {
         let needs = answer::max_bytes(model.backend_outputs());
         if needs > gives {
-            return Err(StartError::Budget {
+            faults.push(PolicyFault::Budget {
                 model: model.name().to_owned(),
                 needs,
                 gives,
             });
         }
-        let stage = |name: Option<&str>, role| match name {
-            Some(name) => stages
-                .get(&(name.to_owned(), role))
-                .cloned()
-                .map(Some)
-                .ok_or_else(|| unresolved(model, "handler", name)),
-            None => Ok(None),
-        };
-        let backend = backends
-            .get(model.backend())
-            .ok_or_else(|| unresolved(model, "backend", model.backend()))?;
-        let id = policy
-            .model_id(model.name())
-            .ok_or_else(|| unresolved(model, "model", model.name()))?;
-        let route = ModelRoute {
-            preprocess: stage(model.preprocess(), Role::Preprocess)?,
-            backend: Arc::clone(backend),
-            postprocess: stage(model.postprocess(), Role::Postprocess)?,
-        };
-        routes.insert(id, route);
+        match route(policy, model, backends, handlers) {
+            Ok((id, route)) => {
+                routes.insert(id, route);
+            }
+            Err(fault) if complete => faults.push(fault),
+            Err(_) => {}
+        }
     }
-    Ok(routes)
+    routes
 }
 
-fn unresolved(model: &Model, what: &'static str, name: &str) -> StartError {
-    StartError::Unresolved {
+fn route(
+    policy: &Policy,
+    model: &Model,
+    backends: &HashMap<String, Arc<Server>>,
+    handlers: &HashMap<(String, Role), LoadedStage>,
+) -> Result<(ModelId, ModelRoute), PolicyFault> {
+    let unresolved = |what, name: &str| PolicyFault::Unresolved {
         model: model.name().to_owned(),
         what,
         name: name.to_owned(),
-    }
+    };
+    let stage = |name: Option<&str>, role| match name {
+        Some(name) => handlers
+            .get(&(name.to_owned(), role))
+            .map(|loaded| Some(loaded.stage.clone()))
+            .ok_or_else(|| unresolved("handler", name)),
+        None => Ok(None),
+    };
+    let backend = backends
+        .get(model.backend())
+        .ok_or_else(|| unresolved("backend", model.backend()))?;
+    let id = policy
+        .model_id(model.name())
+        .ok_or_else(|| unresolved("model", model.name()))?;
+    let route = ModelRoute {
+        preprocess: stage(model.preprocess(), Role::Preprocess)?,
+        backend: Arc::clone(&backend.dispatcher),
+        postprocess: stage(model.postprocess(), Role::Postprocess)?,
+    };
+    Ok((id, route))
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The bytes that are left.
 #[derive(Debug)]
 pub struct Budget {
-    total: usize,
-    free: AtomicUsize,
+    total: AtomicUsize,
+    used: AtomicUsize,
 }
 
 /// What one request holds; given back when dropped.
@@ -22,9 +22,14 @@ impl Budget {
     /// A budget of so many bytes.
     pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
-            total,
-            free: AtomicUsize::new(total),
+            total: AtomicUsize::new(total),
+            used: AtomicUsize::new(0),
         })
+    }
+
+    /// Sets how many there are. What is held beyond a smaller number stays held until it is given back; nobody gets more meanwhile.
+    pub fn set_total(&self, total: usize) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     /// Starts with nothing held.
@@ -37,7 +42,7 @@ impl Budget {
 
     /// Bytes held by all.
     pub fn used(&self) -> usize {
-        self.total.saturating_sub(self.free.load(Ordering::Relaxed))
+        self.used.load(Ordering::Relaxed)
     }
 }
 
@@ -45,15 +50,17 @@ impl Held {
     /// Holds exactly so many bytes from now on; `false`, and nothing changes, if the budget does not have them.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
-        let free = &self.budget.free;
+        let used = &self.budget.used;
         let enough = match bytes.checked_sub(self.bytes) {
-            Some(more) => free
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| {
-                    free.checked_sub(more)
+            Some(0) => true,
+            Some(more) => used
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                    let total = self.budget.total.load(Ordering::Relaxed);
+                    used.checked_add(more).filter(|after| *after <= total)
                 })
                 .is_ok(),
             None => {
-                free.fetch_add(self.bytes.saturating_sub(bytes), Ordering::AcqRel);
+                used.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::AcqRel);
                 true
             }
         };
@@ -71,7 +78,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.free.fetch_add(self.bytes, Ordering::AcqRel);
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -101,5 +108,19 @@ mod tests {
         assert_eq!(budget.used(), 2);
         drop(first);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_budget_that_shrinks_takes_nothing_away_and_gives_nothing_more() {
+        let budget = Budget::new(10);
+        let mut held = budget.hold();
+        assert!(held.resize(8));
+        budget.set_total(5);
+        assert!(held.resize(8), "what it has it keeps");
+        assert!(!held.resize(9) && !budget.hold().resize(1));
+        assert!(held.resize(4));
+        assert!(budget.hold().resize(1));
+        budget.set_total(20);
+        assert!(held.resize(20));
     }
 }

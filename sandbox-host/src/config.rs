@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tensorgate_policy::policy::Backend;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy};
@@ -21,13 +22,22 @@ const MAX_KEY_BYTES: u64 = 1 << 10;
 /// A component, bytes; the sandbox has a bound of its own on what it compiles.
 const MAX_COMPONENT_BYTES: u64 = 256 << 20;
 
+/// A policy that is valid, by the name under which the gate signs what it lets in.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Its name.
+    pub generation: String,
+    /// SHA-256 of its canonical JSON: what two policies of one name differ in.
+    pub digest: [u8; 32],
+}
+
 /// Everything that a host is made of.
 #[derive(Clone)]
 pub struct Settings {
-    /// The policy.
-    pub policy: Arc<Policy>,
-    /// Its name, as the gate signs it.
-    pub generation: String,
+    /// The policy to start with.
+    pub policy: Candidate,
     /// The key that gate and host share.
     pub key: Key,
     /// Component paths are relative to it.
@@ -64,6 +74,9 @@ pub enum ConfigError {
     /// The policy has faults.
     #[error("the policy cannot be enforced: {}", list(.0))]
     Policy(Vec<Fault>),
+    /// The policy has no canonical form.
+    #[error("the policy cannot be written as json: {0}")]
+    Canonical(String),
     /// Others can read the key.
     #[error(
         "{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)"
@@ -108,8 +121,17 @@ fn list(faults: &[Fault]) -> String {
 }
 
 /// Reads and validates a bundle. Warnings go to the log.
-pub fn bundle(path: &Path) -> Result<(Arc<Policy>, String), ConfigError> {
-    let (json, _) = read(path, MAX_BUNDLE_BYTES)?;
+pub fn bundle(path: &Path) -> Result<Candidate, ConfigError> {
+    let file = File::open(path).map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })?;
+    candidate(&read_bundle(path, &file)?)
+}
+
+/// Reads a bundle from its opened file; its policy is not validated yet.
+pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, ConfigError> {
+    let (json, _) = read_opened(path, file, MAX_BUNDLE_BYTES)?;
     let bundle: Bundle = serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle {
         path: path.to_owned(),
         cause: error.to_string(),
@@ -120,12 +142,23 @@ pub fn bundle(path: &Path) -> Result<(Arc<Policy>, String), ConfigError> {
             cause: "it has no generation".to_owned(),
         });
     }
+    Ok(bundle)
+}
+
+/// Validates a bundle. Warnings go to the log.
+pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
+    let canonical = serde_json::to_vec(&bundle.policy)
+        .map_err(|error| ConfigError::Canonical(error.to_string()))?;
     let (policy, warnings) =
         tensorgate_policy::validate::validate(&bundle.policy).map_err(ConfigError::Policy)?;
     for warning in warnings {
         tracing::warn!(warning = warning.to_string(), "policy");
     }
-    Ok((Arc::new(policy), bundle.generation))
+    Ok(Candidate {
+        policy: Arc::new(policy),
+        generation: bundle.generation.clone(),
+        digest: Sha256::digest(canonical).into(),
+    })
 }
 
 /// Reads the context key. The mode that counts is that of the file that was opened.
@@ -211,6 +244,15 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
         cause,
     };
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    read_opened(path, &file, max_bytes)
+}
+
+/// The same of a file that is open.
+fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+    let failed = |cause: String| ConfigError::File {
+        path: path.to_owned(),
+        cause,
+    };
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
         return Err(failed("not a regular file".to_owned()));

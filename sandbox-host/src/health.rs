@@ -1,13 +1,14 @@
 //! Whether backends are ready, asked in the background and remembered for a while. A client's question is answered from
 //! memory: it never reaches a backend.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
@@ -47,11 +48,18 @@ pub struct BackendHealth {
     name: String,
     start: Instant,
     endpoints: Vec<Seen>,
-    /// By the model's name at the backend, and its version.
-    models: BTreeMap<(String, String), Seen>,
+    /// Those that some policy has served here.
+    models: RwLock<Models>,
     /// Wakes the prober when a request has failed.
     doubted: Notify,
+    /// Wakes the prober, without a pause, when there are models that it has not looked at.
+    followed: Notify,
+    /// Counts the prober's rounds.
+    rounds: watch::Sender<u64>,
 }
+
+/// By the model's name at the backend, and its version.
+type Models = BTreeMap<(String, String), Arc<Seen>>;
 
 impl BackendHealth {
     /// Nothing seen yet.
@@ -66,12 +74,70 @@ impl BackendHealth {
             endpoints: std::iter::repeat_with(Seen::default)
                 .take(endpoints)
                 .collect(),
-            models: models
-                .into_iter()
-                .map(|key| (key, Seen::default()))
-                .collect(),
+            models: RwLock::new(
+                models
+                    .into_iter()
+                    .map(|key| (key, Arc::default()))
+                    .collect(),
+            ),
             doubted: Notify::new(),
+            followed: Notify::new(),
+            rounds: watch::Sender::new(0),
         }
+    }
+
+    /// Looks after these models from now on. What is known of one that was looked after before stays known.
+    pub fn follow(&self, wanted: BTreeSet<(String, String)>) {
+        let more = {
+            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            let more = wanted.iter().any(|key| !models.contains_key(key));
+            let mut known = std::mem::take(&mut *models);
+            *models = wanted
+                .into_iter()
+                .map(|key| {
+                    let seen = known.remove(&key).unwrap_or_default();
+                    (key, seen)
+                })
+                .collect();
+            more
+        };
+        if more {
+            self.followed.notify_one();
+        }
+    }
+
+    /// Looks after these models too, and waits until each was asked for once or a probe's time is over, whatever was answered.
+    pub async fn look_at(&self, wanted: impl IntoIterator<Item = (String, String)>) {
+        let mut all: BTreeSet<_> = self.models().into_keys().collect();
+        let before = all.len();
+        all.extend(wanted);
+        let fresh = self.rounds.borrow().to_owned() == 0;
+        if all.len() == before && !fresh {
+            return;
+        }
+        let mut rounds = self.rounds.subscribe();
+        // One round may be under way without them; the next has them all.
+        let enough = rounds
+            .borrow_and_update()
+            .saturating_add(if fresh { 1 } else { 2 });
+        self.follow(all);
+        let looked = async {
+            while *rounds.borrow_and_update() < enough {
+                if rounds.changed().await.is_err() {
+                    return;
+                }
+                // The round that was under way is over: the one that counts begins now.
+                self.followed.notify_one();
+            }
+        };
+        let _ = tokio::time::timeout(PROBE_TIMEOUT, looked).await;
+    }
+
+    fn models(&self) -> Models {
+        self.models
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn now_ms(&self) -> u64 {
@@ -81,8 +147,13 @@ impl BackendHealth {
     /// Whether a server and every model version answered lately that they are ready.
     pub fn ready(&self) -> bool {
         let now_ms = self.now_ms();
+        self.reachable() && self.models().values().all(|seen| seen.fresh(now_ms))
+    }
+
+    /// Whether a server did.
+    pub fn reachable(&self) -> bool {
+        let now_ms = self.now_ms();
         self.endpoints.iter().any(|seen| seen.fresh(now_ms))
-            && self.models.values().all(|seen| seen.fresh(now_ms))
     }
 
     /// Whether one server did.
@@ -96,6 +167,8 @@ impl BackendHealth {
     pub fn model_ready(&self, model: &str, version: &str) -> bool {
         let key = (model.to_owned(), version.to_owned());
         self.models
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
             .is_some_and(|seen| seen.fresh(self.now_ms()))
     }
@@ -128,39 +201,63 @@ pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, ga
             }
         }
         was_ready = Some(ready);
-        if ready {
-            // A failed request shortens the wait, never below the retry's.
-            let _ = tokio::time::timeout(PROBE_INTERVAL, health.doubted.notified()).await;
+        health
+            .rounds
+            .send_modify(|rounds| *rounds = rounds.saturating_add(1));
+        let pause = async {
+            if ready {
+                // A failed request shortens the wait, never below the retry's.
+                let _ = tokio::time::timeout(PROBE_INTERVAL, health.doubted.notified()).await;
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        };
+        tokio::select! {
+            () = pause => {}
+            () = health.followed.notified() => {}
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// A prober at work; it ends with this.
+pub struct Prober(JoinHandle<()>);
+
+impl Prober {
+    /// Starts it.
+    pub fn start(probe: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(probe))
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 /// Asks every endpoint once. The text says what was not ready.
 async fn round(health: &BackendHealth, endpoints: &[Arc<Endpoint>]) -> String {
+    let models = health.models();
     let mut causes = Vec::new();
-    let mut ready_models: BTreeMap<&(String, String), bool> = BTreeMap::new();
+    let mut ready_models = BTreeSet::new();
     for (seen, endpoint) in health.endpoints.iter().zip(endpoints) {
-        let asked = ask(health, endpoint, &mut ready_models).await;
+        let asked = ask(health, &models, endpoint, &mut ready_models).await;
         seen.set(asked.is_ok(), health.now_ms());
         if let Err(cause) = asked {
             causes.push(format!("{}: {cause}", endpoint.uri()));
         }
     }
-    for (key, seen) in &health.models {
-        seen.set(
-            ready_models.get(key).copied().unwrap_or(false),
-            health.now_ms(),
-        );
+    for (key, seen) in &models {
+        seen.set(ready_models.contains(key), health.now_ms());
     }
     causes.join("; ")
 }
 
 /// Asks one endpoint for itself and for each model.
 async fn ask<'a>(
-    health: &'a BackendHealth,
+    health: &BackendHealth,
+    models: &'a Models,
     endpoint: &Endpoint,
-    ready_models: &mut BTreeMap<&'a (String, String), bool>,
+    ready_models: &mut BTreeSet<&'a (String, String)>,
 ) -> Result<(), String> {
     let deadline = Instant::now()
         .checked_add(PROBE_TIMEOUT)
@@ -179,11 +276,11 @@ async fn ask<'a>(
         return Err("the server says that it is not ready".to_owned());
     }
     let mut fault = None;
-    for key in health.models.keys() {
+    for key in models.keys() {
         let (model, version) = key;
         match answered(endpoint.model_ready(model, version, deadline).await) {
             Ok(true) => {
-                ready_models.insert(key, true);
+                ready_models.insert(key);
             }
             Ok(false) => fault = Some(format!("model {model:?} version {version:?} is not ready")),
             Err(cause) => fault = Some(format!("model {model:?} version {version:?}: {cause}")),
@@ -214,7 +311,7 @@ mod tests {
                 .iter()
                 .for_each(|seen| seen.set(endpoint, health.now_ms()));
             health
-                .models
+                .models()
                 .values()
                 .for_each(|seen| seen.set(model, health.now_ms()));
         };

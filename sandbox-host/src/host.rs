@@ -10,19 +10,18 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
-use crate::backends::oip::EndpointError;
+use crate::admin;
+use crate::assemble::{Loader, PolicyFault};
 use crate::budget::Budget;
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
+use crate::generations::Generations;
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
-use crate::request::Judge;
-use crate::sandbox::{LoadFault, Sandbox, SandboxError};
+use crate::reload::{self, Reloader};
 use crate::serve::{App, serve};
-use crate::server::{self, Bounds, Peers};
+use crate::server::{self, Peers};
 use crate::socket::{Socket, SocketError};
-use crate::{admin, assemble};
 
 /// How long the admin's own requests may take to end.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
@@ -31,30 +30,8 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each carries its part's own error, or says it")]
 pub enum StartError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    #[error(transparent)]
-    Load(#[from] LoadFault),
-    #[error("backend {name:?}: {source}")]
-    Endpoint { name: String, source: EndpointError },
-    #[error(
-        "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
-    )]
-    Budget {
-        model: String,
-        needs: usize,
-        gives: usize,
-    },
-    #[error("model {model:?}: {what} {name:?} is not in the policy")]
-    Unresolved {
-        model: String,
-        what: &'static str,
-        name: String,
-    },
-    #[error("loading the handlers failed: {0}")]
-    Loading(String),
+    #[error("{}", reload::texts(.0).join("; "))]
+    Policy(Vec<PolicyFault>),
     #[error(transparent)]
     Socket(#[from] SocketError),
     #[error("cannot listen at {address}: {source}")]
@@ -91,8 +68,8 @@ pub struct Host {
     admin: SocketAddr,
     data_plane: Plane,
     admin_plane: Plane,
-    probers: JoinSet<()>,
-    sandbox: Option<Sandbox>,
+    reloader: Arc<Reloader>,
+    sweeper: JoinHandle<()>,
 }
 
 impl Host {
@@ -103,7 +80,6 @@ impl Host {
     ) -> Result<Self, StartError> {
         let Settings {
             policy,
-            generation,
             key,
             root,
             socket,
@@ -111,21 +87,26 @@ impl Host {
             endpoints,
             drain,
         } = settings;
-        let limits = *policy.listen().limits();
         let metrics = Arc::new(Metrics::new());
-        let loading = Arc::clone(&policy);
-        let (sandbox, stages) =
-            tokio::task::spawn_blocking(move || assemble::handlers(&loading, &root))
-                .await
-                .map_err(|error| StartError::Loading(error.to_string()))??;
-        let mut probers = JoinSet::new();
-        let backends = assemble::backends(&policy, &endpoints, &metrics, &mut probers)?;
-        let routes = assemble::routes(&policy, &backends, &stages)?;
-
+        let loader = Arc::new(Loader::new(
+            root,
+            endpoints,
+            key.clone(),
+            Arc::clone(&metrics),
+        ));
+        let first = loader
+            .load(&policy, &[])
+            .await
+            .map_err(StartError::Policy)?;
+        let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let app = Arc::new(App {
-            judge: Arc::new(Judge::new(Arc::clone(&policy), generation, key)),
-            pipeline: Pipeline::new(policy, routes, Arc::clone(&metrics)),
-            budget: Budget::new(limits.buffered_bytes),
+            generations: Generations::new(
+                Arc::new(first),
+                key,
+                Arc::clone(&budget),
+                Arc::clone(&metrics),
+            ),
+            budget,
             metrics: Arc::clone(&metrics),
             draining: AtomicBool::new(false),
         });
@@ -144,7 +125,7 @@ impl Host {
         let peers = Peers::new(bound, metrics);
         let task = tokio::spawn(server::run(
             peers,
-            Bounds::of(&limits),
+            app.generations.bounds(),
             open,
             handler,
             stopped,
@@ -157,21 +138,23 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(server::run(
             admin_listener,
-            admin::BOUNDS,
+            watch::channel(admin::BOUNDS).1,
             Gauge::default(),
             handler,
             stopped,
             ADMIN_DRAIN,
         ));
         let admin_plane = Plane { stop, task };
+        let sweeper = tokio::spawn(reload::sweep(Arc::clone(&app)));
+        let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
         Ok(Self {
             app,
             socket,
             admin,
             data_plane,
             admin_plane,
-            probers,
-            sandbox,
+            reloader,
+            sweeper,
         })
     }
 
@@ -190,6 +173,11 @@ impl Host {
         &self.app
     }
 
+    /// What loads another policy.
+    pub const fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
     /// Ends: not ready, nothing new, what is in flight ends within the drain's bound, the socket's file goes. The admin answers
     /// until the end. True if no request was cut.
     pub async fn shutdown(self) -> bool {
@@ -199,14 +187,13 @@ impl Host {
             admin: _,
             data_plane,
             admin_plane,
-            mut probers,
-            sandbox,
+            reloader: _,
+            sweeper,
         } = self;
+        sweeper.abort();
         app.draining.store(true, Ordering::Relaxed);
         let ended = data_plane.end().await;
         admin_plane.end().await;
-        probers.shutdown().await;
-        drop(sandbox);
         ended
     }
 }

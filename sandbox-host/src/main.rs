@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_host::logging::{Log, LogFormat};
-use tensorgate_host::{Host, StartError, admin};
+use tensorgate_host::{Host, StartError, admin, reload};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit code of bad use or input, as for every tensorgate verb.
@@ -22,12 +22,15 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 
 /// Runs tensorgate's sandbox host.
 ///
+/// SIGHUP, or another bundle renamed over the one given, loads that policy: requests that the gate let in under the one before are judged by it
+/// to their end. A bundle with faults changes nothing; /generations at the admin says what became of it.
+///
 /// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --context-key-file run/context.key
 /// --endpoint cpu=unix:/run/tensorgate/cpu.sock
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Flags {
-    /// The policy bundle, JSON, as `tensorgate render` writes it.
+    /// The policy bundle, JSON, as `tensorgate render` writes it. Replace it by renaming, never in place.
     #[arg(long, env = "TENSORGATE_BUNDLE")]
     bundle: PathBuf,
     /// The folder that component paths are relative to.
@@ -83,16 +86,18 @@ fn main() -> ExitCode {
 
 async fn run(flags: Flags, log: &Log) -> u8 {
     // Before anything else, so that a signal during the start ends the start in order.
-    let (mut term, mut interrupt) = match (
+    let (mut term, mut interrupt, hangup) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
     ) {
-        (Ok(term), Ok(interrupt)) => (term, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
+        (Ok(term), Ok(interrupt), Ok(hangup)) => (term, interrupt, hangup),
+        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
             tracing::error!(cause = error.to_string(), "cannot listen for signals");
             return FAILED;
         }
     };
+    let bundle = flags.bundle.clone();
     let settings = match settings(flags) {
         Ok(settings) => settings,
         Err(error) => {
@@ -100,7 +105,8 @@ async fn run(flags: Flags, log: &Log) -> u8 {
             return BAD_INPUT;
         }
     };
-    let (generation, models) = (settings.generation.clone(), settings.policy.models().len());
+    let first = settings.policy.clone();
+    let (generation, models) = (first.generation, first.policy.models().len());
     let lost = log.clone();
     let started = tokio::select! {
         started = Host::start(settings, Arc::new(move || lost.dropped())) => started,
@@ -121,7 +127,9 @@ async fn run(flags: Flags, log: &Log) -> u8 {
         }
     };
     tracing::info!(generation, models, socket = %host.socket().display(), admin = %host.admin(), "tensorgate-host is ready");
+    let reloading = tokio::spawn(reload::follow(Arc::clone(host.reloader()), bundle, hangup));
     either(&mut term, &mut interrupt).await;
+    reloading.abort();
     tracing::info!("draining");
     let ended = host.shutdown().await;
     tracing::info!(all_ended = ended, "stopped");
@@ -131,12 +139,11 @@ async fn run(flags: Flags, log: &Log) -> u8 {
 fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let key = config::context_key(&flags.context_key_file)?;
-    let (policy, generation) = config::bundle(&flags.bundle)?;
-    let endpoints = config::endpoints(&flags.endpoints, &policy)?;
+    let policy = config::bundle(&flags.bundle)?;
+    let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
     Ok(Settings {
         policy,
-        generation,
         key,
         root: flags.root,
         socket: flags.socket,

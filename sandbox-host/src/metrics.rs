@@ -60,6 +60,20 @@ pub struct BackendLabels {
     pub backend: String,
 }
 
+/// A look at a new policy.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `loaded`, `unchanged` or `refused`.
+    pub outcome: &'static str,
+}
+
+/// A policy.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GenerationLabels {
+    /// Its name.
+    pub generation: String,
+}
+
 /// A refusal after the gate's yes.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabels {
@@ -107,6 +121,14 @@ pub struct Metrics {
     pub peers_refused: Counter,
     /// Requests judged by another policy than this host's.
     pub other_generation: Counter,
+    /// Requests refused because the newest policy no longer knows who asks.
+    pub revoked: Counter,
+    /// Looks at a new policy, by outcome.
+    pub reloads: Family<ReloadLabels, Counter>,
+    /// 1 for the newest policy; the only series there is.
+    pub generation: Family<GenerationLabels, Gauge>,
+    /// Policies that are held.
+    pub generations: Gauge,
     /// Panics caught on request tasks. Not zero: a bug.
     pub panics: Counter,
     /// Lines that handlers wrote past their bound.
@@ -138,6 +160,10 @@ impl Metrics {
             strangers: Counter::default(),
             peers_refused: Counter::default(),
             other_generation: Counter::default(),
+            revoked: Counter::default(),
+            reloads: Family::default(),
+            generation: Family::default(),
+            generations: Gauge::default(),
             panics: Counter::default(),
             handler_log_lines_dropped: Counter::default(),
             log_lines_dropped: Gauge::default(),
@@ -232,6 +258,26 @@ impl Metrics {
             "tensorgate_host_other_generation",
             "Requests judged by another policy",
             self.other_generation.clone(),
+        );
+        registry.register(
+            "tensorgate_host_revoked",
+            "Requests of whom the newest policy no longer lets in",
+            self.revoked.clone(),
+        );
+        registry.register(
+            "tensorgate_policy_reloads",
+            "Looks at a new policy by outcome",
+            self.reloads.clone(),
+        );
+        registry.register(
+            "tensorgate_policy_generation",
+            "The newest policy",
+            self.generation.clone(),
+        );
+        registry.register(
+            "tensorgate_policy_generations",
+            "Policies that are held, the newest and older ones",
+            self.generations.clone(),
         );
         registry.register(
             "tensorgate_host_panics",

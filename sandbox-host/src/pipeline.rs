@@ -84,11 +84,18 @@ impl Pipeline {
             .ok_or_else(|| Denial::new(Reason::BackendUnavailable, "the model has no route"))
     }
 
-    /// Whether every backend is ready.
+    /// Whether every backend answers, and every version of every model at it is ready.
     pub fn ready(&self) -> bool {
-        self.routes
-            .values()
-            .all(|route| route.backend.health().ready())
+        self.routes.iter().all(|(id, route)| {
+            let health = route.backend.health();
+            let served = |model: &Model| {
+                model
+                    .versions()
+                    .iter()
+                    .all(|version| health.model_ready(model.backend_model(), version))
+            };
+            health.reachable() && self.policy.model(*id).is_some_and(served)
+        })
     }
 
     /// A model's signature, from its contract.

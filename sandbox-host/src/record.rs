@@ -84,6 +84,16 @@ impl Record {
                     "a request judged by another policy"
                 );
             }
+            Standing::Revoked => {
+                self.metrics.revoked.inc();
+                tracing::warn!(
+                    request_id,
+                    client,
+                    reason,
+                    cause,
+                    "a request of a revoked client"
+                );
+            }
             Standing::Disagreement => {
                 self.metrics
                     .disagreement

@@ -133,8 +133,10 @@ pub struct ModelRequest {
 pub enum Standing {
     /// No valid context: it does not come from our gate.
     Stranger,
-    /// A valid context of a policy that is not this host's.
+    /// A valid context of a policy that this host does not hold, or no longer.
     OtherGeneration,
+    /// A valid context of an older policy, for somebody whom the newest no longer lets in.
+    Revoked,
     /// The gate let it through and the host does not: a bug in one of them.
     Disagreement,
 }
@@ -202,19 +204,44 @@ impl Judge {
         end_of_stream: bool,
         now_unix_s: u64,
     ) -> Result<Begun, Box<Refused>> {
-        let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
-        let contexts: Vec<&[u8]> = fields
-            .iter()
-            .filter(|(name, _)| is_context(name))
-            .map(|(_, value)| value.as_slice())
-            .collect();
-        let rest: Vec<(&[u8], &[u8])> = fields
-            .iter()
-            .filter(|(name, _)| !is_context(name))
-            .map(|(name, value)| (name.as_slice(), value.as_slice()))
-            .collect();
-        let read = ReadHead::read(&rest, end_of_stream);
-        let context = self.context(&contexts, read.method, read.path, now_unix_s);
+        arrive(
+            fields,
+            end_of_stream,
+            &self.key,
+            now_unix_s,
+            |read, context| self.begin(read, context, now_unix_s),
+        )
+    }
+
+    /// The longest that a context of this policy counts, seconds.
+    pub const fn max_age_s(&self) -> u64 {
+        self.max_age_s
+    }
+
+    /// The key that contexts are verified with.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The policy's name.
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+
+    /// Judges a head that [`arrive`] has read, with the context that came with it.
+    pub fn begin(
+        &self,
+        read: ReadHead<'_>,
+        context: Result<Context, String>,
+        now_unix_s: u64,
+    ) -> Result<Begun, Box<Refused>> {
+        let context = context.and_then(|context| {
+            if now_unix_s.saturating_sub(context.issued_unix_s) > self.max_age_s {
+                Err(ContextFault::Age.to_string())
+            } else {
+                Ok(context)
+            }
+        });
         let identity = match &context {
             Ok(Context {
                 client: Some(client),
@@ -388,25 +415,48 @@ impl Judge {
             standing: Standing::Disagreement,
         })
     }
+}
 
-    /// The one context of a head, verified; else the cause for the log.
-    fn context(
-        &self,
-        contexts: &[&[u8]],
-        method: &str,
-        path: &str,
-        now_unix_s: u64,
-    ) -> Result<Context, String> {
-        let [value] = contexts else {
-            return Err(format!("{} context headers, not one", contexts.len()));
-        };
-        let verified = std::str::from_utf8(value)
-            .map_err(|_| ContextFault::Form)
-            .and_then(|value| {
-                Context::verify(value, &self.key, method, path, now_unix_s, self.max_age_s)
-            });
-        verified.map_err(|fault| fault.to_string())
-    }
+/// Reads a head and opens the one context that came with it, as far as that takes no policy: what `then` gets is the context if its
+/// signature holds for this method and path and it is not from the future, else the cause for the log. Its age is for the policy
+/// that it names to judge ([`Judge::begin`]).
+pub fn arrive<T>(
+    fields: &Fields,
+    end_of_stream: bool,
+    key: &Key,
+    now_unix_s: u64,
+    then: impl FnOnce(ReadHead<'_>, Result<Context, String>) -> T,
+) -> T {
+    let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
+    let contexts: Vec<&[u8]> = fields
+        .iter()
+        .filter(|(name, _)| is_context(name))
+        .map(|(_, value)| value.as_slice())
+        .collect();
+    let rest: Vec<(&[u8], &[u8])> = fields
+        .iter()
+        .filter(|(name, _)| !is_context(name))
+        .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        .collect();
+    let read = ReadHead::read(&rest, end_of_stream);
+    let context = open(&contexts, key, read.method, read.path, now_unix_s);
+    then(read, context)
+}
+
+fn open(
+    contexts: &[&[u8]],
+    key: &Key,
+    method: &str,
+    path: &str,
+    now_unix_s: u64,
+) -> Result<Context, String> {
+    let [value] = contexts else {
+        return Err(format!("{} context headers, not one", contexts.len()));
+    };
+    let verified = std::str::from_utf8(value)
+        .map_err(|_| ContextFault::Form)
+        .and_then(|value| Context::verify(value, key, method, path, now_unix_s, u64::MAX));
+    verified.map_err(|fault| fault.to_string())
 }
 
 /// A decision that does not end is a denial.

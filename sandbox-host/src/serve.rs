@@ -17,22 +17,20 @@ use tokio::time::Instant;
 
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
+use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
 use crate::guard::{caught, offload};
 use crate::metrics::Metrics;
 use crate::owned;
-use crate::pipeline::Pipeline;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody};
-use crate::request::{Begun, Judge, ModelRequest, Refused};
+use crate::request::{Begun, ModelRequest, Refused};
 use crate::sandbox::Payload;
 
 /// What every request shares.
 pub struct App {
-    /// The host's own decision.
-    pub judge: Arc<Judge>,
-    /// Where requests go.
-    pub pipeline: Pipeline,
+    /// The policies that it judges by, and where requests go under each.
+    pub generations: Generations,
     /// Bytes that all of them may hold.
     pub budget: Arc<Budget>,
     /// What is counted.
@@ -44,7 +42,7 @@ pub struct App {
 impl App {
     /// Whether the host takes requests and every backend is ready.
     pub fn ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.pipeline.ready()
+        !self.draining.load(Ordering::Relaxed) && self.generations.newest().pipeline.ready()
     }
 }
 
@@ -115,11 +113,12 @@ where
 {
     let arrived = Instant::now();
     let (parts, body) = request.into_parts();
-    let limits = *app.judge.policy().listen().limits();
-    let admitted = match app
-        .judge
-        .head(&fields(&parts), body.is_end_stream(), now_unix_s())?
-    {
+    // The policy that the gate judged by is this request's to its end, whatever is loaded meanwhile.
+    let (generation, begun) =
+        app.generations
+            .begin(&fields(&parts), body.is_end_stream(), now_unix_s())?;
+    let limits = *generation.policy().listen().limits();
+    let admitted = match begun {
         Begun::Server {
             caller,
             protocol,
@@ -151,7 +150,7 @@ where
     {
         Ok(body) => body,
         Err(BodyFault::TooLarge(max_bytes)) => {
-            return Err(app.judge.too_large(admitted, max_bytes).into());
+            return Err(generation.judge.too_large(admitted, max_bytes).into());
         }
         Err(fault @ BodyFault::NoRoom) => {
             return Err(Denial::new(Reason::Overloaded, fault.to_string()).into());
@@ -171,22 +170,22 @@ where
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
     let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
 
-    let judge = Arc::clone(&app.judge);
+    let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len(), move || judge.body(admitted, body)).await;
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
-    record.asks(app.judge.policy(), &request);
+    record.asks(generation.policy(), &request);
     hold_decoded(&mut held, record.request_bytes, &request.payload)?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
         Operation::Metadata => Ok(reply::success(
             protocol,
             StatusCode::OK,
-            app.pipeline.metadata(&request)?,
+            generation.pipeline.metadata(&request)?,
             &request_id,
         )),
         Operation::Ready => {
-            let (ready, body) = app.pipeline.model_ready(&request)?;
+            let (ready, body) = generation.pipeline.model_ready(&request)?;
             Ok(reply::success(
                 protocol,
                 readiness(ready),
@@ -194,7 +193,7 @@ where
                 &request_id,
             ))
         }
-        Operation::Infer => infer(app, request, held, latest, record).await,
+        Operation::Infer => infer(&generation, request, held, latest, record).await,
     }
 }
 
@@ -216,14 +215,14 @@ fn hold_decoded(held: &mut Held, wire_bytes: usize, payload: &Payload) -> Result
 }
 
 async fn infer(
-    app: &App,
+    generation: &Generation,
     request: ModelRequest,
     mut held: Held,
     latest: Instant,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    let answer = app
+    let answer = generation
         .pipeline
         .infer(request, &mut held, latest, &mut record.timings)
         .await?;

@@ -72,6 +72,17 @@ impl Bounds {
             head_fields: limits.headers.saturating_add(OWN_FIELDS),
         }
     }
+
+    /// What keeps within either.
+    #[must_use]
+    pub fn widest(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.max(other.connections),
+            streams: self.streams.max(other.streams),
+            head_bytes: self.head_bytes.max(other.head_bytes),
+            head_fields: self.head_fields.max(other.head_fields),
+        }
+    }
 }
 
 /// Where connections come from.
@@ -126,11 +137,12 @@ impl Listener for TcpListener {
     }
 }
 
-/// Serves until `shutdown` turns true, then drains for at most `drain`. `open` counts connections. True if every connection
-/// ended by itself.
+/// Serves until `shutdown` turns true, then drains for at most `drain`. `open` counts connections. When the bounds change, a new
+/// connection keeps the new ones, and one that is open ends its requests and is closed: its peer opens another. True if every
+/// connection ended by itself.
 pub async fn run<L, H, F, B>(
     listener: L,
-    bounds: Bounds,
+    bounds: watch::Receiver<Bounds>,
     open: Gauge,
     handler: H,
     mut shutdown: watch::Receiver<bool>,
@@ -144,8 +156,8 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = builder(bounds);
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    // The number of connections is the listener's own: no policy changes it.
+    let places = Arc::new(Semaphore::new(bounds.borrow().connections));
     let mut connections = JoinSet::new();
     loop {
         // A place first: connections beyond the bound wait in the kernel's backlog.
@@ -159,11 +171,11 @@ where
         };
         match accepted {
             Ok(Some((stream, place))) => {
-                let (builder, handler, shutdown) =
-                    (builder.clone(), handler.clone(), shutdown.clone());
+                let (bounds, handler, shutdown) =
+                    (bounds.clone(), handler.clone(), shutdown.clone());
                 let raised = Raised::new(&open);
                 connections.spawn(async move {
-                    connection(&builder, stream, handler, shutdown).await;
+                    connection(bounds, stream, handler, shutdown).await;
                     drop((place, raised));
                 });
             }
@@ -193,7 +205,7 @@ where
 
 /// Serves one connection to its end.
 async fn connection<S, H, F, B>(
-    builder: &auto::Builder<TokioExecutor>,
+    mut bounds: watch::Receiver<Bounds>,
     stream: S,
     handler: H,
     mut shutdown: watch::Receiver<bool>,
@@ -211,6 +223,7 @@ async fn connection<S, H, F, B>(
         heard.store(true, Ordering::Relaxed);
         handler(request)
     });
+    let builder = builder(*bounds.borrow_and_update());
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = std::pin::pin!(tokio::time::sleep(HEAD_TIME));
     let (mut stopping, mut watched) = (false, false);
@@ -224,6 +237,11 @@ async fn connection<S, H, F, B>(
                 return;
             }
             _ = shutdown.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            // Nobody changes an admin's bounds: the branch is off once there is nobody who could.
+            Ok(()) = bounds.changed(), if !stopping => {
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }

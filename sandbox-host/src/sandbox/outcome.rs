@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tensorgate_policy::Tensor;
 
 /// Which of the two worlds a component implements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Before the model.
     Preprocess,

@@ -23,8 +23,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
-use tensorgate_host::config::Settings;
-use tensorgate_policy::{raw, validate};
+use tensorgate_host::config::{self, Settings};
+use tensorgate_policy::Bundle;
 use tensorgate_wire::context::{Context, HEADER, Key};
 use tokio::net::UnixStream;
 
@@ -82,13 +82,22 @@ pub struct Running {
 
 /// Starts a host.
 pub async fn start(policy: Value) -> Running {
-    let raw: raw::Policy = serde_json::from_value(policy).unwrap();
-    let (policy, _) = validate::validate(&raw).unwrap();
+    start_with(policy, &[]).await
+}
+
+/// Starts a host with files below its root.
+pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
+    let bundle = Bundle {
+        generation: GENERATION.to_owned(),
+        policy: serde_json::from_value(policy).unwrap(),
+    };
     let folder = folder();
+    for (name, content) in files {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
     let socket = folder.join("host.sock");
     let settings = Settings {
-        policy: Arc::new(policy),
-        generation: GENERATION.to_owned(),
+        policy: config::candidate(&bundle).unwrap(),
         key: key(),
         root: folder.clone(),
         socket: socket.clone(),
@@ -109,6 +118,11 @@ impl Running {
         assert!(self.host.shutdown().await, "no request was cut");
         assert!(!self.gate.socket.exists(), "the socket is gone");
         std::fs::remove_dir_all(self.folder).unwrap();
+    }
+
+    /// Removes a file below the host's root.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder.join(name)).unwrap();
     }
 
     /// What the host counts.
