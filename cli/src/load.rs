@@ -52,6 +52,18 @@ pub enum LoadError {
     Faults(Source, Vec<Located>),
 }
 
+impl Loaded {
+    /// The files that it came from, or names: a change of one of them may be a change of policy. `root` is what its paths are
+    /// relative to.
+    pub fn files(&self, root: &Path) -> Vec<PathBuf> {
+        let components = self.policy.handlers().values();
+        let components = components.map(|handler| root.join(handler.component()));
+        std::iter::once(self.source.file.clone())
+            .chain(components)
+            .collect()
+    }
+}
+
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Source")

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(ui: &Ui, failure: &Failure) -> ExitCode {
+pub(crate) fn report(ui: &Ui, failure: &Failure) -> ExitCode {
     let error = ui.paint("1;31", "error");
     match failure {
         Failure::No => ExitCode::from(1),

@@ -223,7 +223,7 @@ async fn a_policy_with_faults_changes_nothing_and_every_fault_is_told() {
             bad["models"]["vec"]["preprocess"] = json!("one");
             bad["models"]["vec"]["accepts"] = json!({"inputs": bad["models"]["vec"]["inputs"]});
             bad["models"]["vec"]["postprocess"] = json!("two");
-            bad["models"]["vec"]["returns"] = bad["models"]["vec"]["outputs"].clone();
+            bad["models"]["vec"]["returns"] = json!({"outputs": bad["models"]["vec"]["outputs"]});
             bad["backends"]["b"] = json!({"kind": "embedded", "models": "models/"});
         },
         &["h.wasm", "h.wasm", "give its address with --endpoint"],

@@ -83,6 +83,12 @@ impl Child {
         &self.name
     }
 
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        let id = self.process.id()?;
+        Pid::from_raw(i32::try_from(id).ok()?)
+    }
+
     /// Waits until it ends.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
@@ -90,12 +96,7 @@ impl Child {
 
     /// Asks it to stop; true if it did within the time.
     pub async fn stop(&mut self, patience: Duration) -> bool {
-        let pid = self
-            .process
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             // Not yet waited for, so the number is still its own.
             let _ = kill_process(pid, Signal::TERM);
         }

@@ -13,9 +13,10 @@ use super::child::Spec;
 use super::envoy;
 use super::private_dir::PrivateDir;
 use super::probe::Target;
+use super::site::Site;
 use crate::Failure;
 use crate::load::Loaded;
-use crate::render::envoy::{Places, bootstrap};
+use crate::render::envoy::Places;
 
 /// What the user chose.
 #[derive(Clone, Debug)]
@@ -56,13 +57,21 @@ pub struct Part {
     pub ready: Ready,
 }
 
-/// All of them, in the order of starting; Envoy is the last.
+/// All of them, in the order of starting; Envoy is the last and the host the one before.
 #[derive(Debug)]
 pub struct Plan {
     /// The processes.
     pub parts: Vec<Part>,
+    /// What is in force, and where another policy goes.
+    pub site: Site,
+    /// Which of them is the host.
+    pub host: usize,
+    /// The host's admin.
+    pub host_admin: Target,
     /// Envoy's admin socket.
     pub envoy_admin: Target,
+    /// Envoy's log.
+    pub envoy_log: PathBuf,
     /// Sockets and keys; gone with the plan.
     _private: PrivateDir,
     /// Held while the state folder is ours.
@@ -113,20 +122,22 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     }
 
     let key = envoy::context_key()?;
-    let (bundle_file, envoy_file, key_file) = (
-        options.state.join("bundle.json"),
-        options.state.join("envoy.yaml"),
-        socket("context.key"),
-    );
-    let bundle = serde_json::to_string(&loaded.bundle)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    write(&bundle_file, &bundle)?;
+    let key_file = socket("context.key");
     write(&key_file, &key)?;
+    let places = Places {
+        listen: options.listen,
+        gate_wasm,
+        host_socket: socket("host.sock"),
+        admin_socket: socket("envoy.sock"),
+        access_log: options.state.join("access.log"),
+    };
+    let site = Site::new(loaded, options, places)?;
+    write(&site.places.access_log, "")?;
 
     let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
     host.arguments = vec![
         "--bundle".into(),
-        bundle_file.into(),
+        site.bundle_file().into(),
         "--root".into(),
         options.root.clone().into(),
     ];
@@ -152,37 +163,32 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host.environment
             .push(("RUST_LOG".into(), "info,tensorgate_host=debug".into()));
     }
+    let (host_number, host_admin) = (parts.len(), Target::Tcp(options.admin));
     parts.push(Part {
         spec: host,
-        ready: Ready::Answers(Target::Tcp(options.admin), "/readyz"),
+        ready: Ready::Answers(host_admin.clone(), "/readyz"),
     });
 
-    let places = Places {
-        listen: options.listen,
-        gate_wasm,
-        host_socket: socket("host.sock"),
-        admin_socket: socket("envoy.sock"),
-        access_log: options.state.join("access.log"),
-    };
-    let node = bootstrap(&loaded.policy, &loaded.bundle, &places)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    write(&envoy_file, &node.to_yaml())?;
-    write(&places.access_log, "")?;
-    let envoy_admin = Target::Unix(places.admin_socket);
+    let envoy_admin = Target::Unix(site.places.admin_socket.clone());
     let spec = Spec {
         name: "Envoy".into(),
         program: envoy_binary,
-        arguments: envoy::arguments(&envoy_file, options.concurrency, options.dev),
+        arguments: envoy::arguments(&site.envoy_file(), options.concurrency, options.dev),
         environment: vec![(CONTEXT_KEY_VARIABLE.into(), key.into())],
         log: options.state.join("envoy.log"),
     };
+    let envoy_log = spec.log.clone();
     parts.push(Part {
         spec,
         ready: Ready::Answers(envoy_admin.clone(), "/ready"),
     });
     Ok(Plan {
         parts,
+        site,
+        host: host_number,
+        host_admin,
         envoy_admin,
+        envoy_log,
         _private: private,
         _lock: lock,
     })

@@ -8,8 +8,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::child::Child;
 use super::plan::{Plan, Ready};
+use super::reload::{Processes, ReloadError, Reloaded};
+use super::terminal::Terminal;
+use super::watch::Watch;
 use super::{envoy, probe};
 use crate::Failure;
+use crate::load::Loaded;
 
 /// Time for one process to get ready. The host compiles its handlers, Envoy the filter; on a busy machine that takes a while.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -22,13 +26,25 @@ const SAME_WISH: Duration = Duration::from_millis(500);
 /// Time for a process to end by itself. The host drains for at most 10 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Starts a plan, calls `ready` once with the gate's address, and holds it up until a signal or the end of one of its
+/// The one who started it: is told things, and has the policy.
+pub trait Front {
+    /// The gate answers.
+    fn ready(&mut self, address: SocketAddr);
+    /// The policy as it stands in its files now; faults are told, and then there is none.
+    fn load(&mut self) -> Option<Loaded>;
+    /// The files that a change of policy would be in.
+    fn files(&self, loaded: Option<&Loaded>) -> Vec<std::path::PathBuf>;
+    /// What became of another policy.
+    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
+}
+
+/// Starts a plan, says once that it is ready, and holds it up until a signal or the end of one of its
 /// processes. `Ok` is a stop that was asked for.
-pub async fn run(plan: &Plan, ready: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+pub async fn run(plan: &Plan, front: &mut impl Front) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
-        failure = hold(plan, &mut children, ready) => Err(failure),
+        failure = hold(plan, &mut children, front, stop.terminal) => Err(failure),
         () = stop.asked() => Ok(()),
     };
     tokio::select! {
@@ -42,31 +58,35 @@ pub async fn run(plan: &Plan, ready: impl FnOnce(SocketAddr)) -> Result<(), Fail
     outcome
 }
 
-/// The signals that ask for an end; a terminal that closes is one.
+/// The signals that ask for an end. SIGHUP is one where it says that the terminal has closed.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    terminal: Terminal,
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))
 }
 
 impl Stop {
     fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))
-        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            terminal: Terminal::at_start(),
         })
     }
 
     async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => if self.terminal.is_gone() { return },
+            }
         }
     }
 
@@ -83,8 +103,13 @@ impl Stop {
     }
 }
 
-/// Starts everything in order, then waits for an end that nobody asked for.
-async fn hold(plan: &Plan, children: &mut Vec<Child>, ready: impl FnOnce(SocketAddr)) -> Failure {
+/// Starts everything in order, then follows the policy until an end that nobody asked for.
+async fn hold(
+    plan: &Plan,
+    children: &mut Vec<Child>,
+    front: &mut impl Front,
+    terminal: Terminal,
+) -> Failure {
     for part in &plan.parts {
         match Child::start(&part.spec) {
             Ok(child) => children.push(child),
@@ -105,10 +130,51 @@ async fn hold(plan: &Plan, children: &mut Vec<Child>, ready: impl FnOnce(SocketA
         }
     }
     match envoy::gate_address(&plan.envoy_admin).await {
-        Some(address) => ready(address),
+        Some(address) => front.ready(address),
         None => return Failure::Failed("Envoy does not say where it listens".into()),
     }
-    Failure::Failed(first_death(children).await)
+    match follow(plan, children, front, terminal).await {
+        Ok(obituary) => Failure::Failed(obituary),
+        Err(failure) => failure,
+    }
+}
+
+/// Puts every change of the policy in force. Ends with the end of a process.
+async fn follow(
+    plan: &Plan,
+    children: &mut [Child],
+    front: &mut impl Front,
+    terminal: Terminal,
+) -> Result<String, Failure> {
+    let mut hangup = listen(SignalKind::hangup())?;
+    let host_pid = children
+        .get(plan.host)
+        .and_then(Child::pid)
+        .ok_or_else(|| Failure::Failed("the host does not run".into()))?;
+    let mut processes = Processes {
+        site: &plan.site,
+        envoy: &plan.envoy_admin,
+        envoy_log: &plan.envoy_log,
+        host: &plan.host_admin,
+        host_pid,
+        in_force: plan.site.started().clone(),
+    };
+    let mut watch = Watch::new(front.files(None));
+    loop {
+        tokio::select! {
+            obituary = first_death(children) => return Ok(obituary),
+            _ = hangup.recv() => if terminal.is_gone() { continue },
+            () = watch.changed() => {}
+        }
+        watch.renew();
+        let Some(loaded) = front.load() else { continue };
+        watch.follow(front.files(Some(&loaded)));
+        let outcome = tokio::select! {
+            obituary = first_death(children) => return Ok(obituary),
+            outcome = processes.put(&loaded) => outcome,
+        };
+        front.reloaded(outcome, &processes.in_force.generation);
+    }
 }
 
 /// Looks until a process is ready; the last reason if it never was.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::load::{Loaded, load};
-use crate::render::envoy::{Places, bootstrap};
+use crate::render::envoy::dynamic::Form;
+use crate::render::envoy::{Places, render};
+use crate::render::node::Node;
 use crate::ui::Ui;
 use crate::{Failure, stack};
 
@@ -25,16 +27,25 @@ enum Target {
     Envoy(Envoy),
 }
 
-/// An Envoy bootstrap with the gate filter in front of the sandbox host, to standard output or with `-o` as envoy.yaml beside
-/// bundle.json (the policy as gate and host read it).
+/// An Envoy bootstrap with the gate filter in front of the sandbox host.
+///
+/// To standard output it is one whole file. With `-o` it is envoy.yaml, and beside it what a change of policy moves without a restart: in
+/// dynamic/ each filter, the listener and the clusters, in files that Envoy follows; and bundle.json, the policy as the host
+/// reads it.
 #[derive(Args)]
 #[command(
     after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host the same in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
 )]
 struct Envoy {
-    /// Write envoy.yaml and bundle.json into this folder.
+    /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Each file replaces the one before by renaming.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// With -o: one whole envoy.yaml that a change of policy must replace and Envoy restart for.
+    #[arg(long, requires = "output")]
+    whole: bool,
+    /// With -o: the folder of dynamic/ on Envoy's machine, if it is not the one that is written.
+    #[arg(long, value_name = "DIR", requires = "output")]
+    dynamic: Option<PathBuf>,
     /// Listen here instead of where the policy says.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
@@ -77,34 +88,65 @@ impl Envoy {
             admin_socket: self.admin_socket,
             access_log: self.access_log,
         };
-        let node = bootstrap(&loaded.policy, &loaded.bundle, &places)
-            .map_err(|error| Failure::Input(error.to_string()))?;
-        let text = if ui.json {
-            serde_json::to_string_pretty(&node)
-                .map_err(|error| Failure::Failed(error.to_string()))?
-        } else {
-            node.to_yaml()
+        let rendered = |form| {
+            render(&loaded.policy, &loaded.bundle, &places, form)
+                .map_err(|error| Failure::Input(error.to_string()))
         };
+        let whole = rendered(Form::Whole)?;
         if self.validate {
-            stack::envoy::validate(&text)?;
+            // Whole, whatever is written: Envoy's validation looks up nothing.
+            stack::envoy::validate(&whole.bootstrap.to_yaml())?;
         }
-        match self.output {
-            None => ui.line(text.trim_end()),
-            Some(folder) => {
-                let bundle = serde_json::to_string_pretty(&loaded.bundle)
-                    .map_err(|error| Failure::Failed(error.to_string()))?;
-                std::fs::create_dir_all(&folder).map_err(|error| cannot_write(&folder, &error))?;
-                write(&folder.join("envoy.yaml"), &text)?;
-                write(&folder.join("bundle.json"), &format!("{bundle}\n"))?;
-            }
+        let Some(folder) = self.output else {
+            ui.line(spelled(ui, &whole.bootstrap)?.trim_end());
+            return Ok(());
+        };
+        let written = if self.whole {
+            whole
+        } else {
+            let there = match self.dynamic {
+                Some(there) => there,
+                None => std::path::absolute(folder.join(DYNAMIC))
+                    .map_err(|error| cannot_write(&folder, &error))?,
+            };
+            rendered(Form::Watched(&there))?
+        };
+        let bundle = serde_json::to_string_pretty(&loaded.bundle)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let dynamic = folder.join(DYNAMIC);
+        std::fs::create_dir_all(&dynamic).map_err(|error| cannot_write(&dynamic, &error))?;
+        write(&folder, "bundle.json", &format!("{bundle}\n"))?;
+        for resource in &written.resources {
+            write(
+                &dynamic,
+                &resource.file,
+                &spelled(ui, &resource.response())?,
+            )?;
         }
-        Ok(())
+        write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(file, text).map_err(|error| cannot_write(file, &error))
+/// The folder of what Envoy follows, in the output's.
+const DYNAMIC: &str = "dynamic";
+
+/// As YAML, or as JSON, which is YAML too.
+fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
+    if ui.json {
+        serde_json::to_string_pretty(node).map_err(|error| Failure::Failed(error.to_string()))
+    } else {
+        Ok(node.to_yaml())
+    }
 }
+
+/// Replaces a file: whoever reads it gets the old one whole or the new one.
+fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let file = folder.join(name);
+    stack::replace::replace(&file, text, READABLE).map_err(|error| cannot_write(&file, &error))
+}
+
+/// A rendered file holds digests of keys, and no secret: Envoy and the host may run as other users.
+const READABLE: u32 = 0o644;
 
 fn cannot_write(file: &Path, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot write {}: {error}", file.display()))

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use crate::Failure;
 use crate::load::{Loaded, load};
 use crate::stack::plan::{Options, plan};
-use crate::stack::run::run;
-use crate::ui::Ui;
+use crate::stack::reload::{ReloadError, Reloaded};
+use crate::stack::run::{Front, run};
+use crate::ui::{Ui, printable_lines};
+use crate::{Failure, report};
 
 /// The host's admin port.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9902);
@@ -18,7 +19,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when it is ready. Envoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when it is ready. A change of the policy's files, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
     /// The policy.
@@ -55,6 +56,21 @@ struct ReadyLine<'a> {
     state: String,
 }
 
+#[derive(Serialize)]
+struct ReloadedLine<'a> {
+    reloaded: bool,
+    generation: &'a str,
+    was: &'a str,
+    took_ms: u64,
+}
+
+#[derive(Serialize)]
+struct RefusedLine<'a> {
+    reloaded: bool,
+    serving: &'a str,
+    why: &'a str,
+}
+
 impl Up {
     /// Runs until stopped.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
@@ -67,7 +83,14 @@ impl Up {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-        runtime.block_on(run(&plan, |address| tell(ui, &loaded, &options, address)))
+        let mut front = Terminal {
+            ui,
+            config: &self.config,
+            options: &options,
+            generation: loaded.bundle.generation.clone(),
+            files: loaded.files(&options.root),
+        };
+        runtime.block_on(run(&plan, &mut front))
     }
 
     fn options(&self, loaded: &Loaded) -> Result<Options, Failure> {
@@ -134,17 +157,99 @@ fn default_filters() -> Option<PathBuf> {
     )
 }
 
-/// The one readiness line.
-fn tell(ui: &Ui, loaded: &Loaded, options: &Options, address: SocketAddr) {
-    let (generation, state) = (&loaded.bundle.generation, options.state.display());
-    if ui.json {
-        ui.json_line(&ReadyLine {
-            ready: format!("http://{address}"),
+/// Whoever started it.
+struct Terminal<'a> {
+    ui: &'a Ui,
+    config: &'a Path,
+    options: &'a Options,
+    generation: String,
+    files: Vec<PathBuf>,
+}
+
+impl Terminal<'_> {
+    fn refused(&self, serving: &str, why: &str) {
+        if self.ui.json {
+            self.ui.json_line(&RefusedLine {
+                reloaded: false,
+                serving,
+                why,
+            });
+        } else {
+            let why = if why.is_empty() {
+                String::new()
+            } else {
+                format!(":\n{}", printable_lines(why))
+            };
+            self.ui.note(&format!(
+                "not reloaded, policy {serving} goes on serving{why}"
+            ));
+        }
+    }
+}
+
+impl Front for Terminal<'_> {
+    /// The one readiness line.
+    fn ready(&mut self, address: SocketAddr) {
+        let (ui, options) = (self.ui, self.options);
+        let (generation, state) = (&self.generation, options.state.display());
+        if ui.json {
+            ui.json_line(&ReadyLine {
+                ready: format!("http://{address}"),
+                generation,
+                admin: format!("http://{}", options.admin),
+                state: state.to_string(),
+            });
+        } else {
+            ui.line(&format!("tensorgate ready: http://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+        }
+    }
+
+    fn load(&mut self) -> Option<Loaded> {
+        match load(self.config) {
+            Ok(loaded) => {
+                self.ui.faults(&loaded.source, &loaded.warnings);
+                Some(loaded)
+            }
+            Err(error) => {
+                let _ = report(self.ui, &error.into());
+                self.refused(&self.generation, "");
+                None
+            }
+        }
+    }
+
+    fn files(&self, loaded: Option<&Loaded>) -> Vec<PathBuf> {
+        loaded.map_or_else(
+            || self.files.clone(),
+            |loaded| loaded.files(&self.options.root),
+        )
+    }
+
+    fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str) {
+        serving.clone_into(&mut self.generation);
+        let Reloaded {
             generation,
-            admin: format!("http://{}", options.admin),
-            state: state.to_string(),
-        });
-    } else {
-        ui.line(&format!("tensorgate ready: http://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+            was,
+            took,
+        } = match outcome {
+            Ok(reloaded) => reloaded,
+            Err(error) => return self.refused(serving, &error.to_string()),
+        };
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if self.ui.json {
+            self.ui.json_line(&ReloadedLine {
+                reloaded: true,
+                generation: &generation,
+                was: &was,
+                took_ms,
+            });
+        } else if generation == was {
+            self.ui
+                .line(&format!("reloaded: policy {generation}, nothing changed"));
+        } else {
+            self.ui.line(&format!(
+                "reloaded: policy {generation} instead of {was} ({took_ms} ms)"
+            ));
+        }
     }
 }

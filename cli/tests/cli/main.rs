@@ -12,6 +12,7 @@ mod check;
 mod explain;
 mod keys;
 mod program;
+mod reload;
 mod render;
 mod schema;
 mod up;

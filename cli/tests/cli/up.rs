@@ -2,7 +2,7 @@
 //! to fail; Envoy and the filter are real. The whole stack, host and backend included, is the end-to-end tests' matter.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,29 +20,28 @@ http.server.HTTPServer((address, int(port)), Ready).serve_forever()
 "#;
 
 /// Any free port.
-const ANY: &str = "127.0.0.1:0";
+pub const ANY: &str = "127.0.0.1:0";
 
-struct Stack {
-    scratch: Scratch,
+pub struct Stack {
+    pub scratch: Scratch,
     up: Child,
     admin: u16,
 }
 
 impl Stack {
     fn start(host: &str, listen: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
-        let scratch = Scratch::new();
-        let program = scratch.path().join("tensorgate");
-        std::fs::copy(binary(), &program).unwrap();
-        let host = scratch.file("tensorgate-host", host);
-        std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::create_dir(scratch.path().join("run")).unwrap();
+        Self::start_with(host, listen, &tree().join("envoy/gate.yaml"), &filters())
+    }
+
+    /// With a policy and filters that may change.
+    pub fn start_with(host: &str, listen: &str, policy: &Path, filters: &Path) -> Self {
+        let (scratch, program) = program(host);
         let admin = free_port();
         let up = Command::new(&program)
             .args(["up", "-c"])
-            .arg(tree().join("envoy/gate.yaml"))
+            .arg(policy)
             .arg("--filters")
-            .arg(filters())
+            .arg(filters)
             .arg("--state")
             .arg(scratch.path().join("state"))
             .args([
@@ -61,17 +60,17 @@ impl Stack {
         Self { scratch, up, admin }
     }
 
-    /// The readiness line, or nothing.
-    fn line(&mut self) -> String {
+    /// The next line, or nothing.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
-        BufReader::new(self.up.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        // One byte at a time: what comes after the line is the next one's.
+        let mut said = BufReader::with_capacity(1, self.up.stdout.as_mut().unwrap());
+        said.read_line(&mut line).unwrap();
         line
     }
 
     /// The gate's address from that line.
-    fn gate(&mut self) -> String {
+    pub fn gate(&mut self) -> String {
         let line = self.line();
         assert!(
             line.starts_with("tensorgate ready: http://127.0.0.1:"),
@@ -87,11 +86,11 @@ impl Stack {
             .to_owned()
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("up.err")).unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(
             Command::new("kill")
                 .args([&format!("-{name}"), &self.up.id().to_string()])
@@ -179,6 +178,18 @@ impl Stack {
             "the admin port is taken"
         );
     }
+}
+
+/// The program, with a stand-in for the host beside it, in a folder of their own.
+pub fn program(host: &str) -> (Scratch, PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let program = scratch.path().join("tensorgate");
+    std::fs::copy(binary(), &program).unwrap();
+    let host = scratch.file("tensorgate-host", host);
+    std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(scratch.path().join("run")).unwrap();
+    (scratch, program)
 }
 
 impl Drop for Stack {

@@ -8,9 +8,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tensorgate_policy::raw::Policy;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use crate::backend::Backend;
 use crate::policy;
@@ -29,7 +31,10 @@ pub struct Stack {
     /// What stands behind it.
     pub backend: Backend,
     state: PathBuf,
+    components: PathBuf,
     up: Child,
+    /// What `up` says after its readiness line.
+    said: mpsc::UnboundedReceiver<Value>,
 }
 
 impl Stack {
@@ -65,8 +70,7 @@ impl Stack {
             &state,
         );
         let file = state.join("gate.yaml");
-        // Every JSON document is a YAML document.
-        std::fs::write(&file, serde_json::to_vec_pretty(&policy).unwrap()).unwrap();
+        write(&file, &policy);
 
         let mut up = Command::new(&tensorgate)
             .args([
@@ -111,12 +115,20 @@ impl Stack {
                 tokio::spawn(
                     async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await },
                 );
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                let (tell, said) = mpsc::unbounded_channel();
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        // Whoever has no use for it does not listen.
+                        let _ = tell.send(serde_json::from_str(&line).unwrap_or_default());
+                    }
+                });
                 Ok(Self {
                     gate,
                     backend,
                     state,
+                    components: target.join("components"),
                     up,
+                    said,
                 })
             }
             outcome => {
@@ -133,6 +145,40 @@ impl Stack {
                 Err(format!("tensorgate up {how}:\n{said}\n{}", logs(&state)))
             }
         }
+    }
+
+    /// Puts another policy where the running gate's stands.
+    pub fn write_policy(&self, mut policy: Policy) {
+        policy::settle(
+            &mut policy,
+            self.backend.address,
+            &self.components,
+            &self.state,
+        );
+        write(&self.state.join("gate.yaml"), &policy);
+    }
+
+    /// Tells it to read its policy again.
+    pub async fn hang_up(&self) {
+        signal("HUP", self.up.id().unwrap()).await;
+    }
+
+    /// What `up` says up to what became of the next change, which is the last of it.
+    pub async fn reloaded(&mut self) -> Vec<Value> {
+        let mut said = Vec::new();
+        let told = async {
+            while let Some(line) = self.said.recv().await {
+                let last = line.get("reloaded").is_some();
+                said.push(line);
+                if last {
+                    return true;
+                }
+            }
+            false
+        };
+        let told = tokio::time::timeout(START_LIMIT, told).await;
+        assert_eq!(told, Ok(true), "nothing became of the change: {said:?}");
+        said
     }
 
     /// Kills the sandbox host as a crash would. Whoever watches it is stopped first, so that Envoy stays and has to answer for it.
@@ -214,6 +260,13 @@ impl Drop for Stack {
             let _ = std::fs::remove_dir_all(&self.state);
         }
     }
+}
+
+/// Replaces a policy's file. Every JSON document is a YAML document.
+fn write(file: &Path, policy: &Policy) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec_pretty(policy).unwrap()).unwrap();
+    std::fs::rename(new, file).unwrap();
 }
 
 async fn signal(name: &str, pid: u32) {

@@ -3,6 +3,7 @@
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Bundle;
 
+use super::dynamic::Filter;
 use super::{Places, RenderError, text};
 use crate::render::node::{Node, list, map};
 
@@ -37,15 +38,15 @@ const CAPABILITIES: [&str; 23] = [
     "environ_sizes_get",
 ];
 
-/// The filter.
-pub fn filter(bundle: &Bundle, places: &Places) -> Result<Node, RenderError> {
+/// The filter: its name in the chain, and what Envoy makes it of.
+pub fn filter(bundle: &Bundle, places: &Places) -> Result<Filter, RenderError> {
     let capabilities = CAPABILITIES
         .iter()
         .map(|name| ((*name).to_owned(), map! {}))
         .collect();
-    Ok(map! {
-        "name" => "tensorgate.gate",
-        "typed_config" => map! {
+    Ok(Filter {
+        name: "tensorgate.gate".to_owned(),
+        typed_config: map! {
             "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config" => map! {
                 "name" => "tensorgate.gate",

@@ -1,9 +1,8 @@
 //! The HTTP connection manager: what is a request at all, how long it may take, and where it goes.
 
-use tensorgate_policy::Bundle;
-
 use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES};
-use super::{Places, RenderError, access_log, clusters, duration, gate_filter, local_reply, text};
+use super::dynamic::{Filter, Form};
+use super::{Places, RenderError, access_log, clusters, duration, local_reply, text};
 use crate::render::node::{Node, list, map};
 
 /// A connection without a request, milliseconds.
@@ -14,9 +13,21 @@ const DRAIN_MS: u64 = 5_000;
 /// The connection manager's configuration.
 pub fn connection_manager(
     bounds: &Bounds,
-    bundle: &Bundle,
+    filters: &[Filter],
     places: &Places,
+    form: Form<'_>,
 ) -> Result<Node, RenderError> {
+    let mut chain = filters
+        .iter()
+        .map(|filter| filter.entry(form))
+        .collect::<Result<Vec<_>, _>>()?;
+    chain.push(map! {
+        "name" => "envoy.filters.http.router",
+        "typed_config" => map! {
+            "@type" => "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers" => true,
+        },
+    });
     Ok(map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => "gate",
@@ -74,16 +85,7 @@ pub fn connection_manager(
         },
         "local_reply_config" => local_reply::config(),
         "access_log" => access_log::file(text(&places.access_log)?),
-        "http_filters" => list![
-            gate_filter::filter(bundle, places)?,
-            map! {
-                "name" => "envoy.filters.http.router",
-                "typed_config" => map! {
-                    "@type" => "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    "suppress_envoy_headers" => true,
-                },
-            },
-        ],
+        "http_filters" => chain,
         "route_config" => map! {
             "name" => "gate",
             // Whatever stands behind does not name itself.

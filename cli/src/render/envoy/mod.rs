@@ -1,4 +1,5 @@
-//! A policy as an Envoy bootstrap: one listener with the gate filter in front of the sandbox host.
+//! A policy as an Envoy bootstrap: one listener with the gate filter in front of the sandbox host; either whole, or with
+//! what a policy changes beside it, in files that Envoy follows ([`dynamic`]).
 //!
 //! What a policy says, it says to the filter and to the host; this writes down what Envoy itself must keep: the bounds
 //! of its codecs and buffers, and what it answers by itself.
@@ -6,8 +7,8 @@
 mod access_log;
 pub mod bounds;
 mod clusters;
+pub mod dynamic;
 mod gate_filter;
-
 mod http;
 mod local_reply;
 mod overload;
@@ -19,6 +20,7 @@ use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
 use bounds::Bounds;
+use dynamic::{Filter, Form, Resource};
 
 /// Where things are on the machine that Envoy runs on.
 #[derive(Clone, Debug)]
@@ -54,17 +56,52 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// Owner only.
 const SOCKET_MODE: u64 = 0o600;
 
-/// The bootstrap.
-pub fn bootstrap(policy: &Policy, bundle: &Bundle, places: &Places) -> Result<Node, RenderError> {
+/// What a policy becomes, in one form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// What Envoy starts with.
+    pub bootstrap: Node,
+    /// What it looks up beside, in the order in which a change of them must reach it; empty for a bootstrap that is whole.
+    pub resources: Vec<Resource>,
+}
+
+/// Renders.
+pub fn render(
+    policy: &Policy,
+    bundle: &Bundle,
+    places: &Places,
+    form: Form<'_>,
+) -> Result<Rendered, RenderError> {
     let bounds = Bounds::of(policy.listen().limits());
     let address = places.listen.unwrap_or(policy.listen().address());
-    Ok(map! {
-        "node" => map! {"id" => format!("tensorgate-{}", bundle.generation), "cluster" => "tensorgate"},
-        "admin" => map! {"address" => pipe(&places.admin_socket)?},
-        "static_resources" => map! {
-            "listeners" => list![listener(address, &bounds, bundle, places)?],
-            "clusters" => list![clusters::host(&bounds, pipe(&places.host_socket)?)],
-        },
+    let filters = [gate_filter::filter(bundle, places)?];
+    let clusters = vec![clusters::host(&bounds, pipe(&places.host_socket)?)];
+    let listeners = vec![listener(address, &bounds, &filters, places, form)?];
+    let (sources, resources) = form.place(clusters, listeners, filters, &bundle.generation)?;
+    let mut entries = vec![
+        // Nothing of the policy's: a bootstrap that a change of policy leaves as it is needs no restart.
+        (
+            "node".to_owned(),
+            map! {"id" => "tensorgate", "cluster" => "tensorgate"},
+        ),
+        (
+            "admin".to_owned(),
+            map! {"address" => pipe(&places.admin_socket)?},
+        ),
+    ];
+    entries.extend(sources);
+    if let Node::Map(rest) = process(&bounds) {
+        entries.extend(rest);
+    }
+    Ok(Rendered {
+        bootstrap: Node::Map(entries),
+        resources,
+    })
+}
+
+/// What is the process's own, and cannot change while it runs.
+fn process(bounds: &Bounds) -> Node {
+    map! {
         // One request of a connection at a time comes out of a read: a flood of streams that are opened and reset at once
         // (CVE-2023-44487) is seen by Envoy before it becomes a flood at the host.
         "layered_runtime" => map! {
@@ -73,16 +110,17 @@ pub fn bootstrap(policy: &Policy, bundle: &Bundle, places: &Places) -> Result<No
                 "static_layer" => map! {"http.max_requests_per_io_cycle" => 1_u64},
             }],
         },
-        "overload_manager" => overload::manager(&bounds),
+        "overload_manager" => overload::manager(bounds),
         "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
-    })
+    }
 }
 
 fn listener(
     address: SocketAddr,
     bounds: &Bounds,
-    bundle: &Bundle,
+    filters: &[Filter],
     places: &Places,
+    form: Form<'_>,
 ) -> Result<Node, RenderError> {
     Ok(map! {
         "name" => "gate",
@@ -96,7 +134,7 @@ fn listener(
         "filter_chains" => list![map! {
             "filters" => list![map! {
                 "name" => "envoy.filters.network.http_connection_manager",
-                "typed_config" => http::connection_manager(bounds, bundle, places)?,
+                "typed_config" => http::connection_manager(bounds, filters, places, form)?,
             }],
         }],
     })

@@ -1,0 +1,255 @@
+//! Another policy while the processes run: the host first, so that it knows whatever a filter signs; then what Envoy follows. Whoever
+//! refuses it, everything is put back: a policy is in force in both places or in neither.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+
+use super::probe::{self, Target};
+use super::site::{InForce, Restart, Site};
+use crate::Failure;
+use crate::load::Loaded;
+use crate::render::envoy::dynamic::{Kind, Resource};
+
+/// Time for the host to load a policy: it compiles new handlers.
+const HOST_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for Envoy to take a change up: it configures the filter in every worker.
+const ENVOY_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at whether one has.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// The policy that is in force.
+    pub generation: String,
+    /// The one before; the same if nothing changed.
+    pub was: String,
+    /// From its files to its being in force everywhere.
+    pub took: Duration,
+}
+
+/// Why a policy did not come into force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// These processes cannot take it.
+    #[error("{}", lines(.0))]
+    Restart(Vec<Restart>),
+    /// The host refused it, with every fault.
+    #[error("{}", lines(.0))]
+    Host(Vec<String>),
+    /// Envoy refused a part of it.
+    #[error("Envoy refuses {what}: {} says why", log.display())]
+    Envoy {
+        /// Which.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// Nobody says what became of it.
+    #[error("{0} did not take the policy up in time")]
+    Late(&'static str),
+    /// A file.
+    #[error("{0}")]
+    Files(#[from] Failure),
+}
+
+fn lines(texts: &[impl ToString]) -> String {
+    let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+/// The processes, and what is in force in them.
+#[derive(Debug)]
+pub struct Processes<'p> {
+    /// Where the files are.
+    pub site: &'p Site,
+    /// Envoy's admin.
+    pub envoy: &'p Target,
+    /// Envoy's log.
+    pub envoy_log: &'p Path,
+    /// The host's admin.
+    pub host: &'p Target,
+    /// The host's process.
+    pub host_pid: Pid,
+    /// The policy.
+    pub in_force: InForce,
+}
+
+/// What the host says of its policies; it says more.
+#[derive(Debug, Deserialize)]
+struct HostStatus {
+    serving: String,
+    attempts: u64,
+    last: Option<Attempt>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attempt {
+    outcome: String,
+    generation: Option<String>,
+    faults: Vec<String>,
+}
+
+impl Processes<'_> {
+    /// Puts a policy in force, or leaves everything as it was.
+    pub async fn put(&mut self, loaded: &Loaded) -> Result<Reloaded, ReloadError> {
+        let started = Instant::now();
+        let next = self.site.next(loaded)?;
+        let was = self.in_force.generation.clone();
+        if next.generation != was {
+            let obstacles = self.site.obstacles(&next);
+            if !obstacles.is_empty() {
+                return Err(ReloadError::Restart(obstacles));
+            }
+            let mut replaced = Vec::new();
+            let done = self.carry_out(&next, &mut replaced).await;
+            if let Err(error) = done {
+                self.take_back(&replaced).await;
+                return Err(error);
+            }
+            self.in_force = next;
+        }
+        Ok(Reloaded {
+            generation: self.in_force.generation.clone(),
+            was,
+            took: started.elapsed(),
+        })
+    }
+
+    /// `replaced` gets what stood where something was written.
+    async fn carry_out(
+        &self,
+        next: &InForce,
+        replaced: &mut Vec<Resource>,
+    ) -> Result<(), ReloadError> {
+        self.host_takes(next).await?;
+        for (resource, before) in next.changes(&self.in_force) {
+            let rejected = self.envoy_rejected(&resource.kind).await;
+            replaced.extend(before.cloned());
+            self.site.put_resource(resource)?;
+            self.envoy_takes(resource, rejected, &next.generation)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what stood there. The host keeps both policies for a while, so the order matters less than that it is done.
+    async fn take_back(&self, replaced: &[Resource]) {
+        for resource in replaced.iter().rev() {
+            // What cannot be written now leaves Envoy with what it took: it has refused the rest.
+            let _ = self.site.put_resource(resource);
+        }
+        let _ = self.host_takes(&self.in_force).await;
+    }
+
+    /// Has the host load a policy, and waits until it says that it has.
+    async fn host_takes(&self, policy: &InForce) -> Result<(), ReloadError> {
+        let before = self.host_status().await.map_or(0, |status| status.attempts);
+        self.site.put_bundle(policy)?;
+        kill_process(self.host_pid, Signal::HUP)
+            .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
+        let give_up = Instant::now().checked_add(HOST_PATIENCE);
+        loop {
+            if let Some(status) = self.host_status().await
+                && status.attempts > before
+            {
+                if status.serving == policy.generation {
+                    return Ok(());
+                }
+                let refused = status.last.filter(|last| {
+                    let ours = last.generation.as_ref();
+                    last.outcome == "refused" && ours.is_none_or(|ours| *ours == policy.generation)
+                });
+                if let Some(refused) = refused {
+                    return Err(ReloadError::Host(refused.faults));
+                }
+            }
+            if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
+                return Err(ReloadError::Late("the host"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn host_status(&self) -> Option<HostStatus> {
+        let said = probe::ask(self.host, "GET", "/generations").await.ok()?;
+        serde_json::from_str(&said).ok()
+    }
+
+    /// Waits until Envoy has one resource in this version.
+    async fn envoy_takes(
+        &self,
+        resource: &Resource,
+        rejected: u64,
+        version: &str,
+    ) -> Result<(), ReloadError> {
+        let give_up = Instant::now().checked_add(ENVOY_PATIENCE);
+        let prefix = prefix(&resource.kind);
+        // A new listener or cluster waits for what it needs before it replaces the old one.
+        let warming = match &resource.kind {
+            Kind::Clusters => Some("cluster_manager.warming_clusters"),
+            Kind::Listeners => Some("listener_manager.total_listeners_warming"),
+            Kind::Filter(_) => None,
+        };
+        loop {
+            let stats = self.envoy_stats(&resource.kind).await;
+            let says = |name: &str| stats.get(name).map(String::as_str);
+            let counted = |name: &str| says(name).and_then(|value| value.parse::<u64>().ok());
+            if counted(&format!("{prefix}update_rejected")).is_some_and(|now| now > rejected) {
+                return Err(ReloadError::Envoy {
+                    what: match &resource.kind {
+                        Kind::Clusters => "the cluster".to_owned(),
+                        Kind::Listeners => "the listener".to_owned(),
+                        Kind::Filter(name) => format!("the filter {name}"),
+                    },
+                    log: self.envoy_log.to_owned(),
+                });
+            }
+            let warm = warming.is_none_or(|name| counted(name) == Some(0));
+            if warm && says(&format!("{prefix}version_text")) == Some(version) {
+                return Ok(());
+            }
+            if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
+                return Err(ReloadError::Late("Envoy"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn envoy_rejected(&self, kind: &Kind) -> u64 {
+        let stats = self.envoy_stats(kind).await;
+        let count = stats.get(&format!("{}update_rejected", prefix(kind)));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    async fn envoy_stats(&self, kind: &Kind) -> BTreeMap<String, String> {
+        // The names are ours: letters, digits, dots and dashes.
+        let about = match kind {
+            Kind::Clusters => "cluster_manager".to_owned(),
+            Kind::Listeners => "listener_manager".to_owned(),
+            Kind::Filter(_) => prefix(kind),
+        };
+        let path = format!("/stats?filter=^{}", about.replace('.', "\\."));
+        let said = probe::ask(self.envoy, "GET", &path)
+            .await
+            .unwrap_or_default();
+        said.lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()))
+            .collect()
+    }
+}
+
+/// What the counters of one kind's updates begin with.
+fn prefix(kind: &Kind) -> String {
+    match kind {
+        Kind::Clusters => "cluster_manager.cds.".to_owned(),
+        Kind::Listeners => "listener_manager.lds.".to_owned(),
+        Kind::Filter(name) => format!("extension_config_discovery.http_filter.{name}."),
+    }
+}

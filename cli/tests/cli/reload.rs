@@ -1,0 +1,130 @@
+//! `up` and another policy: what is put back when Envoy refuses it, and what SIGHUP means. The host is a stand-in that takes whatever it is
+//! given; Envoy and the filter are real. The whole stack under load is the end-to-end tests' matter.
+
+use std::process::Command;
+
+use crate::program::{Scratch, filters, free_port, tree};
+use crate::up::{ANY, Stack, program};
+
+/// A host that serves what its bundle names, and reads it again when told to.
+const HOST: &str = r#"#!/usr/bin/env python3
+import http.server, json, signal, sys
+def argument(name): return sys.argv[sys.argv.index(name) + 1]
+def generation(): return json.load(open(argument("--bundle")))["generation"]
+state = {"serving": generation(), "attempts": 0, "last": None}
+def again(*_):
+    state["serving"] = generation()
+    state["attempts"] += 1
+signal.signal(signal.SIGHUP, again)
+class Admin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        said = json.dumps(state).encode()
+        self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
+        self.wfile.write(said)
+    def log_message(self, *_): pass
+address, port = argument("--admin").split(":")
+http.server.HTTPServer((address, int(port)), Admin).serve_forever()
+"#;
+
+/// The generation in a line such as `reloaded: policy 0123456789abcdef instead of …`.
+fn generation(line: &str) -> String {
+    let after = line.split("policy ").nth(1).unwrap_or_default();
+    after.chars().take(16).collect()
+}
+
+#[test]
+fn what_envoy_refuses_is_put_back_everywhere() {
+    let mine = Scratch::new();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let policy = mine.file("gate.yaml", &text);
+    let (module, sound) = (mine.path().join("gate.wasm"), filters().join("gate.wasm"));
+    std::fs::copy(&sound, &module).unwrap();
+    let mut stack = Stack::start_with(HOST, ANY, &policy, mine.path());
+    let line = stack.line();
+    let first = generation(&line);
+    let state = stack.scratch.path().join("state");
+    let says = |file: &str, generation: &str| {
+        std::fs::read_to_string(state.join(file))
+            .unwrap()
+            .contains(generation)
+    };
+    let files = ["bundle.json", "dynamic/ecds-tensorgate.gate.yaml"];
+    assert!(files.iter().all(|file| says(file, &first)), "{line}");
+
+    let changed = text.replace("quota: ", "quota: 1");
+    assert_ne!(text, changed);
+    mine.file("gate.wasm", "no module");
+    mine.file("gate.yaml", &changed);
+    stack.signal("HUP");
+    let start = std::time::Instant::now();
+    while !stack.said().contains("not reloaded") {
+        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
+        std::thread::yield_now();
+    }
+    assert!(
+        stack
+            .said()
+            .contains("Envoy refuses the filter tensorgate.gate"),
+        "{}",
+        stack.said()
+    );
+    assert!(files.iter().all(|file| says(file, &first)), "put back");
+
+    std::fs::copy(&sound, &module).unwrap();
+    stack.signal("HUP");
+    let line = stack.line();
+    assert!(
+        line.starts_with("reloaded: policy "),
+        "{line:?}{}",
+        stack.said()
+    );
+    let second = generation(&line);
+    assert_ne!(first, second);
+    assert!(files.iter().all(|file| says(file, &second)), "in force");
+    assert!(!says("envoy.yaml", &first) && !says("envoy.yaml", &second));
+}
+
+/// Starts a program in a terminal of its own, signals it, closes the terminal, and tells how it ended.
+const TERMINAL: &str = r#"
+import os, pty, signal, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+def until(text):
+    global said
+    while text not in said:
+        said += os.read(terminal, 4096)
+until(b"tensorgate ready")
+os.kill(pid, signal.SIGHUP)
+until(b"nothing changed")
+signal.alarm(60)
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print("ended", os.waitstatus_to_exitcode(status))
+"#;
+
+#[test]
+fn a_hangup_reloads_and_a_terminal_that_closes_ends_it() {
+    let (scratch, program) = program(HOST);
+    let ran = Command::new("python3")
+        .args(["-c", TERMINAL])
+        .arg(program)
+        .args(["up", "-c"])
+        .arg(tree().join("envoy/gate.yaml"))
+        .arg("--filters")
+        .arg(filters())
+        .arg("--state")
+        .arg(scratch.path().join("state"))
+        .args(["--listen", ANY, "--concurrency", "1", "--admin"])
+        .arg(format!("127.0.0.1:{}", free_port()))
+        .env("XDG_RUNTIME_DIR", scratch.path().join("run"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stdout),
+        "ended 0\n",
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
