@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tensorgate_policy::{Denial, Policy, Reason};
-use tensorgate_wire::context::{Context, Key};
+use tensorgate_wire::context::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use crate::dispatch::Dispatcher;
 use crate::metrics::{GenerationLabels, Metrics};
 use crate::pipeline::Pipeline;
 use crate::request::{Begun, Fields, Judge, Refused, Standing, arrive};
+use crate::revocation::lets_in;
 use crate::server::Bounds;
 
 /// Older policies that are held at once. Handlers and backends are shared, so that each costs its rules and routes alone. A
@@ -353,14 +354,6 @@ impl Generations {
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Held> {
         // Nothing that can panic runs under the lock.
         self.held.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether a policy still knows whom an older one let in. Public questions name nobody.
-fn lets_in(policy: &Policy, context: &Context) -> bool {
-    match &context.client {
-        None => true,
-        Some(client) => policy.client_id(client).is_some(),
     }
 }
 

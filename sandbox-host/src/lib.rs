@@ -9,6 +9,7 @@
 mod assemble;
 mod grpc_timeout;
 mod owned;
+mod revocation;
 
 pub mod admin;
 pub mod backends;

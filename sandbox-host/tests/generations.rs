@@ -158,10 +158,23 @@ async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
     check(&ask("scorer", NEXT).await, 200, "");
     let metrics = running.metrics();
     assert!(
-        metrics.contains("tensorgate_host_revoked_total 1")
+        metrics.contains("tensorgate_host_revoked_total 1\n")
             && !metrics.contains("gate_host_disagreement_total{"),
         "a revocation is no disagreement: {metrics}"
     );
+    // A credential that was taken away alone: `context` names none, a gate does.
+    let with = async |credential: &str| {
+        let mut context = context("POST", INFER);
+        context.credential = Some(credential.to_owned());
+        let signed = [context.sign(&key())];
+        running
+            .gate
+            .send("POST", INFER, &signed, infer_body(&[1.0]))
+            .await
+    };
+    check(&with("key:0303030303030303").await, 200, "");
+    check(&with("key:0404040404040404").await, 401, "unauthenticated");
+
     // Questions that name nobody have nobody to revoke.
     let mut context = context("GET", "/v2/health/live");
     context.client = None;

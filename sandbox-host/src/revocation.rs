@@ -1,0 +1,112 @@
+//! Whether a policy still lets in whom an older one did: by the client's name, and by the name of the credential that proved it.
+//!
+//! Only names are looked at, since the credential itself ended at the gate: an API key by the first digits of its digest, a token by
+//! issuer and subject, a certificate by its name, another filter's word by that filter. So a token that is revoked by its `jti` is
+//! the filter's to refuse, not this one's. A name in no known form is nobody's.
+
+use tensorgate_policy::policy::{Client, PeerName, Policy};
+use tensorgate_wire::context::Context;
+
+/// Whether a policy still lets in whom a context names. Public questions name nobody.
+pub fn lets_in(policy: &Policy, context: &Context) -> bool {
+    let Some(name) = &context.client else {
+        return true;
+    };
+    let client = policy.client_id(name).and_then(|id| policy.client(id));
+    client.is_some_and(|client| {
+        let credential = context.credential.as_deref();
+        credential.is_none_or(|credential| proves(policy, client, credential))
+    })
+}
+
+fn proves(policy: &Policy, client: &Client, credential: &str) -> bool {
+    match credential.split_once(':') {
+        Some(("key", digits)) => client
+            .api_keys()
+            .iter()
+            .map(tensorgate_policy::policy::ApiKey::sha256)
+            .any(|digest| is_named(digest, digits) && !policy.revoked().keys().contains(digest)),
+        Some(("jwt", claimed)) => client.jwt().is_some_and(|rule| {
+            let subject = claimed
+                .strip_prefix(rule.issuer())
+                .and_then(|rest| rest.strip_prefix(':'));
+            subject.is_some_and(|subject| rule.subject().is_none_or(|known| known == subject))
+        }),
+        Some(("mtls", name)) => client.mtls().is_some_and(|peer| match peer {
+            PeerName::Uri(known) | PeerName::Dns(known) => known == name,
+        }),
+        Some(("metadata", filter)) => client
+            .metadata()
+            .is_some_and(|rule| rule.filter() == filter),
+        _ => false,
+    }
+}
+
+/// Whether a name's digits are a digest's first.
+fn is_named(digest: &[u8; 32], digits: &str) -> bool {
+    let (named, whole) = digits.as_bytes().as_chunks::<2>();
+    let hex = |byte: &u8| format!("{byte:02x}");
+    whole.is_empty()
+        && !named.is_empty()
+        && named.len() <= digest.len()
+        && digest
+            .iter()
+            .zip(named)
+            .all(|(byte, digits)| hex(byte).as_bytes() == digits)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_counts_as_long_as_the_newest_policy_has_it() {
+        let key = |byte: &str| json!({"sha256": byte.repeat(32)});
+        let raw = serde_json::from_value(json!({
+            "version": 1,
+            "clients": {"a": {"api_keys": [key("01"), key("02")]}},
+            "revoked": {"keys": ["02".repeat(32)]}
+        }));
+        let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
+        let check = |client: Option<&str>, credential: Option<&str>, expected: bool| {
+            let context = Context {
+                client: client.map(str::to_owned),
+                credential: credential.map(str::to_owned),
+                request_id: String::new(),
+                method: String::new(),
+                path: String::new(),
+                generation: String::new(),
+                issued_unix_s: 0,
+            };
+            assert_eq!(
+                lets_in(&policy, &context),
+                expected,
+                "{client:?} {credential:?}"
+            );
+        };
+        let key = |byte: &str| format!("key:{}", byte.repeat(8));
+        check(None, None, true);
+        check(Some("a"), None, true);
+        check(Some("a"), Some(&key("01")), true);
+        check(Some("a"), Some(&key("02")), false);
+        check(Some("a"), Some(&key("03")), false);
+        for odd in [
+            "key:",
+            "key:0",
+            "key:010",
+            "key:0101é",
+            "jwt:corp:a",
+            "mtls:a",
+            "metadata:f",
+            "",
+            "other:a",
+        ] {
+            check(Some("a"), Some(odd), false);
+        }
+        check(Some("b"), Some(&key("01")), false);
+        check(Some("b"), None, false);
+    }
+}
