@@ -42,6 +42,9 @@ impl Running {
     /// An inference that the gate let in for a client under a policy.
     async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
         let mut context = context("POST", INFER);
+        if client == "other" {
+            context.credential = Some("key:0404040404040404".to_owned());
+        }
         context.client = Some(client.to_owned());
         context.generation = generation.to_owned();
         let signed = context.sign(&key());
@@ -162,7 +165,7 @@ async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
             && !metrics.contains("gate_host_disagreement_total{"),
         "a revocation is no disagreement: {metrics}"
     );
-    // A credential that was taken away alone: `context` names none, a gate does.
+    // A credential that was taken away alone.
     let with = async |credential: &str| {
         let mut context = context("POST", INFER);
         context.credential = Some(credential.to_owned());

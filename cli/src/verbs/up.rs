@@ -83,7 +83,7 @@ impl Up {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-        let mut front = Terminal {
+        let mut front = Operator {
             ui,
             config: &self.config,
             options: &options,
@@ -158,7 +158,7 @@ fn default_filters() -> Option<PathBuf> {
 }
 
 /// Whoever started it.
-struct Terminal<'a> {
+struct Operator<'a> {
     ui: &'a Ui,
     config: &'a Path,
     options: &'a Options,
@@ -166,7 +166,7 @@ struct Terminal<'a> {
     files: Vec<PathBuf>,
 }
 
-impl Terminal<'_> {
+impl Operator<'_> {
     fn refused(&self, serving: &str, why: &str) {
         if self.ui.json {
             self.ui.json_line(&RefusedLine {
@@ -187,7 +187,7 @@ impl Terminal<'_> {
     }
 }
 
-impl Front for Terminal<'_> {
+impl Front for Operator<'_> {
     /// The one readiness line.
     fn ready(&mut self, address: SocketAddr) {
         let (ui, options) = (self.ui, self.options);

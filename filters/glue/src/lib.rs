@@ -17,5 +17,6 @@ pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 pub mod shared_identity;
+pub mod slots;
 pub mod spend;
 pub mod upstream;

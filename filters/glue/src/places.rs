@@ -9,6 +9,7 @@ use tensorgate_policy::in_flight::{InFlight, Take};
 use tensorgate_policy::policy::Limits;
 
 use crate::host::{HostFault, SharedStore};
+use crate::slots::{self, SlotFault};
 use crate::spend::{KEY_PREFIX, MAX_SWAP_TRIES};
 
 /// Nanoseconds a millisecond.
@@ -46,12 +47,10 @@ pub enum PlaceFault {
 }
 
 /// Makes the slots of a policy's counts, those apart that exist: a reload keeps what is in flight.
-pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), HostFault> {
+pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     for place in policy.places() {
         let key = slot_key(&place);
-        if store.get(&key)?.is_none() {
-            store.put(&key, &InFlight::default().to_bytes())?;
-        }
+        slots::make(store, &key, &InFlight::default().to_bytes())?;
     }
     Ok(())
 }

@@ -125,6 +125,6 @@ fn error(path: &str, message: &str) -> Fault {
 }
 
 /// A host call that failed while the gate was being configured, as a fault of the configuration.
-pub(crate) fn host_fault(fault: crate::host::HostFault) -> Fault {
+pub(crate) fn host_fault(fault: impl core::fmt::Display) -> Fault {
     error("", &format!("the proxy cannot run the gate: {fault}"))
 }

@@ -9,6 +9,7 @@ use tensorgate_policy::gcra::Spend;
 use tensorgate_policy::{ChargeOutcome, Policy};
 
 use crate::host::{HostFault, SharedStore};
+use crate::slots::{self, SlotFault};
 
 /// Before every key: the store may be shared with other filters under the same `vm_id`.
 pub(crate) const KEY_PREFIX: &str = "tensorgate/v1/";
@@ -39,7 +40,7 @@ pub enum SpendFault {
 
 /// Makes the slots of a policy's buckets, those apart that exist. All workers configure, the main thread first, and a slot that is in use must not be
 /// filled again by a reload: hence the look before the write.
-pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), HostFault> {
+pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     for (grant, client) in policy.buckets() {
         let Some(rate) = grant.rate() else { continue };
         let charge = Charge {
@@ -49,9 +50,7 @@ pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), Ho
             cost: 0,
         };
         let key = slot_key(&charge);
-        if store.get(&key)?.is_none() {
-            store.put(&key, &FRESH)?;
-        }
+        slots::make(store, &key, &FRESH)?;
     }
     Ok(())
 }

@@ -188,7 +188,7 @@ pub fn now_unix_s() -> u64 {
 pub fn context(method: &str, path: &str) -> Context {
     Context {
         client: Some("scorer".to_owned()),
-        credential: Some("key:0123456789abcdef".to_owned()),
+        credential: Some("key:0303030303030303".to_owned()),
         request_id: REQUEST_ID.to_owned(),
         method: method.to_owned(),
         path: path.to_owned(),

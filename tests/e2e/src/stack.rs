@@ -98,7 +98,7 @@ impl Stack {
         let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
         let ready = async {
             while let Ok(Some(line)) = lines.next_line().await {
-                let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                let line: Value = serde_json::from_str(&line).unwrap_or_default();
                 if let Some(address) = line
                     .get("ready")
                     .and_then(|ready| ready.as_str()?.strip_prefix("http://")?.parse().ok())
@@ -163,12 +163,14 @@ impl Stack {
         signal("HUP", self.up.id().unwrap()).await;
     }
 
-    /// What `up` says up to what became of the next change, which is the last of it.
+    /// What `up` says up to what became of the next change, which is the last of it. A signal and a file's change that ask for the same
+    /// are told one by one: that nothing changed is passed over.
     pub async fn reloaded(&mut self) -> Vec<Value> {
         let mut said = Vec::new();
         let told = async {
             while let Some(line) = self.said.recv().await {
-                let last = line.get("reloaded").is_some();
+                let last = line.get("reloaded").is_some()
+                    && (line.get("was").is_none() || line["was"] != line["generation"]);
                 said.push(line);
                 if last {
                     return true;
@@ -204,7 +206,7 @@ impl Stack {
     pub fn host_socket(&self) -> PathBuf {
         let said = self.log("host.log");
         let line = said.lines().find_map(|line| {
-            serde_json::from_str::<serde_json::Value>(line)
+            serde_json::from_str::<Value>(line)
                 .ok()?
                 .get("socket")?
                 .as_str()
