@@ -39,6 +39,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Up(verbs::up::Up),
+    Audit(verbs::audit::Audit),
     Check(verbs::check::Check),
     Explain(verbs::explain::Explain),
     Render(verbs::render::Render),
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     let ui = Ui::new(json, color);
     let outcome = match verb {
         Verb::Up(verb) => verb.run(&ui),
+        Verb::Audit(verb) => verb.run(&ui),
         Verb::Check(verb) => verb.run(&ui),
         Verb::Explain(verb) => verb.run(&ui),
         Verb::Render(verb) => verb.run(&ui),

@@ -51,6 +51,8 @@ pub enum PolicyFault {
     Loading(String),
     #[error("another policy is held under the name {0:?}: a generation names one policy")]
     Taken(String),
+    #[error("audit: only on_failure can change while the host runs: restart it for another log")]
+    Audit,
 }
 
 /// What a generation is made of, by the names of its policy.

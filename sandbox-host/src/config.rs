@@ -44,6 +44,10 @@ pub struct Settings {
     pub root: PathBuf,
     /// The data plane's socket.
     pub socket: PathBuf,
+    /// Where Envoy sends its access log.
+    pub audit_socket: PathBuf,
+    /// The folder that the audit log's relative paths are below.
+    pub audit_folder: PathBuf,
     /// Where the admin listens.
     pub admin: SocketAddr,
     /// Addresses of embedded backends, by name.

@@ -65,16 +65,20 @@ impl Dispatcher {
         &self.health
     }
 
-    /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound.
+    /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound. `waited`: for a place.
     pub async fn dispatch(
         &self,
         call: Call<'_>,
         latest: Instant,
+        waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let deadline = Instant::now()
+        let came = Instant::now();
+        let deadline = came
             .checked_add(self.timeout)
             .map_or(latest, |own| own.min(latest));
-        let _place = self.place(deadline).await?;
+        let place = self.place(deadline).await;
+        *waited = came.elapsed();
+        let _place = place?;
         let _raised = Raised::new(&self.in_flight);
         let (id, model, version) = (call.id, call.model, call.version);
         let max_answer_bytes = answer::max_bytes(call.outputs);

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::assemble::{Loader, PolicyFault};
+use crate::audit::{self, AuditPlane};
 use crate::budget::Budget;
 use crate::config::Settings;
 use crate::generations::Generations;
@@ -34,6 +35,8 @@ pub enum StartError {
     Policy(Vec<PolicyFault>),
     #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error(transparent)]
+    Audit(#[from] audit::plane::StartError),
     #[error("cannot listen at {address}: {source}")]
     Admin {
         address: SocketAddr,
@@ -67,6 +70,7 @@ pub struct Host {
     socket: PathBuf,
     admin: SocketAddr,
     data_plane: Plane,
+    audit: AuditPlane,
     admin_plane: Plane,
     reloader: Arc<Reloader>,
     sweeper: JoinHandle<()>,
@@ -83,6 +87,8 @@ impl Host {
             key,
             root,
             socket,
+            audit_socket,
+            audit_folder,
             admin,
             endpoints,
             drain,
@@ -99,7 +105,10 @@ impl Host {
             .await
             .map_err(StartError::Policy)?;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
+        let audit = audit::plane::settings(&audit_folder, policy.policy.audit());
+        let audit = AuditPlane::start(audit, &audit_socket, &policy.generation, &metrics).await?;
         let app = Arc::new(App {
+            outcomes: Arc::clone(audit.outcomes()),
             generations: Generations::new(
                 Arc::new(first),
                 key,
@@ -152,6 +161,7 @@ impl Host {
             socket,
             admin,
             data_plane,
+            audit,
             admin_plane,
             reloader,
             sweeper,
@@ -186,6 +196,7 @@ impl Host {
             socket: _,
             admin: _,
             data_plane,
+            audit,
             admin_plane,
             reloader: _,
             sweeper,
@@ -193,6 +204,7 @@ impl Host {
         sweeper.abort();
         app.draining.store(true, Ordering::Relaxed);
         let ended = data_plane.end().await;
+        audit.end().await;
         admin_plane.end().await;
         ended
     }

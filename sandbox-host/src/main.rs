@@ -25,7 +25,7 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 /// SIGHUP, or another bundle renamed over the one given, loads that policy: requests that the gate let in under the one before are judged by it
 /// to their end. A bundle with faults changes nothing; /generations at the admin says what became of it.
 ///
-/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --context-key-file run/context.key
+/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --audit-socket run/audit.sock --context-key-file run/context.key
 /// --endpoint cpu=unix:/run/tensorgate/cpu.sock
 #[derive(Parser, Debug)]
 #[command(version)]
@@ -39,6 +39,12 @@ struct Flags {
     /// The Unix socket on which the gate calls; made with mode 0600.
     #[arg(long, env = "TENSORGATE_SOCKET")]
     socket: PathBuf,
+    /// The Unix socket on which Envoy tells its access log; made with mode 0600.
+    #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
+    audit_socket: PathBuf,
+    /// The folder that a relative path of the policy's audit log is below.
+    #[arg(long, env = "TENSORGATE_AUDIT_FOLDER", default_value = ".")]
+    audit_folder: PathBuf,
     /// A file with the key that gate and host share: 64 hex digits, readable by its owner alone.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
@@ -119,7 +125,10 @@ async fn run(flags: Flags, log: &Log) -> u8 {
         Ok(host) => host,
         Err(error) => {
             tracing::error!(cause = error.to_string(), "cannot start");
-            return if matches!(error, StartError::Socket(_) | StartError::Admin { .. }) {
+            return if matches!(
+                error,
+                StartError::Socket(_) | StartError::Audit(_) | StartError::Admin { .. }
+            ) {
                 FAILED
             } else {
                 BAD_INPUT
@@ -147,6 +156,8 @@ fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
         key,
         root: flags.root,
         socket: flags.socket,
+        audit_socket: flags.audit_socket,
+        audit_folder: flags.audit_folder,
         admin,
         endpoints,
         drain,

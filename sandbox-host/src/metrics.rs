@@ -135,6 +135,20 @@ pub struct Metrics {
     pub handler_log_lines_dropped: Counter,
     /// Lines of the host's own log that its reader was too slow for.
     pub log_lines_dropped: Gauge<i64, AtomicI64>,
+    /// Lines of the audit log.
+    pub audit_lines: Counter,
+    /// Lines of the audit log that were lost. Not zero: somebody should know.
+    pub audit_dropped: Counter,
+    /// Writes of the audit log that failed and were tried again.
+    pub audit_failures: Counter,
+    /// Lines that wait to be written.
+    pub audit_queue: Gauge,
+    /// Entries of Envoy's access log.
+    pub audit_entries: Counter,
+    /// Streams of Envoy's access log that were given up.
+    pub audit_streams_broken: Counter,
+    /// Connections that carry Envoy's access log.
+    pub audit_connections: Gauge,
 }
 
 impl Metrics {
@@ -167,6 +181,13 @@ impl Metrics {
             panics: Counter::default(),
             handler_log_lines_dropped: Counter::default(),
             log_lines_dropped: Gauge::default(),
+            audit_lines: Counter::default(),
+            audit_dropped: Counter::default(),
+            audit_failures: Counter::default(),
+            audit_queue: Gauge::default(),
+            audit_entries: Counter::default(),
+            audit_streams_broken: Counter::default(),
+            audit_connections: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -293,6 +314,42 @@ impl Metrics {
             "tensorgate_host_log_lines_dropped",
             "Lines of the host's log that its reader was too slow for",
             self.log_lines_dropped.clone(),
+        );
+        self.register_audit();
+    }
+
+    fn register_audit(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("tensorgate_audit");
+        registry.register("lines", "Lines of the audit log", self.audit_lines.clone());
+        registry.register(
+            "dropped",
+            "Lines of the audit log that were lost",
+            self.audit_dropped.clone(),
+        );
+        registry.register(
+            "write_failures",
+            "Writes of the audit log that failed and were tried again",
+            self.audit_failures.clone(),
+        );
+        registry.register(
+            "queue",
+            "Lines that wait to be written",
+            self.audit_queue.clone(),
+        );
+        registry.register(
+            "entries",
+            "Entries of Envoy's access log",
+            self.audit_entries.clone(),
+        );
+        registry.register(
+            "streams_broken",
+            "Streams of Envoy's access log that were given up",
+            self.audit_streams_broken.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that carry Envoy's access log",
+            self.audit_connections.clone(),
         );
     }
 

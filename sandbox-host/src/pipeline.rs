@@ -59,6 +59,8 @@ pub struct Timings {
     pub handler: Duration,
     /// At the backend.
     pub dispatch: Duration,
+    /// Of that, the wait for a place.
+    pub queue: Duration,
     /// Fuel of all handler calls.
     pub fuel: u64,
 }
@@ -143,6 +145,7 @@ impl Pipeline {
             protocol,
             operation: _,
             model: _,
+            grant: _,
             version,
             id,
             parameters,
@@ -193,7 +196,10 @@ impl Pipeline {
             inputs,
             outputs: model.backend_outputs(),
         };
-        let dispatched = route.backend.dispatch(call, latest).await;
+        let dispatched = route
+            .backend
+            .dispatch(call, latest, &mut timings.queue)
+            .await;
         timings.dispatch = started.elapsed();
         let labels = ModelLabels {
             model: model.name().to_owned(),

@@ -1,9 +1,16 @@
-//! One line and one count a request, however it ends: answered, refused, or left by its client.
+//! One line, one count and one audit record a request, however it ends: answered, refused, or left by its client.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use http::{HeaderMap, Method, Request};
 use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
+
+use crate::audit::record::{
+    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean, path,
+};
+use crate::audit::{Dropped, Outcomes};
 
 use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, micros};
 use crate::pipeline::Timings;
@@ -13,6 +20,14 @@ use crate::request::{Caller, ModelRequest, Refused, Standing};
 #[derive(Debug)]
 pub struct Record {
     metrics: Arc<Metrics>,
+    outcomes: Arc<Outcomes>,
+    /// The audit record is handed over.
+    told: bool,
+    began: SystemTime,
+    method: Method,
+    path: String,
+    source: Option<String>,
+    rule: String,
     started: Instant,
     _in_flight: Raised,
     ended: bool,
@@ -31,9 +46,16 @@ pub struct Record {
 
 impl Record {
     /// A request has come.
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
+    pub fn new<B>(metrics: &Arc<Metrics>, outcomes: &Arc<Outcomes>, request: &Request<B>) -> Self {
         Self {
             metrics: Arc::clone(metrics),
+            outcomes: Arc::clone(outcomes),
+            told: false,
+            began: SystemTime::now(),
+            method: request.method().clone(),
+            path: path(request.uri().path()),
+            source: source(request.headers()),
+            rule: String::new(),
             started: Instant::now(),
             _in_flight: Raised::new(&metrics.in_flight),
             ended: false,
@@ -55,6 +77,81 @@ impl Record {
             .unwrap_or_default();
         self.version.clone_from(&request.version);
         self.operation = request.operation.name();
+        self.rule = request
+            .grant
+            .and_then(|grant| policy.grant(grant))
+            .map(|grant| grant.name().to_owned())
+            .unwrap_or_default();
+    }
+
+    /// Hands over the audit record of an answer. Returns once it is written.
+    ///
+    /// # Errors
+    /// It is not written, and counted as dropped.
+    pub async fn audit_answer(
+        &mut self,
+        status: u16,
+        response_bytes: usize,
+    ) -> Result<(), Dropped> {
+        let decision = Decision {
+            verdict: Verdict::Allow,
+            reason: "ok".to_owned(),
+            status,
+            grpc_status: (self.protocol == Protocol::OipGrpc).then_some(0),
+            response_bytes: wide(response_bytes),
+            ..self.facts()
+        };
+        self.told = true;
+        self.outcomes.answered(self.began, decision).await
+    }
+
+    /// Hands over the audit record of a refusal, whether or not it can be written in time: what is refused stays so.
+    pub async fn audit_denial(&mut self, denial: &Denial) {
+        let grpc = self.protocol == Protocol::OipGrpc;
+        let decision = Decision {
+            verdict: Verdict::Deny,
+            reason: denial.reason.name().to_owned(),
+            detail: Some(clean(&denial.cause, MAX_DETAIL_BYTES)),
+            // A gRPC refusal is a success of HTTP.
+            status: if grpc {
+                200
+            } else {
+                denial.reason.http_status()
+            },
+            grpc_status: grpc.then_some(denial.reason.grpc_status() as u8),
+            ..self.facts()
+        };
+        self.told = true;
+        // What could not be written has been counted.
+        let _ = self.outcomes.answered(self.began, decision).await;
+    }
+
+    /// Who asked what, and how long it took so far.
+    fn facts(&self) -> Decision {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
+        Decision {
+            request_id: some(&self.caller.request_id),
+            by: By::Host,
+            client: self.caller.client.clone(),
+            credential: self.caller.credential.clone(),
+            source: self.source.clone(),
+            protocol: some(self.protocol.name()),
+            method: Some(clean(self.method.as_str(), MAX_METHOD_BYTES)),
+            path: some(&self.path),
+            model: some(&self.model),
+            version: some(&self.version),
+            operation: some(self.operation),
+            rule: some(&self.rule),
+            generation: some(&self.caller.generation),
+            request_bytes: wide(self.request_bytes),
+            total_us: micros(self.started.elapsed()),
+            handler_us: spent(self.timings.handler),
+            dispatch_us: spent(self.timings.dispatch),
+            queue_us: spent(self.timings.queue),
+            fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
+            ..Decision::default()
+        }
     }
 
     /// It was answered.
@@ -63,7 +160,7 @@ impl Record {
     }
 
     /// It was refused by the judge.
-    pub fn refused(&mut self, refused: &Refused) {
+    pub async fn refused(&mut self, refused: &Refused) {
         self.caller.clone_from(&refused.caller);
         self.protocol = refused.protocol;
         let reason = refused.denial.reason.name();
@@ -110,11 +207,17 @@ impl Record {
                 );
             }
         }
-        self.denied(&refused.denial);
+        self.denied(&refused.denial).await;
     }
 
     /// It was refused for what only the host can see.
-    pub fn denied(&mut self, denial: &Denial) {
+    pub async fn denied(&mut self, denial: &Denial) {
+        self.audit_denial(denial).await;
+        self.untold(denial);
+    }
+
+    /// The same, where its audit record cannot be written.
+    pub fn untold(&mut self, denial: &Denial) {
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
@@ -123,6 +226,11 @@ impl Record {
         );
         tracing::warn!(request_id, client, model, reason, cause, "request denied");
         self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
+    }
+
+    /// Whether it asks something of a model.
+    pub fn for_a_model(&self) -> bool {
+        !self.operation.is_empty()
     }
 
     fn client(&self) -> &str {
@@ -178,7 +286,26 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if !self.told {
+            let decision = Decision {
+                verdict: Verdict::Aborted,
+                reason: "incomplete".to_owned(),
+                ..self.facts()
+            };
+            self.outcomes.gone(self.began, decision);
+        }
         // 499: nginx's number for a client that closed its request; nobody is answered with it.
         self.end("gone", "", 499, 0);
     }
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// An address, or nothing.
+fn source(headers: &HeaderMap) -> Option<String> {
+    let address = headers.get(SOURCE_HEADER)?.to_str().ok()?;
+    let address: std::net::IpAddr = address.parse().ok()?;
+    Some(address.to_string())
 }

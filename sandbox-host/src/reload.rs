@@ -105,8 +105,14 @@ impl Reloader {
             Some(known) => Arc::clone(known),
             None => Arc::new(self.loader.load(&candidate, &held).await?),
         };
+        let (now, next) = (generations.newest(), generation.policy().audit());
+        if !next.same_log(now.policy().audit()) {
+            return Err(vec![PolicyFault::Audit]);
+        }
         look_at_new_models(&generation).await;
+        let name = generation.name().to_owned();
         generations.promote(generation);
+        self.app.outcomes.policy(&name);
         Ok(Outcome::Loaded)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
-use tensorgate_policy::policy::ModelId;
+use tensorgate_policy::policy::{GrantId, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
@@ -45,6 +45,8 @@ pub struct Caller {
     pub client: Option<String>,
     /// The log's name of the credential that proved it.
     pub credential: Option<String>,
+    /// The policy that the gate judged by; empty if no valid context came.
+    pub generation: String,
 }
 
 /// A head that was let through.
@@ -114,6 +116,8 @@ pub struct ModelRequest {
     pub operation: Operation,
     /// Of which model.
     pub model: ModelId,
+    /// The grant that allows it.
+    pub grant: Option<GrantId>,
     /// Of which version; always explicit.
     pub version: String,
     /// The caller's own id, echoed in the answer and nowhere else.
@@ -274,6 +278,7 @@ impl Judge {
             request_id: context.request_id,
             client: context.client,
             credential: context.credential,
+            generation: context.generation.clone(),
         };
         if context.generation != self.generation {
             let cause = format!(
@@ -392,6 +397,7 @@ impl Judge {
             protocol,
             operation,
             model,
+            grant: decision.grant(),
             version,
             id,
             parameters,

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
+use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuestion;
 use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
+use crate::audit::Outcomes;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
 use crate::generations::{Generation, Generations};
@@ -31,6 +33,8 @@ use crate::sandbox::Payload;
 pub struct App {
     /// The policies that it judges by, and where requests go under each.
     pub generations: Generations,
+    /// Where outcomes are told.
+    pub outcomes: Arc<Outcomes>,
     /// Bytes that all of them may hold.
     pub budget: Arc<Budget>,
     /// What is counted.
@@ -42,7 +46,13 @@ pub struct App {
 impl App {
     /// Whether the host takes requests and every backend is ready.
     pub fn ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.generations.newest().pipeline.ready()
+        let told = !self.must_be_told() || !self.outcomes.audit().failing();
+        !self.draining.load(Ordering::Relaxed) && told && self.generations.newest().pipeline.ready()
+    }
+
+    /// Whether an answer whose audit record cannot be written is refused.
+    fn must_be_told(&self) -> bool {
+        self.generations.newest().policy().audit().on_failure() == AuditFailure::Refuse
     }
 }
 
@@ -72,14 +82,11 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut record = Record::new(&app.metrics);
+    let mut record = Record::new(&app.metrics, &app.outcomes, &request);
     let response = match caught(handle(&app, request, &mut record)).await {
-        Ok(Ok(response)) => {
-            record.allowed(response.status().as_u16(), response.body().len());
-            response
-        }
+        Ok(Ok(response)) => told(&app, record, response).await,
         Ok(Err(Failure::Refused(refused))) => {
-            record.refused(&refused);
+            record.refused(&refused).await;
             reply::refusal(
                 &refused.denial,
                 refused.protocol,
@@ -87,7 +94,7 @@ where
             )
         }
         Ok(Err(Failure::Denied(denial))) => {
-            record.denied(&denial);
+            record.denied(&denial).await;
             reply::refusal(&denial, record.protocol, &record.caller.request_id)
         }
         Err(panic) => {
@@ -95,11 +102,25 @@ where
             let request_id = record.caller.request_id.as_str();
             tracing::error!(request_id, cause = panic.as_str(), "a request panicked");
             let denial = Denial::new(Reason::HandlerFault, panic);
-            record.denied(&denial);
+            record.denied(&denial).await;
             reply::refusal(&denial, record.protocol, &record.caller.request_id)
         }
     };
     Ok(response)
+}
+
+/// An answer leaves once its audit record is written. If that cannot be, the policy says whether it leaves at all; what asks
+/// about the server as a whole is answered in any case: a gate whose disk is full is alive.
+async fn told(app: &App, mut record: Record, response: Response<ReplyBody>) -> Response<ReplyBody> {
+    let (status, bytes) = (response.status().as_u16(), response.body().len());
+    let written = record.audit_answer(status, bytes).await;
+    if written.is_err() && record.for_a_model() && app.must_be_told() {
+        let denial = Denial::new(Reason::Overloaded, "the audit record cannot be written");
+        record.untold(&denial);
+        return reply::refusal(&denial, record.protocol, &record.caller.request_id);
+    }
+    record.allowed(status, bytes);
+    response
 }
 
 async fn handle<B>(

@@ -129,10 +129,9 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         gate_wasm,
         host_socket: socket("host.sock"),
         admin_socket: socket("envoy.sock"),
-        access_log: options.state.join("access.log"),
+        audit_socket: socket("audit.sock"),
     };
     let site = Site::new(loaded, options, places)?;
-    write(&site.places.access_log, "")?;
 
     let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
     host.arguments = vec![
@@ -144,6 +143,10 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     host.arguments.extend([
         "--socket".into(),
         socket("host.sock").into(),
+        "--audit-socket".into(),
+        socket("audit.sock").into(),
+        "--audit-folder".into(),
+        options.state.clone().into(),
         "--context-key-file".into(),
         key_file.into(),
     ]);

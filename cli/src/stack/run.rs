@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
+use tensorgate_host::audit::als::service::FLUSH_MS;
+
 use super::child::Child;
 use super::plan::{Plan, Ready};
 use super::reload::{Processes, ReloadError, Reloaded};
@@ -21,6 +23,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time for requests under way to end before Envoy is told to.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Time for the last entries of Envoy's access log to leave it: two of its intervals.
+const LAST_ENTRIES: Duration = Duration::from_millis(2 * FLUSH_MS);
 /// Signals this close together ask once.
 const SAME_WISH: Duration = Duration::from_millis(500);
 /// Time for a process to end by itself. The host drains for at most 10 s.
@@ -228,6 +232,8 @@ async fn wind_down(plan: &Plan, children: &mut [Child]) {
         };
         // Past it the rest is cut.
         let _ = timeout(DRAIN_PATIENCE, quiet).await;
+        // Envoy ends without a look at what it has not told of yet: once more its timer, and some time to send.
+        sleep(LAST_ENTRIES).await;
     }
     for child in children.iter_mut().rev() {
         if !child.stop(STOP_PATIENCE).await {

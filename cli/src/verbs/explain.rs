@@ -20,25 +20,43 @@ use crate::message::{self, Refused};
 use crate::render::envoy::bounds::Bounds;
 use crate::stack::envoy::context_key;
 use crate::ui::{Ui, printable};
+use crate::verbs::story;
+use crate::verbs::up::default_state;
 
 /// Largest message file, bytes.
 const MAX_MESSAGE_BYTES: u64 = 256 << 20;
 /// The monotonic clock's reading. Buckets are fresh, so any will do.
 const MONOTONIC_NS: u64 = 1_000_000_000;
 
-/// Say what the gate would answer to a request, without running one.
+/// Say what the gate would answer to a request, without running one; or, given a request's id, what became of it.
 #[derive(Args)]
 #[command(
     after_help = "A message is raw HTTP/1.1: request line, header fields, an empty line, the body. A gRPC call is spelled the same way: \
 POST, its path, content-type: application/grpc, and the framed message as the body. Exits 1 if a request is denied.\n\n\
-Example: tensorgate explain -c gate.yaml --http request.http"
+With a REQUEST_ID the story comes from the audit log; exits 1 if that knows nothing of it.\n\n\
+Example: tensorgate explain -c gate.yaml --http request.http\n\
+Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
 )]
 pub struct Explain {
+    /// A request's id, as its answer's x-request-id said it.
+    #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["config", "http", "http_dir"])]
+    request_id: Option<String>,
+    /// The state folder of the gate that was asked; as `up` has it unless given.
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
+    state: Option<PathBuf>,
+    /// The audit log; the one that a gate keeps in its state folder unless given.
+    #[arg(long, value_name = "FILE", requires = "request_id")]
+    audit: Option<PathBuf>,
     /// The policy.
-    #[arg(short = 'c', long = "config", value_name = "GATE_YAML")]
-    config: PathBuf,
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "GATE_YAML",
+        required_unless_present = "request_id"
+    )]
+    config: Option<PathBuf>,
     /// The message.
-    #[arg(long, value_name = "FILE", required_unless_present = "http_dir")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id"])]
     http: Option<PathBuf>,
     /// A folder of messages: one JSON line a file, in the order of their names, each with buckets of its own.
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
@@ -65,7 +83,13 @@ struct Explained {
 impl Explain {
     /// Explains.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let loaded = load(&self.config)?;
+        if let Some(request_id) = &self.request_id {
+            return story::tell(ui, &self.log()?, request_id);
+        }
+        let config = self.config.as_ref();
+        let config =
+            config.ok_or_else(|| Failure::Input("say which policy with --config".into()))?;
+        let loaded = load(config)?;
         let now = Now {
             unix_s: self.now.map_or_else(present, Ok)?,
             monotonic_ns: MONOTONIC_NS,
@@ -87,6 +111,17 @@ impl Explain {
             }
         }
         if denied { Err(Failure::No) } else { Ok(()) }
+    }
+
+    /// The audit log that knows of a request.
+    fn log(&self) -> Result<PathBuf, Failure> {
+        if let Some(log) = &self.audit {
+            return Ok(log.clone());
+        }
+        let state = self.state.clone().or_else(default_state);
+        let state =
+            state.ok_or_else(|| Failure::Input("say where the log is with --audit".into()))?;
+        Ok(state.join(tensorgate_policy::raw::Audit::default().path))
     }
 }
 

@@ -1,9 +1,11 @@
 //! One verb a file.
 
+pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod explain;
 pub mod keys;
 pub mod render;
 pub mod schema;
+pub mod story;
 pub mod up;

@@ -62,9 +62,13 @@ struct Envoy {
         default_value = "/run/tensorgate/envoy-admin.sock"
     )]
     admin_socket: PathBuf,
-    /// Where outcomes are logged.
-    #[arg(long, value_name = "PATH", default_value = "/dev/stdout")]
-    access_log: PathBuf,
+    /// The sandbox host's socket for the audit log.
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/tensorgate/audit.sock"
+    )]
+    audit_socket: PathBuf,
     /// Have Envoy itself validate the result (the filter included: gate.wasm must be there).
     #[arg(long)]
     validate: bool,
@@ -86,7 +90,7 @@ impl Envoy {
             gate_wasm: self.filters.join("gate.wasm"),
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
-            access_log: self.access_log,
+            audit_socket: self.audit_socket,
         };
         let rendered = |form| {
             render(&loaded.policy, &loaded.bundle, &places, form)

@@ -136,7 +136,8 @@ impl Up {
     }
 }
 
-fn default_state() -> Option<PathBuf> {
+/// Where a gate keeps its state unless told otherwise.
+pub fn default_state() -> Option<PathBuf> {
     let set = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

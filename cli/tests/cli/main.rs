@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod audit;
 mod check;
 mod explain;
 mod keys;

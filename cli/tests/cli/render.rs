@@ -106,13 +106,13 @@ impl Gate {
         let (listen, filters) = (format!("127.0.0.1:{port}"), filters());
         let mut more = vec!["--listen", &listen, "--filters", filters.to_str().unwrap()];
         let (host, admin, access, out) =
-            (place("h"), place("a"), place("access.log"), place("out"));
+            (place("h"), place("a"), place("audit.sock"), place("out"));
         more.extend([
             "--host-socket",
             &host,
             "--admin-socket",
             &admin,
-            "--access-log",
+            "--audit-socket",
             &access,
             "-o",
             &out,

@@ -118,6 +118,7 @@ impl Outcome {
             (property::CREDENTIAL, self.record.credential.as_deref()),
             (property::MODEL, self.record.model.as_deref()),
             (property::RULE, self.record.rule.as_deref()),
+            (property::DETAIL, self.record.cause()),
         ];
         for (name, value) in properties {
             let Some(value) = value else { continue };

@@ -23,6 +23,8 @@ pub mod property {
     pub const MODEL: &str = "tg_model";
     /// The grant's name; unset until found.
     pub const RULE: &str = "tg_rule";
+    /// The whole cause; unset unless refused.
+    pub const DETAIL: &str = "tg_detail";
 }
 
 /// How a request left the gate. The set of values is fixed: metrics carry nothing that a client chose.
@@ -90,6 +92,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// The cause of a refusal, within its bound.
+    pub fn cause(&self) -> Option<&str> {
+        self.reason?;
+        Some(truncate(&self.detail, MAX_DETAIL_BYTES))
+    }
+
     /// One JSON line for the log: control characters in what a caller sent are escaped, so that one request is one line.
     pub fn to_log_line(&self, verdict: Verdict, request_id: &str, source: Option<&str>) -> String {
         json!({

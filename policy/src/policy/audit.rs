@@ -41,6 +41,16 @@ impl Audit {
         self.files
     }
 
+    /// Whether another policy's log is the same, kept in the same way.
+    pub fn same_log(&self, other: &Self) -> bool {
+        let on_failure = self.on_failure;
+        *self
+            == Self {
+                on_failure,
+                ..other.clone()
+            }
+    }
+
     /// What becomes of a request whose line cannot be written.
     pub const fn on_failure(&self) -> AuditFailure {
         self.on_failure

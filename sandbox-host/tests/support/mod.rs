@@ -101,6 +101,8 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         key: key(),
         root: folder.clone(),
         socket: socket.clone(),
+        audit_socket: folder.join("audit.sock"),
+        audit_folder: folder.clone(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
         drain: PATIENCE,

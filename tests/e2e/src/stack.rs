@@ -189,6 +189,18 @@ impl Stack {
         signal("KILL", self.host()).await;
     }
 
+    /// The command line of the sandbox host.
+    pub fn host_command(&self) -> Vec<String> {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.host())).unwrap();
+        let words = String::from_utf8(line).unwrap();
+        words.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    /// Where this gate keeps its files.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Stops the sandbox host from running, as a machine without time for it would.
     pub async fn freeze_host(&self) {
         signal("STOP", self.host()).await;
@@ -231,6 +243,11 @@ impl Stack {
 
     /// Asks it to stop as Ctrl-C does, and waits for its end.
     pub async fn stop(mut self) -> std::process::ExitStatus {
+        self.end().await
+    }
+
+    /// The same, and its files stay to be looked at.
+    pub async fn end(&mut self) -> std::process::ExitStatus {
         signal("TERM", self.up.id().unwrap()).await;
         tokio::time::timeout(START_LIMIT, self.up.wait())
             .await
@@ -238,7 +255,7 @@ impl Stack {
             .unwrap()
     }
 
-    /// A log of this gate: `host.log`, `envoy.log`, `access.log`.
+    /// A log of this gate: `host.log`, `envoy.log`, `audit/decisions.jsonl`.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.state.join(name)).unwrap_or_default()
     }
@@ -327,7 +344,7 @@ fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
 }
 
 fn logs(state: &Path) -> String {
-    ["envoy.log", "host.log", "access.log"]
+    ["envoy.log", "host.log", "audit/decisions.jsonl"]
         .map(|name| {
             let text = std::fs::read(state.join(name)).unwrap_or_default();
             let tail = &text[text.len().saturating_sub(LOG_TAIL)..];

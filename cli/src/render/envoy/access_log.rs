@@ -1,43 +1,69 @@
-//! One JSON line for every outcome, Envoy's own included. Verdict and reason come from the filter; of what a client
-//! chose only the method and the path without its query are written, escaped and cut.
+//! Every outcome, Envoy's own included, to the host's audit log: a gRPC stream over a socket of its own. Verdict, reason and
+//! names come from the filter as filter state; of what a client chose only the method, the type and the path are told.
 
-use tensorgate_glue::record::property;
+use tensorgate_host::audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
+use tensorgate_host::audit::als::service::{BUFFER_BYTES, FLUSH_MS};
 
+use super::clusters;
+use super::duration;
 use crate::render::node::{Node, list, map};
 
-/// The access log.
-pub fn file(path: &str) -> Node {
+/// Tries to open a stream again, each with its pause: a host that is restarted is back before they end, and Envoy keeps
+/// within its buffer what it could not tell meanwhile.
+const STREAM_RETRIES: u64 = 20;
+
+/// The access log of requests.
+pub fn http() -> Node {
     list![map! {
-        "name" => "envoy.access_loggers.file",
+        "name" => "envoy.access_loggers.http_grpc",
         "typed_config" => map! {
-            "@type" => "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path" => path,
-            "log_format" => map! {"json_format" => map! {
-                "time" => "%START_TIME%",
-                "request_id" => "%REQ(X-REQUEST-ID)%",
-                "source" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-                "protocol" => "%PROTOCOL%",
-                "method" => "%REQ(:METHOD)%",
-                "path" => "%PATH(NQ):512%",
-                "verdict" => gate(property::VERDICT),
-                "reason" => gate(property::REASON),
-                "client" => gate(property::CLIENT),
-                "credential" => gate(property::CREDENTIAL),
-                "model" => gate(property::MODEL),
-                "rule" => gate(property::RULE),
-                "status" => "%RESPONSE_CODE%",
-                "grpc_status" => "%GRPC_STATUS_NUMBER%",
-                "flags" => "%RESPONSE_FLAGS%",
-                "details" => "%RESPONSE_CODE_DETAILS%",
-                "bytes_received" => "%BYTES_RECEIVED%",
-                "bytes_sent" => "%BYTES_SENT%",
-                "duration_ms" => "%DURATION%",
-            }},
+            "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config" => common(),
+            "additional_request_headers_to_log" => texts(&REQUEST_HEADERS),
+            "additional_response_headers_to_log" => texts(&RESPONSE_HEADERS),
+            "additional_response_trailers_to_log" => texts(&RESPONSE_HEADERS),
         },
     }]
 }
 
-/// What the filter says of a request, by its property's name.
-fn gate(property: &str) -> String {
-    format!("%FILTER_STATE(wasm.{property}:PLAIN)%")
+fn common() -> Node {
+    map! {
+        "log_name" => "tensorgate",
+        "transport_api_version" => "V3",
+        "grpc_service" => map! {"envoy_grpc" => map! {"cluster_name" => clusters::AUDIT}},
+        "buffer_flush_interval" => duration(FLUSH_MS),
+        "buffer_size_bytes" => BUFFER_BYTES,
+        "filter_state_objects_to_log" => texts(&PROPERTIES),
+        "grpc_stream_retry_policy" => map! {
+            "num_retries" => STREAM_RETRIES,
+            "retry_back_off" => map! {"base_interval" => "0.1s", "max_interval" => "1s"},
+        },
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<Node> {
+    texts.iter().map(|text| Node::from(*text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tensorgate_glue::record::property;
+
+    #[test]
+    fn the_host_reads_what_the_filter_says() {
+        let said = [
+            property::VERDICT,
+            property::REASON,
+            property::CLIENT,
+            property::CREDENTIAL,
+            property::MODEL,
+            property::RULE,
+            property::DETAIL,
+        ];
+        assert_eq!(
+            PROPERTIES.map(str::to_owned),
+            said.map(|name| format!("wasm.{name}"))
+        );
+    }
 }

@@ -6,12 +6,33 @@ use crate::render::node::{Node, list, map};
 
 /// The cluster's name.
 pub const HOST: &str = "tensorgate-host";
+/// The cluster of the audit log; on a socket of its own, so that nothing that carries requests can write it.
+pub const AUDIT: &str = "tensorgate-audit";
 /// A Unix socket answers at once or not at all, milliseconds.
 const CONNECT_MS: u64 = 1_000;
 /// Connections to the host; each carries [`HOST_STREAMS`] requests. Fewer than the 1,024 that the host takes.
 const HOST_CONNECTIONS: u32 = 64;
 /// Requests on one connection to the host: fewer than the 1,024 that the host takes on each.
 const HOST_STREAMS: u32 = 128;
+
+/// The host's audit log: a stream for each worker.
+pub fn audit(address: Node) -> Node {
+    map! {
+        "name" => AUDIT,
+        "type" => "STATIC",
+        "connect_timeout" => duration(CONNECT_MS),
+        "typed_extension_protocol_options" => map! {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" => map! {
+                "@type" => "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config" => map! {"http2_protocol_options" => map! {}},
+            },
+        },
+        "load_assignment" => map! {
+            "cluster_name" => AUDIT,
+            "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => address}}]}],
+        },
+    }
+}
 
 /// The sandbox host.
 pub fn host(bounds: &Bounds, address: Node) -> Node {

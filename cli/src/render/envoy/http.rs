@@ -1,8 +1,10 @@
 //! The HTTP connection manager: what is a request at all, how long it may take, and where it goes.
 
+use tensorgate_host::audit::record::SOURCE_HEADER;
+
 use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES};
 use super::dynamic::{Filter, Form};
-use super::{Places, RenderError, access_log, clusters, duration, local_reply, text};
+use super::{RenderError, access_log, clusters, duration, local_reply};
 use crate::render::node::{Node, list, map};
 
 /// A connection without a request, milliseconds.
@@ -14,7 +16,6 @@ const DRAIN_MS: u64 = 5_000;
 pub fn connection_manager(
     bounds: &Bounds,
     filters: &[Filter],
-    places: &Places,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
     let mut chain = filters
@@ -84,12 +85,17 @@ pub fn connection_manager(
             "allow_connect" => false,
         },
         "local_reply_config" => local_reply::config(),
-        "access_log" => access_log::file(text(&places.access_log)?),
+        "access_log" => access_log::http(),
         "http_filters" => chain,
         "route_config" => map! {
             "name" => "gate",
             // Whatever stands behind does not name itself.
             "response_headers_to_remove" => list!["server", "x-powered-by", "via"],
+            // For the audit record. Written after every filter has run: a client's own field of that name is gone by then.
+            "request_headers_to_add" => list![map! {
+                "header" => map! {"key" => SOURCE_HEADER, "value" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+                "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
+            }],
             "virtual_hosts" => list![map! {
                 "name" => "gate",
                 "domains" => list!["*"],

@@ -2,6 +2,7 @@
 //! and pass as they are; every reply of Envoy has other details, and is mapped to the reason it comes closest to. The words
 //! and statuses are `wire`'s: this only says which reply of Envoy's is which reason.
 
+use tensorgate_host::audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, REASONS};
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 
@@ -13,55 +14,42 @@ const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
 const IS_GRPC: &str = "request.headers['content-type'].startsWith('application/grpc')";
 
 /// Refused before Envoy has given the request an id of ours: `x-request-id` is then the client's own, or none.
-const NAMELESS: &str = "(response.code_details.startsWith('http1.') || response.code_details.startsWith('http2.') || \
-    response.code_details in ['path_normalization_failed', 'missing_host_header', 'low_version', 'absolute_path_rejected', \
-    'request_header_timeout'])";
+fn nameless() -> String {
+    let codecs = CODECS.map(|codec| format!("response.code_details.startsWith('{codec}')"));
+    format!("({} || {})", codecs.join(" || "), one_of(&NAMELESS))
+}
 
-/// Which replies of Envoy are which reason; the first that matches counts. The last takes whatever is left: a trapped VM,
-/// a full Envoy, and what later versions may think of.
-const REASONS: [(Reason, &str); 8] = [
-    (
-        Reason::HeaderTooLarge,
-        "response.code_details in ['http1.headers_too_large', 'http1.too_many_headers']",
-    ),
-    (
-        Reason::BodyTooLarge,
-        "response.code_details == 'request_payload_too_large'",
-    ),
-    (
-        Reason::BackendTimeout,
-        "response.code_details in ['response_timeout', 'upstream_per_try_timeout']",
-    ),
-    // A request that does not arrive in time is not a whole one.
-    (
-        Reason::Malformed,
-        "response.code_details in ['stream_idle_timeout', 'request_header_timeout', 'request_overall_timeout', 'max_duration_timeout']",
-    ),
-    (
-        Reason::BackendUnavailable,
-        "response.code_details.startsWith('upstream') || response.code_details in ['no_healthy_upstream', 'cluster_not_found']",
-    ),
-    (
-        Reason::NotAnInferenceRoute,
-        "response.code_details in ['route_not_found', 'absolute_path_rejected']",
-    ),
-    // Framing, hosts, paths and header names that two readers could take in two ways; upgrades; HTTP/1.0.
-    (
-        Reason::AmbiguousRequest,
-        "!(response.code_details in ['', 'tensorgate']) && (response.code < 500 || response.code == 501)",
-    ),
-    (
-        Reason::Overloaded,
-        "!(response.code_details in ['', 'tensorgate'])",
-    ),
-];
+fn one_of(details: &[&str]) -> String {
+    let quoted: Vec<String> = details.iter().map(|it| format!("'{it}'")).collect();
+    format!("response.code_details in [{}]", quoted.join(", "))
+}
+
+/// A row of the table as an expression; the filter's own replies, and those that say nothing, match none.
+fn expression(details: Details) -> String {
+    let not_ours = format!("!(response.code_details in ['', '{OURS}'])");
+    match details {
+        Details::Are(all) => one_of(all),
+        Details::Begin(start, all) => {
+            format!(
+                "response.code_details.startsWith('{start}') || {}",
+                one_of(all)
+            )
+        }
+        Details::OfTheClient => {
+            format!("{not_ours} && (response.code < 500 || response.code == 501)")
+        }
+        Details::Any => not_ours,
+    }
+}
 
 /// The `local_reply_config`.
 pub fn config() -> Node {
-    let mappers = REASONS.iter().flat_map(|(reason, matches)| {
+    let nameless = nameless();
+    let mappers = REASONS.iter().flat_map(|(reason, details)| {
+        let matches = &expression(*details);
         [
             mapper(&format!("({matches}) && {IS_GRPC}"), grpc(*reason)),
-            mapper(&format!("({matches}) && {NAMELESS}"), rest(*reason, false)),
+            mapper(&format!("({matches}) && {nameless}"), rest(*reason, false)),
             mapper(matches, rest(*reason, true)),
         ]
     });

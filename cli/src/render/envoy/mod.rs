@@ -33,8 +33,8 @@ pub struct Places {
     pub host_socket: PathBuf,
     /// Envoy's own admin socket.
     pub admin_socket: PathBuf,
-    /// Where outcomes are logged, one JSON object a line.
-    pub access_log: PathBuf,
+    /// The host's socket for the audit log.
+    pub audit_socket: PathBuf,
 }
 
 /// Why a policy cannot be rendered.
@@ -75,8 +75,11 @@ pub fn render(
     let bounds = Bounds::of(policy.listen().limits());
     let address = places.listen.unwrap_or(policy.listen().address());
     let filters = [gate_filter::filter(bundle, places)?];
-    let clusters = vec![clusters::host(&bounds, pipe(&places.host_socket)?)];
-    let listeners = vec![listener(address, &bounds, &filters, places, form)?];
+    let clusters = vec![
+        clusters::host(&bounds, pipe(&places.host_socket)?),
+        clusters::audit(pipe(&places.audit_socket)?),
+    ];
+    let listeners = vec![listener(address, &bounds, &filters, form)?];
     let (sources, resources) = form.place(clusters, listeners, filters, &bundle.generation)?;
     let mut entries = vec![
         // Nothing of the policy's: a bootstrap that a change of policy leaves as it is needs no restart.
@@ -119,7 +122,6 @@ fn listener(
     address: SocketAddr,
     bounds: &Bounds,
     filters: &[Filter],
-    places: &Places,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
     Ok(map! {
@@ -134,7 +136,7 @@ fn listener(
         "filter_chains" => list![map! {
             "filters" => list![map! {
                 "name" => "envoy.filters.network.http_connection_manager",
-                "typed_config" => http::connection_manager(bounds, filters, places, form)?,
+                "typed_config" => http::connection_manager(bounds, filters, form)?,
             }],
         }],
     })

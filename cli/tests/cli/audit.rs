@@ -1,0 +1,249 @@
+//! `audit` and `explain REQUEST_ID`, on a log that the host's own code has written.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tensorgate_host::audit::Audit;
+use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
+use tensorgate_host::audit::recover::{Settings, recover};
+use tensorgate_host::metrics::Metrics;
+
+use crate::program::{Ran, Scratch, run};
+
+/// 2026-11-20T08:00:00Z.
+const MORNING: u64 = 1_795_161_600;
+
+fn at(second: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(MORNING + second)
+}
+
+fn decision(number: u64) -> Decision {
+    Decision {
+        request_id: Some(format!("id-{number}")),
+        verdict: Verdict::Allow,
+        reason: "ok".into(),
+        client: Some(if number % 2 == 0 { "even" } else { "odd" }.into()),
+        credential: Some("key:0123456789abcdef".into()),
+        source: Some("192.0.2.7".into()),
+        method: Some("POST".into()),
+        path: Some("/v2/models/digits/infer".into()),
+        model: Some("digits".into()),
+        version: Some("1".into()),
+        operation: Some("infer".into()),
+        rule: Some("scoring".into()),
+        status: 200,
+        total_us: 1_200,
+        dispatch_us: Some(900),
+        ..Decision::default()
+    }
+}
+
+/// Ten requests a second apart, the last refused and made to look like a terminal's command, and an amendment of the first.
+fn log(folder: &Path) -> PathBuf {
+    let settings = Settings {
+        path: folder.join("audit/decisions.jsonl"),
+        key_file: None,
+        chain: true,
+        file_bytes: u64::MAX,
+        files: 1,
+    };
+    let audit = Audit::start(
+        recover(&settings).unwrap(),
+        u64::MAX,
+        Arc::new(Metrics::new()),
+    )
+    .unwrap();
+    for number in 0..9 {
+        audit.write(at(number), Event::Decision(Box::new(decision(number))));
+    }
+    let refused = Decision {
+        by: By::Gate,
+        verdict: Verdict::Deny,
+        reason: "rate-limited".into(),
+        status: 429,
+        path: Some("/\u{1b}[31m".into()),
+        detail: Some("too many\u{7}".into()),
+        ..decision(9)
+    };
+    audit.write(at(9), Event::Decision(Box::new(refused)));
+    audit.write(
+        at(10),
+        Event::Amend(Amend {
+            request_id: "id-0".into(),
+            flags: vec!["DC".into()],
+            envoy: Some("downstream_remote_disconnect".into()),
+            ..Amend::default()
+        }),
+    );
+    audit.stop();
+    settings.path
+}
+
+fn asked(words: &[&str], log: &Path) -> Ran {
+    let log = log.to_str().unwrap();
+    let words: Vec<&str> = words
+        .iter()
+        .map(|word| if *word == "LOG" { log } else { word })
+        .collect();
+    run(&words)
+}
+
+#[test]
+fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
+    let scratch = Scratch::new();
+    let log = log(scratch.path());
+    let ok = asked(&["audit", "verify", "LOG"], &log);
+    assert_eq!(ok.code, 0, "{}{}", ok.stdout, ok.stderr);
+    assert!(
+        ok.stdout.contains("10 requests") && ok.stdout.contains("give yours with --key"),
+        "{}",
+        ok.stdout
+    );
+    let public = scratch.path().join("audit/decisions.jsonl.pub");
+    let public = public.to_str().unwrap();
+    let given = asked(&["audit", "verify", "LOG", "--key", public, "--json"], &log);
+    let report: Value = serde_json::from_str(&given.stdout).unwrap();
+    assert_eq!(
+        (
+            given.code,
+            &report["key_given"],
+            report["faults"].as_array().unwrap().len()
+        ),
+        (0, &Value::Bool(true), 0)
+    );
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replace("\"status\":429", "\"status\":200")).unwrap();
+    let bad = asked(&["audit", "verify", "LOG"], &log);
+    assert_eq!(bad.code, 1);
+    assert!(
+        bad.stdout.contains(":11: seq 11: edited:"),
+        "{}",
+        bad.stdout
+    );
+    let bad = asked(&["audit", "verify", "LOG", "--json"], &log);
+    let report: Value = serde_json::from_str(&bad.stdout).unwrap();
+    assert_eq!(
+        (&report["faults"][0]["kind"], &report["faults"][0]["seq"]),
+        (&"edited".into(), &11.into())
+    );
+
+    assert_eq!(
+        asked(&["audit", "verify", "/nowhere/log.jsonl"], &log).code,
+        2
+    );
+    assert_eq!(
+        asked(&["audit", "verify", "LOG", "--key", "LOG"], &log).code,
+        2
+    );
+}
+
+#[test]
+fn a_query_prints_what_matches_and_nothing_else() {
+    let scratch = Scratch::new();
+    let log = log(scratch.path());
+    let check = |conditions: &[&str], expected: &[u64]| {
+        let words = [&["audit", "query", "LOG", "--json"], conditions].concat();
+        let ran = asked(&words, &log);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let ids: Vec<String> = ran
+            .stdout
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["request_id"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|number| format!("id-{number}"))
+            .collect();
+        assert_eq!(ids, expected, "{conditions:?}");
+    };
+    check(&[], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    check(&["--client", "odd", "--verdict", "allow"], &[1, 3, 5, 7]);
+    check(&["--reason", "rate-limited"], &[9]);
+    check(&["--model", "other"], &[]);
+    check(&["--since", "2026-11-20T08:00:07Z"], &[7, 8, 9]);
+    check(
+        &[
+            "--since",
+            "2026-11-20T08:00:03Z",
+            "--until",
+            "2026-11-20T08:00:05Z",
+        ],
+        &[3, 4],
+    );
+    check(&["--request-id", "id-4"], &[4]);
+    let people = asked(&["audit", "query", "LOG", "--verdict", "deny"], &log);
+    assert!(
+        people.stdout.contains("deny rate-limited 429 odd digits"),
+        "{}",
+        people.stdout
+    );
+    assert!(
+        !people.stdout.contains('\u{1b}'),
+        "a log cannot drive a terminal"
+    );
+    assert_eq!(
+        asked(&["audit", "query", "LOG", "--since", "yesterday"], &log).code,
+        2
+    );
+}
+
+#[test]
+fn a_request_has_its_story() {
+    let scratch = Scratch::new();
+    let log = log(scratch.path());
+    let state = scratch.path().to_str().unwrap().to_owned();
+    for (words, code, pieces) in [
+        (
+            vec!["explain", "id-2", "--audit", "LOG"],
+            0,
+            vec![
+                "client \"even\" asked POST /v2/models/digits/infer from 192.0.2.7",
+                "model \"digits\" version 1",
+                "grant \"scoring\"",
+                "answered it with 200",
+                "900 us at the backend",
+            ],
+        ),
+        (
+            vec!["explain", "id-9", "--state", &state],
+            0,
+            vec!["refused it as rate-limited", "with 429", "too many"],
+        ),
+        (
+            vec!["explain", "id-0", "--audit", "LOG"],
+            0,
+            vec!["did not end so", "no answer", "DC"],
+        ),
+        (vec!["explain", "id-77", "--audit", "LOG"], 1, vec![]),
+        (vec!["explain", "id-1", "--audit", "/nowhere"], 2, vec![]),
+        (
+            vec!["explain", "id-1", "--audit", "LOG", "--http", "x"],
+            2,
+            vec![],
+        ),
+        (vec!["explain"], 2, vec![]),
+    ] {
+        let ran = asked(&words, &log);
+        assert_eq!(ran.code, code, "{words:?}: {}{}", ran.stdout, ran.stderr);
+        for piece in pieces {
+            assert!(
+                ran.stdout.contains(piece),
+                "{words:?}: no {piece:?} in {}",
+                ran.stdout
+            );
+        }
+        assert!(!ran.stdout.contains(['\u{1b}', '\u{7}']));
+    }
+    let json = asked(&["explain", "id-0", "--audit", "LOG", "--json"], &log);
+    let story: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(story["decision"]["client"], "even");
+    assert_eq!(story["amended"][0]["flags"][0], "DC");
+}

@@ -1,0 +1,280 @@
+//! An entry of Envoy's access log as what became of a request. Nothing in it is believed further than it can be: what the
+//! gate said of a request comes as filter state, which no client can set; a request id only counts where it is ours.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message as _;
+use tensorgate_policy::Reason;
+
+use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
+use crate::audit::envoy_reply::{self, OURS};
+use crate::audit::record::{
+    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
+    path,
+};
+use crate::metrics::micros;
+
+/// The gate's word on a request, as filter state; the names are `tensorgate_glue`'s, as Envoy shows them.
+pub const PROPERTIES: [&str; 7] = [
+    "wasm.tg_verdict",
+    "wasm.tg_reason",
+    "wasm.tg_client",
+    "wasm.tg_credential",
+    "wasm.tg_model",
+    "wasm.tg_rule",
+    "wasm.tg_detail",
+];
+/// Request headers that Envoy is asked to tell.
+pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
+/// Response headers and trailers.
+pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
+/// Details of an answer that came from the host.
+const FROM_THE_HOST: &str = "via_upstream";
+/// Where gRPC's paths begin.
+const GRPC_PATHS: [&str; 2] = ["/inference.", "/grpc."];
+
+/// A request, as Envoy tells of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When it began.
+    pub time: SystemTime,
+    /// What became of it.
+    pub decision: Decision,
+    /// The gate let it through: the host may have seen it, and its id is ours.
+    pub forwarded: bool,
+}
+
+/// What an entry holds. `None`: it is none, or tells of a request that still runs.
+pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
+    let HttpEntry {
+        common_properties,
+        protocol_version,
+        request,
+        response,
+    } = HttpEntry::decode(bytes)?;
+    let common = common_properties.unwrap_or_default();
+    if common.intermediate_log_entry {
+        return Ok(None);
+    }
+    let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
+    let details = text(&response.response_code_details, MAX_NAME_BYTES);
+    let said = Said::of(&common.filter_state_objects);
+    let status = response.response_code.map_or(0, |code| code.value);
+    let status = u16::try_from(status).unwrap_or_default();
+    let flags = common
+        .response_flags
+        .map(|it| it.names())
+        .unwrap_or_default();
+    let outcome = Outcome::of(&said, &details, status, &flags);
+    let named = !said.verdict.is_empty() || !envoy_reply::nameless(&details);
+    let id = text(&request.request_id, MAX_ID_BYTES);
+    let decision = Decision {
+        request_id: Some(id).filter(|id| named && !id.is_empty()),
+        by: outcome.by,
+        verdict: outcome.verdict,
+        reason: outcome.reason,
+        client: said.client,
+        credential: said.credential,
+        source: source(&common),
+        http: version(protocol_version),
+        protocol: protocol(&request),
+        method: header(&request.request_headers, ":method", MAX_METHOD_BYTES),
+        path: Some(path(&String::from_utf8_lossy(&request.path))).filter(|it| !it.is_empty()),
+        model: said.model,
+        rule: said.rule,
+        detail: said.detail,
+        status,
+        grpc_status: grpc_status(&response),
+        request_bytes: request.request_body_bytes,
+        response_bytes: response.response_body_bytes,
+        total_us: micros(took(&common)),
+        flags,
+        envoy: Some(details).filter(|details| !details.is_empty() && details != OURS),
+        ..Decision::default()
+    };
+    Ok(Some(Entry {
+        time: time(&common),
+        decision,
+        forwarded: said.verdict == "allow",
+    }))
+}
+
+/// What an entry of a connection without a request holds: TLS that failed.
+pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
+    let common = TcpEntry::decode(bytes)?
+        .common_properties
+        .unwrap_or_default();
+    let cause = text(
+        &common.downstream_transport_failure_reason,
+        MAX_DETAIL_BYTES,
+    );
+    if common.intermediate_log_entry || cause.is_empty() {
+        return Ok(None);
+    }
+    let decision = Decision {
+        by: By::Envoy,
+        verdict: Verdict::Deny,
+        reason: Reason::Unauthenticated.name().to_owned(),
+        source: source(&common),
+        detail: Some(cause),
+        total_us: micros(took(&common)),
+        ..Decision::default()
+    };
+    Ok(Some(Entry {
+        time: time(&common),
+        decision,
+        forwarded: false,
+    }))
+}
+
+/// What the gate said.
+#[derive(Default)]
+struct Said {
+    verdict: String,
+    reason: String,
+    client: Option<String>,
+    credential: Option<String>,
+    model: Option<String>,
+    rule: Option<String>,
+    detail: Option<String>,
+}
+
+impl Said {
+    fn of(state: &HashMap<String, Any>) -> Self {
+        let [verdict, reason, client, credential, model, rule, detail] = PROPERTIES.map(|name| {
+            let value = Wrapped::decode(state.get(name)?.value.as_slice())
+                .ok()?
+                .value;
+            let bound = if name.ends_with("detail") {
+                MAX_DETAIL_BYTES
+            } else {
+                MAX_NAME_BYTES
+            };
+            Some(text(&value, bound)).filter(|text| !text.is_empty())
+        });
+        Self {
+            verdict: verdict.unwrap_or_default(),
+            reason: reason.unwrap_or_default(),
+            client,
+            credential,
+            model,
+            rule,
+            detail,
+        }
+    }
+}
+
+struct Outcome {
+    by: By,
+    verdict: Verdict,
+    reason: String,
+}
+
+impl Outcome {
+    fn of(said: &Said, details: &str, status: u16, flags: &[String]) -> Self {
+        let is = |by, verdict, reason: &str| Self {
+            by,
+            verdict,
+            reason: reason.to_owned(),
+        };
+        if said.verdict == "deny" {
+            return is(By::Gate, Verdict::Deny, &said.reason);
+        }
+        // Nobody was there to be answered.
+        let left = details.starts_with("downstream_remote_disconnect")
+            || flags
+                .iter()
+                .any(|flag| matches!(flag.as_str(), "DC" | "DR"));
+        if left || (status == 0 && !details.starts_with("http")) {
+            return is(By::Envoy, Verdict::Aborted, "incomplete");
+        }
+        if said.verdict == "allow" && details == FROM_THE_HOST {
+            // Joined with what the host says; alone only where that is lost.
+            return if status < 400 {
+                is(By::Envoy, Verdict::Allow, "ok")
+            } else {
+                is(By::Envoy, Verdict::Deny, "unknown")
+            };
+        }
+        is(
+            By::Envoy,
+            Verdict::Deny,
+            envoy_reply::reason(details, status).name(),
+        )
+    }
+}
+
+fn text(bytes: &[u8], max_bytes: usize) -> String {
+    clean(&String::from_utf8_lossy(bytes), max_bytes)
+}
+
+fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> Option<String> {
+    Some(text(headers.get(name)?, max_bytes))
+}
+
+fn protocol(request: &HttpRequest) -> Option<String> {
+    let path = String::from_utf8_lossy(&request.path);
+    let typed = request
+        .request_headers
+        .get("content-type")
+        .is_some_and(|value| value.starts_with(b"application/grpc"));
+    if typed || GRPC_PATHS.iter().any(|start| path.starts_with(start)) {
+        Some("oip-grpc".to_owned())
+    } else if path.is_empty() {
+        None
+    } else {
+        Some("oip-rest".to_owned())
+    }
+}
+
+/// `HTTPVersion`, as Envoy's `%PROTOCOL%` says it.
+fn version(number: i32) -> Option<String> {
+    let name = match number {
+        1 => "HTTP/1.0",
+        2 => "HTTP/1.1",
+        3 => "HTTP/2",
+        4 => "HTTP/3",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+fn grpc_status(response: &HttpResponse) -> Option<u8> {
+    let value = response
+        .response_trailers
+        .get("grpc-status")
+        .or_else(|| response.response_headers.get("grpc-status"))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn source(common: &Common) -> Option<String> {
+    let address = common.downstream_remote_address.as_ref()?;
+    let address = clean(&address.socket_address.as_ref()?.address, MAX_ID_BYTES);
+    Some(address).filter(|address| !address.is_empty())
+}
+
+fn took(common: &Common) -> Duration {
+    let span = common.duration.or(common.time_to_last_downstream_tx_byte);
+    span.map_or(Duration::ZERO, duration)
+}
+
+fn duration(span: Span) -> Duration {
+    let seconds = u64::try_from(span.seconds).unwrap_or_default();
+    let nanos = u32::try_from(span.nanos).unwrap_or_default();
+    Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
+}
+
+fn time(common: &Common) -> SystemTime {
+    let Some(start) = common.start_time else {
+        return SystemTime::now();
+    };
+    let since = duration(Span {
+        seconds: start.seconds,
+        nanos: start.nanos,
+    });
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

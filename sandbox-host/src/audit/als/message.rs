@@ -1,0 +1,231 @@
+//! Envoy's access log messages: of `envoy.service.accesslog.v3` and `envoy.data.accesslog.v3`, the fields that are read here, by
+//! their numbers. Fields that are not named are skipped. Texts that a client can influence are bytes here, whatever Envoy
+//! declares: one that is no UTF-8 must not cost the entry, and one broken entry must not cost its neighbours.
+
+use std::collections::HashMap;
+
+/// `StreamAccessLogsMessage`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Message {
+    #[prost(message, optional, tag = "2")]
+    pub http_logs: Option<HttpLogs>,
+    #[prost(message, optional, tag = "3")]
+    pub tcp_logs: Option<TcpLogs>,
+}
+
+/// `HTTPAccessLogEntries`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpLogs {
+    /// [`HttpEntry`], each read by itself.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub log_entry: Vec<Vec<u8>>,
+}
+
+/// `TCPAccessLogEntries`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TcpLogs {
+    /// [`TcpEntry`], each read by itself.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub log_entry: Vec<Vec<u8>>,
+}
+
+/// `TCPAccessLogEntry`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TcpEntry {
+    #[prost(message, optional, tag = "1")]
+    pub common_properties: Option<Common>,
+}
+
+/// `HTTPAccessLogEntry`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpEntry {
+    #[prost(message, optional, tag = "1")]
+    pub common_properties: Option<Common>,
+    #[prost(int32, tag = "2")]
+    pub protocol_version: i32,
+    #[prost(message, optional, tag = "3")]
+    pub request: Option<HttpRequest>,
+    #[prost(message, optional, tag = "4")]
+    pub response: Option<HttpResponse>,
+}
+
+/// `AccessLogCommon`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Common {
+    #[prost(message, optional, tag = "2")]
+    pub downstream_remote_address: Option<Address>,
+    #[prost(message, optional, tag = "5")]
+    pub start_time: Option<Timestamp>,
+    #[prost(message, optional, tag = "12")]
+    pub time_to_last_downstream_tx_byte: Option<Span>,
+    #[prost(message, optional, tag = "16")]
+    pub response_flags: Option<Flags>,
+    #[prost(map = "string, message", tag = "21")]
+    pub filter_state_objects: HashMap<String, Any>,
+    #[prost(message, optional, tag = "23")]
+    pub duration: Option<Span>,
+    #[prost(bytes = "vec", tag = "25")]
+    pub connection_termination_details: Vec<u8>,
+    #[prost(bool, tag = "27")]
+    pub intermediate_log_entry: bool,
+    #[prost(bytes = "vec", tag = "28")]
+    pub downstream_transport_failure_reason: Vec<u8>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Span {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// `envoy.config.core.v3.Address`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Address {
+    #[prost(message, optional, tag = "1")]
+    pub socket_address: Option<SocketAddress>,
+}
+
+/// `envoy.config.core.v3.SocketAddress`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SocketAddress {
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Any {
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// `google.protobuf.BytesValue`, and `StringValue` as well.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Wrapped {
+    #[prost(bytes = "vec", tag = "1")]
+    pub value: Vec<u8>,
+}
+
+/// `HTTPRequestProperties`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpRequest {
+    #[prost(bytes = "vec", tag = "5")]
+    pub path: Vec<u8>,
+    #[prost(bytes = "vec", tag = "9")]
+    pub request_id: Vec<u8>,
+    #[prost(uint64, tag = "12")]
+    pub request_body_bytes: u64,
+    #[prost(map = "string, bytes", tag = "13")]
+    pub request_headers: HashMap<String, Vec<u8>>,
+}
+
+/// `HTTPResponseProperties`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HttpResponse {
+    #[prost(message, optional, tag = "1")]
+    pub response_code: Option<Number>,
+    #[prost(uint64, tag = "3")]
+    pub response_body_bytes: u64,
+    #[prost(map = "string, bytes", tag = "4")]
+    pub response_headers: HashMap<String, Vec<u8>>,
+    #[prost(map = "string, bytes", tag = "5")]
+    pub response_trailers: HashMap<String, Vec<u8>>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub response_code_details: Vec<u8>,
+}
+
+/// `google.protobuf.UInt32Value`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Number {
+    #[prost(uint32, tag = "1")]
+    pub value: u32,
+}
+
+/// `ResponseFlags`; a name for each in [`Flags::names`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Flags {
+    #[prost(bool, tag = "1")]
+    pub failed_local_healthcheck: bool,
+    #[prost(bool, tag = "2")]
+    pub no_healthy_upstream: bool,
+    #[prost(bool, tag = "3")]
+    pub upstream_request_timeout: bool,
+    #[prost(bool, tag = "4")]
+    pub local_reset: bool,
+    #[prost(bool, tag = "5")]
+    pub upstream_remote_reset: bool,
+    #[prost(bool, tag = "6")]
+    pub upstream_connection_failure: bool,
+    #[prost(bool, tag = "7")]
+    pub upstream_connection_termination: bool,
+    #[prost(bool, tag = "8")]
+    pub upstream_overflow: bool,
+    #[prost(bool, tag = "9")]
+    pub no_route_found: bool,
+    #[prost(bool, tag = "15")]
+    pub downstream_connection_termination: bool,
+    #[prost(bool, tag = "16")]
+    pub upstream_retry_limit_exceeded: bool,
+    #[prost(bool, tag = "17")]
+    pub stream_idle_timeout: bool,
+    #[prost(bool, tag = "19")]
+    pub downstream_protocol_error: bool,
+    #[prost(bool, tag = "20")]
+    pub upstream_max_stream_duration_reached: bool,
+    #[prost(bool, tag = "22")]
+    pub no_filter_config_found: bool,
+    #[prost(bool, tag = "23")]
+    pub duration_timeout: bool,
+    #[prost(bool, tag = "24")]
+    pub upstream_protocol_error: bool,
+    #[prost(bool, tag = "25")]
+    pub no_cluster_found: bool,
+    #[prost(bool, tag = "26")]
+    pub overload_manager: bool,
+    #[prost(bool, tag = "28")]
+    pub downstream_remote_reset: bool,
+}
+
+impl Flags {
+    /// Those that are set, in Envoy's own abbreviations.
+    pub fn names(&self) -> Vec<String> {
+        let flags = [
+            (self.failed_local_healthcheck, "LH"),
+            (self.no_healthy_upstream, "UH"),
+            (self.upstream_request_timeout, "UT"),
+            (self.local_reset, "LR"),
+            (self.upstream_remote_reset, "UR"),
+            (self.upstream_connection_failure, "UF"),
+            (self.upstream_connection_termination, "UC"),
+            (self.upstream_overflow, "UO"),
+            (self.no_route_found, "NR"),
+            (self.downstream_connection_termination, "DC"),
+            (self.upstream_retry_limit_exceeded, "URX"),
+            (self.stream_idle_timeout, "SI"),
+            (self.downstream_protocol_error, "DPE"),
+            (self.upstream_max_stream_duration_reached, "UMSDR"),
+            (self.no_filter_config_found, "NFCF"),
+            (self.duration_timeout, "DT"),
+            (self.upstream_protocol_error, "UPE"),
+            (self.no_cluster_found, "NC"),
+            (self.overload_manager, "OM"),
+            (self.downstream_remote_reset, "DR"),
+        ];
+        let set = flags.into_iter().filter(|(set, _)| *set);
+        set.map(|(_, name)| name.to_owned()).collect()
+    }
+}

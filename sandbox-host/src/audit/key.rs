@@ -1,0 +1,236 @@
+//! The key that signs checkpoints: Ed25519, so that whoever verifies a log needs nothing secret and cannot forge one.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
+use sha2::{Digest as _, Sha256};
+
+/// A key file, bytes: a label, 64 hex digits and white space.
+const MAX_FILE_BYTES: u64 = 1 << 10;
+/// What a public key's file begins with: a seed, 64 hex digits as well, is not taken for one.
+const PUBLIC_LABEL: &str = "tensorgate-audit-ed25519 ";
+/// What is signed begins with this: no other program's signature is one of ours.
+const CONTEXT: &[u8] = b"tensorgate audit v1\n";
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or made.
+    #[error("cannot use the audit key {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Others can read it.
+    #[error("{path} has mode {mode:04o}: the audit key must be for its owner alone (0600 or 0400)")]
+    Mode {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("{path} does not hold {expected}")]
+    Form {
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+}
+
+/// The signing key. Never printed.
+#[derive(Clone)]
+pub struct SigningKey(KeyPair);
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SigningKey")
+            .field(&self.public().id())
+            .finish()
+    }
+}
+
+/// A key to verify with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyingKey(PublicKey);
+
+impl SigningKey {
+    /// A key of 32 random bytes.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(KeyPair::from_seed(Seed::new(seed)))
+    }
+
+    /// Reads a key file, or makes one, mode 0600, where there is none.
+    pub fn read_or_make(path: &Path) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut seed = [0; 32];
+                File::open("/dev/urandom")
+                    .and_then(|mut random| random.read_exact(&mut seed))
+                    .map_err(failed)?;
+                make(path, &format!("{}\n", hex(&seed)), 0o600).map_err(failed)?;
+                return Ok(Self::from_seed(seed));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Mode {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let seed = unhex::<32>(read(file).map_err(failed)?.trim_ascii());
+        seed.map(Self::from_seed).ok_or(KeyError::Form {
+            path: path.to_owned(),
+            expected: "64 hex digits",
+        })
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> VerifyingKey {
+        VerifyingKey(self.0.pk)
+    }
+
+    /// Signs; the same content gives the same signature.
+    pub fn sign(&self, content: &[u8]) -> [u8; 64] {
+        *self.0.sk.sign([CONTEXT, content].concat(), None)
+    }
+}
+
+impl VerifyingKey {
+    /// From 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        Some(Self(PublicKey::new(unhex::<32>(text.as_bytes())?)))
+    }
+
+    /// As 64 hex digits.
+    pub fn to_hex(&self) -> String {
+        hex(self.0.as_ref())
+    }
+
+    /// A short name: the first 16 hex digits of its SHA-256.
+    pub fn id(&self) -> String {
+        let mut id = hex(&Sha256::digest(self.0.as_ref()));
+        id.truncate(16);
+        id
+    }
+
+    /// Reads a public key's file, as [`Self::write`] makes it.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let bytes = File::open(path).and_then(read).map_err(failed)?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let key = text.trim_ascii().strip_prefix(PUBLIC_LABEL);
+        key.and_then(Self::from_hex).ok_or(KeyError::Form {
+            path: path.to_owned(),
+            expected: "an audit log's public key",
+        })
+    }
+
+    /// Writes the file that verifiers get, unless it is there.
+    pub fn write(&self, path: &Path) -> Result<(), KeyError> {
+        if Self::read(path).is_ok_and(|there| there == *self) {
+            return Ok(());
+        }
+        let text = format!("{PUBLIC_LABEL}{}\n", self.to_hex());
+        std::fs::write(path, text).map_err(|source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Whether a signature is this key's over that content.
+    pub fn verifies(&self, content: &[u8], signature: &[u8; 64]) -> bool {
+        self.0
+            .verify([CONTEXT, content].concat(), &Signature::new(*signature))
+            .is_ok()
+    }
+}
+
+fn read(file: File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn make(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Exactly `N` bytes in lower-case hex digits.
+pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => digit.checked_sub(b'0'),
+        b'a'..=b'f' => digit.checked_sub(b'a')?.checked_add(10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_signature_holds_for_its_content_and_its_key_alone() {
+        let (key, other) = (
+            SigningKey::from_seed([1; 32]),
+            SigningKey::from_seed([2; 32]),
+        );
+        let signature = key.sign(b"content");
+        assert!(key.public().verifies(b"content", &signature));
+        assert!(!key.public().verifies(b"Content", &signature));
+        assert!(!other.public().verifies(b"content", &signature));
+        let mut bent = signature;
+        bent[0] ^= 1;
+        assert!(!key.public().verifies(b"content", &bent));
+    }
+
+    #[test]
+    fn only_whole_lower_case_hex_is_read() {
+        assert_eq!(unhex::<2>(b"00ff"), Some([0, 255]));
+        for text in ["00f", "00FF", "00ffff", "", "0g00", "00 f"] {
+            assert_eq!(unhex::<2>(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The audit log: one JSON line for every request, however it ended, in a file whose history cannot be changed unseen.
+//!
+//! A line is made of a [`record`], sealed by [`line`]: it carries the hash of the line before it, and every so often a
+//! checkpoint that is signed ([`key`]). [`files`] keeps the lines on disk, [`recover`] looks at what a former host left, and
+//! [`writer`] is the one thread that writes, behind a bounded queue. What the host answered, the host says; what Envoy refused,
+//! lost or was left with, Envoy says over its gRPC access log ([`als`]); [`outcomes`] joins the two by our request id, so that
+//! one request is one line. [`verify`] reads a log and names what was done to it.
+//!
+//! What it never does: it decides nothing about a request, and it never writes a credential, a query or a body.
+
+pub mod als;
+pub mod envoy_reply;
+pub mod files;
+pub mod key;
+pub mod line;
+pub mod outcomes;
+pub mod plane;
+pub mod record;
+pub mod recover;
+pub mod time;
+pub mod verify;
+pub mod writer;
+
+pub use outcomes::Outcomes;
+pub use plane::AuditPlane;
+pub use writer::{Audit, Dropped};

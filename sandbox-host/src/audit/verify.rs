@@ -1,0 +1,458 @@
+//! Reads a log and names what was done to it: which line was removed, edited, moved, repeated or forged, and what was cut
+//! off its end. Needs nothing secret; holds one line at a time.
+//!
+//! What it proves: with the public key from a safe place, every line up to the last signature is as this log's host wrote it,
+//! and none is missing between. What it cannot prove: that the host wrote the truth, or that somebody with its signing key did
+//! not write all of it anew.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::files::Paths;
+use super::key::VerifyingKey;
+use super::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
+use super::record::{Event, Open};
+use super::recover::{Head, read_head};
+
+/// Faults that are told one by one; the rest are counted.
+const MAX_FAULTS: usize = 1_000;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Lines are missing between two others, or before the first.
+    Removed,
+    /// A line is not the one that was written there.
+    Edited,
+    /// A line stands in another place than its number says.
+    Swapped,
+    /// A line stands there twice.
+    Repeated,
+    /// Lines are missing at the end.
+    Truncated,
+    /// A signature is not this log's.
+    Forged,
+    /// A closed file ends in the middle of a line.
+    Torn,
+    /// A line of another log.
+    Foreign,
+    /// Nothing says where the log ends, or what does cannot be believed.
+    Head,
+    /// The host itself found the log not as it had left it.
+    Found,
+    /// The log has no chain.
+    Unchained,
+}
+
+impl Kind {
+    /// As it is told.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Edited => "edited",
+            Self::Swapped => "swapped",
+            Self::Repeated => "repeated",
+            Self::Truncated => "truncated",
+            Self::Forged => "forged",
+            Self::Torn => "torn",
+            Self::Foreign => "foreign",
+            Self::Head => "head",
+            Self::Found => "found",
+            Self::Unchained => "unchained",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// In which file.
+    pub file: String,
+    /// At which of its lines, from 1.
+    pub line: u64,
+    /// The number that the line bears, or should.
+    pub seq: Option<u64>,
+    /// What was done.
+    pub kind: Kind,
+    /// In words.
+    pub detail: String,
+}
+
+/// What a log is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The log's id.
+    pub log: Option<String>,
+    /// Its key's short name.
+    pub key: Option<String>,
+    /// Whether the key was given, and not found beside the log.
+    pub key_given: bool,
+    /// Lines read.
+    pub lines: u64,
+    /// Of which tell of requests.
+    pub decisions: u64,
+    /// Lines that the host says were dropped.
+    pub dropped: u64,
+    /// The first line's number.
+    pub first_seq: Option<u64>,
+    /// The last line's number.
+    pub last_seq: Option<u64>,
+    /// Up to here, a signature vouches for every line; the head's included.
+    pub signed_seq: Option<u64>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// Faults beyond those.
+    pub more_faults: u64,
+    /// What is odd and proves nothing.
+    pub notes: Vec<String>,
+}
+
+/// Verifies a whole log, closed files included. `key`: from a safe place; else the one beside the log, or in it, is taken.
+pub fn verify(paths: &Paths, key: Option<VerifyingKey>) -> io::Result<Report> {
+    let files = files(paths)?;
+    let key_given = key.is_some();
+    let key = key.or_else(|| VerifyingKey::read(&paths.public()).ok());
+    let mut walk = Walk {
+        key,
+        report: Report {
+            key_given,
+            ..Report::default()
+        },
+        ..Walk::default()
+    };
+    let beside = paths.head();
+    match read_head(&beside) {
+        Ok(Some(text)) => match Head::read(&text, walk.key.as_ref()) {
+            Ok(head) => walk.head = Some(head),
+            Err(cause) => walk.fault(&beside, 1, None, Kind::Head, cause.to_owned()),
+        },
+        Ok(None) => walk.headless = true,
+        Err(cause) => walk.fault(&beside, 1, None, Kind::Head, cause),
+    }
+    for (index, file) in files.iter().enumerate() {
+        let last = index.saturating_add(1) == files.len();
+        if !walk.file(file, last)? {
+            return Ok(walk.report);
+        }
+    }
+    walk.end(paths.log(), &beside);
+    Ok(walk.report)
+}
+
+/// A log's files in order: closed ones, then the one that is written.
+pub fn files(paths: &Paths) -> io::Result<Vec<PathBuf>> {
+    let closed = paths.all_closed()?.into_iter().map(|(_, path)| path);
+    let live = Some(paths.log().to_owned()).filter(|log| log.exists());
+    let files: Vec<PathBuf> = closed.chain(live).collect();
+    if files.is_empty() {
+        let message = format!("there is no log at {}", paths.log().display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
+    Ok(files)
+}
+
+/// The next line of a file without its end, and whether it has one. Of a line past its bound, only the beginning.
+pub fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    let bound = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+    if reader.by_ref().take(bound).read_until(b'\n', line)? == 0 {
+        return Ok(None);
+    }
+    if line.pop_if(|byte| *byte == b'\n').is_some() {
+        return Ok(Some(true));
+    }
+    // Too long, or the file's end: what is left of it is skipped in pieces.
+    let mut rest = Vec::new();
+    loop {
+        rest.clear();
+        let read = reader.by_ref().take(bound).read_until(b'\n', &mut rest)?;
+        if read == 0 {
+            return Ok(Some(false));
+        }
+        if rest.last() == Some(&b'\n') {
+            return Ok(Some(true));
+        }
+    }
+}
+
+/// Lines whose numbers were jumped over; they may yet turn up.
+struct Gap {
+    from: u64,
+    to: u64,
+    file: PathBuf,
+    line: u64,
+}
+
+#[derive(Default)]
+struct Walk {
+    key: Option<VerifyingKey>,
+    head: Option<Head>,
+    headless: bool,
+    /// The highest line so far.
+    last: Option<(u64, Hash)>,
+    /// Lines since then that cannot be read.
+    unreadable: u64,
+    gaps: Vec<Gap>,
+    oldest_seq: u64,
+    /// Files in the order in which they were read.
+    read: Vec<String>,
+    report: Report,
+}
+
+impl Walk {
+    fn fault(&mut self, file: &Path, line: u64, seq: Option<u64>, kind: Kind, detail: String) {
+        if self.report.faults.len() >= MAX_FAULTS {
+            self.report.more_faults = self.report.more_faults.saturating_add(1);
+            return;
+        }
+        self.report.faults.push(Fault {
+            file: file.display().to_string(),
+            line,
+            seq,
+            kind,
+            detail,
+        });
+    }
+
+    /// `false`: there is no sense in reading on.
+    fn file(&mut self, file: &Path, last: bool) -> io::Result<bool> {
+        self.read.push(file.display().to_string());
+        let mut reader = BufReader::new(File::open(file)?);
+        let mut text = Vec::new();
+        let mut number = 0_u64;
+        while let Some(whole) = next_line(&mut reader, &mut text)? {
+            number = number.saturating_add(1);
+            if !whole && last {
+                let note = format!(
+                    "{}:{number}: {} bytes that are no whole line: it is being written, or a crash cut it",
+                    file.display(),
+                    text.len()
+                );
+                self.report.notes.push(note);
+                continue;
+            }
+            if !whole {
+                self.fault(file, number, None, Kind::Torn, "it has no end".to_owned());
+            }
+            if !self.line(file, number, &text) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn line(&mut self, file: &Path, number: u64, text: &[u8]) -> bool {
+        self.report.lines = self.report.lines.saturating_add(1);
+        let sealed = match line::open(text) {
+            Ok(sealed) => sealed,
+            Err(LineFault::Unsealed) if self.last.is_none() => {
+                let detail = "its lines carry no hashes: nothing can be proven".to_owned();
+                self.fault(file, number, None, Kind::Unchained, detail);
+                return false;
+            }
+            Err(fault) => {
+                self.unreadable = self.unreadable.saturating_add(1);
+                let seq = serde_json::from_slice::<serde_json::Value>(text)
+                    .ok()
+                    .and_then(|value| value.get("seq")?.as_u64());
+                self.fault(file, number, seq, Kind::Edited, fault.to_string());
+                return true;
+            }
+        };
+        if self.last.is_none() && self.unreadable == 0 && sealed.kind != "open" {
+            let detail = "what stood before it is missing: a log begins with an opening line";
+            self.fault(
+                file,
+                number,
+                Some(sealed.seq),
+                Kind::Removed,
+                detail.to_owned(),
+            );
+        }
+        let in_place = self.place(file, number, sealed.seq, sealed.prev);
+        let parsed = serde_json::from_slice::<Line>(text)
+            .ok()
+            .map(|line| line.event);
+        match &parsed {
+            Some(Event::Decision(_)) => {
+                self.report.decisions = self.report.decisions.saturating_add(1);
+            }
+            Some(Event::Dropped { count, .. }) => {
+                self.report.dropped = self.report.dropped.saturating_add(*count);
+            }
+            Some(Event::Open(open)) => self.opening(file, number, sealed.seq, open),
+            _ => {}
+        }
+        if parsed.as_ref().is_some_and(line::signed) {
+            let key = self.key.as_ref();
+            if key.is_some_and(|key| sealed.signed_by(key)) {
+                // Beyond a fault no signature vouches for what is before it.
+                if self.report.faults.is_empty() {
+                    self.report.signed_seq = self.report.signed_seq.max(Some(sealed.seq));
+                }
+            } else {
+                let since = self.report.signed_seq.unwrap_or_default();
+                let detail = format!(
+                    "its signature is not this log's: it, or a line between {since} and it, was written by somebody else"
+                );
+                self.fault(file, number, Some(sealed.seq), Kind::Forged, detail);
+            }
+        }
+        if let Some(head) = self.head.as_ref().filter(|head| head.seq == sealed.seq) {
+            if head.last == sealed.hash {
+                if self.report.faults.is_empty() {
+                    self.report.signed_seq = self.report.signed_seq.max(Some(sealed.seq));
+                }
+            } else {
+                let detail = "it is not the line with which the log ended when its head was signed";
+                self.fault(
+                    file,
+                    number,
+                    Some(sealed.seq),
+                    Kind::Edited,
+                    detail.to_owned(),
+                );
+            }
+        }
+        if in_place {
+            self.last = Some((sealed.seq, sealed.hash));
+            self.report.last_seq = Some(sealed.seq);
+            self.unreadable = 0;
+        }
+        true
+    }
+
+    /// Whether a line continues the log.
+    fn place(&mut self, file: &Path, number: u64, seq: u64, prev: Hash) -> bool {
+        let Some((last, hash)) = self.last else {
+            self.report.first_seq = Some(seq);
+            if seq == 1 && prev != Hash::default() {
+                let detail = "it is the first line and continues another".to_owned();
+                self.fault(file, number, Some(seq), Kind::Edited, detail);
+            }
+            return true;
+        };
+        let expected = last.saturating_add(1);
+        if seq == expected {
+            if prev != hash && self.unreadable == 0 {
+                let detail =
+                    format!("it does not continue line {last}: one of the two was replaced");
+                self.fault(file, number, Some(seq), Kind::Edited, detail);
+            }
+            return true;
+        }
+        if seq > expected {
+            // Lines that cannot be read stand where these numbers were.
+            let from = expected.saturating_add(self.unreadable);
+            if from < seq {
+                self.gaps.push(Gap {
+                    from,
+                    to: seq.saturating_sub(1),
+                    file: file.to_owned(),
+                    line: number,
+                });
+            }
+            return true;
+        }
+        let missed = self
+            .gaps
+            .iter()
+            .position(|gap| (gap.from..=gap.to).contains(&seq));
+        match missed.map(|at| self.gaps.swap_remove(at)) {
+            Some(gap) => {
+                for (from, to) in [
+                    (gap.from, seq.saturating_sub(1)),
+                    (seq.saturating_add(1), gap.to),
+                ] {
+                    if from <= to {
+                        self.gaps.push(Gap {
+                            from,
+                            to,
+                            file: gap.file.clone(),
+                            line: gap.line,
+                        });
+                    }
+                }
+                let detail = format!("it stands behind line {last}");
+                self.fault(file, number, Some(seq), Kind::Swapped, detail);
+            }
+            None => {
+                let detail = format!("line {seq} has been there already");
+                self.fault(file, number, Some(seq), Kind::Repeated, detail);
+            }
+        }
+        false
+    }
+
+    fn opening(&mut self, file: &Path, number: u64, seq: u64, open: &Open) {
+        self.oldest_seq = open.oldest_seq;
+        let log = self.report.log.get_or_insert_with(|| open.log.clone());
+        if *log != open.log {
+            let detail = format!("it is of log {}", open.log);
+            self.fault(file, number, Some(seq), Kind::Foreign, detail);
+        }
+        let named = open.key.as_deref().and_then(VerifyingKey::from_hex);
+        if self.key.is_none() {
+            self.key.clone_from(&named);
+        }
+        for found in &open.found {
+            let told = format!("the host found it {}: {}", found.what, found.detail);
+            if found.what == "torn" {
+                let note = format!("{}:{number}: {told}", file.display());
+                self.report.notes.push(note);
+            } else {
+                self.fault(file, number, Some(seq), Kind::Found, told);
+            }
+        }
+    }
+
+    fn end(&mut self, log: &Path, beside: &Path) {
+        for gap in std::mem::take(&mut self.gaps) {
+            let detail = missing(gap.from, gap.to, "before it");
+            self.fault(&gap.file, gap.line, Some(gap.from), Kind::Removed, detail);
+        }
+        let first = self.report.first_seq.unwrap_or_default();
+        if self.oldest_seq > 0 && first > self.oldest_seq {
+            let detail = missing(self.oldest_seq, first.saturating_sub(1), "before the first");
+            self.fault(log, 1, Some(self.oldest_seq), Kind::Removed, detail);
+        }
+        let last = self.report.last_seq.unwrap_or_default();
+        let lost = self.unreadable;
+        match self.head.take() {
+            Some(head) if head.seq > last.saturating_add(lost) => {
+                let detail = missing(
+                    last.saturating_add(lost).saturating_add(1),
+                    head.seq,
+                    "at the end",
+                );
+                let seq = last.saturating_add(1);
+                self.fault(log, self.report.lines, Some(seq), Kind::Truncated, detail);
+            }
+            Some(_) => {}
+            None if self.headless => {
+                let detail = "it is not there: nothing says where the log ends".to_owned();
+                self.fault(beside, 1, None, Kind::Head, detail);
+            }
+            None => {}
+        }
+        self.report.key = self.key.as_ref().map(VerifyingKey::id);
+        // As they were read; what has no place in a file comes last.
+        let read = std::mem::take(&mut self.read);
+        self.report.faults.sort_by_key(|fault| {
+            let file = read.iter().position(|file| *file == fault.file);
+            (file.unwrap_or(usize::MAX), fault.line)
+        });
+    }
+}
+
+fn missing(from: u64, to: u64, place: &str) -> String {
+    if from == to {
+        format!("line {from} is missing {place}")
+    } else {
+        format!("lines {from} to {to} are missing {place}")
+    }
+}

@@ -1,0 +1,506 @@
+//! The one thread that writes, behind a bounded queue. Whoever hands it a line may wait for it to be written, within a bound;
+//! nobody waits without one. What does not fit into the queue is dropped and counted, and the count is itself a line once
+//! there is room again. A write that fails is tried again, whole, until it succeeds or the host ends.
+//!
+//! It never writes a line whose request has meanwhile been told that it could not be written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::files::Store;
+use super::line::{self, Hash, Seal};
+use super::record::{Event, Open};
+use super::recover::{Recovered, head, opening};
+use crate::metrics::Metrics;
+
+/// Lines that wait for the disk. At two KiB each, which is a long one, 16 MiB.
+const QUEUED_LINES: usize = 8_192;
+/// Lines that are written at once.
+const BATCH_LINES: usize = 1_024;
+/// How long an answer waits for its line: as long as a disk may take that is only busy.
+pub const WRITE_WAIT: Duration = Duration::from_secs(1);
+/// Between two tries to write.
+const RETRY: Duration = Duration::from_millis(50);
+/// Lines between two checkpoints.
+const CHECKPOINT_LINES: u64 = 1_000;
+/// Time between two checkpoints, if there were lines.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(10);
+/// How far the head may lag behind the log.
+const HEAD_TIME: Duration = Duration::from_millis(100);
+/// How long the end of the host waits for the last lines.
+const END_TIME: Duration = Duration::from_secs(3);
+
+/// Why a line was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written")]
+pub struct Dropped;
+
+/// A line whose writing somebody may still call off.
+const WAITING: u8 = 0;
+/// It is in the writer's hands.
+const TAKEN: u8 = 1;
+/// It is not to be written.
+const CALLED_OFF: u8 = 2;
+
+struct Item {
+    time: SystemTime,
+    event: Event,
+    fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
+}
+
+enum Message {
+    Item(Box<Item>),
+    Stop(SyncSender<()>),
+}
+
+struct Shared {
+    places: Semaphore,
+    /// Dropped and not yet told in the log.
+    untold: AtomicU64,
+    /// The last write failed.
+    failing: AtomicBool,
+    ending: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// The log, for whoever has something to say in it.
+#[derive(Clone)]
+pub struct Audit {
+    queue: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audit")
+            .field("failing", &self.failing())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Audit {
+    /// Starts writing a log where a former host left it.
+    pub fn start(
+        recovered: Recovered,
+        file_bytes: u64,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let opening = opening(&recovered, "start");
+        let chain = Chain {
+            log: recovered.log,
+            seal: recovered.seal,
+            seq: recovered.seq,
+            last: recovered.last,
+            first_seq: recovered.first_seq,
+        };
+        Self::with_store(recovered.store, chain, opening, file_bytes, metrics)
+    }
+
+    /// Starts writing into a store.
+    pub(super) fn with_store(
+        store: impl Store,
+        chain: Chain,
+        opening: Open,
+        file_bytes: u64,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let (queue, messages) = channel();
+        let shared = Arc::new(Shared {
+            places: Semaphore::new(QUEUED_LINES),
+            untold: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            metrics,
+        });
+        let writer = Writer {
+            store,
+            chain,
+            file_bytes,
+            shared: Arc::clone(&shared),
+            decisions: 0,
+            dropped: 0,
+            unsigned: 0,
+            checkpoint_at: Instant::now(),
+            head_at: Instant::now(),
+            head_behind: true,
+        };
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run(&messages, opening))?;
+        Ok(Self { queue, shared })
+    }
+
+    /// Whether the last write failed. It is tried again all the while.
+    pub fn failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// Hands a line over; `false` if there was no room, which is counted.
+    pub fn write(&self, time: SystemTime, event: Event) -> bool {
+        match self.shared.places.try_acquire() {
+            Ok(place) => {
+                place.forget();
+                self.send(time, event, None);
+                true
+            }
+            Err(_) => {
+                self.drop_lines(1);
+                false
+            }
+        }
+    }
+
+    /// Hands a line over once there is room, for at most [`WRITE_WAIT`]: for whoever can be held back.
+    pub async fn write_when_room(&self, time: SystemTime, event: Event) -> bool {
+        let place = tokio::time::timeout(WRITE_WAIT, self.shared.places.acquire()).await;
+        match place {
+            Ok(Ok(place)) => {
+                place.forget();
+                self.send(time, event, None);
+                true
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.drop_lines(1);
+                false
+            }
+        }
+    }
+
+    /// Writes a line and waits until it is written.
+    ///
+    /// # Errors
+    /// It was not written within [`WRITE_WAIT`], and will not be; unless it had begun to be written, and then a later line
+    /// says how its request ended.
+    pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Dropped> {
+        let Ok(place) = self.shared.places.try_acquire() else {
+            self.drop_lines(1);
+            return Err(Dropped);
+        };
+        place.forget();
+        let fate = Arc::new(AtomicU8::new(WAITING));
+        let (done, written) = oneshot::channel();
+        self.send(time, event, Some((Arc::clone(&fate), done)));
+        // While writes fail, waiting helps nobody: one more try or two, and no more.
+        let wait = if self.failing() {
+            RETRY.saturating_mul(2)
+        } else {
+            WRITE_WAIT
+        };
+        match tokio::time::timeout(wait, written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                let called_off =
+                    fate.compare_exchange(WAITING, CALLED_OFF, Ordering::AcqRel, Ordering::Acquire);
+                if called_off.is_ok() {
+                    self.drop_lines(1);
+                }
+                Err(Dropped)
+            }
+        }
+    }
+
+    /// Counts lines that were lost before they came here.
+    pub fn drop_lines(&self, count: u64) {
+        self.shared.untold.fetch_add(count, Ordering::Relaxed);
+        self.shared.metrics.audit_dropped.inc_by(count);
+    }
+
+    fn send(
+        &self,
+        time: SystemTime,
+        event: Event,
+        fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
+    ) {
+        self.shared.metrics.audit_queue.inc();
+        let item = Item { time, event, fate };
+        if self.queue.send(Message::Item(Box::new(item))).is_err() {
+            // The writer has ended, and so does the host.
+            self.shared.metrics.audit_dropped.inc();
+        }
+    }
+
+    /// Writes what is queued, a last signed line and the head, within a bound.
+    pub fn stop(&self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Message::Stop(done)).is_ok() {
+            let _ = wait.recv_timeout(END_TIME.saturating_mul(2));
+        }
+    }
+}
+
+/// Where the chain stands.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) log: String,
+    pub(super) seal: Seal,
+    pub(super) seq: u64,
+    pub(super) last: Hash,
+    pub(super) first_seq: Option<u64>,
+}
+
+impl Chain {
+    /// Appends one more line to a batch.
+    fn append(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
+        let seq = self.seq.saturating_add(1);
+        // Plain data with text for keys always has a JSON form.
+        let Ok((text, hash)) = line::seal(&line::line(seq, time, event), self.last, &self.seal)
+        else {
+            return;
+        };
+        self.first_seq.get_or_insert(seq);
+        (self.seq, self.last) = (seq, hash);
+        batch.extend_from_slice(text.as_bytes());
+        batch.push(b'\n');
+    }
+}
+
+struct Writer<S> {
+    store: S,
+    chain: Chain,
+    file_bytes: u64,
+    shared: Arc<Shared>,
+    decisions: u64,
+    dropped: u64,
+    /// Lines since the last signed one.
+    unsigned: u64,
+    checkpoint_at: Instant,
+    head_at: Instant,
+    /// The head names an earlier line than the last.
+    head_behind: bool,
+}
+
+impl<S: Store> Writer<S> {
+    fn run(mut self, messages: &Receiver<Message>, opening: Open) {
+        let mut first = Vec::new();
+        self.chain
+            .append(&mut first, SystemTime::now(), Event::Open(opening));
+        if !self.put(&first) {
+            return;
+        }
+        self.write_head();
+        loop {
+            let first = match messages.recv_timeout(self.patience()) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            };
+            let mut items = Vec::new();
+            let mut stop = None;
+            for message in first.into_iter().chain(messages.try_iter()) {
+                match message {
+                    Message::Item(item) => items.push(*item),
+                    Message::Stop(done) => stop = Some(done),
+                }
+                if items.len() >= BATCH_LINES || stop.is_some() {
+                    break;
+                }
+            }
+            let written = self.write(items);
+            if let Some(done) = stop {
+                if written {
+                    self.end();
+                }
+                let _ = done.try_send(());
+                return;
+            }
+            if !written {
+                return;
+            }
+        }
+    }
+
+    /// How long to wait for a line before head or checkpoint are due.
+    fn patience(&self) -> Duration {
+        let since = |bound: Duration, instant: Instant| bound.saturating_sub(instant.elapsed());
+        if self.head_behind {
+            since(HEAD_TIME, self.head_at)
+        } else if self.unsigned > 0 {
+            since(CHECKPOINT_TIME, self.checkpoint_at)
+        } else {
+            CHECKPOINT_TIME
+        }
+    }
+
+    /// Writes a batch, and whatever is due with it. `false`: the host ends and it cannot be written.
+    fn write(&mut self, items: Vec<Item>) -> bool {
+        self.shared.places.add_permits(items.len());
+        let queue = &self.shared.metrics.audit_queue;
+        queue.dec_by(i64::try_from(items.len()).unwrap_or(i64::MAX));
+        let mut batch = Vec::new();
+        let mut done = Vec::new();
+        let untold = self.shared.untold.swap(0, Ordering::Relaxed);
+        if untold > 0 {
+            self.dropped = self.dropped.saturating_add(untold);
+            let cause = "no room in the queue, or lost on the way from Envoy".to_owned();
+            let event = Event::Dropped {
+                count: untold,
+                cause,
+            };
+            self.line(&mut batch, SystemTime::now(), event);
+        }
+        for item in items {
+            if let Some((fate, written)) = item.fate {
+                if fate
+                    .compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire)
+                    .is_err()
+                {
+                    continue;
+                }
+                done.push(written);
+            }
+            self.line(&mut batch, item.time, item.event);
+        }
+        let late = self.unsigned > 0 && self.checkpoint_at.elapsed() >= CHECKPOINT_TIME;
+        let full = self.store.bytes().saturating_add(length(&batch)) >= self.file_bytes;
+        if late || (full && self.unsigned > 0) {
+            self.checkpoint(&mut batch);
+        }
+        if !batch.is_empty() && !self.put(&batch) {
+            return false;
+        }
+        for written in done {
+            // Whoever waited may have gone.
+            let _ = written.send(());
+        }
+        if full && !self.rotate() {
+            return false;
+        }
+        if self.head_behind && self.head_at.elapsed() >= HEAD_TIME {
+            self.write_head();
+        }
+        true
+    }
+
+    fn line(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
+        let decision = matches!(event, Event::Decision(_));
+        self.decisions = self.decisions.saturating_add(u64::from(decision));
+        self.chain.append(batch, time, event);
+        self.shared.metrics.audit_lines.inc();
+        self.unsigned = self.unsigned.saturating_add(1);
+        self.head_behind = true;
+        if self.unsigned >= CHECKPOINT_LINES {
+            self.checkpoint(batch);
+        }
+    }
+
+    fn checkpoint(&mut self, batch: &mut Vec<u8>) {
+        if matches!(self.chain.seal, Seal::Chain(_)) {
+            let event = Event::Checkpoint {
+                decisions: self.decisions,
+                dropped: self.dropped,
+            };
+            self.chain.append(batch, SystemTime::now(), event);
+            // A second witness, in another log: who rewrites both needs both.
+            tracing::info!(seq = self.chain.seq, hash = %self.chain.last, "audit checkpoint");
+        }
+        self.unsigned = 0;
+        self.checkpoint_at = Instant::now();
+        self.head_behind = true;
+    }
+
+    /// Writes lines, again and again until it succeeds; `false` once the host's end has waited long enough.
+    fn put(&mut self, lines: &[u8]) -> bool {
+        self.insist(|store| store.append(lines)).is_some()
+    }
+
+    fn insist<T>(&mut self, mut act: impl FnMut(&mut S) -> std::io::Result<T>) -> Option<T> {
+        let mut ending: Option<Instant> = None;
+        loop {
+            match act(&mut self.store) {
+                Ok(value) => {
+                    if self.shared.failing.swap(false, Ordering::Relaxed) {
+                        tracing::info!("the audit log can be written again");
+                    }
+                    return Some(value);
+                }
+                Err(error) => {
+                    self.shared.metrics.audit_failures.inc();
+                    if !self.shared.failing.swap(true, Ordering::Relaxed) {
+                        tracing::error!(
+                            cause = error.to_string(),
+                            "the audit log cannot be written"
+                        );
+                    }
+                }
+            }
+            if self.shared.ending.load(Ordering::Relaxed) {
+                let since = ending.get_or_insert_with(Instant::now);
+                if since.elapsed() >= END_TIME {
+                    tracing::error!("the last lines of the audit log are lost");
+                    return None;
+                }
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// Goes on in a new file.
+    fn rotate(&mut self) -> bool {
+        let Some(first_seq) = self.chain.first_seq else {
+            return true;
+        };
+        let Some(oldest_seq) = self.insist(|store| store.rotate(first_seq)) else {
+            return false;
+        };
+        self.chain.first_seq = None;
+        let open = Open {
+            log: self.chain.log.clone(),
+            why: "rotate".to_owned(),
+            key: match &self.chain.seal {
+                Seal::Chain(key) => Some(key.public().to_hex()),
+                Seal::None => None,
+            },
+            oldest_seq,
+            found: Vec::new(),
+        };
+        let mut first = Vec::new();
+        self.chain
+            .append(&mut first, SystemTime::now(), Event::Open(open));
+        self.head_behind = true;
+        self.put(&first)
+    }
+
+    fn write_head(&mut self) {
+        self.head_at = Instant::now();
+        if let Seal::Chain(_) = self.chain.seal {
+            let Chain {
+                log,
+                seal,
+                seq,
+                last,
+                ..
+            } = &self.chain;
+            let written = head(log, *seq, *last, seal).and_then(|text| self.store.head(&text));
+            if let Err(error) = written {
+                // The head stays behind and is tried again.
+                self.shared.metrics.audit_failures.inc();
+                tracing::warn!(
+                    cause = error.to_string(),
+                    "the audit log's head cannot be written"
+                );
+                return;
+            }
+        }
+        self.head_behind = false;
+    }
+
+    fn end(&mut self) {
+        let mut last = Vec::new();
+        self.chain.append(&mut last, SystemTime::now(), Event::Stop);
+        if self.put(&last) {
+            self.write_head();
+        }
+    }
+}
+
+fn length(batch: &[u8]) -> u64 {
+    u64::try_from(batch.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+
+use std::io;
+use std::sync::Mutex;
+
+use super::*;
+use crate::audit::key::SigningKey;
+use crate::audit::line::open;
+use crate::audit::record::Decision;
+
+/// A disk that takes nothing while it is full.
+#[derive(Clone, Default)]
+struct Disk {
+    full: Arc<AtomicBool>,
+    lines: Arc<Mutex<Vec<u8>>>,
+    heads: Arc<AtomicU64>,
+}
+
+impl Store for Disk {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.lines.lock().unwrap().extend_from_slice(lines);
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn head(&mut self, _: &str) -> io::Result<()> {
+        self.heads.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rotate(&mut self, first_seq: u64) -> io::Result<u64> {
+        Ok(first_seq)
+    }
+}
+
+impl Disk {
+    fn events(&self) -> Vec<Event> {
+        let lines = self.lines.lock().unwrap();
+        let mut last = Hash::default();
+        lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .enumerate()
+            .map(|(index, line)| {
+                let sealed = open(line).unwrap();
+                assert_eq!((sealed.seq, sealed.prev), (index as u64 + 1, last));
+                last = sealed.hash;
+                serde_json::from_slice::<line::Line>(line).unwrap().event
+            })
+            .collect()
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let events = self.events().into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::Decision(decision) => decision.request_id,
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn start(disk: &Disk) -> (Audit, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new());
+    let chain = Chain {
+        log: "log".into(),
+        seal: Seal::Chain(SigningKey::from_seed([1; 32])),
+        seq: 0,
+        last: Hash::default(),
+        first_seq: None,
+    };
+    let audit = Audit::with_store(
+        disk.clone(),
+        chain,
+        Open::default(),
+        u64::MAX,
+        Arc::clone(&metrics),
+    );
+    (audit.unwrap(), metrics)
+}
+
+fn decision(id: &str) -> Event {
+    Event::Decision(Box::new(Decision {
+        request_id: Some(id.to_owned()),
+        ..Decision::default()
+    }))
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_told_once_the_line_is_on_disk() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    audit
+        .written(SystemTime::now(), decision("a"))
+        .await
+        .unwrap();
+    assert_eq!(disk.ids(), ["a"]);
+    audit.stop();
+    assert_eq!(disk.events().last(), Some(&Event::Stop));
+    assert!(disk.heads.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_whoever_waits_and_what_was_called_off_is_never_written() {
+    let disk = Disk::default();
+    let (audit, metrics) = start(&disk);
+    audit
+        .written(SystemTime::now(), decision("before"))
+        .await
+        .unwrap();
+    disk.full.store(true, Ordering::Relaxed);
+    // The first may be in the writer's hands; the second waits behind it and is called off.
+    let (first, second) =
+        tokio::join!(audit.written(SystemTime::now(), decision("taken")), async {
+            until("the writer fails", || audit.failing());
+            audit
+                .written(SystemTime::now(), decision("called-off"))
+                .await
+        });
+    assert_eq!((first, second), (Err(Dropped), Err(Dropped)));
+    assert!(audit.failing());
+    disk.full.store(false, Ordering::Relaxed);
+    until("it is written again", || !audit.failing());
+    audit
+        .written(SystemTime::now(), decision("after"))
+        .await
+        .unwrap();
+    assert!(!audit.failing());
+    assert_eq!(disk.ids(), ["before", "taken", "after"]);
+    assert!(
+        disk.events()
+            .iter()
+            .any(|event| matches!(event, Event::Dropped { count: 1, .. })),
+        "the log itself says that a line is missing"
+    );
+    assert_eq!(metrics.audit_dropped.get(), 1);
+    audit.stop();
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_drops_and_counts_and_says_so_later() {
+    let disk = Disk::default();
+    let (audit, metrics) = start(&disk);
+    audit
+        .written(SystemTime::now(), decision("first"))
+        .await
+        .unwrap();
+    disk.full.store(true, Ordering::Relaxed);
+    let mut handed_over = 0;
+    let mut dropped = 0_u64;
+    // One batch may be with the writer beside what is queued.
+    while dropped < 10 {
+        if audit.write(SystemTime::now(), decision("x")) {
+            handed_over += 1;
+        } else {
+            dropped += 1;
+        }
+    }
+    assert!(
+        (QUEUED_LINES..=QUEUED_LINES + BATCH_LINES).contains(&handed_over),
+        "{handed_over}"
+    );
+    assert_eq!(metrics.audit_dropped.get(), dropped);
+    disk.full.store(false, Ordering::Relaxed);
+    audit.stop();
+    let told: u64 = disk
+        .events()
+        .iter()
+        .map(|event| match event {
+            Event::Dropped { count, .. } => *count,
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(told, dropped);
+    assert_eq!(
+        disk.ids().len(),
+        handed_over + 1,
+        "nothing is lost without being counted"
+    );
+}
+
+#[test]
+fn a_checkpoint_stands_after_every_so_many_lines() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    let lines = CHECKPOINT_LINES * 3;
+    for _ in 0..lines {
+        audit.write(SystemTime::now(), decision("x"));
+    }
+    audit.stop();
+    let checkpoints: Vec<u64> = disk
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Checkpoint { decisions, .. } => Some(decisions),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(checkpoints, [CHECKPOINT_LINES, CHECKPOINT_LINES * 2, lines]);
+}

@@ -1,0 +1,357 @@
+//! One line for every request, whoever settled it and however it ended; and the log itself, against a real gate.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_tests::backend::Mode;
+use tensorgate_tests::{Stack, ask, policy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A gate whose own bounds on time are short, and yet longer than a busy machine needs.
+const STREAM_MS: u64 = 8_000;
+/// Requests that are answered before, and again after, a host's crash.
+const BEFORE_AND_AFTER: usize = 50;
+
+fn log(stack: &Stack) -> PathBuf {
+    stack.state().join("audit/decisions.jsonl")
+}
+
+fn lines(stack: &Stack, kind: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(log(stack)).unwrap_or_default();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["type"] == kind).collect()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, met).await.is_ok(),
+        "never: {what}"
+    );
+}
+
+/// Sends bytes as they are, and reads until the gate closes or has answered.
+async fn raw(stack: &Stack, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer))
+        .await
+        .unwrap();
+    String::from_utf8_lossy(&answer[..read.unwrap_or_default()]).into_owned()
+}
+
+async fn verified(stack: &Stack) -> (Option<i32>, String) {
+    let log = log(stack);
+    let program = std::env::current_exe().unwrap();
+    let bin = program
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("tensorgate");
+    let output = Command::new(bin)
+        .arg("audit")
+        .arg("verify")
+        .arg(&log)
+        .output()
+        .await
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_leaves_one_line_whoever_settled_it() {
+    let mut short = policy::vectors_policy("main.json");
+    short.listen.limits.stream_ms = STREAM_MS;
+    short.listen.limits.timeout_ms = 4_000;
+    let mut stack = Stack::start("audit", short).await;
+    let gate = stack.gate;
+    let key = policy::key("scorer");
+    let fields = ask::fields(&key);
+    let post = async |body: &[u8]| {
+        http1::send(gate, "POST", ask::PATH, &fields, body, Framing::Length)
+            .await
+            .unwrap()
+    };
+
+    let rest = ask::good(gate, &[]).await.unwrap();
+    let id = rest.header("x-request-id").unwrap();
+    let grpc = ask::good_grpc(gate, usize::MAX, None).await.unwrap();
+    assert_eq!((rest.status, grpc.grpc_status()), (200, Some(0)));
+    assert_eq!(
+        post(ask::GOOD.replace("FP32", "FP64").as_bytes())
+            .await
+            .status,
+        400
+    );
+    assert_eq!(post(&vec![b' '; 100_000]).await.status, 413);
+    let unknown = ask::fields("tg_nobody");
+    let nobody = http1::send(
+        gate,
+        "POST",
+        "/v2/models/vec/infer?api_key=tg_secret",
+        &unknown,
+        b"{}",
+        Framing::Length,
+    )
+    .await;
+    assert_eq!(nobody.unwrap().status, 401);
+    stack.backend.set(Mode::Fails);
+    let failed = post(ask::GOOD.as_bytes()).await;
+    assert!(failed.status >= 500, "{failed:?}");
+    stack.backend.set(Mode::Zeros);
+    // What Envoy refuses by itself; one with an id that another request has.
+    assert!(
+        raw(&stack, b"NOT A REQUEST\r\n\r\n")
+            .await
+            .contains(" 400 ")
+    );
+    let big = format!(
+        "GET /v2 HTTP/1.1\r\nhost: a\r\nx-note: {}\r\n\r\n",
+        "a".repeat(200 << 10)
+    );
+    assert!(raw(&stack, big.as_bytes()).await.contains(" 431 "));
+    let forged = format!("GET /v2 HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\nx_y: 1\r\n\r\n");
+    assert!(raw(&stack, forged.as_bytes()).await.contains(" 400 "));
+    let slow = raw(&stack, b"GET /v2 HTTP/1.1\r\nhost: a\r\n").await;
+    assert!(
+        slow.is_empty() || slow.contains(" 4"),
+        "a head that never ends: {slow}"
+    );
+    // A client that leaves while its body is awaited, and one that leaves while its answer is.
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        ask::PATH,
+        ask::GOOD.len()
+    );
+    let mut leaver = TcpStream::connect(gate).await.unwrap();
+    leaver
+        .write_all(&[head.as_bytes(), b"{"].concat())
+        .await
+        .unwrap();
+    leaver.flush().await.unwrap();
+    drop(leaver);
+    stack.backend.set(Mode::Hangs);
+    let before = stack.backend.seen().len();
+    let mut leaver = TcpStream::connect(gate).await.unwrap();
+    leaver
+        .write_all(&[head.as_bytes(), ask::GOOD.as_bytes()].concat())
+        .await
+        .unwrap();
+    until("the backend has it", || stack.backend.seen().len() > before).await;
+    drop(leaver);
+    // One that nobody answers in time.
+    let late = post(ask::GOOD.as_bytes()).await;
+    assert_eq!(
+        (late.status, late.reason().as_deref()),
+        (504, Some("backend-timeout"))
+    );
+
+    let expected: BTreeMap<(&str, &str, &str), usize> = [
+        ("host allow ok", 2),
+        ("gate deny datatype", 1),
+        ("gate deny body-too-large", 1),
+        ("gate deny unauthenticated", 1),
+        ("host deny backend", 1),
+        ("envoy deny ambiguous-request", 2),
+        ("envoy deny header-too-large", 1),
+        ("envoy deny malformed", 1),
+        ("envoy aborted incomplete", 2),
+        ("any deny backend-timeout", 1),
+    ]
+    .into_iter()
+    .map(|(text, count)| {
+        let mut words = text.split(' ');
+        let mut word = || words.next().unwrap();
+        ((word(), word(), word()), count)
+    })
+    .collect();
+    let total: usize = expected.values().sum();
+    until("every request has its line", || {
+        lines(&stack, "decision").len() >= total
+    })
+    .await;
+    // Not in any one state of its own: the log after the gate has ended is what counts.
+    assert!(stack.end().await.success());
+    let decisions = lines(&stack, "decision");
+    let told = decisions
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert_eq!(decisions.len(), total, "{told}");
+    for ((by, verdict, reason), count) in expected {
+        let matches = |line: &&Value| {
+            (by == "any" || line["by"] == by)
+                && line["verdict"] == verdict
+                && line["reason"].as_str().is_some_and(|it| {
+                    it == reason
+                        || (by == "host" && reason == "backend" && it.starts_with("backend-"))
+                })
+        };
+        let found = decisions
+            .iter()
+            .filter(matches)
+            .filter(|it| by != "host" || it["reason"] != "backend-timeout")
+            .count();
+        assert_eq!(found, count, "{by} {verdict} {reason}\n{told}");
+    }
+    let of = |id: &str| {
+        decisions
+            .iter()
+            .filter(|line| line["request_id"] == id)
+            .collect::<Vec<_>>()
+    };
+    let [allowed] = of(&id)[..] else {
+        panic!("one line for {id}:\n{told}");
+    };
+    for (field, expected) in [
+        ("client", "scorer"),
+        ("method", "POST"),
+        ("path", ask::PATH),
+        ("model", "vec"),
+        ("operation", "infer"),
+        ("protocol", "oip-rest"),
+        ("source", "127.0.0.1"),
+    ] {
+        assert_eq!(allowed[field], expected, "{field}: {allowed}");
+    }
+    for field in ["rule", "generation", "version", "time", "hash", "prev"] {
+        assert!(allowed[field].is_string(), "{field}: {allowed}");
+    }
+    for field in [
+        "status",
+        "request_bytes",
+        "response_bytes",
+        "total_us",
+        "handler_us",
+        "dispatch_us",
+        "queue_us",
+    ] {
+        assert!(allowed[field].is_u64(), "{field}: {allowed}");
+    }
+    assert!(
+        !told.contains(&key) && !told.contains("tg_secret") && !told.contains("tg_nobody"),
+        "no secret is written"
+    );
+    let refused = decisions
+        .iter()
+        .find(|line| line["reason"] == "datatype")
+        .unwrap();
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|it| it.contains("FP64")),
+        "{refused}"
+    );
+    let (code, said) = verified(&stack).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(lines(&stack, "dropped").len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() {
+    let stack = Arc::new(Stack::start("audit-crash", policy::vectors_policy("main.json")).await);
+    let gate = stack.gate;
+    let command = stack.host_command();
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let (mut answered, mut refused) = (Vec::new(), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok(reply) = ask::good(gate, &[]).await else {
+                        continue;
+                    };
+                    let id = reply.header("x-request-id").unwrap_or_default();
+                    if reply.status == 200 {
+                        answered.push(id);
+                    } else {
+                        refused.push(id);
+                    }
+                }
+                (answered, refused)
+            })
+        })
+        .collect();
+    let decided = || lines(&stack, "decision").len();
+    until("requests are answered", || decided() >= BEFORE_AND_AFTER).await;
+    stack.kill_host().await;
+    let at_the_crash = decided();
+    let mut again = Command::new(&command[0])
+        .args(&command[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until("requests are answered again", || {
+        decided() >= at_the_crash + BEFORE_AND_AFTER
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut answered, mut refused) = (Vec::new(), Vec::new());
+    for client in clients {
+        let (more, less) = client.await.unwrap();
+        answered.extend(more);
+        refused.extend(less);
+    }
+    let known = || -> BTreeMap<String, usize> {
+        let mut known = BTreeMap::new();
+        for line in lines(&stack, "decision") {
+            if let Some(id) = line["request_id"].as_str() {
+                *known.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+        known
+    };
+    let last = answered.last().unwrap().clone();
+    until("the last one has its line", || known().contains_key(&last)).await;
+    let known = known();
+    let without: Vec<_> = answered
+        .iter()
+        .filter(|id| known.get(*id) != Some(&1))
+        .collect();
+    assert!(
+        without.is_empty(),
+        "answered, and not on one line each: {without:?}"
+    );
+    // While there was no host, nobody could take Envoy's word: what it could not keep is lost, and Envoy says how much it dropped.
+    let told = refused.iter().filter(|id| known.contains_key(*id)).count();
+    eprintln!(
+        "{} answered, {} refused while the host was down, {told} of those told",
+        answered.len(),
+        refused.len()
+    );
+    let (code, said) = verified(&stack).await;
+    assert_eq!(code, Some(0), "{said}");
+    again.kill().await.unwrap();
+}
