@@ -1,7 +1,7 @@
 //! The host's process: flags in, a host until a signal, an exit code out.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 /// SIGHUP, or another bundle renamed over the one given, loads that policy: requests that the gate let in under the one before are judged by it
 /// to their end. A bundle with faults changes nothing; /generations at the admin says what became of it.
 ///
-/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --audit-socket run/audit.sock --context-key-file run/context.key
+/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock --audit-folder /var/lib/tensorgate --context-key-file run/context.key
 /// --endpoint cpu=unix:/run/tensorgate/cpu.sock
 #[derive(Parser, Debug)]
 #[command(version)]
@@ -39,12 +39,12 @@ struct Flags {
     /// The Unix socket on which the gate calls; made with mode 0600.
     #[arg(long, env = "TENSORGATE_SOCKET")]
     socket: PathBuf,
-    /// The Unix socket on which Envoy tells its access log; made with mode 0600.
+    /// The Unix socket on which Envoy tells its access log, made with mode 0600; `audit.sock` beside --socket unless given.
     #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
-    audit_socket: PathBuf,
-    /// The folder that a relative path of the policy's audit log is below.
-    #[arg(long, env = "TENSORGATE_AUDIT_FOLDER", default_value = ".")]
-    audit_folder: PathBuf,
+    audit_socket: Option<PathBuf>,
+    /// The folder that a relative path of the policy's audit log is below: one that lasts. The folder of --socket unless given.
+    #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
+    audit_folder: Option<PathBuf>,
     /// A file with the key that gate and host share: 64 hex digits, readable by its owner alone.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
@@ -155,13 +155,19 @@ fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
         policy,
         key,
         root: flags.root,
-        socket: flags.socket,
-        audit_socket: flags.audit_socket,
-        audit_folder: flags.audit_folder,
+        socket: flags.socket.clone(),
+        audit_socket: flags
+            .audit_socket
+            .unwrap_or_else(|| flags.socket.with_file_name("audit.sock")),
+        audit_folder: flags.audit_folder.unwrap_or_else(|| beside(&flags.socket)),
         admin,
         endpoints,
         drain,
     })
+}
+
+fn beside(socket: &Path) -> PathBuf {
+    socket.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 async fn either(term: &mut Signal, interrupt: &mut Signal) {

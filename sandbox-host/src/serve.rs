@@ -17,6 +17,7 @@ use tensorgate_wire::encode;
 use tokio::time::Instant;
 
 use crate::audit::Outcomes;
+use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
 use crate::generations::{Generation, Generations};
@@ -312,6 +313,8 @@ fn fields(parts: &Parts) -> Vec<(Vec<u8>, Vec<u8>)> {
     let rest = parts
         .headers
         .iter()
+        // What the proxy adds for the audit record is no part of the request: by the gate's own names it would be a forgery.
+        .filter(|(name, _)| name.as_str() != SOURCE_HEADER)
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields
@@ -396,6 +399,11 @@ mod tests {
             "http://a/v2?a=b",
             &[("x", "1")],
             &with(&[(":authority", "a"), (":scheme", "http"), ("x", "1")]),
+        );
+        check(
+            "/v2?a=b",
+            &[("host", "a"), (SOURCE_HEADER, "192.0.2.1")],
+            &with(&[(":authority", "a")]),
         );
         check(
             "http://a/v2?a=b",
