@@ -135,7 +135,11 @@ async fn hold(
     }
     match envoy::gate_address(&plan.envoy_admin).await {
         Some(address) => front.ready(address),
-        None => return Failure::Failed("Envoy does not say where it listens".into()),
+        // It runs without a listener that it has refused: a port that is taken, for one.
+        None => {
+            let log = children.last().map_or_else(String::new, Child::log_tail);
+            return Failure::Failed(format!("Envoy does not listen; {log}"));
+        }
     }
     match follow(plan, children, front, terminal).await {
         Ok(obituary) => Failure::Failed(obituary),

@@ -118,7 +118,8 @@ impl Envoy {
         let bundle = serde_json::to_string_pretty(&loaded.bundle)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let dynamic = folder.join(DYNAMIC);
-        std::fs::create_dir_all(&dynamic).map_err(|error| cannot_write(&dynamic, &error))?;
+        let deepest = if self.whole { &folder } else { &dynamic };
+        std::fs::create_dir_all(deepest).map_err(|error| cannot_write(deepest, &error))?;
         write(&folder, "bundle.json", &format!("{bundle}\n"))?;
         for resource in &written.resources {
             write(

@@ -62,6 +62,41 @@ fn a_real_envoy_validates_every_policy_that_comes_along() {
 }
 
 #[test]
+fn what_a_policy_changes_is_written_beside_a_bootstrap_that_stays() {
+    let scratch = Scratch::new();
+    let text = std::fs::read_to_string(digits()).unwrap();
+    let changed = scratch.file(
+        "gate.yaml",
+        text.replace("quota: 600", "quota: 700")
+            .replace("header_bytes: 16KiB", "header_bytes: 8KiB"),
+    );
+    let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (one, two, whole) = (place("one"), place("two"), place("whole"));
+    for (policy, more) in [
+        (&digits(), ["-o", &one, "--dynamic", "/there"].as_slice()),
+        (&changed, &["-o", &two, "--dynamic", "/there"]),
+        (&digits(), &["-o", &whole, "--whole"]),
+    ] {
+        let ran = render(policy, more);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let read = |file: String| std::fs::read_to_string(file).unwrap();
+    let parts = ["cds.yaml", "lds.yaml", "ecds-tensorgate.gate.yaml"];
+    let bootstrap = read(format!("{one}/envoy.yaml"));
+    assert_eq!(bootstrap, read(format!("{two}/envoy.yaml")));
+    assert!(bootstrap.contains("path: /there/lds.yaml") && !bootstrap.contains("clients"));
+    for part in parts {
+        let differ = read(format!("{one}/dynamic/{part}")) != read(format!("{two}/dynamic/{part}"));
+        assert!(differ, "{part} carries its policy's name at least");
+    }
+    assert!(!std::path::Path::new(&whole).join("dynamic").exists());
+    assert_eq!(
+        read(format!("{whole}/envoy.yaml")),
+        render(&digits(), &[]).stdout
+    );
+}
+
+#[test]
 fn what_envoy_refuses_is_not_rendered() {
     let scratch = Scratch::new();
     scratch.file("gate.wasm", "not a module");

@@ -317,7 +317,7 @@ fn a_port_that_is_taken_is_told_by_envoys_own_words() {
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
     assert!(
-        stack.said().contains("Envoy ended by itself")
+        stack.said().contains("Envoy does not listen")
             && stack.said().contains("ddress already in use"),
         "{}",
         stack.said()
