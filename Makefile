@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components demo up test lint ci clean
+.PHONY: help setup build filters components demo up test bench bench-quick lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -33,11 +33,24 @@ test: filters build components ## Pass every test, the ones on a real Envoy incl
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test cargo test --locked
 
+bench: components ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
+	@tools/bench-peers.sh
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
+	@$(STAGE) bench-wasm tools/filters.sh --release
+	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
+
+# With what `make build` built, so that features are the same and nothing heavy is compiled twice.
+BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml | while read -r member; do sed -n 's/^name = "\(.*\)"/-p \1/p' "$$member/Cargo.toml" | head -n 1; done)
+
+bench-quick: filters build components ## Whether every scenario of the bench works; measures nothing
+	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
+	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters
+
 lint: setup filters components ## Formatting, clippy and documentation without warnings
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets -- -D warnings
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -- -D warnings
-	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 ci: lint test demo ## Exactly what CI runs

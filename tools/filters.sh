@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Builds the proxy-wasm filters into target/filters/*.wasm.
+# Builds the proxy-wasm filters into target/filters/*.wasm; with `--release` as they would be shipped, into
+# target/filters-release/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
+profile=dev folder=debug into=$out/filters
+if [ "${1:-}" = --release ]; then profile=release folder=release into=$out/filters-release; fi
 filters=(gate auth rate-limit tensor-guard)
-cargo build --quiet --locked --target wasm32-wasip1 "${filters[@]/#/-ptensorgate-}"
-mkdir -p "$out/filters"
+cargo build --quiet --locked --profile "$profile" --target wasm32-wasip1 "${filters[@]/#/-ptensorgate-}"
+mkdir -p "$into"
 for filter in "${filters[@]}"; do
     # Cargo names a module as Rust names a crate.
-    built=$out/wasm32-wasip1/debug/${filter//-/_}.wasm
-    cmp -s "$built" "$out/filters/$filter.wasm" || cp "$built" "$out/filters/$filter.wasm"
-    printf 'filters: %s.wasm, %s bytes\n' "$filter" "$(stat -c %s "$out/filters/$filter.wasm")"
+    built=$out/wasm32-wasip1/$folder/${filter//-/_}.wasm
+    cmp -s "$built" "$into/$filter.wasm" || cp "$built" "$into/$filter.wasm"
+    printf 'filters: %s.wasm, %s bytes\n' "$filter" "$(stat -c %s "$into/$filter.wasm")"
 done

@@ -72,6 +72,16 @@ impl Callee {
         })
     }
 
+    /// Instantiates, and nothing more.
+    pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
+        let mut store = self.store(String::new(), Instant::now(), Arc::default())?;
+        let made = match &self.export {
+            Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
+            Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
+        };
+        made.map_err(|error| cause::fault(&error, Phase::Instantiate, &store.data().limits))
+    }
+
     /// A store with every bound set.
     fn store(
         &self,

@@ -195,6 +195,16 @@ impl LoadedHandler {
             .await
     }
 
+    /// Makes an instance as a call would, with every bound set, and drops it: on this thread, and nothing but its start function runs.
+    /// What a call costs before the guest's first line, and whether a component can start at all.
+    ///
+    /// # Errors
+    /// [`HandlerError`], as a call's.
+    pub fn instantiate(&self) -> Result<(), HandlerError> {
+        let _ticking = self.workers.ticker.run();
+        self.callee.instantiate()
+    }
+
     async fn call(
         &self,
         role: Role,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -40,6 +40,19 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("tensorgate-vectors", &["tensorgate-policy"]),
     ("png-digits", &["tensorgate-handler"]),
     ("digit-labels", &["tensorgate-handler"]),
+    ("normalise", &["tensorgate-handler"]),
+    // Measures: it may know what it measures, and signs its tokens as the tests do.
+    (
+        "tensorgate-bench",
+        &[
+            "normalise",
+            "tensorgate-host",
+            "tensorgate-identity",
+            "tensorgate-policy",
+            "tensorgate-vectors",
+            "tensorgate-wire",
+        ],
+    ),
     ("hostile-loop", &["tensorgate-handler"]),
     ("hostile-memory-bomb", &["tensorgate-handler"]),
     ("hostile-wrong-shape", &["tensorgate-handler"]),

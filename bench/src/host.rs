@@ -1,0 +1,52 @@
+//! The sandbox host as a process.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::child::Process;
+use crate::cores::Place;
+use crate::lab::Lab;
+use crate::load::Address;
+use crate::outcome::Outcome;
+use crate::proxy::Rendered;
+
+/// A running host.
+pub struct Host {
+    /// The process.
+    pub process: Process,
+}
+
+impl Host {
+    /// Starts the host of a rendered policy, and waits until its backend is ready.
+    pub async fn start(lab: &Lab, rendered: &Rendered, name: &str) -> Outcome<Self> {
+        let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(lab.bin.join("tensorgate-host"));
+        command
+            .arg("--bundle")
+            .arg(&rendered.bundle)
+            .arg("--root")
+            .arg(&rendered.folder)
+            .arg("--socket")
+            .arg(&rendered.socket)
+            .arg("--audit-socket")
+            .arg(&rendered.audit)
+            .arg("--audit-folder")
+            .arg(&rendered.folder)
+            .arg("--context-key-file")
+            .arg(lab.key_file()?)
+            .arg("--admin")
+            .arg(admin.to_string())
+            .args(["--log", "json"]);
+        let log = lab.path(&format!("host-{name}.log"));
+        let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+        let admin = Address::Tcp(admin);
+        process
+            .until(async || {
+                crate::admin::ask(&admin, http::Method::GET, "/readyz")
+                    .await
+                    .ok()
+            })
+            .await?;
+        Ok(Self { process })
+    }
+}

@@ -1,0 +1,232 @@
+//! The models that requests are for, and the requests: sizes as the targets name them, values that keep the contract.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::Method;
+use prost::Message as _;
+use serde_json::{Value, json};
+use tensorgate_wire::proto::ModelInferRequest;
+use tensorgate_wire::proto::model_infer_request::InferInputTensor;
+
+use crate::load::Shot;
+use crate::outcome::Outcome;
+
+/// The one version of every model.
+pub const VERSION: &str = "1";
+/// Numbers in an answer.
+pub const CLASSES: usize = 10;
+
+/// A tensor as a server describes it.
+pub struct TensorShape {
+    /// Its name.
+    pub name: &'static str,
+    /// Its OIP datatype.
+    pub datatype: &'static str,
+    /// Its dims; -1 is any.
+    pub dims: &'static [i64],
+}
+
+/// What every model answers.
+pub const OUTPUT: TensorShape = TensorShape {
+    name: "scores",
+    datatype: "FP32",
+    dims: &[1, 10],
+};
+
+/// What the upstream answers over REST.
+pub const JSON_ANSWER: &str = r#"{"model_name":"small","model_version":"1","outputs":[{"name":"scores","datatype":"FP32","shape":[1,10],"data":[0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5]}]}"#;
+
+/// A 1 KB request: two digits of 8×8.
+pub const SMALL: &str = "small";
+/// 600 KB: one normalised photograph.
+pub const LARGE: &str = "large";
+/// Any number of floats, up to 8 MiB of them.
+pub const FLOATS: &str = "floats";
+/// The same with a contract that looks at no value: what the rest costs.
+pub const UNREAD: &str = "unread";
+/// 150 KB: one photograph as bytes, made into [`LARGE`]'s input by a handler.
+pub const PHOTO: &str = "photo";
+
+/// Elements of an 8 MiB tensor.
+pub const HUGE_ELEMENTS: usize = 2 << 20;
+/// Elements of a JSON body of 575 KB.
+pub const JSON_ELEMENTS: usize = 65_536;
+/// Elements of the 1 KB body.
+const SMALL_ELEMENTS: usize = 128;
+/// A photograph's side, pixels, and its channels.
+pub const SIDE: usize = 224;
+/// Red, green, blue.
+pub const CHANNELS: usize = 3;
+
+/// The input that a backend has for a model, if we know it.
+pub fn backend_input(model: &str) -> Option<TensorShape> {
+    Some(match model {
+        SMALL => TensorShape {
+            name: "image",
+            datatype: "FP32",
+            dims: &[-1, 1, 8, 8],
+        },
+        LARGE | PHOTO => TensorShape {
+            name: "image",
+            datatype: "FP32",
+            dims: &[1, 3, 224, 224],
+        },
+        FLOATS | UNREAD => TensorShape {
+            name: "image",
+            datatype: "FP32",
+            dims: &[-1],
+        },
+        _ => return None,
+    })
+}
+
+/// The contract of a model as a policy says it.
+pub fn contract(model: &str) -> Value {
+    let small = json!({"name": "image", "datatype": "FP32", "shape": [{"name": "n", "max": 32}, 1, 8, 8], "range": [0, 16]});
+    let photo =
+        json!({"name": "image", "datatype": "FP32", "shape": [1, 3, 224, 224], "range": [-4, 4]});
+    let input = match model {
+        LARGE | PHOTO => photo,
+        FLOATS => {
+            json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGE_ELEMENTS}], "range": [-4, 4]})
+        }
+        UNREAD => {
+            json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGE_ELEMENTS}], "finite": false})
+        }
+        _ => small,
+    };
+    let mut rules = json!({
+        "backend": "upstream",
+        "versions": [VERSION],
+        "protocols": ["oip-rest", "oip-grpc"],
+        "inputs": [input],
+        "outputs": [{"name": OUTPUT.name, "datatype": OUTPUT.datatype, "shape": OUTPUT.dims}],
+    });
+    if model == PHOTO
+        && let Some(map) = rules.as_object_mut()
+    {
+        let accepted =
+            json!([{"name": "photo", "datatype": "UINT8", "shape": [1, SIDE, SIDE, CHANNELS]}]);
+        map.insert("preprocess".to_owned(), json!("normalise"));
+        map.insert("accepts".to_owned(), json!({"inputs": accepted}));
+        map.insert("backend_model".to_owned(), json!(LARGE));
+    }
+    rules
+}
+
+/// Values of many digits within every contract, the same each time.
+fn values(count: usize) -> impl Iterator<Item = f32> {
+    (0..count).map(|at| {
+        let step = u16::try_from(at.wrapping_mul(37) & 1023).unwrap_or_default();
+        f32::from(step) / 1024.0 + 0.000_061
+    })
+}
+
+/// A REST path.
+fn path(model: &str) -> String {
+    format!("/v2/models/{model}/infer")
+}
+
+/// JSON of so many floats for a model.
+pub fn json_shot(model: &str) -> Outcome<Shot> {
+    let (count, shape) = if model == SMALL {
+        (SMALL_ELEMENTS, "[2,1,8,8]".to_owned())
+    } else {
+        (JSON_ELEMENTS, format!("[{JSON_ELEMENTS}]"))
+    };
+    let mut text =
+        format!(r#"{{"inputs":[{{"name":"image","datatype":"FP32","shape":{shape},"data":["#);
+    for (at, value) in values(count).enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        if model == SMALL {
+            write!(text, "{comma}{value:.3}")?;
+        } else {
+            write!(text, "{comma}{value:.5}")?;
+        }
+    }
+    text.push_str("]}]}");
+    Shot::new(
+        Method::POST,
+        &path(model),
+        &[("content-type", "application/json")],
+        Bytes::from(text),
+    )
+}
+
+/// Little-endian bytes of so many floats.
+fn raw(count: usize) -> Vec<u8> {
+    values(count).flat_map(f32::to_le_bytes).collect()
+}
+
+/// A photograph.
+pub fn photo() -> Vec<u8> {
+    (0..SIDE.saturating_mul(SIDE).saturating_mul(CHANNELS))
+        .map(|at| u8::try_from(at.wrapping_mul(31) & 255).unwrap_or_default())
+        .collect()
+}
+
+fn input(model: &str) -> (&'static str, &'static str, Vec<i64>, Vec<u8>) {
+    let wide = |count: usize| i64::try_from(count).unwrap_or_default();
+    let floats = |count: usize, shape: Vec<i64>| ("image", "FP32", shape, raw(count));
+    match model {
+        SMALL => floats(SMALL_ELEMENTS, vec![2, 1, 8, 8]),
+        LARGE => {
+            let count = SIDE.saturating_mul(SIDE).saturating_mul(CHANNELS);
+            floats(count, vec![1, 3, wide(SIDE), wide(SIDE)])
+        }
+        PHOTO => {
+            let shape = vec![1, wide(SIDE), wide(SIDE), wide(CHANNELS)];
+            ("photo", "UINT8", shape, photo())
+        }
+        _ => floats(HUGE_ELEMENTS, vec![wide(HUGE_ELEMENTS)]),
+    }
+}
+
+/// A gRPC request with raw contents.
+pub fn grpc_shot(model: &str) -> Outcome<Shot> {
+    let (name, datatype, shape, raw) = input(model);
+    let message = ModelInferRequest {
+        model_name: model.to_owned(),
+        inputs: vec![InferInputTensor {
+            name: name.to_owned(),
+            datatype: datatype.to_owned(),
+            shape,
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![raw.into()],
+        ..ModelInferRequest::default()
+    }
+    .encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len())?.to_be_bytes());
+    framed.extend(message);
+    Shot::new(
+        Method::POST,
+        "/inference.GRPCInferenceService/ModelInfer",
+        &[("content-type", "application/grpc"), ("te", "trailers")],
+        Bytes::from(framed),
+    )
+}
+
+/// A REST request with OIP's binary extension: JSON that describes, then the bytes.
+pub fn binary_shot(model: &str) -> Outcome<Shot> {
+    let (name, datatype, shape, raw) = input(model);
+    let head = json!({"inputs": [{
+        "name": name, "datatype": datatype, "shape": shape,
+        "parameters": {"binary_data_size": raw.len()},
+    }]})
+    .to_string();
+    let length = head.len().to_string();
+    let mut body = head.into_bytes();
+    body.extend(raw);
+    Shot::new(
+        Method::POST,
+        &path(model),
+        &[
+            ("content-type", "application/octet-stream"),
+            ("inference-header-content-length", &length),
+        ],
+        Bytes::from(body),
+    )
+}

@@ -1,0 +1,99 @@
+//! Model servers in Python that do the handler's job, where `tools/bench-peers.sh` could install them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+
+use crate::child::Process;
+use crate::cores::Place;
+use crate::lab::Lab;
+use crate::load::{Address, Client, Expect, Http};
+use crate::models::{PHOTO, grpc_shot};
+use crate::outcome::{Outcome, failure};
+
+/// A running peer.
+pub struct Peer {
+    /// The process; its children are counted with it.
+    pub process: Process,
+    /// Where it takes gRPC.
+    pub address: Address,
+}
+
+/// Starts a peer that forwards to `backend` if it forwards at all; or says why it is not here.
+pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result<Peer, String>> {
+    let installed = lab.cache.join(format!("bench-{name}"));
+    if !installed.is_dir() {
+        return Ok(Err(format!(
+            "{name} is not installed (tools/bench-peers.sh)"
+        )));
+    }
+    let port = free_port()?;
+    let mut command = match name {
+        "kserve" => kserve(lab, &installed, port, backend)?,
+        "triton" => triton(lab, &installed, port)?,
+        _ => return failure(format!("no peer is called {name}")),
+    };
+    let log = lab.path(&format!("{name}.log"));
+    let mut process = Process::start(name, &lab.cores, Place::Subject, &command, &log)?;
+    let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+    let shot = grpc_shot(PHOTO)?;
+    process
+        .until(async || {
+            let mut client = Client::new(address.clone(), Http::Two, Expect::Grpc, 1);
+            client.volley(std::slice::from_ref(&shot), 0, 1).await.ok()
+        })
+        .await?;
+    Ok(Ok(Peer { process, address }))
+}
+
+fn free_port() -> Outcome<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// One uvicorn worker and one gRPC server, as its documentation starts a transformer.
+fn kserve(lab: &Lab, installed: &Path, port: u16, backend: SocketAddr) -> Outcome<Command> {
+    let mut command = Command::new(installed.join("bin/python"));
+    command
+        .arg(lab.root.join("bench/peers/kserve/transformer.py"))
+        .args(["--model_name", "photo", "--predictor_protocol", "grpc-v2"])
+        .args(["--grpc_port", &port.to_string()])
+        .args(["--http_port", &free_port()?.to_string()])
+        .args(["--predictor_host", &backend.to_string()])
+        .args(["--enable_docs_url", "False"]);
+    Ok(command)
+}
+
+/// No model of it may change while it runs, and only gRPC is open.
+fn triton(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
+    let mut command = Command::new(installed.join("bin/tritonserver"));
+    command
+        .env("LD_LIBRARY_PATH", installed.join("libraries"))
+        .env("PATH", joined(&installed.join("bin")))
+        .env("PYTHONPATH", site_packages(installed)?)
+        .arg("--model-repository")
+        .arg(lab.root.join("bench/peers/triton"))
+        .arg("--backend-directory")
+        .arg(installed.join("backends"))
+        .args(["--allow-http", "false", "--allow-metrics", "false"])
+        .args(["--grpc-address", "127.0.0.1"])
+        .args(["--grpc-port", &port.to_string()])
+        .args(["--log-info", "false"]);
+    Ok(command)
+}
+
+fn joined(first: &Path) -> std::ffi::OsString {
+    let mut path = first.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+fn site_packages(installed: &Path) -> Outcome<std::path::PathBuf> {
+    for entry in std::fs::read_dir(installed.join("lib"))? {
+        let folder = entry?.path().join("site-packages");
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+    }
+    failure(format!("{} has no packages", installed.display()))
+}

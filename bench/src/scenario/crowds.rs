@@ -1,0 +1,106 @@
+//! The whole path when there is a lot: twice the load that it can take, and a thousand handlers and models.
+
+use std::time::{Duration, Instant};
+
+use crate::kernel::rss_mib;
+use crate::lab::{Lab, Server};
+use crate::load::open_loop::crowd;
+use crate::load::{Expect, Http};
+use crate::models::{PHOTO, grpc_shot};
+use crate::outcome::Outcome;
+use crate::policy::key;
+use crate::race::{Contender, race};
+use crate::report::Report;
+
+use super::path::Whole;
+use super::{client, course};
+
+/// How long a client of a crowd waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Share of the closed loop's rate at which the path is neither idle nor overloaded.
+const KNEE: f64 = 0.9;
+
+/// Twice the load of the knee.
+pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    report.section("Twice the load that fits", "Photographs through gate, host and handler. The knee is nine tenths of what four connections get through; a crowd then sends at the knee's rate, and at twice that, without waiting for answers. Good is answered within one second.");
+    let upstream = Server::start(lab, "upstream").await?;
+    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let shot = grpc_shot(PHOTO)?.with("x-api-key", &key(0))?;
+    let mut closed = client(&whole.envoy.address, Http::Two, Expect::Grpc);
+    let count = if lab.quick { 20 } else { 1_500 };
+    let volley = closed.volley(std::slice::from_ref(&shot), 0, count).await?;
+    let rate = crate::figures::number(count) / volley.wall.as_secs_f64() * KNEE;
+    let length = Duration::from_millis(if lab.quick { 200 } else { 4_000 });
+    let mut rows = Vec::new();
+    let mut goodput = Vec::new();
+    for (name, times) in [("at the knee", 1.0), ("twice the knee", 2.0)] {
+        let came = crowd(
+            &whole.envoy.address,
+            Expect::Grpc,
+            &shot,
+            rate * times,
+            length,
+            PATIENCE,
+        )
+        .await?;
+        rows.push(vec![
+            name.to_owned(),
+            format!("{:.0}", crate::figures::number(came.sent) / came.seconds),
+            format!("{:.0}", came.goodput()),
+        ]);
+        goodput.push(came.goodput());
+    }
+    report.table(&["", "sent a second", "good answers a second"], &rows);
+    if let [knee, twice] = goodput.as_slice() {
+        report.reached("overload", twice / knee);
+    }
+    Ok(())
+}
+
+/// One handler or a thousand.
+pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    let many = if lab.quick { 5 } else { 1_000 };
+    report.section(
+        "1 to 1,000 models, a handler each",
+        "The same photograph; the figure is the host's CPU.",
+    );
+    let upstream = Server::start(lab, "upstream").await?;
+    let mut rows = Vec::new();
+    let mut started = Vec::new();
+    for more in [0, many] {
+        let began = Instant::now();
+        let whole = Whole::start(lab, upstream.tcp()?, more).await?;
+        rows.push(vec![
+            format!("{}", more.saturating_add(1)),
+            format!("{:.1} s", began.elapsed().as_secs_f64()),
+            format!("{:.0} MiB", rss_mib(whole.host.process.pid())?),
+        ]);
+        started.push(whole);
+    }
+    report.table(
+        &[
+            "handlers",
+            "render and start of host and Envoy",
+            "host's RSS then",
+        ],
+        &rows,
+    );
+    let shot = grpc_shot(PHOTO)?.with("x-api-key", &key(0))?;
+    let mut contenders: Vec<Contender> = started
+        .iter()
+        .zip(&rows)
+        .map(|(whole, row)| Contender {
+            name: format!("{} handlers", row.first().map_or("", String::as_str)),
+            client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+            shots: vec![shot.clone()],
+            pid: whole.host.process.pid(),
+            beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+        })
+        .collect();
+    let results = race(&mut contenders, course(lab, 7, 200)).await?;
+    report.race(&results, 0);
+    if let [one, thousand] = results.as_slice() {
+        report.reached("many-models", thousand.over(one));
+    }
+    Ok(())
+}

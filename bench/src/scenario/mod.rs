@@ -1,0 +1,75 @@
+//! What is measured, in the order of the document. Each scenario starts what it needs and stops it again.
+
+mod crowds;
+mod modes;
+mod path;
+mod reload;
+mod sandbox;
+mod scale;
+mod small;
+mod tensors;
+mod tokens;
+
+use std::pin::Pin;
+
+use crate::lab::Lab;
+use crate::load::{Address, Client, Expect, Http};
+use crate::outcome::Outcome;
+use crate::race::Course;
+use crate::report::Report;
+
+type Running<'a> = Pin<Box<dyn Future<Output = Outcome<()>> + 'a>>;
+
+/// A scenario.
+pub type Scenario = for<'a> fn(&'a Lab, &'a mut Report) -> Running<'a>;
+
+/// All of them, by name.
+pub const SCENARIOS: &[(&str, Scenario)] = &[
+    ("small", |lab, report| Box::pin(small::run(lab, report))),
+    ("tokens", |lab, report| Box::pin(tokens::run(lab, report))),
+    ("tensors", |lab, report| Box::pin(tensors::run(lab, report))),
+    ("modes", |lab, report| Box::pin(modes::run(lab, report))),
+    ("scale", |lab, report| Box::pin(scale::run(lab, report))),
+    ("reload", |lab, report| Box::pin(reload::run(lab, report))),
+    ("sandbox", |lab, report| Box::pin(sandbox::run(lab, report))),
+    ("pass-through", |lab, report| {
+        Box::pin(path::pass_through(lab, report))
+    }),
+    ("handler", |lab, report| {
+        Box::pin(path::handler(lab, report))
+    }),
+    ("overload", |lab, report| {
+        Box::pin(crowds::overload(lab, report))
+    }),
+    ("many-handlers", |lab, report| {
+        Box::pin(crowds::many(lab, report))
+    }),
+];
+
+/// Connections of a client, one request at a time on each.
+const CONNECTIONS: usize = 4;
+
+/// Connections of a crowd.
+pub const CROWD_CONNECTIONS: usize = 4;
+
+/// A client as every race has it.
+fn client(address: &Address, http: Http, expect: Expect) -> Client {
+    Client::new(address.clone(), http, expect, CONNECTIONS)
+}
+
+/// So many rounds of so many requests; a quick run has one of a few.
+fn course(lab: &Lab, rounds: usize, requests: usize) -> Course {
+    if lab.quick {
+        Course {
+            rounds: 1,
+            requests: requests.min(8),
+            warm_up: 4,
+        }
+    } else {
+        Course {
+            rounds,
+            requests,
+            warm_up: requests.div_euclid(2).max(4),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The host's part of a request: a model without a handler against a bare hop, and a model with one against Python that does the
+//! same job.
+
+use std::net::SocketAddr;
+
+use crate::host::Host;
+use crate::lab::{Envoy, Lab, Server};
+use crate::load::{Client, Expect, Http};
+use crate::models::{LARGE, PHOTO, SMALL, grpc_shot};
+use crate::outcome::{Failure, Outcome};
+use crate::peers::{self, Peer};
+use crate::policy::{Component, Shape, key};
+use crate::proxy::{self, Filters, Rendered, Upstream};
+use crate::race::{Contender, Result, race};
+use crate::report::Report;
+
+use super::{client, course};
+
+/// A gate with its host.
+pub struct Whole {
+    /// Envoy, as rendered.
+    pub envoy: Envoy,
+    /// The host.
+    pub host: Host,
+}
+
+impl Whole {
+    /// Starts both, with the handler in the policy.
+    pub async fn start(lab: &Lab, upstream: SocketAddr, more_handlers: usize) -> Outcome<Self> {
+        let folder = lab.folder("whole")?;
+        let mut shape = Shape::plain(upstream);
+        shape.handler = Some(Component::copy(
+            &lab.components.join("normalise.wasm"),
+            &folder,
+        )?);
+        shape.more_handlers = more_handlers;
+        let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
+        let host = Host::start(lab, &rendered, "host").await?;
+        let envoy = rendered.start(lab, "gate", 1).await?;
+        Ok(Self { envoy, host })
+    }
+}
+
+/// Models without a handler.
+pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU; Envoy's in front of it is beside it. A bare Envoy hop to the same backend is the peer.");
+    let upstream = Server::start(lab, "upstream").await?;
+    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let bare = proxy::start(lab, "bare", Filters::None, Upstream::Tcp(upstream.tcp()?)).await?;
+    for (id, model, requests) in [("pass-1k", SMALL, 3000), ("pass-600k", LARGE, 250)] {
+        let shot = grpc_shot(model)?;
+        let mut contenders = [
+            Contender {
+                name: format!("bare Envoy hop, {model}"),
+                client: client(&bare.address, Http::Two, Expect::Grpc),
+                shots: vec![shot.clone()],
+                pid: bare.process.pid(),
+                beside: None,
+            },
+            Contender {
+                name: format!("sandbox host, {model}"),
+                client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+                shots: vec![shot.with("x-api-key", &key(0))?],
+                pid: whole.host.process.pid(),
+                beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+            },
+        ];
+        let results = race(&mut contenders, course(lab, 9, requests)).await?;
+        report.race(&results, 0);
+        if let [bare, host] = results.as_slice() {
+            report.reached(id, host.over(bare));
+        }
+    }
+    Ok(())
+}
+
+/// A handler against Python.
+pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU of whoever transforms: the sandbox host, a KServe transformer, a Triton whose Python backend transforms and hands over to a second model. Envoy with the gate is beside the host; the peers have nothing in front of them.");
+    let upstream = Server::start(lab, "upstream").await?;
+    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let mut contenders = vec![Contender {
+        name: "sandbox host with the handler".to_owned(),
+        client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+        shots: vec![grpc_shot(PHOTO)?.with("x-api-key", &key(0))?],
+        pid: whole.host.process.pid(),
+        beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+    }];
+    let mut running: Vec<(&'static str, Peer)> = Vec::new();
+    for (id, memory_id, name) in [
+        ("kserve", "host-memory-kserve", "KServe transformer"),
+        (
+            "triton",
+            "host-memory-triton",
+            "Triton ensemble, Python backend",
+        ),
+    ] {
+        match peers::start(lab, id, upstream.tcp()?).await? {
+            Ok(peer) => {
+                contenders.push(Contender {
+                    name: name.to_owned(),
+                    client: client(&peer.address, Http::Two, Expect::Grpc),
+                    shots: vec![grpc_shot(PHOTO)?],
+                    pid: peer.process.pid(),
+                    beside: None,
+                });
+                running.push((id, peer));
+            }
+            Err(why) => {
+                report.line(&format!("{name}: {why}."));
+                report.absent(id, &why);
+                report.absent(memory_id, &why);
+            }
+        }
+    }
+    let results = race(&mut contenders, course(lab, 7, 200)).await?;
+    report.race(&results, 0);
+    let host = results.first().ok_or_else(|| Failure::from("no result"))?;
+    for ((id, _), peer) in running.iter().zip(results.iter().skip(1)) {
+        report.reached(id, host.over(peer));
+    }
+    memory(lab, report, &mut contenders, &running).await
+}
+
+/// Requests at once while memory is looked at.
+const AT_ONCE: usize = 64;
+
+async fn memory(
+    lab: &Lab,
+    report: &mut Report,
+    contenders: &mut [Contender],
+    running: &[(&'static str, Peer)],
+) -> Outcome<()> {
+    report.section(
+        "Memory with 64 requests at once",
+        "The same work; resident memory after it.",
+    );
+    for contender in contenders.iter_mut() {
+        let address = contender.client.address().clone();
+        contender.client = Client::new(address, Http::Two, Expect::Grpc, AT_ONCE);
+    }
+    let results: Vec<Result> = race(contenders, course(lab, 2, 400)).await?;
+    let mut rows = Vec::new();
+    for result in &results {
+        rows.push(vec![
+            result.name.clone(),
+            format!("{:.0}", result.rss_mib),
+            format!("{:.1}", result.p50_us / 1000.0),
+            format!("{:.1}", result.p99_us / 1000.0),
+        ]);
+    }
+    report.table(&["", "RSS MiB", "p50 ms", "p99 ms"], &rows);
+    let Some(host) = results.first() else {
+        return Ok(());
+    };
+    for ((id, _), peer) in running.iter().zip(results.iter().skip(1)) {
+        let target = if *id == "kserve" {
+            "host-memory-kserve"
+        } else {
+            "host-memory-triton"
+        };
+        report.reached(target, host.rss_mib / peer.rss_mib);
+    }
+    Ok(())
+}

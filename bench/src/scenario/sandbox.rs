@@ -1,0 +1,200 @@
+//! The sandbox in this process: a fresh instance, a whole call against the same code native, a runaway handler, its neighbours.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tensorgate_host::sandbox::{
+    HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
+};
+use tensorgate_policy::{Tensor, raw, validate};
+
+use crate::cores::Place;
+use crate::figures::{median, number, quantile};
+use crate::lab::Lab;
+use crate::models::{CHANNELS, SIDE, photo};
+use crate::outcome::{Failure, Outcome, failure};
+use crate::policy::hex;
+use crate::report::Report;
+
+/// A loop's deadline, milliseconds.
+const DEADLINE_MS: u64 = 50;
+
+/// Runs it.
+pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    lab.cores.enter(Place::Subject)?;
+    let outcome = measure(lab, report).await;
+    lab.cores.enter(Place::Load)?;
+    outcome
+}
+
+async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    let sandbox = Sandbox::new(SandboxConfig::default())?;
+    let handler = load(lab, &sandbox, "normalise")?;
+    let runs = if lab.quick { 20 } else { 2_000 };
+
+    report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the faster of its two rows.");
+    let mut instances = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let began = Instant::now();
+        handler.instantiate()?;
+        instances.push(micros(began.elapsed()));
+    }
+    instances.sort_by(f64::total_cmp);
+    report.reached("instance-p50", quantile(&instances, 0.5));
+    report.reached("instance-p99", quantile(&instances, 0.99));
+
+    let pixels = photo();
+    let count = SIDE.saturating_mul(SIDE).saturating_mul(CHANNELS);
+    let (mut fresh, mut native, mut reused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kept = vec![0.0_f32; count];
+    let mut fuel = 0;
+    for _ in 0..runs.div_euclid(2) {
+        let called = handler.preprocess("bench", input(&pixels)).await?;
+        fresh.push(micros(Duration::from_micros(called.ran_us)));
+        fuel = called.fuel_used;
+        // As the handler: room made anew for each answer.
+        let began = Instant::now();
+        let mut image = vec![0.0_f32; count];
+        normalise::planes(std::hint::black_box(&pixels), &mut image);
+        std::hint::black_box(&image);
+        native.push(micros(began.elapsed()));
+        let began = Instant::now();
+        normalise::planes(std::hint::black_box(&pixels), &mut kept);
+        std::hint::black_box(&kept);
+        reused.push(micros(began.elapsed()));
+    }
+    let row = |name: &str, samples: &mut Vec<f64>| {
+        samples.sort_by(f64::total_cmp);
+        vec![
+            name.to_owned(),
+            format!("{:.1}", quantile(samples, 0.5)),
+            format!("{:.1}", quantile(samples, 0.99)),
+        ]
+    };
+    let ratio = median(&fresh) / median(&reused);
+    report.table(
+        &["", "p50 µs", "p99 µs"],
+        &[
+            row("a fresh instance, made and dropped", &mut instances),
+            row("normalise on a fresh instance", &mut fresh),
+            row("the same code native, output allocated", &mut native),
+            row("the same code native, output kept", &mut reused),
+        ],
+    );
+    report.line(&format!("Fuel of one call: {fuel}."));
+    report.reached("handler", ratio);
+    hostile(lab, report, &sandbox, &pixels).await
+}
+
+/// A handler of `make components`, under a policy that lets it work for a second.
+fn load(lab: &Lab, sandbox: &Sandbox, name: &str) -> Outcome<LoadedHandler> {
+    let file = lab.components.join(format!("{name}.wasm"));
+    let component = std::fs::read(&file)
+        .map_err(|error| format!("{}: {error}; run make components", file.display()))?;
+    let timeout_ms = if name == "hostile_loop" {
+        DEADLINE_MS
+    } else {
+        1_000
+    };
+    let policy: raw::Policy = serde_json::from_value(json!({
+        "version": 1,
+        "handlers": {name: {
+            "component": "handler.wasm", "sha256": hex(&Sha256::digest(&component)),
+            "fuel": 1_000_000_000_000_u64, "memory_bytes": "16MiB", "timeout_ms": timeout_ms,
+        }},
+    }))?;
+    let (policy, _) = validate::validate(&policy).map_err(|faults| format!("{faults:?}"))?;
+    let rule = policy
+        .handlers()
+        .get(name)
+        .ok_or_else(|| Failure::from("the policy has no handler"))?;
+    Ok(sandbox.load(name, rule, Role::Preprocess, &component)?)
+}
+
+/// A loop beside a handler that works.
+async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8]) -> Outcome<()> {
+    let (runs, neighbours) = if lab.quick { (2, 10) } else { (40, 1_000) };
+    let looping = load(lab, sandbox, "hostile_loop")?;
+    let mut late = Vec::new();
+    for _ in 0..runs {
+        let began = Instant::now();
+        let outcome = looping.preprocess("bench", input(pixels)).await;
+        if !matches!(outcome, Err(HandlerError::Fault { .. })) {
+            return failure("the loop was not stopped");
+        }
+        late.push(began.elapsed().as_secs_f64() * 1000.0 - number(usize::try_from(DEADLINE_MS)?));
+    }
+    late.sort_by(f64::total_cmp);
+    report.reached("runaway", quantile(&late, 0.99));
+
+    // On every core that there is: the loop may have all but one of the guest threads.
+    lab.cores.enter(Place::Anywhere)?;
+    let sandbox = Sandbox::new(SandboxConfig::default())?;
+    let (working, looping) = (
+        load(lab, &sandbox, "normalise")?,
+        load(lab, &sandbox, "hostile_loop")?,
+    );
+    let quiet = latencies(&working, pixels, neighbours).await?;
+    let stopping = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = std::sync::Arc::clone(&stopping);
+    let bad = input(pixels);
+    let attacker = tokio::spawn(async move {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            // It is stopped each time; that is what it is for.
+            drop(looping.preprocess("bench", bad.clone()).await);
+        }
+    });
+    let loud = latencies(&working, pixels, neighbours).await?;
+    stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+    attacker.await?;
+    lab.cores.enter(Place::Subject)?;
+    report.table(
+        &["", "p50", "p99"],
+        &[
+            vec![
+                "stopping a loop, after its deadline of 50 ms".to_owned(),
+                format!("{:.2} ms", quantile(&late, 0.5)),
+                format!("{:.2} ms", quantile(&late, 0.99)),
+            ],
+            vec![
+                "normalise, nobody else".to_owned(),
+                format!("{:.0} µs", quantile(&quiet, 0.5)),
+                format!("{:.0} µs", quantile(&quiet, 0.99)),
+            ],
+            vec![
+                "normalise beside one that loops for ever".to_owned(),
+                format!("{:.0} µs", quantile(&loud, 0.5)),
+                format!("{:.0} µs", quantile(&loud, 0.99)),
+            ],
+        ],
+    );
+    report.reached("neighbour", quantile(&loud, 0.99) / quantile(&quiet, 0.99));
+    Ok(())
+}
+
+async fn latencies(handler: &LoadedHandler, pixels: &[u8], count: usize) -> Outcome<Vec<f64>> {
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        handler.preprocess("bench", input(pixels)).await?;
+        all.push(micros(began.elapsed()));
+    }
+    all.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000_000.0
+}
+
+fn input(pixels: &[u8]) -> Payload {
+    let wide = |dim: usize| i64::try_from(dim).unwrap_or_default();
+    Payload::Tensors(vec![Tensor {
+        name: "photo".into(),
+        datatype: "UINT8".into(),
+        shape: vec![1, wide(SIDE), wide(SIDE), wide(CHANNELS)],
+        parameters: Vec::new(),
+        data: Ok(pixels.to_vec().into()),
+    }])
+}

@@ -1,0 +1,170 @@
+//! Bodies of 600 KB, 8 MB and 575 KB of JSON: what it costs to have looked at every value.
+
+use crate::lab::{Envoy, Lab, Server};
+use crate::load::{Expect, Http, Shot};
+use crate::models::{FLOATS, HUGE_ELEMENTS, LARGE, UNREAD, binary_shot, grpc_shot, json_shot};
+use crate::outcome::{Failure, Outcome};
+use crate::policy::{Shape, key};
+use crate::proxy::{self, Filters, Rendered, Upstream};
+use crate::race::{Contender, Course, Result, race};
+use crate::report::Report;
+
+use super::{client, course};
+
+/// The Envoys of this scenario.
+struct Envoys {
+    bare: Envoy,
+    processor: Envoy,
+    gate: Envoy,
+    service: Server,
+    _upstream: Server,
+}
+
+impl Envoys {
+    async fn start(lab: &Lab) -> Outcome<Self> {
+        let upstream = Server::start(lab, "upstream").await?;
+        let service = Server::start(lab, "ext-proc").await?;
+        let shape = Shape::plain(upstream.tcp()?);
+        let folder = lab.folder("tensors")?;
+        let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
+        let to = || Upstream::Unix(&upstream.socket);
+        Ok(Self {
+            bare: proxy::start(lab, "bare", Filters::None, to()).await?,
+            processor: proxy::start(lab, "ext_proc", Filters::ExtProc(&service), to()).await?,
+            gate: proxy::start(lab, "gate", Filters::Json(rendered.filters()?), to()).await?,
+            service,
+            _upstream: upstream,
+        })
+    }
+
+    async fn race(
+        &self,
+        with_processor: bool,
+        http: Http,
+        shot: &Shot,
+        more: Option<&Shot>,
+        course: Course,
+    ) -> Outcome<Vec<Result>> {
+        let expect = match http {
+            Http::One => Expect::Status(200),
+            Http::Two => Expect::Grpc,
+        };
+        let keyed = |shot: &Shot| shot.clone().with("x-api-key", &key(0));
+        let contender = |name: &str, envoy: &Envoy, shot, beside| Contender {
+            name: name.to_owned(),
+            client: client(&envoy.address, http, expect),
+            shots: vec![shot],
+            pid: envoy.process.pid(),
+            beside,
+        };
+        let mut contenders = vec![
+            contender("bare Envoy", &self.bare, shot.clone(), None),
+            contender("gate, API key", &self.gate, keyed(shot)?, None),
+        ];
+        if let Some(more) = more {
+            contenders.push(contender(
+                "gate, a contract that reads no value",
+                &self.gate,
+                keyed(more)?,
+                None,
+            ));
+        }
+        if with_processor {
+            let service = Some(("service", self.service.process.pid()));
+            contenders.push(contender(
+                "ext_proc, no-op service, body buffered",
+                &self.processor,
+                shot.clone(),
+                service,
+            ));
+        }
+        race(&mut contenders, course).await
+    }
+}
+
+/// Runs it.
+pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    let envoys = Envoys::start(lab).await?;
+
+    report.section(
+        "600 KB of FP32: one normalised photograph",
+        "Over gRPC with raw contents, then over REST with the binary extension.",
+    );
+    let results = envoys
+        .race(
+            true,
+            Http::Two,
+            &grpc_shot(LARGE)?,
+            None,
+            course(lab, 9, 300),
+        )
+        .await?;
+    report.race(&results, 0);
+    let [bare, gate, processor] = results.as_slice() else {
+        return Err(Failure::from("a contender is missing"));
+    };
+    report.reached("grpc-600k", gate.over(bare));
+    report.reached(
+        "ext-proc-600k",
+        gate.added_to(bare) / processor.added_to(bare),
+    );
+    let results = envoys
+        .race(
+            false,
+            Http::One,
+            &binary_shot(LARGE)?,
+            None,
+            course(lab, 9, 300),
+        )
+        .await?;
+    report.race(&results, 0);
+    if let [bare, gate, ..] = results.as_slice() {
+        report.reached("binary-600k", gate.over(bare));
+    }
+
+    report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. What the contract that reads no value saves is the scan for NaN, infinity and range.");
+    let results = envoys
+        .race(
+            true,
+            Http::Two,
+            &grpc_shot(FLOATS)?,
+            Some(&grpc_shot(UNREAD)?),
+            course(lab, 7, 24),
+        )
+        .await?;
+    report.race(&results, 0);
+    if let [bare, gate, unread, ..] = results.as_slice() {
+        report.reached("grpc-8m", gate.over(bare));
+        let bytes = crate::figures::number(HUGE_ELEMENTS) * 4.0;
+        report.reached("scan-rate", bytes / gate.added_to(unread) / 1000.0);
+    }
+    let results = envoys
+        .race(
+            false,
+            Http::One,
+            &binary_shot(FLOATS)?,
+            None,
+            course(lab, 7, 24),
+        )
+        .await?;
+    report.race(&results, 0);
+    if let [bare, gate, ..] = results.as_slice() {
+        report.reached("binary-8m", gate.over(bare));
+    }
+
+    report.section(
+        "575 KB of JSON floats",
+        "Parsing, conversion to raw FP32 and the check, in the filter.",
+    );
+    let shot = json_shot(FLOATS)?;
+    let results = envoys
+        .race(false, Http::One, &shot, None, course(lab, 9, 120))
+        .await?;
+    report.race(&results, 0);
+    if let [bare, gate, ..] = results.as_slice() {
+        report.reached("json-575k", gate.over(bare));
+        let bytes = crate::figures::number(shot.body_bytes());
+        report.reached("json-rate", bytes / gate.added_to(bare) / 1000.0);
+    }
+    Ok(())
+}

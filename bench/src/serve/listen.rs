@@ -1,0 +1,82 @@
+//! Accepting: HTTP/1.1 or HTTP/2 as the client begins, on a Unix socket and perhaps a TCP port, on one thread.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::Body;
+use crate::outcome::Outcome;
+
+/// Flow control windows, bytes: never what a figure waits for.
+const WINDOW_BYTES: u32 = 32 << 20;
+/// HTTP/2 frames, bytes: fewer of them for large bodies.
+const FRAME_BYTES: u32 = 1 << 20;
+/// Streams of one connection: a proxy puts all of its requests on it.
+const STREAMS: u32 = 4096;
+
+/// Serves for ever.
+pub(super) async fn serve<F>(
+    unix: &Path,
+    tcp: Option<SocketAddr>,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+) -> Outcome<()>
+where
+    F: Future<Output = Outcome<Response<Body>>> + Send + 'static,
+{
+    let by_path = UnixListener::bind(unix)?;
+    let by_port = match tcp {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await?;
+            println!("listening on {}", listener.local_addr()?);
+            Some(listener)
+        }
+        None => None,
+    };
+    loop {
+        tokio::select! {
+            accepted = by_path.accept() => connection(accepted?.0, answer.clone()),
+            accepted = accept(by_port.as_ref()) => {
+                let stream = accepted?;
+                stream.set_nodelay(true)?;
+                connection(stream, answer.clone());
+            }
+        }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<tokio::net::TcpStream> {
+    match listener {
+        Some(listener) => Ok(listener.accept().await?.0),
+        None => std::future::pending().await,
+    }
+}
+
+fn connection<S, F>(stream: S, answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Outcome<Response<Body>>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http2()
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(STREAMS);
+        // A peer that goes away in the middle is no error of the bench.
+        let service = service_fn(answer);
+        drop(
+            builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await,
+        );
+    });
+}

@@ -1,0 +1,390 @@
+//! What each figure must reach.
+
+/// A bound on a figure, with its unit.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// No more.
+    AtMost(f64, &'static str),
+    /// No less.
+    AtLeast(f64, &'static str),
+}
+
+/// Whether it can be measured by now.
+#[derive(Clone, Copy, Debug)]
+pub enum State {
+    /// A scenario measures it.
+    Now,
+    /// What it is of does not exist yet.
+    Later(&'static str),
+}
+
+/// One target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// How scenarios name it.
+    pub id: &'static str,
+    /// What is done.
+    pub work: &'static str,
+    /// What it is compared with.
+    pub against: &'static str,
+    /// What is asked.
+    pub bound: Bound,
+    /// Whether there is something to measure.
+    pub state: State,
+    /// Where the time goes if it is missed, and what would close it.
+    pub note: Option<&'static str>,
+}
+
+const fn now(id: &'static str, work: &'static str, against: &'static str, bound: Bound) -> Target {
+    Target {
+        id,
+        work,
+        against,
+        bound,
+        state: State::Now,
+        note: None,
+    }
+}
+
+const fn later(
+    id: &'static str,
+    work: &'static str,
+    against: &'static str,
+    bound: Bound,
+    why: &'static str,
+) -> Target {
+    Target {
+        id,
+        work,
+        against,
+        bound,
+        state: State::Later(why),
+        note: None,
+    }
+}
+
+use Bound::{AtLeast, AtMost};
+
+const BARE: &str = "bare Envoy, same body and upstream";
+const ITSELF: &str = "itself";
+const ALONE: &str = "–";
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    now("key", "gate, 1 KB JSON, API key", BARE, AtMost(1.25, "×")),
+    now(
+        "jwt",
+        "gate, 1 KB JSON, cached token",
+        BARE,
+        AtMost(1.30, "×"),
+    ),
+    now(
+        "native",
+        "gate with a cached token, CPU added",
+        "CPU that jwt_authn (cached) + local_ratelimit + rbac add, reading no body",
+        AtMost(1.1, "×"),
+    ),
+    now(
+        "ext-authz",
+        "gate with an API key, CPU added",
+        "CPU that ext_authz with a no-op service adds",
+        AtMost(0.5, "×"),
+    ),
+    now(
+        "ext-proc",
+        "gate with an API key, CPU added",
+        "CPU that ext_proc with a no-op service adds",
+        AtMost(1.0 / 3.0, "×"),
+    ),
+    now(
+        "binary-600k",
+        "gate, 600 KB FP32, REST binary",
+        BARE,
+        AtMost(1.20, "×"),
+    ),
+    now(
+        "grpc-600k",
+        "gate, 600 KB FP32, gRPC",
+        BARE,
+        AtMost(1.20, "×"),
+    ),
+    now(
+        "ext-proc-600k",
+        "gate, 600 KB FP32 over gRPC, CPU added",
+        "CPU that ext_proc with a no-op service adds",
+        AtMost(0.125, "×"),
+    ),
+    now(
+        "binary-8m",
+        "gate, 8 MB FP32, REST binary",
+        BARE,
+        AtMost(1.15, "×"),
+    ),
+    now("grpc-8m", "gate, 8 MB FP32, gRPC", BARE, AtMost(1.15, "×")),
+    now(
+        "json-575k",
+        "gate, 575 KB of JSON floats",
+        BARE,
+        AtMost(2.5, "×"),
+    ),
+    now(
+        "json-rate",
+        "reading JSON floats in the filter",
+        ALONE,
+        AtLeast(1.2, " GB/s"),
+    ),
+    now(
+        "scan-rate",
+        "finite and range of FP32 in the filter",
+        ALONE,
+        AtLeast(40.0, " GB/s"),
+    ),
+    now(
+        "rs256",
+        "first sight of an RS256 token, CPU added",
+        "the same token cached",
+        AtMost(25.0, " µs"),
+    ),
+    now(
+        "es256",
+        "first sight of an ES256 token, CPU added",
+        "the same token cached",
+        AtMost(45.0, " µs"),
+    ),
+    now(
+        "eddsa",
+        "first sight of an EdDSA token, CPU added",
+        "the same token cached",
+        AtMost(135.0, " µs"),
+    ),
+    now(
+        "flood",
+        "a flood of bad tokens",
+        "a flood of requests without one",
+        AtMost(3.0, "×"),
+    ),
+    now(
+        "clients",
+        "10 → 100,000 clients, CPU a request",
+        ITSELF,
+        AtMost(1.2, "×"),
+    ),
+    now(
+        "client-bytes",
+        "memory a client and worker",
+        ALONE,
+        AtMost(300.0, " B"),
+    ),
+    now(
+        "models",
+        "10 → 10,000 models, CPU a request",
+        ITSELF,
+        AtMost(1.2, "×"),
+    ),
+    now(
+        "memory",
+        "memory at 100 clients, one worker",
+        "bare Envoy",
+        AtMost(50.0, " MiB more"),
+    ),
+    now(
+        "http2",
+        "gate, 1 KB JSON, API key, HTTP/2",
+        "bare Envoy over HTTP/2",
+        AtMost(1.25, "×"),
+    ),
+    now(
+        "two-workers",
+        "gate, 1 KB JSON, API key, two workers",
+        "bare Envoy with two workers",
+        AtMost(1.25, "×"),
+    ),
+    now(
+        "reload",
+        "a new policy in force, under load",
+        ALONE,
+        AtMost(100.0, " ms"),
+    ),
+    now(
+        "reload-failed",
+        "valid requests that fail meanwhile",
+        ALONE,
+        AtMost(0.0, ""),
+    ),
+    now(
+        "instance-p50",
+        "a fresh instance of a Rust handler, p50",
+        ALONE,
+        AtMost(8.0, " µs"),
+    ),
+    now(
+        "instance-p99",
+        "a fresh instance of a Rust handler, p99",
+        ALONE,
+        AtMost(40.0, " µs"),
+    ),
+    now(
+        "handler",
+        "a whole call on a fresh instance, 224×224×3 to FP32 NCHW, metered",
+        "the same code native",
+        AtMost(2.5, "×"),
+    ),
+    now(
+        "kserve",
+        "a request with that handler, gRPC to gRPC, CPU of the host",
+        "CPU of a KServe transformer",
+        AtMost(0.25, "×"),
+    ),
+    now(
+        "triton",
+        "the same",
+        "CPU of a Triton Python-backend ensemble",
+        AtMost(0.45, "×"),
+    ),
+    now(
+        "host-memory-kserve",
+        "memory of the host, 64 requests at once",
+        "the KServe transformer",
+        AtMost(0.3, "×"),
+    ),
+    now(
+        "host-memory-triton",
+        "the same",
+        "the Triton ensemble",
+        AtMost(0.3, "×"),
+    ),
+    now(
+        "pass-1k",
+        "pass-through model, 1 KB, CPU of the host",
+        "CPU of a bare Envoy hop to the same backend",
+        AtMost(1.5, "×"),
+    ),
+    now(
+        "pass-600k",
+        "pass-through model, 600 KB, CPU of the host",
+        "CPU of a bare Envoy hop to the same backend",
+        AtMost(2.0, "×"),
+    ),
+    now(
+        "runaway",
+        "stopping a runaway handler, after its deadline",
+        ALONE,
+        AtMost(2.0, " ms"),
+    ),
+    now(
+        "neighbour",
+        "p99 of a handler's neighbours while one loops",
+        "their quiet p99",
+        AtMost(2.0, "×"),
+    ),
+    now(
+        "many-models",
+        "1 → 1,000 models at the host, CPU a request",
+        ITSELF,
+        AtMost(1.2, "×"),
+    ),
+    now(
+        "overload",
+        "answered in time at twice the load of the knee",
+        "the same at the knee",
+        AtLeast(0.9, "×"),
+    ),
+    later(
+        "mlserver",
+        "a request with that handler",
+        "CPU of MLServer",
+        AtMost(0.1, "×"),
+        "the spine names two peers, and this is the third",
+    ),
+    later(
+        "tls",
+        "gate, 1 KB JSON, API key, TLS",
+        "bare Envoy with TLS",
+        AtMost(1.25, "×"),
+        "the load generator speaks no TLS yet",
+    ),
+    later(
+        "streamed",
+        "gate, 256 MiB streamed",
+        BARE,
+        AtMost(1.15, "×"),
+        "a body is held whole while it is judged",
+    ),
+    later(
+        "python-start",
+        "a Python handler's start and first call",
+        ALONE,
+        AtMost(0.8, " ms"),
+        "handlers in Python come later",
+    ),
+    later(
+        "js-start",
+        "a JavaScript handler's start and first call",
+        ALONE,
+        AtMost(0.15, " ms"),
+        "handlers in JavaScript come later",
+    ),
+    later(
+        "python-nchw",
+        "the NCHW job from Python through the tensor kit",
+        ALONE,
+        AtMost(1.3, " ms"),
+        "handlers in Python come later",
+    ),
+    later(
+        "js-nchw",
+        "the NCHW job from JavaScript through the tensor kit",
+        "the Rust handler",
+        AtMost(5.0, "×"),
+        "handlers in JavaScript come later",
+    ),
+    later(
+        "manifest",
+        "SHA-256 manifests",
+        "openssl speed",
+        AtLeast(0.8, "×"),
+        "artifacts come later",
+    ),
+    later(
+        "scan",
+        "scanning model files",
+        "picklescan, modelscan",
+        AtLeast(20.0, "×"),
+        "artifacts come later",
+    ),
+    later(
+        "signature",
+        "verifying a 10 GB model's signature, added to hashing it",
+        ITSELF,
+        AtMost(1.02, "×"),
+        "artifacts come later",
+    ),
+    later(
+        "watch",
+        "throughput with audit, metrics and watch",
+        "without them",
+        AtLeast(0.95, "×"),
+        "the watch comes later, and audit and metrics have no switch",
+    ),
+    later(
+        "watch-memory",
+        "the watch's memory for a client",
+        ALONE,
+        AtMost(4.0, " KiB"),
+        "the watch comes later",
+    ),
+    later(
+        "hostile",
+        "generated hostile requests without a wrong answer",
+        ALONE,
+        AtLeast(1_000_000.0, ""),
+        "counted by fuzzing and the attack corpus, not by this",
+    ),
+    later(
+        "crash",
+        "recovery after kill -9 of host or backend under load",
+        ALONE,
+        AtMost(1.0, " s"),
+        "belongs to the chaos runs that come later",
+    ),
+];

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs the model servers that `make bench` compares with into the user's cache folder, from lists of names and hashes.
+# A peer that cannot be installed is not fatal: the bench says which rows lack it. `BENCH_PEERS=none` installs nothing.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
+
+say() { printf 'bench-peers: %s\n' "$*"; }
+
+# install NAME: a virtual environment of bench/peers/requirements-NAME.txt, one folder for each list.
+install() {
+    local name=$1 list=bench/peers/requirements-$1.txt
+    local made
+    made=$cache/$name-$(sha256sum "$list" | cut -c1-16)
+    exec 9>"$cache/.bench-$name.lock"
+    flock 9
+    if [ ! -e "$made/.complete" ]; then
+        say "installing $name into $made"
+        rm -rf "$made"
+        if python3 -m venv "$made" && "$made/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+            --require-hashes --only-binary=:all: -r "$list"; then
+            : >"$made/.complete"
+        else
+            rm -rf "$made"
+            say "$name could not be installed; its rows will say so"
+            flock -u 9
+            return
+        fi
+    fi
+    ln -sfn "$made" "$cache/bench-$name"
+    flock -u 9
+    say "$name is ready"
+}
+
+[ "${BENCH_PEERS:-all}" = all ] || exit 0
+mkdir -p "$cache"
+install kserve
+
+# Triton comes as its own tests have it.
+if [ -x tools/triton.sh ] && made=$(tools/triton.sh); then
+    ln -sfn "$made" "$cache/bench-triton"
+    say "triton is ready"
+else
+    say "triton could not be installed; its rows will say so"
+fi
