@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::{Bundle, Fault, Policy, Severity, raw, validate};
 
+use crate::inline::inline;
+use crate::source::typed::Hole;
 use crate::source::{Located, Span, parse, path, typed};
 
 /// Largest policy file, bytes. A thousand models are about 1 MiB.
@@ -28,6 +30,8 @@ pub struct Loaded {
     pub bundle: Bundle,
     /// What makes it weaker than it looks.
     pub warnings: Vec<Located>,
+    /// Files that it names and that were read into the bundle, as it names them.
+    pub read: Vec<PathBuf>,
 }
 
 /// Why there is none.
@@ -59,6 +63,7 @@ impl Loaded {
         let components = self.policy.handlers().values();
         let components = components.map(|handler| root.join(handler.component()));
         std::iter::once(self.source.file.clone())
+            .chain(self.read.iter().map(|file| root.join(file)))
             .chain(components)
             .collect()
     }
@@ -83,7 +88,13 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         file: file.to_owned(),
         text,
     };
-    let (raw, policy, warnings) = match judge(&source.text) {
+    let root = file.parent().unwrap_or(Path::new(""));
+    let Judged {
+        raw,
+        policy,
+        warnings,
+        read,
+    } = match judge(&source.text, root) {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
@@ -96,6 +107,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         policy,
         bundle,
         warnings,
+        read,
     })
 }
 
@@ -161,20 +173,32 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
     )
 }
 
-type Judged = (raw::Policy, Policy, Vec<Located>);
+struct Judged {
+    raw: raw::Policy,
+    policy: Policy,
+    warnings: Vec<Located>,
+    read: Vec<PathBuf>,
+}
 
-/// Text to a policy and its warnings, or every fault in the order of the text.
-fn judge(text: &str) -> Result<Judged, Vec<Located>> {
+/// Text to a policy and its warnings, or every fault in the order of the text. `root`: the folder of the files that it names.
+fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
     let (tree, mut faults) = parse::parse(text);
     let Some(mut tree) = tree else {
         return Err(faults);
     };
     let typed::Typed {
-        policy: raw,
+        policy: mut raw,
         faults: mistyped,
-        holes,
+        mut holes,
     } = typed::typed(&mut tree);
     faults.extend(mistyped);
+    let (read, unread) = inline(&mut raw, root);
+    holes.extend(
+        unread
+            .iter()
+            .map(|fault| Hole::below(path::parent(&fault.path))),
+    );
+    faults.extend(unread.into_iter().map(|fault| locate(&tree, fault)));
     let (policy, found) = match validate::validate(&raw) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(faults) => (None, faults),
@@ -193,7 +217,12 @@ fn judge(text: &str) -> Result<Judged, Vec<Located>> {
                 .iter()
                 .all(|fault| fault.severity == Severity::Warning) =>
         {
-            Ok((raw, policy, faults))
+            Ok(Judged {
+                raw,
+                policy,
+                warnings: faults,
+                read,
+            })
         }
         _ => Err(faults),
     }

@@ -6,16 +6,34 @@ use core::net::IpAddr;
 use tensorgate_policy::request::{Credential, Identity};
 
 /// Everything that a proxy knows of a caller.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Evidence<'a> {
     /// What came in the request's own header fields.
     pub credential: Credential<'a>,
-    /// `x-forwarded-client-cert` as the proxy itself made it. Whoever passes on a client's own gives identities away.
-    pub certificate: Option<&'a str>,
+    /// The certificate that it has shown and that the proxy has verified.
+    pub certificate: Option<Certificate<'a>>,
     /// What stands at each of [`crate::Identifier::metadata_places`], in their order.
     pub metadata: &'a [Option<String>],
     /// The caller's address; `None` if the proxy does not know it.
     pub source: Option<IpAddr>,
+}
+
+/// A certificate that the proxy has verified.
+#[derive(Clone, Debug)]
+pub struct Certificate<'a> {
+    /// `x-forwarded-client-cert` as the proxy itself made it. Whoever passes on a client's own gives identities away.
+    pub header: &'a str,
+    /// What the proxy says of it elsewhere. The header's names are not quoted: a name with `;` in it would be several there, and is one here.
+    pub names: PeerNames,
+}
+
+/// The first name of each kind among a certificate's subject alternative names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerNames {
+    /// The first URI.
+    pub uri: Option<String>,
+    /// The first DNS name.
+    pub dns: Option<String>,
 }
 
 impl<'a> Evidence<'a> {

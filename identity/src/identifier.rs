@@ -15,7 +15,7 @@ use tensorgate_policy::request::{Credential, Identity};
 
 use crate::api_key::KeyRing;
 use crate::cache::TokenCache;
-use crate::evidence::{Evidence, Identified};
+use crate::evidence::{Certificate, Evidence, Identified};
 use crate::token::Tokens;
 use crate::verifier::Verifier;
 use crate::xfcc;
@@ -123,7 +123,7 @@ impl Identifier {
         };
         let mut cause = None;
         for proof in [
-            self.certificate(evidence.certificate),
+            self.certificate(evidence.certificate.as_ref()),
             self.metadata(evidence.metadata),
         ] {
             match proof {
@@ -168,19 +168,23 @@ impl Identifier {
         })
     }
 
-    fn certificate(&self, header: Option<&str>) -> Proof {
-        let Some(header) = header.filter(|_| !self.names.is_empty()) else {
+    /// The only URI and the first DNS name count, as the header and the connection's own properties agree on them. Further DNS names stand in
+    /// the header alone, where a name that holds `;DNS=` would be two.
+    fn certificate(&self, shown: Option<&Certificate<'_>>) -> Proof {
+        let Some(shown) = shown.filter(|_| !self.names.is_empty()) else {
             return Proof::Absent;
         };
         let refused = |cause| Proof::Refused(Identified::refused(cause));
-        let Some(peer) = xfcc::parse(header) else {
-            return refused("the certificate has no names, or too many");
+        let Some(forwarded) = xfcc::parse(shown.header) else {
+            return refused("the certificate's header is odd, or it has several uris");
         };
-        let uri = peer.uri.map(PeerName::Uri);
-        let dns = peer
-            .dns
-            .into_iter()
-            .map(|name| PeerName::Dns(name.to_ascii_lowercase()));
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        let (uri, dns) = (named(&shown.names.uri), named(&shown.names.dns));
+        if forwarded.uri != uri || forwarded.dns.first() != dns.as_ref() {
+            return refused("the certificate's names are not what its header says");
+        }
+        let uri = uri.map(PeerName::Uri);
+        let dns = dns.map(|name| PeerName::Dns(name.to_ascii_lowercase()));
         let mut found: Option<(&String, PeerName)> = None;
         for name in uri.into_iter().chain(dns) {
             let Some(client) = self.names.get(&name) else {
@@ -237,3 +241,6 @@ impl From<Identified> for Proof {
         }
     }
 }
+
+#[cfg(all(test, feature = "jwt-simple"))]
+mod tests;

@@ -21,7 +21,7 @@ pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
 pub use cache::TokenCache;
-pub use evidence::{Evidence, Identified};
+pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;
 #[cfg(feature = "jwt-simple")]
 pub use pure::PureVerifier;

@@ -13,7 +13,7 @@ const MAX_DNS_NAMES: usize = 32;
 
 /// Names of a certificate that Envoy has verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerNames {
+pub struct ForwardedNames {
     /// The one URI, if there is one.
     pub uri: Option<String>,
     /// Every DNS name.
@@ -44,11 +44,11 @@ impl Key {
 }
 
 /// Reads one element; `None` if anything about it is odd.
-pub fn parse(text: &str) -> Option<PeerNames> {
+pub fn parse(text: &str) -> Option<ForwardedNames> {
     if text.len() > MAX_BYTES {
         return None;
     }
-    let mut names = PeerNames::default();
+    let mut names = ForwardedNames::default();
     let mut rest = text;
     let mut last = None;
     let mut uris = 0_usize;
@@ -123,7 +123,7 @@ mod tests {
     const HASH: &str = "Hash=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn check(text: &str, expected: Option<(Option<&str>, &[&str])>) {
-        let expected = expected.map(|(uri, dns)| PeerNames {
+        let expected = expected.map(|(uri, dns)| ForwardedNames {
             uri: uri.map(Into::into),
             dns: dns.iter().map(|name| (*name).into()).collect(),
         });

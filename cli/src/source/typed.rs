@@ -29,6 +29,14 @@ pub struct Hole {
 }
 
 impl Hole {
+    /// A place whose content is missing, and so is what is below it.
+    pub fn below(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            below: true,
+        }
+    }
+
     /// Whether a fault at a path is a consequence.
     pub fn explains(&self, path: &str) -> bool {
         path.strip_prefix(&self.path).is_some_and(|rest| {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 use crate::load::hex;
+use crate::render::envoy::RenderError;
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
 
 use super::private_dir::PrivateDir;
@@ -59,14 +60,25 @@ pub fn context_key() -> Result<String, Failure> {
     Ok(hex(&random))
 }
 
-/// Has Envoy validate a bootstrap. It starts the filter's VM and configures it, so the module must be there.
-pub fn validate(bootstrap: &str) -> Result<(), Failure> {
+/// Has Envoy validate a bootstrap, which is told where its files of secrets lie. Envoy starts the filter's VM and configures it, so the
+/// module must be there; certificates need not be.
+pub fn validate(
+    secrets: &[(String, String)],
+    bootstrap: impl FnOnce(&Path) -> Result<String, RenderError>,
+) -> Result<(), Failure> {
     let envoy = find()?;
     let folder = PrivateDir::new()
         .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))?;
+    let write = |file: &Path, text: &str| {
+        std::fs::write(file, text)
+            .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
+    };
+    for (name, secret) in secrets {
+        write(&folder.path().join(name), secret)?;
+    }
+    let text = bootstrap(folder.path()).map_err(|error| Failure::Input(error.to_string()))?;
     let file = folder.path().join("envoy.yaml");
-    std::fs::write(&file, bootstrap)
-        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))?;
+    write(&file, &text)?;
     let output = Command::new(&envoy)
         .args([
             "--mode",

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::policy::Tls;
 use tensorgate_policy::raw::BackendKind;
 
 use super::child::Spec;
@@ -130,7 +131,12 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host_socket: socket("host.sock"),
         admin_socket: socket("envoy.sock"),
         audit_socket: socket("audit.sock"),
+        root: options.root.clone(),
+        secrets: options.state.clone(),
     };
+    if let Some(tls) = loaded.policy.listen().tls() {
+        certificates(tls, &options.root)?;
+    }
     let site = Site::new(loaded, options, places)?;
 
     let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
@@ -195,6 +201,22 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         _private: private,
         _lock: lock,
     })
+}
+
+/// Whether the files of the listener's certificates are there. What is in them is Envoy's to judge.
+fn certificates(tls: &Tls, root: &Path) -> Result<(), Failure> {
+    let files = [
+        Some(tls.cert()),
+        Some(tls.key()),
+        tls.client_ca(),
+        tls.client_crl(),
+    ];
+    for file in files.into_iter().flatten() {
+        let file = root.join(file);
+        File::open(&file)
+            .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
+    }
+    Ok(())
 }
 
 /// Makes the state folder ours alone: two stacks in one would write over each other's logs.

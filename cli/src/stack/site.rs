@@ -11,7 +11,7 @@ use super::replace::replace;
 use crate::Failure;
 use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Form, Resource};
-use crate::render::envoy::{Places, Rendered, render};
+use crate::render::envoy::{Places, Rendered, render, tls};
 
 /// Configuration names clients and digests: it is its owner's.
 const MODE: u32 = 0o600;
@@ -26,6 +26,8 @@ pub struct InForce {
     bundle: String,
     rendered: Rendered,
     address: SocketAddr,
+    /// Files that say where certificates are, by name.
+    secrets: Vec<(String, String)>,
     /// Embedded servers, by name, and their folders of models.
     embedded: Vec<(String, Option<String>)>,
 }
@@ -58,6 +60,11 @@ pub enum Restart {
         "backends.{0}: an embedded backend cannot be added or moved while the gate runs: restart `tensorgate up`"
     )]
     Embedded(String),
+    /// Other certificates. The same ones renewed need nothing.
+    #[error(
+        "listen.tls: other files of certificates cannot be named while the gate runs: put them in the place of those that are, or restart `tensorgate up`"
+    )]
+    Certificates,
     /// What Envoy reads at its start only.
     #[error(
         "listen.limits: Envoy sizes its overload manager (connections, buffered_bytes) at its start: restart `tensorgate up`"
@@ -81,6 +88,9 @@ impl Site {
             &site.envoy_file(),
             &site.started.rendered.bootstrap.to_yaml(),
         )?;
+        for (name, secret) in &site.started.secrets {
+            site.put(&site.places.secrets.join(name), secret)?;
+        }
         site.put_bundle(&site.started)?;
         for resource in &site.started.rendered.resources {
             site.put_resource(resource)?;
@@ -123,6 +133,9 @@ impl Site {
             .iter()
             .filter(|backend| !started.embedded.contains(backend));
         obstacles.extend(more.map(|(name, _)| Restart::Embedded(name.clone())));
+        if next.secrets != started.secrets {
+            obstacles.push(Restart::Certificates);
+        }
         if next.rendered.bootstrap != started.rendered.bootstrap {
             obstacles.push(Restart::Bootstrap);
         }
@@ -175,7 +188,15 @@ fn in_force(loaded: &Loaded, places: &Places, state: &Path) -> Result<InForce, F
         .filter(|(_, backend)| backend.kind() == BackendKind::Embedded)
         .map(|(name, backend)| (name.clone(), backend.models().map(str::to_owned)))
         .collect();
+    let secrets = match loaded.policy.listen().tls() {
+        Some(tls) => tls::secrets(tls, places).map_err(|error| failed(&error))?,
+        None => Vec::new(),
+    };
     Ok(InForce {
+        secrets: secrets
+            .into_iter()
+            .map(|(name, secret)| (name, secret.to_yaml()))
+            .collect(),
         generation: loaded.bundle.generation.clone(),
         bundle: serde_json::to_string(&loaded.bundle).map_err(|error| failed(&error))?,
         rendered,

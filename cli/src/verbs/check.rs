@@ -30,8 +30,13 @@ impl Check {
                 1 => ", 1 warning".into(),
                 count => format!(", {count} warnings"),
             };
+            let files = match loaded.read.len() {
+                0 => String::new(),
+                1 => ", with 1 file that it names".into(),
+                count => format!(", with {count} files that it names"),
+            };
             ui.line(&format!(
-                "{}: ok, generation {}{warnings}",
+                "{}: ok, generation {}{files}{warnings}",
                 self.file.display(),
                 loaded.bundle.generation
             ));

@@ -1,15 +1,17 @@
 //! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets, and the
 //! host's own code after it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_glue::native::{NativeProxy, Outcome, Request};
+use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request};
 use tensorgate_glue::record::Record;
 use tensorgate_host::request::{self as host, Judge};
+use tensorgate_policy::policy::PeerName;
 use tensorgate_policy::{Denial, Now, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -61,6 +63,12 @@ pub struct Explain {
     /// A folder of messages: one JSON line a file, in the order of their names, each with buckets of its own.
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     http_dir: Option<PathBuf>,
+    /// A name of the certificate that the caller shows: `spiffe://…` or `dns:NAME`; several for a certificate with several.
+    #[arg(long, value_name = "NAME", value_parser = peer_name)]
+    tls_peer: Vec<PeerName>,
+    /// The caller's address.
+    #[arg(long, value_name = "ADDR")]
+    source: Option<IpAddr>,
     /// The wall clock, Unix seconds; the present unless given.
     #[arg(long, value_name = "UNIX_S")]
     now: Option<u64>,
@@ -99,7 +107,8 @@ impl Explain {
             (None, Some(folder)) => files_in(folder)?,
             (None, None) => return Err(Failure::Input("say which message with --http".into())),
         };
-        let halves = Halves::new(&loaded)?;
+        let peer = peer(&loaded, &self.tls_peer, self.source)?;
+        let halves = Halves::new(&loaded, peer)?;
         let mut denied = false;
         for file in files {
             let explained = halves.explain(&file, now)?;
@@ -123,6 +132,40 @@ impl Explain {
             state.ok_or_else(|| Failure::Input("say where the log is with --audit".into()))?;
         Ok(state.join(tensorgate_policy::raw::Audit::default().path))
     }
+}
+
+/// `spiffe://…` or `dns:NAME`.
+fn peer_name(text: &str) -> Result<PeerName, String> {
+    match text.strip_prefix("dns:") {
+        Some(name) if !name.is_empty() => Ok(PeerName::Dns(name.to_owned())),
+        None if text.contains("://") => Ok(PeerName::Uri(text.to_owned())),
+        _ => Err("spiffe://trust-domain/path or dns:name".into()),
+    }
+}
+
+/// The caller as Envoy would know it.
+fn peer(loaded: &Loaded, names: &[PeerName], source: Option<IpAddr>) -> Result<Peer, Failure> {
+    let mut peer = Peer::default();
+    if let Some(source) = source {
+        peer.address = SocketAddr::new(source, 0).to_string();
+    }
+    if names.is_empty() {
+        return Ok(peer);
+    }
+    if !loaded.policy.listen().asks_for_certificates() {
+        return Err(Failure::Input(
+            "nobody would ask for that certificate: the policy has no listen.tls.client_ca".into(),
+        ));
+    }
+    let mut certificate = PeerCertificate::default();
+    for name in names {
+        match name {
+            PeerName::Uri(uri) => certificate.uris.push(uri.clone()),
+            PeerName::Dns(host) => certificate.dns.push(host.clone()),
+        }
+    }
+    peer.certificate = Some(certificate);
+    Ok(peer)
 }
 
 fn present() -> Result<u64, Failure> {
@@ -152,11 +195,12 @@ struct Halves<'l> {
     loaded: &'l Loaded,
     bundle: Vec<u8>,
     context_key: String,
+    peer: Peer,
     host: Judge,
 }
 
 impl<'l> Halves<'l> {
-    fn new(loaded: &'l Loaded) -> Result<Self, Failure> {
+    fn new(loaded: &'l Loaded, peer: Peer) -> Result<Self, Failure> {
         let bundle = serde_json::to_vec(&loaded.bundle)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let context_key = context_key()?;
@@ -171,6 +215,7 @@ impl<'l> Halves<'l> {
             loaded,
             bundle,
             context_key,
+            peer,
             host,
         })
     }
@@ -199,6 +244,7 @@ impl<'l> Halves<'l> {
                     .join("\n"),
             )
         })?;
+        proxy.set_peer(self.peer.clone());
         let (outcome, record) = proxy.send(&request, now);
         Ok(match outcome {
             Outcome::Denied(answer) => denied(file, &answer, record),

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::load::{Loaded, load};
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{Places, render};
+use crate::render::envoy::{Places, render, tls};
 use crate::render::node::Node;
 use crate::ui::Ui;
 use crate::{Failure, stack};
@@ -31,7 +31,7 @@ enum Target {
 ///
 /// To standard output it is one whole file. With `-o` it is envoy.yaml, and beside it what a change of policy moves without a restart: in
 /// dynamic/ each filter, the listener and the clusters, in files that Envoy follows; and bundle.json, the policy as the host
-/// reads it.
+/// reads it; with TLS also gate-certificate.yaml and client-authorities.yaml, which say where certificates are.
 #[derive(Args)]
 #[command(
     after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host the same in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
@@ -69,6 +69,12 @@ struct Envoy {
         default_value = "/run/tensorgate/audit.sock"
     )]
     audit_socket: PathBuf,
+    /// The folder on Envoy's machine that certificates of the policy are relative to.
+    #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
+    tls_dir: PathBuf,
+    /// The folder on Envoy's machine of the files that say so; written with `-o` where the policy has TLS.
+    #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
+    secrets: PathBuf,
     /// Have Envoy itself validate the result (the filter included: gate.wasm must be there).
     #[arg(long)]
     validate: bool,
@@ -91,6 +97,17 @@ impl Envoy {
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
             audit_socket: self.audit_socket,
+            root: self.tls_dir,
+            secrets: self.secrets,
+        };
+        let tls = loaded.policy.listen().tls();
+        let secrets: Vec<(String, String)> = match tls {
+            Some(tls) => tls::secrets(tls, &places)
+                .map_err(|error| Failure::Input(error.to_string()))?
+                .into_iter()
+                .map(|(name, secret)| (name, secret.to_yaml()))
+                .collect(),
+            None => Vec::new(),
         };
         let rendered = |form| {
             render(&loaded.policy, &loaded.bundle, &places, form)
@@ -99,7 +116,14 @@ impl Envoy {
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Whole, whatever is written: Envoy's validation looks up nothing.
-            stack::envoy::validate(&whole.bootstrap.to_yaml())?;
+            stack::envoy::validate(&secrets, |folder| {
+                let places = Places {
+                    secrets: folder.to_owned(),
+                    ..places.clone()
+                };
+                render(&loaded.policy, &loaded.bundle, &places, Form::Whole)
+                    .map(|whole| whole.bootstrap.to_yaml())
+            })?;
         }
         let Some(folder) = self.output else {
             ui.line(spelled(ui, &whole.bootstrap)?.trim_end());
@@ -121,6 +145,9 @@ impl Envoy {
         let deepest = if self.whole { &folder } else { &dynamic };
         std::fs::create_dir_all(deepest).map_err(|error| cannot_write(deepest, &error))?;
         write(&folder, "bundle.json", &format!("{bundle}\n"))?;
+        for (name, secret) in &secrets {
+            write(&folder, name, secret)?;
+        }
         for resource in &written.resources {
             write(
                 &dynamic,

@@ -88,6 +88,11 @@ impl Up {
             config: &self.config,
             options: &options,
             generation: loaded.bundle.generation.clone(),
+            scheme: if loaded.policy.listen().tls().is_some() {
+                "https"
+            } else {
+                "http"
+            },
             files: loaded.files(&options.root),
         };
         runtime.block_on(run(&plan, &mut front))
@@ -164,6 +169,8 @@ struct Operator<'a> {
     config: &'a Path,
     options: &'a Options,
     generation: String,
+    /// How the gate is called: `http`, or with TLS `https`.
+    scheme: &'static str,
     files: Vec<PathBuf>,
 }
 
@@ -193,15 +200,16 @@ impl Front for Operator<'_> {
     fn ready(&mut self, address: SocketAddr) {
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
+        let scheme = self.scheme;
         if ui.json {
             ui.json_line(&ReadyLine {
-                ready: format!("http://{address}"),
+                ready: format!("{scheme}://{address}"),
                 generation,
                 admin: format!("http://{}", options.admin),
                 state: state.to_string(),
             });
         } else {
-            ui.line(&format!("tensorgate ready: http://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
+            ui.line(&format!("tensorgate ready: {scheme}://{address} (policy {generation}, admin http://{}, logs in {state})", options.admin));
         }
     }
 

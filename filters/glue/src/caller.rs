@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tensorgate_identity::{Evidence, Identified, Verifier, VerifyFault};
+use tensorgate_identity::{Certificate, Evidence, Identified, PeerNames, Verifier, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Credential, Now};
 
@@ -20,12 +20,22 @@ pub fn identify(
     let metadata: Vec<_> = root
         .identifier
         .metadata_places()
-        .map(|(filter, keys)| proxy.metadata(filter, keys))
+        .map(|(filter, keys)| {
+            let path = ["metadata", "filter_metadata", filter].into_iter();
+            let path: Vec<_> = path.chain(keys.iter().map(String::as_str)).collect();
+            text(proxy, &path)
+        })
         .collect();
+    // Asked for only where it can mean something.
+    let mut name = |path: &[&str]| certificate.and_then(|_| text(proxy, path));
+    let names = PeerNames {
+        uri: name(&["connection", "uri_san_peer_certificate"]),
+        dns: name(&["connection", "dns_san_peer_certificate"]),
+    };
     let source = proxy.source_address();
     let evidence = Evidence {
         credential,
-        certificate,
+        certificate: certificate.map(|header| Certificate { header, names }),
         metadata: &metadata,
         source: source.as_deref().and_then(address),
     };
@@ -36,6 +46,12 @@ pub fn identify(
         &mut ByProxy(proxy),
         &mut root.tokens.borrow_mut(),
     )
+}
+
+/// A property that is text; one that is not, or cannot be read, says nothing.
+fn text(proxy: &mut dyn Proxy, path: &[&str]) -> Option<String> {
+    let value = proxy.property(path).ok()??;
+    String::from_utf8(value).ok()
 }
 
 /// The proxy as a verifier.

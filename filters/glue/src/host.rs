@@ -90,12 +90,6 @@ pub trait Proxy: SharedStore {
     /// The caller's address and port as text: the peer's, or what the proxies in front that the policy trusts say of it.
     fn source_address(&mut self) -> Option<String>;
 
-    /// The text that another filter of the same proxy has left in its dynamic metadata, under these keys; `None` if there is none.
-    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
-        let _ = (filter, keys);
-        None
-    }
-
     /// Whether a signature is a key's, as [`Verifier::verify`] says it: by the proxy's own library if it has one that is faster.
     fn verify(
         &mut self,

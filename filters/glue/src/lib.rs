@@ -17,6 +17,7 @@ pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 pub mod shared_identity;
+pub mod signature;
 pub mod slots;
 pub mod spend;
 pub mod upstream;

@@ -5,6 +5,7 @@
 //! what is given here is what Envoy would hand to a filter. Three are, because filters rely on them: names are lower-cased, a
 //! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate.
 
+mod peer;
 mod store;
 mod stream;
 
@@ -20,6 +21,7 @@ use crate::record::Record;
 use crate::root::GateRoot;
 use crate::spend::make_slots;
 
+pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
 
@@ -32,27 +34,6 @@ pub struct Request {
     pub body: Vec<Vec<u8>>,
     /// Trailer fields; `None` if there are none.
     pub trailers: Option<Vec<Field>>,
-}
-
-/// The caller as the proxy knows it, beside what it sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address and port.
-    pub address: String,
-    /// `x-forwarded-client-cert` as Envoy makes it of a verified certificate; `None` without one.
-    pub certificate: Option<String>,
-    /// What other filters have left in dynamic metadata: namespace, keys, text.
-    pub metadata: Vec<(String, Vec<String>, String)>,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self {
-            address: "127.0.0.1:50000".to_owned(),
-            certificate: None,
-            metadata: Vec::new(),
-        }
-    }
 }
 
 /// What became of a request.

@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
+use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
 use tensorgate_wire::Answer;
 
@@ -24,6 +26,7 @@ use crate::places::make_counts;
 use crate::record::Verdict;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
+use crate::signature::{self, Question};
 use crate::spend::make_slots;
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
@@ -297,14 +300,26 @@ impl Proxy for Host {
         String::from_utf8(abi::get_property(b"source\0address").ok()??).ok()
     }
 
-    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
-        let mut path = b"metadata\0filter_metadata\0".to_vec();
-        path.extend_from_slice(filter.as_bytes());
-        for key in keys {
-            path.push(0);
-            path.extend_from_slice(key.as_bytes());
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        given: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        match signature::question(key, signed, given) {
+            Some(Question::NoSignature) => Ok(false),
+            Some(Question::Ask(message)) => {
+                match abi::call_foreign_function(signature::FUNCTION, &message) {
+                    Ok(answer) => Ok(signature::says_yes(&answer)),
+                    // Another proxy than Envoy, or one built without it.
+                    Err(HostFault { status, .. }) if status == abi::NOT_FOUND => {
+                        PureVerifier.verify(key, signed, given)
+                    }
+                    Err(_) => Err(VerifyFault("the proxy cannot check a signature")),
+                }
+            }
+            None => PureVerifier.verify(key, signed, given),
         }
-        String::from_utf8(abi::get_property(&path).ok()??).ok()
     }
 
     fn log(&mut self, level: Level, line: &str) {

@@ -164,6 +164,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
         }
         let context = Context {
             client: Some("scorer".into()),
+            credential: None,
             request_id: "1".into(),
             method: "POST".into(),
             path: "/v2/models/m/infer".into(),

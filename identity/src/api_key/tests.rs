@@ -4,6 +4,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::arithmetic_side_effects,
     reason = "tests"
 )]
 
@@ -15,7 +16,18 @@ use tensorgate_policy::request::Identity;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Policy, raw};
 
-use super::{KeyRing, digest, format_key};
+use super::{KeyRing, Owner, Slot, digest, format_key};
+
+extern crate std;
+
+std::thread_local! {
+    static COMPARISONS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+}
+
+/// Called for every comparison of two digests on this thread.
+pub(super) fn compared() {
+    COMPARISONS.with(|count| count.set(count.get() + 1));
+}
 
 /// `2027-01-31` ends so.
 const EXPIRES: u64 = 1_801_440_000;
@@ -170,4 +182,32 @@ fn a_log_names_a_key_by_the_start_of_its_digest() {
     let unknown = format_key(&[9; 20]);
     assert_eq!(ring.identify(&unknown, 0).credential, named(&hex(&unknown)));
     assert_eq!(ring.identify("password", 0).credential, None);
+}
+
+#[test]
+fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
+    let most = |count: u32| {
+        let mut ring = KeyRing::default();
+        for number in 0..count {
+            let owner = Owner {
+                client: "c".into(),
+                expires_unix_s: None,
+            };
+            ring.by_digest
+                .insert(Slot(digest(&format!("{number}"))), owner);
+        }
+        // Known and unknown ones alike.
+        let cost = |seed: u8| {
+            COMPARISONS.with(|count| count.set(0));
+            let _ = ring.identify(&format_key(&[seed; 20]), 0);
+            COMPARISONS.with(core::cell::Cell::get)
+        };
+        (0..=255).map(cost).max().unwrap()
+    };
+    let (few, many) = (most(10), most(100_000));
+    // Beside one SHA-256, which is some hundred times a comparison.
+    assert!(
+        few >= 1 && many <= 64,
+        "{few} among 10, {many} among 100,000"
+    );
 }

@@ -167,7 +167,7 @@ impl JwtRule {
 pub enum PeerName {
     /// The only URI among its subject alternative names.
     Uri(String),
-    /// A DNS name among them, lower-case.
+    /// The first DNS name among them, lower-case.
     Dns(String),
 }
 

@@ -137,7 +137,7 @@ pub struct MtlsRule {
     /// The one URI of its subject alternative names, `spiffe://trust-domain/path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
-    /// A DNS name among its subject alternative names; no wildcards.
+    /// The first DNS name of its subject alternative names; no wildcards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<String>,
 }

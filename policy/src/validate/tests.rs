@@ -98,6 +98,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
 }
 
 mod contracts;
+mod credentials;
 mod grants;
 mod hostile;
 mod sections;

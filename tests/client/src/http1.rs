@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::{ClientError, EXCHANGE_LIMIT, Reply};
@@ -65,17 +65,21 @@ pub async fn send<N: AsRef<[u8]>, V: AsRef<[u8]>>(
 
 /// Writes bytes as they are and reads one reply to its end.
 pub async fn raw(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError> {
-    tokio::time::timeout(EXCHANGE_LIMIT, exchange(gate, request))
+    let exchange = async { exchange(TcpStream::connect(gate).await?, request).await };
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange)
         .await
         .map_err(|_| ClientError::Hung)?
 }
 
-async fn exchange(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError> {
-    let stream = TcpStream::connect(gate).await?;
-    let (mut reader, mut writer) = stream.into_split();
+pub(crate) async fn exchange(
+    stream: impl AsyncRead + AsyncWrite,
+    request: &[u8],
+) -> Result<Reply, ClientError> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     // A gate may answer and close before it has read everything: a failed write is not yet a failed exchange.
     let write = async {
         let _ = writer.write_all(request).await;
+        let _ = writer.flush().await;
         writer
     };
     let mut received = Vec::new();

@@ -4,6 +4,7 @@
 pub mod grpc;
 pub mod http1;
 pub mod reply;
+pub mod tls;
 
 use std::time::Duration;
 

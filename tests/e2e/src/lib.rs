@@ -12,6 +12,7 @@
 
 pub mod ask;
 pub mod backend;
+pub mod pki;
 pub mod policy;
 pub mod stack;
 pub mod verdict;

@@ -40,9 +40,14 @@ pub struct Stack {
 impl Stack {
     /// Starts a gate with a policy whose backends and handlers are replaced by real ones.
     pub async fn start(name: &str, policy: Policy) -> Self {
+        Self::start_with(name, policy, &[]).await
+    }
+
+    /// The same, with files that the policy names beside it.
+    pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
-            match Self::attempt(name, policy.clone()).await {
+            match Self::attempt(name, policy.clone(), files).await {
                 Ok(stack) => return stack,
                 Err(why) => failure = why,
             }
@@ -50,7 +55,11 @@ impl Stack {
         panic!("{failure}");
     }
 
-    async fn attempt(name: &str, mut policy: Policy) -> Result<Self, String> {
+    async fn attempt(
+        name: &str,
+        mut policy: Policy,
+        files: &[(&str, &str)],
+    ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = bin();
         let tensorgate = program(&bin, "tensorgate");
@@ -69,6 +78,9 @@ impl Stack {
             &target.join("components"),
             &state,
         );
+        for (name, text) in files {
+            std::fs::write(state.join(name), text).unwrap();
+        }
         let file = state.join("gate.yaml");
         write(&file, &policy);
 
@@ -101,7 +113,7 @@ impl Stack {
                 let line: Value = serde_json::from_str(&line).unwrap_or_default();
                 if let Some(address) = line
                     .get("ready")
-                    .and_then(|ready| ready.as_str()?.strip_prefix("http://")?.parse().ok())
+                    .and_then(|ready| ready.as_str()?.split_once("://")?.1.parse().ok())
                 {
                     return Some(address);
                 }
@@ -181,6 +193,13 @@ impl Stack {
         let told = tokio::time::timeout(START_LIMIT, told).await;
         assert_eq!(told, Ok(true), "nothing became of the change: {said:?}");
         said
+    }
+
+    /// Puts another file in the place of one that the policy names, as a renewal does: whole, by renaming.
+    pub fn replace(&self, name: &str, text: &str) {
+        let fresh = self.state.join(format!("{name}.new"));
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, self.state.join(name)).unwrap();
     }
 
     /// Kills the sandbox host as a crash would. Whoever watches it is stopped first, so that Envoy stays and has to answer for it.

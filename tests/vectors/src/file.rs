@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
+use crate::sign::Signer;
+
 /// One table of cases under one policy.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,7 @@ pub(crate) struct Case {
     pub protocols: Option<Vec<Spelling>>,
     #[serde(default = "default_key")]
     pub key: Option<String>,
+    pub token: Option<Token>,
     #[serde(default)]
     pub headers: Vec<(String, Blob)>,
     #[serde(default = "once")]
@@ -39,6 +42,24 @@ pub(crate) struct Case {
     pub expect: RawExpect,
     pub only: Option<Vec<Driver>>,
     pub why: Option<String>,
+}
+
+/// A token, made when the case is read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    /// An object, or its text.
+    pub header: Value,
+    /// An object, or its text.
+    pub claims: Value,
+    pub key: Signer,
+    pub client: Option<String>,
+    #[serde(default = "bearer")]
+    pub scheme: String,
+}
+
+fn bearer() -> String {
+    "Bearer ".into()
 }
 
 fn default_key() -> Option<String> {

@@ -75,7 +75,8 @@ fn load_file(
             .key
             .as_ref()
             .and_then(|name| keys.get(name))
-            .and_then(|key| key.client.clone());
+            .and_then(|key| key.client.clone())
+            .or_else(|| case.token.as_ref()?.client.clone());
         for (spelling, request) in lower::requests(case, keys).map_err(fault)? {
             all.push(Lowered {
                 id: spelling.map_or_else(|| id.clone(), |spelling| format!("{id} [{spelling}]")),

@@ -10,7 +10,7 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{json, protobuf, value};
+use crate::{json, protobuf, sign, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
@@ -31,6 +31,20 @@ pub(crate) fn requests(
             .get(name)
             .ok_or_else(|| format!("keys.json has no key {name:?}"))?;
         fields.push((b"x-api-key".to_vec(), key.text.clone().into_bytes()));
+    }
+    if let Some(token) = &case.token {
+        if case.key.is_some() {
+            return Err("token comes with key: null, or the head has two credentials".into());
+        }
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+        };
+        let signed = sign::token(&text(&token.header), &text(&token.claims), token.key)
+            .map_err(|fault| fault.to_string())?;
+        let value = format!("{}{signed}", token.scheme).into_bytes();
+        fields.push((b"authorization".to_vec(), value));
     }
     for (name, value) in &case.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));

@@ -9,7 +9,7 @@ use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
 /// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed.
-const CAPABILITIES: [&str; 23] = [
+const CAPABILITIES: [&str; 24] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -30,6 +30,8 @@ const CAPABILITIES: [&str; 23] = [
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_send_local_response",
+    // `verify_signature`, and whatever else Envoy exports by name: nothing that reaches outside.
+    "proxy_call_foreign_function",
     "proxy_define_metric",
     "proxy_increment_metric",
     // Its clocks and its context key.

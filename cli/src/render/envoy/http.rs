@@ -1,6 +1,7 @@
 //! The HTTP connection manager: what is a request at all, how long it may take, and where it goes.
 
 use tensorgate_host::audit::record::SOURCE_HEADER;
+use tensorgate_policy::policy::Listen;
 
 use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES};
 use super::dynamic::{Filter, Form};
@@ -9,11 +10,14 @@ use crate::render::node::{Node, list, map};
 
 /// A connection without a request, milliseconds.
 const CONNECTION_IDLE_MS: u64 = 60_000;
+/// A connection on which a certificate was shown, milliseconds: so long after its revocation a client is out at the latest.
+const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 /// Time for streams to end once Envoy is told to stop, milliseconds.
 const DRAIN_MS: u64 = 5_000;
 
 /// The connection manager's configuration.
 pub fn connection_manager(
+    listen: &Listen,
     bounds: &Bounds,
     filters: &[Filter],
     form: Form<'_>,
@@ -29,20 +33,43 @@ pub fn connection_manager(
             "suppress_envoy_headers" => true,
         },
     });
-    Ok(map! {
+    let certificates = listen.asks_for_certificates();
+    let mut lifetimes = vec![
+        (
+            "idle_timeout".to_owned(),
+            duration(CONNECTION_IDLE_MS).into(),
+        ),
+        (
+            "max_stream_duration".to_owned(),
+            duration(bounds.stream_ms).into(),
+        ),
+        ("max_headers_count".to_owned(), bounds.headers.into()),
+        // `x_api_key` is `x-api-key` to some servers.
+        (
+            "headers_with_underscores_action".to_owned(),
+            "REJECT_REQUEST".into(),
+        ),
+    ];
+    if certificates {
+        let most = duration(CERTIFICATE_CONNECTION_MS);
+        lifetimes.push(("max_connection_duration".to_owned(), most.into()));
+    }
+    let mut manager = map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => "gate",
         "codec_type" => "AUTO",
-        // The peer's address is the connection's: no header says otherwise.
+        // The caller's address is the connection's, or what the last of the trusted proxies in front says: of `x-forwarded-for` so many
+        // entries from the right are believed, and no other header.
         "use_remote_address" => true,
-        "xff_num_trusted_hops" => 0_u64,
+        "xff_num_trusted_hops" => listen.trusted_hops(),
         // Nobody is internal (this is the broadcast address): from an internal address Envoy would take a client's own
         // `x-request-id` and `x-envoy-*` for true, and without a list private addresses and loopback are internal.
         "internal_address_config" => map! {
             "unix_sockets" => false,
             "cidr_ranges" => list![map! {"address_prefix" => "255.255.255.255", "prefix_len" => 32_u64}],
         },
-        "forward_client_cert_details" => "SANITIZE",
+        // A client's own `x-forwarded-client-cert` never arrives. Where clients are asked for certificates, Envoy writes what it has verified.
+        "forward_client_cert_details" => if certificates { "SANITIZE_SET" } else { "SANITIZE" },
         "server_header_transformation" => "PASS_THROUGH",
         // One id for each request, ours: a client's own is written over.
         "generate_request_id" => true,
@@ -66,13 +93,7 @@ pub fn connection_manager(
         "request_timeout" => duration(bounds.stream_ms),
         "stream_idle_timeout" => duration(bounds.idle_ms),
         "drain_timeout" => duration(DRAIN_MS),
-        "common_http_protocol_options" => map! {
-            "idle_timeout" => duration(CONNECTION_IDLE_MS),
-            "max_stream_duration" => duration(bounds.stream_ms),
-            "max_headers_count" => bounds.headers,
-            // `x_api_key` is `x-api-key` to some servers.
-            "headers_with_underscores_action" => "REJECT_REQUEST",
-        },
+        "common_http_protocol_options" => Node::Map(lifetimes),
         "http_protocol_options" => map! {
             "accept_http_10" => false,
             "allow_chunked_length" => false,
@@ -109,5 +130,12 @@ pub fn connection_manager(
                 }],
             }],
         },
-    })
+    };
+    if certificates && let Node::Map(entries) = &mut manager {
+        entries.push((
+            "set_current_client_cert_details".to_owned(),
+            map! {"uri" => true, "dns" => true},
+        ));
+    }
+    Ok(manager)
 }

@@ -12,6 +12,7 @@ mod gate_filter;
 mod http;
 mod local_reply;
 mod overload;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +36,10 @@ pub struct Places {
     pub admin_socket: PathBuf,
     /// The host's socket for the audit log.
     pub audit_socket: PathBuf,
+    /// The folder that certificates of the policy are relative to.
+    pub root: PathBuf,
+    /// The folder of [`tls::secrets`], where the policy has TLS.
+    pub secrets: PathBuf,
 }
 
 /// Why a policy cannot be rendered.
@@ -79,7 +84,7 @@ pub fn render(
         clusters::host(&bounds, pipe(&places.host_socket)?),
         clusters::audit(pipe(&places.audit_socket)?),
     ];
-    let listeners = vec![listener(address, &bounds, &filters, form)?];
+    let listeners = vec![listener(policy, address, &bounds, &filters, places, form)?];
     let (sources, resources) = form.place(clusters, listeners, filters, &bundle.generation)?;
     let mut entries = vec![
         // Nothing of the policy's: a bootstrap that a change of policy leaves as it is needs no restart.
@@ -119,11 +124,27 @@ fn process(bounds: &Bounds) -> Node {
 }
 
 fn listener(
+    policy: &Policy,
     address: SocketAddr,
     bounds: &Bounds,
     filters: &[Filter],
+    places: &Places,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
+    let mut chain = Vec::new();
+    if let Some(tls) = policy.listen().tls() {
+        chain.push((
+            "transport_socket".to_owned(),
+            tls::transport_socket(tls, places)?,
+        ));
+    }
+    chain.push((
+        "filters".to_owned(),
+        list![map! {
+            "name" => "envoy.filters.network.http_connection_manager",
+            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, form)?,
+        }],
+    ));
     Ok(map! {
         "name" => "gate",
         "address" => map! {
@@ -133,12 +154,7 @@ fn listener(
         "per_connection_buffer_limit_bytes" => bounds.buffer_bytes,
         // Off, so that nobody else can bind the same port and take a share of its connections.
         "enable_reuse_port" => false,
-        "filter_chains" => list![map! {
-            "filters" => list![map! {
-                "name" => "envoy.filters.network.http_connection_manager",
-                "typed_config" => http::connection_manager(bounds, filters, form)?,
-            }],
-        }],
+        "filter_chains" => list![Node::Map(chain)],
     })
 }
 

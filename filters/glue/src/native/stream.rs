@@ -88,6 +88,7 @@ impl Stream {
         peer: Peer,
         now: Now,
     ) -> Self {
+        let properties = peer.properties().collect();
         let io = Io {
             store,
             request_id,
@@ -96,7 +97,7 @@ impl Stream {
             headers: Vec::new(),
             trailers: Vec::new(),
             held: Vec::new(),
-            properties: BTreeMap::new(),
+            properties,
             sent: Vec::new(),
             dispatched: false,
             complete: false,
@@ -264,8 +265,9 @@ impl Io {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .filter(|(name, _)| name != b"x-request-id" && name != CERTIFICATE)
             .collect();
-        let certificate = self.peer.certificate.clone().map(String::into_bytes);
-        admitted.extend(certificate.map(|value| (CERTIFICATE.to_vec(), value)));
+        let certificate = self.peer.certificate.as_ref();
+        admitted
+            .extend(certificate.map(|shown| (CERTIFICATE.to_vec(), shown.header().into_bytes())));
         admitted.push((
             b"x-request-id".to_vec(),
             self.request_id.clone().into_bytes(),
@@ -330,15 +332,6 @@ impl Proxy for Io {
 
     fn source_address(&mut self) -> Option<String> {
         Some(self.peer.address.clone())
-    }
-
-    fn metadata(&mut self, filter: &str, keys: &[String]) -> Option<String> {
-        let (_, _, text) = self
-            .peer
-            .metadata
-            .iter()
-            .find(|(known, path, _)| known == filter && path == keys)?;
-        Some(text.clone())
     }
 
     fn log(&mut self, level: Level, line: &str) {

@@ -28,7 +28,7 @@ const NOT_GRPC: i32 = -1;
 const DETAILS: &str = "tensorgate";
 
 const OK: u32 = 0;
-const NOT_FOUND: u32 = 1;
+pub(super) const NOT_FOUND: u32 = 1;
 const SERIALIZATION_FAILURE: u32 = 3;
 const CAS_MISMATCH: u32 = 8;
 

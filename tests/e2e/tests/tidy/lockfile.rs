@@ -5,15 +5,79 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none, root};
 
 /// Crates of which there are several versions, and why.
-const DUPLICATES: [(&str, &str); 5] = [
+const DUPLICATES: [(&str, &str); 22] = [
+    (
+        "base64",
+        "0.23 is that of rcgen's PEM, for certificates of tests",
+    ),
+    (
+        "block-buffer",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "const-oid",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "cpufeatures",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "crypto-common",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "der",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "digest",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
     (
         "embedded-io",
         "postcard, of wasmtime, names two versions for its optional input and output; neither is compiled",
     ),
     ("foldhash", "as hashbrown"),
     (
+        "getrandom",
+        "rsa of jwt-simple takes random numbers from the older rand; only signing, which tests do, draws any",
+    ),
+    (
         "hashbrown",
         "0.15 is petgraph's, of the build-time proto compiler; 0.16 is cranelift's and the proxy SDK's; 0.17 is indexmap's",
+    ),
+    (
+        "hmac",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "pem-rfc7468",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "pkcs8",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "rand",
+        "rsa of jwt-simple takes random numbers from the older rand; only signing, which tests do, draws any",
+    ),
+    (
+        "rand_core",
+        "rsa of jwt-simple takes random numbers from the older rand; only signing, which tests do, draws any",
+    ),
+    (
+        "sha2",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "signature",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
+    ),
+    (
+        "spki",
+        "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
     ),
     (
         "syn",
@@ -23,11 +87,16 @@ const DUPLICATES: [(&str, &str); 5] = [
         "unicode-width",
         "0.1 is miette's, 0.2 that of the text format in which the host's tests write modules",
     ),
+    (
+        "windows-sys",
+        "named for another system; neither is compiled here",
+    ),
 ];
 
 /// Crates that would be a second stack for what there is one for: HTTP is hyper's, hashes and MACs are RustCrypto's, the
-/// runtime is tokio's.
-const SECOND_STACKS: [&str; 14] = [
+/// runtime is tokio's. `ring` is not among them: the test client's TLS and the certificates of tests stand on it, and
+/// [`the_tests_own_provider_is_in_nothing_that_ships`] keeps it there.
+const SECOND_STACKS: [&str; 13] = [
     "actix-web",
     "async-std",
     "aws-lc-rs",
@@ -36,7 +105,6 @@ const SECOND_STACKS: [&str; 14] = [
     "native-tls",
     "openssl",
     "reqwest",
-    "ring",
     "smol",
     "surf",
     "ureq",
@@ -121,6 +189,31 @@ fn there_is_one_stack_for_http_crypto_and_tasks() {
             .map(|(name, ..)| name)
             .collect(),
     );
+}
+
+#[test]
+fn the_tests_own_provider_is_in_nothing_that_ships() {
+    let shipped = ["tensorgate", "tensorgate-host", "tensorgate-gate"];
+    for package in shipped {
+        let tree = std::process::Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--package", package])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(
+            tree.status.success(),
+            "{}",
+            String::from_utf8_lossy(&tree.stderr)
+        );
+        let crates = String::from_utf8_lossy(&tree.stdout).into_owned();
+        let found = crates
+            .lines()
+            .filter(|line| line.starts_with("ring ") || line.starts_with("rustls "))
+            .map(str::to_owned)
+            .collect();
+        none("crates of the tests' TLS in what ships", found);
+    }
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! The messages of Envoy's foreign function `verify_signature`, which checks with BoringSSL what would cost the VM ten times as much. It
+//! checks nothing itself.
+//!
+//! The message (`envoy.source.extensions.common.wasm.VerifySignatureArguments`): 1 hash function, 2 public key (DER), 3 signature, 4 text; the
+//! answer: 1 whether it verifies, 2 why not.
+
+use tensorgate_identity::der;
+use tensorgate_policy::policy::KeyMaterial;
+
+/// Its name.
+pub const FUNCTION: &str = "verify_signature";
+
+/// OpenSSL's name of the hash of RS256 and ES256.
+const HASH: &[u8] = b"sha256";
+/// Tag and wire type (length-delimited) of a field.
+const fn tag(field: u8) -> u8 {
+    field << 3 | 2
+}
+
+/// What to ask; `None` if the proxy has no way to check such a signature: Ed25519 is one that it cannot.
+pub fn question(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Option<Question> {
+    let public_key = der::public_key(key)?;
+    let signature = match key {
+        KeyMaterial::P256 { .. } => match der::ecdsa_signature(signature) {
+            Some(signature) => signature,
+            None => return Some(Question::NoSignature),
+        },
+        KeyMaterial::Rsa { .. } | KeyMaterial::Ed25519(_) => signature.to_vec(),
+    };
+    let mut message = Vec::new();
+    for (field, value) in [
+        (1, HASH),
+        (2, public_key.as_slice()),
+        (3, signature.as_slice()),
+        (4, signed),
+    ] {
+        message.push(tag(field));
+        varint(&mut message, value.len());
+        message.extend_from_slice(value);
+    }
+    Some(Question::Ask(message))
+}
+
+/// What to do about a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Ask the proxy this.
+    Ask(Vec<u8>),
+    /// It has not the form of one.
+    NoSignature,
+}
+
+/// Whether an answer says yes. Anything but a plain yes is a no: an empty message says so, and so does one with a reason.
+pub fn says_yes(answer: &[u8]) -> bool {
+    // Field 1, a varint, true; proto3 leaves a false one out.
+    answer == [1 << 3, 1]
+}
+
+fn varint(message: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let low = value.to_le_bytes().first().copied().unwrap_or(0) & 0x7f;
+        value >>= 7;
+        if value == 0 {
+            message.push(low);
+            return;
+        }
+        message.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_carries_hash_key_signature_and_text() {
+        let key = KeyMaterial::P256 {
+            x: [1; 32],
+            y: [2; 32],
+        };
+        let der = der::public_key(&key).unwrap_or_default();
+        let signature = der::ecdsa_signature(&[3; 64]).unwrap_or_default();
+        let signed = vec![b'a'; 300];
+        let mut expected = b"\x0a\x06sha256\x12\x5b".to_vec();
+        expected.extend_from_slice(&der);
+        expected.extend_from_slice(b"\x1a\x46");
+        expected.extend_from_slice(&signature);
+        expected.extend_from_slice(b"\x22\xac\x02");
+        expected.extend_from_slice(&signed);
+        let asked = question(&key, &signed, &[3; 64]);
+        assert_eq!(asked, Some(Question::Ask(expected)));
+    }
+
+    #[test]
+    fn what_the_proxy_cannot_check_is_not_asked() {
+        assert_eq!(
+            question(&KeyMaterial::Ed25519([1; 32]), b"a", &[0; 64]),
+            None
+        );
+        let key = KeyMaterial::P256 {
+            x: [1; 32],
+            y: [2; 32],
+        };
+        for length in [0, 63, 65, 72] {
+            let asked = question(&key, b"a", &vec![0; length]);
+            assert_eq!(asked, Some(Question::NoSignature), "{length}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_yes_is_one() {
+        for (answer, expected) in [
+            (&[8, 1][..], true),
+            (&[], false),
+            (&[8, 0], false),
+            (&[8, 1, 18, 1, b'x'], false),
+            (&[18, 1, b'x'], false),
+            (&[8, 1, 8, 0], false),
+            (&[8], false),
+        ] {
+            assert_eq!(says_yes(answer), expected, "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! HTTP/1.1 over TLS, with a client certificate or without. A session can be held and asked again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::{ClientError, EXCHANGE_LIMIT, Reply, http1};
+
+/// A caller: whom it believes and what it shows.
+#[derive(Clone)]
+pub struct Caller {
+    config: Arc<ClientConfig>,
+}
+
+impl Caller {
+    /// A caller that believes an authority and shows a certificate with its key, if any. All PEM.
+    pub fn new(authority: &str, shows: Option<(&str, &str)>) -> Result<Self, ClientError> {
+        let odd = |error: &dyn std::fmt::Display| {
+            ClientError::Io(std::io::Error::other(error.to_string()))
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            let authority = authority.map_err(|error| odd(&error))?;
+            roots.add(authority).map_err(|error| odd(&error))?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| odd(&error))?
+            .with_root_certificates(roots);
+        let config = match shows {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+                    .collect::<Result<_, _>>()
+                    .map_err(|error| odd(&error))?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| odd(&error))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| odd(&error))?
+            }
+        };
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self, gate: SocketAddr) -> Result<Session, ClientError> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let handshake = async {
+            let stream = TcpStream::connect(gate).await?;
+            let name = ServerName::IpAddress(gate.ip().into());
+            std::io::Result::Ok(connector.connect(name, stream).await?)
+        };
+        let stream = tokio::time::timeout(EXCHANGE_LIMIT, handshake)
+            .await
+            .map_err(|_| ClientError::Hung)??;
+        Ok(Session { stream })
+    }
+}
+
+/// An open connection.
+pub struct Session {
+    stream: TlsStream<TcpStream>,
+}
+
+impl Session {
+    /// Writes bytes as they are and reads one reply.
+    pub async fn ask(&mut self, request: &[u8]) -> Result<Reply, ClientError> {
+        tokio::time::timeout(EXCHANGE_LIMIT, http1::exchange(&mut self.stream, request))
+            .await
+            .map_err(|_| ClientError::Hung)?
+    }
+
+    /// The certificate that the other side has shown, DER.
+    pub fn peer_certificate(&self) -> Vec<u8> {
+        let (_, connection) = self.stream.get_ref();
+        connection
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map(|certificate| certificate.to_vec())
+            .unwrap_or_default()
+    }
+}

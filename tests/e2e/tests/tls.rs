@@ -1,0 +1,324 @@
+//! A real Envoy with real certificates: who gets in by one, who is out at the handshake, and that renewals drop nobody.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tensorgate_client::tls::{Caller, Session};
+use tensorgate_client::{ClientError, Reply};
+use tensorgate_policy::raw::Policy;
+use tensorgate_tests::ask::GOOD;
+use tensorgate_tests::pki::{Authority, Leaf};
+use tensorgate_tests::{Stack, policy};
+
+/// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SPIFFE: &str = "spiffe://prod/ns/risk/sa/engine";
+
+/// The vectors' closed policy with TLS and three more clients: two by certificate, one by certificate from elsewhere.
+fn tls_policy() -> Policy {
+    let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
+    policy["listen"]["tls"] = json!({
+        "cert": "gate.pem", "key": "gate.key", "client_ca": "ca.pem", "client_crl": "crl.pem"
+    });
+    policy["clients"]["engine"] = json!({"mtls": {"spiffe": SPIFFE}});
+    policy["clients"]["batch"] = json!({"mtls": {"dns": "batch.example.com"}});
+    policy["clients"]["far"] =
+        json!({"mtls": {"dns": "far.example.com"}, "sources": ["192.0.2.0/24"]});
+    policy["grants"][0]["clients"] = json!(["scorer", "engine", "batch", "far"]);
+    serde_json::from_value(policy).unwrap()
+}
+
+struct Gate {
+    authority: Authority,
+    stack: Stack,
+}
+
+impl Gate {
+    async fn start(name: &str) -> Self {
+        let authority = Authority::new("clients");
+        let gate = authority.issue(1, &["ip:127.0.0.1"]);
+        let files = [
+            ("gate.pem", gate.pem.as_str()),
+            ("gate.key", &gate.key),
+            ("ca.pem", &authority.pem),
+            ("crl.pem", &authority.revoke(1, &[])),
+        ];
+        let stack = Stack::start_with(name, tls_policy(), &files).await;
+        Self { authority, stack }
+    }
+
+    fn caller(&self, leaf: Option<&Leaf>) -> Caller {
+        Caller::new(&self.authority.pem, leaf.and_then(Leaf::shown)).unwrap()
+    }
+
+    /// The good inference with further header fields, on a connection of its own.
+    async fn ask(&self, leaf: Option<&Leaf>, fields: &str) -> Result<Reply, ClientError> {
+        let mut session = self.caller(leaf).connect(self.stack.gate).await?;
+        session.ask(&request(fields)).await
+    }
+
+    async fn status(&self, leaf: &Leaf, fields: &str) -> u16 {
+        self.ask(Some(leaf), fields).await.unwrap().status
+    }
+}
+
+fn request(fields: &str) -> Vec<u8> {
+    format!(
+        "POST /v2/models/vec/infer HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{GOOD}",
+        GOOD.len()
+    )
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_proves_one_client_and_a_forged_header_none() {
+    let gate = Gate::start("tls-names").await;
+    let issue = |serial: u64, names: &[&str]| gate.authority.issue(serial, names);
+    let key = format!("x-api-key: {}\r\n", policy::key("scorer"));
+    let uri = format!("uri:{SPIFFE}");
+    let forged = format!(
+        "x-forwarded-client-cert: Hash={};URI={SPIFFE}\r\n",
+        "0".repeat(64)
+    );
+    let engine = issue(10, &[&uri]);
+    let stranger = issue(11, &["dns:stranger.example.com"]);
+    for (what, leaf, fields, expected) in [
+        ("a SPIFFE id", &engine, "", 200),
+        (
+            "a SPIFFE id beside other names",
+            &issue(12, &[&uri, "dns:a.example.com"]),
+            "",
+            200,
+        ),
+        (
+            "a DNS name",
+            &issue(13, &["dns:batch.example.com"]),
+            "",
+            200,
+        ),
+        (
+            "a DNS name in capitals",
+            &issue(14, &["dns:BATCH.example.com"]),
+            "",
+            200,
+        ),
+        (
+            "a DNS name before others",
+            &issue(15, &["dns:batch.example.com", "dns:a.example.com"]),
+            "",
+            200,
+        ),
+        (
+            "a DNS name from a wrong place",
+            &issue(16, &["dns:far.example.com"]),
+            "",
+            401,
+        ),
+        ("a name of nobody", &stranger, "", 401),
+        ("no name", &issue(17, &[]), "", 401),
+        (
+            "two URIs",
+            &issue(18, &[&uri, "uri:spiffe://prod/ns/risk/sa/other"]),
+            "",
+            401,
+        ),
+        (
+            "two URIs, the known one second",
+            &issue(19, &["uri:spiffe://prod/a", &uri]),
+            "",
+            401,
+        ),
+        (
+            "two clients' names",
+            &issue(20, &[&uri, "dns:batch.example.com"]),
+            "",
+            401,
+        ),
+        ("a wildcard", &issue(21, &["dns:*.example.com"]), "", 401),
+        (
+            "a DNS name that is a SPIFFE id",
+            &issue(22, &[&format!("dns:{SPIFFE}")]),
+            "",
+            401,
+        ),
+        (
+            "a URI that holds another key",
+            &issue(23, &["uri:spiffe://evil/a;DNS=batch.example.com"]),
+            "",
+            401,
+        ),
+        (
+            "a URI that holds another element",
+            &issue(24, &[&format!("uri:spiffe://evil/a,Hash=00;URI={SPIFFE}")]),
+            "",
+            401,
+        ),
+        (
+            "a DNS name that holds another key",
+            &issue(25, &[&format!("dns:a.example.com;URI={SPIFFE}")]),
+            "",
+            401,
+        ),
+        (
+            "a forged header beside a certificate of nobody",
+            &stranger,
+            forged.as_str(),
+            401,
+        ),
+        (
+            "a forged header beside a good certificate",
+            &engine,
+            forged.as_str(),
+            200,
+        ),
+        (
+            "a good key beside a certificate of nobody",
+            &stranger,
+            key.as_str(),
+            200,
+        ),
+        (
+            "a good key beside another client's certificate",
+            &engine,
+            key.as_str(),
+            400,
+        ),
+        (
+            "a bad key beside a good certificate",
+            &engine,
+            "x-api-key: tg_no\r\n",
+            401,
+        ),
+        (
+            "a bad token beside a good certificate",
+            &engine,
+            "authorization: Bearer a.b.c\r\n",
+            401,
+        ),
+    ] {
+        assert_eq!(gate.status(leaf, fields).await, expected, "{what}");
+    }
+    // Without a certificate a key still counts, and a forged header does not.
+    for (fields, expected) in [(key.as_str(), 200), ("", 401), (forged.as_str(), 401)] {
+        assert_eq!(
+            gate.ask(None, fields).await.unwrap().status,
+            expected,
+            "{fields}"
+        );
+    }
+    let log = gate.stack.log("audit/decisions.jsonl");
+    assert!(
+        log.contains(&format!("\"credential\":\"mtls:{SPIFFE}\"")),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
+    let gate = Gate::start("tls-revoked").await;
+    let uri = format!("uri:{SPIFFE}");
+    let leaf = gate.authority.issue(10, &[&uri]);
+    assert_eq!(gate.status(&leaf, "").await, 200);
+
+    // Another authority's certificate, whatever it says.
+    let other = Authority::new("others");
+    let fake = other.issue(10, &[&uri]);
+    let shown = Caller::new(&gate.authority.pem, fake.shown()).unwrap();
+    assert!(refused(&shown, &gate.stack).await, "an unknown authority");
+    // Plain text on a TLS port is no request.
+    assert!(
+        tensorgate_client::http1::raw(gate.stack.gate, &request(""))
+            .await
+            .is_err()
+    );
+
+    let caller = gate.caller(Some(&leaf));
+    gate.stack
+        .replace("crl.pem", &gate.authority.revoke(2, &[&leaf]));
+    let started = Instant::now();
+    while !refused(&caller, &gate.stack).await {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "a revoked certificate still gets in"
+        );
+    }
+    let kept = gate.authority.issue(11, &[&uri]);
+    assert_eq!(gate.status(&kept, "").await, 200, "the rest is not revoked");
+}
+
+/// Whether a caller does not get as far as an answer. In TLS 1.3 the client's side of the handshake ends before its certificate is
+/// judged: the refusal comes as the first thing to read.
+async fn refused(caller: &Caller, stack: &Stack) -> bool {
+    match caller.connect(stack.gate).await {
+        Err(_) => true,
+        Ok(mut session) => session.ask(&request("")).await.is_err(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
+    let gate = Gate::start("tls-renewed").await;
+    let uri = format!("uri:{SPIFFE}");
+    let leaf = gate.authority.issue(10, &[&uri]);
+    let caller = gate.caller(Some(&leaf));
+    let mut held = caller.connect(gate.stack.gate).await.unwrap();
+    assert_eq!(held.ask(&request("")).await.unwrap().status, 200);
+    let before = held.peer_certificate();
+
+    let renewed = gate.authority.issue(2, &["ip:127.0.0.1"]);
+    assert_ne!(before, renewed.der);
+    gate.stack.replace("gate.key", &renewed.key);
+    gate.stack.replace("gate.pem", &renewed.pem);
+    let started = Instant::now();
+    loop {
+        let mut session: Session = caller.connect(gate.stack.gate).await.unwrap();
+        assert_eq!(session.ask(&request("")).await.unwrap().status, 200);
+        if session.peer_certificate() == renewed.der {
+            break;
+        }
+        assert_eq!(session.peer_certificate(), before);
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the old certificate is still shown"
+        );
+    }
+    // The connection from before is as good as it was.
+    assert_eq!(held.ask(&request("")).await.unwrap().status, 200);
+
+    // The authorities are renewed in the same way: first both, then the new one alone.
+    let next = Authority::new("next clients");
+    let fresh = next.issue(10, &[&uri]);
+    let fresh = Caller::new(&gate.authority.pem, fresh.shown()).unwrap();
+    assert!(refused(&fresh, &gate.stack).await);
+    let both = format!("{}{}", gate.authority.revoke(3, &[]), next.revoke(1, &[]));
+    gate.stack.replace("crl.pem", &both);
+    gate.stack
+        .replace("ca.pem", &format!("{}{}", gate.authority.pem, next.pem));
+    let started = Instant::now();
+    while refused(&fresh, &gate.stack).await {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the new authority is not believed"
+        );
+    }
+    assert_eq!(
+        gate.status(&leaf, "").await,
+        200,
+        "the old authority still is"
+    );
+    gate.stack.replace("ca.pem", &next.pem);
+    let started = Instant::now();
+    while !refused(&caller, &gate.stack).await {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the old authority is still believed"
+        );
+    }
+}
