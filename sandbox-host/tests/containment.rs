@@ -21,6 +21,8 @@ mod queue;
 mod refusals;
 #[path = "containment/running.rs"]
 mod running;
+#[path = "containment/table.rs"]
+mod table;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};

@@ -6,9 +6,9 @@ use std::time::Duration;
 /// tick or two, and the ticker costs nothing that shows.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// Threads beyond the cores. One handler runs on at most as many threads as there are cores, so a thread remains for
-/// its neighbours while it loops on all of them.
-pub(super) const RESERVED_THREADS: usize = 1;
+/// Handlers that have a thread kept for them; further ones share what is free. Each thread can hold a stack and the memories of
+/// one instance resident.
+pub(super) const MAX_KEPT_THREADS: usize = 32;
 
 /// Stack that wasm code may use, bytes: wasmtime's default, named because the thread's stack follows from it.
 pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;

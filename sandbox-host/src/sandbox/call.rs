@@ -58,10 +58,13 @@ impl Callee {
             .fuel
             .saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
-        let answer = answer.map_err(|(error, phase)| cause::fault(&error, phase, &state.limits))?;
+        let answer = answer
+            .map_err(|(error, phase)| cause::fault(&error, phase, &state.limits, fuel_used))?;
         let tensors = answer
-            .map_err(reported)
-            .and_then(|returned| tensors::results(returned).map_err(bad_output))?;
+            .map_err(|error| reported(error, fuel_used))
+            .and_then(|returned| {
+                tensors::results(returned).map_err(|detail| bad_output(detail, fuel_used))
+            })?;
         Ok(Called {
             tensors,
             fuel_used,
@@ -79,7 +82,7 @@ impl Callee {
             Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
             Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
         };
-        made.map_err(|error| cause::fault(&error, Phase::Instantiate, &store.data().limits))
+        made.map_err(|error| cause::fault(&error, Phase::Instantiate, &store.data().limits, 0))
     }
 
     /// A store with every bound set.
@@ -109,11 +112,14 @@ impl Callee {
             .map_err(|error| HandlerError::Fault {
                 cause: FaultCause::Instantiate,
                 detail: format!("{error:#}"),
+                fuel_used: 0,
             })?;
         // What the guest can make the host copy at once; 128 MiB if not said.
         store.set_hostcall_fuel(self.max_output_bytes);
         store.epoch_deadline_callback(|store| {
             store.data().may_go_on()?;
+            // A guest that has run for a tick lets others on before it goes on: they wait for a tick, not for a slice.
+            std::thread::yield_now();
             Ok(UpdateDeadline::Continue(1))
         });
         // Before instantiation: a start function can loop.
@@ -155,21 +161,23 @@ impl Callee {
 }
 
 /// What the handler says of its own failure; its text is cut and escaped, because it goes to the log.
-fn reported(error: types::Error) -> HandlerError {
+fn reported(error: types::Error, fuel_used: u64) -> HandlerError {
     let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
     match error {
         types::Error::BadInput(text) => HandlerError::Rejected(printable(text)),
         types::Error::Fault(text) => HandlerError::Fault {
             cause: FaultCause::Reported,
             detail: printable(text),
+            fuel_used,
         },
     }
 }
 
-const fn bad_output(detail: String) -> HandlerError {
+const fn bad_output(detail: String, fuel_used: u64) -> HandlerError {
     HandlerError::Fault {
         cause: FaultCause::BadOutput,
         detail,
+        fuel_used,
     }
 }
 
@@ -177,6 +185,7 @@ const fn input_fault(detail: String) -> HandlerError {
     HandlerError::Fault {
         cause: FaultCause::Input,
         detail,
+        fuel_used: 0,
     }
 }
 

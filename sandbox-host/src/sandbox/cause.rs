@@ -18,13 +18,22 @@ pub(super) enum Phase {
 }
 
 /// The fault that an engine's error is.
-pub(super) fn fault(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> HandlerError {
+pub(super) fn fault(
+    error: &wasmtime::Error,
+    phase: Phase,
+    limits: &Limits,
+    fuel_used: u64,
+) -> HandlerError {
     let cause = cause(error, phase, limits);
     let mut detail = told(error);
     if let (FaultCause::Memory, Some(refused)) = (cause, limits.refused()) {
         detail = format!("{refused}; then: {detail}");
     }
-    HandlerError::Fault { cause, detail }
+    HandlerError::Fault {
+        cause,
+        detail,
+        fuel_used,
+    }
 }
 
 /// An engine's error for the log, the root of it first. The engine quotes the guest's function names, so they are
@@ -174,9 +183,12 @@ mod tests {
     fn the_detail_of_a_memory_fault_tells_what_was_refused() {
         let mut limits = Limits::new(1);
         assert!(!limits.memory_growing(0, 2, None).unwrap());
-        let HandlerError::Fault { detail, .. } =
-            fault(&Trap::UnreachableCodeReached.into(), Phase::Call, &limits)
-        else {
+        let HandlerError::Fault { detail, .. } = fault(
+            &Trap::UnreachableCodeReached.into(),
+            Phase::Call,
+            &limits,
+            0,
+        ) else {
             unreachable!("a fault is a fault");
         };
         assert!(

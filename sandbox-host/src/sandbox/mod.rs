@@ -50,8 +50,10 @@ use self::ticket::Ticket;
 /// How large the sandbox is.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
-    /// Threads that one handler may have at once; there is one more, so that it never has all.
+    /// Threads that one handler may have at once.
     pub threads: usize,
+    /// Handlers that will be loaded: each has a thread that no other takes.
+    pub handlers: usize,
     /// Calls of one handler that wait for a thread; more are shed.
     pub queue: usize,
     /// How long a call waits for a thread before it is shed, milliseconds.
@@ -67,6 +69,7 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            handlers: 16,
             queue: 256,
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
@@ -98,18 +101,19 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let SandboxConfig {
             threads,
+            handlers,
             queue,
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
         } = config;
         let threads = threads.max(1);
-        let engine = engine::engine(pool::threads(threads), max_memory_bytes)?;
+        let engine = engine::engine(pool::threads(threads, handlers), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
-            pool: Pool::start(threads, queue.max(1))?,
+            pool: Pool::start(threads, handlers, queue.max(1))?,
         });
         Ok(Self {
             engine,
@@ -220,6 +224,7 @@ impl LoadedHandler {
             return Err(HandlerError::Fault {
                 cause: FaultCause::Input,
                 detail,
+                fuel_used: 0,
             });
         }
         let ticket = Arc::new(Ticket::default());
@@ -259,6 +264,8 @@ impl LoadedHandler {
                     return Err(HandlerError::Fault {
                         cause: FaultCause::RequestDeadline,
                         detail: "the request's time ran out".to_owned(),
+                        // It runs on for a tick or two.
+                        fuel_used: 0,
                     });
                 }
             },
@@ -267,6 +274,7 @@ impl LoadedHandler {
             Err(HandlerError::Fault {
                 cause: FaultCause::Trap,
                 detail: "the guest thread panicked".to_owned(),
+                fuel_used: 0,
             })
         })
     }

@@ -66,6 +66,8 @@ pub enum HandlerError {
         cause: FaultCause,
         /// The whole story, for the log.
         detail: String,
+        /// Instructions' worth of fuel that it burnt, where that is known.
+        fuel_used: u64,
     },
     /// No guest thread came free in time, or the queue is full: the call never ran.
     #[error("no guest thread is free")]

@@ -1,15 +1,16 @@
 //! The threads that run guests. A guest blocks its thread, so it never runs on an async runtime's; and because any
 //! handler may loop until its deadline, no handler may have all threads, or the whole of a queue that others share.
 //!
-//! Each handler has a lane of its own: a bounded queue, and at most as many threads as there are cores. Threads, one
-//! more than that, take from the lanes in turn.
+//! Each handler has a lane of its own: a bounded queue, a thread that is kept for it, and its share of the threads beyond
+//! those, so that it has at most as many as there are cores. Who loops on all that it may have leaves every other handler its
+//! thread, and the kernel shares out the cores. Threads take from the lanes in turn.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::bounds::{RESERVED_THREADS, THREAD_STACK_BYTES};
+use super::bounds::{MAX_KEPT_THREADS, THREAD_STACK_BYTES};
 use super::fault::SandboxError;
 use super::ticket::Ticket;
 
@@ -35,15 +36,15 @@ struct Shared {
 }
 
 impl Pool {
-    /// Threads that run `width` jobs of one lane at once, and one more for another's; `queue` jobs of a lane wait.
-    pub(super) fn start(width: usize, queue: usize) -> Result<Self, SandboxError> {
+    /// Threads that run one job of each of `handlers` lanes at once, and up to `width` of one; `queue` jobs of a lane wait.
+    pub(super) fn start(width: usize, handlers: usize, queue: usize) -> Result<Self, SandboxError> {
         let shared = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(width, queue)),
             changed: Condvar::new(),
         });
         // Made first, so that the threads already started end if one cannot be.
         let pool = Self(Arc::clone(&shared));
-        for number in 0..threads(width) {
+        for number in 0..threads(width, handlers) {
             let (shared, name) = (Arc::clone(&shared), format!("guest-{number}"));
             thread::Builder::new()
                 .name(name.clone())
@@ -86,9 +87,11 @@ impl Drop for Pool {
     }
 }
 
-/// How many threads a pool of this width has.
-pub(super) const fn threads(width: usize) -> usize {
-    width.saturating_add(RESERVED_THREADS)
+/// How many threads a pool has: one kept for each handler, and those that a busy one may have beside its own.
+pub(super) fn threads(width: usize, handlers: usize) -> usize {
+    handlers
+        .clamp(1, MAX_KEPT_THREADS)
+        .saturating_add(width.saturating_sub(1))
 }
 
 impl Shared {
@@ -130,6 +133,8 @@ struct Lanes {
     queue: usize,
     next_id: u64,
     stopped: bool,
+    /// Jobs that run beside another of their own lane.
+    beside: usize,
     lanes: BTreeMap<LaneId, Lane>,
     /// The lane that was served last.
     last: LaneId,
@@ -148,6 +153,7 @@ impl Lanes {
             queue,
             next_id: 0,
             stopped: false,
+            beside: 0,
             lanes: BTreeMap::new(),
             last: LaneId(0),
         }
@@ -164,7 +170,9 @@ impl Lanes {
 
     /// The oldest job of the next lane, in turn, that may run one.
     fn pop(&mut self) -> Option<(LaneId, Job)> {
-        let ready = |lane: &Lane| lane.running < self.width && !lane.waiting.is_empty();
+        // What a lane runs beside its first job must leave a thread for every other lane's first.
+        let spare = self.beside < self.width.saturating_sub(1);
+        let ready = |lane: &Lane| (lane.running == 0 || spare) && !lane.waiting.is_empty();
         let after = (
             std::ops::Bound::Excluded(self.last),
             std::ops::Bound::Unbounded,
@@ -177,6 +185,9 @@ impl Lanes {
             .map(|(id, _)| *id)?;
         let lane = self.lanes.get_mut(&next)?;
         let Queued { job, .. } = lane.waiting.pop_front()?;
+        if lane.running > 0 {
+            self.beside = self.beside.saturating_add(1);
+        }
         lane.running = lane.running.saturating_add(1);
         self.last = next;
         Some((next, job))
@@ -196,6 +207,9 @@ impl Lanes {
     fn done(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running = lane.running.saturating_sub(1);
+            if lane.running > 0 {
+                self.beside = self.beside.saturating_sub(1);
+            }
         }
         self.tidy(id);
     }
@@ -259,6 +273,29 @@ mod tests {
     }
 
     #[test]
+    fn every_lane_has_its_thread_while_others_run_all_that_they_may() {
+        let mut lanes = Lanes::new(3, 9);
+        for lane in [1, 1, 1, 1, 2, 2, 2, 3, 4] {
+            assert!(lanes.push(LaneId(lane), idle()));
+        }
+        // Two beside their own lane's first, and one of each lane: as many threads as there are for four handlers.
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut lanes)).collect();
+        assert_eq!(order, [1, 2, 3, 4, 1, 2]);
+        assert_eq!(order.len(), threads(3, 4));
+        lanes.done(LaneId(3));
+        assert_eq!(
+            next(&mut lanes),
+            None,
+            "the kept thread of lane 3 stays free"
+        );
+        lanes.done(LaneId(2));
+        assert_eq!((next(&mut lanes), next(&mut lanes)), (Some(1), None));
+        for (handlers, expected) in [(0, 3), (1, 3), (4, 6), (10_000, MAX_KEPT_THREADS + 2)] {
+            assert_eq!(threads(3, handlers), expected);
+        }
+    }
+
+    #[test]
     fn a_full_lane_refuses_its_own_jobs_only() {
         let mut lanes = Lanes::new(1, 2);
         for (lane, taken) in [(1, true), (1, true), (1, false), (2, true)] {
@@ -299,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_leaves_its_thread() {
-        let pool = Pool::start(1, 16).unwrap();
+        let pool = Pool::start(1, 1, 16).unwrap();
         let lane = pool.lane();
         let (answer, answers) = mpsc::channel();
         for number in 0..10 {

@@ -2,15 +2,27 @@
 
 use super::*;
 
+/// What a hostile call may take. A neighbour that had to wait for a thread of another's would wait for this.
+const ATTACK_MS: u64 = 1_000;
+/// Calls that are timed.
+const CALLS: usize = 200;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_neighbour_keeps_answering_during_every_attack() {
     let sandbox = sandbox();
     let budget = Budget {
-        timeout_ms: 100,
+        timeout_ms: ATTACK_MS,
         ..BUDGET
     };
-    let hostile = ["hostile_loop", "hostile_memory_bomb", "hostile_wrong_shape"]
-        .map(|name| load(&sandbox, name, &built(name), Role::Preprocess, budget, &[]).unwrap());
+    let mut hostile = Vec::new();
+    for name in ["hostile_loop", "hostile_memory_bomb", "hostile_wrong_shape"] {
+        hostile.push(load(&sandbox, name, &built(name), Role::Preprocess, budget, &[]).unwrap());
+    }
+    // Three that do nothing but burn, each on all threads that it may have.
+    for name in ["spin-1", "spin-2", "spin-3"] {
+        let spin = preprocess(SPIN);
+        hostile.push(load(&sandbox, name, &spin, Role::Preprocess, budget, &[]).unwrap());
+    }
     let neighbour = load(
         &sandbox,
         "neighbour",
@@ -25,27 +37,45 @@ async fn a_neighbour_keeps_answering_during_every_attack() {
     .unwrap();
 
     label(&neighbour, 0).await;
+    let quiet = timed(&neighbour).await;
     let attack = tokio::spawn(attack(hostile));
-    let mut times = Vec::new();
-    for digit in (0..10).cycle().take(200) {
-        let started = Instant::now();
-        label(&neighbour, digit).await;
-        times.push(started.elapsed());
-    }
+    let besieged = timed(&neighbour).await;
     assert!(
         !attack.is_finished(),
         "the attack outlasts the neighbour's calls"
     );
     attack.abort();
-    times.sort();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "neighbour under attack: p50 {:?}, p99 {:?}, worst {:?}",
-        times[100], times[198], times[199]
+        "{:<12} {:>10} {:>10} {:>10}",
+        "neighbour", "p50", "p99", "worst"
+    );
+    for (name, times) in [("quiet", &quiet), ("besieged", &besieged)] {
+        let [p50, p99, worst] =
+            [CALLS / 2, CALLS * 99 / 100, CALLS - 1].map(|place| ms(times[place]));
+        println!("{name:<12} {p50:>7.2} ms {p99:>7.2} ms {worst:>7.2} ms");
+    }
+    // Its calls take well under a millisecond of work: what is left is the kernel's sharing out of the cores.
+    assert!(
+        besieged[CALLS * 99 / 100] < Duration::from_millis(ATTACK_MS / 2),
+        "the neighbour waits for another's deadline"
     );
 }
 
+/// Honest calls one after another, how long each took, sorted.
+async fn timed(neighbour: &LoadedHandler) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for digit in (0..10).cycle().take(CALLS) {
+        let started = Instant::now();
+        label(neighbour, digit).await;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    times
+}
+
 /// Keeps eight calls of every hostile handler in flight, for ever.
-async fn attack(hostile: [LoadedHandler; 3]) {
+async fn attack(hostile: Vec<LoadedHandler>) {
     let mut calls = tokio::task::JoinSet::new();
     for guest in hostile {
         for number in 0..8 {
