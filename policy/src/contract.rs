@@ -148,6 +148,11 @@ impl DimRule {
         }
     }
 
+    /// The smallest size it may have.
+    pub const fn min(&self) -> u64 {
+        self.min
+    }
+
     /// The largest size it may have.
     pub const fn max(&self) -> u64 {
         self.max

@@ -47,7 +47,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if admin.app.ready() {
         (StatusCode::OK, "ready\n").into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+        let mut text = "not ready\n".to_owned();
+        for line in admin.app.unready() {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tensorgate_policy::policy::Backend;
+use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -82,12 +82,10 @@ impl Dispatcher {
         let _raised = Raised::new(&self.in_flight);
         let (id, model, version) = (call.id, call.model, call.version);
         let max_answer_bytes = answer::max_bytes(call.outputs);
-        let Some((index, endpoint)) = self.endpoint() else {
-            return Err(Denial::new(
-                Reason::BackendUnavailable,
-                "the backend has no endpoint",
-            ));
-        };
+        let (index, endpoint) = self
+            .endpoint(call.contract, version, deadline)
+            .await
+            .map_err(|error| denial(&error, self.health.name()))?;
         let answered = endpoint.infer(call, max_answer_bytes, deadline).await;
         if matches!(answered, Err(BackendError::Unavailable(_))) {
             // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
@@ -96,16 +94,7 @@ impl Dispatcher {
         }
         answered
             .and_then(|answer| answer::tensors(answer, id, model, version))
-            .map_err(|error| {
-                let reason = match &error {
-                    BackendError::Unavailable(_) | BackendError::Busy(_) => {
-                        Reason::BackendUnavailable
-                    }
-                    BackendError::Timeout(_) => Reason::BackendTimeout,
-                    BackendError::Fault(_) => Reason::BackendFault,
-                };
-                Denial::new(reason, format!("{}: {error}", endpoint.uri()))
-            })
+            .map_err(|error| denial(&error, endpoint.uri()))
     }
 
     /// A place at the backend. Those who wait are served in order.
@@ -131,24 +120,63 @@ impl Dispatcher {
         }
     }
 
-    /// The next endpoint in turn, one that answered its last probe if there is any.
-    fn endpoint(&self) -> Option<(usize, &Arc<Endpoint>)> {
+    /// The next endpoint in turn whose server was seen to fit the model's contract, over the connection that it has now. One
+    /// that is not yet looked at, or that has another connection since, is waited for; nothing is sent to it before.
+    async fn endpoint(
+        &self,
+        model: &Model,
+        version: &str,
+        deadline: Instant,
+    ) -> Result<(usize, &Arc<Endpoint>), BackendError> {
         let start = self
             .next
             .fetch_add(1, Ordering::Relaxed)
-            .checked_rem(self.endpoints.len())?;
-        let turn = || {
-            self.endpoints
-                .iter()
-                .enumerate()
-                .cycle()
-                .skip(start)
-                .take(self.endpoints.len())
-        };
-        turn()
-            .find(|(index, _)| self.health.endpoint_ready(*index))
-            .or_else(|| turn().next())
+            .checked_rem(self.endpoints.len())
+            .unwrap_or(0);
+        let mut standings = self.health.standings();
+        loop {
+            let (mut waits, mut unfit) = (false, None);
+            {
+                let known = standings.borrow_and_update();
+                let turn = self.endpoints.iter().enumerate().zip(known.iter());
+                let count = self.endpoints.len();
+                for ((index, endpoint), standing) in turn.cycle().skip(start).take(count) {
+                    match standing.of(model, version, endpoint.turns()) {
+                        None => waits = true,
+                        Some(Ok(())) => return Ok((index, endpoint)),
+                        Some(Err(error)) => {
+                            self.health.tell(model, version, &error);
+                            unfit = Some(error);
+                        }
+                    }
+                }
+            }
+            if !waits {
+                return Err(unfit.unwrap_or_else(|| {
+                    BackendError::Unavailable("the backend has no endpoint".to_owned())
+                }));
+            }
+            self.health.doubt();
+            if !matches!(
+                tokio::time::timeout_at(deadline, standings.changed()).await,
+                Ok(Ok(()))
+            ) {
+                return Err(BackendError::Timeout(
+                    "the backend was not looked at within the deadline".to_owned(),
+                ));
+            }
+        }
     }
+}
+
+/// A failure as a refusal; `at` is where it happened.
+fn denial(error: &BackendError, at: &str) -> Denial {
+    let reason = match error {
+        BackendError::Unavailable(_) | BackendError::Busy(_) => Reason::BackendUnavailable,
+        BackendError::Timeout(_) => Reason::BackendTimeout,
+        BackendError::Fault(_) => Reason::BackendFault,
+    };
+    Denial::new(reason, format!("{at}: {error}"))
 }
 
 /// A place in the queue; given back when dropped.

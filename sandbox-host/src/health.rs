@@ -1,24 +1,30 @@
-//! Whether backends are ready, asked in the background and remembered for a while. A client's question is answered from
-//! memory: it never reaches a backend.
+//! Whether backends are ready and what they say of their models, asked in the background and remembered for a while. A client's
+//! question is answered from memory: it never reaches a backend. Nothing is dispatched to a server before its own description
+//! of the model was held against the contract, over the connection that is in use.
+
+mod look;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_policy::policy::Model;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
+pub use standing::Standing;
 
 /// Between two probes of a backend that is ready.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two probes of one that is not: it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// One probe's deadline.
+/// One question's deadline.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer counts: three probes missed.
 const FRESH_MS: u64 = 15_000;
@@ -50,6 +56,10 @@ pub struct BackendHealth {
     endpoints: Vec<Seen>,
     /// Those that some policy has served here.
     models: RwLock<Models>,
+    /// What the last round found, one an endpoint.
+    standings: watch::Sender<Vec<Arc<Standing>>>,
+    /// What was told of drifts, so that each is told once: by the model's name in its policy, and its version.
+    told: Mutex<BTreeMap<Key, String>>,
     /// Wakes the prober when a request has failed.
     doubted: Notify,
     /// Wakes the prober, without a pause, when there are models that it has not looked at.
@@ -59,7 +69,10 @@ pub struct BackendHealth {
 }
 
 /// By the model's name at the backend, and its version.
-type Models = BTreeMap<(String, String), Arc<Seen>>;
+type Models = BTreeMap<Key, Arc<Seen>>;
+
+/// A model's name and a version.
+type Key = (String, String);
 
 impl BackendHealth {
     /// Nothing seen yet.
@@ -80,6 +93,12 @@ impl BackendHealth {
                     .map(|key| (key, Arc::default()))
                     .collect(),
             ),
+            standings: watch::Sender::new(
+                std::iter::repeat_with(Arc::default)
+                    .take(endpoints)
+                    .collect(),
+            ),
+            told: Mutex::default(),
             doubted: Notify::new(),
             followed: Notify::new(),
             rounds: watch::Sender::new(0),
@@ -156,21 +175,78 @@ impl BackendHealth {
         self.endpoints.iter().any(|seen| seen.fresh(now_ms))
     }
 
-    /// Whether one server did.
-    pub fn endpoint_ready(&self, index: usize) -> bool {
-        self.endpoints
-            .get(index)
-            .is_some_and(|seen| seen.fresh(self.now_ms()))
+    /// Its name in the policy.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Whether one model version did.
-    pub fn model_ready(&self, model: &str, version: &str) -> bool {
-        let key = (model.to_owned(), version.to_owned());
-        self.models
+    /// Whether some server says that a model version is ready, and describes it as its contract has it.
+    pub fn model_ready(&self, model: &Model, version: &str) -> bool {
+        let key = (model.backend_model().to_owned(), version.to_owned());
+        let ready = self
+            .models
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
-            .is_some_and(|seen| seen.fresh(self.now_ms()))
+            .is_some_and(|seen| seen.fresh(self.now_ms()));
+        ready && self.unready(model, version).is_empty()
+    }
+
+    /// Why no server can be sent a model version, a line each; none if one can.
+    pub fn unready(&self, model: &Model, version: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for standing in self.standings.borrow().iter() {
+            match standing.fits(model, version) {
+                Some(Ok(())) => return Vec::new(),
+                Some(Err(error)) => {
+                    self.tell(model, version, &error);
+                    lines.push(error.to_string());
+                }
+                None => lines.push("not looked at yet".to_owned()),
+            }
+        }
+        let (backend, name) = (&self.name, model.name());
+        for line in &mut lines {
+            *line = format!("backend {backend:?}: model {name:?} version {version:?}: {line}");
+        }
+        lines
+    }
+
+    /// Tells operators of a drift, once.
+    pub(crate) fn tell(&self, model: &Model, version: &str, error: &BackendError) {
+        let BackendError::Fault(cause) = error else {
+            return;
+        };
+        let key = (model.name().to_owned(), version.to_owned());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&key) != Some(cause) {
+            tracing::error!(
+                backend = self.name,
+                model = model.name(),
+                version,
+                cause,
+                "model drifts from its contract: nothing is sent to it"
+            );
+            told.insert(key, cause.clone());
+        }
+    }
+
+    /// What each round finds, one standing an endpoint.
+    pub fn standings(&self) -> watch::Receiver<Vec<Arc<Standing>>> {
+        self.standings.subscribe()
+    }
+
+    /// Asks for a round soon.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    fn stand(&self, index: usize, standing: Standing) {
+        self.standings.send_modify(|standings| {
+            if let Some(place) = standings.get_mut(index) {
+                *place = Arc::new(standing);
+            }
+        });
     }
 
     /// A server could not be reached: it counts as not ready until it is probed again, which is soon.
@@ -178,7 +254,8 @@ impl BackendHealth {
         if let Some(seen) = self.endpoints.get(index) {
             seen.set(false, 0);
         }
-        self.doubted.notify_one();
+        self.stand(index, Standing::default());
+        self.doubt();
     }
 }
 
@@ -186,6 +263,7 @@ impl BackendHealth {
 pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, gauge: Gauge) {
     let mut was_ready = None;
     loop {
+        let began = Instant::now();
         let cause = round(&health, &endpoints).await;
         let ready = health.ready();
         gauge.set(i64::from(ready));
@@ -209,7 +287,8 @@ pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, ga
                 // A failed request shortens the wait, never below the retry's.
                 let _ = tokio::time::timeout(PROBE_INTERVAL, health.doubted.notified()).await;
             }
-            tokio::time::sleep(RETRY_INTERVAL).await;
+            let next = began.checked_add(RETRY_INTERVAL).unwrap_or(began);
+            tokio::time::sleep_until(next).await;
         };
         tokio::select! {
             () = pause => {}
@@ -234,67 +313,38 @@ impl Drop for Prober {
     }
 }
 
-/// Asks every endpoint once. The text says what was not ready.
-async fn round(health: &BackendHealth, endpoints: &[Arc<Endpoint>]) -> String {
-    let models = health.models();
-    let mut causes = Vec::new();
-    let mut ready_models = BTreeSet::new();
-    for (seen, endpoint) in health.endpoints.iter().zip(endpoints) {
-        let asked = ask(health, &models, endpoint, &mut ready_models).await;
-        seen.set(asked.is_ok(), health.now_ms());
-        if let Err(cause) = asked {
-            causes.push(format!("{}: {cause}", endpoint.uri()));
-        }
-    }
-    for (key, seen) in &models {
-        seen.set(ready_models.contains(key), health.now_ms());
-    }
-    causes.join("; ")
-}
-
-/// Asks one endpoint for itself and for each model.
-async fn ask<'a>(
-    health: &BackendHealth,
-    models: &'a Models,
-    endpoint: &Endpoint,
-    ready_models: &mut BTreeSet<&'a (String, String)>,
-) -> Result<(), String> {
-    let deadline = Instant::now()
-        .checked_add(PROBE_TIMEOUT)
-        .unwrap_or_else(Instant::now);
-    let answered = |answer: Result<bool, BackendError>| match answer {
-        Ok(ready) => Ok(ready),
-        Err(error) => {
-            if matches!(error, BackendError::Timeout(_)) {
-                // The connection may be dead without a word, as after a power cut: open another.
-                endpoint.reconnect();
-            }
-            Err(error.to_string())
-        }
-    };
-    if !answered(endpoint.server_ready(deadline).await)? {
-        return Err("the server says that it is not ready".to_owned());
-    }
-    let mut fault = None;
-    for key in models.keys() {
-        let (model, version) = key;
-        match answered(endpoint.model_ready(model, version, deadline).await) {
-            Ok(true) => {
-                ready_models.insert(key);
-            }
-            Ok(false) => fault = Some(format!("model {model:?} version {version:?} is not ready")),
-            Err(cause) => fault = Some(format!("model {model:?} version {version:?}: {cause}")),
-        }
-    }
-    // One model's absence is that model's: the server itself answers.
-    if let Some(cause) = fault {
-        tracing::debug!(
-            backend = health.name,
-            cause = cause.as_str(),
-            "a model is not ready"
+/// Asks every endpoint once, all at the same time: one that never answers does not keep the others from being known. The text
+/// says what was not ready.
+async fn round(health: &Arc<BackendHealth>, endpoints: &[Arc<Endpoint>]) -> String {
+    let models: Arc<Models> = Arc::new(health.models());
+    let mut looks = JoinSet::new();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let (health, endpoint, models) = (
+            Arc::clone(health),
+            Arc::clone(endpoint),
+            Arc::clone(&models),
         );
+        looks.spawn(async move {
+            let found = look::ask(models.keys(), &endpoint).await;
+            if let Some(seen) = health.endpoints.get(index) {
+                seen.set(found.answers(), health.now_ms());
+            }
+            let before = health.standings.borrow().get(index).map(Arc::clone);
+            found.tell(&health.name, endpoint.uri(), before.as_deref());
+            health.stand(index, found);
+        });
     }
-    Ok(())
+    while looks.join_next().await.is_some() {}
+    let standings = health.standings.borrow();
+    for (key, seen) in models.iter() {
+        let ready = standings.iter().any(|standing| standing.ready(key));
+        seen.set(ready, health.now_ms());
+    }
+    let causes: Vec<_> = standings
+        .iter()
+        .filter_map(|standing| standing.cause())
+        .collect();
+    causes.join("; ")
 }
 
 #[cfg(test)]
@@ -322,15 +372,8 @@ mod tests {
         ] {
             see(endpoint, model);
             assert_eq!(health.ready(), ready, "endpoint {endpoint}, model {model}");
-            assert_eq!(
-                (health.endpoint_ready(0), health.model_ready("m", "1")),
-                (endpoint, model)
-            );
+            assert_eq!(health.reachable(), endpoint);
         }
-        assert!(
-            !health.model_ready("m", "2"),
-            "a version that no policy names"
-        );
         tokio::time::advance(Duration::from_millis(FRESH_MS)).await;
         assert!(health.ready(), "still fresh");
         tokio::time::advance(Duration::from_millis(1)).await;

@@ -94,10 +94,23 @@ impl Pipeline {
                 model
                     .versions()
                     .iter()
-                    .all(|version| health.model_ready(model.backend_model(), version))
+                    .all(|version| health.model_ready(model, version))
             };
             health.reachable() && self.policy.model(*id).is_some_and(served)
         })
+    }
+
+    /// What of the models is not ready, and why, a line each: for operators.
+    pub fn unready(&self) -> Vec<String> {
+        let lines = self.policy.models().iter().flat_map(|model| {
+            let id = self.policy.model_id(model.name());
+            let route = id.and_then(|id| self.routes.get(&id));
+            route.into_iter().flat_map(|route| {
+                let versions = model.versions().iter();
+                versions.flat_map(|version| route.backend.health().unready(model, version))
+            })
+        });
+        lines.collect()
     }
 
     /// A model's signature, from its contract.
@@ -121,10 +134,7 @@ impl Pipeline {
     /// Whether a model can serve, and how to say so.
     pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
         let (model, route) = self.route(request.model)?;
-        let ready = route
-            .backend
-            .health()
-            .model_ready(model.backend_model(), &request.version);
+        let ready = route.backend.health().model_ready(model, &request.version);
         Ok((
             ready,
             encode::model_ready(request.protocol, model.name(), ready),
@@ -189,6 +199,7 @@ impl Pipeline {
 
         let started = Instant::now();
         let call = Call {
+            contract: model,
             id: request_id,
             model: model.backend_model(),
             version: &version,
@@ -317,7 +328,12 @@ impl Pipeline {
                     HandlerError::Overloaded.to_string(),
                 ));
             }
-            Err(HandlerError::Fault { cause, detail }) => {
+            Err(HandlerError::Fault {
+                cause,
+                detail,
+                fuel_used,
+            }) => {
+                timings.fuel = timings.fuel.saturating_add(fuel_used);
                 fault(cause.name());
                 return Err(Denial::new(
                     Reason::HandlerFault,

@@ -55,6 +55,16 @@ impl App {
     fn must_be_told(&self) -> bool {
         self.generations.newest().policy().audit().on_failure() == AuditFailure::Refuse
     }
+
+    /// Why not, a line each: for operators, never for callers.
+    pub fn unready(&self) -> Vec<String> {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let ending = draining.then(|| "the host is ending".to_owned());
+        ending
+            .into_iter()
+            .chain(self.generations.newest().pipeline.unready())
+            .collect()
+    }
 }
 
 /// Why a request is not answered with what it asked for.

@@ -55,9 +55,13 @@ pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String
     match head.split(' ').nth(1) {
         Some("200") if chunked => Ok(dechunk(body)),
         Some("200") => Ok(body.to_owned()),
-        _ => Err(io::Error::other(
-            head.lines().next().unwrap_or("no answer").to_owned(),
-        )),
+        _ => {
+            // A process that is not ready says what it waits for.
+            let status = head.lines().next().unwrap_or("no answer");
+            let said = body.trim().replace('\n', "; ");
+            let why = if said.is_empty() { "" } else { ": " };
+            Err(io::Error::other(format!("{status}{why}{said}")))
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! read as untrusted input.
 
 pub mod answer;
+mod link;
 pub mod oip;
+pub mod signature;
 
 /// Why a backend gave no usable answer. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,8 @@ pub enum BackendError {
 /// One inference, for any backend.
 #[derive(Debug)]
 pub struct Call<'a> {
+    /// The model of the policy: its contract is what the backend's description must fit.
+    pub contract: &'a tensorgate_policy::policy::Model,
     /// Our own request id.
     pub id: &'a str,
     /// The model's name at the backend.

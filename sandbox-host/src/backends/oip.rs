@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::link::{Connector, Turns};
 use super::{BackendError, Call};
 
 /// Time to connect: a backend is near, and a request's deadline runs meanwhile.
@@ -49,6 +50,7 @@ pub enum EndpointError {
 pub struct Endpoint {
     uri: String,
     builder: tonic::transport::Endpoint,
+    connector: Connector,
     channel: RwLock<Channel>,
 }
 
@@ -64,14 +66,24 @@ impl Endpoint {
                 cause: describe(&error),
             })?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
-        let channel = RwLock::new(builder.connect_lazy());
+        let unix = uri.strip_prefix("unix:");
+        let connector = Connector {
+            unix: unix.map(|path| path.strip_prefix("//").unwrap_or(path).into()),
+            turns: Turns::default(),
+        };
+        let channel = RwLock::new(builder.connect_with_connector_lazy(connector.clone()));
         Ok(Self {
             uri: uri.to_owned(),
             builder,
+            connector,
             channel,
         })
+    }
+
+    /// How often a connection was made or lost. What was learnt at one count is not known at another.
+    pub fn turns(&self) -> u64 {
+        self.connector.turns.now()
     }
 
     /// Its address, for the log.
@@ -81,7 +93,9 @@ impl Endpoint {
 
     /// Gives up the connection: later calls open another. Calls on the old one keep it until they end.
     pub fn reconnect(&self) {
-        let fresh = self.builder.connect_lazy();
+        let fresh = self
+            .builder
+            .connect_with_connector_lazy(self.connector.clone());
         // A poisoned lock holds a channel all the same.
         *self
             .channel
@@ -137,10 +151,38 @@ impl Endpoint {
         let mut client = self.client(MAX_PROBE_ANSWER_BYTES);
         Ok(within(deadline, client.model_ready(request)).await?.ready)
     }
+
+    /// What the server says of a model's inputs and outputs; none if it does not implement the question.
+    pub async fn model_metadata(
+        &self,
+        model: &str,
+        version: &str,
+        deadline: Instant,
+    ) -> Result<Option<proto::ModelMetadataResponse>, BackendError> {
+        let request = timed(
+            proto::ModelMetadataRequest {
+                name: model.to_owned(),
+                version: version.to_owned(),
+            },
+            deadline,
+        );
+        let mut client = self.client(MAX_METADATA_BYTES);
+        let answer = async {
+            match client.model_metadata(request).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    Ok(tonic::Response::new(None))
+                }
+                answer => answer.map(|response| response.map(Some)),
+            }
+        };
+        within(deadline, answer).await
+    }
 }
 
 /// A readiness answer is one boolean.
 const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
+/// A signature, bytes: a thousand tensors with long names.
+const MAX_METADATA_BYTES: usize = 256 << 10;
 
 /// A request that carries its deadline to the server as `grpc-timeout`.
 fn timed<T>(message: T, deadline: Instant) -> Request<T> {
@@ -192,6 +234,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
 /// The message, made afresh.
 fn infer_request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
     let Call {
+        contract: _,
         id,
         model,
         version,

@@ -9,7 +9,8 @@ use tensorgate_wire::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
 use tensorgate_wire::proto::model_infer_response::InferOutputTensor;
-use tensorgate_wire::proto::{self, ModelInferRequest, ModelInferResponse};
+use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
+use tensorgate_wire::proto::{self, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -34,6 +35,8 @@ pub struct Seen {
     pub begun: AtomicUsize,
     /// Inferences that are here.
     pub inside: AtomicUsize,
+    /// What it says of its model; none is the truth.
+    pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
     pub last: Mutex<Option<(ModelInferRequest, Option<String>)>>,
 }
@@ -56,12 +59,24 @@ impl Backend {
     }
 
     pub fn start_at(act: Act, address: SocketAddr) -> Self {
+        Self::start_saying(act, address, Ok(truth()))
+    }
+
+    /// Starts one that describes its model like this from its first answer on.
+    pub fn start_saying(
+        act: Act,
+        address: SocketAddr,
+        said: Result<ModelMetadataResponse, tonic::Code>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let seen = Arc::<Seen>::default();
+        let seen = Arc::new(Seen {
+            says: Mutex::new(Some(said)),
+            ..Seen::default()
+        });
         let service = Service {
             act,
             seen: Arc::clone(&seen),
@@ -88,6 +103,16 @@ impl Backend {
 
     pub fn uri(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What it says of its model from now on.
+    pub fn says(&self, said: Result<ModelMetadataResponse, tonic::Code>) {
+        *self.seen.says.lock().unwrap() = Some(said);
+    }
+
+    /// Inferences that have come.
+    pub fn begun(&self) -> usize {
+        self.seen.begun.load(Ordering::SeqCst)
     }
 
     /// Dies as a process dies: every connection breaks.
@@ -119,6 +144,30 @@ pub fn output(name: &str, datatype: &str, shape: &[i64]) -> InferOutputTensor {
         datatype: datatype.to_owned(),
         shape: shape.to_vec(),
         ..InferOutputTensor::default()
+    }
+}
+
+/// One tensor of a description.
+pub fn described(name: &str, datatype: &str, shape: &[i64]) -> TensorMetadata {
+    TensorMetadata {
+        name: name.to_owned(),
+        datatype: datatype.to_owned(),
+        shape: shape.to_vec(),
+    }
+}
+
+/// What the model is.
+pub fn truth() -> ModelMetadataResponse {
+    ModelMetadataResponse {
+        name: "vec-at-backend".to_owned(),
+        versions: vec!["6".to_owned(), "7".to_owned()],
+        platform: "stand-in".to_owned(),
+        inputs: vec![described("x", "FP32", &[-1])],
+        outputs: vec![
+            described("y", "FP32", &[-1]),
+            described("z", "INT64", &[1]),
+            described("unasked", "BYTES", &[-1]),
+        ],
     }
 }
 
@@ -194,7 +243,11 @@ impl GrpcInferenceService for Service {
     async fn model_metadata(
         &self,
         _: Request<proto::ModelMetadataRequest>,
-    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
-        Err(Status::internal("nobody asks"))
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        match self.seen.says.lock().unwrap().clone() {
+            Some(Ok(said)) => Ok(Response::new(said)),
+            Some(Err(code)) => Err(Status::new(code, "secret: /models/vec.onnx")),
+            None => Ok(Response::new(truth())),
+        }
     }
 }

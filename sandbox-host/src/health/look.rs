@@ -1,0 +1,73 @@
+//! One look at one server: is it ready, is each model version, and what does it say of each.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::standing::Said;
+use super::{Key, PROBE_TIMEOUT, Standing};
+use crate::backends::BackendError;
+use crate::backends::oip::Endpoint;
+
+/// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
+pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
+    let found = server(endpoint).await;
+    // The connection over which all that follows must be answered.
+    let turns = endpoint.turns();
+    let found = match found {
+        Ok(()) => models(keys, endpoint).await,
+        Err(error) => Err(error),
+    };
+    if endpoint.turns() != turns && found.is_ok() {
+        // Answers of two connections: nothing is known.
+        return Standing::default();
+    }
+    if matches!(found, Err(BackendError::Timeout(_))) {
+        // The connection may be dead without a word, as after a power cut: open another.
+        endpoint.reconnect();
+    }
+    Standing {
+        turns: endpoint.turns(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+fn soon() -> Instant {
+    let now = Instant::now();
+    now.checked_add(PROBE_TIMEOUT).unwrap_or(now)
+}
+
+async fn server(endpoint: &Endpoint) -> Result<(), BackendError> {
+    if endpoint.server_ready(soon()).await? {
+        Ok(())
+    } else {
+        Err(BackendError::Busy(
+            "the server says that it is not ready".to_owned(),
+        ))
+    }
+}
+
+async fn models(
+    keys: impl Iterator<Item = &Key>,
+    endpoint: &Endpoint,
+) -> Result<BTreeMap<Key, Said>, BackendError> {
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let said = match model(key, endpoint).await {
+            Ok(said) => said,
+            Err(error @ BackendError::Timeout(_)) => return Err(error),
+            // One model's absence is that model's: the server itself answers.
+            Err(error) => Said::Unready(error.to_string()),
+        };
+        found.insert(key.clone(), said);
+    }
+    Ok(found)
+}
+
+async fn model((name, version): &Key, endpoint: &Endpoint) -> Result<Said, BackendError> {
+    if !endpoint.model_ready(name, version, soon()).await? {
+        return Ok(Said::Unready("it is not ready".to_owned()));
+    }
+    let said = endpoint.model_metadata(name, version, soon()).await?;
+    Ok(said.map_or(Said::Undescribed, Said::Described))
+}

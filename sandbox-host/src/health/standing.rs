@@ -1,0 +1,120 @@
+//! What one look at one server found, and what that means for a model of a policy. Contracts differ from policy to policy;
+//! what a server says of its models does not.
+
+use std::collections::BTreeMap;
+
+use tensorgate_policy::policy::Model;
+use tensorgate_wire::proto::ModelMetadataResponse;
+
+use super::Key;
+use crate::backends::BackendError;
+use crate::backends::signature::{Comparison, compare};
+
+/// What a server says of a model version.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// It is not ready, or cannot be asked.
+    Unready(String),
+    /// It is ready. The server does not implement descriptions.
+    Undescribed,
+    /// It is ready, and this is what it is.
+    Described(ModelMetadataResponse),
+}
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// The endpoint's turns when it was found.
+    pub(super) turns: u64,
+    /// None: nothing is known. A text: why the server could not be asked.
+    pub(super) found: Option<Result<BTreeMap<Key, Said>, String>>,
+}
+
+impl Standing {
+    /// Whether a model version may be sent to this server; none where that is not known over its connection, whose turns these
+    /// are.
+    pub fn of(&self, model: &Model, version: &str, turns: u64) -> Option<Result<(), BackendError>> {
+        if self.turns == turns {
+            self.fits(model, version)
+        } else {
+            None
+        }
+    }
+
+    /// The same, whatever became of the connection.
+    pub(super) fn fits(&self, model: &Model, version: &str) -> Option<Result<(), BackendError>> {
+        let said = match self.found.as_ref()? {
+            Ok(said) => said,
+            Err(cause) => return Some(Err(BackendError::Unavailable(cause.clone()))),
+        };
+        // One that no look has asked for yet is not known.
+        let said = said.get(&(model.backend_model().to_owned(), version.to_owned()))?;
+        Some(match said {
+            Said::Unready(cause) => Err(BackendError::Unavailable(cause.clone())),
+            Said::Undescribed => Ok(()),
+            Said::Described(said) => match compare(model, version, said) {
+                Comparison::Fits | Comparison::Silent => Ok(()),
+                Comparison::Drifts(cause) => Err(BackendError::Fault(format!(
+                    "its description breaks the contract: {cause}"
+                ))),
+            },
+        })
+    }
+
+    /// Whether the server itself answered.
+    pub(super) const fn answers(&self) -> bool {
+        matches!(self.found, Some(Ok(_)))
+    }
+
+    /// Whether the server says that a model version is ready.
+    pub(super) fn ready(&self, key: &Key) -> bool {
+        let said = self.found.as_ref().and_then(|found| found.as_ref().ok());
+        said.and_then(|said| said.get(key))
+            .is_some_and(|said| !matches!(said, Said::Unready(_)))
+    }
+
+    /// What was not ready.
+    pub(super) fn cause(&self) -> Option<String> {
+        match self.found.as_ref()? {
+            Err(cause) => Some(cause.clone()),
+            Ok(said) => said.iter().find_map(|((model, version), said)| match said {
+                Said::Unready(cause) => {
+                    Some(format!("model {model:?} version {version:?}: {cause}"))
+                }
+                Said::Undescribed | Said::Described(_) => None,
+            }),
+        }
+    }
+
+    /// Tells of models whose contracts cannot be compared, once.
+    pub(super) fn tell(&self, backend: &str, at: &str, before: Option<&Self>) {
+        let said = |standing: &Self, key: &Key| match standing.found.as_ref()? {
+            Ok(said) => said.get(key).map(silent),
+            Err(_) => None,
+        };
+        let Some(Ok(models)) = &self.found else {
+            return;
+        };
+        for (key, found) in models {
+            let told = before.and_then(|before| said(before, key));
+            if silent(found) && told != Some(true) {
+                tracing::warn!(
+                    backend,
+                    at,
+                    model = key.0,
+                    version = key.1,
+                    "the backend does not describe this model: its contract cannot be compared"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a server names none of a model's tensors.
+fn silent(said: &Said) -> bool {
+    match said {
+        Said::Unready(_) => false,
+        Said::Undescribed => true,
+        Said::Described(said) => said.inputs.is_empty() && said.outputs.is_empty(),
+    }
+}

@@ -1,0 +1,211 @@
+//! A backend whose own description of a model is not the contract's: nothing is dispatched to it, and operators read why.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::backend::{Act, Backend, described, truth};
+use support::{Running, admin, policy, start, until};
+use tensorgate_wire::proto::ModelMetadataResponse;
+use tonic::Code;
+
+fn changed(change: impl Fn(&mut ModelMetadataResponse)) -> ModelMetadataResponse {
+    let mut said = truth();
+    change(&mut said);
+    said
+}
+
+async fn host(backend: &Backend) -> Running {
+    start(policy(&backend.uri(), json!({}), json!({}))).await
+}
+
+/// Waits until /readyz says something.
+async fn readyz(running: &Running, text: &str) {
+    let told = async {
+        loop {
+            let (status, said) = admin(running.host.admin(), "/readyz").await;
+            if said.contains(text) {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    match tokio::time::timeout(support::PATIENCE, told).await {
+        Ok(status) => assert_eq!(status == 200, text == "ready\n"),
+        Err(_) => panic!(
+            "never: {text}: {}",
+            admin(running.host.admin(), "/readyz").await.1
+        ),
+    }
+}
+
+async fn refused(
+    what: &str,
+    said: Result<ModelMetadataResponse, Code>,
+    expected: (u16, &str),
+    cause: &str,
+) {
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let backend = Backend::start_saying(Act::Answer, anywhere, said);
+    let running = host(&backend).await;
+    for _ in 0..2 {
+        let answer = running.gate.infer(&[1.0]).await;
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            expected,
+            "{what}: {answer:?}"
+        );
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert!(
+            !text.contains("contract") && !text.contains("onnx"),
+            "{what}: {text}"
+        );
+    }
+    assert_eq!(backend.begun(), 0, "{what}: it was dispatched");
+    readyz(&running, cause).await;
+    let ready = running.gate.call("GET", "/v2/models/vec/ready", "").await;
+    assert_eq!(ready.status, 503, "{what}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_drifts_from_its_contract_is_never_dispatched_to() {
+    let cases: [(&str, fn(&mut ModelMetadataResponse), &str); 8] = [
+        (
+            "another datatype",
+            |said| said.inputs[0].datatype = "FP64".into(),
+            r#"input "x" is "FP64" there, FP32 in the contract"#,
+        ),
+        (
+            "another rank",
+            |said| said.inputs[0].shape = vec![-1, 8],
+            r#"input "x" has 2 dims there, 1 in the contract"#,
+        ),
+        (
+            "a size that the contract exceeds",
+            |said| said.inputs[0].shape = vec![4],
+            r#"input "x" has 4 in dim 0 there, 1 to 8 in the contract"#,
+        ),
+        (
+            "an input that is not there",
+            |said| said.inputs.clear(),
+            r#"it has no input "x""#,
+        ),
+        (
+            "an input more",
+            |said| said.inputs.push(described("more", "FP32", &[1])),
+            r#"input "more" is not in the contract"#,
+        ),
+        (
+            "an output that is not there",
+            |said| drop(said.outputs.remove(1)),
+            r#"it has no output "z""#,
+        ),
+        (
+            "another model",
+            |said| said.name = "other".into(),
+            r#"it describes model "other""#,
+        ),
+        (
+            "another version",
+            |said| said.versions = vec!["8".into()],
+            r#"its versions are "8", without "7""#,
+        ),
+    ];
+    for (what, change, cause) in cases {
+        refused(what, Ok(changed(change)), (502, "backend-fault"), cause).await;
+    }
+}
+
+#[tokio::test]
+async fn a_description_that_cannot_be_had_is_none_to_trust() {
+    for code in [Code::Internal, Code::NotFound, Code::Unavailable] {
+        refused(
+            &format!("{code:?}"),
+            Err(code),
+            (503, "backend-unavailable"),
+            &format!("{code:?}"),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_describes_nothing_is_held_to_its_answers_alone() {
+    let nothing = changed(|said| {
+        said.inputs.clear();
+        said.outputs.clear();
+    });
+    for said in [Err(Code::Unimplemented), Ok(nothing), Ok(truth())] {
+        let backend = Backend::start(Act::Answer);
+        backend.says(said.clone());
+        let running = host(&backend).await;
+        let answer = running.gate.infer(&[1.0]).await;
+        assert_eq!(answer.status, 200, "{said:?}: {answer:?}");
+        readyz(&running, "ready\n").await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_answers_after_a_reconnect_is_compared_before_anything_is_sent_to_it() {
+    let mut first = Backend::start(Act::Answer);
+    let running = host(&first).await;
+    running.ready().await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    let address = first.address;
+    first.die();
+    // Another server takes its place before any prober's next round.
+    until("the port is free", || {
+        std::net::TcpListener::bind(address).is_ok()
+    })
+    .await;
+    let another = changed(|said| said.inputs[0].datatype = "FP64".into());
+    let second = Backend::start_saying(Act::Answer, address, Ok(another));
+    let answer = loop {
+        let answer = running.gate.infer(&[1.0]).await;
+        if answer.reason() != "backend-unavailable" {
+            break answer;
+        }
+    };
+    assert_eq!(answer.reason(), "backend-fault", "{answer:?}");
+    assert_eq!(second.begun(), 0, "it was dispatched");
+    // Put right, it serves again.
+    second.says(Ok(truth()));
+    readyz(&running, "ready\n").await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    assert_eq!(second.begun(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend).await;
+    running.ready().await;
+    backend.says(Ok(changed(|said| said.outputs.clear())));
+    readyz(&running, r#"it has no output "y""#).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.reason(), "backend-fault");
+    assert_eq!(backend.begun(), 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_servers_only_the_one_that_fits_is_sent_anything() {
+    let (good, bad) = (Backend::start(Act::Answer), Backend::start(Act::Answer));
+    bad.says(Ok(changed(|said| said.inputs[0].shape = vec![2])));
+    let endpoints = json!({"endpoints": [bad.uri(), good.uri()]});
+    let running = start(policy(&good.uri(), json!({}), endpoints)).await;
+    for _ in 0..6 {
+        assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    }
+    assert_eq!((good.begun(), bad.begun()), (6, 0));
+    readyz(&running, "ready\n").await;
+    running.stop().await;
+}
