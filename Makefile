@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components demo up test bench bench-quick lint ci clean
+.PHONY: help setup build filters components demo up test test-triton bench bench-quick lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -8,7 +8,7 @@ export RUSTUP_TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-tool
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: Rust toolchain and wasm targets, Envoy (cached, idempotent)
 	@$(STAGE) setup tools/setup.sh
@@ -46,6 +46,9 @@ bench-quick: filters build components ## Whether every scenario of the bench wor
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters
 
+test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
+	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
+
 lint: setup filters components ## Formatting, clippy and documentation without warnings
 	@$(STAGE) fmt cargo fmt --all --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets -- -D warnings
@@ -53,7 +56,7 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test demo ## Exactly what CI runs
+ci: lint test test-triton demo ## Exactly what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean

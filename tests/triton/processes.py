@@ -1,0 +1,173 @@
+"""Triton and the gate as processes on loopback: started, waited for, and ended whatever happens.
+
+Each runs in a process group of its own, is killed by the kernel when this process dies, and writes its log to a file."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+# Triton starts a Python process for each model; Envoy and the host compile.
+START_S = 90
+STOP_S = 20
+LOOK_EVERY_S = 0.05
+# Ports are chosen before they are bound: another process may take one in between.
+ATTEMPTS = 3
+LOG_TAIL_BYTES = 4096
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def free_ports(count):
+    """Ports of loopback that nobody has at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait(what, condition, process=None, seconds=START_S):
+    """Looks until a condition holds; says what never came."""
+    give_up = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"{what}: the process ended with {process.returncode}")
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{what}: not within {seconds} s")
+        time.sleep(LOOK_EVERY_S)
+
+
+def fetch(url, seconds=2):
+    """Status and text of a GET, or None where nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return None
+
+
+class Process:
+    """One process and its log."""
+
+    def __init__(self, name, arguments, log, environment=None, stdout=None):
+        self.name, self.log = name, log
+        with open(log, "wb") as file:
+            self.process = subprocess.Popen(
+                [str(argument) for argument in arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout or file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )
+
+    def tail(self):
+        """The end of its log."""
+        text = self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+        return f"--- the end of {self.log}\n{text}"
+
+    def stop(self):
+        """Asks it to end, then ends its whole group. True if it ended by itself, with 0."""
+        self.process.terminate()
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        return code == 0
+
+
+class Triton(Process):
+    """A Triton in explicit mode: whoever reaches it may load, unload and run code, which is its own default."""
+
+    def __init__(self, made, folder):
+        models = folder / "models"
+        shutil.rmtree(models, ignore_errors=True)
+        shutil.copytree(TOP / "tests/triton/models", models)
+        shutil.copy(TOP / "examples/models/digits/1/model.onnx", models / "digits/1")
+        failure = None
+        for _ in range(ATTEMPTS):
+            try:
+                return self.attempt(made, folder, models)
+            except RuntimeError as error:
+                failure = error
+                self.stop()
+        raise RuntimeError(f"{failure}\n{self.tail()}")
+
+    def attempt(self, made, folder, models):
+        """One start."""
+        self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
+        libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
+        environment = {
+            # The backend embeds Python, which looks for its packages beside the first python3 here.
+            "PATH": f"{made / 'bin'}:{os.environ.get('PATH', '')}",
+            "HOME": str(folder),
+            "LD_LIBRARY_PATH": os.pathsep.join(str(library) for library in libraries if library),
+        }
+        flags = {
+            "model-repository": models,
+            "backend-directory": made / "backends",
+            "model-control-mode": "explicit",
+            "http-address": "127.0.0.1",
+            "http-port": self.http_port,
+            "grpc-address": "127.0.0.1",
+            "grpc-port": self.grpc_port,
+            "metrics-address": "127.0.0.1",
+            "metrics-port": self.metrics_port,
+            "allow-gpu-metrics": "false",
+            "exit-timeout-secs": 5,
+        }
+        arguments = [made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())]
+        arguments += ["--load-model=digits", "--load-model=echo"]
+        super().__init__("triton", arguments, folder / "triton.log", environment)
+        ready = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
+        wait("Triton is ready", lambda: (fetch(ready) or (0,))[0] == 200, self.process)
+
+
+class Gate(Process):
+    """`tensorgate up`: a real Envoy with the filter, and the sandbox host, in front of a Triton."""
+
+    def __init__(self, triton, folder, name="gate", change=lambda policy: policy, serving=True):
+        policy = (TOP / "tests/triton/gate.yaml").read_text()
+        policy = policy.replace("http://127.0.0.1:8001", f"http://127.0.0.1:{triton.grpc_port}")
+        file = folder / f"{name}.yaml"
+        file.write_text(change(policy))
+        (admin,) = free_ports(1)
+        self.readyz = f"http://127.0.0.1:{admin}/readyz"
+        program = TOP / "target/debug/tensorgate"
+        arguments = [program, "--json", "up", "-c", file, "--state", folder / name]
+        arguments += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "2"]
+        super().__init__(name, arguments, folder / f"{name}.log", os.environ, subprocess.PIPE)
+        self.address = self.ready_address() if serving else None
+
+    def ready_address(self):
+        """Where it answers, as its readiness line says."""
+        for line in self.process.stdout:
+            said = json.loads(line)
+            if "ready" in said:
+                return said["ready"].removeprefix("http://")
+        raise RuntimeError(f"the gate ended before it was ready\n{self.tail()}")

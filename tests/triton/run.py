@@ -1,0 +1,62 @@
+"""`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each call is made directly and
+through the gate; the table tells both answers. Exits 0 only if every line is as it must be. Logs stay in target/triton."""
+
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+import answers
+import drift
+import management
+from clients import Side
+from processes import TOP, Gate, Triton
+from table import Table
+
+
+def main(made):
+    """Starts, asks, ends."""
+    started = time.monotonic()
+    # A signal ends it as Ctrl-C does, so that what was started is stopped.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    folder = TOP / "target/triton"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
+    table = Table()
+    with ExitStack() as stack:
+        triton = Triton(made, folder)
+        stack.callback(triton.stop)
+        gate = Gate(triton, folder)
+        stack.callback(gate.stop)
+        print(f"Triton and the gate are up after {time.monotonic() - started:.1f} s")
+        at = f"127.0.0.1:{triton.http_port}", f"127.0.0.1:{triton.grpc_port}"
+        sides = [Side("directly", *at), Side("gate", gate.address, gate.address, key), Side("nobody", gate.address, gate.address)]
+        direct, through, nobody = (stack.enter_context(closing(side)) for side in sides)
+
+        answers.same_answers(table, direct, through)
+        answers.readable_refusals(table, direct, through, nobody)
+        before = direct.http.get_model_repository_index()
+        management.code_in_a_load(table, folder, direct, through)
+        management.refused_by_name(table, direct, through)
+        management.refused_by_spelling(table, direct, through, nobody)
+        management.nothing_changed(table, direct, before)
+        drift.wrong_contracts(table, triton, folder)
+        drift.another_model(table, triton, gate, direct, through)
+        if table.wrong:
+            print(triton.tail(), (folder / "gate/host.log").read_text()[-4096:], sep="\n")
+    took = time.monotonic() - started
+    print(f"\n{table.rows} calls, {table.wrong} wrong, {took:.1f} s; logs in {folder}")
+    return 1 if table.wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except (KeyboardInterrupt, RuntimeError) as error:
+        sys.exit(f"test-triton: {error or 'stopped'}")
