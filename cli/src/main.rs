@@ -45,6 +45,9 @@ enum Verb {
     Explain(verbs::explain::Explain),
     Render(verbs::render::Render),
     Schema(verbs::schema::Schema),
+    Diff(verbs::diff::Diff),
+    Fmt(verbs::fmt::Fmt),
+    Import(verbs::import::Import),
     Keys(verbs::keys::Keys),
     Completions(verbs::completions::Completions),
 }
@@ -76,6 +79,9 @@ fn main() -> ExitCode {
         Verb::Explain(verb) => verb.run(&ui),
         Verb::Render(verb) => verb.run(&ui),
         Verb::Schema(verb) => verb.run(&ui),
+        Verb::Diff(verb) => verb.run(&ui),
+        Verb::Fmt(verb) => verb.run(&ui),
+        Verb::Import(verb) => verb.run(&ui),
         Verb::Keys(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
     };

@@ -132,6 +132,17 @@ impl Policy {
         self.grants.get(usize::try_from(id.0).ok()?)
     }
 
+    /// Who may do what: client, model, index of the version, operation, and the one grant by which.
+    pub fn granted(
+        &self,
+    ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
+        self.granted
+            .iter()
+            .map(|(&(client, model, version, operation), &grant)| {
+                (client, model, version, operation, grant)
+            })
+    }
+
     /// The buckets that this policy can charge, so that a driver can make their slots before the first request:
     /// every client of every grant with a rate.
     pub fn buckets(&self) -> impl Iterator<Item = (&Grant, &Client)> {

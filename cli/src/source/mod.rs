@@ -4,6 +4,7 @@
 //! not the first. Nothing here knows what a policy means.
 
 pub mod de;
+pub mod layout;
 pub mod parse;
 pub mod path;
 pub mod tree;

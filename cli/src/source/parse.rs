@@ -53,6 +53,10 @@ pub fn parse(text: &str) -> (Option<Tree>, Vec<Located>) {
         documents: 0,
         faults: Vec::new(),
     };
+    if let Some(fatal) = control(text) {
+        builder.faults.push(fatal);
+        return (None, builder.faults);
+    }
     for event in Parser::new_from_str(text) {
         let outcome = match event {
             Ok((event, raw)) => builder.event(event, span_of(&raw)),
@@ -338,6 +342,35 @@ impl Builder {
         }
         path
     }
+}
+
+/// The first character that a reader of the text does not see, or takes for a line's end where an editor does not: YAML forbids most of
+/// them (5.1), and a lone carriage return would move every fault below it to another line.
+fn control(text: &str) -> Option<Located> {
+    let odd = |(at, c): &(usize, char)| match c {
+        '\n' | '\t' => false,
+        '\r' => !text
+            .get(at.saturating_add(1)..)
+            .is_some_and(|rest| rest.starts_with('\n')),
+        // A byte order mark may begin a file.
+        '\u{feff}' => *at > 0,
+        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    let (at, c) = text.char_indices().find(odd)?;
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let span = Span {
+        line: before.matches('\n').count().saturating_add(1),
+        column: line.chars().count().saturating_add(1),
+        length: 1,
+    };
+    Some(fault(
+        span,
+        String::new(),
+        format!("a character that does not show: U+{:04X}", u32::from(c)),
+        Some("remove it; between double quotes it can be written as an escape".into()),
+    ))
 }
 
 /// What plain text stands for, by YAML 1.2's core schema.

@@ -3,9 +3,13 @@
 pub mod audit;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod explain;
+pub mod fmt;
+pub mod import;
 pub mod keys;
 pub mod render;
 pub mod schema;
 pub mod story;
 pub mod up;
+mod write;

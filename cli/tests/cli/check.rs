@@ -296,6 +296,26 @@ fn colour_comes_when_asked_for_and_never_otherwise() {
 }
 
 #[test]
+fn a_character_that_does_not_show_is_refused_where_it_stands() {
+    for (odd, name) in [
+        ("\u{2}", "U+0002"),
+        ("\r", "U+000D"),
+        ("\u{1b}[2K", "U+001B"),
+        ("\u{85}", "U+0085"),
+        ("\u{2028}", "U+2028"),
+        ("\u{202e}", "U+202E"),
+    ] {
+        let fault = format!("2:3 : a character that does not show: {name}");
+        check(
+            &GOOD.replacen("clients:", &format!("# {odd}x\nclients:"), 1),
+            &[&fault],
+        );
+    }
+    check(&GOOD.replace('\n', "\r\n"), &[]);
+    check(&format!("\u{feff}{GOOD}"), &[]);
+}
+
+#[test]
 fn the_policies_that_come_along_are_good() {
     for file in [digits(), crate::program::tree().join("envoy/gate.yaml")] {
         let ran = run(&["check".as_ref(), file.as_os_str()]);

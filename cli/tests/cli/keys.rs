@@ -1,6 +1,6 @@
-//! `keys new`: a key that its own snippet lets in, made anew each time.
+//! `keys`: a new key that its own snippet lets in, its digest, and the list of those that count no more.
 
-use crate::program::{Scratch, run};
+use crate::program::{Scratch, digits, key, run, run_with};
 
 #[test]
 fn a_new_key_is_let_in_by_the_lines_that_come_with_it() {
@@ -73,4 +73,143 @@ fn a_date_of_another_form_is_bad_use() {
             "{date}"
         );
     }
+}
+
+/// `scorer` of the demo's policy.
+const SCORER: &str = "a07f87b896d634ad40ab3bf7443a0264f53801c09278d6e035ecb731e9aa9700";
+
+#[test]
+fn a_key_on_standard_input_is_hashed_and_never_repeated() {
+    assert!(std::fs::read_to_string(digits()).unwrap().contains(SCORER));
+    let text = key("scorer");
+    let hashed = run_with(&["keys", "hash", "scorer"], &format!("{text}\n"));
+    assert_eq!(
+        (hashed.code, hashed.stdout.trim()),
+        (0, SCORER),
+        "{}",
+        hashed.stderr
+    );
+    assert!(hashed.stderr.contains(&format!(
+        "\"scorer\":\n    api_keys:\n      - {{sha256: \"{SCORER}\"}}"
+    )));
+    assert!(!hashed.stderr.contains(&text));
+    let json = run_with(&["keys", "hash", "--json"], &text);
+    assert_eq!(json.stdout.trim(), format!("{{\"sha256\":\"{SCORER}\"}}"));
+    for wrong in [
+        "",
+        "tg_",
+        "sk-live-0123",
+        &text[1..],
+        &format!("{text}x"),
+        &text.replace('_', "-"),
+    ] {
+        let refused = run_with(&["keys", "hash"], wrong);
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (2, ""),
+            "{wrong:?}"
+        );
+        assert!(wrong.is_empty() || wrong == "tg_" || !refused.stderr.contains(wrong));
+    }
+}
+
+#[test]
+fn a_revoked_key_is_on_the_list_once_and_the_list_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", "revoked:\n  keys_file: gone.txt\n");
+    let list = scratch.path().join("gone.txt");
+    let revoke = |sha256: &str, note: &str| {
+        run(&[
+            "keys".as_ref(),
+            "revoke".as_ref(),
+            "-c".as_ref(),
+            policy.as_os_str(),
+            "--sha256".as_ref(),
+            sha256.as_ref(),
+            "--note".as_ref(),
+            note.as_ref(),
+            "--json".as_ref(),
+        ])
+    };
+    let first = revoke(&SCORER.to_uppercase(), "lost laptop");
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(first.stdout.contains("\"added\":true"), "{}", first.stdout);
+    assert_eq!(
+        std::fs::metadata(&list).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(revoke(SCORER, "again").stdout.contains("\"added\":false"));
+    std::fs::write(&list, format!("# by hand\n{SCORER} lost laptop")).unwrap();
+    let other = SCORER.replace('a', "b");
+    assert!(revoke(&other, "").stdout.contains("\"added\":true"));
+    assert_eq!(
+        std::fs::read_to_string(&list).unwrap(),
+        format!("# by hand\n{SCORER} lost laptop\n{other}\n")
+    );
+    assert_eq!(
+        std::fs::read_dir(scratch.path()).unwrap().count(),
+        2,
+        "nothing is left beside it"
+    );
+    for (sha256, note) in [
+        ("abc", ""),
+        (&*SCORER.replace('a', "g"), ""),
+        (SCORER, "two\nlines"),
+    ] {
+        assert_eq!(revoke(sha256, note).code, 2, "{sha256} {note:?}");
+    }
+}
+
+#[test]
+fn a_key_is_revoked_by_its_text_and_by_hand() {
+    let line = run_with(&["keys", "revoke", "--note", "why"], &key("scorer"));
+    assert_eq!(
+        (line.code, line.stdout.trim()),
+        (0, &*format!("{SCORER} why")),
+        "{}",
+        line.stderr
+    );
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", "version: 1\n");
+    let nowhere = run(&[
+        "keys".as_ref(),
+        "revoke".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "--sha256".as_ref(),
+        SCORER.as_ref(),
+    ]);
+    assert_eq!(nowhere.code, 2);
+    assert!(
+        nowhere.stderr.contains("revoked:\n  keys_file:"),
+        "{}",
+        nowhere.stderr
+    );
+}
+
+#[test]
+fn revocations_at_once_are_all_kept() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", "revoked: {keys_file: gone.txt}\n");
+    let digests: Vec<String> = (0..8)
+        .map(|digit| SCORER.replace('a', &digit.to_string()))
+        .collect();
+    std::thread::scope(|scope| {
+        for sha256 in &digests {
+            scope.spawn(|| {
+                let ran = run(&[
+                    "keys".as_ref(),
+                    "revoke".as_ref(),
+                    "-c".as_ref(),
+                    policy.as_os_str(),
+                    "--sha256".as_ref(),
+                    std::ffi::OsStr::new(sha256.as_str()),
+                ]);
+                assert_eq!(ran.code, 0, "{}", ran.stderr);
+            });
+        }
+    });
+    let list = std::fs::read_to_string(scratch.path().join("gone.txt")).unwrap();
+    assert!(digests.iter().all(|sha256| list.contains(sha256)), "{list}");
 }

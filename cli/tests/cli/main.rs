@@ -10,7 +10,10 @@
 
 mod audit;
 mod check;
+mod diff;
 mod explain;
+mod fmt;
+mod import;
 mod keys;
 mod program;
 mod reload;

@@ -60,6 +60,27 @@ pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
     }
 }
 
+/// The same with something on standard input.
+pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran {
+    use std::io::Write as _;
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that wants none of it may be gone by now.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// A scratch folder; short, because sockets lie in it.
 pub struct Scratch(PathBuf);
 

@@ -1,0 +1,282 @@
+//! `diff`: what another policy would change. Who gains and who loses is what the two validated policies grant; every other difference is told as
+//! it stands in their canonical forms. Judges neither: a change is a change.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use tensorgate_policy::Policy;
+
+use crate::Failure;
+use crate::load::{Loaded, load};
+use crate::source::path::push_key;
+use crate::ui::{Ui, printable};
+
+/// Longest value that a line for people shows, characters; `--json` shows all of it.
+const MAX_SHOWN: usize = 120;
+
+/// Show who gains and who loses between two policies, and what else changes.
+#[derive(Args)]
+#[command(
+    after_help = "Exits 0 if the two are the same policy, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml"
+)]
+pub struct Diff {
+    /// The policy that is.
+    #[arg(value_name = "A")]
+    before: PathBuf,
+    /// The policy that may come.
+    #[arg(value_name = "B")]
+    after: PathBuf,
+}
+
+/// One difference.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+enum Change {
+    /// Granted after, and not before.
+    Gains(Access),
+    /// Granted before, and not after.
+    Loses(Access),
+    /// Granted in both, by another grant: another bucket.
+    Moves {
+        #[serde(flatten)]
+        access: Access,
+        before: String,
+    },
+    /// A value of the canonical form.
+    Value {
+        path: String,
+        before: Option<Value>,
+        after: Option<Value>,
+    },
+}
+
+/// What a client may do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Access {
+    client: String,
+    model: String,
+    version: String,
+    operation: &'static str,
+    grant: String,
+}
+
+type Key = (String, String, String, &'static str);
+
+impl Diff {
+    /// Compares the two.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let before = load(&self.before)?;
+        let after = load(&self.after)?;
+        let changes = changes(&before, &after)?;
+        for change in &changes {
+            if ui.json {
+                ui.json_line(change);
+            } else {
+                ui.line(&told(ui, change));
+            }
+        }
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+}
+
+fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
+    let mut changes = accesses(&before.policy, &after.policy);
+    let canonical = |loaded: &Loaded| {
+        serde_json::to_value(&loaded.bundle.policy)
+            .map_err(|error| Failure::Failed(error.to_string()))
+    };
+    values(
+        "",
+        Some(&canonical(before)?),
+        Some(&canonical(after)?),
+        &mut changes,
+    );
+    Ok(changes)
+}
+
+/// Who may do what, and by which grant.
+fn granted(policy: &Policy) -> BTreeMap<Key, String> {
+    policy
+        .granted()
+        .filter_map(|(client, model, version, operation, grant)| {
+            let model = policy.model(model)?;
+            let version = model.versions().get(usize::try_from(version).ok()?)?;
+            let key = (
+                policy.client(client)?.name().to_owned(),
+                model.name().to_owned(),
+                version.clone(),
+                operation.name(),
+            );
+            Some((key, policy.grant(grant)?.name().to_owned()))
+        })
+        .collect()
+}
+
+fn accesses(before: &Policy, after: &Policy) -> Vec<Change> {
+    let (before, after) = (granted(before), granted(after));
+    let access = |key: &Key, grant: &String| Access {
+        client: key.0.clone(),
+        model: key.1.clone(),
+        version: key.2.clone(),
+        operation: key.3,
+        grant: grant.clone(),
+    };
+    let gains = after
+        .iter()
+        .filter(|(key, _)| !before.contains_key(*key))
+        .map(|(key, grant)| Change::Gains(access(key, grant)));
+    let loses = before
+        .iter()
+        .filter(|(key, _)| !after.contains_key(*key))
+        .map(|(key, grant)| Change::Loses(access(key, grant)));
+    let moves = after.iter().filter_map(|(key, grant)| {
+        let was = before.get(key).filter(|was| *was != grant)?;
+        Some(Change::Moves {
+            access: access(key, grant),
+            before: was.clone(),
+        })
+    });
+    gains.chain(loses).chain(moves).collect()
+}
+
+/// Every value that differs. Items of a list are told apart by what names them, where something does. The policy's depth is
+/// bounded by the reader of its text, so the recursion is.
+fn values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    let named = match (before, after) {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => Some((
+            before
+                .iter()
+                .map(|(key, value)| (key.as_str(), value))
+                .collect(),
+            after
+                .iter()
+                .map(|(key, value)| (key.as_str(), value))
+                .collect(),
+            false,
+        )),
+        (Some(Value::Array(before)), Some(Value::Array(after))) => by_name(before)
+            .zip(by_name(after))
+            .map(|(before, after)| (before, after, true)),
+        _ => None,
+    };
+    let Some((before_by, after_by, list)) = named else {
+        changes.push(Change::Value {
+            path: path.to_owned(),
+            before: before.cloned(),
+            after: after.cloned(),
+        });
+        return;
+    };
+    let before_by: BTreeMap<&str, &Value> = before_by;
+    let after_by: BTreeMap<&str, &Value> = after_by;
+    let mut names: Vec<&str> = before_by.keys().chain(after_by.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    let count = changes.len();
+    for name in names {
+        let mut at = path.to_owned();
+        if list {
+            at.push_str(&format!("[{name}]"));
+        } else {
+            push_key(&mut at, name);
+        }
+        values(
+            &at,
+            before_by.get(name).copied(),
+            after_by.get(name).copied(),
+            changes,
+        );
+    }
+    if changes.len() == count {
+        // The same items in another order: where order means something, that is a change.
+        changes.push(Change::Value {
+            path: path.to_owned(),
+            before: before.cloned(),
+            after: after.cloned(),
+        });
+    }
+}
+
+/// A list's items by name or digest; `None` unless each has one of its own.
+fn by_name(items: &[Value]) -> Option<BTreeMap<&str, &Value>> {
+    let mut by_name = BTreeMap::new();
+    for item in items {
+        let name = ["name", "sha256"]
+            .iter()
+            .find_map(|key| item.get(key)?.as_str())?;
+        if by_name.insert(name, item).is_some() {
+            return None;
+        }
+    }
+    Some(by_name)
+}
+
+fn told(ui: &Ui, change: &Change) -> String {
+    let on = |access: &Access| {
+        let Access {
+            client: _,
+            model,
+            version,
+            operation,
+            grant: _,
+        } = access;
+        format!("{operation} on {model}@{version}")
+    };
+    let (style, sign, text) = match change {
+        Change::Gains(gained) => {
+            let (client, on, grant) = (&gained.client, on(gained), &gained.grant);
+            ("1;32", '+', format!("{client} gains {on} (grant {grant})"))
+        }
+        Change::Loses(lost) => {
+            let (client, on, grant) = (&lost.client, on(lost), &lost.grant);
+            ("1;31", '-', format!("{client} loses {on} (grant {grant})"))
+        }
+        Change::Moves { access, before } => {
+            let (client, on, grant) = (&access.client, on(access), &access.grant);
+            (
+                "1;33",
+                '~',
+                format!("{client} has {on} by grant {grant}, not {before}"),
+            )
+        }
+        Change::Value {
+            path,
+            before,
+            after,
+        } => {
+            let text = match (before, after) {
+                (None, Some(after)) => format!("{path}: new, {}", shown(after)),
+                (Some(before), None) => format!("{path}: gone, was {}", shown(before)),
+                (Some(before), Some(after)) => {
+                    format!("{path}: {} -> {}", shown(before), shown(after))
+                }
+                (None, None) => path.clone(),
+            };
+            ("1;33", '~', text)
+        }
+    };
+    format!(
+        "{} {}",
+        ui.paint(style, &sign.to_string()),
+        printable(&text)
+    )
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= MAX_SHOWN {
+        return text;
+    }
+    let cut: String = text.chars().take(MAX_SHOWN).collect();
+    format!("{cut}…")
+}

@@ -1,0 +1,111 @@
+//! Open Inference Protocol metadata: `{"name", "versions", "inputs": [{"name", "datatype", "shape"}], "outputs": […]}`, from a file or a server.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    Common, Described, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype, dim, fetch,
+};
+use crate::Failure;
+use crate::load::read_at_most;
+
+/// From a server of the Open Inference Protocol, or a file with its metadata.
+#[derive(Args)]
+#[command(
+    after_help = "A server is named by its address and asked over plain HTTP; a file is what GET /v2/models/NAME answers.\n\nExample: tensorgate import oip http://127.0.0.1:8000 --model digits"
+)]
+pub(in crate::verbs) struct Oip {
+    /// `http://host:port`, or a file.
+    source: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What the protocol says of a model; what it says beyond that is left.
+#[derive(Deserialize)]
+pub(super) struct Metadata {
+    name: String,
+    #[serde(default)]
+    pub(super) versions: Vec<String>,
+    #[serde(default)]
+    inputs: Vec<MetadataTensor>,
+    #[serde(default)]
+    outputs: Vec<MetadataTensor>,
+}
+
+#[derive(Deserialize)]
+struct MetadataTensor {
+    name: String,
+    datatype: String,
+    shape: Vec<i64>,
+}
+
+impl Oip {
+    /// The model, and the backend's name.
+    pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
+        let metadata = if fetch::is_url(&self.source) {
+            let model = self
+                .common
+                .model
+                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
+            of_server(&self.source, &model)?
+        } else {
+            let file = Path::new(&self.source);
+            let bytes = read_at_most(file, MAX_METADATA_BYTES)
+                .map_err(|error| bad(&self.source, &error.to_string()))?
+                .ok_or_else(|| bad(&self.source, "is too large for metadata"))?;
+            read(&self.source, &bytes)?
+        };
+        let described = described(&self.source, metadata)?;
+        Ok((vec![described], self.common.backend))
+    }
+}
+
+/// Asks a server.
+pub(super) fn of_server(base: &str, model: &str) -> Result<Metadata, Failure> {
+    read(base, &fetch::get(base, &format!("/v2/models/{model}"))?)
+}
+
+fn read(place: &str, bytes: &[u8]) -> Result<Metadata, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| bad(place, &format!("is not a model's metadata: {error}")))
+}
+
+fn described(place: &str, metadata: Metadata) -> Result<Described, Failure> {
+    let tensors = |kind: &str, tensors: Vec<MetadataTensor>| {
+        if tensors.is_empty() || tensors.len() > MAX_TENSORS {
+            return Err(bad(place, &format!("{} {kind}s", tensors.len())));
+        }
+        tensors
+            .into_iter()
+            .map(|tensor| {
+                let place = format!("{place}: {kind} {:?}", tensor.name);
+                if tensor.shape.len() > MAX_DIMS {
+                    return Err(bad(&place, "too many dims"));
+                }
+                Ok(Tensor {
+                    datatype: datatype(&tensor.datatype, &place)?,
+                    shape: tensor
+                        .shape
+                        .iter()
+                        .map(|size| dim(*size, &place))
+                        .collect::<Result<_, _>>()?,
+                    name: tensor.name,
+                    optional: false,
+                })
+            })
+            .collect::<Result<Vec<_>, Failure>>()
+    };
+    Ok(Described {
+        inputs: tensors("input", metadata.inputs)?,
+        outputs: tensors("output", metadata.outputs)?,
+        name: metadata.name,
+        versions: if metadata.versions.is_empty() {
+            vec!["1".into()]
+        } else {
+            metadata.versions
+        },
+    })
+}

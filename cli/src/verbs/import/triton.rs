@@ -1,0 +1,278 @@
+//! Triton's model configuration: `config.pbtxt`, a folder with it, a repository of such folders, or what a server answers. A positive `max_batch_size`
+//! means one more dim before `dims`, and bounds it.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::pbtxt::{self, Message, Value};
+use super::{
+    Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad, datatype, dim,
+    fetch, oip,
+};
+use crate::Failure;
+use crate::load::read_at_most;
+
+/// A model's configuration in its folder.
+const CONFIG: &str = "config.pbtxt";
+/// Models of one repository.
+const MAX_MODELS: usize = 1_000;
+
+/// From Triton: a server, a config.pbtxt, a model's folder or a repository of models.
+#[derive(Args)]
+#[command(
+    after_help = "A server is named by its address and asked over plain HTTP.\n\nExample: tensorgate import triton models/resnet/config.pbtxt --backend gpu"
+)]
+pub(in crate::verbs) struct Triton {
+    /// `http://host:port`, a config.pbtxt, a model's folder, or a repository's.
+    source: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A configuration, whichever spelling it came in.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    max_batch_size: i64,
+    #[serde(default)]
+    input: Vec<ConfigTensor>,
+    #[serde(default)]
+    output: Vec<ConfigTensor>,
+}
+
+#[derive(Deserialize)]
+struct ConfigTensor {
+    name: String,
+    data_type: String,
+    dims: Vec<i64>,
+    #[serde(default)]
+    optional: bool,
+}
+
+impl Triton {
+    /// The models, and the backend's name.
+    pub(super) fn models(self) -> Result<(Vec<Described>, String), Failure> {
+        let models = if fetch::is_url(&self.source) {
+            let model = self
+                .common
+                .model
+                .as_deref()
+                .ok_or_else(|| bad(&self.source, "which model? add --model NAME"))?;
+            vec![of_server(&self.source, model)?]
+        } else {
+            of_path(Path::new(&self.source), self.common.model.as_deref())?
+        };
+        Ok((models, self.common.backend))
+    }
+}
+
+fn of_server(base: &str, model: &str) -> Result<Described, Failure> {
+    let bytes = fetch::get(base, &format!("/v2/models/{model}/config"))?;
+    let config = serde_json::from_slice::<Config>(&bytes)
+        .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;
+    let versions = oip::of_server(base, model)?.versions;
+    described(base, config, model, versions)
+}
+
+fn of_path(path: &Path, only: Option<&str>) -> Result<Vec<Described>, Failure> {
+    let shown = path.display().to_string();
+    if path.is_file() {
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
+        return Ok(vec![of_file(path, folder)?]);
+    }
+    if path.join(CONFIG).is_file() {
+        return Ok(vec![of_file(&path.join(CONFIG), path)?]);
+    }
+    let mut folders: Vec<_> = std::fs::read_dir(path)
+        .map_err(|error| bad(&shown, &error.to_string()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|folder| folder.join(CONFIG).is_file())
+        .filter(|folder| {
+            only.is_none_or(|only| folder.file_name().is_some_and(|name| name == only))
+        })
+        .take(MAX_MODELS)
+        .collect();
+    folders.sort();
+    if folders.is_empty() {
+        return Err(bad(
+            &shown,
+            "holds no config.pbtxt, and no folder that does",
+        ));
+    }
+    folders
+        .iter()
+        .map(|folder| of_file(&folder.join(CONFIG), folder))
+        .collect()
+}
+
+fn of_file(file: &Path, folder: &Path) -> Result<Described, Failure> {
+    let shown = file.display().to_string();
+    let bytes = read_at_most(file, MAX_METADATA_BYTES)
+        .map_err(|error| bad(&shown, &error.to_string()))?
+        .ok_or_else(|| bad(&shown, "is too large for a configuration"))?;
+    let text = String::from_utf8(bytes).map_err(|_| bad(&shown, "is not UTF-8"))?;
+    let message =
+        pbtxt::read(&text).map_err(|(line, what)| bad(&format!("{shown}:{line}"), &what))?;
+    let config = config(&shown, &message)?;
+    let fallback = folder.file_name().unwrap_or_default().to_string_lossy();
+    described(&shown, config, &fallback, versions(folder))
+}
+
+/// Version folders beside a configuration: their names are numbers.
+fn versions(folder: &Path) -> Vec<String> {
+    let mut versions: Vec<u64> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            entry.file_type().ok()?.is_dir().then_some(())?;
+            let name = entry.file_name().into_string().ok()?;
+            name.parse()
+                .ok()
+                .filter(|version: &u64| version.to_string() == name)
+        })
+        .collect();
+    versions.sort_unstable();
+    versions.iter().map(u64::to_string).collect()
+}
+
+fn config(place: &str, message: &Message) -> Result<Config, Failure> {
+    let mut config = Config {
+        name: text(place, message, "name")?.unwrap_or_default(),
+        max_batch_size: one(place, message, "max_batch_size")?.map_or(
+            Ok(0),
+            |value| match value {
+                Value::Number(size) => Ok(*size),
+                _ => Err(bad(place, "max_batch_size is no number")),
+            },
+        )?,
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    for (name, value) in message {
+        let tensors = match name.as_str() {
+            "input" => &mut config.input,
+            "output" => &mut config.output,
+            _ => continue,
+        };
+        let Value::Message(fields) = value else {
+            return Err(bad(place, &format!("{name} is no message")));
+        };
+        let missing = |field: &str| bad(place, &format!("{name} without {field}"));
+        let dims = fields
+            .iter()
+            .filter(|(field, _)| field == "dims")
+            .map(|(_, value)| match value {
+                Value::Number(size) => Ok(*size),
+                _ => Err(bad(place, &format!("dims of {name} are no numbers"))),
+            })
+            .collect::<Result<_, _>>()?;
+        tensors.push(ConfigTensor {
+            name: text(place, fields, "name")?.ok_or_else(|| missing("name"))?,
+            data_type: match one(place, fields, "data_type")? {
+                Some(Value::Word(word)) => word.clone(),
+                _ => return Err(missing("data_type")),
+            },
+            dims,
+            optional: matches!(one(place, fields, "optional")?, Some(Value::Word(word)) if word == "true"),
+        });
+    }
+    Ok(config)
+}
+
+/// A field that may come once.
+fn one<'m>(place: &str, message: &'m Message, name: &str) -> Result<Option<&'m Value>, Failure> {
+    let mut values = message
+        .iter()
+        .filter(|(field, _)| field == name)
+        .map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(bad(place, &format!("{name} comes twice"))),
+    }
+}
+
+fn text(place: &str, message: &Message, name: &str) -> Result<Option<String>, Failure> {
+    match one(place, message, name)? {
+        None => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(bad(place, &format!("{name} is no string"))),
+    }
+}
+
+fn described(
+    place: &str,
+    config: Config,
+    fallback: &str,
+    versions: Vec<String>,
+) -> Result<Described, Failure> {
+    let batch = match u64::try_from(config.max_batch_size) {
+        Ok(0) => None,
+        Ok(max) => Some(Dim::Batch(max)),
+        Err(_) => return Err(bad(place, "max_batch_size is below zero")),
+    };
+    let tensors = |kind: &str, tensors: Vec<ConfigTensor>| {
+        if tensors.is_empty() {
+            return Err(bad(
+                place,
+                &format!(
+                    "names no {kind}s: ask the server instead, which completes its configuration"
+                ),
+            ));
+        }
+        if tensors.len() > MAX_TENSORS {
+            return Err(bad(place, &format!("more than {MAX_TENSORS} {kind}s")));
+        }
+        tensors
+            .into_iter()
+            .map(|tensor| {
+                let place = format!("{place}: {kind} {:?}", tensor.name);
+                if tensor.dims.len() > MAX_DIMS {
+                    return Err(bad(&place, "too many dims"));
+                }
+                let sizes = tensor.dims.iter().map(|size| dim(*size, &place));
+                Ok(Tensor {
+                    datatype: of_triton(&tensor.data_type, &place)?,
+                    shape: batch
+                        .clone()
+                        .map(Ok)
+                        .into_iter()
+                        .chain(sizes)
+                        .collect::<Result<_, _>>()?,
+                    name: tensor.name,
+                    optional: tensor.optional,
+                })
+            })
+            .collect::<Result<Vec<_>, Failure>>()
+    };
+    Ok(Described {
+        inputs: tensors("input", config.input)?,
+        outputs: tensors("output", config.output)?,
+        name: if config.name.is_empty() {
+            fallback.to_owned()
+        } else {
+            config.name
+        },
+        versions: if versions.is_empty() {
+            vec!["1".into()]
+        } else {
+            versions
+        },
+    })
+}
+
+/// `TYPE_FP32` is FP32; strings are BYTES.
+fn of_triton(name: &str, place: &str) -> Result<tensorgate_policy::Datatype, Failure> {
+    match name.strip_prefix("TYPE_") {
+        Some("STRING") => Ok(tensorgate_policy::Datatype::Bytes),
+        Some(rest) => datatype(rest, place),
+        None => Err(bad(
+            place,
+            &format!("data_type {name:?} is none of Triton's"),
+        )),
+    }
+}

@@ -1,0 +1,178 @@
+//! The `models:` section. Everything that came from a server is quoted where YAML could read it in another way; what a person must fill in is
+//! written so that `check` refuses it, and says so on its line.
+
+use serde_json::{Value, json};
+use tensorgate_policy::Datatype;
+
+use super::{Described, Dim, Tensor};
+use crate::Failure;
+use crate::ui::Ui;
+
+/// Stands beside each dim that has no bound. The dim is written without a `max`, which no contract may have.
+const FILL_DIM: &str = "# no bound is known: give it a max";
+/// Stands beside each `BYTES` tensor, whose items no server bounds.
+const FILL_ITEM: &str = "# no bound is known: add max_item_bytes";
+
+/// Prints the section: YAML, or one JSON value with `--json`.
+pub fn models(ui: &Ui, models: &[Described], backend: &str) -> Result<(), Failure> {
+    if ui.json {
+        let section: serde_json::Map<String, Value> = models
+            .iter()
+            .map(|model| (model.name.clone(), value(model, backend)))
+            .collect();
+        ui.json_line(&json!({"models": section}));
+        return Ok(());
+    }
+    let mut yaml = String::from("models:\n");
+    let mut open = 0_usize;
+    for model in models {
+        let versions: Vec<String> = model.versions.iter().map(|v| quoted(v)).collect();
+        yaml.push_str(&format!(
+            "  {}:\n    backend: {}\n    versions: [{}]\n    protocols: [oip-rest, oip-grpc]\n",
+            plain(&model.name),
+            plain(backend),
+            versions.join(", ")
+        ));
+        for (key, tensors) in [("inputs", &model.inputs), ("outputs", &model.outputs)] {
+            yaml.push_str(&format!("    {key}:\n"));
+            for tensor in tensors {
+                open = open.saturating_add(write_tensor(&mut yaml, tensor));
+            }
+        }
+    }
+    ui.line(yaml.trim_end());
+    let rest = match open {
+        0 => "every dim is bounded".to_owned(),
+        1 => "1 bound is left to you".to_owned(),
+        open => format!("{open} bounds are left to you"),
+    };
+    ui.note(&format!(
+        "{rest}; no server says what values are sensible: add a range to each input, then grant the model"
+    ));
+    Ok(())
+}
+
+/// Writes a tensor; how many bounds it lacks.
+fn write_tensor(yaml: &mut String, tensor: &Tensor) -> usize {
+    let mut open = 0_usize;
+    yaml.push_str(&format!("      - name: {}\n", plain(&tensor.name)));
+    yaml.push_str(&format!("        datatype: {}", tensor.datatype.name()));
+    if tensor.datatype == Datatype::Bytes {
+        open = open.saturating_add(1);
+        yaml.push_str(&format!("  {FILL_ITEM}"));
+    }
+    yaml.push('\n');
+    if tensor.shape.contains(&Dim::Dynamic) {
+        yaml.push_str("        shape:\n");
+        for dim in &tensor.shape {
+            let fill = if *dim == Dim::Dynamic {
+                open = open.saturating_add(1);
+                format!("  {FILL_DIM}")
+            } else {
+                String::new()
+            };
+            yaml.push_str(&format!("          - {}{fill}\n", dim_text(dim)));
+        }
+    } else {
+        let dims: Vec<String> = tensor.shape.iter().map(dim_text).collect();
+        yaml.push_str(&format!("        shape: [{}]\n", dims.join(", ")));
+    }
+    if tensor.optional {
+        yaml.push_str("        optional: true\n");
+    }
+    open
+}
+
+fn dim_text(dim: &Dim) -> String {
+    match dim {
+        Dim::Fixed(size) => size.to_string(),
+        Dim::Batch(max) => format!("{{name: batch, max: {max}}}"),
+        Dim::Dynamic => "{min: 1}".to_owned(),
+    }
+}
+
+fn value(model: &Described, backend: &str) -> Value {
+    let tensors = |tensors: &[Tensor]| -> Vec<Value> {
+        tensors
+            .iter()
+            .map(|tensor| {
+                let shape: Vec<Value> = tensor
+                    .shape
+                    .iter()
+                    .map(|dim| match dim {
+                        Dim::Fixed(size) => json!(size),
+                        Dim::Batch(max) => json!({"name": "batch", "max": max}),
+                        Dim::Dynamic => json!({"min": 1}),
+                    })
+                    .collect();
+                let mut value = json!({"name": tensor.name, "datatype": tensor.datatype.name(), "shape": shape});
+                if let (true, Some(value)) = (tensor.optional, value.as_object_mut()) {
+                    value.insert("optional".into(), json!(true));
+                }
+                value
+            })
+            .collect()
+    };
+    json!({
+        "backend": backend,
+        "versions": model.versions,
+        "protocols": ["oip-rest", "oip-grpc"],
+        "inputs": tensors(&model.inputs),
+        "outputs": tensors(&model.outputs),
+    })
+}
+
+/// A name as it is where YAML reads it as text and nothing else, else quoted.
+fn plain(name: &str) -> String {
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic());
+    let rest = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/'));
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+        .iter()
+        .any(|word| name.eq_ignore_ascii_case(word));
+    if first && rest && !word {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
+}
+
+/// JSON's double quotes are YAML's; what JSON leaves as it is beyond ASCII is escaped, so that nothing hides.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_ascii_graphic() || c == ' ' => quoted.push(c),
+            c => quoted.push_str(&format!("\\U{:08X}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_server_is_text_and_nothing_else() {
+        for (name, expected) in [
+            ("image", "image"),
+            ("INPUT__0", "INPUT__0"),
+            ("0", "\"0\""),
+            ("no", "\"no\""),
+            ("a: b", "\"a: b\""),
+            ("a\n  admin: x", "\"a\\U0000000A  admin: x\""),
+            ("\u{202e}x", "\"\\U0000202Ex\""),
+            ("\"\\", "\"\\\"\\\\\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(plain(name), expected, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `diff`: who gains, who loses, what else changes, and nothing where nothing does.
+
+use crate::program::{Scratch, run};
+
+const BEFORE: &str = r#"version: 1
+clients:
+  app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
+  job: {api_keys: [{sha256: 7d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"], max_in_flight: 64, queue: 128, timeout_ms: 2000}
+models:
+  m:
+    backend: gpu
+    versions: ["1", "2"]
+    protocols: [oip-rest]
+    inputs:
+      - {name: x, datatype: FP32, shape: [{name: n, max: 4}, 2], range: [0, 1]}
+      - {name: z, datatype: FP32, shape: [2], range: [0, 1]}
+    outputs:
+      - {name: y, datatype: FP32, shape: [n]}
+grants:
+  - {name: g, clients: [app], models: [m@1], operations: [infer, ready], rate: {quota: 6, window_s: 60}}
+  - {name: h, clients: [job], models: [m], operations: [ready]}
+"#;
+
+fn diff(after: &str) -> (i32, Vec<String>, Vec<serde_json::Value>) {
+    let scratch = Scratch::new();
+    let a = scratch.file("a.yaml", BEFORE);
+    let b = scratch.file("b.yaml", after);
+    let told = run(&["diff".as_ref(), a.as_os_str(), b.as_os_str()]);
+    let json = run(&[
+        "diff".as_ref(),
+        a.as_os_str(),
+        b.as_os_str(),
+        "--json".as_ref(),
+    ]);
+    assert_eq!(told.code, json.code, "{}", told.stderr);
+    (
+        told.code,
+        told.stdout.lines().map(str::to_owned).collect(),
+        json.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    )
+}
+
+fn check(change: (&str, &str), expected: &[&str]) {
+    let after = BEFORE.replace(change.0, change.1);
+    assert_ne!(after, BEFORE, "{}", change.0);
+    let (code, told, json) = diff(&after);
+    assert_eq!(told, expected, "{change:?}");
+    assert_eq!(code, i32::from(!expected.is_empty()));
+    assert_eq!(json.len(), expected.len());
+}
+
+#[test]
+fn every_change_is_a_plain_line() {
+    check(("version: 1\n", "# a comment\nversion: 1\n"), &[]);
+    check(
+        ("quota: 6", "quota: 60"),
+        &["~ grants[g].rate.quota: 6 -> 60"],
+    );
+    check(
+        (
+            "operations: [infer, ready]",
+            "operations: [infer, metadata]",
+        ),
+        &[
+            "+ app gains metadata on m@1 (grant g)",
+            "- app loses ready on m@1 (grant g)",
+            "~ grants[g].operations: [\"infer\",\"ready\"] -> [\"infer\",\"metadata\"]",
+        ],
+    );
+    check(
+        ("models: [m@1]", "models: [m]"),
+        &[
+            "+ app gains infer on m@2 (grant g)",
+            "+ app gains ready on m@2 (grant g)",
+            "~ grants[g].models: [\"m@1\"] -> [\"m\"]",
+        ],
+    );
+    check(
+        (
+            "{name: z, datatype: FP32, shape: [2], range: [0, 1]}",
+            "{name: z, datatype: FP32, shape: [2]}",
+        ),
+        &["~ models.m.inputs[z].range: gone, was [0.0,1.0]"],
+    );
+    check(
+        ("[{sha256: 6d", "[{sha256: 8d"),
+        &[
+            "~ clients.app.api_keys[6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7]: gone, was {\"sha256\":\"6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7\"}",
+            "~ clients.app.api_keys[8d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7]: new, {\"sha256\":\"8d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7\"}",
+        ],
+    );
+}
+
+#[test]
+fn a_grant_that_changes_hands_is_told_of_where_nobody_gains_or_loses() {
+    let after = BEFORE.replace("name: h", "name: k");
+    let (code, told, json) = diff(&after);
+    assert_eq!(code, 1);
+    assert_eq!(
+        told.first().unwrap(),
+        "~ job has ready on m@1 by grant k, not h"
+    );
+    let first = json.first().unwrap();
+    assert_eq!(first["change"], "moves");
+    assert_eq!(first["client"], "job");
+    assert_eq!(first["before"], "h");
+}
+
+#[test]
+fn a_policy_with_faults_cannot_be_compared() {
+    assert_eq!(diff(&BEFORE.replace("max: 4", "min: 1")).0, 2);
+}
