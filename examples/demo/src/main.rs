@@ -107,7 +107,9 @@ async fn send(request: &Request, gate: SocketAddr) -> Result<Reply> {
             path,
             fields,
             body,
-        } => http1::send(gate, method, path, fields, body, http1::Framing::Length).await?,
+            framing,
+        } => http1::send(gate, method, path, fields, body, *framing).await?,
+        Request::Bytes(bytes) => http1::raw(gate, bytes).await?,
         Request::Grpc(call) => grpc::send(gate, call).await?,
     })
 }

@@ -2,9 +2,13 @@
 
 use prost::Message;
 use serde_json::{Value, json};
+use tensorgate_client::http1::Framing;
 use tensorgate_client::{Fields, grpc};
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tensorgate_wire::proto::{InferTensorContents, ModelInferRequest};
+
+/// The path of an inference over gRPC.
+pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// One request in its protocol.
 #[derive(Clone, Debug)]
@@ -19,13 +23,28 @@ pub enum Request {
         fields: Fields,
         /// The body.
         body: Vec<u8>,
+        /// How the body's end is told.
+        framing: Framing,
     },
+    /// Bytes that no HTTP library would send.
+    Bytes(Vec<u8>),
     /// gRPC over HTTP/2.
     Grpc(grpc::Call),
 }
 
+/// An HTTP/1.1 request whose body, if there is one, declares its length.
+pub fn http(method: &'static str, path: &str, pairs: &[(&str, &str)], body: Vec<u8>) -> Request {
+    Request::Rest {
+        method,
+        path: path.into(),
+        fields: fields(pairs),
+        body,
+        framing: Framing::Length,
+    }
+}
+
 /// Header fields as the client library wants them.
-pub fn fields(pairs: &[(&str, &str)]) -> Fields {
+fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs
         .iter()
         .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
@@ -44,13 +63,8 @@ pub fn rest(key: &str, model: &str, body: &Value) -> Request {
 
 /// The same with the body as text.
 pub fn rest_text(key: &str, model: &str, body: String) -> Request {
-    let fields = fields(&[("x-api-key", key), ("content-type", "application/json")]);
-    Request::Rest {
-        method: "POST",
-        path: infer_path(model),
-        fields,
-        body: body.into_bytes(),
-    }
+    let fields = [("x-api-key", key), ("content-type", "application/json")];
+    http("POST", &infer_path(model), &fields, body.into_bytes())
 }
 
 /// One tensor as JSON.
@@ -77,7 +91,7 @@ fn shape(pixels: &[f32]) -> Vec<usize> {
 
 /// An inference request over gRPC, elements as raw bytes or in the typed field.
 pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request {
-    let shape = shape(pixels)
+    let shape: Vec<i64> = shape(pixels)
         .iter()
         .filter_map(|dim| i64::try_from(*dim).ok())
         .collect();
@@ -89,32 +103,54 @@ pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request 
         fp32_contents: pixels.to_vec(),
         ..Default::default()
     };
+    let (contents, raw) = if raw {
+        (None, vec![bytes])
+    } else {
+        (Some(contents), Vec::new())
+    };
+    grpc_call(key, INFER, &infer_message(model, &shape, contents, raw))
+}
+
+/// The model's input with a shape of the caller's choice, and one element.
+pub fn grpc_shape(key: &str, model: &str, shape: &[i64]) -> Request {
+    let one = vec![vec![0; 4]];
+    grpc_call(key, INFER, &infer_message(model, shape, None, one))
+}
+
+/// A `ModelInferRequest` with one input.
+pub fn infer_message(
+    model: &str,
+    shape: &[i64],
+    contents: Option<InferTensorContents>,
+    raw: Vec<Vec<u8>>,
+) -> Vec<u8> {
     let input = InferInputTensor {
         name: "image".into(),
         datatype: "FP32".into(),
-        shape,
-        contents: (!raw).then_some(contents),
+        shape: shape.to_vec(),
+        contents,
         ..Default::default()
     };
     let message = ModelInferRequest {
         model_name: model.into(),
         inputs: vec![input],
-        raw_input_contents: if raw { vec![bytes.into()] } else { Vec::new() },
+        raw_input_contents: raw.into_iter().map(Into::into).collect(),
         ..Default::default()
     };
-    grpc_call(
-        key,
-        "/inference.GRPCInferenceService/ModelInfer",
-        &message.encode_to_vec(),
-    )
+    message.encode_to_vec()
 }
 
 /// Any unary call.
 pub fn grpc_call(key: &str, path: &str, message: &[u8]) -> Request {
+    grpc_body(key, path, grpc::frame(message))
+}
+
+/// The same, the framing left to the caller.
+pub fn grpc_body(key: &str, path: &str, body: Vec<u8>) -> Request {
     Request::Grpc(grpc::Call {
         path: path.into(),
         fields: fields(&[("x-api-key", key)]),
-        pieces: vec![grpc::frame(message)],
+        pieces: vec![body],
         trailers: None,
     })
 }

@@ -1,0 +1,91 @@
+//! Bodies that two readers could read in two ways, that unfold, or that say more than a tensor.
+
+use serde_json::{Value, json};
+
+use super::{Keys, Row, deny};
+use crate::request::{http, image, infer_path, rest, rest_text};
+use crate::split::Split;
+
+/// Its rows.
+pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
+    let input = image(&split.pixels(0, 1));
+    let good = json!({"inputs": [input]}).to_string();
+    let text = |text: String| rest_text(&keys.scorer, "digits", text);
+    let send = |body: Value| rest(&keys.scorer, "digits", &body);
+    let typed = |content_type: &str, coding: &[(&str, &str)], body: &[u8]| {
+        let head = [("x-api-key", &*keys.scorer), ("content-type", content_type)];
+        let fields = [&head[..], coding].concat();
+        http("POST", &infer_path("digits"), &fields, body.to_vec())
+    };
+    let mut shared = input.clone();
+    if let Some(shared) = shared.as_object_mut() {
+        shared.remove("data");
+        shared.insert(
+            "parameters".into(),
+            json!({"shared_memory_region": "///", "shared_memory_byte_size": 256}),
+        );
+    }
+    vec![
+        deny(
+            "JSON 120 levels deep",
+            "too-deep",
+            text(format!(
+                "{{\"inputs\":{}{}}}",
+                "[".repeat(120),
+                "]".repeat(120)
+            )),
+        ),
+        deny(
+            "a duplicate key",
+            "duplicate-key",
+            text(good.replacen("{\"data\"", "{\"name\":\"image\",\"data\"", 1)),
+        ),
+        deny(
+            "bytes after the document",
+            "malformed",
+            text(format!("{good}{{}}")),
+        ),
+        deny(
+            "a NaN that is no JSON",
+            "malformed",
+            text(good.replacen("\"data\":[", "\"data\":[NaN,", 1)),
+        ),
+        deny(
+            "half a surrogate pair as a name",
+            "malformed",
+            text(good.replacen("\"image\"", "\"\\ud800\"", 1)),
+        ),
+        deny(
+            "classification of an output",
+            "parameter",
+            send(json!({"inputs": [input], "outputs": [
+                {"name": "probabilities", "parameters": {"classification": 3}}]})),
+        ),
+        deny(
+            "an input in shared memory",
+            "parameter",
+            send(json!({"inputs": [shared]})),
+        ),
+        deny(
+            "a sequence of the caller's",
+            "parameter",
+            send(
+                json!({"inputs": [input], "parameters": {"sequence_id": 7, "sequence_start": true}}),
+            ),
+        ),
+        deny(
+            "a pickle",
+            "unsupported-media-type",
+            typed("application/x-pickle", &[], b"\x80\x04cos\nsystem\n."),
+        ),
+        deny(
+            "a body said to be compressed",
+            "unsupported-encoding",
+            typed(
+                "application/json",
+                &[("content-encoding", "gzip")],
+                b"\x1f\x8b\x08\0",
+            ),
+        ),
+    ]
+}

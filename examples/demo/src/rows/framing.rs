@@ -1,0 +1,159 @@
+//! How a request is cut into bytes: chunks, gRPC frames, lengths that lie.
+
+use serde_json::json;
+use tensorgate_client::grpc::frame;
+use tensorgate_client::http1::Framing;
+use tensorgate_wire::proto::InferTensorContents;
+
+use super::read::best_of_json;
+use super::{Keys, Row, deny, serve};
+use crate::request::{
+    INFER, Request, grpc_body, grpc_call, http, image, infer_message, infer_path, rest_text,
+};
+use crate::split::Split;
+
+/// One-byte chunks of one body: enough to show that each costs what a byte costs.
+const TINY_CHUNKS: usize = 50_000;
+/// Beyond the policy's `body_bytes`.
+const LARGE_BODY_BYTES: usize = 3 << 20;
+
+/// Its rows.
+pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
+    let good = json!({"inputs": [image(&split.pixels(4, 1))]}).to_string();
+    let padded = |bytes: usize| format!("{good}{}", " ".repeat(bytes));
+    let framed = |body: String, framing: Framing| match rest_text(&keys.scorer, "digits", body) {
+        Request::Rest {
+            method,
+            path,
+            fields,
+            body,
+            ..
+        } => Request::Rest {
+            method,
+            path,
+            fields,
+            body,
+            framing,
+        },
+        other => other,
+    };
+    let credential = ("x-api-key", &*keys.scorer);
+    let message = |contents| {
+        let raw = split
+            .pixels(4, 1)
+            .iter()
+            .flat_map(|pixel| pixel.to_le_bytes())
+            .collect();
+        infer_message("digits", &[1, 1, 8, 8], contents, vec![raw])
+    };
+    let binary = |said: usize| {
+        let input = json!({"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8],
+            "parameters": {"binary_data_size": said}});
+        let head = json!({"inputs": [input]}).to_string();
+        let blob: Vec<u8> = split
+            .pixels(4, 1)
+            .iter()
+            .flat_map(|pixel| pixel.to_le_bytes())
+            .collect();
+        let length = head.len().to_string();
+        let fields = [
+            credential,
+            ("content-type", "application/octet-stream"),
+            ("inference-header-content-length", &*length),
+        ];
+        let body = [head.as_bytes(), &blob].concat();
+        http("POST", &infer_path("digits"), &fields, body)
+    };
+    let one = message(None);
+    let typed = InferTensorContents {
+        fp32_contents: split.pixels(5, 1),
+        ..Default::default()
+    };
+    let mut compressed = frame(&one);
+    if let Some(flag) = compressed.first_mut() {
+        *flag = 1;
+    }
+    vec![
+        serve(
+            "a digit in 50 000 chunks of one byte",
+            format!("digit {}", split.label(4)),
+            best_of_json,
+            framed(padded(TINY_CHUNKS), Framing::Chunked(1)),
+        ),
+        deny(
+            "a body past its bound that says so",
+            "body-too-large",
+            framed(padded(LARGE_BODY_BYTES), Framing::Length),
+        ),
+        deny(
+            "a body past its bound that does not",
+            "body-too-large",
+            framed(padded(LARGE_BODY_BYTES), Framing::Chunked(64 << 10)),
+        ),
+        deny(
+            "a GET with a body",
+            "malformed",
+            http(
+                "GET",
+                "/v2/models/digits",
+                &[credential],
+                good.clone().into_bytes(),
+            ),
+        ),
+        deny(
+            "an inference by GET",
+            "method-not-allowed",
+            http("GET", &infer_path("digits"), &[credential], Vec::new()),
+        ),
+        serve(
+            "a digit as binary data behind JSON",
+            format!("digit {}", split.label(4)),
+            best_of_json,
+            binary(256),
+        ),
+        deny(
+            "binary data said to be longer than it is",
+            "malformed",
+            binary(4096),
+        ),
+        deny(
+            "a binary part said to begin after the body's end",
+            "ambiguous-request",
+            http(
+                "POST",
+                &infer_path("digits"),
+                &[
+                    credential,
+                    ("inference-header-content-length", "99999999999"),
+                ],
+                good.into_bytes(),
+            ),
+        ),
+        deny(
+            "a gRPC message said to be compressed",
+            "unsupported-encoding",
+            grpc_body(&keys.scorer, INFER, compressed),
+        ),
+        deny(
+            "two messages in one call",
+            "malformed",
+            grpc_body(&keys.scorer, INFER, [frame(&one), frame(&one)].concat()),
+        ),
+        deny(
+            "raw and typed contents, of two minds",
+            "malformed",
+            grpc_call(&keys.scorer, INFER, &message(Some(typed))),
+        ),
+        deny(
+            "a gRPC path without its slash",
+            "ambiguous-request",
+            Request::Bytes(
+                format!(
+                    "POST inference.GRPCInferenceService/RepositoryModelLoad HTTP/1.1\r\nhost: gate.example\r\nx-api-key: {}\r\ncontent-length: 0\r\n\r\n",
+                    keys.scorer
+                )
+                .into_bytes(),
+            ),
+        ),
+    ]
+}

@@ -1,0 +1,72 @@
+//! How an answer is read.
+
+use prost::Message as _;
+use serde_json::Value;
+use tensorgate_client::Reply;
+use tensorgate_wire::proto::ModelInferResponse;
+
+fn outputs(reply: &Reply) -> Option<Vec<Value>> {
+    reply.json()?.get("outputs")?.as_array().cloned()
+}
+
+/// `digit N`, N being the most probable class of the first image.
+fn best(probabilities: impl Iterator<Item = f64>) -> Option<String> {
+    let (digit, _) = probabilities
+        .take(10)
+        .enumerate()
+        .max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+    Some(format!("digit {digit}"))
+}
+
+/// The first image's digit.
+pub fn best_of_json(reply: &Reply) -> Option<String> {
+    let outputs = outputs(reply)?;
+    best(
+        outputs
+            .first()?
+            .get("data")?
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_f64),
+    )
+}
+
+/// How many images were judged.
+pub fn count_of_json(reply: &Reply) -> Option<String> {
+    let outputs = outputs(reply)?;
+    let values = outputs.first()?.get("data")?.as_array()?.len();
+    Some(format!("{} digits", values.checked_div(10)?))
+}
+
+/// The label that a handler made.
+pub fn label_of_json(reply: &Reply) -> Option<String> {
+    let outputs = outputs(reply)?;
+    let label = outputs
+        .iter()
+        .find(|output| output.get("name").and_then(Value::as_str) == Some("label"))?;
+    Some(format!(
+        "digit {}",
+        label.get("data")?.as_array()?.first()?.as_str()?
+    ))
+}
+
+/// The first image's digit, over gRPC.
+pub fn best_of_grpc(reply: &Reply) -> Option<String> {
+    let response = ModelInferResponse::decode(reply.message()?).ok()?;
+    let raw = response.raw_output_contents.first()?;
+    best(
+        raw.chunks_exact(4)
+            .filter_map(|bytes| Some(f64::from(f32::from_le_bytes(bytes.try_into().ok()?)))),
+    )
+}
+
+/// The first input of a model's signature.
+pub fn input_name(reply: &Reply) -> Option<String> {
+    let metadata = reply.json()?;
+    let input = metadata.get("inputs")?.as_array()?.first()?.clone();
+    Some(format!(
+        "{} {}",
+        input.get("name")?.as_str()?,
+        input.get("datatype")?.as_str()?
+    ))
+}

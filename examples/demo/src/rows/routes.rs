@@ -1,0 +1,109 @@
+//! Models that are not granted, and the management routes of the servers that may stand behind a gate: none of them leads anywhere,
+//! whoever asks.
+
+use serde_json::json;
+
+use super::{Keys, Row, deny};
+use crate::request::{grpc_call, http, image, rest};
+use crate::split::Split;
+
+/// A model repository's file, as Triton takes one in a load request: it would run.
+const FILE_OVERRIDE: &[u8] =
+    br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
+
+/// Management routes, each with the server that would obey: method, path and body.
+const MANAGEMENT: [(&str, &str, &str, &[u8]); 11] = [
+    (
+        "repository load, REST",
+        "POST",
+        "/v2/repository/models/digits/load",
+        b"{}",
+    ),
+    (
+        "repository load with a file of the caller's",
+        "POST",
+        "/v2/repository/models/digits/load",
+        FILE_OVERRIDE,
+    ),
+    (
+        "the same behind dot segments",
+        "POST",
+        "/v2/models/../repository/models/digits/load",
+        b"{}",
+    ),
+    (
+        "log settings: a file to write",
+        "POST",
+        "/v2/logging",
+        br#"{"log_file":"/etc/cron.d/x"}"#,
+    ),
+    (
+        "trace settings",
+        "POST",
+        "/v2/trace/setting",
+        br#"{"trace_file":"/etc/cron.d/x"}"#,
+    ),
+    (
+        "shared memory, registered",
+        "POST",
+        "/v2/systemsharedmemory/region/x/register",
+        br#"{"key":"/triton_python_backend_shm","byte_size":64}"#,
+    ),
+    ("SageMaker's route", "POST", "/invocations", b"{}"),
+    (
+        "TorchServe: a model from a URL",
+        "POST",
+        "/models?url=http://example.com/x.mar",
+        b"",
+    ),
+    (
+        "Ray: a job",
+        "POST",
+        "/api/jobs/",
+        br#"{"entrypoint":"id"}"#,
+    ),
+    (
+        "vLLM: an adapter from a path",
+        "POST",
+        "/v1/load_lora_adapter",
+        br#"{"lora_name":"x","lora_path":"/"}"#,
+    ),
+    (
+        "MLServer: a model repository's index",
+        "POST",
+        "/v2/repository/index",
+        b"{}",
+    ),
+];
+
+/// Its rows.
+pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
+    let body = json!({"inputs": [image(&split.pixels(0, 1))]});
+    let mut rows = vec![
+        deny(
+            "a model without a grant",
+            "not-granted",
+            rest(&keys.scorer, "private", &body),
+        ),
+        deny(
+            "a model that does not exist",
+            "not-granted",
+            rest(&keys.scorer, "nothing", &body),
+        ),
+    ];
+    let credential = [("x-api-key", &*keys.scorer)];
+    rows.extend(MANAGEMENT.map(|(title, method, path, body)| {
+        let request = http(method, path, &credential, body.to_vec());
+        deny(title, "not-an-inference-route", request)
+    }));
+    rows.push(deny(
+        "repository load, gRPC",
+        "not-an-inference-route",
+        grpc_call(
+            &keys.scorer,
+            "/inference.GRPCInferenceService/RepositoryModelLoad",
+            b"\x12\x06digits",
+        ),
+    ));
+    rows
+}

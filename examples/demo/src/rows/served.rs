@@ -1,0 +1,77 @@
+//! What the gate serves: real digits in every spelling, and what it says of itself and of the model.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::read::{best_of_grpc, best_of_json, count_of_json, input_name, label_of_json};
+use super::{Keys, Row, serve};
+use crate::request::{Request, grpc_infer, http, image, infer_path, rest};
+use crate::split::Split;
+
+/// Real held-out digits.
+const IMAGES: &str = "examples/images";
+
+/// Its rows.
+pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
+    let digit = |index| format!("digit {}", split.label(index));
+    let get = |path: &str, pairs: &[(&str, &str)]| http("GET", path, pairs, Vec::new());
+    let png = |file: &str| -> Result<Request> {
+        let path = Path::new(IMAGES).join(file);
+        let body = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let fields = [("x-api-key", &*keys.scorer), ("content-type", "image/png")];
+        Ok(http("POST", &infer_path("digits-png"), &fields, body))
+    };
+    let body = |first, count| json!({"inputs": [image(&split.pixels(first, count))]});
+    Ok(vec![
+        serve(
+            "liveness, without a credential",
+            "200",
+            |reply| Some(reply.status.to_string()),
+            get("/v2/health/live", &[]),
+        ),
+        serve(
+            "the model's signature, from its contract",
+            "image FP32",
+            input_name,
+            get("/v2/models/digits", &[("x-api-key", &keys.scorer)]),
+        ),
+        serve(
+            "a digit as a JSON tensor",
+            digit(0),
+            best_of_json,
+            rest(&keys.scorer, "digits", &body(0, 1)),
+        ),
+        serve(
+            "a batch of 32 digits",
+            "32 digits",
+            count_of_json,
+            rest(&keys.scorer, "digits", &body(0, 32)),
+        ),
+        serve(
+            "a digit over gRPC, raw contents",
+            digit(1),
+            best_of_grpc,
+            grpc_infer(&keys.scorer, "digits", &split.pixels(1, 1), true),
+        ),
+        serve(
+            "a digit over gRPC, typed contents",
+            digit(2),
+            best_of_grpc,
+            grpc_infer(&keys.scorer, "digits", &split.pixels(2, 1), false),
+        ),
+        serve(
+            "a PNG through two sandboxed handlers",
+            "digit 3",
+            label_of_json,
+            png("digit-3-4.png")?,
+        ),
+        serve(
+            "a 64x64 PNG through the same",
+            "digit 5",
+            label_of_json,
+            png("digit-5-1-64x64.png")?,
+        ),
+    ])
+}

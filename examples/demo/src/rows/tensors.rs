@@ -1,0 +1,105 @@
+//! Tensors that break the model's contract.
+
+use serde_json::{Value, json};
+
+use super::{Keys, Row, deny};
+use crate::request::{grpc_infer, grpc_shape, image, rest, rest_text, tensor};
+use crate::split::{PIXELS, Split};
+
+/// Its rows.
+pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
+    let pixels = split.pixels(0, 1);
+    let with_first = |first: f32| {
+        pixels
+            .iter()
+            .enumerate()
+            .map(|(index, pixel)| if index == 0 { first } else { *pixel })
+            .collect::<Vec<_>>()
+    };
+    let send = |inputs: Value| rest(&keys.scorer, "digits", &json!({"inputs": inputs}));
+    let good = image(&pixels);
+    vec![
+        deny(
+            "wrong rank",
+            "shape",
+            send(json!([tensor("image", "FP32", &[1, PIXELS], &pixels)])),
+        ),
+        deny(
+            "wrong dim",
+            "shape",
+            send(json!([tensor("image", "FP32", &[1, 1, 4, 16], &pixels)])),
+        ),
+        deny(
+            "a dim that overflows",
+            "shape",
+            send(json!([tensor(
+                "image",
+                "FP32",
+                &[1 << 62, 1, 8, 8],
+                &pixels
+            )])),
+        ),
+        deny(
+            "BOOL of 2147483648 by 1, of which nothing comes",
+            "datatype",
+            send(json!([tensor("image", "BOOL", &[1 << 31, 1], &[])])),
+        ),
+        deny(
+            "the same as the model's own datatype, over gRPC",
+            "shape",
+            grpc_shape(&keys.scorer, "digits", &[1 << 31, 1, 1, 1]),
+        ),
+        deny(
+            "a dim below zero, over gRPC",
+            "shape",
+            grpc_shape(&keys.scorer, "digits", &[-1, 1, 8, 8]),
+        ),
+        deny(
+            "batch too large",
+            "shape",
+            send(json!([image(&split.pixels(0, 33))])),
+        ),
+        deny(
+            "wrong datatype",
+            "datatype",
+            send(json!([tensor("image", "INT32", &[1, 1, 8, 8], &pixels)])),
+        ),
+        deny("an input is missing", "missing-input", send(json!([]))),
+        deny(
+            "an unknown input",
+            "unknown-input",
+            send(json!([good, tensor("extra", "FP32", &[1], &[0.0])])),
+        ),
+        deny(
+            "an input given twice",
+            "duplicate-input",
+            send(json!([good, good])),
+        ),
+        deny(
+            "less data than the shape says",
+            "size-mismatch",
+            send(json!([tensor("image", "FP32", &[2, 1, 8, 8], &pixels)])),
+        ),
+        deny(
+            "NaN, over gRPC",
+            "not-finite",
+            grpc_infer(&keys.scorer, "digits", &with_first(f32::NAN), true),
+        ),
+        deny(
+            "1e400 as a pixel",
+            "not-finite",
+            rest_text(
+                &keys.scorer,
+                "digits",
+                json!({"inputs": [good]})
+                    .to_string()
+                    .replacen("\"data\":[", "\"data\":[1e400,", 1),
+            ),
+        ),
+        deny(
+            "a pixel out of range",
+            "out-of-range",
+            send(json!([image(&with_first(17.0))])),
+        ),
+    ]
+}
