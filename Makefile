@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components demo up test test-triton bench bench-quick lint ci clean
+.PHONY: help setup build filters components demo up test test-triton bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -49,14 +49,18 @@ bench-quick: filters build components ## Whether every scenario of the bench wor
 test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
+fuzz: setup ## Run the fuzz targets: their seeds, then FUZZ_SECONDS (60) in all
+	@$(STAGE) fuzz tools/fuzz.sh
+
 lint: setup filters components ## Formatting, clippy and documentation without warnings
 	@$(STAGE) fmt cargo fmt --all --check
+	@$(STAGE) fmt-fuzz cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets -- -D warnings
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test test-triton demo ## Exactly what CI runs
+ci: lint test test-triton demo fuzz ## Exactly what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
-# targets, a C linker, and a real Envoy. Idempotent; downloads stay in the user's cache folder.
+# targets, C and C++ compilers, and a real Envoy. Idempotent; downloads stay in the user's cache folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +27,8 @@ debian() {
 command -v python3 >/dev/null || debian python3 python3-venv
 command -v git >/dev/null || debian git
 command -v cc >/dev/null || debian gcc libc6-dev
+# libFuzzer is C++.
+command -v c++ >/dev/null || debian g++
 command -v curl >/dev/null || debian curl
 command -v rustup >/dev/null || fail "rustup is needed: see https://rustup.rs, then run make setup again"
 

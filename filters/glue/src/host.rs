@@ -3,7 +3,9 @@
 //! All that a filter asks of the proxy it runs in, and nothing else. Every call that can fail says so as data: what a
 //! failure means for the request is the filter's decision, never the port's. The port decides nothing.
 
-use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
+use tensorgate_identity::VerifyFault;
+#[cfg(feature = "jwt-simple")]
+use tensorgate_identity::{PureVerifier, Verifier as _};
 use tensorgate_policy::Now;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
@@ -90,14 +92,23 @@ pub trait Proxy: SharedStore {
     /// The caller's address and port as text: the peer's, or what the proxies in front that the policy trusts say of it.
     fn source_address(&mut self) -> Option<String>;
 
-    /// Whether a signature is a key's, as [`Verifier::verify`] says it: by the proxy's own library if it has one that is faster.
+    /// Whether a signature is a key's, as [`tensorgate_identity::Verifier::verify`] says it: by the proxy's own library if it has one that is
+    /// faster, else in Rust; without either nothing is known of any signature.
     fn verify(
         &mut self,
         key: &KeyMaterial,
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
-        PureVerifier.verify(key, signed, signature)
+        #[cfg(feature = "jwt-simple")]
+        {
+            PureVerifier.verify(key, signed, signature)
+        }
+        #[cfg(not(feature = "jwt-simple"))]
+        {
+            let _ = (key, signed, signature);
+            Err(VerifyFault("there is no verifier"))
+        }
     }
 
     /// Writes a log line. A line that cannot be written is lost: no request fails for it.

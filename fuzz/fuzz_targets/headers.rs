@@ -1,0 +1,4 @@
+//! See `src/headers.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::headers::run(data));

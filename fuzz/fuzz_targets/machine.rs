@@ -1,0 +1,4 @@
+//! See `src/machine.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::machine::run(data));

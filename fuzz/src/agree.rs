@@ -1,0 +1,277 @@
+//! One request in four spellings (JSON, JSON with binary data, typed contents, raw contents), as the whole gate sees it: one verdict, one reason. Shapes, elements, names
+//! and datatypes are drawn right and wrong.
+
+use std::cell::RefCell;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use prost::Message as _;
+use tensorgate_glue::native::{NativeProxy, Request, Store};
+use tensorgate_policy::{Datatype, Now, Reason};
+
+use crate::messages::{Contents, InferRequest, Input};
+use crate::support::{CONTEXT_KEY, KEYS, NOW_UNIX_S, bundle, frame};
+
+/// Elements of one input in every form.
+#[derive(Default)]
+struct Elements {
+    json: Vec<String>,
+    typed: Contents,
+    raw: Vec<u8>,
+}
+
+/// A model a datatype, each with an input `x` of at most 3 × 3.
+static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let digest: String = tensorgate_identity::digest(KEYS[0])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let models: Vec<String> = Datatype::ALL
+        .iter()
+        .map(|datatype| {
+            let bound = match datatype {
+                Datatype::Bytes => ", \"max_item_bytes\": 4",
+                Datatype::Bool => "",
+                _ => ", \"range\": [0, 100]",
+            };
+            format!(
+                r#""{datatype}": {{"backend": "b", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"],
+                "inputs": [{{"name": "x", "datatype": "{datatype}", "shape": [{{"max": 3}}, {{"max": 3}}]{bound}}}],
+                "outputs": [{{"name": "y", "datatype": "FP32", "shape": [1]}}]}}"#
+            )
+        })
+        .collect();
+    let names: Vec<String> = Datatype::ALL
+        .iter()
+        .map(|datatype| format!("\"{datatype}\""))
+        .collect();
+    bundle(&format!(
+        r#"{{"version": 1, "clients": {{"c": {{"api_keys": [{{"sha256": "{digest}"}}]}}}},
+        "backends": {{"b": {{"kind": "embedded", "models": "models", "max_in_flight": 1, "queue": 1, "timeout_ms": 1000}}}},
+        "models": {{{}}},
+        "grants": [{{"name": "g", "clients": ["c"], "models": [{}], "operations": ["infer"]}}]}}"#,
+        models.join(","),
+        names.join(",")
+    ))
+});
+
+thread_local! {
+    /// Nothing in this policy counts, so one gate serves every play.
+    static GATE: RefCell<NativeProxy> = RefCell::new(
+        NativeProxy::worker(&BUNDLE, CONTEXT_KEY, Store::default())
+            .expect("the policy of this target is valid"),
+    );
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    // Input that runs out is no finding.
+    let _ = play(&mut Unstructured::new(data));
+}
+
+fn play(data: &mut Unstructured<'_>) -> Result<()> {
+    let kinds: Vec<Datatype> = Datatype::ALL
+        .into_iter()
+        .filter(|datatype| !matches!(datatype, Datatype::Fp16 | Datatype::Bf16))
+        .collect();
+    let datatype = *data.choose(&kinds)?;
+    // Mostly right. No half floats: JSON and typed contents cannot carry them, and say so before they say what else is wrong.
+    let model = if data.ratio(1, 16)? {
+        *data.choose(&kinds)?
+    } else {
+        datatype
+    };
+    let declared = if data.ratio(1, 16)? {
+        *data.choose(&["fp32", "", "INT4", "FP16"])?
+    } else {
+        datatype.name()
+    };
+    let name = if data.ratio(1, 16)? { "z" } else { "x" };
+    let mut shape = Vec::new();
+    for _ in 0..data.int_in_range(0..=3_usize)? {
+        shape.push(data.int_in_range(0..=4_i64)?);
+    }
+    let fits = shape.iter().product::<i64>();
+    let count = if data.ratio(1, 16)? {
+        data.int_in_range(0..=9)?
+    } else {
+        usize::try_from(fits).unwrap_or_default()
+    };
+    let elements = elements(data, datatype, count)?;
+    let twice = data.ratio(1, 16)?;
+
+    let one = format!(
+        r#"{{"name":"{name}","datatype":"{declared}","shape":{shape:?},"data":[{}]}}"#,
+        elements.json.join(",")
+    );
+    let inputs = if twice { format!("{one},{one}") } else { one };
+    let json = format!(r#"{{"inputs":[{inputs}]}}"#).into_bytes();
+
+    let size = elements.raw.len();
+    let one = format!(
+        r#"{{"name":"{name}","datatype":"{declared}","shape":{shape:?},"parameters":{{"binary_data_size":{size}}}}}"#
+    );
+    let inputs = if twice { format!("{one},{one}") } else { one };
+    let head = format!(r#"{{"inputs":[{inputs}]}}"#);
+    let json_bytes = head.len().to_string();
+    let blobs = elements.raw.repeat(if twice { 2 } else { 1 });
+    let binary = [head.as_bytes(), &blobs].concat();
+
+    let input = |contents: Option<Contents>| Input {
+        name: name.to_owned(),
+        datatype: declared.to_owned(),
+        shape: shape.clone(),
+        contents,
+        ..Input::default()
+    };
+    let copies = if twice { 2 } else { 1 };
+    let message = |contents: Option<Contents>, raw: Vec<Vec<u8>>| {
+        let message = InferRequest {
+            model_name: model.name().to_owned(),
+            inputs: vec![input(contents); copies],
+            raw_input_contents: raw,
+            ..InferRequest::default()
+        };
+        frame(&message.encode_to_vec())
+    };
+    let typed = message(Some(elements.typed), Vec::new());
+    let raw = message(None, vec![elements.raw; copies]);
+
+    let path = format!("/v2/models/{model}/infer");
+    let by_json = verdict(&path, "application/json", &[], &json);
+    let split = ("inference-header-content-length", &*json_bytes);
+    let by_binary = verdict(&path, "application/octet-stream", &[split], &binary);
+    let grpc = "/inference.GRPCInferenceService/ModelInfer";
+    let by_typed = verdict(grpc, "application/grpc", &[], &typed);
+    let by_raw = verdict(grpc, "application/grpc", &[], &raw);
+    let text = String::from_utf8_lossy(&json);
+    // A datatype that does not exist: no spelling can carry it, and each says so.
+    assert_eq!(by_json, by_typed, "JSON and typed contents: {model} {text}");
+    assert_eq!(by_json, by_raw, "JSON and raw contents: {model} {text}");
+    assert_eq!(by_json, by_binary, "JSON and binary data: {model} {text}");
+    Ok(())
+}
+
+fn verdict(path: &str, content_type: &str, more: &[(&str, &str)], body: &[u8]) -> Option<Reason> {
+    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let mut headers = vec![
+        field(":method", "POST"),
+        field(":path", path),
+        field(":authority", "gate.example"),
+        field(":scheme", "http"),
+        field("content-type", content_type),
+        field("x-api-key", KEYS[0]),
+    ];
+    headers.extend(more.iter().map(|(name, value)| field(name, value)));
+    let request = Request {
+        headers,
+        body: vec![body.to_vec()],
+        trailers: None,
+    };
+    let now = Now {
+        unix_s: NOW_UNIX_S,
+        monotonic_ns: 0,
+    };
+    GATE.with_borrow_mut(|gate| gate.send(&request, now).1.reason)
+}
+
+fn elements(data: &mut Unstructured<'_>, datatype: Datatype, count: usize) -> Result<Elements> {
+    let mut all = Elements::default();
+    for _ in 0..count {
+        let mut put = |text: String, bytes: &[u8]| {
+            all.json.push(text);
+            all.raw.extend_from_slice(bytes);
+        };
+        // Within the range mostly, so that all is looked at.
+        let small = !data.ratio(1, 16)?;
+        let unsigned: u64 = if small {
+            data.int_in_range(0..=100)?
+        } else {
+            data.arbitrary()?
+        };
+        let signed = unsigned.cast_signed();
+        macro_rules! number {
+            ($value:expr) => {{
+                let value = $value;
+                put(value.to_string(), &value.to_le_bytes());
+                value
+            }};
+        }
+        match datatype {
+            Datatype::Bool => {
+                put(
+                    (unsigned & 1 == 1).to_string(),
+                    &[u8::from(unsigned & 1 == 1)],
+                );
+                all.typed.bools.push(unsigned & 1 == 1);
+            }
+            Datatype::Int8 => {
+                let value = number!(i8::try_from(signed).unwrap_or(i8::MIN));
+                all.typed.ints.push(value.into());
+            }
+            Datatype::Int16 => {
+                let value = number!(i16::try_from(signed).unwrap_or(i16::MIN));
+                all.typed.ints.push(value.into());
+            }
+            Datatype::Int32 => {
+                let value = number!(i32::try_from(signed).unwrap_or(i32::MIN));
+                all.typed.ints.push(value);
+            }
+            Datatype::Int64 => {
+                let value = number!(signed);
+                all.typed.int64s.push(value);
+            }
+            Datatype::Uint8 => {
+                let value = number!(u8::try_from(unsigned).unwrap_or(u8::MAX));
+                all.typed.uints.push(value.into());
+            }
+            Datatype::Uint16 => {
+                let value = number!(u16::try_from(unsigned).unwrap_or(u16::MAX));
+                all.typed.uints.push(value.into());
+            }
+            Datatype::Uint32 => {
+                let value = number!(u32::try_from(unsigned).unwrap_or(u32::MAX));
+                all.typed.uints.push(value);
+            }
+            Datatype::Uint64 => {
+                let value = number!(unsigned);
+                all.typed.uint64s.push(value);
+            }
+            Datatype::Fp32 => {
+                let value = if small {
+                    f32::from(u8::try_from(unsigned).unwrap_or_default()) / 3.0
+                } else {
+                    Some(f32::from_bits(data.arbitrary()?))
+                        .filter(|value| value.is_finite())
+                        .unwrap_or(-0.0)
+                };
+                put(format!("{value:?}"), &value.to_le_bytes());
+                all.typed.floats.push(value);
+            }
+            Datatype::Fp64 => {
+                let value = if small {
+                    f64::from(u8::try_from(unsigned).unwrap_or_default()) / 3.0
+                } else {
+                    Some(f64::from_bits(unsigned))
+                        .filter(|value| value.is_finite())
+                        .unwrap_or(-0.0)
+                };
+                put(format!("{value:?}"), &value.to_le_bytes());
+                all.typed.doubles.push(value);
+            }
+            Datatype::Bytes => {
+                let length = data.int_in_range(0..=if small { 4 } else { 8 })?;
+                let mut item = String::new();
+                while item.len() < length {
+                    item.push(data.arbitrary()?);
+                }
+                let text = serde_json::to_string(&item).expect("text");
+                let prefix = u32::try_from(item.len()).expect("small").to_le_bytes();
+                put(text, &[&prefix, item.as_bytes()].concat());
+                all.typed.bytes.push(item.into_bytes());
+            }
+            Datatype::Fp16 | Datatype::Bf16 => {}
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,53 @@
+//! The signed context: what was not signed never verifies, what was comes back whole, and no byte of it can be changed.
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use tensorgate_wire::context::{Context, ContextFault, Key};
+
+use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let key = Key::from_hex(CONTEXT_KEY).expect("a key");
+    let text = String::from_utf8_lossy(data);
+    let forged = Context::verify(&text, &key, "POST", "/v2/models/m/infer", NOW_UNIX_S, 30);
+    assert!(
+        matches!(forged, Err(ContextFault::Form | ContextFault::Signature)),
+        "a context that nobody signed: {forged:?}"
+    );
+    // Input that runs out is no finding.
+    let _ = signed(&mut Unstructured::new(data), &key);
+}
+
+fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
+    let age = data.int_in_range(0..=40_u64)?;
+    let change = (data.arbitrary::<u16>()?, data.arbitrary::<u8>()?);
+    let context = Context {
+        client: data.arbitrary()?,
+        credential: data.arbitrary()?,
+        request_id: data.arbitrary()?,
+        method: data.arbitrary()?,
+        path: data.arbitrary()?,
+        generation: data.arbitrary()?,
+        issued_unix_s: NOW_UNIX_S - age,
+    };
+    let value = context.sign(key);
+    let verify =
+        |value: &str| Context::verify(value, key, &context.method, &context.path, NOW_UNIX_S, 30);
+    match verify(&value) {
+        Ok(read) => {
+            assert!(age <= 30, "{age} s old");
+            assert_eq!(read, context);
+        }
+        Err(ContextFault::Age) => assert!(age > 30),
+        Err(ContextFault::Form) => assert!(value.len() > 4096, "{value}"),
+        Err(fault) => panic!("{fault}: {value}"),
+    }
+    let (at, byte) = (usize::from(change.0) % value.len(), change.1 & 0x7f);
+    let mut changed = value.clone().into_bytes();
+    if changed.get(at).is_some_and(|old| *old != byte) {
+        changed.splice(at..=at, [byte]);
+        let changed = String::from_utf8(changed).expect("one ASCII byte for another");
+        assert!(verify(&changed).is_err(), "byte {at} of {value}");
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! A head, one `name:value` a line: it is read the same in whatever order and case its fields come; no field of the gate's own and no
+//! repeated one passes; a route is made of exactly the bytes of the path.
+
+use tensorgate_policy::request::{Credential, Head, Identity, Operation, Protocol, Route};
+use tensorgate_wire::headers::{OWN_PREFIX, ReadHead};
+
+type Field = (Vec<u8>, Vec<u8>);
+
+/// Runs one input. The first byte says whether a body follows.
+pub fn run(data: &[u8]) {
+    let Some((flags, lines)) = data.split_first() else {
+        return;
+    };
+    let end_of_stream = flags & 1 == 1;
+    let fields = fields(lines);
+    let (head, method, path, credential) = read(&fields, end_of_stream);
+
+    let mut turned: Vec<Field> = fields
+        .iter()
+        .map(|(name, value)| (name.to_ascii_uppercase(), value.clone()))
+        .collect();
+    turned.reverse();
+    let (other, other_method, other_path, _) = read(&turned, end_of_stream);
+    assert_eq!(head.ambiguous.is_some(), other.ambiguous.is_some());
+    assert_eq!(head.header_bytes, other.header_bytes);
+    assert_eq!(head.header_count, fields.len());
+    let Head {
+        ambiguous: None, ..
+    } = head
+    else {
+        return;
+    };
+    assert_eq!((&method, &path), (&other_method, &other_path));
+    assert_eq!(head.route, other.route);
+    assert_eq!(head.content_type, other.content_type);
+    assert_eq!(head.content_length, other.content_length);
+    assert_eq!(head.encoded, other.encoded);
+    assert!(!method.is_empty() && !path.is_empty());
+    unambiguous(&fields, &credential);
+    route(&head.route, &method, &path);
+}
+
+/// `name:value` lines; a name may begin with a colon.
+pub fn fields(lines: &[u8]) -> Vec<Field> {
+    lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let colon = line
+                .iter()
+                .skip(1)
+                .position(|byte| *byte == b':')
+                .map_or(line.len(), |at| at + 1);
+            let (name, value) = line.split_at(colon);
+            (
+                name.to_vec(),
+                value.strip_prefix(b":").unwrap_or_default().to_vec(),
+            )
+        })
+        .collect()
+}
+
+fn read(fields: &[Field], end_of_stream: bool) -> (Head<'_>, String, String, String) {
+    let read = ReadHead::read(fields, end_of_stream);
+    let (method, path) = (read.method.to_owned(), read.path.to_owned());
+    let credential = match read.credential {
+        Credential::None => String::new(),
+        other => format!("{other:?}"),
+    };
+    (read.into_head(Identity::Missing), method, path, credential)
+}
+
+fn unambiguous(fields: &[Field], credential: &str) {
+    let count = |name: &str| {
+        fields
+            .iter()
+            .filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()))
+            .count()
+    };
+    for name in [
+        ":method",
+        ":path",
+        ":authority",
+        "host",
+        "content-type",
+        "content-length",
+        "transfer-encoding",
+        "content-encoding",
+        "authorization",
+        "x-api-key",
+        "x-request-id",
+        "inference-header-content-length",
+    ] {
+        assert!(count(name) <= 1, "{name} is repeated");
+    }
+    assert!(count("authorization") + count("x-api-key") <= 1);
+    assert!(count("content-length") + count("transfer-encoding") <= 1);
+    if count("authorization") + count("x-api-key") == 0 {
+        assert_eq!(credential, "", "a credential out of nowhere");
+    }
+    for (name, value) in fields {
+        assert!(
+            !name.to_ascii_lowercase().starts_with(OWN_PREFIX),
+            "a field of the gate's own"
+        );
+        assert!(!value.contains(&b'\r') && !value.contains(&0));
+    }
+}
+
+/// What a route says is what the path says, byte for byte.
+fn route(route: &Route<'_>, method: &str, path: &str) {
+    let Route::Model {
+        protocol: Protocol::OipRest,
+        operation,
+        model: Some(model),
+        version,
+    } = route
+    else {
+        return;
+    };
+    let version = version
+        .as_deref()
+        .map(|version| format!("/versions/{version}"))
+        .unwrap_or_default();
+    let (expected, end) = match operation {
+        Operation::Infer => ("POST", "/infer"),
+        Operation::Metadata => ("GET", ""),
+        Operation::Ready => ("GET", "/ready"),
+    };
+    assert_eq!(method, expected);
+    assert_eq!(path, format!("/v2/models/{model}{version}{end}"));
+    assert!(!model.contains(['/', '%', '?', '#', '\\']), "{model}");
+}

@@ -1,0 +1,87 @@
+//! An OIP JSON body, beside serde_json: what the gate accepts is JSON to serde_json too, and both read the same tensors in it.
+
+use serde_json::Value;
+use tensorgate_policy::decision::BodyFormat;
+use tensorgate_policy::tensor::Parameter;
+use tensorgate_policy::{InferRequest, Tensor};
+use tensorgate_wire::decode;
+
+use crate::elements;
+use crate::support::check_body_denial;
+
+/// Runs one input.
+pub fn run(body: &[u8]) {
+    let ours = match decode(BodyFormat::OipJson, body) {
+        Ok(request) => request,
+        Err(denial) => return check_body_denial(&denial),
+    };
+    match serde_json::from_slice::<Value>(body) {
+        Ok(theirs) => compare(&ours, &theirs),
+        // The gate reads the grammar of a number; that it is beyond any float is the contract's business.
+        Err(error) if error.to_string().starts_with("number out of range") => {}
+        Err(error) => panic!("accepted what serde_json refuses: {error}"),
+    }
+}
+
+fn compare(request: &InferRequest<'_>, theirs: &Value) {
+    let list = |name: &str| {
+        theirs
+            .get(name)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
+    let id = theirs.get("id").and_then(Value::as_str);
+    assert_eq!(request.id.as_deref(), id.filter(|id| !id.is_empty()));
+    assert_eq!(ours(&request.parameters), count(theirs.get("parameters")));
+    assert_eq!(request.inputs.len(), list("inputs").len());
+    assert_eq!(request.outputs.len(), list("outputs").len());
+    for (input, theirs) in request.inputs.iter().zip(list("inputs")) {
+        compare_tensor(input, theirs);
+    }
+    for (output, theirs) in request.outputs.iter().zip(list("outputs")) {
+        assert_eq!(
+            Some(&*output.name),
+            theirs.get("name").and_then(Value::as_str)
+        );
+        assert_eq!(ours(&output.parameters), count(theirs.get("parameters")));
+    }
+}
+
+/// Parameters that say how data comes, and are read where they stand.
+const OF_THE_FORM: [&str; 3] = ["binary_data", "binary_data_output", "binary_data_size"];
+
+fn count(parameters: Option<&Value>) -> usize {
+    let named = parameters.and_then(Value::as_object);
+    named.map_or(0, |named| {
+        let of_form = |name: &&String| OF_THE_FORM.contains(&name.as_str());
+        named.len() - named.keys().filter(of_form).count()
+    })
+}
+
+fn ours(parameters: &[Parameter<'_>]) -> usize {
+    let of_form = |parameter: &&Parameter<'_>| OF_THE_FORM.contains(&&*parameter.name);
+    parameters.len() - parameters.iter().filter(of_form).count()
+}
+
+fn compare_tensor(tensor: &Tensor<'_>, theirs: &Value) {
+    let text = |name: &str| theirs.get(name).and_then(Value::as_str);
+    assert_eq!(Some(&*tensor.name), text("name"));
+    assert_eq!(Some(&*tensor.datatype), text("datatype"));
+    assert_eq!(ours(&tensor.parameters), count(theirs.get("parameters")));
+    let shape: Option<Vec<i64>> = theirs
+        .get("shape")
+        .and_then(Value::as_array)
+        .and_then(|dims| dims.iter().map(Value::as_i64).collect());
+    if let Some(shape) = shape {
+        assert_eq!(tensor.shape, shape);
+    }
+    let Ok(data) = &tensor.data else { return };
+    let Some(values) = theirs.get("data") else {
+        assert!(data.is_empty(), "data out of nowhere");
+        return;
+    };
+    if let Some(expected) = elements::of_json(&tensor.datatype, values) {
+        assert_eq!(&**data, &*expected, "{}", tensor.datatype);
+    }
+}

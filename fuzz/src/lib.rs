@@ -1,0 +1,30 @@
+//! What must hold whatever bytes come. One module a target; each has one function, which takes a fuzzer's bytes and panics if
+//! something does not hold. Where there is another reader of the same bytes (serde_json, prost), the two are compared.
+
+pub mod agree;
+pub mod answer;
+pub mod binary;
+pub mod context;
+pub mod credential;
+mod elements;
+pub mod grpc;
+pub mod headers;
+pub mod json;
+pub mod json_scalar;
+pub mod machine;
+mod messages;
+pub mod policy_json;
+pub mod policy_yaml;
+pub mod proxy;
+// The command is a program, not a library: its reader of policies is compiled from its own files.
+#[path = "../../cli/src/source/mod.rs"]
+#[allow(
+    missing_docs,
+    dead_code,
+    unused_imports,
+    unused_qualifications,
+    reason = "another crate's files, of which a part is used"
+)]
+mod source;
+mod support;
+pub mod token;

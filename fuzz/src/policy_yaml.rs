@@ -1,0 +1,46 @@
+//! A policy as a user writes it: reading ends whatever the text, every fault has a place that is in the text, and what could be read is
+//! judged as [`crate::policy_json`] says. Laid out, it is the same document, and laid out again the same text.
+
+use crate::policy_json;
+use crate::source::layout::layout;
+use crate::source::{parse, typed};
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let (tree, faults) = parse::parse(text);
+    // What an editor counts as lines.
+    let lines = text.split('\n').count();
+    let inside = |faults: &[crate::source::Located]| {
+        for fault in faults {
+            assert!(
+                (1..=lines.saturating_add(1)).contains(&fault.span.line) && fault.span.column >= 1,
+                "{fault:?} of {lines} lines"
+            );
+            assert!(!fault.message.is_empty());
+        }
+    };
+    inside(&faults);
+    if let Ok(laid) = layout(text) {
+        assert!(faults.is_empty(), "laid out in spite of {faults:?}");
+        assert_eq!(layout(&laid).as_deref(), Ok(&*laid), "a second go");
+        let (Some(mut before), Some(mut after)) = (parse::parse(text).0, parse::parse(&laid).0)
+        else {
+            panic!("no document after laying out")
+        };
+        let (before, after) = (typed::typed(&mut before), typed::typed(&mut after));
+        assert_eq!(before.policy, after.policy, "laid out as another policy");
+        assert_eq!(before.faults.len(), after.faults.len());
+    }
+    let Some(mut tree) = tree else {
+        assert!(!faults.is_empty(), "no document and no fault");
+        return;
+    };
+    let read = typed::typed(&mut tree);
+    inside(&read.faults);
+    if faults.is_empty() && read.faults.is_empty() {
+        policy_json::check(&read.policy);
+    }
+}

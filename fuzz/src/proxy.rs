@@ -1,0 +1,320 @@
+//! The gate under a proxy that calls back in any order, splits bodies anywhere and fails at any call: one answer at most, nothing goes on after a
+//! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
+//! client's.
+
+use std::rc::Rc;
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use tensorgate_glue::filter::Filter;
+use tensorgate_glue::gate::Gate;
+use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::native::Store;
+use tensorgate_glue::record::Verdict;
+use tensorgate_glue::root::GateRoot;
+use tensorgate_glue::spend::make_slots;
+use tensorgate_policy::Now;
+use tensorgate_wire::Answer;
+use tensorgate_wire::context::{Context, HEADER, Key};
+
+use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
+
+thread_local! {
+    /// A configured gate a policy; what a play changes is in its store.
+    static ROOTS: [Rc<GateRoot>; 3] = [MAIN, RATES, RAW].map(|policy| {
+        let (root, _) = GateRoot::configure(Filter::Gate, &bundle(policy), Some(CONTEXT_KEY))
+            .expect("a policy of the vectors");
+        Rc::new(root)
+    });
+}
+
+/// A proxy whose every call may fail.
+struct Faulty {
+    /// Which calls fail, one bit a call, over and over.
+    failing: u64,
+    calls: u32,
+    store: Store,
+    headers: Vec<Field>,
+    held: Vec<u8>,
+    answers: usize,
+    counted: usize,
+    now: Now,
+}
+
+impl Faulty {
+    fn call<T>(&mut self, call: &'static str, works: T) -> std::result::Result<T, HostFault> {
+        let fails = self.failing >> (self.calls % 64) & 1 == 1;
+        self.calls = self.calls.wrapping_add(1);
+        if fails {
+            Err(HostFault { call, status: 10 })
+        } else {
+            Ok(works)
+        }
+    }
+}
+
+impl SharedStore for Faulty {
+    fn get(&mut self, key: &str) -> std::result::Result<Option<Shared>, HostFault> {
+        let value = self.store.get(key);
+        self.call("get_shared_data", value)?
+    }
+
+    fn swap(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        token: u32,
+    ) -> std::result::Result<bool, HostFault> {
+        self.call("set_shared_data", ())?;
+        self.store.swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> std::result::Result<(), HostFault> {
+        self.call("set_shared_data", ())?;
+        self.store.put(key, value)
+    }
+}
+
+impl Proxy for Faulty {
+    fn request_headers(&mut self) -> std::result::Result<Vec<Field>, HostFault> {
+        let headers = self.headers.clone();
+        self.call("get_header_map_pairs", headers)
+    }
+
+    fn replace_request_headers(
+        &mut self,
+        fields: &[(&str, &str)],
+    ) -> std::result::Result<(), HostFault> {
+        self.call("set_header_map_pairs", ())?;
+        self.headers = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect();
+        Ok(())
+    }
+
+    fn add_request_header(
+        &mut self,
+        name: &str,
+        value: &str,
+    ) -> std::result::Result<(), HostFault> {
+        self.call("add_header_map_value", ())?;
+        self.headers
+            .push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        Ok(())
+    }
+
+    fn clear_request_trailers(&mut self) -> std::result::Result<(), HostFault> {
+        self.call("set_header_map_pairs", ())
+    }
+
+    fn request_body(&mut self, max_bytes: usize) -> std::result::Result<Vec<u8>, HostFault> {
+        let body = self.held.iter().take(max_bytes).copied().collect();
+        self.call("get_buffer_bytes", body)
+    }
+
+    fn respond(&mut self, _: &Answer) -> std::result::Result<(), HostFault> {
+        self.answers += 1;
+        self.call("send_local_response", ())
+    }
+
+    fn now(&mut self) -> std::result::Result<Now, HostFault> {
+        let now = self.now;
+        self.call("get_current_time", now)
+    }
+
+    fn source_address(&mut self) -> Option<String> {
+        self.call("get_property", "127.0.0.1:50000".to_owned()).ok()
+    }
+
+    fn log(&mut self, _: Level, line: &str) {
+        assert!(!line.contains('\n'), "one line: {line:?}");
+        assert!(!line.contains(CONTEXT_KEY) && !KEYS.iter().any(|key| line.contains(key)));
+    }
+
+    fn count(&mut self, _: Verdict) {
+        self.counted += 1;
+    }
+
+    fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
+        self.call("get_property", None)
+    }
+
+    fn set_property(&mut self, _: &str, _: &str) -> std::result::Result<(), HostFault> {
+        self.call("set_property", ())
+    }
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    // Input that runs out is no finding.
+    let _ = play(&mut Unstructured::new(data));
+}
+
+fn play(data: &mut Unstructured<'_>) -> Result<()> {
+    let root = ROOTS.with(|roots| data.choose(roots).cloned())?;
+    let mut store = Store::default();
+    make_slots(&mut store, root.policy()).expect("a store that works");
+    let mut proxy = Faulty {
+        // Most plays meet a proxy that works.
+        failing: if data.ratio(3, 4)? {
+            0
+        } else {
+            data.arbitrary()?
+        },
+        calls: 0,
+        store,
+        headers: Vec::new(),
+        held: Vec::new(),
+        answers: 0,
+        counted: 0,
+        now: Now {
+            unix_s: NOW_UNIX_S,
+            monotonic_ns: data.arbitrary::<u32>()?.into(),
+        },
+    };
+    let mut gate = Gate::new(root);
+    let mut forwarded = false;
+    let (headers, body) = request(data)?;
+    proxy.headers = headers;
+    let mut rest = body.as_slice();
+    // In order mostly; any order otherwise.
+    let ordered = data.ratio(7, 8)?;
+    for turn in 0..data.int_in_range(1..=8_usize)? {
+        let kind = if !ordered {
+            data.int_in_range(0..=3_u8)?
+        } else if turn == 0 {
+            0
+        } else {
+            data.int_in_range(1..=3)?
+        };
+        let last = data.arbitrary()?;
+        let refused = proxy.answers > 0;
+        let action = match kind {
+            0 => gate.on_request_headers(&mut proxy, last),
+            3 => gate.on_request_trailers(&mut proxy),
+            _ => {
+                let take = data.int_in_range(0..=rest.len())?;
+                let take = if last { rest.len() } else { take };
+                let (piece, after) = rest.split_at(take);
+                rest = after;
+                proxy.held.extend_from_slice(piece);
+                let held_bytes = proxy.held.len();
+                gate.on_request_body(&mut proxy, held_bytes, last)
+            }
+        };
+        if refused {
+            assert_eq!(action, Action::Pause, "let through after an answer");
+        }
+        if action == Action::Continue && !forwarded {
+            forwarded = true;
+            marked(&proxy.headers);
+            assert_eq!(gate.record().reason, None);
+            // The proxy sends on what it held.
+            proxy.held.clear();
+        }
+        assert!(proxy.answers <= 1, "{} answers", proxy.answers);
+        assert!(!(forwarded && proxy.answers > 0), "forwarded and refused");
+    }
+    // The access log may be written more than once; the stream ends once.
+    for _ in 0..data.int_in_range(0..=2)? {
+        gate.on_log(&mut proxy);
+    }
+    gate.on_done(&mut proxy);
+    assert!(proxy.counted <= 1, "counted {} times", proxy.counted);
+    Ok(())
+}
+
+/// What the upstream sees of a request: fields that the gate allows, one context that verifies.
+fn marked(headers: &[Field]) {
+    let text = |name: &str| {
+        let mut values = headers
+            .iter()
+            .filter(|(known, _)| known == name.as_bytes())
+            .map(|(_, value)| str::from_utf8(value).expect("made by the gate"));
+        let first = values.next();
+        assert!(values.next().is_none(), "{name} twice");
+        first
+    };
+    let key = Key::from_hex(CONTEXT_KEY).expect("a key");
+    let context = Context::verify(
+        text(HEADER).expect("a context"),
+        &key,
+        text(":method").expect("a method"),
+        text(":path").expect("a path"),
+        NOW_UNIX_S,
+        0,
+    )
+    .expect("the gate's own context");
+    for client in context.client.iter() {
+        assert!(MAIN.contains(client) || RATES.contains(client) || RAW.contains(client));
+    }
+    for name in ["x-api-key", "authorization", "cookie", "x-forwarded-for"] {
+        assert_eq!(text(name), None, "a credential goes on");
+    }
+}
+
+fn request(data: &mut Unstructured<'_>) -> Result<(Vec<Field>, Vec<u8>)> {
+    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let grpc = data.arbitrary()?;
+    let path = if data.ratio(1, 8)? {
+        data.arbitrary::<&str>()?
+    } else if grpc {
+        *data.choose(&[
+            "/inference.GRPCInferenceService/ModelInfer",
+            "/inference.GRPCInferenceService/ModelReady",
+            "/inference.GRPCInferenceService/ServerLive",
+            "/inference.GRPCInferenceService/RepositoryModelLoad",
+            "/grpc.health.v1.Health/Check",
+        ])?
+    } else {
+        *data.choose(&[
+            "/v2/models/vec/infer",
+            "/v2/models/vec",
+            "/v2/models/vec/ready",
+            "/v2/models/png/infer",
+            "/v2/health/live",
+            "/v2",
+            "/v2/repository/index",
+        ])?
+    };
+    let method = *data.choose(&["POST", "POST", "POST", "GET", "PUT"])?;
+    let mut headers = vec![
+        field(":method", method),
+        field(":path", path),
+        field(":authority", "gate.example"),
+        field(":scheme", "http"),
+        field("x-request-id", "00000000-0000-4000-8000-000000000001"),
+        field("x-api-key", data.choose(&KEYS)?),
+        field(
+            "content-type",
+            if grpc {
+                "application/grpc"
+            } else {
+                *data.choose(&["application/json", "image/png"])?
+            },
+        ),
+    ];
+    match data.int_in_range(0..=7)? {
+        0 => {
+            headers.remove(5);
+        }
+        1 => headers.push((
+            data.arbitrary::<&[u8]>()?.to_vec(),
+            data.arbitrary::<&[u8]>()?.to_vec(),
+        )),
+        2 => headers.push(field(HEADER, "v1.AAAA.AAAA")),
+        3 => headers.push(field("x-forwarded-for", "10.0.0.1")),
+        _ => {}
+    }
+    let body = match (data.int_in_range(0..=3)?, grpc) {
+        (0, _) => data.arbitrary::<&[u8]>()?.to_vec(),
+        (1, _) => Vec::new(),
+        (_, true) => frame(
+            b"\x0a\x03vec\x2a\x0e\x0a\x01x\x12\x04FP32\x1a\x01\x02\x3a\x08\0\0\x80\x3f\0\0\0\x40",
+        ),
+        (_, false) => {
+            br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[1,2]}]}"#.to_vec()
+        }
+    };
+    Ok((headers, body))
+}

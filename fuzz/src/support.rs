@@ -1,0 +1,71 @@
+//! What several targets share: policies, frames, what must hold of every refusal.
+
+use std::sync::LazyLock;
+
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Denial, Policy, Reason, raw};
+
+/// The policy of most decision vectors.
+pub const MAIN: &str = include_str!("../../policy/vectors/policies/main.json");
+/// One with rates.
+pub const RATES: &str = include_str!("../../policy/vectors/policies/rates.json");
+/// One with bodies that a handler takes as they are.
+pub const RAW: &str = include_str!("../../policy/vectors/policies/raw.json");
+
+/// The context key of the gates in play.
+pub const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// The vectors' clock, Unix seconds.
+pub const NOW_UNIX_S: u64 = 1_780_000_000;
+
+/// Keys of clients `scorer` and `reader` in [`MAIN`].
+pub const KEYS: [&str; 2] = [
+    "tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B",
+    "tg_TtTHMgYQYmvZD2QccflxUG1FZFv4E2wWJ",
+];
+
+/// The three, validated.
+pub static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| [MAIN, RATES, RAW].map(policy));
+
+/// A policy from its JSON.
+pub fn policy(json: &str) -> Policy {
+    let raw: raw::Policy = serde_json::from_str(json).expect("a policy of the vectors");
+    validate(&raw).expect("a valid policy").0
+}
+
+/// A bundle of one of the policies.
+pub fn bundle(policy: &str) -> Vec<u8> {
+    format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#).into_bytes()
+}
+
+/// One gRPC frame.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len())
+        .expect("a fuzzer's input is small")
+        .to_be_bytes();
+    [&[0][..], &length, message].concat()
+}
+
+/// What must hold of a decoder's refusal: a reason of its own, and a field that is one bounded line.
+pub fn check_body_denial(denial: &Denial) {
+    assert!(
+        matches!(
+            denial.reason,
+            Reason::Malformed
+                | Reason::DuplicateKey
+                | Reason::TooDeep
+                | Reason::UnsupportedEncoding
+        ),
+        "{denial:?}"
+    );
+    assert!(
+        !denial.cause.is_empty() && denial.cause.len() < 4096,
+        "{denial:?}"
+    );
+    if let Some(field) = &denial.field {
+        assert!(
+            field.len() < 4096 && !field.contains(char::is_control),
+            "{field:?}"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! A bearer token, under a policy with an issuer, before a verifier that this target answers for: a bad signature is nobody's, whatever the claims say; and
+//! behind a good one stand an issuer, an audience and a time that hold. The first byte is the verifier's answer.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tensorgate_identity::{Evidence, Identifier, TokenCache, Verifier, VerifyFault, xfcc};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::request::{Credential, Identity};
+
+use crate::support::{NOW_UNIX_S, policy};
+
+/// An issuer with one key, and two clients of it.
+const POLICY: &str = include_str!("token-policy.json");
+/// How far clocks may differ, seconds; the policy's default.
+const SKEW_S: f64 = 30.0;
+
+static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&policy(POLICY)));
+
+/// Answers as the input says.
+struct Answers(u8);
+
+impl Verifier for Answers {
+    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+        match self.0 % 4 {
+            0 => Ok(false),
+            1 => Err(VerifyFault("broken")),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let Some((answer, text)) = data.split_first() else {
+        return;
+    };
+    let Ok(text) = str::from_utf8(text) else {
+        return;
+    };
+    // Names of a certificate are read off another header, but by the same kind of reader.
+    if let Some(names) = xfcc::parse(text) {
+        assert!(names.dns.len() <= 32, "{} names", names.dns.len());
+    }
+    let identify = |cache: &mut TokenCache| {
+        IDENTIFIER.identify(
+            &Evidence::of(Credential::Token(text)),
+            NOW_UNIX_S,
+            "generation",
+            &mut Answers(*answer),
+            cache,
+        )
+    };
+    let mut cache = TokenCache::default();
+    let first = identify(&mut cache);
+    let again = identify(&mut cache);
+    assert_eq!(
+        first.identity, again.identity,
+        "a cache that changes its mind"
+    );
+    let Identity::Client(client) = &first.identity else {
+        return;
+    };
+    assert!(
+        answer % 4 > 1,
+        "{client} by a signature that nobody vouched for"
+    );
+    let claims = text.split('.').nth(1).expect("a token has three parts");
+    let claims: Value = serde_json::from_slice(&decode(claims)).expect("claims are JSON");
+    assert_eq!(
+        claims.get("iss"),
+        Some(&Value::from("https://login.example"))
+    );
+    let audience = claims.get("aud").expect("an audience");
+    assert!(
+        audience == "tensorgate"
+            || audience
+                .as_array()
+                .is_some_and(|all| all.contains(&"tensorgate".into())),
+        "{audience}"
+    );
+    let time = |name: &str| claims.get(name).and_then(Value::as_f64);
+    #[expect(clippy::cast_precision_loss, reason = "compared as floats")]
+    let now = NOW_UNIX_S as f64;
+    assert!(time("exp").expect("an end") > now - SKEW_S);
+    assert!(time("nbf").is_none_or(|nbf| nbf <= now + SKEW_S));
+}
+
+/// base64url without padding, decoded a second time here.
+fn decode(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'-' => 62,
+        _ => 63,
+    };
+    let (mut bits, mut held, mut out) = (0_u32, 0, Vec::new());
+    for byte in text.bytes() {
+        bits = bits << 6 | u32::from(digit(byte));
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.extend(
+                bits.to_be_bytes()
+                    .get(3)
+                    .map(|_| (bits >> held & 0xff) as u8),
+            );
+        }
+    }
+    out
+}
