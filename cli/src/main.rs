@@ -1,5 +1,6 @@
 //! `tensorgate`: one verb a file. Here arguments become a verb, and what became of it an exit code.
 
+mod chain;
 mod inline;
 mod load;
 mod message;

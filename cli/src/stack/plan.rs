@@ -16,6 +16,7 @@ use super::private_dir::PrivateDir;
 use super::probe::Target;
 use super::site::Site;
 use crate::Failure;
+use crate::chain::Chain;
 use crate::load::Loaded;
 use crate::render::envoy::Places;
 
@@ -26,8 +27,10 @@ pub struct Options {
     pub root: PathBuf,
     /// Where logs and rendered configuration go.
     pub state: PathBuf,
-    /// The folder of gate.wasm.
+    /// The folder of the filters' modules.
     pub filters: PathBuf,
+    /// Which of them stand in front of the host, in order.
+    pub chain: Chain,
     /// Where the gate listens, if not where the policy says.
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
@@ -81,12 +84,14 @@ pub struct Plan {
 
 /// Lays everything out on disk that the processes need.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
-    let gate_wasm = options.filters.join("gate.wasm");
-    if !gate_wasm.is_file() {
-        return Err(Failure::Failed(format!(
-            "no filter at {}: run `make filters`, or say where with --filters",
-            gate_wasm.display()
-        )));
+    for filter in options.chain.filters() {
+        let module = options.filters.join(format!("{}.wasm", filter.name()));
+        if !module.is_file() {
+            return Err(Failure::Failed(format!(
+                "no filter at {}: run `make filters`, or say where with --filters",
+                module.display()
+            )));
+        }
     }
     let envoy_binary = envoy::find()?;
     let lock = claim(&options.state)?;
@@ -127,7 +132,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     write(&key_file, &key)?;
     let places = Places {
         listen: options.listen,
-        gate_wasm,
+        filters: options.filters.clone(),
+        chain: options.chain.filters().to_vec(),
         host_socket: socket("host.sock"),
         admin_socket: socket("envoy.sock"),
         audit_socket: socket("audit.sock"),

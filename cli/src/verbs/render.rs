@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use crate::chain::Chain;
 use crate::load::{Loaded, load};
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{Places, render, tls};
@@ -49,7 +50,10 @@ struct Envoy {
     /// Listen here instead of where the policy says.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// The folder that gate.wasm lies in on Envoy's machine.
+    /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
+    #[arg(long, value_name = "FILTER,…", default_value = "gate")]
+    chain: Chain,
+    /// The folder that the filters' modules lie in on Envoy's machine.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate/filters")]
     filters: PathBuf,
     /// The sandbox host's socket.
@@ -75,7 +79,7 @@ struct Envoy {
     /// The folder on Envoy's machine of the files that say so; written with `-o` where the policy has TLS.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     secrets: PathBuf,
-    /// Have Envoy itself validate the result (the filter included: gate.wasm must be there).
+    /// Have Envoy itself validate the result (the filters included: their modules must be there).
     #[arg(long)]
     validate: bool,
 }
@@ -91,9 +95,13 @@ impl Render {
 
 impl Envoy {
     fn run(self, ui: &Ui, loaded: &Loaded) -> Result<(), Failure> {
+        for open in self.chain.leaves_open(&loaded.policy) {
+            ui.note(&format!("warning: {open}"));
+        }
         let places = Places {
             listen: self.listen,
-            gate_wasm: self.filters.join("gate.wasm"),
+            filters: self.filters,
+            chain: self.chain.filters().to_vec(),
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
             audit_socket: self.audit_socket,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use crate::chain::Chain;
 use crate::load::{Loaded, load};
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
@@ -31,7 +32,10 @@ pub struct Up {
     /// Logs and rendered configuration; one running gate a folder.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
     state: Option<PathBuf>,
-    /// The folder of gate.wasm; `../filters` of the program unless given.
+    /// Filters in order: gate, or auth, rate-limit and tensor-guard, all or some of them.
+    #[arg(long, value_name = "FILTER,…", default_value = "gate")]
+    chain: Chain,
+    /// The folder of the filters' modules; `../filters` of the program unless given.
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
     /// Listen here instead of where the policy says; port 0 lets the system choose.
@@ -77,6 +81,9 @@ impl Up {
         let loaded = load(&self.config)?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded)?;
+        for open in self.chain.leaves_open(&loaded.policy) {
+            ui.note(&format!("warning: {open}"));
+        }
         let plan = plan(&loaded, &options)?;
         // One thread, the main one: the kernel ends our processes when the thread that started them does.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -132,6 +139,7 @@ impl Up {
             root,
             state: absolute(&state)?,
             filters: absolute(&filters)?,
+            chain: self.chain.clone(),
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,

@@ -22,6 +22,7 @@ use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, Se
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod order;
+mod places;
 mod steps;
 
 const BODY_BYTES: usize = 1 << 20;

@@ -99,6 +99,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
 
 mod contracts;
 mod credentials;
+mod flight;
 mod grants;
 mod hostile;
 mod sections;

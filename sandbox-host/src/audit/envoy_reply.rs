@@ -13,6 +13,8 @@ pub enum Details {
     Are(&'static [&'static str]),
     /// Beginning so, or one of these.
     Begin(&'static str, &'static [&'static str]),
+    /// Beginning so, whatever comes after.
+    Of(&'static str),
     /// Any with a status that blames the client.
     OfTheClient,
     /// Any.
@@ -21,7 +23,7 @@ pub enum Details {
 
 /// The first row that matches counts. The last takes whatever is left: a trapped VM, a full Envoy, and what later versions
 /// may think of.
-pub const REASONS: [(Reason, Details); 8] = [
+pub const REASONS: [(Reason, Details); 9] = [
     (
         Reason::HeaderTooLarge,
         Details::Are(&["http1.headers_too_large", "http1.too_many_headers"]),
@@ -52,6 +54,11 @@ pub const REASONS: [(Reason, Details); 8] = [
         Reason::NotAnInferenceRoute,
         Details::Are(&["route_not_found", "absolute_path_rejected"]),
     ),
+    // Envoy's own filter in front of ours, where somebody put it there.
+    (
+        Reason::Unauthenticated,
+        Details::Of("jwt_authn_access_denied"),
+    ),
     // Framing, hosts, paths and header names that two readers could take in two ways; upgrades; HTTP/1.0.
     (Reason::AmbiguousRequest, Details::OfTheClient),
     (Reason::Overloaded, Details::Any),
@@ -79,6 +86,7 @@ pub fn reason(details: &str, status: u16) -> Reason {
     let row = REASONS.iter().find(|(_, matches)| match matches {
         Details::Are(all) => all.contains(&details),
         Details::Begin(start, all) => details.starts_with(start) || all.contains(&details),
+        Details::Of(start) => details.starts_with(start),
         Details::OfTheClient => status < 500 || status == 501,
         Details::Any => true,
     });

@@ -45,9 +45,18 @@ impl Stack {
 
     /// The same, with files that the policy names beside it.
     pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
+        Self::start_as(name, policy, files, "gate").await
+    }
+
+    /// The same with other filters than the gate, as `--chain` takes them.
+    pub async fn start_chain(name: &str, policy: Policy, chain: &str) -> Self {
+        Self::start_as(name, policy, &[], chain).await
+    }
+
+    async fn start_as(name: &str, policy: Policy, files: &[(&str, &str)], chain: &str) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
-            match Self::attempt(name, policy.clone(), files).await {
+            match Self::attempt(name, policy.clone(), files, chain).await {
                 Ok(stack) => return stack,
                 Err(why) => failure = why,
             }
@@ -59,6 +68,7 @@ impl Stack {
         name: &str,
         mut policy: Policy,
         files: &[(&str, &str)],
+        chain: &str,
     ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = bin();
@@ -92,6 +102,8 @@ impl Stack {
                 "127.0.0.1:0",
                 "--concurrency",
                 "2",
+                "--chain",
+                chain,
                 "--admin",
                 &free_address().to_string(),
             ])
@@ -272,6 +284,26 @@ impl Stack {
             .await
             .unwrap()
             .unwrap()
+    }
+
+    /// Envoy's own numbers whose names hold a text, a line each, as its admin socket tells them.
+    pub async fn envoy_stats(&self, name: &str) -> String {
+        let rendered = self.log("envoy.yaml");
+        let socket = rendered
+            .split_whitespace()
+            .map(|word| word.trim_matches('"'))
+            .find(|word| word.ends_with("/envoy.sock"))
+            .expect("Envoy has an admin socket");
+        let mut admin = tokio::net::UnixStream::connect(socket).await.unwrap();
+        let request = format!(
+            "GET /stats?filter={name} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n"
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut admin, request.as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        admin.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// A log of this gate: `host.log`, `envoy.log`, `audit/decisions.jsonl`.

@@ -1,4 +1,4 @@
-//! Every vector through a real Envoy with the gate filter, the sandbox host behind it and a stand-in inference server behind
+//! Every vector through a real Envoy with the gate filter, and with its three parts in a row, the sandbox host behind it and a stand-in inference server behind
 //! that. One gate a policy; within one, a case at a time, on a connection of its own.
 #![allow(
     clippy::unwrap_used,
@@ -12,8 +12,16 @@ use std::collections::BTreeMap;
 use tensorgate_tests::{Stack, ask, policy, verdict};
 use tensorgate_vectors::{Driver, Lowered, load};
 
-/// Every vector of one policy, in order, through one gate.
+/// The gate's three parts in a row.
+const THREE: &str = "auth,rate-limit,tensor-guard";
+
+/// Every vector of one policy, in order, through one gate, and through one chain of its parts.
 async fn play(policy_file: &str) {
+    play_through("gate", policy_file).await;
+    play_through(THREE, policy_file).await;
+}
+
+async fn play_through(chain: &str, policy_file: &str) {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let vectors: Vec<_> = vectors
         .iter()
@@ -24,14 +32,15 @@ async fn play(policy_file: &str) {
         "no vector has the policy {policy_file}"
     );
     let stem = policy_file.rsplit('/').next().unwrap();
-    let stack = Stack::start(&format!("conformance-{stem}"), policy::vectors_policy(stem)).await;
+    let policy = policy::vectors_policy(stem);
+    let stack = Stack::start_chain(&format!("conformance-{stem}"), policy, chain).await;
     let mut wrong = Vec::new();
     for vector in &vectors {
         wrong.extend(ask(&stack, vector).await.err());
     }
     assert!(
         wrong.is_empty(),
-        "{} of {} are wrong:\n{}",
+        "{chain}: {} of {} are wrong:\n{}",
         wrong.len(),
         vectors.len(),
         wrong.join("\n")

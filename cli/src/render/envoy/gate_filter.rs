@@ -1,4 +1,4 @@
-//! The gate as an HTTP filter: what its VM may do, what it is told, and what happens when it fails.
+//! The gate, or a chain of its parts, as HTTP filters: what a VM may do, what it is told, and what happens when it fails.
 
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Bundle;
@@ -9,7 +9,7 @@ use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
 /// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed.
-const CAPABILITIES: [&str; 24] = [
+const CAPABILITIES: [&str; 25] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -25,13 +25,14 @@ const CAPABILITIES: [&str; 24] = [
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
     "proxy_set_header_map_pairs",
+    "proxy_add_header_map_value",
     "proxy_get_property",
     "proxy_set_property",
+    // `verify_signature`, `declare_property`, and whatever else Envoy exports by name: nothing that reaches outside.
+    "proxy_call_foreign_function",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_send_local_response",
-    // `verify_signature`, and whatever else Envoy exports by name: nothing that reaches outside.
-    "proxy_call_foreign_function",
     "proxy_define_metric",
     "proxy_increment_metric",
     // Its clocks and its context key.
@@ -40,23 +41,30 @@ const CAPABILITIES: [&str; 24] = [
     "environ_sizes_get",
 ];
 
-/// The filter: its name in the chain, and what Envoy makes it of.
-pub fn filter(bundle: &Bundle, places: &Places) -> Result<Filter, RenderError> {
+/// One filter: its name in the chain, and what Envoy makes it of.
+pub fn filter(
+    filter: tensorgate_glue::filter::Filter,
+    bundle: &Bundle,
+    places: &Places,
+) -> Result<Filter, RenderError> {
+    let name = format!("tensorgate.{}", filter.name());
+    let module = places.filters.join(format!("{}.wasm", filter.name()));
     let capabilities = CAPABILITIES
         .iter()
         .map(|name| ((*name).to_owned(), map! {}))
         .collect();
     Ok(Filter {
-        name: "tensorgate.gate".to_owned(),
+        name: name.clone(),
         typed_config: map! {
             "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config" => map! {
-                "name" => "tensorgate.gate",
-                "root_id" => "tensorgate.gate",
+                "name" => name.as_str(),
+                "root_id" => name.as_str(),
                 "vm_config" => map! {
+                    // Buckets and counts are kept by this name: a chain has the gate's.
                     "vm_id" => "tensorgate",
                     "runtime" => "envoy.wasm.runtime.v8",
-                    "code" => map! {"local" => map! {"filename" => text(&places.gate_wasm)?}},
+                    "code" => map! {"local" => map! {"filename" => text(&module)?}},
                     // The key comes by environment: a config dump shows the variable's name, never its value.
                     "environment_variables" => map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
                 },

@@ -35,6 +35,7 @@ fn expression(details: Details) -> String {
                 one_of(all)
             )
         }
+        Details::Of(start) => format!("response.code_details.startsWith('{start}')"),
         Details::OfTheClient => {
             format!("{not_ours} && (response.code < 500 || response.code == 501)")
         }

@@ -28,8 +28,10 @@ use dynamic::{Filter, Form, Resource};
 pub struct Places {
     /// Where the gate listens, if not where the policy says.
     pub listen: Option<SocketAddr>,
-    /// The filter's module.
-    pub gate_wasm: PathBuf,
+    /// The folder of the filters' modules.
+    pub filters: PathBuf,
+    /// Which of them stand in front of the host, in order.
+    pub chain: Vec<tensorgate_glue::filter::Filter>,
     /// The sandbox host's socket.
     pub host_socket: PathBuf,
     /// Envoy's own admin socket.
@@ -79,7 +81,11 @@ pub fn render(
 ) -> Result<Rendered, RenderError> {
     let bounds = Bounds::of(policy.listen().limits());
     let address = places.listen.unwrap_or(policy.listen().address());
-    let filters = [gate_filter::filter(bundle, places)?];
+    let filters = places
+        .chain
+        .iter()
+        .map(|filter| gate_filter::filter(*filter, bundle, places))
+        .collect::<Result<Vec<_>, _>>()?;
     let clusters = vec![
         clusters::host(&bounds, pipe(&places.host_socket)?),
         clusters::audit(pipe(&places.audit_socket)?),

@@ -1,0 +1,155 @@
+//! Which places in flight are due, when, and what their refusal says.
+
+use super::*;
+use crate::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
+
+/// Every limit there is.
+fn limited() -> Policy {
+    let mut document = fixture::document();
+    document["clients"]["scorer"]["concurrency"] = 5.into();
+    document["grants"][0]["concurrency"] = 4.into();
+    document["grants"][0]["rate"] = serde_json::Value::Null;
+    document["models"]["digits"]["limits"] =
+        serde_json::json!({"concurrency": 3, "in_flight_bytes": "2MiB"});
+    fixture::policy(document)
+}
+
+/// Places as text: key, amount, limit.
+fn places(step: &Step) -> Vec<String> {
+    let Step::Acquire(acquire) = step else {
+        return vec![];
+    };
+    let text = |place: &crate::decision::Place| {
+        format!("{} {}/{}", place.key(), place.amount, place.limit)
+    };
+    acquire.places.iter().map(text).collect()
+}
+
+const CLIENT: &str = "flight:requests:client:scorer 1/5";
+const GRANT: &str = "flight:requests:grant:7:scoring:scorer 1/4";
+const MODEL: &str = "flight:requests:model:digits 1/3";
+const BYTES: &str = "flight:bytes:model:digits 100/2097152";
+
+#[test]
+fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
+    let policy = limited();
+    let (mut decision, step) = Decision::begin(&policy, &rest("digits"));
+    assert_eq!(places(&step), [CLIENT, GRANT]);
+    assert!(decision.weighs_body(&policy));
+    let step = decision.acquired(&AcquireOutcome::Acquired);
+    assert_eq!(step, read(BODY_BYTES, BodyFormat::OipJson));
+    let step = decision.body(&policy, 100, None);
+    assert_eq!(places(&step), [MODEL, BYTES]);
+    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
+    assert_eq!(decision.message(&policy, &message(None, None)), Step::Check);
+}
+
+#[test]
+fn where_the_body_names_it_all_are_due_together() {
+    let policy = limited();
+    let all = [CLIENT, GRANT, MODEL, BYTES];
+    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+    let addressee = Addressee {
+        model: "digits",
+        version: None,
+    };
+    let step = decision.body(&policy, 100, Some(addressee));
+    assert_eq!(places(&step), all);
+    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
+    let request = message(Some("digits"), None);
+    assert_eq!(decision.message(&policy, &request), Step::Check);
+    // Once more where only the decoder could tell whom it is for.
+    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+    assert_eq!(decision.body(&policy, 100, None), Step::Decode);
+    assert_eq!(places(&decision.message(&policy, &request)), all);
+    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Check);
+}
+
+#[test]
+fn what_only_looks_takes_no_place_of_the_model() {
+    let policy = limited();
+    let (mut decision, step) = Decision::begin(&policy, &asked(Operation::Ready, "digits", None));
+    assert_eq!(places(&step), [CLIENT, GRANT]);
+    assert!(!decision.weighs_body(&policy));
+    assert!(matches!(
+        decision.acquired(&AcquireOutcome::Acquired),
+        Step::ReadBody(_)
+    ));
+    assert_eq!(decision.body(&policy, 0, None), Step::Decode);
+}
+
+#[test]
+fn every_count_has_a_slot_to_be_made() {
+    let keys: Vec<String> = limited().places().iter().map(|place| place.key()).collect();
+    assert_eq!(
+        keys,
+        [
+            "flight:requests:client:scorer",
+            "flight:requests:grant:7:scoring:scorer",
+            "flight:requests:model:digits",
+            "flight:bytes:model:digits"
+        ]
+    );
+}
+
+#[test]
+fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
+    let policy = limited();
+    let check = |outcome: AcquireOutcome, expected: Reason, cause: &str| {
+        let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
+        let Step::Deny(denial) = decision.acquired(&outcome) else {
+            panic!("{outcome:?} was let through")
+        };
+        assert_eq!((denial.reason, denial.rate), (expected, None));
+        assert!(denial.cause.contains(cause), "{}", denial.cause);
+    };
+    let refused = |scope, unit| AcquireOutcome::Refused { scope, unit };
+    check(
+        refused(PlaceScope::Client("scorer".into()), PlaceUnit::Requests),
+        Reason::Concurrency,
+        "client \"scorer\" has as many requests",
+    );
+    check(
+        refused(PlaceScope::Model("digits".into()), PlaceUnit::Bytes),
+        Reason::Concurrency,
+        "model \"digits\" has as many bytes",
+    );
+    check(AcquireOutcome::Failed, Reason::Overloaded, "store");
+}
+
+#[test]
+fn a_message_is_for_whom_its_body_was() {
+    let policy = policy();
+    let addressee = |model, version| Addressee { model, version };
+    let check = |first: Addressee<'static>, then: InferRequest<'static>, expected| {
+        let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+        let step = decide_body(&mut decision, &policy, 100, Some(first), spent);
+        assert_eq!(step, Step::Decode);
+        let step = decide_message(&mut decision, &policy, &then, spent);
+        assert_eq!(reason(&step), expected, "{first:?}");
+    };
+    let digits = addressee("digits", None);
+    check(digits, message(Some("digits"), None), None);
+    check(digits, message(Some("digits"), Some("1")), None);
+    check(
+        digits,
+        message(Some("twice"), Some("1")),
+        Some(Reason::Malformed),
+    );
+    check(
+        addressee("twice", Some("1")),
+        message(Some("twice"), Some("2")),
+        Some(Reason::Malformed),
+    );
+    check(digits, message(None, None), Some(Reason::NotGranted));
+    // On a route that names the model, a body that does is refused.
+    let (mut decision, _) = decide_head(&policy, &rest("digits"), spent);
+    assert_eq!(
+        reason(&decision.body(&policy, 100, Some(digits))),
+        Some(Reason::Malformed)
+    );
+    // Whom no grant lets in is refused before anything is decoded.
+    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+    let step = decision.body(&policy, 100, Some(addressee("hidden", None)));
+    assert_eq!(reason(&step), Some(Reason::NotGranted));
+}

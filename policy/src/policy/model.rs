@@ -1,0 +1,109 @@
+//! A model as a policy has it: where it is served, what it takes and answers, how much of it may be in flight.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::contract::{Contract, TensorRule};
+use crate::request::Protocol;
+
+/// A model and its contract.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub(crate) name: String,
+    pub(crate) backend: String,
+    pub(crate) backend_model: String,
+    pub(crate) versions: Vec<String>,
+    pub(crate) protocols: Vec<Protocol>,
+    pub(crate) accepts: Accepts,
+    pub(crate) backend_inputs: Vec<TensorRule>,
+    pub(crate) backend_outputs: Vec<TensorRule>,
+    pub(crate) returns: Vec<TensorRule>,
+    pub(crate) limits: ModelLimits,
+    pub(crate) preprocess: Option<String>,
+    pub(crate) postprocess: Option<String>,
+}
+
+impl Model {
+    /// Its public name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The backend that serves it; a key of [`Policy::backends`].
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// Its name at the backend.
+    pub fn backend_model(&self) -> &str {
+        &self.backend_model
+    }
+
+    /// Versions that may be named, at least one, distinct.
+    pub fn versions(&self) -> &[String] {
+        &self.versions
+    }
+
+    /// Protocols it may be called by.
+    pub fn protocols(&self) -> &[Protocol] {
+        &self.protocols
+    }
+
+    /// What the client sends.
+    pub const fn accepts(&self) -> &Accepts {
+        &self.accepts
+    }
+
+    /// What the backend gets.
+    pub fn backend_inputs(&self) -> &[TensorRule] {
+        &self.backend_inputs
+    }
+
+    /// What the backend must answer.
+    pub fn backend_outputs(&self) -> &[TensorRule] {
+        &self.backend_outputs
+    }
+
+    /// What the client gets: the postprocess handler's outputs, else the backend's.
+    pub fn returns(&self) -> &[TensorRule] {
+        &self.returns
+    }
+
+    /// What may be in flight to it at once.
+    pub const fn limits(&self) -> &ModelLimits {
+        &self.limits
+    }
+
+    /// The handler before dispatch; a key of [`Policy::handlers`].
+    pub fn preprocess(&self) -> Option<&str> {
+        self.preprocess.as_deref()
+    }
+
+    /// The handler after it; a key of [`Policy::handlers`].
+    pub fn postprocess(&self) -> Option<&str> {
+        self.postprocess.as_deref()
+    }
+}
+
+/// What may be in flight to one model at once, all clients together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Inferences.
+    pub concurrency: Option<u64>,
+    /// Bytes of their bodies.
+    pub in_flight_bytes: Option<u64>,
+}
+
+/// What a client sends to a model.
+#[derive(Clone, Debug)]
+pub enum Accepts {
+    /// Tensors under a contract.
+    Tensors(Contract),
+    /// A body as it is, for the preprocess handler; REST only.
+    Raw {
+        /// Media types, lower-case, without parameters.
+        content_types: Vec<String>,
+        /// Its size, at most the listener's.
+        max_bytes: usize,
+    },
+}

@@ -1,0 +1,275 @@
+//! Our filters in a mesh that has its own: Envoy's `jwt_authn` in front proves who is calling, `rate-limit` and `tensor-guard` stand
+//! behind it without `auth`, and what stands behind them is any server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{MetadataRule, Rate};
+use tensorgate_tests::ask::{GOOD, PATH};
+use tensorgate_tests::policy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+/// Keys of an issuer that signed nothing but these two tokens, and is gone.
+const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"mesh","alg":"ES256","use":"sig","x":"Ev2LknyG2L3ddjG-bxKmbNm51ebogotCWh1D3wMUHZM","y":"K0k9lIMTBjNNH41e8lk8kEABchjDNPTTIc-oDGyI6sw"}]}"#;
+/// For `svc-web`, whom the policy knows.
+const KNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy13ZWIiLCJhdWQiOlsidGVuc29yZ2F0ZSJdLCJleHAiOjQxMDI0NDQ4MDB9.WPbVtBxBkY4Kzyg_iD1f47bAFodljfimn0GvjZBwAQUVEF3AMrSxvHeFS-RFAR-IJBcKpn4XJPkU-Pqs8CU1Qg";
+/// For `svc-other`, whom it does not.
+const UNKNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy1vdGhlciIsImF1ZCI6WyJ0ZW5zb3JnYXRlIl0sImV4cCI6NDEwMjQ0NDgwMH0.Kx19lJVAcYC5ofxEx2R7k1GDC_oM_loYP86ldVMjt8IOeRPFF9MJcMGaWAEfe-1sAcSanfhF_yxKD8HlQ4N6qg";
+
+/// Time for Envoy to compile its modules and listen.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A server that answers everything, and keeps the heads it saw.
+async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heads = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let heads = Arc::clone(&heads);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut piece).await {
+                    request.extend_from_slice(&piece[..read]);
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                        continue;
+                    };
+                    if body.len() < GOOD.len() {
+                        continue;
+                    }
+                    heads.lock().unwrap().push(head.to_owned());
+                    request.clear();
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                    if stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+/// The binary as `tensorgate` finds it.
+fn envoy() -> PathBuf {
+    if let Some(named) = std::env::var_os("ENVOY") {
+        return named.into();
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .unwrap();
+    let cached = cache.join("tensorgate/envoy/bin/envoy");
+    if cached.is_file() {
+        cached
+    } else {
+        "envoy".into()
+    }
+}
+
+/// The rendered bootstrap with `jwt_authn` before our filters, and another server behind them.
+fn meshed(rendered: &[u8], upstream: SocketAddr) -> Value {
+    let mut bootstrap: Value = serde_json::from_slice(rendered).unwrap();
+    let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+        [0]["typed_config"];
+    let filters = manager["http_filters"].as_array_mut().unwrap();
+    let names: Vec<_> = filters.iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(
+        names,
+        [
+            "tensorgate.rate-limit",
+            "tensorgate.tensor-guard",
+            "envoy.filters.http.router"
+        ]
+    );
+    let authn = json!({
+        "name": "envoy.filters.http.jwt_authn",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+            "providers": {"mesh": {
+                "issuer": "https://mesh.example",
+                "audiences": ["tensorgate"],
+                "local_jwks": {"inline_string": JWKS},
+                "payload_in_metadata": "jwt",
+            }},
+            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "mesh"}}],
+        },
+    });
+    filters.insert(0, authn);
+    let cluster = &mut bootstrap["static_resources"]["clusters"][0];
+    cluster
+        .as_object_mut()
+        .unwrap()
+        .remove("typed_extension_protocol_options");
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = json!({
+        "socket_address": {"address": upstream.ip().to_string(), "port_value": upstream.port()}
+    });
+    bootstrap
+}
+
+async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, Option<String>) {
+    let mut all = vec![("content-type", "application/json".to_owned())];
+    all.extend_from_slice(fields);
+    let body = body.as_bytes();
+    let reply = http1::send(gate, "POST", PATH, &all, body, Framing::Length)
+        .await
+        .unwrap();
+    (reply.status, reply.reason())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
+    let target = std::env::var_os("TENSORGATE_BIN").map_or_else(
+        || {
+            let test = std::env::current_exe().unwrap();
+            test.parent().and_then(Path::parent).unwrap().to_owned()
+        },
+        PathBuf::from,
+    );
+    let folder = target
+        .parent()
+        .unwrap()
+        .join(format!("e2e/mesh-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.clients.get_mut("rate-1").unwrap().metadata = Some(MetadataRule {
+        filter: Some("envoy.filters.http.jwt_authn".into()),
+        claim: Some("jwt.sub".into()),
+        value: Some("svc-web".into()),
+    });
+    policy.grants[0].rate = Some(Rate {
+        quota: Some(5),
+        window_s: Some(2_678_400),
+        burst: Some(5),
+    });
+    let file = folder.join("gate.yaml");
+    std::fs::write(&file, serde_json::to_vec(&policy).unwrap()).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gate = free.local_addr().unwrap();
+    drop(free);
+    let sockets = std::env::temp_dir().join(format!("tg-mesh-{}", std::process::id()));
+    std::fs::create_dir_all(&sockets).unwrap();
+    let rendered = Command::new(target.join("tensorgate"))
+        .args(["--json", "render", "-c"])
+        .arg(&file)
+        .args(["envoy", "--chain", "rate-limit,tensor-guard"])
+        .args(["--listen", &gate.to_string(), "--filters"])
+        .arg(target.parent().unwrap().join("filters"))
+        .arg("--admin-socket")
+        .arg(sockets.join("admin.sock"))
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        rendered.status.success(),
+        "{}",
+        String::from_utf8_lossy(&rendered.stderr)
+    );
+    let (behind, seen) = upstream().await;
+    let bootstrap = folder.join("envoy.json");
+    let meshed = meshed(&rendered.stdout, behind);
+    std::fs::write(&bootstrap, serde_json::to_vec(&meshed).unwrap()).unwrap();
+    // Without a context key: nobody behind reads a context.
+    let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
+    let mut proxy = Command::new(envoy())
+        .args(["--disable-hot-restart", "--concurrency", "2", "-c"])
+        .arg(&bootstrap)
+        .env_remove("TENSORGATE_CONTEXT_KEY")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + PATIENCE;
+    while tokio::net::TcpStream::connect(gate).await.is_err() {
+        let log = || std::fs::read_to_string(folder.join("envoy.log")).unwrap();
+        assert!(proxy.try_wait().unwrap().is_none(), "{}", log());
+        assert!(Instant::now() < end, "{}", log());
+        tokio::task::yield_now().await;
+    }
+
+    let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
+    let key = ("x-api-key", policy::key("rate-1"));
+    let wrong = GOOD.replace("[1, 2]", "[1, 2, 3]");
+    let said = ("tg_identity", r#"{"client": "rate-1"}"#.to_owned());
+    let context = ("x-tensorgate-context", "v1.a.b".to_owned());
+    let ok = (200, None);
+    let no = |status: u16, reason: &str| (status, Some(reason.to_owned()));
+    for (what, fields, body, expected) in [
+        ("a known caller", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        (
+            "a caller whom the policy does not know",
+            vec![bearer(UNKNOWN)],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        ("nobody", vec![], GOOD, no(401, "unauthenticated")),
+        (
+            "a key, which is not theirs to read",
+            vec![key],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        (
+            "a token that was changed",
+            vec![bearer(&KNOWN.replace('.', ".A"))],
+            GOOD,
+            no(401, "unauthenticated"),
+        ),
+        (
+            "a caller who says it is another",
+            vec![bearer(UNKNOWN), said],
+            GOOD,
+            no(400, "ambiguous-request"),
+        ),
+        (
+            "a context of a client's own",
+            vec![bearer(KNOWN), context],
+            GOOD,
+            no(400, "ambiguous-request"),
+        ),
+        (
+            "wrong tensors",
+            vec![bearer(KNOWN)],
+            &wrong,
+            no(400, "size-mismatch"),
+        ),
+        ("the second", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        ("the third", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        ("the last of its rate", vec![bearer(KNOWN)], GOOD, ok),
+        (
+            "one more than its rate",
+            vec![bearer(KNOWN)],
+            GOOD,
+            no(429, "rate-limited"),
+        ),
+    ] {
+        assert_eq!(send(gate, &fields, body).await, expected, "{what}");
+    }
+    let heads = seen.lock().unwrap().clone();
+    assert_eq!(heads.len(), 4, "{heads:?}");
+    for head in heads {
+        assert!(!head.contains("x-tensorgate-"), "{head}");
+        assert!(head.starts_with(&format!("POST {PATH} ")), "{head}");
+    }
+    std::fs::remove_dir_all(&sockets).unwrap();
+}

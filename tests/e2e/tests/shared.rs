@@ -1,0 +1,270 @@
+//! What workers share, on a real Envoy with two of them: buckets and places in flight, exact to one whatever the connections do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use std::time::{Duration, Instant};
+
+use tensorgate_client::Reply;
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{ByteSize, ModelLimits, Policy, Rate};
+use tensorgate_tests::ask::{GOOD, PATH, fields};
+use tensorgate_tests::backend::Mode;
+use tensorgate_tests::{Stack, policy};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// The gate, and its parts in a row.
+const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
+/// Time for a condition to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The policy of the vectors about rates, without its rate.
+fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.grants[0].rate = None;
+    change(&mut policy);
+    policy
+}
+
+/// A request that is in order, on a connection of its own.
+async fn ask(stack: &Stack) -> Reply {
+    let fields = fields(&policy::key("rate-1"));
+    let body = GOOD.as_bytes();
+    http1::send(stack.gate, "POST", PATH, &fields, body, Framing::Length)
+        .await
+        .unwrap()
+}
+
+/// `ok`, or the refusal's reason.
+async fn outcome(stack: &Stack) -> String {
+    let reply = ask(stack).await;
+    match reply.status {
+        200 => "ok".to_owned(),
+        _ => reply.reason().unwrap_or_default(),
+    }
+}
+
+/// A connection whose request has its headers in and half its body.
+async fn half(stack: &Stack) -> TcpStream {
+    let key = policy::key("rate-1");
+    let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
+        GOOD.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&GOOD.as_bytes()[..20]).await.unwrap();
+    stream
+}
+
+/// Waits until so many requests are in the proxy.
+async fn active(stack: &Stack, wanted: usize) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let stats = stack.envoy_stats("http.gate.downstream_rq_active").await;
+        let line = stats
+            .lines()
+            .find(|line| line.starts_with("http.gate.downstream_rq_active:"));
+        if line.is_some_and(|line| line.ends_with(&format!(": {wanted}"))) {
+            return;
+        }
+        assert!(Instant::now() < end, "{wanted} requests: {stats}");
+    }
+}
+
+/// Asks until the answer is the one that is waited for.
+async fn until(stack: &Stack, wanted: &str, what: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let seen = outcome(stack).await;
+        if seen == wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}: {seen} instead of {wanted}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_spend_a_bucket_exactly() {
+    const BURST: u64 = 37;
+    const REQUESTS: usize = 200;
+    let policy = policy_with(|policy| {
+        // Nothing comes back within a test: one unit takes 20 hours.
+        policy.grants[0].rate = Some(Rate {
+            quota: Some(BURST),
+            window_s: Some(2_678_400),
+            burst: Some(BURST),
+        });
+    });
+    for chain in CHAINS {
+        let stack = Stack::start_chain("shared-rate", policy.clone(), chain).await;
+        let fields = fields(&policy::key("rate-1"));
+        let mut asked = JoinSet::new();
+        for _ in 0..REQUESTS {
+            let (gate, fields) = (stack.gate, fields.clone());
+            asked.spawn(async move {
+                let body = GOOD.as_bytes();
+                http1::send(gate, "POST", PATH, &fields, body, Framing::Length)
+                    .await
+                    .unwrap()
+                    .status
+            });
+        }
+        let answers = asked.join_all().await;
+        let of = |status| answers.iter().filter(|seen| **seen == status).count();
+        assert_eq!(
+            (of(200), of(429)),
+            (37, REQUESTS - 37),
+            "{chain}: {answers:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_reset_streams_leave_every_place_free() {
+    const PLACES: usize = 8;
+    let policy = policy_with(|policy| {
+        policy.clients.get_mut("rate-1").unwrap().concurrency = Some(8);
+        policy.grants[0].concurrency = Some(8);
+        policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+            concurrency: Some(8),
+            in_flight_bytes: Some(ByteSize(65_536)),
+        });
+    });
+    for chain in CHAINS {
+        let stack = Stack::start_chain("shared-places", policy.clone(), chain).await;
+        for round in 0..125 {
+            // Now and then wait until all of them are in; else reset them wherever they are.
+            let looks = round % 25 == 0;
+            if looks {
+                active(&stack, 0).await;
+            }
+            let mut held = Vec::new();
+            for _ in 0..PLACES {
+                held.push(half(&stack).await);
+            }
+            if looks {
+                until(&stack, "concurrency", chain).await;
+            }
+            drop(held);
+        }
+        // Nothing is lost: seven are held and one fits; eight are held and none does; all go, and one fits.
+        active(&stack, 0).await;
+        let mut held = Vec::new();
+        for _ in 0..PLACES - 1 {
+            held.push(half(&stack).await);
+        }
+        active(&stack, PLACES - 1).await;
+        for _ in 0..20 {
+            assert_eq!(outcome(&stack).await, "ok", "{chain}: seven are held");
+        }
+        held.push(half(&stack).await);
+        active(&stack, PLACES).await;
+        for _ in 0..5 {
+            assert_eq!(
+                outcome(&stack).await,
+                "concurrency",
+                "{chain}: all are held"
+            );
+        }
+        drop(held);
+        until(&stack, "ok", chain).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_never_answers_keeps_no_place() {
+    let policy = policy_with(|policy| {
+        policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
+            concurrency: Some(1),
+            in_flight_bytes: None,
+        });
+        policy.backends.get_mut("backend").unwrap().timeout_ms = Some(300);
+    });
+    for chain in CHAINS {
+        let stack = Stack::start_chain("shared-timeout", policy.clone(), chain).await;
+        stack.backend.set(Mode::Hangs);
+        for _ in 0..3 {
+            assert_eq!(outcome(&stack).await, "backend-timeout", "{chain}");
+        }
+        stack.backend.set(Mode::Zeros);
+        assert_eq!(outcome(&stack).await, "ok", "{chain}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_logs_and_counts_one_outcome_a_request() {
+    let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
+    let chain = "auth,rate-limit,tensor-guard";
+    let stack = Stack::start_chain("shared-outcomes", policy, chain).await;
+    assert_eq!(outcome(&stack).await, "ok");
+    let spoiled = http1::send(
+        stack.gate,
+        "POST",
+        PATH,
+        &fields(&policy::key("rate-1")),
+        b"{",
+        Framing::Length,
+    )
+    .await
+    .unwrap();
+    assert_eq!(spoiled.reason().as_deref(), Some("malformed"));
+    let stranger = http1::send(
+        stack.gate,
+        "POST",
+        PATH,
+        &fields("tg_nobody"),
+        GOOD.as_bytes(),
+        Framing::Length,
+    )
+    .await
+    .unwrap();
+    assert_eq!(stranger.reason().as_deref(), Some("unauthenticated"));
+    drop(half(&stack).await);
+    let wanted = [
+        ("allow", "ok"),
+        ("deny", "malformed"),
+        ("deny", "unauthenticated"),
+        ("aborted", "incomplete"),
+    ];
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let log = stack.log("audit/decisions.jsonl");
+        let mut seen: Vec<(String, String)> = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|line| line["type"] == "decision")
+            .map(|line| {
+                let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+                (text("verdict"), text("reason"))
+            })
+            .collect();
+        seen.retain(|(verdict, _)| !verdict.is_empty());
+        let all = wanted
+            .iter()
+            .all(|(verdict, reason)| seen.contains(&((*verdict).into(), (*reason).into())));
+        if all && seen.len() == wanted.len() {
+            break;
+        }
+        assert!(Instant::now() < end, "{seen:?}");
+        tokio::task::yield_now().await;
+    }
+    let counted = stack.envoy_stats("tensorgate_requests").await;
+    for (verdict, reason) in wanted {
+        let lines: Vec<_> = counted
+            .lines()
+            .filter(|line| {
+                line.contains(&format!("verdict={verdict};"))
+                    && line.contains(&format!("reason={reason};"))
+            })
+            .collect();
+        assert_eq!(lines.len(), 1, "{counted}");
+        assert!(lines[0].ends_with(": 1"), "{counted}");
+    }
+}
