@@ -17,7 +17,8 @@ use tensorgate_vectors::sign::{Signer, jwks, token};
 
 use super::*;
 use crate::pure::PureVerifier;
-use crate::verifier::VerifyFault;
+
+mod cost;
 
 const NOW: u64 = 1_780_000_000;
 const ISSUER: &str = "https://login.example.com";
@@ -441,96 +442,4 @@ fn no_byte_of_a_good_token_can_be_changed() {
     ] {
         refused(text);
     }
-}
-
-/// Counts what a signature check costs, and can fail.
-#[derive(Default)]
-struct Counting {
-    checks: usize,
-    fails: bool,
-}
-
-impl Verifier for Counting {
-    fn verify(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        self.checks += 1;
-        if self.fails {
-            return Err(VerifyFault("the library is gone"));
-        }
-        PureVerifier.verify(key, signed, signature)
-    }
-}
-
-#[test]
-fn a_signature_is_checked_once_and_only_where_nothing_cheaper_refuses() {
-    let tokens = Tokens::new(&policy(&document()));
-    let mut verifier = Counting::default();
-    let mut cache = TokenCache::default();
-    let mut ask = |text: &str, now: u64, generation: &str, checks: usize| {
-        let identity = tokens
-            .identify(text, now, generation, &mut verifier, &mut cache)
-            .identity;
-        assert_eq!(verifier.checks, checks, "{text}");
-        identity
-    };
-    let web = Identity::Client("web".into());
-    let good = ed(json!({"nbf": NOW}));
-    assert_eq!(ask(&good, NOW, "g", 1), web);
-    assert_eq!(ask(&good, NOW + 1, "g", 1), web);
-    // Remembered, and still held to its time, clocks that go back included.
-    assert_eq!(ask(&good, NOW - 31, "g", 1), Identity::Refused(NOT_YET));
-    assert_eq!(ask(&good, NOW + 630, "g", 1), Identity::Refused(EXPIRED));
-    assert_eq!(ask(&good, NOW + 631, "g", 1), Identity::Refused(EXPIRED));
-    // Another policy has said nothing of it.
-    assert_eq!(ask(&good, NOW, "h", 2), web);
-    // A wrong signature is remembered, a revoked token too.
-    let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
-    for _ in 0..2 {
-        assert_eq!(
-            ask(&forged, NOW, "g", 3),
-            Identity::Refused(WRONG_SIGNATURE)
-        );
-    }
-    let stolen = ed(json!({"jti": "stolen"}));
-    for _ in 0..2 {
-        assert_eq!(
-            ask(&stolen, NOW, "g", 4),
-            Identity::Refused("token is revoked")
-        );
-    }
-    // What time heals is not held against it.
-    let early = ed(json!({"nbf": NOW + 100}));
-    assert_eq!(ask(&early, NOW, "g", 4), Identity::Refused(NOT_YET));
-    assert_eq!(ask(&early, NOW + 100, "g", 5), web);
-    // Cheap refusals cost no signature check.
-    for changes in [
-        json!({"aud": "other"}),
-        json!({"exp": NOW - 100}),
-        json!({"iss": "x"}),
-    ] {
-        assert!(matches!(
-            ask(&ed(changes), NOW, "g", 5),
-            Identity::Refused(_)
-        ));
-    }
-}
-
-#[test]
-fn a_verifier_that_fails_refuses_and_is_asked_again() {
-    let tokens = Tokens::new(&policy(&document()));
-    let mut verifier = Counting {
-        fails: true,
-        ..Counting::default()
-    };
-    let mut cache = TokenCache::default();
-    let good = ed(json!({}));
-    let refused = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
-    assert_eq!(refused, Identified::refused("the library is gone"));
-    verifier.fails = false;
-    let identified = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
-    assert_eq!(identified.identity, Identity::Client("web".into()));
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod issuers;
+
 /// 2048 bits: RFC 7515, A.2.1.
 const N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
 const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
@@ -73,88 +75,6 @@ fn a_client_may_be_proven_in_every_way() {
 }
 
 #[test]
-fn an_issuer_is_whole_and_bounded() {
-    let at = |field: &str| format!("/issuers/corp/{field}");
-    let path = |field: &str| format!("issuers.corp.{field}");
-    let field =
-        |field: &str, value: Value, text: &str| check(&at(field), value, &path(field), text);
-    field("issuer", Value::Null, "is missing");
-    field("issuer", json!(""), "is empty");
-    field("issuer", json!("a\nb"), "control characters");
-    field("audiences", json!([]), "lists nothing");
-    field("algorithms", json!([]), "lists nothing");
-    field("max_lifetime_s", Value::Null, "is missing");
-    field("max_lifetime_s", json!(0), "too little");
-    field("max_lifetime_s", json!(u64::MAX), "too much");
-    field("clock_skew_s", json!(301), "too much");
-    field("jwks", Value::Null, "is missing");
-    let listed = |field: &str, value: Value, path: &str, text: &str| {
-        check(&at(field), value, &format!("issuers.corp.{path}"), text);
-    };
-    listed(
-        "audiences",
-        json!(["a", "a"]),
-        "audiences[1]",
-        "listed twice",
-    );
-    listed(
-        "algorithms",
-        json!(["ES256", "ES256"]),
-        "algorithms[1]",
-        "listed twice",
-    );
-    listed(
-        "algorithms",
-        json!(["ES256", "none"]),
-        "algorithms[1]",
-        "signs nothing",
-    );
-    listed(
-        "algorithms",
-        json!(["HS256", "ES256"]),
-        "algorithms[0]",
-        "shared secret",
-    );
-    listed(
-        "algorithms",
-        json!(["PS256", "ES256"]),
-        "algorithms[0]",
-        "not supported yet",
-    );
-    listed(
-        "algorithms",
-        json!(["es256", "ES256"]),
-        "algorithms[0]",
-        "not an algorithm",
-    );
-    listed(
-        "jwks",
-        json!({"file": "a.json"}),
-        "jwks.file",
-        "has not been read",
-    );
-    listed("jwks", json!({"keys": []}), "jwks.keys", "lists nothing");
-    warn(
-        &at("max_lifetime_s"),
-        json!(86_401),
-        &path("max_lifetime_s"),
-        "more than a day",
-    );
-    warn(
-        &at("algorithms"),
-        json!(["ES256", "EdDSA"]),
-        "issuers.corp.jwks.keys[0]",
-        "may not use",
-    );
-    check(
-        "/issuers/corp/jwks/keys/0/kid",
-        json!("e"),
-        "issuers.corp.jwks.keys[1].kid",
-        "the same name stands at",
-    );
-}
-
-#[test]
 fn tokens_without_tls_are_warned_of() {
     let mut document = proven();
     put(&mut document, "/listen/tls", Value::Null);
@@ -164,155 +84,6 @@ fn tokens_without_tls_are_warned_of() {
         warnings(document)
             .iter()
             .any(|warning| warning.starts_with("listen.tls: "))
-    );
-}
-
-#[test]
-fn two_issuers_have_two_names() {
-    let mut document = proven();
-    let twin = document["issuers"]["corp"].clone();
-    document["issuers"]["twin"] = twin;
-    let errors = errors(document);
-    assert!(
-        matches!(errors.as_slice(), [error] if error.starts_with("issuers.twin.issuer: the same issuer stands at issuers.corp")),
-        "{errors:#?}"
-    );
-}
-
-#[test]
-fn a_key_says_one_thing_is_strong_and_is_public() {
-    let key = |key: Value, path: &str, text: &str| {
-        check(
-            "/issuers/corp/jwks/keys/0",
-            key,
-            &format!("issuers.corp.jwks.keys[0]{path}"),
-            text,
-        );
-    };
-    key(json!({"kty": "oct"}), ".kty", "shared secret");
-    key(json!({"kty": "oct", "k": "AA"}), ".k", "is a secret");
-    key(
-        json!({"kty": "RSA", "n": N, "e": "AQAB", "d": "AA"}),
-        ".d",
-        "hold this key for stolen",
-    );
-    key(
-        json!({"kty": "OKP", "crv": "Ed25519", "x": ED, "d": {}}),
-        ".d",
-        "is a secret",
-    );
-    key(json!({"kid": "x"}), ".kty", "is missing");
-    key(
-        json!({"kty": "RSA", "kid": "", "n": N, "e": "AQAB"}),
-        ".kid",
-        "empty or too long",
-    );
-    key(
-        json!({"kty": "RSA", "n": &N[..168], "e": "AQAB"}),
-        ".n",
-        "of 1008 bits is weak",
-    );
-    key(
-        json!({"kty": "RSA", "n": N.repeat(3), "e": "AQAB"}),
-        ".n",
-        "not supported",
-    );
-    key(
-        json!({"kty": "RSA", "n": format!("AA{}", &N[2..]), "e": "AQAB"}),
-        ".n",
-        "zero byte",
-    );
-    key(
-        json!({"kty": "RSA", "n": format!("{}A", &N[..341]), "e": "AQAB"}),
-        ".n",
-        "even number",
-    );
-    key(
-        json!({"kty": "RSA", "n": format!("{N}=="), "e": "AQAB"}),
-        ".n",
-        "not base64url",
-    );
-    key(json!({"kty": "RSA", "n": N, "e": "Aw"}), ".e", "not 65537");
-    key(json!({"kty": "RSA", "n": N}), ".e", "is missing");
-    key(
-        json!({"kty": "RSA", "crv": "P-256", "n": N, "e": "AQAB"}),
-        ".crv",
-        "no curve",
-    );
-    key(
-        json!({"kty": "EC", "crv": "P-256", "x": X}),
-        ".y",
-        "is missing",
-    );
-    key(
-        json!({"kty": "EC", "crv": "P-256", "x": X, "y": "AA"}),
-        ".y",
-        "1 bytes are no coordinate",
-    );
-    key(
-        json!({"kty": "OKP", "crv": "Ed25519", "x": ED, "y": ED}),
-        ".y",
-        "has no y",
-    );
-    key(
-        json!({"kty": "RSA", "alg": "ES256", "n": N, "e": "AQAB"}),
-        ".alg",
-        "of another kind of key",
-    );
-    key(
-        json!({"kty": "RSA", "alg": "RS256", "use": "enc", "n": N, "e": "AQAB"}),
-        ".alg",
-        "for something else",
-    );
-    key(
-        json!({"kty": "RSA", "alg": "RS256", "key_ops": ["encrypt"], "n": N, "e": "AQAB"}),
-        ".alg",
-        "for something else",
-    );
-    key(
-        json!({"kty": "RSA", "use": "sig", "key_ops": ["encrypt"], "n": N, "e": "AQAB"}),
-        ".key_ops",
-        "contradicts use",
-    );
-    key(
-        json!({"kty": "RSA", "use": "enc", "key_ops": ["verify"], "n": N, "e": "AQAB"}),
-        ".key_ops",
-        "contradicts use",
-    );
-}
-
-#[test]
-fn a_key_for_something_else_is_passed_over_and_told_of() {
-    let over = |key: Value, text: &str| {
-        warn(
-            "/issuers/corp/jwks/keys/0",
-            key,
-            "issuers.corp.jwks.keys[0]",
-            text,
-        );
-    };
-    over(
-        json!({"kty": "RSA", "use": "enc", "alg": "RSA-OAEP", "n": N, "e": "AQAB"}),
-        "RSA-OAEP",
-    );
-    over(
-        json!({"kty": "RSA", "alg": "PS256", "n": N, "e": "AQAB"}),
-        "PS256",
-    );
-    over(
-        json!({"kty": "RSA", "use": "enc", "n": N, "e": "AQAB"}),
-        "not for verifying",
-    );
-    over(
-        json!({"kty": "EC", "crv": "P-521", "x": X, "y": Y}),
-        "P-521",
-    );
-    over(json!({"kty": "AKP"}), "AKP");
-    check(
-        "/issuers/corp/jwks/keys",
-        json!([{"kty": "AKP"}]),
-        "issuers.corp.jwks.keys",
-        "no key is left",
     );
 }
 
@@ -625,13 +396,4 @@ fn tls_names_its_files_and_asks_before_it_revokes() {
         "listen.trusted_hops",
         "too much",
     );
-}
-
-#[test]
-fn a_private_key_is_not_written_out_again() {
-    let jwk: crate::raw::Jwk =
-        serde_json::from_value(json!({"kty": "RSA", "d": "secret", "k": "secret"})).unwrap();
-    let text = serde_json::to_string(&jwk).unwrap();
-    assert_eq!(text, r#"{"kty":"RSA"}"#);
-    assert!(!format!("{jwk:?}").contains("secret"));
 }
