@@ -270,8 +270,8 @@ fn dechunk<'b>(mut rest: &'b [u8], bounds: &Bounds) -> Result<(Vec<u8>, &'b [u8]
             .split_at_checked(size)
             .ok_or_else(|| incomplete("a chunk is shorter than its size"))?;
         body.extend_from_slice(chunk);
-        if u64::try_from(body.len()).is_ok_and(|length| length > bounds.buffer_bytes) {
-            // More than the proxy holds: the filter refuses it by what it has.
+        if u64::try_from(body.len()).is_ok_and(|length| length > bounds.body_bytes) {
+            // More than may pass: the filter refuses it by what it has.
             return Ok((body, &[]));
         }
         rest = after

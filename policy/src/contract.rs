@@ -5,6 +5,7 @@
 
 mod kernels;
 mod parameters;
+mod passing;
 mod tensors;
 
 use alloc::format;
@@ -16,6 +17,8 @@ use crate::denial::{Denial, Reason};
 use crate::tensor::{InferRequest, Tensor};
 
 pub(crate) use kernels::holds_a_value;
+pub(crate) use passing::Passing;
+pub use passing::{Elements, Part};
 
 /// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
 pub const MAX_RANK: usize = 16;
@@ -39,9 +42,13 @@ impl Contract {
 
     /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
     pub fn check(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
-        parameters::check(&self.parameters, request)?;
-        self.check_outputs(request)?;
+        self.check_all_but_tensors(request)?;
         tensors::check("input", &self.inputs, &request.inputs)
+    }
+
+    fn check_all_but_tensors(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+        parameters::check(&self.parameters, request)?;
+        self.check_outputs(request)
     }
 
     /// Outputs that are asked for must be published ones, each once. None means all.

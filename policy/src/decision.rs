@@ -13,6 +13,10 @@
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | sends the request on | – |
 //!
+//! A body larger than [`BodyPlan::hold_bytes`] is not held: once its head is there, the same steps are taken with what that
+//! announces, and [`Decision::check_head`] in place of `check`. Its [`Step::Forward`] means that the head may go on; then
+//! every part that passes is judged by [`Decision::pass`], and the end by [`Decision::passed`], whose [`Step::Forward`] is the verdict.
+//!
 //! Once denied, always denied: every later call answers the same denial. A call that comes out of order is a driver's
 //! fault; the machine cannot decide then and so denies with `overloaded`, the reason of every failure of the gate itself.
 //!
@@ -20,13 +24,18 @@
 
 mod drive;
 mod gate;
+mod passing;
+mod plan;
 mod spend;
 mod step;
 
+use crate::contract::Passing;
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
-use crate::request::{ContentType, Head, Operation, Protocol, Route};
+use crate::request::{Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
+
+use plan::{held_plan, passing_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use step::{
@@ -51,6 +60,8 @@ pub struct Decision {
     declared: Option<u64>,
     /// The body's length, once it is whole.
     body_bytes: u64,
+    /// The elements that are passing, in [`Stage::Passing`].
+    passing: Option<Passing>,
 }
 
 /// Which call may come next. A denial is kept apart: it answers every call.
@@ -64,8 +75,10 @@ enum Stage {
     Body,
     /// [`Decision::message`].
     Message,
-    /// [`Decision::check`].
+    /// [`Decision::check`] or [`Decision::check_head`].
     Check,
+    /// [`Decision::pass`] or [`Decision::passed`].
+    Passing,
     /// None: forwarded, answered or refused.
     Over,
 }
@@ -93,12 +106,10 @@ impl Decision {
             protocol: head.route.protocol(),
             denial: None,
             stage: Stage::Over,
-            plan: BodyPlan {
-                max_bytes: policy.listen().limits().body_bytes,
-                format: BodyFormat::Empty,
-            },
+            plan: held_plan(policy, BodyFormat::Empty),
             declared: head.content_length,
             body_bytes: 0,
+            passing: None,
         };
         let step = decision.head(policy, head);
         let step = decision.settle(step);
@@ -198,6 +209,11 @@ impl Decision {
         self.protocol
     }
 
+    /// The body's declared length, bytes.
+    pub const fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+
     /// Why it was refused, if it was.
     pub const fn denial(&self) -> Option<&Denial> {
         self.denial.as_ref()
@@ -261,9 +277,11 @@ impl Decision {
                     }
                     (Protocol::OipGrpc, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
-                        self.plan.format = match operation {
-                            Operation::Infer => BodyFormat::OipGrpcInfer,
-                            Operation::Metadata | Operation::Ready => BodyFormat::OipGrpcModel,
+                        self.plan = match operation {
+                            Operation::Infer => passing_plan(policy, BodyFormat::OipGrpcInfer),
+                            Operation::Metadata | Operation::Ready => {
+                                held_plan(policy, BodyFormat::OipGrpcModel)
+                            }
                         };
                         self.read_body()
                     }
@@ -353,56 +371,6 @@ impl Decision {
         self.version = Some(granted.version);
         self.grant = Some(granted.grant);
         Ok(())
-    }
-
-    /// How a REST body is read, the model being known; refuses a content type that this model does not take.
-    fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
-        let model = self
-            .model
-            .and_then(|id| policy.model(id))
-            .ok_or_else(foreign_policy)?;
-        let body_bytes = policy.listen().limits().body_bytes;
-        match (self.operation, model.accepts(), &head.content_type) {
-            (Some(Operation::Metadata | Operation::Ready), _, _) => Ok(BodyPlan {
-                max_bytes: body_bytes,
-                format: BodyFormat::Empty,
-            }),
-            (Some(Operation::Infer), Accepts::Tensors(_), declared)
-                if gate::says_tensors(head, declared) =>
-            {
-                Ok(BodyPlan {
-                    max_bytes: body_bytes,
-                    format: gate::tensor_format(head.json_length)?,
-                })
-            }
-            (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
-                Err(Denial::new(
-                    Reason::UnsupportedEncoding,
-                    alloc::format!(
-                        "model \"{}\" takes no tensors, binary or other",
-                        model.name()
-                    ),
-                ))
-            }
-            (
-                Some(Operation::Infer),
-                Accepts::Raw {
-                    content_types,
-                    max_bytes,
-                },
-                ContentType::Other(declared),
-            ) if content_types.iter().any(|accepted| accepted == declared) => Ok(BodyPlan {
-                max_bytes: body_bytes.min(*max_bytes),
-                format: BodyFormat::Raw,
-            }),
-            _ => Err(Denial::new(
-                Reason::UnsupportedMediaType,
-                alloc::format!(
-                    "model \"{}\" takes no body of this content type",
-                    model.name()
-                ),
-            )),
-        }
     }
 
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.

@@ -208,6 +208,7 @@ pub struct Limits {
     pub header_bytes: usize,
     pub headers: usize,
     pub body_bytes: usize,
+    pub hold_bytes: usize,
     pub buffered_bytes: usize,
     pub timeout_ms: u64,
     pub stream_ms: u64,

@@ -108,8 +108,12 @@ pub struct Limits {
     pub header_bytes: ByteSize,
     /// Header fields a request.
     pub headers: u64,
-    /// A request's body.
+    /// A request's body. Larger ones than `hold_bytes` are checked as they pass, which binary tensors can be: OIP's binary data
+    /// extension, and gRPC with raw contents.
     pub body_bytes: ByteSize,
+    /// What is held of one body until it is judged, JSON and raw bodies whole; `body_bytes`, but at most 8 MiB, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_bytes: Option<ByteSize>,
     /// Bodies held at once, all streams together.
     pub buffered_bytes: ByteSize,
     /// From the last byte of a request to its answer.
@@ -122,12 +126,25 @@ pub struct Limits {
     pub streams_per_connection: u64,
 }
 
+/// What is held of one body unless a policy says otherwise: an image of 224 x 224 x 3 floats is 600 KB in raw form and up to five times
+/// that as JSON.
+const DEFAULT_HOLD_BYTES: u64 = 8 << 20;
+
+impl Limits {
+    /// What is held of one body.
+    pub fn hold_bytes(&self) -> ByteSize {
+        self.hold_bytes
+            .unwrap_or(ByteSize(self.body_bytes.0.min(DEFAULT_HOLD_BYTES)))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             header_bytes: ByteSize(16 << 10),
             headers: 64,
             body_bytes: ByteSize(8 << 20),
+            hold_bytes: None,
             buffered_bytes: ByteSize(256 << 20),
             timeout_ms: 5_000,
             stream_ms: 60_000,

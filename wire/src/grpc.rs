@@ -6,7 +6,9 @@ mod frame;
 mod parameter;
 mod protobuf;
 mod request;
+mod stream;
 
 pub(crate) use addressee::addressee;
 pub(crate) use frame::open;
 pub(crate) use request::{infer, model};
+pub(crate) use stream::GrpcStream;

@@ -23,6 +23,8 @@ pub mod proto;
 mod protobuf;
 mod raw;
 mod route;
+pub mod stream;
 
 pub use answer::Answer;
 pub use decode::{addressee, decode};
+pub use stream::BodyStream;

@@ -4,29 +4,33 @@
 //! reading of a body, the answer, the header fields for the upstream. It decides nothing by itself except to refuse where it cannot
 //! decide. Which of the steps are its own is its filter's [`crate::filter::Duties`]; the others count as done.
 //!
-//! Headers are held until the verdict, and so is the body, in the proxy's own buffer: it is read once, when it is whole. The
-//! verdict falls in one of three places: with the headers if the request ends there, at the body's end, or at the trailers, which
-//! end a body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
+//! Headers are held until the verdict, and so is the body, in the proxy's own buffer: it is read once, when it is whole. A body that is
+//! too large for that is held until its head is judged, and the rest is checked as it passes (the module `checking`). The verdict
+//! falls in one of three places: with the headers if the request ends there, at the body's end, or at the trailers, which end a
+//! body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
+
+mod passing;
 
 use std::rc::Rc;
 
-use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyPlan};
+use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
-use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
+use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::context::Context;
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::{Answer, addressee, context, decode};
 
 use crate::body::{Body, looks, waits};
+use crate::checking::Checking;
 use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, identify};
 use crate::outcome::Outcome;
-use crate::places::{Taken, give_back, longest_ns, take};
+use crate::pay::pay;
+use crate::places::{Taken, give_back};
 use crate::record::Record;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
-use crate::spend::spend;
 use crate::upstream::Upstream;
 
 /// Steps that one callback may take before it must have an end; the longest path has five (charge, acquire, decode, check, forward).
@@ -40,8 +44,10 @@ enum Phase {
     Held(Box<Held>),
     /// Sent on whole.
     Forwarded,
-    /// The head was sent on, and the body passes as it comes.
+    /// The head was sent on, and the body passes as it comes: it is no duty of this filter's.
     Passing,
+    /// The head was sent on, and the body is checked as it passes.
+    Checking(Box<Held>, Box<Checking>),
     /// Answered. Final.
     Denied,
 }
@@ -122,6 +128,9 @@ impl Gate {
         body_bytes: usize,
         end_of_stream: bool,
     ) -> Action {
+        if matches!(self.phase, Phase::Checking(..)) {
+            return self.check_piece(proxy, body_bytes, end_of_stream);
+        }
         let Some(mut held) = self.take_held() else {
             // After the verdict there is no body left to come; whatever does come goes nowhere.
             return match self.phase {
@@ -133,6 +142,11 @@ impl Gate {
         held.body_bytes = body_bytes;
         if let Err(denial) = held.body.fits(body_bytes) {
             return self.refuse(proxy, held, denial);
+        }
+        if let Body::Judge(plan) = held.body
+            && body_bytes > plan.hold_bytes
+        {
+            return self.stop_holding(proxy, held, plan, end_of_stream);
         }
         if end_of_stream {
             return self.finish(proxy, held);
@@ -148,6 +162,12 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
+        if let Phase::Checking(..) = self.phase {
+            return match cleared {
+                Ok(()) => self.check_piece(proxy, 0, true),
+                Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
+            };
+        }
         match (self.take_held(), cleared) {
             (Some(held), Ok(())) => self.finish(proxy, held),
             (Some(held), Err(fault)) => self.refuse(proxy, held, cannot_decide(fault)),
@@ -158,7 +178,7 @@ impl Gate {
 
     /// The access log is about to be written. It may be so more than once, and the stream may go on.
     pub fn on_log(&mut self, proxy: &mut dyn Proxy) {
-        if let Phase::Held(held) = &self.phase {
+        if let Phase::Held(held) | Phase::Checking(held, _) = &self.phase {
             self.outcome.note(&self.root.policy, &held.decision);
             self.outcome.aborted(proxy);
         }
@@ -166,7 +186,10 @@ impl Gate {
 
     /// The stream is over, however it ended. Called once.
     pub fn on_done(&mut self, proxy: &mut dyn Proxy) {
-        if let Some(held) = self.take_held() {
+        if let Some(held) = self
+            .take_held()
+            .or_else(|| self.take_checking().map(|(held, _)| held))
+        {
             self.outcome.note(&self.root.policy, &held.decision);
             self.outcome.aborted(proxy);
         }
@@ -182,27 +205,6 @@ impl Gate {
         }
     }
 
-    /// Takes places in flight, for as long as the stream lasts.
-    fn take_places(
-        &mut self,
-        proxy: &mut dyn Proxy,
-        acquire: &Acquire,
-        now: Now,
-    ) -> AcquireOutcome {
-        let longest_ns = longest_ns(self.root.policy.listen().limits());
-        let (outcome, faults) = take(
-            proxy,
-            acquire,
-            now.monotonic_ns,
-            longest_ns,
-            &mut self.places,
-        );
-        for fault in faults {
-            proxy.log(Level::Error, &format!("places in flight: {fault}"));
-        }
-        outcome
-    }
-
     /// Judges a body that is whole.
     fn finish(&mut self, proxy: &mut dyn Proxy, mut held: Box<Held>) -> Action {
         let now = match proxy.now() {
@@ -212,23 +214,14 @@ impl Gate {
         let Body::Judge(plan) = held.body else {
             return self.advance(proxy, held, now, Step::Forward, None, true);
         };
-        let read = looks(self.root.filter.duties(), plan.format) && held.body_bytes > 0;
-        let body = if read {
-            proxy.request_body(held.body_bytes)
+        let looked_at = if looks(self.root.filter.duties(), plan.format) {
+            held.body_bytes
         } else {
-            Ok(Vec::new())
+            0
         };
-        let body = match body {
-            Ok(body) if !read || body.len() == held.body_bytes => body,
-            Ok(body) => {
-                let cause = format!(
-                    "proxy gave {} bytes of a body of {}",
-                    body.len(),
-                    held.body_bytes
-                );
-                return self.refuse(proxy, held, Denial::new(Reason::Overloaded, cause));
-            }
-            Err(fault) => return self.refuse(proxy, held, cannot_decide(fault)),
+        let body = match read_body(proxy, looked_at) {
+            Ok(body) => body,
+            Err(denial) => return self.refuse(proxy, held, denial),
         };
         let addressee = addressee(plan.format, &body);
         let bytes = held.body_bytes;
@@ -253,26 +246,22 @@ impl Gate {
         for _ in 0..MAX_STEPS {
             step = match (step, body, &request) {
                 (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
-                (Step::Charge(_), ..) if !duties.charge => {
-                    held.decision.charged(policy, ChargeOutcome::Spent)
-                }
-                (Step::Charge(charge), ..) => {
-                    let (outcome, fault) = spend(proxy, &charge, now.monotonic_ns);
-                    if let Some(fault) = fault {
-                        proxy.log(Level::Error, &format!("bucket {:?}: {fault}", charge.key()));
-                    }
-                    held.decision.charged(policy, outcome)
-                }
-                (Step::Acquire(_), ..) if !duties.charge => {
-                    held.decision.acquired(&AcquireOutcome::Acquired)
-                }
-                (Step::Acquire(acquire), ..) => {
-                    let outcome = self.take_places(proxy, &acquire, now);
-                    held.decision.acquired(&outcome)
-                }
+                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => pay(
+                    &root,
+                    proxy,
+                    &mut held.decision,
+                    &mut self.places,
+                    now,
+                    step,
+                ),
                 (Step::ReadBody(plan), None, _) => {
                     if !waits(duties, plan, &held.decision, policy) {
-                        return self.forward(proxy, held, now, end_of_stream);
+                        let rest = if end_of_stream {
+                            Rest::None
+                        } else {
+                            Rest::Passes
+                        };
+                        return self.forward(proxy, held, now, rest);
                     }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
                 }
@@ -295,7 +284,7 @@ impl Gate {
                     return self.hold(proxy, held, Body::None, end_of_stream);
                 }
                 (Step::Answer(..) | Step::Forward, ..) => {
-                    return self.forward(proxy, held, now, true);
+                    return self.forward(proxy, held, now, Rest::None);
                 }
                 (Step::Check | Step::Decode | Step::ReadBody(_), ..) => {
                     return self.refuse(
@@ -336,8 +325,8 @@ impl Gate {
     }
 
     /// Sends the request on, and says who is calling to whoever stands behind: with our own header fields in place of the client's if that
-    /// is this filter's duty, and with a signed context unless there is one. `whole`: the body is here too.
-    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now, whole: bool) -> Action {
+    /// is this filter's duty, and with a signed context unless there is one.
+    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now, rest: Rest) -> Action {
         self.outcome.note(&self.root.policy, &held.decision);
         let signed = match self.sign(&held, now) {
             Ok(signed) => signed,
@@ -364,10 +353,14 @@ impl Gate {
         if let Err(fault) = said {
             return self.refuse(proxy, held, cannot_decide(fault));
         }
-        self.phase = if whole {
-            Phase::Forwarded
-        } else {
-            Phase::Passing
+        self.phase = match rest {
+            Rest::None => Phase::Forwarded,
+            Rest::Passes => Phase::Passing,
+            // The verdict is still to come.
+            Rest::Checked(checking) => {
+                self.phase = Phase::Checking(held, checking);
+                return Action::Continue;
+            }
         };
         self.outcome.allowed(proxy);
         Action::Continue
@@ -446,6 +439,29 @@ impl Gate {
             }
         }
     }
+}
+
+/// What comes behind a head that is sent on.
+enum Rest {
+    /// Nothing: all of it is here.
+    None,
+    /// A body that is not this filter's to judge.
+    Passes,
+    /// A body that is checked as it passes.
+    Checked(Box<Checking>),
+}
+
+/// So many bytes of body, all that the proxy has said it holds.
+fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+    if bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let body = proxy.request_body(bytes).map_err(cannot_decide)?;
+    if body.len() == bytes {
+        return Ok(body);
+    }
+    let cause = format!("proxy gave {} bytes of a body of {bytes}", body.len());
+    Err(Denial::new(Reason::Overloaded, cause))
 }
 
 /// The refusal of a gate whose proxy failed it.

@@ -4,6 +4,7 @@
 
 mod body;
 mod caller;
+mod checking;
 pub mod filter;
 pub mod gate;
 pub mod host;
@@ -11,6 +12,7 @@ mod identify;
 pub mod map;
 pub mod native;
 mod outcome;
+mod pay;
 pub mod places;
 pub mod record;
 pub mod root;

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::passing::{Coming, Elements};
 use super::{DimRule, TensorRule, kernels, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
@@ -20,17 +21,29 @@ struct Pair<'r, 't> {
 
 impl Pair<'_, '_> {
     fn field(&self) -> String {
-        format!("{} {}", self.noun, quote(&self.rule.name))
+        field(self.noun, self.rule)
     }
 
     fn deny(&self, reason: Reason, cause: impl core::fmt::Display) -> Denial {
-        let field = self.field();
-        Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
+        deny(self.noun, self.rule, reason, cause)
     }
 
     fn deny_dim(&self, axis: usize, cause: impl core::fmt::Display) -> Denial {
         let field = format!("{}: dim {axis}", self.field());
         Denial::with_field(Reason::Shape, field.as_str(), format!("{field}: {cause}"))
+    }
+
+    /// How many elements the shape says.
+    fn elements(&self) -> Result<usize, Denial> {
+        let elements = self.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
+            elements.checked_mul(usize::try_from(*dim).ok()?)
+        });
+        elements.ok_or_else(|| {
+            self.deny(
+                Reason::SizeMismatch,
+                "the shape says more elements than memory has bytes",
+            )
+        })
     }
 
     /// The elements, once no pass before has refused them. An error that no pass knows gives nothing, and so a refusal.
@@ -50,6 +63,76 @@ pub(super) fn check(
         pass(&pairs)?;
     }
     Ok(())
+}
+
+/// Checks tensors of which some have their elements behind them, as far as can be said before these come; gives what is to
+/// come, in order. `elements` has one entry a tensor.
+pub(super) fn check_head(
+    noun: &'static str,
+    rules: &[TensorRule],
+    tensors: &[Tensor<'_>],
+    elements: &[Elements],
+) -> Result<Vec<Coming>, Denial> {
+    let pairs = pair(noun, rules, tensors)?;
+    for pass in [datatypes, shapes] {
+        pass(&pairs)?;
+    }
+    // No tensor comes twice, so that pairs are in the tensors' order.
+    let places: Vec<_> = pairs.iter().zip(elements).collect();
+    if places.len() != tensors.len() {
+        return Err(Denial::new(
+            Reason::Overloaded,
+            "internal: a request's tensors and places differ in number",
+        ));
+    }
+    let mut here = Vec::with_capacity(places.len());
+    let mut coming = Vec::with_capacity(places.len());
+    for (pair, place) in places {
+        let bytes = match place {
+            Elements::Here => {
+                sizes(core::slice::from_ref(pair))?;
+                here.push(*pair);
+                continue;
+            }
+            Elements::Coming(bytes) => *bytes,
+        };
+        let elements = pair.elements()?;
+        if let Some(bytes) = bytes {
+            fits(pair.rule.datatype, elements, bytes)
+                .map_err(|cause| pair.deny(Reason::SizeMismatch, cause))?;
+        }
+        let rule = rules.iter().position(|rule| rule.name == pair.rule.name);
+        coming.extend(rule.map(|rule| Coming { rule, elements }));
+    }
+    for pass in [item_lengths, values] {
+        pass(&here)?;
+    }
+    Ok(coming)
+}
+
+fn field(noun: &str, rule: &TensorRule) -> String {
+    format!("{noun} {}", quote(&rule.name))
+}
+
+/// The refusal of a tensor.
+pub(super) fn deny(
+    noun: &str,
+    rule: &TensorRule,
+    reason: Reason,
+    cause: impl core::fmt::Display,
+) -> Denial {
+    let field = field(noun, rule);
+    Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
+}
+
+/// Whether so many bytes are what so many elements take; of `BYTES`, whose elements have a length of their own, any may be.
+pub(super) fn fits(datatype: Datatype, elements: usize, bytes: usize) -> Result<(), String> {
+    match datatype.size_bytes() {
+        Some(size) if elements.checked_mul(size) != Some(bytes) => Err(format!(
+            "{bytes} bytes came, the shape says {elements} elements of {size}"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// `unknown-input`, `duplicate-input`, `missing-input`: brings tensors and rules together.
@@ -162,16 +245,8 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             // The values could not be brought into raw form; the last passes say so.
             Err(_) => continue,
         };
-        let elements = pair.tensor.shape.iter().try_fold(1_usize, |elements, dim| {
-            elements.checked_mul(usize::try_from(*dim).ok()?)
-        });
-        let Some(elements) = elements else {
-            return Err(pair.deny(
-                Reason::SizeMismatch,
-                "the shape says more elements than memory has bytes",
-            ));
-        };
-        let Some(size) = pair.rule.datatype.size_bytes() else {
+        let elements = pair.elements()?;
+        if pair.rule.datatype == Datatype::Bytes {
             match items(data).try_fold(0_usize, |count, item| item.map(|_| count.saturating_add(1)))
             {
                 Ok(count) if count == elements => continue,
@@ -183,14 +258,9 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                 }
                 Err(fault) => return Err(pair.deny(Reason::SizeMismatch, fault)),
             }
-        };
-        if elements.checked_mul(size) != Some(data.len()) {
-            let cause = format!(
-                "{} bytes came, the shape says {elements} elements of {size}",
-                data.len()
-            );
-            return Err(pair.deny(Reason::SizeMismatch, cause));
         }
+        fits(pair.rule.datatype, elements, data.len())
+            .map_err(|cause| pair.deny(Reason::SizeMismatch, cause))?;
     }
     Ok(())
 }

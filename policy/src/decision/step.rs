@@ -33,6 +33,9 @@ pub enum Step {
 pub struct BodyPlan {
     /// Most bytes, framing included; more is `body-too-large`.
     pub max_bytes: usize,
+    /// Most bytes that are held before they are judged. A larger body passes in pieces, if its format can; others have a
+    /// `max_bytes` that is not beyond this.
+    pub hold_bytes: usize,
     /// What the bytes are.
     pub format: BodyFormat,
 }

@@ -154,7 +154,11 @@ fn reason(step: &Step) -> Option<Reason> {
 }
 
 fn read(max_bytes: usize, format: BodyFormat) -> Step {
-    Step::ReadBody(BodyPlan { max_bytes, format })
+    Step::ReadBody(BodyPlan {
+        max_bytes,
+        hold_bytes: BODY_BYTES,
+        format,
+    })
 }
 
 /// A decision that waits for its message, nothing being known of whom its body is for.

@@ -26,17 +26,17 @@ pub(super) fn accepts(
     path: &Path,
     raw: &raw::Accepts,
     symbols: &Symbols<'_>,
-    body_bytes: ByteSize,
+    limits: &raw::Limits,
 ) -> Option<Sent> {
     match (&raw.inputs, &raw.raw) {
         (inputs, None) if !inputs.is_empty() => {
             let path = path.field("inputs");
             let rules = tensors::rules(report, &path, inputs, symbols)?;
-            tensors::fit(report, &path, &rules, body_bytes.0);
+            tensors::fit(report, &path, &rules, limits.body_bytes.0);
             Some(Sent::Tensors(rules))
         }
         (inputs, Some(body)) if inputs.is_empty() => {
-            raw_body(report, &path.field("raw"), body, body_bytes)
+            raw_body(report, &path.field("raw"), body, limits.hold_bytes())
         }
         _ => {
             report.error(path, "needs exactly one of inputs and raw");
@@ -49,7 +49,7 @@ fn raw_body(
     report: &mut Report,
     path: &Path,
     raw: &raw::RawBody,
-    body_bytes: ByteSize,
+    hold_bytes: ByteSize,
 ) -> Option<Sent> {
     let types_path = path.field("content_types");
     let mut good = report.not_empty(&types_path, &raw.content_types, "[image/png]");
@@ -60,7 +60,7 @@ fn raw_body(
     let size_path = path.field("max_bytes");
     let max_bytes = report
         .required(&size_path, raw.max_bytes, "max_bytes: 1MiB")
-        .and_then(|size| report.bytes_within(&size_path, size, 1, body_bytes.0));
+        .and_then(|size| report.bytes_within(&size_path, size, 1, hold_bytes.0));
     good?;
     Some(Sent::Raw {
         content_types: raw.content_types.clone(),

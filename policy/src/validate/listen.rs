@@ -11,9 +11,12 @@ use crate::raw::{self, Health};
 const MAX_HEADER_BYTES: u64 = 64 << 10;
 /// Header fields.
 const MAX_HEADERS: u64 = 1_000;
-/// Bytes of a body. A proxy gives a filter's VM 1 GiB: the body stands in it once, converted elements take up to 256 MiB
+/// Bytes of a body. It passes in pieces beyond what is held; the sandbox host holds it whole, and 1 GiB is what the tensors of
+/// one request can sensibly be (gRPC itself ends at 4 GiB, most servers at 2).
+pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
+/// Bytes of a body that are held. A proxy gives a filter's VM 1 GiB: the body stands in it once, converted elements take up to 256 MiB
 /// beside it (`wire`'s limit on elements), and a growing buffer holds its old half too. 128 MiB leaves room for other streams.
-pub(super) const MAX_BODY_BYTES: u64 = 128 << 20;
+const MAX_HOLD_BYTES: u64 = 128 << 20;
 /// Bytes of all bodies together: more than any machine that runs a gate has.
 const MAX_BUFFERED_BYTES: u64 = 1 << 40;
 /// A request or a stream, milliseconds: one day.
@@ -133,6 +136,15 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
     );
     let body_bytes =
         report.bytes_within(&path.field("body_bytes"), raw.body_bytes, 1, MAX_BODY_BYTES);
+    let hold_path = path.field("hold_bytes");
+    let hold_bytes = report.bytes_within(&hold_path, raw.hold_bytes(), 1, MAX_HOLD_BYTES);
+    if raw.hold_bytes() > raw.body_bytes {
+        report.error_with_fix(
+            &hold_path,
+            format!("more than a body of {} bytes", raw.body_bytes.0),
+            format!("at most {}", raw.body_bytes.0),
+        );
+    }
     let buffered_bytes = report.within(
         &path.field("buffered_bytes"),
         raw.buffered_bytes.0,
@@ -186,6 +198,7 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         header_bytes: header_bytes?,
         headers: usize::try_from(headers?).ok()?,
         body_bytes: body_bytes?,
+        hold_bytes: hold_bytes?,
         // What a 32-bit machine cannot address, it cannot hold either: there the bound is its memory.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,

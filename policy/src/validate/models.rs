@@ -109,7 +109,7 @@ fn model(
                     "preprocess: the name of a handler",
                 );
             }
-            accepts::accepts(report, &path, accepts, &symbols, body_bytes).map(Some)
+            accepts::accepts(report, &path, accepts, &symbols, &policy.listen.limits).map(Some)
         }
         (Some(_), None) => {
             let path = path.field("accepts");

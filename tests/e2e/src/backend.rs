@@ -65,7 +65,9 @@ impl Backend {
             policy,
             seen: Arc::clone(&seen),
             mode: Arc::clone(&mode),
-        });
+        })
+        // What it may get is the policy's to say.
+        .max_decoding_message_size(usize::MAX);
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let server = tokio::spawn(async move {
             tonic::transport::Server::builder()

@@ -15,6 +15,7 @@ mod value;
 
 pub use file::{Driver, Spelling};
 pub use load::{load, vectors_dir};
+pub use lower::spell;
 pub use request::{Expect, Field, Lowered, RawRequest};
 
 /// Why a vector cannot be used. Always a mistake in the vector, never a verdict.

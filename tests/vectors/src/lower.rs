@@ -10,7 +10,7 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{json, protobuf, sign, value};
+use crate::{VectorFault, json, protobuf, sign, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
@@ -72,6 +72,20 @@ pub(crate) fn requests(
         Request::Http(http) => Ok(vec![(None, http_request(http, fields, chunk_bytes)?)]),
         Request::Grpc(grpc) => Ok(vec![(None, grpc_request(grpc, fields, chunk_bytes)?)]),
     }
+}
+
+/// A request in no protocol (`tensors` as the vectors' README has it) in every spelling that can say it. The outer error is a mistake in
+/// the document.
+pub fn spell(tensors: &Value) -> Result<Vec<(Spelling, RawRequest)>, VectorFault> {
+    let tensors: Tensors =
+        serde_json::from_value(tensors.clone()).map_err(|source| VectorFault::Json {
+            path: "tensors".into(),
+            source,
+        })?;
+    Ok(Spelling::ALL
+        .into_iter()
+        .filter_map(|spelling| Some((spelling, spelled(&tensors, spelling, &[], None).ok()?)))
+        .collect())
 }
 
 fn spelled(

@@ -7,29 +7,38 @@ pub(crate) const HEADER_BYTES: usize = 5;
 
 /// The message of a body that is one frame.
 pub(crate) fn open(body: &[u8]) -> Result<&[u8], BodyFault> {
-    let Some((&[flag, a, b, c, d], message)) = body.split_first_chunk::<HEADER_BYTES>() else {
-        return Err(BodyFault::Form {
-            what: "the body ends inside a frame's header",
-            at: body.len(),
-        });
-    };
-    match flag {
-        0 => {}
-        1 => return Err(BodyFault::Compressed),
-        _ => {
-            return Err(BodyFault::Form {
-                what: "unknown frame flag",
-                at: 0,
-            });
-        }
-    }
-    if usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(message.len()) {
+    let length = plain(body)?.ok_or(BodyFault::Form {
+        what: "the body ends inside a frame's header",
+        at: body.len(),
+    })?;
+    let message = body.get(HEADER_BYTES..).unwrap_or_default();
+    if length == message.len() {
         Ok(message)
     } else {
-        Err(BodyFault::Form {
-            what: "the frame's length is not the body's",
-            at: 1,
-        })
+        Err(NOT_THE_BODY)
+    }
+}
+
+/// A body that ends before or after its frame does.
+pub(crate) const NOT_THE_BODY: BodyFault = BodyFault::Form {
+    what: "the frame's length is not the body's",
+    at: 1,
+};
+
+/// The length of the plain message that a frame announces; `None` before the whole header is there.
+pub(crate) fn plain(body: &[u8]) -> Result<Option<usize>, BodyFault> {
+    let Some((&[flag, a, b, c, d], _)) = body.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    match flag {
+        0 => usize::try_from(u32::from_be_bytes([a, b, c, d]))
+            .map(Some)
+            .map_err(|_| NOT_THE_BODY),
+        1 => Err(BodyFault::Compressed),
+        _ => Err(BodyFault::Form {
+            what: "unknown frame flag",
+            at: 0,
+        }),
     }
 }
 

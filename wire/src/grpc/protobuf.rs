@@ -4,7 +4,7 @@
 use crate::fault::BodyFault;
 
 /// Bytes of the longest varint, of 64 bits.
-const MAX_VARINT_BYTES: usize = 10;
+pub(super) const MAX_VARINT_BYTES: usize = 10;
 /// The largest field number.
 const MAX_FIELD: u64 = (1 << 29) - 1;
 
@@ -124,6 +124,53 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), &'static str>
         _ => return Err("an unknown wire type"),
     };
     Ok((number, value))
+}
+
+/// How many bytes the field takes that `rest` begins with, of a message that has `left` bytes from there on; `None` where `rest` does
+/// not say so yet.
+pub(super) fn skip_field(rest: &[u8], left: usize) -> Result<Option<usize>, &'static str> {
+    let Some(tag_bytes) = varint_bytes(rest, left) else {
+        return Ok(None);
+    };
+    let value = rest.get(tag_bytes..).unwrap_or_default();
+    let value_left = left.saturating_sub(tag_bytes);
+    let bytes = match take_varint(&mut &*rest)? & 7 {
+        0 => match varint_bytes(value, value_left) {
+            Some(bytes) => bytes,
+            None => return Ok(None),
+        },
+        1 => 8,
+        2 => {
+            let Some(length_bytes) = varint_bytes(value, value_left) else {
+                return Ok(None);
+            };
+            usize::try_from(take_varint(&mut &*value)?)
+                .ok()
+                .and_then(|length| length.checked_add(length_bytes))
+                .filter(|bytes| *bytes <= value_left)
+                .ok_or("a length runs past the end")?
+        }
+        3 | 4 => return Err("a group"),
+        5 => 4,
+        _ => return Err("an unknown wire type"),
+    };
+    if bytes > value_left {
+        return Err("the message ends inside a number");
+    }
+    Ok((bytes <= value.len()).then(|| tag_bytes.saturating_add(bytes)))
+}
+
+/// How many bytes a varint takes, right or wrong; `None` where its end is still to come.
+fn varint_bytes(rest: &[u8], left: usize) -> Option<usize> {
+    let end = rest
+        .iter()
+        .take(MAX_VARINT_BYTES)
+        .position(|byte| byte & 0x80 == 0);
+    match end {
+        Some(last) => Some(last.saturating_add(1)),
+        None if rest.len() >= MAX_VARINT_BYTES.min(left) => Some(rest.len().min(MAX_VARINT_BYTES)),
+        None => None,
+    }
 }
 
 fn take_chunk<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::contract::{Elements, MAX_RANK};
 use tensorgate_policy::tensor::{DataFault, Parameter, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
@@ -23,8 +23,57 @@ struct Input<'a> {
     contents: Option<Contents<'a>>,
 }
 
+/// The field of the raw contents, for who is told what is wrong with it.
+pub(super) const RAW: &str = "raw_input_contents";
+/// What is wrong with it where inputs and entries are not one to one.
+pub(super) const ONE_EACH: &str = "has not one entry an input";
+/// What is wrong with it where an input has typed contents.
+const BESIDE_TYPED: &str = "comes beside typed contents";
+
 /// Reads a `ModelInferRequest`.
 pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let Message { rest, inputs, raws } = read_infer(message)?;
+    Ok(InferRequest {
+        inputs: tensors(inputs, &raws)?,
+        ..rest
+    })
+}
+
+/// Reads what a `ModelInferRequest` has before its raw contents, and where its inputs' elements are. `raws_follow`: there are some.
+pub(super) fn infer_head(
+    message: &[u8],
+    raws_follow: bool,
+) -> Result<(InferRequest<'_>, Vec<Elements>), BodyFault> {
+    let Message { rest, inputs, raws } = read_infer(message)?;
+    let place = if raws_follow {
+        Elements::Coming(None)
+    } else {
+        Elements::Here
+    };
+    let elements = vec![place; inputs.len()];
+    let inputs = if raws_follow {
+        if inputs.iter().any(|input| input.contents.is_some()) {
+            return Err(BodyFault::field(RAW, BESIDE_TYPED));
+        }
+        inputs
+            .into_iter()
+            .map(|input| input.with(Ok(Cow::Borrowed(&[]))))
+            .collect()
+    } else {
+        tensors(inputs, &raws)?
+    };
+    Ok((InferRequest { inputs, ..rest }, elements))
+}
+
+/// A `ModelInferRequest` field by field.
+struct Message<'a> {
+    /// All but the inputs.
+    rest: InferRequest<'a>,
+    inputs: Vec<Input<'a>>,
+    raws: Vec<&'a [u8]>,
+}
+
+fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
     let (mut model, mut version, mut id) = (None, None, None);
     let mut parameters = Vec::new();
     let mut inputs = Vec::new();
@@ -52,15 +101,32 @@ pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
             _ => Err(place.unknown()),
         }
     })?;
-    Ok(InferRequest {
-        model: named(model),
-        version: named(version),
-        id: named(id),
-        parameters,
-        inputs: tensors(inputs, &raws)?,
-        outputs,
-        binary_data_output: false,
+    Ok(Message {
+        rest: InferRequest {
+            model: named(model),
+            version: named(version),
+            id: named(id),
+            parameters,
+            inputs: Vec::new(),
+            outputs,
+            binary_data_output: false,
+        },
+        inputs,
+        raws,
     })
+}
+
+impl<'a> Input<'a> {
+    /// The tensor, its elements being these.
+    fn with(self, data: Result<Cow<'a, [u8]>, DataFault>) -> Tensor<'a> {
+        Tensor {
+            name: Cow::Borrowed(self.name.unwrap_or_default()),
+            datatype: Cow::Borrowed(self.datatype.unwrap_or_default()),
+            shape: self.shape,
+            parameters: self.parameters,
+            data,
+        }
+    }
 }
 
 /// Reads a `ModelMetadataRequest` or a `ModelReadyRequest`.
@@ -146,16 +212,10 @@ fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), Body
 fn tensors<'a>(inputs: Vec<Input<'a>>, raws: &[&'a [u8]]) -> Result<Vec<Tensor<'a>>, BodyFault> {
     if !raws.is_empty() {
         if inputs.iter().any(|input| input.contents.is_some()) {
-            return Err(BodyFault::field(
-                "raw_input_contents",
-                "comes beside typed contents",
-            ));
+            return Err(BodyFault::field(RAW, BESIDE_TYPED));
         }
         if raws.len() != inputs.len() {
-            return Err(BodyFault::field(
-                "raw_input_contents",
-                "has not one entry an input",
-            ));
+            return Err(BodyFault::field(RAW, ONE_EACH));
         }
     }
     let mut raws = raws.iter().copied();
@@ -169,13 +229,7 @@ fn tensors<'a>(inputs: Vec<Input<'a>>, raws: &[&'a [u8]]) -> Result<Vec<Tensor<'
                 (None, Some(contents)) => contents.convert(datatype, &mut budget)?,
                 (None, None) => Err(DataFault::Missing),
             };
-            Ok(Tensor {
-                name: Cow::Borrowed(input.name.unwrap_or_default()),
-                datatype: Cow::Borrowed(input.datatype.unwrap_or_default()),
-                shape: input.shape,
-                parameters: input.parameters,
-                data,
-            })
+            Ok(input.with(data))
         })
         .collect()
 }

@@ -3,8 +3,10 @@
 
 use tensorgate_policy::policy::Limits;
 
-/// Framing and the last read past a body's bound, bytes: one HTTP/2 stream window is the most that one callback brings.
-const BUFFER_SLACK_BYTES: u64 = STREAM_WINDOW_BYTES as u64;
+/// What one read of a connection brings at most, and so one callback: Envoy reads no further into a buffer of this size.
+pub const READ_BYTES: u32 = 256 << 10;
+/// What stands in a stream's buffer beside what the filter holds, bytes: the callback that takes it over its bound, and framing.
+const BUFFER_SLACK_BYTES: u64 = 2 * READ_BYTES as u64;
 /// HTTP/2 flow control window of a stream towards the host, bytes: enough for 20 Gbit/s at 0.1 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The largest flow control window (RFC 9113, 6.9.1), bytes.
@@ -29,10 +31,12 @@ pub struct Bounds {
     pub header_kib: u64,
     /// `max_headers_count`: twice the policy's, and what Envoy itself adds.
     pub headers: u64,
-    /// `per_connection_buffer_limit_bytes`.
+    /// The longest body that a filter lets pass, bytes.
+    pub body_bytes: u64,
+    /// `request_body_buffer_limit`: what a filter may hold of one body. A larger one passes it in pieces, or is refused by it.
     pub buffer_bytes: u64,
-    /// HTTP/2 flow control window of a client's stream, bytes. Envoy takes it for the stream's buffer limit as well: a body that is
-    /// held whole must fit in it.
+    /// HTTP/2 flow control window of a client's stream, bytes. Envoy takes it for the stream's buffer limit as well: what is
+    /// held of a body must fit in it.
     pub stream_window_bytes: u64,
     /// Heap at which Envoy stops taking more, bytes.
     pub heap_bytes: u64,
@@ -57,13 +61,12 @@ impl Bounds {
     /// Bounds for a policy.
     pub fn of(limits: &Limits) -> Self {
         let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-        let body_bytes = wide(limits.body_bytes);
         let idle_ms = limits
             .timeout_ms
             .saturating_mul(2)
             .max(LEAST_IDLE_MS)
             .min(limits.stream_ms.max(1));
-        let buffer_bytes = body_bytes
+        let buffer_bytes = wide(limits.hold_bytes)
             .saturating_add(BUFFER_SLACK_BYTES)
             .min(u64::from(u32::MAX));
         Self {
@@ -74,6 +77,7 @@ impl Bounds {
             headers: wide(limits.headers)
                 .saturating_mul(2)
                 .saturating_add(OWN_HEADERS),
+            body_bytes: wide(limits.body_bytes),
             buffer_bytes,
             stream_window_bytes: buffer_bytes.min(MAX_WINDOW_BYTES),
             heap_bytes: BASE_HEAP_BYTES

@@ -1,6 +1,6 @@
 //! The way to the sandbox host: HTTP/2 over a Unix socket, with a bound on everything that can pile up.
 
-use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, READ_BYTES, STREAM_WINDOW_BYTES};
 use super::duration;
 use crate::render::node::{Node, list, map};
 
@@ -43,7 +43,7 @@ pub fn host(bounds: &Bounds, address: Node) -> Node {
         "name" => HOST,
         "type" => "STATIC",
         "connect_timeout" => duration(CONNECT_MS),
-        "per_connection_buffer_limit_bytes" => bounds.buffer_bytes,
+        "per_connection_buffer_limit_bytes" => u64::from(READ_BYTES),
         "circuit_breakers" => map! {
             "thresholds" => list![map! {
                 "max_connections" => HOST_CONNECTIONS,

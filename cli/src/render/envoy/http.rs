@@ -122,6 +122,7 @@ pub fn connection_manager(
                 "domains" => list!["*"],
                 "routes" => list![map! {
                     "match" => map! {"prefix" => "/"},
+                    "request_body_buffer_limit" => bounds.buffer_bytes,
                     "route" => map! {
                         "cluster" => clusters::HOST,
                         // From the last byte of the request.

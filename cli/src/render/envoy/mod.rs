@@ -156,8 +156,8 @@ fn listener(
         "address" => map! {
             "socket_address" => map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())},
         },
-        // A body is held whole while it is judged; the filter refuses a longer one before this bound does.
-        "per_connection_buffer_limit_bytes" => bounds.buffer_bytes,
+        // What one read brings. How much of a body a filter may hold is the route's to say.
+        "per_connection_buffer_limit_bytes" => u64::from(bounds::READ_BYTES),
         // Off, so that nobody else can bind the same port and take a share of its connections.
         "enable_reuse_port" => false,
         "filter_chains" => list![Node::Map(chain)],

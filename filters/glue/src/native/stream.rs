@@ -220,6 +220,11 @@ impl Stream {
         self.io.dispatched
     }
 
+    /// Body bytes that have gone to the upstream.
+    pub fn sent(&self) -> &[u8] {
+        &self.io.sent
+    }
+
     /// Trailer fields that the upstream sees.
     pub fn trailers(&self) -> &[Field] {
         &self.io.trailers
@@ -247,12 +252,10 @@ impl Stream {
             }),
             None => None,
         };
-        let record = self
-            .hops
-            .iter()
-            .rev()
-            .find(|hop| hop.reached)
-            .map(|hop| hop.gate.record().clone());
+        // A filter may refuse a body that is passing after others behind it have let the head go on.
+        let last = self.hops.iter().rev().find(|hop| hop.reached);
+        let refuser = (self.hops.iter()).find(|hop| hop.gate.record().reason.is_some());
+        let record = refuser.or(last).map(|hop| hop.gate.record().clone());
         (outcome, record.unwrap_or_default(), self.io.logged)
     }
 }

@@ -213,6 +213,14 @@ pub fn deliver(stream: &mut Stream, request: &Request) {
     }
 }
 
+/// What the access log says under a name.
+pub fn property<'l>(logged: &'l Logged, name: &str) -> Option<&'l str> {
+    let mut properties = logged.properties.iter();
+    properties
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
 pub fn close(stream: Stream) -> Played {
     let dispatched = stream.dispatched();
     let trailers = stream.trailers().to_vec();
@@ -237,13 +245,7 @@ pub fn close(stream: Stream) -> Played {
         usize::from(matches!(verdict, Verdict::Deny(_))),
         "one answer to what is refused"
     );
-    let property = |name: &str| {
-        logged
-            .properties
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let property = |name: &str| property(&logged, name);
     assert_eq!(property("tg_verdict"), Some(verdict.name()));
     assert_eq!(property("tg_reason"), Some(verdict.reason()));
     assert_eq!(property("tg_client"), record.client.as_deref());

@@ -55,6 +55,17 @@ fn the_listener_has_sane_bounds() {
         "one body of 1048576 bytes does not fit (at least 1048576)",
     );
     limit("buffered_bytes", json!(u64::MAX), "too much");
+    assert_eq!(
+        errors(with("/listen/limits/hold_bytes", json!(0))).len(),
+        2,
+        "too little, and under what a raw body may have"
+    );
+    limit(
+        "hold_bytes",
+        json!("2MiB"),
+        "more than a body of 1048576 bytes (at most 1048576)",
+    );
+    accept("/listen/limits/hold_bytes", json!("64KiB"));
     limit(
         "stream_ms",
         json!(4_999),

@@ -1,0 +1,107 @@
+//! A gate whose request's body is too large to be held: the head goes on once it is judged, then every piece that keeps the contract.
+//! A piece that does not is the last: the caller is answered, and what stands behind sees a body that broke off.
+
+use std::rc::Rc;
+
+use tensorgate_policy::Denial;
+use tensorgate_policy::decision::BodyPlan;
+
+use super::{Gate, Held, Phase, Rest, cannot_decide, read_body};
+use crate::checking::Checking;
+use crate::host::{Action, Proxy};
+
+impl Gate {
+    /// A body is too large to be held: judges its head and lets that go, with what has come of the body.
+    pub(super) fn stop_holding(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        mut held: Box<Held>,
+        plan: BodyPlan,
+        end_of_stream: bool,
+    ) -> Action {
+        let root = Rc::clone(&self.root);
+        let begun = proxy.now().map_err(cannot_decide).and_then(|now| {
+            let body = read_body(proxy, held.body_bytes)?;
+            let checking = Checking::begin(
+                &root,
+                proxy,
+                &mut held.decision,
+                &mut self.places,
+                plan,
+                now,
+                &body,
+            )?;
+            Ok((now, checking))
+        });
+        let (now, mut checking) = match begun {
+            Ok(begun) => begun,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
+        if !checking.checks() {
+            let rest = if end_of_stream {
+                Rest::None
+            } else {
+                Rest::Passes
+            };
+            return self.forward(proxy, held, now, rest);
+        }
+        if end_of_stream {
+            return match checking.end(&mut held.decision) {
+                Ok(()) => self.forward(proxy, held, now, Rest::None),
+                Err(denial) => self.refuse(proxy, held, denial),
+            };
+        }
+        self.forward(proxy, held, now, Rest::Checked(Box::new(checking)))
+    }
+
+    /// More of a body that is checked as it passes: `bytes` of it, none of which came before.
+    pub(super) fn check_piece(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        bytes: usize,
+        last: bool,
+    ) -> Action {
+        let Some((mut held, mut checking)) = self.take_checking() else {
+            return Action::Pause;
+        };
+        let root = Rc::clone(&self.root);
+        let checked = read_body(proxy, bytes).and_then(|piece| {
+            checking.piece(&root.policy, &mut held.decision, &piece)?;
+            if last {
+                checking.end(&mut held.decision)
+            } else {
+                Ok(())
+            }
+        });
+        match checked {
+            Err(denial) => self.refuse(proxy, held, denial),
+            Ok(()) if last => {
+                self.phase = Phase::Forwarded;
+                self.outcome.allowed(proxy);
+                Action::Continue
+            }
+            Ok(()) => {
+                self.phase = Phase::Checking(held, checking);
+                Action::Continue
+            }
+        }
+    }
+
+    /// Refuses a request whose body is passing: what has passed is cut off, and whoever stands behind sees a body that broke off.
+    pub(super) fn refuse_checking(&mut self, proxy: &mut dyn Proxy, denial: Denial) -> Action {
+        match self.take_checking() {
+            Some((held, _)) => self.refuse(proxy, held, denial),
+            None => Action::Pause,
+        }
+    }
+
+    pub(super) fn take_checking(&mut self) -> Option<(Box<Held>, Box<Checking>)> {
+        match core::mem::replace(&mut self.phase, Phase::Denied) {
+            Phase::Checking(held, checking) => Some((held, checking)),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The steps for a body that is too large to be held: its head is checked, then every part of it that passes, then its end.
+
+use super::{Decision, Stage, Step, foreign_policy, out_of_order};
+use crate::contract::{Contract, Elements, Part};
+use crate::denial::Denial;
+use crate::policy::{Accepts, Model, ModelId, Policy};
+use crate::tensor::InferRequest;
+
+impl Decision {
+    /// Checks the head of a message whose elements are still to pass: where each input's are is in `elements`.
+    pub fn check_head(
+        &mut self,
+        policy: &Policy,
+        request: &InferRequest<'_>,
+        elements: &[Elements],
+    ) -> Step {
+        let step = match self.stage {
+            Stage::Check => self.head_of_content(policy, request, elements),
+            _ => Err(out_of_order("check_head")),
+        };
+        self.settle(step)
+    }
+
+    /// Checks elements that pass. [`Step::Forward`]: these may go on.
+    pub fn pass(&mut self, policy: &Policy, part: Part<'_>) -> Step {
+        let step = match (self.stage, self.passing.as_mut()) {
+            (Stage::Passing, Some(passing)) => contract(policy, self.model)
+                .and_then(|contract| contract.check_part(passing, part))
+                .map(|()| Step::Forward),
+            _ => Err(out_of_order("pass")),
+        };
+        self.settle(step)
+    }
+
+    /// All has passed. [`Step::Forward`]: the request is allowed.
+    pub fn passed(&mut self) -> Step {
+        let over = self.passing.take().is_some_and(|passing| passing.is_over());
+        let step = if self.stage == Stage::Passing && over {
+            self.stage = Stage::Over;
+            Ok(Step::Forward)
+        } else {
+            Err(out_of_order("passed"))
+        };
+        self.settle(step)
+    }
+
+    /// What the head of a message says.
+    fn head_of_content(
+        &mut self,
+        policy: &Policy,
+        request: &InferRequest<'_>,
+        elements: &[Elements],
+    ) -> Result<Step, Denial> {
+        self.passing = Some(contract(policy, self.model)?.check_head(request, elements)?);
+        self.stage = Stage::Passing;
+        Ok(Step::Forward)
+    }
+}
+
+/// The contract of a model that takes tensors.
+fn contract(policy: &Policy, model: Option<ModelId>) -> Result<&Contract, Denial> {
+    match model.and_then(|id| policy.model(id)).map(Model::accepts) {
+        Some(Accepts::Tensors(contract)) => Ok(contract),
+        _ => Err(foreign_policy()),
+    }
+}

@@ -1,0 +1,77 @@
+//! How a body is read: what its bytes are, how many may come, how many of them are held. Reads none.
+
+use super::{BodyFormat, BodyPlan, Decision, foreign_policy, gate};
+use crate::denial::{Denial, Reason};
+use crate::policy::{Accepts, Policy};
+use crate::request::{ContentType, Head, Operation};
+
+impl Decision {
+    /// How a REST body is read, the model being known; refuses a content type that this model does not take.
+    pub(super) fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
+        let model = self
+            .model
+            .and_then(|id| policy.model(id))
+            .ok_or_else(foreign_policy)?;
+        match (self.operation, model.accepts(), &head.content_type) {
+            (Some(Operation::Metadata | Operation::Ready), _, _) => {
+                Ok(held_plan(policy, BodyFormat::Empty))
+            }
+            (Some(Operation::Infer), Accepts::Tensors(_), declared)
+                if gate::says_tensors(head, declared) =>
+            {
+                Ok(match gate::tensor_format(head.json_length)? {
+                    format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
+                    format => held_plan(policy, format),
+                })
+            }
+            (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
+                Err(Denial::new(
+                    Reason::UnsupportedEncoding,
+                    alloc::format!(
+                        "model \"{}\" takes no tensors, binary or other",
+                        model.name()
+                    ),
+                ))
+            }
+            (
+                Some(Operation::Infer),
+                Accepts::Raw {
+                    content_types,
+                    max_bytes,
+                },
+                ContentType::Other(declared),
+            ) if content_types.iter().any(|accepted| accepted == declared) => {
+                let plan = held_plan(policy, BodyFormat::Raw);
+                Ok(BodyPlan {
+                    max_bytes: plan.max_bytes.min(*max_bytes),
+                    ..plan
+                })
+            }
+            _ => Err(Denial::new(
+                Reason::UnsupportedMediaType,
+                alloc::format!(
+                    "model \"{}\" takes no body of this content type",
+                    model.name()
+                ),
+            )),
+        }
+    }
+}
+
+/// The plan of a body that is held whole or refused.
+pub(super) fn held_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
+    let limits = policy.listen().limits();
+    BodyPlan {
+        max_bytes: limits.body_bytes.min(limits.hold_bytes),
+        hold_bytes: limits.hold_bytes,
+        format,
+    }
+}
+
+/// The plan of a body that passes in pieces where it is too large to be held.
+pub(super) fn passing_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
+    BodyPlan {
+        max_bytes: policy.listen().limits().body_bytes,
+        ..held_plan(policy, format)
+    }
+}

@@ -1,0 +1,419 @@
+//! One tensor, every encoding, one verdict: random contracts and requests, each in every spelling that can say it, held and in pieces.
+//!
+//! The seeds are fixed, so that a failure can be played again. The encoders are the vectors' own and share nothing with the decoders.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
+use tensorgate_policy::request::{ContentType, Head, Identity, Operation, Protocol, Route};
+use tensorgate_policy::{
+    ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, Step, raw, validate,
+};
+use tensorgate_vectors::{RawRequest, Spelling, spell};
+use tensorgate_wire::stream::Event;
+use tensorgate_wire::{BodyStream, addressee, decode};
+
+/// Requests a run.
+const CASES: u64 = 3_000;
+/// Ways to cut each of them.
+const CUTS: usize = 4;
+
+/// SplitMix64: the same numbers everywhere for one seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`.
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    fn pick<'t, T>(&mut self, list: &'t [T]) -> &'t T {
+        &list[self.below(list.len())]
+    }
+}
+
+/// A rule of the contract under test, and what is needed to fill it.
+struct Rule {
+    name: String,
+    datatype: Datatype,
+    /// Most elements of each dim; the first may vary from 0.
+    shape: Vec<usize>,
+    range: Option<(i64, i64)>,
+}
+
+fn rules(random: &mut Random) -> Vec<Rule> {
+    (0..1 + random.below(3))
+        .map(|index| {
+            let datatype = *random.pick(&Datatype::ALL);
+            let rank = 1 + random.below(3);
+            let signed = !datatype.name().starts_with('U') && datatype != Datatype::Bool;
+            let ranged = !matches!(datatype, Datatype::Bytes | Datatype::Bool) && random.one_in(2);
+            Rule {
+                name: format!("input-{index}"),
+                datatype,
+                shape: (0..rank).map(|_| 1 + random.below(5)).collect(),
+                range: ranged.then_some((if signed { -50 } else { 0 }, 100)),
+            }
+        })
+        .collect()
+}
+
+fn policy(rules: &[Rule]) -> Policy {
+    let inputs: Vec<Value> = rules
+        .iter()
+        .map(|rule| {
+            let mut shape: Vec<Value> = rule.shape.iter().map(|dim| json!(dim)).collect();
+            shape[0] = json!({"min": 0, "max": rule.shape[0]});
+            let mut input =
+                json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape});
+            if let Some((least, most)) = rule.range {
+                input["range"] = json!([least, most]);
+            }
+            if rule.datatype == Datatype::Bytes {
+                input["max_item_bytes"] = json!(6);
+            }
+            input
+        })
+        .collect();
+    let document = json!({
+        "version": 1,
+        "clients": {"c": {"api_keys": [{"sha256": "00".repeat(32)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"], "max_in_flight": 1, "queue": 1, "timeout_ms": 1000}},
+        "models": {"m": {
+            "backend": "b", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"], "inputs": inputs,
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
+            "parameters": {"priority": {"int": [0, 10]}},
+        }},
+        "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"]}],
+    });
+    let raw: raw::Policy = serde_json::from_value(document).unwrap();
+    validate::validate(&raw)
+        .map(|(policy, _)| policy)
+        .unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+/// A scalar that a rule allows.
+fn scalar(random: &mut Random, rule: &Rule) -> Value {
+    let (least, most) = rule.range.unwrap_or(match rule.datatype {
+        Datatype::Int8 => (-128, 127),
+        Datatype::Uint8 => (0, 255),
+        Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64 => (0, 65_535),
+        _ => (-3_000, 3_000),
+    });
+    match rule.datatype {
+        Datatype::Bool => json!(random.one_in(2)),
+        Datatype::Bytes => json!(
+            "é\"x0\u{1}~"
+                .chars()
+                .take(random.below(6))
+                .collect::<String>()
+        ),
+        // Small halves are exact in every float datatype.
+        float if float.is_float() => {
+            let halves = least.max(-60) * 2
+                + random.below(((most.min(60) - least.max(-60)) * 2 + 1) as usize) as i64;
+            json!(halves as f64 / 2.0)
+        }
+        _ => json!(least + random.below((most - least + 1) as usize) as i64),
+    }
+}
+
+fn request(random: &mut Random, rules: &[Rule]) -> Value {
+    let inputs: Vec<Value> = rules
+        .iter()
+        .map(|rule| {
+            let mut shape = rule.shape.clone();
+            shape[0] = random.below(rule.shape[0] + 1);
+            let count = shape.iter().product();
+            let data: Vec<Value> = (0..count).map(|_| scalar(random, rule)).collect();
+            json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape, "data": data})
+        })
+        .collect();
+    let mut request = json!({"model": "m", "inputs": inputs});
+    if random.one_in(3) {
+        request["parameters"] = json!({"priority": random.below(11)});
+    }
+    if random.one_in(3) {
+        request["outputs"] = json!(["y"]);
+    }
+    request
+}
+
+/// Puts one fault into a request; says which, if there was a place for it.
+fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option<&'static str> {
+    let at = random.below(rules.len());
+    let rule = &rules[at];
+    let kind = random.below(11);
+    let input = &mut request["inputs"][at];
+    let elements = input["data"].as_array().unwrap().len();
+    match kind {
+        0 if elements > 0 && rule.range.is_some() => {
+            let value = if rule.datatype.is_float() {
+                json!(120.0)
+            } else {
+                json!(101)
+            };
+            input["data"][random.below(elements)] = value;
+            Some("a value out of range")
+        }
+        1 if elements > 0 && rule.datatype.is_float() => {
+            let value = *random.pick(&["NaN", "Infinity", "-Infinity"]);
+            input["data"][random.below(elements)] = json!(value);
+            Some("a value that is not finite")
+        }
+        2 if elements > 0 && rule.datatype == Datatype::Bytes => {
+            input["data"][random.below(elements)] = json!("seven77");
+            Some("an item too long")
+        }
+        3 => {
+            let dim = random.below(rule.shape.len());
+            input["shape"][dim] = json!(rule.shape[dim] + 1);
+            Some("a dim too large")
+        }
+        4 => {
+            input["shape"].as_array_mut().unwrap().push(json!(1));
+            Some("another rank")
+        }
+        5 => {
+            input["shape"][0] = json!(-1);
+            Some("a negative dim")
+        }
+        6 if elements > 0 => {
+            input["data"].as_array_mut().unwrap().pop();
+            Some("an element missing")
+        }
+        7 => {
+            input["name"] = json!("other");
+            Some("an unknown input")
+        }
+        8 => {
+            let twin = input.clone();
+            request["inputs"].as_array_mut().unwrap().push(twin);
+            Some("an input twice")
+        }
+        9 => {
+            request["inputs"].as_array_mut().unwrap().remove(at);
+            Some("an input missing")
+        }
+        10 => {
+            if random.one_in(2) {
+                request["parameters"] = json!({"priority": 11});
+            } else {
+                request["outputs"] = json!(["x"]);
+            }
+            Some("a parameter or an output that is not allowed")
+        }
+        _ => None,
+    }
+}
+
+/// What a request came to: its tensors by name, or why it was refused.
+type Verdict = Result<Vec<(String, Vec<u8>)>, (Reason, Option<String>)>;
+
+fn refused(denial: Denial) -> (Reason, Option<String>) {
+    (denial.reason, denial.field)
+}
+
+fn tensors(request: &InferRequest<'_>) -> Vec<(String, Vec<u8>)> {
+    let data = |input: &tensorgate_policy::Tensor<'_>| input.data.clone().unwrap().into_owned();
+    request
+        .inputs
+        .iter()
+        .map(|input| (input.name.to_string(), data(input)))
+        .collect()
+}
+
+fn spent(_: &tensorgate_policy::Charge) -> ChargeOutcome {
+    ChargeOutcome::Spent
+}
+
+/// The decision up to its body.
+fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
+    let length = request
+        .headers
+        .iter()
+        .find(|(name, _)| name == b"inference-header-content-length");
+    let rest = request.protocol == Protocol::OipRest;
+    let head = Head {
+        header_bytes: 100,
+        header_count: 5,
+        ambiguous: None,
+        identity: Identity::Client("c".into()),
+        route: Route::Model {
+            protocol: request.protocol,
+            operation: Operation::Infer,
+            model: rest.then(|| "m".into()),
+            version: None,
+        },
+        content_type: if rest {
+            ContentType::Absent
+        } else {
+            ContentType::Grpc
+        },
+        encoded: false,
+        json_length: length.map(|(_, value)| str::from_utf8(value).unwrap().parse().unwrap()),
+        content_length: None,
+        end_of_stream: false,
+    };
+    match decide_head(policy, &head, spent) {
+        (decision, Step::ReadBody(plan)) => (decision, plan.format),
+        (_, step) => panic!("{step:?}"),
+    }
+}
+
+fn held(policy: &Policy, request: &RawRequest) -> Verdict {
+    let (mut decision, format) = begin(policy, request);
+    let whom = addressee(format, &request.body);
+    match decide_body(&mut decision, policy, request.body.len(), whom, spent) {
+        Step::Decode => {}
+        step => panic!("{step:?}"),
+    }
+    let decoded = decode(format, &request.body).map_err(refused)?;
+    match decide_message(&mut decision, policy, &decoded, spent) {
+        Step::Forward => Ok(tensors(&decoded)),
+        Step::Deny(denial) => Err(refused(denial)),
+        step => panic!("{step:?}"),
+    }
+}
+
+/// The same in pieces, cut where chance has it.
+fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verdict {
+    let (mut decision, format) = begin(policy, request);
+    let mut stream = BodyStream::new(format, request.body.len() + 1, None).unwrap();
+    let mut told = Vec::new();
+    let mut coming = Vec::new();
+    let mut sink = |event: Event<'_>| {
+        let step = match event {
+            Event::Head {
+                request: head,
+                elements,
+                body_bytes,
+            } => {
+                assert_eq!(body_bytes, request.body.len());
+                told = tensors(head);
+                let places = elements.iter().enumerate();
+                coming = places
+                    .filter(|(_, place)| **place != tensorgate_policy::contract::Elements::Here)
+                    .map(|(index, _)| index)
+                    .rev()
+                    .collect();
+                let whom =
+                    head.model
+                        .as_deref()
+                        .map(|model| tensorgate_policy::decision::Addressee {
+                            model,
+                            version: None,
+                        });
+                match decide_body(&mut decision, policy, body_bytes, whom, spent) {
+                    Step::Decode => {}
+                    step => panic!("{step:?}"),
+                }
+                match decision.message(policy, head) {
+                    Step::Check => decision.check_head(policy, head, elements),
+                    step => step,
+                }
+            }
+            Event::Part(part) => {
+                use tensorgate_policy::contract::Part;
+                match part {
+                    Part::Piece(piece) => told[*coming.last().unwrap()].1.extend_from_slice(piece),
+                    Part::End => drop(coming.pop()),
+                    Part::Begin { .. } => {}
+                }
+                decision.pass(policy, part)
+            }
+        };
+        match step {
+            Step::Forward => Ok(()),
+            Step::Deny(denial) => Err(denial),
+            step => panic!("{step:?}"),
+        }
+    };
+    let mut rest = request.body.as_slice();
+    while !rest.is_empty() {
+        let most = if random.one_in(2) { 3 } else { rest.len() };
+        let (piece, after) = rest.split_at(1 + random.below(most.min(rest.len())));
+        stream.feed(piece, &mut sink).map_err(refused)?;
+        rest = after;
+    }
+    stream.end().map_err(refused)?;
+    match decision.passed() {
+        Step::Forward => Ok(told),
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
+fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
+    let mut seen = BTreeMap::<&str, (usize, usize)>::new();
+    for seed in 0..CASES {
+        let mut random = Random(seed);
+        let rules = rules(&mut random);
+        let policy = policy(&rules);
+        let mut request = request(&mut random, &rules);
+        let fault = if random.one_in(4) {
+            None
+        } else {
+            spoil(&mut random, &rules, &mut request)
+        };
+        let spelled = spell(&request).unwrap();
+        let mut verdicts: Vec<(String, Verdict)> = Vec::new();
+        for (spelling, raw) in &spelled {
+            verdicts.push((spelling.name().to_owned(), held(&policy, raw)));
+            if matches!(spelling, Spelling::OipRestBinary | Spelling::OipGrpcRaw) {
+                for _ in 0..CUTS {
+                    let name = format!("{} in pieces", spelling.name());
+                    verdicts.push((name, in_pieces(&policy, raw, &mut random)));
+                }
+            }
+        }
+        // What JSON and typed contents cannot say, they must refuse as what it is: datatypes that only raw form carries.
+        let raw_only = rules
+            .iter()
+            .any(|rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16));
+        let raw = |name: &str| name.contains("binary") || name.contains("raw");
+        let (reference, others): (Vec<_>, Vec<_>) =
+            verdicts.iter().partition(|(name, _)| raw(name));
+        let (_, expected) = reference
+            .first()
+            .unwrap_or_else(|| panic!("{seed}: nothing raw can say {request}"));
+        assert_eq!(
+            expected.is_ok(),
+            fault.is_none(),
+            "{seed}: {fault:?} {expected:?} {request}"
+        );
+        for (name, verdict) in reference.iter().chain(others.iter().filter(|_| !raw_only)) {
+            assert_eq!(verdict, expected, "{seed}: {name}, {fault:?}: {request}");
+        }
+        let count = seen.entry(fault.unwrap_or("nothing wrong")).or_default();
+        *count = (count.0 + 1, count.1 + verdicts.len());
+    }
+    // A generator that stopped making some kind of request would hold nothing any more.
+    assert_eq!(seen.len(), 12, "{seen:?}");
+    assert!(
+        seen.values()
+            .all(|(cases, verdicts)| *cases >= 10 && verdicts / cases >= 10),
+        "{seen:?}"
+    );
+}

@@ -1,0 +1,253 @@
+//! A `ModelInferRequest` in pieces: every field before the raw contents is held, and these pass. They must be the message's last
+//! field, where protobuf libraries write them: what came behind them could not be judged before they had passed.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::Denial;
+use tensorgate_policy::contract::Part;
+
+use super::frame::{HEADER_BYTES, NOT_THE_BODY, plain};
+use super::protobuf::{MAX_VARINT_BYTES, skip_field, take_varint};
+use super::request::{ONE_EACH, RAW, infer_head};
+use crate::fault::BodyFault;
+use crate::stream::{Event, Sink, head_too_large};
+
+/// The tag of `raw_input_contents`: field 7, length-delimited.
+const RAW_TAG: u8 = 7 << 3 | 2;
+
+/// A body on its way.
+#[derive(Debug)]
+pub(crate) struct GrpcStream {
+    max_head_bytes: usize,
+    declared: Option<usize>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Before the raw contents: what is held, and up to where whole fields of it were stepped over.
+    Head { held: Vec<u8>, at: usize },
+    /// In them.
+    Raws(Raws),
+}
+
+/// The raw contents on their way.
+#[derive(Debug)]
+struct Raws {
+    /// Bytes left of the message.
+    left: usize,
+    /// Entries still to come.
+    missing: usize,
+    next: Next,
+}
+
+#[derive(Debug)]
+enum Next {
+    /// The tag of an entry, or the end.
+    Tag,
+    /// An entry's length, of which these bytes have come.
+    Length {
+        bytes: [u8; MAX_VARINT_BYTES],
+        count: usize,
+    },
+    /// Bytes left of an entry.
+    Data(usize),
+}
+
+/// Where a head ends.
+struct HeadEnd {
+    /// The first byte behind it.
+    at: usize,
+    /// The first byte behind the message.
+    message: usize,
+}
+
+impl GrpcStream {
+    pub(crate) const fn new(max_head_bytes: usize, declared: Option<usize>) -> Self {
+        Self {
+            max_head_bytes,
+            declared,
+            place: Place::Head {
+                held: Vec::new(),
+                at: HEADER_BYTES,
+            },
+        }
+    }
+
+    pub(crate) fn feed(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
+        let Place::Head { held, at } = &mut self.place else {
+            return self.pass(piece, sink);
+        };
+        // A head that lies in one piece is read where it lies.
+        let room = self.max_head_bytes.saturating_sub(held.len());
+        let (now, later) = piece.split_at(room.min(piece.len()));
+        let window = if held.is_empty() {
+            Cow::Borrowed(now)
+        } else {
+            let mut joined = core::mem::take(held);
+            joined.extend_from_slice(now);
+            Cow::Owned(joined)
+        };
+        let Some(end) = head_end(&window, at, self.declared)? else {
+            if !later.is_empty() {
+                return Err(head_too_large(
+                    "the message before raw contents",
+                    self.max_head_bytes,
+                ));
+            }
+            *held = window.into_owned();
+            return Ok(());
+        };
+        let head = window.get(HEADER_BYTES..end.at).unwrap_or_default();
+        let left = end.message.saturating_sub(end.at);
+        let (request, elements) = infer_head(head, left > 0)?;
+        let inputs = if left > 0 { elements.len() } else { 0 };
+        sink(Event::Head {
+            request: &request,
+            elements: &elements,
+            body_bytes: end.message,
+        })?;
+        drop(request);
+        self.place = Place::Raws(Raws {
+            left,
+            missing: inputs,
+            next: Next::Tag,
+        });
+        let rest = window.get(end.at..).unwrap_or_default();
+        self.pass(rest, sink)?;
+        self.pass(later, sink)
+    }
+
+    fn pass(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
+        match &mut self.place {
+            Place::Raws(raws) => raws.pass(piece, sink),
+            Place::Head { .. } => Ok(()),
+        }
+    }
+
+    pub(crate) fn end(&self) -> Result<(), Denial> {
+        match &self.place {
+            Place::Raws(Raws {
+                left: 0,
+                next: Next::Tag,
+                ..
+            }) => Ok(()),
+            Place::Raws(_) | Place::Head { .. } => Err(not_the_body()),
+        }
+    }
+}
+
+/// Steps over whole fields from `at` on, up to the first raw contents or the message's end; `None` where more must come.
+fn head_end(
+    window: &[u8],
+    at: &mut usize,
+    declared: Option<usize>,
+) -> Result<Option<HeadEnd>, BodyFault> {
+    let Some(length) = plain(window)? else {
+        return Ok(None);
+    };
+    let message = length.checked_add(HEADER_BYTES).ok_or(NOT_THE_BODY)?;
+    if declared.is_some_and(|declared| declared != message) {
+        return Err(NOT_THE_BODY);
+    }
+    while *at < message {
+        let window = window.get(..message.min(window.len())).unwrap_or_default();
+        let rest = window.get(*at..).unwrap_or_default();
+        if rest.first() == Some(&RAW_TAG) {
+            break;
+        }
+        let form = |what| BodyFault::Form {
+            what,
+            at: at.saturating_sub(HEADER_BYTES),
+        };
+        let Some(bytes) = skip_field(rest, message.saturating_sub(*at)).map_err(form)? else {
+            return Ok(None);
+        };
+        *at = at.saturating_add(bytes);
+    }
+    Ok(Some(HeadEnd { at: *at, message }))
+}
+
+/// An entry's length, of a message of which `left` bytes are left, this length's last one included.
+fn entry(mut length: &[u8], left: usize) -> Result<usize, BodyFault> {
+    let form = |what| BodyFault::Form { what, at: 0 };
+    let length = take_varint(&mut length).map_err(form)?;
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length < left)
+        .ok_or_else(|| form("a length runs past the end"))
+}
+
+impl Raws {
+    fn pass(&mut self, mut piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
+        while let Some(first) = piece.first() {
+            if self.left == 0 {
+                return Err(not_the_body());
+            }
+            let used = match &mut self.next {
+                Next::Tag => {
+                    if *first != RAW_TAG {
+                        return Err(BodyFault::field(
+                            RAW,
+                            "is not the last field of a message too large to be held",
+                        )
+                        .into());
+                    }
+                    self.missing = self
+                        .missing
+                        .checked_sub(1)
+                        .ok_or_else(|| BodyFault::field(RAW, ONE_EACH))?;
+                    self.next = Next::Length {
+                        bytes: [0; MAX_VARINT_BYTES],
+                        count: 0,
+                    };
+                    1
+                }
+                Next::Length { bytes, count } => {
+                    if let Some(slot) = bytes.get_mut(*count) {
+                        *slot = *first;
+                    }
+                    *count = count.saturating_add(1);
+                    if first & 0x80 == 0 || *count >= MAX_VARINT_BYTES {
+                        let length = entry(bytes.get(..*count).unwrap_or_default(), self.left)?;
+                        sink(Event::Part(Part::Begin { bytes: length }))?;
+                        self.next = Next::Data(length);
+                    }
+                    1
+                }
+                Next::Data(left) => {
+                    let (now, _) = piece.split_at((*left).min(piece.len()));
+                    sink(Event::Part(Part::Piece(now)))?;
+                    *left = left.saturating_sub(now.len());
+                    now.len()
+                }
+            };
+            self.left = self.left.saturating_sub(used);
+            piece = piece.get(used..).unwrap_or_default();
+            if matches!(self.next, Next::Data(0)) {
+                sink(Event::Part(Part::End))?;
+                self.next = Next::Tag;
+            }
+            if self.left == 0 {
+                self.whole()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The message is over: that nothing of it is missing.
+    fn whole(&self) -> Result<(), BodyFault> {
+        match self.next {
+            Next::Tag if self.missing == 0 => Ok(()),
+            Next::Tag => Err(BodyFault::field(RAW, ONE_EACH)),
+            Next::Length { .. } | Next::Data(_) => Err(BodyFault::Form {
+                what: "the message ends inside a field",
+                at: 0,
+            }),
+        }
+    }
+}
+
+fn not_the_body() -> Denial {
+    NOT_THE_BODY.into()
+}
