@@ -44,6 +44,7 @@ BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml
 
 bench-quick: filters build components ## Whether every scenario of the bench works; measures nothing
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
+	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters
 
 test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table

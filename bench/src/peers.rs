@@ -28,7 +28,7 @@ pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result
         )));
     }
     let port = free_port()?;
-    let mut command = match name {
+    let command = match name {
         "kserve" => kserve(lab, &installed, port, backend)?,
         "triton" => triton(lab, &installed, port)?,
         _ => return failure(format!("no peer is called {name}")),

@@ -75,7 +75,6 @@ impl Connection {
         let early = grpc_status(answer.headers());
         let body = answer.into_body().collect().await?;
         let as_expected = match expect {
-            Expect::Anything => true,
             Expect::Status(expected) => status == expected,
             Expect::Grpc => {
                 let late = body.trailers().and_then(grpc_status);
