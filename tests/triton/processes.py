@@ -1,6 +1,7 @@
 """Triton and the gate as processes on loopback: started, waited for, and ended whatever happens.
 
-Each runs in a process group of its own, is killed by the kernel when this process dies, and writes its log to a file."""
+Each runs in a process group of its own and writes its log to a file. Where this process is killed, the kernel kills each, and a
+warden what each has started: Triton's Python backends are processes too, and leave shared memory behind."""
 
 import ctypes
 import json
@@ -23,6 +24,18 @@ LOOK_EVERY_S = 0.05
 # Ports are chosen before they are bound: another process may take one in between.
 ATTEMPTS = 3
 LOG_TAIL_BYTES = 4096
+
+# Waits for the end of whoever has the other end of its standard input, then ends a process group and what it left.
+WARDEN = """
+import glob, os, signal, sys
+if sys.stdin.read() != "ended":
+    try:
+        os.killpg(int(sys.argv[1]), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+for file in glob.glob(sys.argv[2] + "*") if sys.argv[2] else []:
+    os.unlink(file)
+"""
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -68,7 +81,7 @@ def fetch(url, seconds=2):
 class Process:
     """One process and its log."""
 
-    def __init__(self, name, arguments, log, environment=None, stdout=None):
+    def __init__(self, name, arguments, log, environment=None, stdout=None, leaves=""):
         self.name, self.log = name, log
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
@@ -80,6 +93,8 @@ class Process:
                 start_new_session=True,
                 preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )
+        warden = [sys.executable, "-c", WARDEN, str(self.process.pid), leaves]
+        self.warden = subprocess.Popen(warden, stdin=subprocess.PIPE, start_new_session=True)
 
     def tail(self):
         """The end of its log."""
@@ -98,6 +113,7 @@ class Process:
         except ProcessLookupError:
             pass
         self.process.wait()
+        self.warden.communicate(b"ended")
         return code == 0
 
 
@@ -121,6 +137,7 @@ class Triton(Process):
     def attempt(self, made, folder, models):
         """One start."""
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
+        shared = f"tensorgate-triton-{os.getpid()}-{self.grpc_port}"
         libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
         environment = {
             # The backend embeds Python, which looks for its packages beside the first python3 here.
@@ -139,11 +156,12 @@ class Triton(Process):
             "metrics-address": "127.0.0.1",
             "metrics-port": self.metrics_port,
             "allow-gpu-metrics": "false",
+            "backend-config": f"python,shm-region-prefix-name={shared}",
             "exit-timeout-secs": 5,
         }
         arguments = [made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())]
         arguments += ["--load-model=digits", "--load-model=echo"]
-        super().__init__("triton", arguments, folder / "triton.log", environment)
+        super().__init__("triton", arguments, folder / "triton.log", environment, leaves=f"/dev/shm/{shared}")
         ready = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
         wait("Triton is ready", lambda: (fetch(ready) or (0,))[0] == 200, self.process)
 
