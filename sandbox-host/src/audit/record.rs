@@ -42,9 +42,9 @@ pub enum Event {
     },
     /// A signed line: what stands before it is as the host wrote it.
     Checkpoint {
-        /// Requests since the log began, as far as it has lines of them.
+        /// Requests that this host has written since it started.
         decisions: u64,
-        /// Lines dropped since this host started.
+        /// Lines that it dropped.
         dropped: u64,
     },
     /// The host has ended in order.

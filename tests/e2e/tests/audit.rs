@@ -344,7 +344,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         without.is_empty(),
         "answered, and not on one line each: {without:?}"
     );
-    // While there was no host, nobody could take Envoy's word: what it could not keep is lost, and Envoy says how much it dropped.
+    // While there was no host nobody took Envoy's word: of these refusals some lines are missing, of answers none.
     let told = refused.iter().filter(|id| known.contains_key(*id)).count();
     eprintln!(
         "{} answered, {} refused while the host was down, {told} of those told",

@@ -8,8 +8,8 @@ use super::clusters;
 use super::duration;
 use crate::render::node::{Node, list, map};
 
-/// Tries to open a stream again, each with its pause: a host that is restarted is back before they end, and Envoy keeps
-/// within its buffer what it could not tell meanwhile.
+/// Tries to open a stream again, each with its pause: a host that is restarted is back before they end. What a worker tells
+/// first is kept for as long; what it tells while the stream is being opened, Envoy 1.40 loses.
 const STREAM_RETRIES: u64 = 20;
 
 /// The access log of requests.
