@@ -148,7 +148,9 @@ fn a_second_host_does_not_take_the_firsts_socket() {
     let mut first = Process(setup.command(&[]).spawn().unwrap());
     let mut log = BufReader::new(first.0.stderr.take().unwrap()).lines();
     line(&mut log, "tensorgate-host is ready");
-    let (code, text) = setup.ends(&[]);
+    // With an audit log of its own: what they then both want is the socket.
+    let audit = setup.folder.join("second-audit");
+    let (code, text) = setup.ends(&["--audit-folder", audit.to_str().unwrap()]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("in use by another process"), "{text}");
     assert!(setup.socket().exists(), "the first keeps it");

@@ -77,7 +77,8 @@ async fn refused(
 
 #[tokio::test]
 async fn a_model_that_drifts_from_its_contract_is_never_dispatched_to() {
-    let cases: [(&str, fn(&mut ModelMetadataResponse), &str); 8] = [
+    type Drift = fn(&mut ModelMetadataResponse);
+    let cases: [(&str, Drift, &str); 8] = [
         (
             "another datatype",
             |said| said.inputs[0].datatype = "FP64".into(),

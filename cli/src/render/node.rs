@@ -3,6 +3,8 @@
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use crate::source::parse::invisible;
+
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -191,7 +193,19 @@ fn scalar(text: &str) -> String {
     if plain {
         text.to_owned()
     } else {
-        serde_json::Value::from(text).to_string()
+        let mut quoted = String::new();
+        for c in serde_json::Value::from(text).to_string().chars() {
+            // JSON leaves some that do not show as they are; readers refuse them, ours among them.
+            if invisible(c) {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    quoted.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                quoted.push(c);
+            }
+        }
+        quoted
     }
 }
 

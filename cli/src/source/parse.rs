@@ -344,6 +344,12 @@ impl Builder {
     }
 }
 
+/// Whether a character does not show, or turns what follows it round: controls, line and paragraph separators, bidirectional formatting.
+pub fn invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The first character that a reader of the text does not see, or takes for a line's end where an editor does not: YAML forbids most of
 /// them (5.1), and a lone carriage return would move every fault below it to another line.
 fn control(text: &str) -> Option<Located> {
@@ -354,8 +360,7 @@ fn control(text: &str) -> Option<Located> {
             .is_some_and(|rest| rest.starts_with('\n')),
         // A byte order mark may begin a file.
         '\u{feff}' => *at > 0,
-        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        c => c.is_control(),
+        c => invisible(*c),
     };
     let (at, c) = text.char_indices().find(odd)?;
     let before = text.get(..at).unwrap_or_default();

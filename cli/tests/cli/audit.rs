@@ -24,7 +24,14 @@ fn decision(number: u64) -> Decision {
         request_id: Some(format!("id-{number}")),
         verdict: Verdict::Allow,
         reason: "ok".into(),
-        client: Some(if number % 2 == 0 { "even" } else { "odd" }.into()),
+        client: Some(
+            if number.is_multiple_of(2) {
+                "even"
+            } else {
+                "odd"
+            }
+            .into(),
+        ),
         credential: Some("key:0123456789abcdef".into()),
         source: Some("192.0.2.7".into()),
         method: Some("POST".into()),

@@ -150,13 +150,16 @@ fn what_looks_at_a_model_takes_none_of_its_places() {
     assert!(close(busy).allowed());
 }
 
+/// How a stream comes to its end.
+type End<'a> = &'a dyn Fn(&mut Stream);
+
 #[test]
 fn however_a_stream_ends_its_places_are_free_again() {
     let spoiled = Request {
         body: vec![b"{\"inputs\": [".to_vec()],
         ..rest("m")
     };
-    let ends: [(&str, &dyn Fn(&mut Stream)); 4] = [
+    let ends: [(&str, End<'_>); 4] = [
         ("whole", &|stream| deliver(stream, &rest("m"))),
         ("refused by its content", &|stream| {
             deliver(stream, &spoiled)

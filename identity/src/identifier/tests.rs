@@ -1,5 +1,10 @@
 //! What several proofs come to together, and where they count.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use alloc::format;
 use alloc::string::String;

@@ -274,7 +274,6 @@ impl Tls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
 
     #[test]
     fn a_network_holds_what_shares_its_prefix() {
@@ -301,12 +300,7 @@ mod tests {
                 prefix_bits,
             };
             let found = address.parse().map(|address| network.contains(address));
-            assert_eq!(
-                found,
-                Ok(expected),
-                "{} in {network:?}",
-                address.to_string()
-            );
+            assert_eq!(found, Ok(expected), "{address} in {network:?}");
         }
     }
 }

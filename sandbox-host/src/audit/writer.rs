@@ -4,6 +4,8 @@
 //!
 //! It never writes a line whose request has meanwhile been told that it could not be written.
 
+mod chain;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -12,10 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
-use super::line::{self, Hash, Seal};
+use super::line::Seal;
 use super::record::{Event, Open};
 use super::recover::{Recovered, head, opening};
 use crate::metrics::Metrics;
+
+pub(super) use chain::Chain;
 
 /// Lines that wait for the disk. At two KiB each, which is a long one, 16 MiB.
 const QUEUED_LINES: usize = 8_192;
@@ -233,32 +237,6 @@ impl Audit {
     }
 }
 
-/// Where the chain stands.
-#[derive(Debug)]
-pub(super) struct Chain {
-    pub(super) log: String,
-    pub(super) seal: Seal,
-    pub(super) seq: u64,
-    pub(super) last: Hash,
-    pub(super) first_seq: Option<u64>,
-}
-
-impl Chain {
-    /// Appends one more line to a batch.
-    fn append(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
-        let seq = self.seq.saturating_add(1);
-        // Plain data with text for keys always has a JSON form.
-        let Ok((text, hash)) = line::seal(&line::line(seq, time, event), self.last, &self.seal)
-        else {
-            return;
-        };
-        self.first_seq.get_or_insert(seq);
-        (self.seq, self.last) = (seq, hash);
-        batch.extend_from_slice(text.as_bytes());
-        batch.push(b'\n');
-    }
-}
-
 struct Writer<S> {
     store: S,
     chain: Chain,
@@ -305,6 +283,8 @@ impl<S: Store> Writer<S> {
                 if written {
                     self.end();
                 }
+                // The lock is let go before anybody hears of the end: the log's next host may start at once.
+                drop(self);
                 let _ = done.try_send(());
                 return;
             }

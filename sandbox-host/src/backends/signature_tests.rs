@@ -25,8 +25,7 @@ fn policy() -> Policy {
         }},
     });
     let raw: raw::Policy = serde_json::from_value(document).unwrap();
-    let policy = validate::validate(&raw).unwrap().0;
-    policy
+    validate::validate(&raw).unwrap().0
 }
 
 fn compared(said: &ModelMetadataResponse) -> Comparison {
@@ -65,7 +64,8 @@ fn every_size_that_the_contract_lets_in_must_be_possible_and_an_answer_must_be()
         let said = said(image, mask, scores);
         assert_eq!(compared(&said), Comparison::Fits, "{said:?}");
     }
-    let drifts: [(&[i64], &[i64], &[i64], &str); 8] = [
+    type Dims = &'static [i64];
+    let drifts: [(Dims, Dims, Dims, &str); 8] = [
         (&[32, 8], &[-1], &[-1, 10], "has 32 in dim 0 there, 1 to 32"),
         (&[-1, 9], &[-1], &[-1, 10], "has 9 in dim 1 there, 8"),
         (&[-1, 8], &[4], &[-1, 10], "input \"mask\" has 4 in dim 0"),
@@ -87,7 +87,8 @@ fn every_size_that_the_contract_lets_in_must_be_possible_and_an_answer_must_be()
 #[test]
 fn names_are_compared_both_ways_for_inputs_and_one_way_for_outputs() {
     let truth = || said(&[-1, 8], &[-1], &[-1, 10]);
-    let cases: [(fn(&mut ModelMetadataResponse), Option<&str>); 9] = [
+    type Change = fn(&mut ModelMetadataResponse);
+    let cases: [(Change, Option<&str>); 9] = [
         (
             |said| said.outputs.push(tensor("unasked", "BYTES", &[-1])),
             None,

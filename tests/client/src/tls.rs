@@ -59,7 +59,7 @@ impl Caller {
         let handshake = async {
             let stream = TcpStream::connect(gate).await?;
             let name = ServerName::IpAddress(gate.ip().into());
-            std::io::Result::Ok(connector.connect(name, stream).await?)
+            connector.connect(name, stream).await
         };
         let stream = tokio::time::timeout(EXCHANGE_LIMIT, handshake)
             .await

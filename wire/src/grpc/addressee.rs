@@ -37,6 +37,8 @@ pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
+
     use super::*;
 
     #[test]

@@ -1,3 +1,5 @@
+//! Lines written, late, twice tried, dropped: with a store that fails on demand.
+
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use std::io;
@@ -6,6 +8,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::audit::key::SigningKey;
 use crate::audit::line::open;
+use crate::audit::line::{self, Hash};
 use crate::audit::record::Decision;
 
 /// A disk that takes nothing while it is full.

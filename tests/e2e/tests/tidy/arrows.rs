@@ -37,7 +37,10 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("tensorgate-embedded", &["tensorgate-wire"]),
     ("tensorgate-demo", &["tensorgate-client", "tensorgate-wire"]),
     ("tensorgate-client", &[]),
-    ("tensorgate-vectors", &["tensorgate-policy"]),
+    (
+        "tensorgate-vectors",
+        &["tensorgate-policy", "tensorgate-wire"],
+    ),
     ("png-digits", &["tensorgate-handler"]),
     ("digit-labels", &["tensorgate-handler"]),
     ("normalise", &["tensorgate-handler"]),

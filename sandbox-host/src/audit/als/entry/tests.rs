@@ -1,3 +1,5 @@
+//! Entries as Envoy sends them, and as nobody should.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

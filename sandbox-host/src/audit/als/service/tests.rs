@@ -1,3 +1,5 @@
+//! Streams of entries: framing, bounds, ends.
+
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use super::*;
