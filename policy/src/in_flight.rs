@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 /// How finely the longest stream is divided: places lapse up to this fraction of it late.
 const DIVISIONS: u64 = 8;
 
-/// Most entries of a state. One length of streams makes [`DIVISIONS`] + 2 at most; the rest is for reloads that change the length while
+/// Most entries of a state. One length of streams makes `DIVISIONS` + 2 at most; the rest is for reloads that change the length while
 /// places of the old one are in flight.
 pub const MAX_ENTRIES: usize = 32;
 

@@ -29,7 +29,7 @@ impl Model {
         &self.name
     }
 
-    /// The backend that serves it; a key of [`Policy::backends`].
+    /// The backend that serves it; a key of [`crate::Policy::backends`].
     pub fn backend(&self) -> &str {
         &self.backend
     }
@@ -74,12 +74,12 @@ impl Model {
         &self.limits
     }
 
-    /// The handler before dispatch; a key of [`Policy::handlers`].
+    /// The handler before dispatch; a key of [`crate::Policy::handlers`].
     pub fn preprocess(&self) -> Option<&str> {
         self.preprocess.as_deref()
     }
 
-    /// The handler after it; a key of [`Policy::handlers`].
+    /// The handler after it; a key of [`crate::Policy::handlers`].
     pub fn postprocess(&self) -> Option<&str> {
         self.postprocess.as_deref()
     }

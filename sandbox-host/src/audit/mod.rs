@@ -1,6 +1,6 @@
 //! The audit log: one JSON line for every request, however it ended, in a file whose history cannot be changed unseen.
 //!
-//! A line is made of a [`record`], sealed by [`line`]: it carries the hash of the line before it, and every so often a
+//! A line is made of a [`record`], sealed by [`mod@line`]: it carries the hash of the line before it, and every so often a
 //! checkpoint that is signed ([`key`]). [`files`] keeps the lines on disk, [`recover`] looks at what a former host left, and
 //! [`writer`] is the one thread that writes, behind a bounded queue. What the host answered, the host says; what Envoy refused,
 //! lost or was left with, Envoy says over its gRPC access log ([`als`]); [`outcomes`] joins the two by our request id, so that
