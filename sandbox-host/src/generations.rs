@@ -72,6 +72,8 @@ pub struct Generations {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     report: Mutex<Report>,
+    /// Held while what all policies share is brought in line: two at once could leave the older's word standing.
+    settling: Mutex<()>,
 }
 
 struct Held {
@@ -173,6 +175,7 @@ impl Generations {
             budget,
             metrics,
             report: Mutex::default(),
+            settling: Mutex::default(),
         };
         generations.settle();
         generations
@@ -286,6 +289,7 @@ impl Generations {
 
     /// Brings everything that all policies share in line with those that are held.
     fn settle(&self) {
+        let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.all();
         let Some(newest) = all.first() else { return };
         let bounds = all

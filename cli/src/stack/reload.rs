@@ -50,6 +50,16 @@ pub enum ReloadError {
         /// Its log.
         log: PathBuf,
     },
+    /// It was refused, and what served before could not be put back everywhere.
+    #[error(
+        "{first}\nand the policy before cannot be put back: {why}; the gate may refuse everything soon: restart it"
+    )]
+    Stuck {
+        /// Why it was not taken.
+        first: Box<ReloadError>,
+        /// Why not put back.
+        why: Box<ReloadError>,
+    },
     /// Nobody says what became of it.
     #[error("{0} did not take the policy up in time")]
     Late(&'static str),
@@ -109,8 +119,13 @@ impl Processes<'_> {
             let mut replaced = Vec::new();
             let done = self.carry_out(&next, &mut replaced).await;
             if let Err(error) = done {
-                self.take_back(&replaced).await;
-                return Err(error);
+                return Err(match self.take_back(&replaced).await {
+                    Ok(()) => error,
+                    Err(why) => ReloadError::Stuck {
+                        first: Box::new(error),
+                        why: Box::new(why),
+                    },
+                });
             }
             self.in_force = next;
         }
@@ -139,17 +154,29 @@ impl Processes<'_> {
     }
 
     /// Puts back what stood there. The host keeps both policies for a while, so the order matters less than that it is done.
-    async fn take_back(&self, replaced: &[Resource]) {
+    async fn take_back(&self, replaced: &[Resource]) -> Result<(), ReloadError> {
+        let mut written = Ok(());
         for resource in replaced.iter().rev() {
-            // What cannot be written now leaves Envoy with what it took: it has refused the rest.
-            let _ = self.site.put_resource(resource);
+            // What cannot be written leaves Envoy with what it took; the rest is put back all the same.
+            written = written.and(self.site.put_resource(resource));
         }
-        let _ = self.host_takes(&self.in_force).await;
+        self.host_takes(&self.in_force).await?;
+        written.map_err(ReloadError::from)
     }
 
     /// Has the host load a policy, and waits until it says that it has.
     async fn host_takes(&self, policy: &InForce) -> Result<(), ReloadError> {
-        let before = self.host_status().await.map_or(0, |status| status.attempts);
+        let give_up = Instant::now().checked_add(HOST_PATIENCE);
+        // A host that did not say how often it has tried could be believed what it said of an earlier try.
+        let before = loop {
+            if let Some(status) = self.host_status().await {
+                break status.attempts;
+            }
+            if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
+                return Err(ReloadError::Late("the host"));
+            }
+            sleep(LOOK_EVERY).await;
+        };
         self.site.put_bundle(policy)?;
         kill_process(self.host_pid, Signal::HUP)
             .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;

@@ -81,9 +81,12 @@ fn read(file: &Path, standard: bool) -> Result<String, Failure> {
     let bytes = if standard {
         let mut bytes = Vec::new();
         std::io::stdin()
-            .take(MAX_FILE_BYTES)
+            .take(MAX_FILE_BYTES.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|error| unreadable(&error))?;
+        if u64::try_from(bytes.len()).is_ok_and(|read| read > MAX_FILE_BYTES) {
+            return Err(unreadable(&"too large"));
+        }
         bytes
     } else {
         read_at_most(file, MAX_FILE_BYTES)

@@ -1,6 +1,6 @@
 //! The log's files: the one that is written, closed ones named by their first line's number, and what stands beside them.
 //!
-//! `decisions.jsonl` is written; `decisions.jsonl.000000000042` was, and begins with line 42. `.head` says where the log ends,
+//! `decisions.jsonl` is written; `decisions.jsonl.00000000000042` was, and begins with line 42. `.head` says where the log ends,
 //! `.pub` is the key to verify with, `.key` the one that signs (unless the policy keeps it elsewhere), `.lock` keeps a second
 //! host away.
 
@@ -120,6 +120,8 @@ pub struct Folder {
     whole: u64,
     /// More than that may stand in the file.
     dirty: bool,
+    /// The file that was closed last, by its first line.
+    closed: Option<u64>,
     _lock: File,
 }
 
@@ -152,6 +154,7 @@ impl Folder {
             file,
             whole,
             dirty: false,
+            closed: None,
             _lock: lock,
         })
     }
@@ -200,17 +203,48 @@ impl Store for Folder {
     }
 
     fn rotate(&mut self, first_seq: u64) -> io::Result<u64> {
-        // What has a name of its own can no longer be written to by mistake, and must be on disk before it is let alone.
-        self.file.sync_data()?;
-        std::fs::rename(self.paths.log(), self.paths.closed(first_seq))?;
+        // A try that failed further down has closed the file already: a second rename would put the new one in its place.
+        if self.closed != Some(first_seq) {
+            // What has a name of its own can no longer be written to by mistake, and must be on disk before it is let alone.
+            self.file.sync_data()?;
+            let closed = self.paths.closed(first_seq);
+            if closed.try_exists()? {
+                return Err(io::Error::other(format!(
+                    "{} is in the way",
+                    closed.display()
+                )));
+            }
+            std::fs::rename(self.paths.log(), closed)?;
+            self.closed = Some(first_seq);
+        }
         self.file = append_to(self.paths.log())?;
-        self.whole = 0;
-        let mut closed = self.paths.all_closed()?;
+        self.whole = self.file.metadata()?.len();
+        Ok(self.prune(first_seq))
+    }
+}
+
+impl Folder {
+    /// Lets go of what is more than is kept; what cannot be removed stays, and writing goes on. Says which line is then the oldest.
+    fn prune(&self, first_seq: u64) -> u64 {
+        let failed = |error: &io::Error| {
+            tracing::warn!(
+                cause = error.to_string(),
+                "a closed audit file cannot be removed"
+            );
+        };
+        let mut closed = self
+            .paths
+            .all_closed()
+            .inspect_err(failed)
+            .unwrap_or_default();
         let extra = closed.len().saturating_sub(self.keep);
         for (_, path) in closed.drain(..extra) {
-            std::fs::remove_file(path)?;
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => failed(&error),
+                _ => {}
+            }
         }
-        Ok(closed.first().map_or(first_seq, |(oldest, _)| *oldest))
+        closed.first().map_or(first_seq, |(oldest, _)| *oldest)
     }
 }
 
@@ -223,4 +257,57 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
         .open(&new)?
         .write_all(text.as_bytes())?;
     std::fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn folder(keep: usize) -> (PathBuf, Folder) {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("tg-files-{}-{number}", std::process::id()));
+        let paths = Paths::new(&root.join("log.jsonl"));
+        let lock = Folder::lock(&paths).unwrap();
+        (root, Folder::open(paths, keep, lock).unwrap())
+    }
+
+    #[test]
+    fn a_rotation_that_is_tried_again_destroys_nothing() {
+        let (root, mut log) = folder(4);
+        log.append(b"one\n").unwrap();
+        assert_eq!(log.rotate(1).unwrap(), 1);
+        log.append(b"two\n").unwrap();
+        assert_eq!(log.rotate(1).unwrap(), 1);
+        assert_eq!(std::fs::read(log.paths.closed(1)).unwrap(), b"one\n");
+        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"two\n");
+        assert_eq!(log.bytes(), 4);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn an_old_file_that_cannot_be_removed_holds_nothing_up() {
+        let (root, mut log) = folder(1);
+        // A folder of that name: `remove_file` refuses it.
+        std::fs::create_dir(log.paths.closed(1)).unwrap();
+        log.append(b"two\n").unwrap();
+        assert_eq!(log.rotate(2).unwrap(), 2);
+        log.append(b"three\n").unwrap();
+        assert_eq!(std::fs::read(log.paths.closed(2)).unwrap(), b"two\n");
+        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"three\n");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_in_the_way_is_not_written_over() {
+        let (root, mut log) = folder(4);
+        std::fs::write(log.paths.closed(1), "kept").unwrap();
+        log.append(b"one\n").unwrap();
+        assert!(log.rotate(1).is_err());
+        assert_eq!(std::fs::read(log.paths.closed(1)).unwrap(), b"kept");
+        assert_eq!(std::fs::read(log.paths.log()).unwrap(), b"one\n");
+        std::fs::remove_dir_all(root).unwrap();
+    }
 }
