@@ -167,7 +167,11 @@ def stream(side, inputs):
     client.start_stream(lambda result, error: answers.put((result, error)), headers=dict(side.headers))
     tensor = module.InferInput(inputs[0][0], list(inputs[0][2].shape), inputs[0][1])
     tensor.set_data_from_numpy(inputs[0][2])
-    client.async_stream_infer("digits", [tensor])
+    try:
+        client.async_stream_infer("digits", [tensor])
+    except module.InferenceServerException:
+        # The stream was refused before the request was put into it: the callback has the error.
+        pass
     result, error = answers.get(timeout=30)
     client.stop_stream()
     if error is not None:

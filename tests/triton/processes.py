@@ -3,7 +3,6 @@
 Each runs in a process group of its own and writes its log to a file. Where this process is killed, the kernel kills each, and a
 warden what each has started: Triton's Python backends are processes too, and leave shared memory behind."""
 
-import ctypes
 import json
 import os
 import shutil
@@ -37,8 +36,13 @@ for file in glob.glob(sys.argv[2] + "*") if sys.argv[2] else []:
     os.unlink(file)
 """
 
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None, use_errno=True)
+# Asks the kernel for a SIGKILL at its parent's death (PR_SET_PDEATHSIG), then becomes the program. In a process of its own: code
+# between fork and exec would run gRPC's fork handlers in this one, whose threads abort there now and then.
+LEASHED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 def free_ports(count):
@@ -85,13 +89,12 @@ class Process:
         self.name, self.log = name, log
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
-                [str(argument) for argument in arguments],
+                [sys.executable, "-I", "-S", "-c", LEASHED, *(str(argument) for argument in arguments)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout or file,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )
         warden = [sys.executable, "-c", WARDEN, str(self.process.pid), leaves]
         self.warden = subprocess.Popen(warden, stdin=subprocess.PIPE, start_new_session=True)
