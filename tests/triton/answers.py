@@ -5,6 +5,7 @@ import queue
 
 import numpy as np
 from clients import attempt, status
+from tritonclient.utils import InferenceServerException
 
 # What no caller may read in an answer of the gate.
 SECRETS = ["triton", "python", "secret.py", "127.0.0.1", "/opt/", "model.onnx", "Traceback", "grpc_"]
@@ -169,7 +170,7 @@ def stream(side, inputs):
     tensor.set_data_from_numpy(inputs[0][2])
     try:
         client.async_stream_infer("digits", [tensor])
-    except module.InferenceServerException:
+    except InferenceServerException:
         # The stream was refused before the request was put into it: the callback has the error.
         pass
     result, error = answers.get(timeout=30)
