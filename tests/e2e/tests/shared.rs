@@ -159,6 +159,8 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
                 held.push(half(&stack).await);
             }
             if looks {
+                // All are in before anybody else asks: a question takes a place as well.
+                active(&stack, PLACES).await;
                 until(&stack, "concurrency", chain).await;
             }
             drop(held);
