@@ -49,14 +49,24 @@ pub fn family(pid: u32) -> Vec<u32> {
     all
 }
 
-/// Resident memory now, MiB.
-pub fn rss_mib(pid: u32) -> Outcome<f64> {
+/// A line of `/proc/PID/status` in MiB.
+fn status_mib(pid: u32, field: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib: f64 = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
         .and_then(|rest| rest.split_ascii_whitespace().next())
         .unwrap_or_default()
         .parse()?;
     Ok(kib / 1024.0)
+}
+
+/// Resident memory now, MiB.
+pub fn rss_mib(pid: u32) -> Outcome<f64> {
+    status_mib(pid, "VmRSS")
+}
+
+/// The most that it ever was, MiB.
+pub fn peak_rss_mib(pid: u32) -> Outcome<f64> {
+    status_mib(pid, "VmHWM")
 }

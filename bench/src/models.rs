@@ -45,11 +45,15 @@ pub const LARGE: &str = "large";
 pub const FLOATS: &str = "floats";
 /// The same with a contract that looks at no value: what the rest costs.
 pub const UNREAD: &str = "unread";
+/// 256 MiB: too large to be held.
+pub const STREAMED: &str = "streamed";
 /// 150 KB: one photograph as bytes, made into [`LARGE`]'s input by a handler.
 pub const PHOTO: &str = "photo";
 
 /// Elements of an 8 MiB tensor.
 pub const HUGE_ELEMENTS: usize = 2 << 20;
+/// Elements of a 256 MiB tensor.
+pub const STREAMED_ELEMENTS: usize = 64 << 20;
 /// Elements of a JSON body of 575 KB.
 pub const JSON_ELEMENTS: usize = 65_536;
 /// Elements of the 1 KB body.
@@ -72,7 +76,7 @@ pub fn backend_input(model: &str) -> Option<TensorShape> {
             datatype: "FP32",
             dims: &[1, 3, 224, 224],
         },
-        FLOATS | UNREAD => TensorShape {
+        FLOATS | UNREAD | STREAMED => TensorShape {
             name: "image",
             datatype: "FP32",
             dims: &[-1],
@@ -90,6 +94,9 @@ pub fn contract(model: &str) -> Value {
         LARGE | PHOTO => photo,
         FLOATS => {
             json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGE_ELEMENTS}], "range": [-4, 4]})
+        }
+        STREAMED => {
+            json!({"name": "image", "datatype": "FP32", "shape": [{"max": STREAMED_ELEMENTS}], "range": [-4, 4]})
         }
         UNREAD => {
             json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGE_ELEMENTS}], "finite": false})
@@ -179,6 +186,7 @@ fn input(model: &str) -> (&'static str, &'static str, Vec<i64>, Vec<u8>) {
             let shape = vec![1, wide(SIDE), wide(SIDE), wide(CHANNELS)];
             ("photo", "UINT8", shape, photo())
         }
+        STREAMED => floats(STREAMED_ELEMENTS, vec![wide(STREAMED_ELEMENTS)]),
         _ => floats(HUGE_ELEMENTS, vec![wide(HUGE_ELEMENTS)]),
     }
 }

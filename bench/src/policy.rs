@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::format_key;
 
-use crate::models::{FLOATS, LARGE, PHOTO, SMALL, UNREAD, contract};
+use crate::models::{FLOATS, LARGE, PHOTO, SMALL, STREAMED, UNREAD, contract};
 use crate::outcome::Outcome;
 
 /// What a policy has beside the rules.
@@ -92,7 +92,7 @@ impl Shape {
                 )
             })
             .collect();
-        let mut models: Map<String, Value> = [SMALL, LARGE, FLOATS, UNREAD]
+        let mut models: Map<String, Value> = [SMALL, LARGE, FLOATS, UNREAD, STREAMED]
             .iter()
             .map(|name| ((*name).to_owned(), contract(name)))
             .collect();
@@ -104,7 +104,7 @@ impl Shape {
             "listen": {
                 "address": "127.0.0.1:0",
                 "limits": {
-                    "body_bytes": "16MiB", "buffered_bytes": "2GiB", "timeout_ms": 60_000, "stream_ms": 120_000,
+                    "body_bytes": "300MiB", "buffered_bytes": "2GiB", "timeout_ms": 60_000, "stream_ms": 120_000,
                     "connections": 1024, "streams_per_connection": 128,
                 },
             },

@@ -122,6 +122,12 @@ pub const TARGETS: &[Target] = &[
     ),
     now("grpc-8m", "gate, 8 MB FP32, gRPC", BARE, AtMost(1.15, "×")),
     now(
+        "streamed",
+        "gate, 256 MiB FP32 streamed, gRPC",
+        BARE,
+        AtMost(1.15, "×"),
+    ),
+    now(
         "json-575k",
         "gate, 575 KB of JSON floats",
         BARE,
@@ -302,13 +308,6 @@ pub const TARGETS: &[Target] = &[
         "bare Envoy with TLS",
         AtMost(1.25, "×"),
         "the load generator speaks no TLS yet",
-    ),
-    later(
-        "streamed",
-        "gate, 256 MiB streamed",
-        BARE,
-        AtMost(1.15, "×"),
-        "a body is held whole while it is judged",
     ),
     later(
         "python-start",

@@ -33,7 +33,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         "10 to 10,000 models",
         "The same, ten clients with a grant for every model.",
     );
-    let results = grown(lab, report, &[(10, 6), (10, many)]).await?;
+    let results = grown(lab, report, &[(10, 5), (10, many)]).await?;
     if let [_, few, most] = results.as_slice() {
         report.reached("models", most.over(few));
     }
@@ -65,7 +65,7 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[(usize, usize)]) -> Outc
         shape.more_models = more_models;
         let name = format!(
             "{clients} clients, {} models",
-            more_models.saturating_add(4)
+            more_models.saturating_add(5)
         );
         let folder = lab.folder("scale")?;
         let started = Instant::now();

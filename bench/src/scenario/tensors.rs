@@ -1,8 +1,11 @@
 //! Bodies of 600 KB, 8 MB and 575 KB of JSON: what it costs to have looked at every value.
 
+use crate::kernel::{peak_rss_mib, rss_mib};
 use crate::lab::{Envoy, Lab, Server};
-use crate::load::{Expect, Http, Shot};
-use crate::models::{FLOATS, HUGE_ELEMENTS, LARGE, UNREAD, binary_shot, grpc_shot, json_shot};
+use crate::load::{Client, Expect, Http, Shot};
+use crate::models::{
+    FLOATS, HUGE_ELEMENTS, LARGE, STREAMED, UNREAD, binary_shot, grpc_shot, json_shot,
+};
 use crate::outcome::{Failure, Outcome};
 use crate::policy::{Shape, key};
 use crate::proxy::{self, Filters, Rendered, Upstream};
@@ -152,6 +155,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         report.reached("binary-8m", gate.over(bare));
     }
 
+    streamed(lab, report, &envoys).await?;
+
     report.section(
         "575 KB of JSON floats",
         "Parsing, conversion to raw FP32 and the check, in the filter.",
@@ -165,6 +170,52 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         report.reached("json-575k", gate.over(bare));
         let bytes = crate::figures::number(shot.body_bytes());
         report.reached("json-rate", bytes / gate.added_to(bare) / 1000.0);
+    }
+    Ok(())
+}
+
+/// More than anybody holds: memory is the other figure.
+async fn streamed(lab: &Lab, report: &mut Report, envoys: &Envoys) -> Outcome<()> {
+    report.section(
+        "256 MiB of FP32, streamed",
+        "Over gRPC, one request at a time: checked as it passes. Memory is what Envoy had before, and the most that it ever had.",
+    );
+    let shot = grpc_shot(STREAMED)?;
+    let keyed = shot.clone().with("x-api-key", &key(0))?;
+    let mut contenders: Vec<Contender> = Vec::new();
+    let mut before = Vec::new();
+    for (name, envoy, shot) in [
+        ("bare Envoy", &envoys.bare, shot),
+        ("gate, API key", &envoys.gate, keyed),
+    ] {
+        before.push(rss_mib(envoy.process.pid())?);
+        contenders.push(Contender {
+            name: name.to_owned(),
+            client: Client::new(envoy.address.clone(), Http::Two, Expect::Grpc, 1),
+            shots: vec![shot],
+            pid: envoy.process.pid(),
+            beside: None,
+        });
+    }
+    let course = Course {
+        rounds: if lab.quick { 1 } else { 5 },
+        requests: if lab.quick { 1 } else { 2 },
+        warm_up: 1,
+    };
+    let results = race(&mut contenders, course).await?;
+    report.race(&results, 0);
+    let mut rows = Vec::new();
+    for (contender, before) in contenders.iter().zip(before) {
+        let peak = peak_rss_mib(contender.pid)?;
+        rows.push(vec![
+            contender.name.clone(),
+            format!("{before:.0}"),
+            format!("{peak:.0}"),
+        ]);
+    }
+    report.table(&["", "RSS before, MiB", "peak RSS, MiB"], &rows);
+    if let [bare, gate] = results.as_slice() {
+        report.reached("streamed", gate.over(bare));
     }
     Ok(())
 }
