@@ -1,6 +1,6 @@
 //! The gate under a proxy that calls back in any order, splits bodies anywhere and fails at any call: one answer at most, nothing goes on after a
 //! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
-//! client's.
+//! client's. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
 
 use std::rc::Rc;
 
@@ -12,19 +12,59 @@ use tensorgate_glue::native::Store;
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
 use tensorgate_glue::spend::make_slots;
+use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
 
-thread_local! {
+/// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies: what each policy knows is another's stranger.
+const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tXT1eukUp"];
+
+/// The second world's context key.
+const OTHER_CONTEXT_KEY: &str = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";
+
+/// Gates and the secrets that they know. There are two, alike but for the secrets: what a gate tells must be the same in both,
+/// whichever secret a fuzzer, which sees compared strings, has put into the request's open parts.
+struct World {
     /// A configured gate a policy; what a play changes is in its store.
-    static ROOTS: [Rc<GateRoot>; 3] = [MAIN, RATES, RAW].map(|policy| {
-        let (root, _) = GateRoot::configure(Filter::Gate, &bundle(policy), Some(CONTEXT_KEY))
-            .expect("a policy of the vectors");
-        Rc::new(root)
-    });
+    roots: [Rc<GateRoot>; 3],
+    keys: [String; 3],
+    context_key: &'static str,
+}
+
+thread_local! {
+    static WORLDS: [World; 2] = [
+        World::new(CLIENT_KEYS.map(str::to_owned), CONTEXT_KEY),
+        World::new([[1; 20], [2; 20], [3; 20]].map(|random| format_key(&random)), OTHER_CONTEXT_KEY),
+    ];
+}
+
+impl World {
+    fn new(keys: [String; 3], context_key: &'static str) -> Self {
+        let roots = [MAIN, RATES, RAW].map(|policy| {
+            let mut policy = policy.to_owned();
+            for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
+                policy = policy.replace(&digest(known), &digest(key));
+            }
+            let (root, _) = GateRoot::configure(Filter::Gate, &bundle(&policy), Some(context_key))
+                .expect("a policy of the vectors");
+            Rc::new(root)
+        });
+        Self {
+            roots,
+            keys,
+            context_key,
+        }
+    }
+}
+
+fn digest(key: &str) -> String {
+    tensorgate_identity::digest(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A proxy whose every call may fail.
@@ -38,6 +78,8 @@ struct Faulty {
     answers: usize,
     counted: usize,
     now: Now,
+    /// Log lines, properties and answers, in order.
+    told: Vec<String>,
 }
 
 impl Faulty {
@@ -112,8 +154,9 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", body)
     }
 
-    fn respond(&mut self, _: &Answer) -> std::result::Result<(), HostFault> {
+    fn respond(&mut self, answer: &Answer) -> std::result::Result<(), HostFault> {
         self.answers += 1;
+        self.told.push(format!("{answer:?}"));
         self.call("send_local_response", ())
     }
 
@@ -128,7 +171,7 @@ impl Proxy for Faulty {
 
     fn log(&mut self, _: Level, line: &str) {
         assert!(!line.contains('\n'), "one line: {line:?}");
-        assert!(!line.contains(CONTEXT_KEY) && !KEYS.iter().any(|key| line.contains(key)));
+        self.told.push(line.to_owned());
     }
 
     fn count(&mut self, _: Verdict) {
@@ -139,19 +182,38 @@ impl Proxy for Faulty {
         self.call("get_property", None)
     }
 
-    fn set_property(&mut self, _: &str, _: &str) -> std::result::Result<(), HostFault> {
+    fn set_property(&mut self, name: &str, value: &str) -> std::result::Result<(), HostFault> {
+        self.told.push(format!("{name}: {value}"));
         self.call("set_property", ())
     }
 }
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    // Input that runs out is no finding.
-    let _ = play(&mut Unstructured::new(data));
+    WORLDS.with(|worlds| {
+        // How a credential is named in logs comes of a digest of it.
+        let names: Vec<String> = worlds
+            .iter()
+            .flat_map(|world| &world.keys)
+            .filter_map(|key| digest(key).get(..16).map(str::to_owned))
+            .collect();
+        let [one, other] = worlds.each_ref().map(|world| {
+            let mut told = Vec::new();
+            // Input that runs out is no finding.
+            let _ = play(&mut Unstructured::new(data), world, &mut told);
+            for line in &mut told {
+                for name in &names {
+                    *line = line.replace(name, "(a key)");
+                }
+            }
+            told
+        });
+        assert_eq!(one, other, "what is told depends on a secret");
+    });
 }
 
-fn play(data: &mut Unstructured<'_>) -> Result<()> {
-    let root = ROOTS.with(|roots| data.choose(roots).cloned())?;
+fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> Result<()> {
+    let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
     make_slots(&mut store, root.policy()).expect("a store that works");
     let mut proxy = Faulty {
@@ -171,10 +233,22 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
             unix_s: NOW_UNIX_S,
             monotonic_ns: data.arbitrary::<u32>()?.into(),
         },
+        told: Vec::new(),
     };
+    let outcome = calls(data, world, root, &mut proxy);
+    told.append(&mut proxy.told);
+    outcome
+}
+
+fn calls(
+    data: &mut Unstructured<'_>,
+    world: &World,
+    root: Rc<GateRoot>,
+    proxy: &mut Faulty,
+) -> Result<()> {
     let mut gate = Gate::new(root);
     let mut forwarded = false;
-    let (headers, body) = request(data)?;
+    let (headers, body) = request(data, &world.keys)?;
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // In order mostly; any order otherwise.
@@ -190,8 +264,8 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
         let last = data.arbitrary()?;
         let refused = proxy.answers > 0;
         let action = match kind {
-            0 => gate.on_request_headers(&mut proxy, last),
-            3 => gate.on_request_trailers(&mut proxy),
+            0 => gate.on_request_headers(proxy, last),
+            3 => gate.on_request_trailers(proxy),
             _ => {
                 let take = data.int_in_range(0..=rest.len())?;
                 let take = if last { rest.len() } else { take };
@@ -199,7 +273,7 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
                 rest = after;
                 proxy.held.extend_from_slice(piece);
                 let held_bytes = proxy.held.len();
-                gate.on_request_body(&mut proxy, held_bytes, last)
+                gate.on_request_body(proxy, held_bytes, last)
             }
         };
         if refused {
@@ -207,7 +281,13 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
         }
         if action == Action::Continue && !forwarded {
             forwarded = true;
-            marked(&proxy.headers);
+            marked(&proxy.headers, world.context_key);
+            // The context is signed with a secret; `marked` has looked at it.
+            for (name, value) in &proxy.headers {
+                if name != HEADER.as_bytes() {
+                    proxy.told.push(format!("{name:?}: {value:?}"));
+                }
+            }
             assert_eq!(gate.record().reason, None);
             // The proxy sends on what it held.
             proxy.held.clear();
@@ -217,15 +297,15 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
     }
     // The access log may be written more than once; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
-        gate.on_log(&mut proxy);
+        gate.on_log(proxy);
     }
-    gate.on_done(&mut proxy);
+    gate.on_done(proxy);
     assert!(proxy.counted <= 1, "counted {} times", proxy.counted);
     Ok(())
 }
 
 /// What the upstream sees of a request: fields that the gate allows, one context that verifies.
-fn marked(headers: &[Field]) {
+fn marked(headers: &[Field], context_key: &str) {
     let text = |name: &str| {
         let mut values = headers
             .iter()
@@ -235,7 +315,7 @@ fn marked(headers: &[Field]) {
         assert!(values.next().is_none(), "{name} twice");
         first
     };
-    let key = Key::from_hex(CONTEXT_KEY).expect("a key");
+    let key = Key::from_hex(context_key).expect("a key");
     let context = Context::verify(
         text(HEADER).expect("a context"),
         &key,
@@ -253,7 +333,7 @@ fn marked(headers: &[Field]) {
     }
 }
 
-fn request(data: &mut Unstructured<'_>) -> Result<(Vec<Field>, Vec<u8>)> {
+fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field>, Vec<u8>)> {
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let grpc = data.arbitrary()?;
     let path = if data.ratio(1, 8)? {
@@ -284,7 +364,7 @@ fn request(data: &mut Unstructured<'_>) -> Result<(Vec<Field>, Vec<u8>)> {
         field(":authority", "gate.example"),
         field(":scheme", "http"),
         field("x-request-id", "00000000-0000-4000-8000-000000000001"),
-        field("x-api-key", data.choose(&KEYS)?),
+        field("x-api-key", data.choose(keys)?),
         field(
             "content-type",
             if grpc {
