@@ -182,6 +182,7 @@ impl Gate {
             self.outcome.note(&self.root.policy, &held.decision);
             self.outcome.aborted(proxy);
         }
+        self.outcome.number(proxy);
     }
 
     /// The stream is over, however it ended. Called once.
@@ -359,6 +360,7 @@ impl Gate {
             // The verdict is still to come.
             Rest::Checked(checking) => {
                 self.phase = Phase::Checking(held, checking);
+                self.outcome.forwarded(proxy);
                 return Action::Continue;
             }
         };

@@ -123,4 +123,7 @@ pub trait Proxy: SharedStore {
     /// Sets a property of the request, for the proxy's access log and for filters behind this one. The proxy refuses it where the
     /// property was declared to be set once and is set.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+
+    /// `VM.NUMBER`: a name that no other VM has, 16 hex digits, and this VM's next number, from 1.
+    fn next_entry(&mut self) -> String;
 }

@@ -5,6 +5,7 @@
 mod body;
 mod caller;
 mod checking;
+mod entry;
 pub mod filter;
 pub mod gate;
 pub mod host;

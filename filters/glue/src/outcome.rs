@@ -17,6 +17,7 @@ pub(crate) struct Outcome {
     pub(crate) record: Record,
     verdict: Option<Verdict>,
     counted: bool,
+    numbered: bool,
 }
 
 impl Outcome {
@@ -26,6 +27,7 @@ impl Outcome {
             record: Record::default(),
             verdict: None,
             counted: false,
+            numbered: false,
         }
     }
 
@@ -66,6 +68,23 @@ impl Outcome {
             .to_log_line(verdict, request_id, source.as_deref());
         proxy.log(level, &line);
         self.settle(proxy, verdict);
+    }
+
+    /// The head goes on, and the verdict is still to come.
+    pub(crate) fn forwarded(&self, proxy: &mut dyn Proxy) {
+        if let Err(fault) = proxy.set_property(property::FORWARDED, "1") {
+            proxy.log(
+                Level::Error,
+                &format!("property {}: {fault}", property::FORWARDED),
+            );
+        }
+    }
+
+    /// The request is over, as far as the access log goes.
+    pub(crate) fn number(&mut self, proxy: &mut dyn Proxy) {
+        if !core::mem::replace(&mut self.numbered, true) {
+            crate::entry::number(proxy, self.filter.shares());
+        }
     }
 
     /// The request ended while it was held. The access log is told; it may be written more than once in a request's life.

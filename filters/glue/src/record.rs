@@ -25,6 +25,10 @@ pub mod property {
     pub const RULE: &str = "tg_rule";
     /// The whole cause; unset unless refused.
     pub const DETAIL: &str = "tg_detail";
+    /// Set once the head went on while the body was still to be judged: whoever stands behind knows of the request, whatever the verdict is.
+    pub const FORWARDED: &str = "tg_forwarded";
+    /// The VM's name and the number of this outcome, as `crate::entry` sets it.
+    pub const ENTRY: &str = "tg_entry";
 }
 
 /// How a request left the gate. The set of values is fixed: metrics carry nothing that a client chose.

@@ -10,6 +10,7 @@
 mod abi;
 
 use std::cell::{Cell, OnceCell};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -35,6 +36,8 @@ const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 thread_local! {
     /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
     static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
+    /// This VM's name and the number of its last entry.
+    static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// Which filter this module is.
     static FILTER: Cell<Option<Filter>> = const { Cell::new(None) };
 }
@@ -347,6 +350,20 @@ impl Proxy for Host {
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
         abi::set_property(name, value)
     }
+
+    fn next_entry(&mut self) -> String {
+        let (vm, last) = ENTRIES.with(Cell::get).unwrap_or_else(|| (vm_name(), 0));
+        let number = last.saturating_add(1);
+        ENTRIES.with(|entries| entries.set(Some((vm, number))));
+        format!("{vm:016x}.{number}")
+    }
+}
+
+/// A name that no other VM has, on this machine or before: the proxy's own randomness, and the moment.
+fn vm_name() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(abi::clock_ns(abi::CLOCK_REALTIME).unwrap_or_default());
+    hasher.finish()
 }
 
 /// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").

@@ -138,6 +138,10 @@ impl Proxy for Faulty {
     fn set_property(&mut self, _: &str, _: &str) -> Result<(), HostFault> {
         self.call(Broken::SetProperty, ())
     }
+
+    fn next_entry(&mut self) -> String {
+        "0.1".into()
+    }
 }
 
 /// Plays an inference that is in order, with or without trailers.

@@ -369,3 +369,52 @@ fn a_client_that_goes_away_in_the_middle_is_counted_as_that() {
         assert!(close(stream).0.is_none(), "cut at {cut}");
     }
 }
+
+#[test]
+fn what_only_the_access_log_tells_of_is_numbered_once_whatever_the_chain() {
+    let (headers, body) = binary("m", &good());
+    let mut bad = good();
+    bad[FLOATS - 1] = f32::NAN;
+    let (_, refused) = binary("m", &bad);
+    let nobody = head("POST", "/v2/models/none/infer");
+    let cut = HOLD_BYTES + 50;
+    for filters in ALL {
+        // Headers, pieces, whether the host answers, and whether the host knows of it and the log's entry is numbered.
+        let check =
+            |what: &str, headers: &[Field], pieces: &[&[u8]], host, known, numbered: bool| {
+                let mut stream = proxy(filters).open(NOW);
+                deliver(&mut stream, headers, pieces, true);
+                if host {
+                    stream.answered_by_upstream();
+                }
+                // A log that is written twice takes one number.
+                stream.log();
+                let (_, _, logged) = stream.close();
+                let said = property(&logged, "tg_forwarded") == Some("1");
+                let allowed = property(&logged, "tg_verdict") == Some("allow");
+                assert_eq!(said || allowed, known, "{what} {filters:?}");
+                let number = numbered.then_some("0000000000000000.1");
+                assert_eq!(logged.entry.as_deref(), number, "{what} {filters:?}");
+            };
+        let (first, rest) = body.split_at(cut);
+        let (_, last) = refused.split_at(cut);
+        check("no model", &nobody, &[], false, false, true);
+        check(
+            "the host's answer",
+            &headers,
+            &[first, rest],
+            true,
+            true,
+            false,
+        );
+        check("no answer", &headers, &[first, rest], false, true, true);
+        check(
+            "refused in the middle",
+            &headers,
+            &[first, last],
+            false,
+            true,
+            true,
+        );
+    }
+}

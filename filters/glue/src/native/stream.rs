@@ -35,6 +35,8 @@ pub struct Logged {
     pub counted: Vec<Verdict>,
     /// Access-log properties, later values in place of earlier ones.
     pub properties: Vec<(String, String)>,
+    /// The number that the access log's entry bears.
+    pub entry: Option<String>,
     /// Local answers given; one at most.
     pub answers: usize,
     /// Bytes that crossed from the proxy to the filter as body.
@@ -77,6 +79,8 @@ struct Io {
     /// Whether the request's last part went to the upstream.
     complete: bool,
     answer: Option<Answer>,
+    /// Numbers that filters took for it.
+    entries: u64,
     logged: Logged,
 }
 
@@ -102,6 +106,7 @@ impl Stream {
             dispatched: false,
             complete: false,
             answer: None,
+            entries: 0,
             logged: Logged::default(),
         };
         let hop = |root: &Rc<GateRoot>| Hop {
@@ -228,6 +233,15 @@ impl Stream {
     /// Trailer fields that the upstream sees.
     pub fn trailers(&self) -> &[Field] {
         &self.io.trailers
+    }
+
+    /// The upstream answers.
+    pub fn answered_by_upstream(&mut self) {
+        let details = (
+            "response.code_details".to_owned(),
+            "via_upstream".to_owned(),
+        );
+        self.io.properties.extend([details]);
     }
 
     /// Writes the access log while the stream goes on, as a proxy may be told to.
@@ -361,10 +375,19 @@ impl Proxy for Io {
         if name == shared_identity::PROPERTY || name == property::FILTER {
             return Ok(());
         }
+        if name == property::ENTRY {
+            self.logged.entry = Some(value.to_owned());
+            return Ok(());
+        }
         self.logged.properties.retain(|(known, _)| known != name);
         self.logged
             .properties
             .push((name.to_owned(), value.to_owned()));
         Ok(())
+    }
+
+    fn next_entry(&mut self) -> String {
+        self.entries = self.entries.saturating_add(1);
+        format!("{:016x}.{}", 0, self.entries)
     }
 }
