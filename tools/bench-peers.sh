@@ -35,6 +35,7 @@ install() {
 [ "${BENCH_PEERS:-all}" = all ] || exit 0
 mkdir -p "$cache"
 install kserve
+install mlserver
 
 # Triton comes as its own tests have it.
 if [ -x tools/triton.sh ] && made=$(tools/triton.sh); then

@@ -18,6 +18,7 @@ mod report;
 mod scenario;
 mod serve;
 mod targets;
+mod tls;
 mod tokens;
 
 use std::path::PathBuf;

@@ -31,6 +31,7 @@ pub async fn start(lab: &Lab, name: &str, backend: SocketAddr) -> Outcome<Result
     let command = match name {
         "kserve" => kserve(lab, &installed, port, backend)?,
         "triton" => triton(lab, &installed, port)?,
+        "mlserver" => mlserver(lab, &installed, port)?,
         _ => return failure(format!("no peer is called {name}")),
     };
     let log = lab.path(&format!("{name}.log"));
@@ -78,6 +79,23 @@ fn triton(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
         .args(["--grpc-address", "127.0.0.1"])
         .args(["--grpc-port", &port.to_string()])
         .args(["--log-info", "false"]);
+    Ok(command)
+}
+
+/// One process, no pool of workers: on one core they would only add to its cost.
+fn mlserver(lab: &Lab, installed: &Path, port: u16) -> Outcome<Command> {
+    let folder = lab.root.join("bench/peers/mlserver");
+    let mut command = Command::new(installed.join("bin/mlserver"));
+    command
+        .env("MLSERVER_HOST", "127.0.0.1")
+        .env("MLSERVER_GRPC_PORT", port.to_string())
+        .env("MLSERVER_HTTP_PORT", free_port()?.to_string())
+        .env("MLSERVER_METRICS_PORT", free_port()?.to_string())
+        .env("MLSERVER_PARALLEL_WORKERS", "0")
+        .env("MLSERVER_DEBUG", "false")
+        .env("PYTHONPATH", &folder)
+        .arg("start")
+        .arg(&folder);
     Ok(command)
 }
 

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::lab::{Envoy, Lab, Server};
+use crate::load::Address;
 use crate::outcome::{Failure, Outcome};
+use crate::tls::Identity;
 
 const BOOTSTRAP: &str = include_str!("../envoy/bootstrap.yaml");
 const ROUTER: &str = include_str!("../envoy/router.yaml");
 const SERVICE_CLUSTER: &str = include_str!("../envoy/service-cluster.yaml");
 const EXT_AUTHZ: &str = include_str!("../envoy/ext-authz.yaml");
 const EXT_PROC: &str = include_str!("../envoy/ext-proc.yaml");
+const TRANSPORT_SOCKET: &str = include_str!("../envoy/transport-socket.yaml");
 const NATIVE: &str = include_str!("../envoy/native.yaml");
 
 /// The filters fused, as `render` has them by default.
@@ -52,16 +55,33 @@ pub async fn start(
     filters: Filters<'_>,
     upstream: Upstream<'_>,
 ) -> Outcome<Envoy> {
-    start_with(lab, name, filters, upstream, 1).await
+    start_with(lab, name, filters, upstream, &Mode::default()).await
 }
 
-/// The same with so many workers.
+/// How an Envoy runs.
+pub struct Mode<'a> {
+    /// Its workers.
+    pub workers: usize,
+    /// TLS on the listener, with this identity.
+    pub tls: Option<&'a Identity>,
+}
+
+impl Default for Mode<'_> {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            tls: None,
+        }
+    }
+}
+
+/// The same in another mode.
 pub async fn start_with(
     lab: &Lab,
     name: &str,
     filters: Filters<'_>,
     upstream: Upstream<'_>,
-    workers: usize,
+    mode: &Mode<'_>,
 ) -> Outcome<Envoy> {
     let mut more_clusters = String::new();
     let mut service = |server: &Server| {
@@ -90,12 +110,26 @@ pub async fn start_with(
         ),
     };
     let admin = lab.path("admin.sock");
+    let transport_socket = mode.tls.map(|identity| {
+        TRANSPORT_SOCKET
+            .trim_end()
+            .replace("CERTIFICATE", &identity.certificate.display().to_string())
+            .replace("PRIVATE_KEY", &identity.private_key.display().to_string())
+    });
     let bootstrap = BOOTSTRAP
+        .replace(
+            "TRANSPORT_SOCKET",
+            transport_socket.as_deref().unwrap_or("name: plain"),
+        )
         .replace("HTTP_FILTERS", &block(&filters, 18))
         .replace("    MORE_CLUSTERS", &block(&more_clusters, 4))
         .replace("UPSTREAM_ADDRESS", &address)
         .replace("ADMIN_SOCKET", &admin.display().to_string());
-    lab.envoy(name, &bootstrap, &admin, workers).await
+    let mut envoy = lab.envoy(name, &bootstrap, &admin, mode.workers).await?;
+    if let (Some(identity), Address::Tcp(address)) = (mode.tls, &envoy.address) {
+        envoy.address = Address::Tls(*address, identity.trust.clone());
+    }
+    Ok(envoy)
 }
 
 /// Lines of YAML on lines of their own, indented.

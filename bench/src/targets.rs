@@ -200,6 +200,12 @@ pub const TARGETS: &[Target] = &[
         AtMost(1.25, "×"),
     ),
     now(
+        "tls",
+        "gate, 1 KB JSON, API key, TLS",
+        "bare Envoy with TLS",
+        AtMost(1.25, "×"),
+    ),
+    now(
         "two-workers",
         "gate, 1 KB JSON, API key, two workers",
         "bare Envoy with two workers",
@@ -247,6 +253,7 @@ pub const TARGETS: &[Target] = &[
         "CPU of a Triton Python-backend ensemble",
         AtMost(0.45, "×"),
     ),
+    now("mlserver", "the same", "CPU of MLServer", AtMost(0.1, "×")),
     now(
         "host-memory-kserve",
         "memory of the host, 64 requests at once",
@@ -257,6 +264,12 @@ pub const TARGETS: &[Target] = &[
         "host-memory-triton",
         "the same",
         "the Triton ensemble",
+        AtMost(0.3, "×"),
+    ),
+    now(
+        "host-memory-mlserver",
+        "the same",
+        "MLServer",
         AtMost(0.3, "×"),
     ),
     now(
@@ -294,20 +307,6 @@ pub const TARGETS: &[Target] = &[
         "answered in time at twice the load of the knee",
         "the same at the knee",
         AtLeast(0.9, "×"),
-    ),
-    later(
-        "mlserver",
-        "a request with that handler",
-        "CPU of MLServer",
-        AtMost(0.1, "×"),
-        "the spine names two peers, and this is the third",
-    ),
-    later(
-        "tls",
-        "gate, 1 KB JSON, API key, TLS",
-        "bare Envoy with TLS",
-        AtMost(1.25, "×"),
-        "the load generator speaks no TLS yet",
     ),
     later(
         "python-start",

@@ -1,11 +1,16 @@
 //! One connection, one request at a time.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Address, Expect, Http, Shot};
 use crate::outcome::{Outcome, failure};
@@ -27,9 +32,11 @@ impl Connection {
     /// Connects.
     pub async fn open(address: &Address, http: Http) -> Outcome<Self> {
         match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
+            Address::Tcp(address) => Self::over(tcp(*address).await?, http).await,
+            Address::Tls(address, trust) => {
+                let connector = TlsConnector::from(Arc::clone(&trust.0));
+                let name = ServerName::IpAddress(address.ip().into());
+                let stream = connector.connect(name, tcp(*address).await?).await?;
                 Self::over(stream, http).await
             }
             Address::Unix(path) => Self::over(UnixStream::connect(path).await?, http).await,
@@ -115,6 +122,12 @@ impl Connection {
             }
         })
     }
+}
+
+async fn tcp(address: SocketAddr) -> Outcome<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn grpc_status(fields: &http::HeaderMap) -> Option<String> {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::outcome::{Outcome, failure};
+use crate::tls::Trust;
 use connection::Connection;
 
 /// Where a request goes.
@@ -21,6 +22,8 @@ use connection::Connection;
 pub enum Address {
     /// A TCP port.
     Tcp(SocketAddr),
+    /// A TCP port with TLS.
+    Tls(SocketAddr, Trust),
     /// A Unix socket.
     Unix(PathBuf),
 }

@@ -1,13 +1,14 @@
-//! The same 1 KB in other modes of the proxy: HTTP/2, two workers.
+//! The same 1 KB in other modes of the proxy: HTTP/2, TLS, two workers.
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
 use crate::models::{SMALL, json_shot};
 use crate::outcome::Outcome;
 use crate::policy::{Shape, key};
-use crate::proxy::{self, Filters, Rendered, Upstream};
+use crate::proxy::{self, Filters, Mode, Rendered, Upstream};
 use crate::race::{Contender, race};
 use crate::report::Report;
+use crate::tls::Identity;
 
 use super::{client, course};
 
@@ -22,18 +23,32 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         &upstream.socket,
     )?;
     let filters = rendered.filters()?;
-    for (id, title, http, workers) in [
-        ("http2", "1 KB of JSON over HTTP/2", Http::Two, 1),
-        ("two-workers", "1 KB of JSON, two workers", Http::One, 2),
+    let identity = Identity::new(lab)?;
+    let one = "Four connections with one request at a time on each.";
+    for (id, title, about, http, workers, tls) in [
+        ("http2", "1 KB of JSON over HTTP/2", one, Http::Two, 1, None),
+        (
+            "tls",
+            "1 KB of JSON over HTTP/1.1 and TLS",
+            "TLS 1.3 with an ECDSA certificate, on connections that stay: the records' cost, not the handshakes'.",
+            Http::One,
+            1,
+            Some(&identity),
+        ),
+        (
+            "two-workers",
+            "1 KB of JSON, two workers",
+            "Both workers share two cores with the load: CPU a request is comparable, latency is not.",
+            Http::One,
+            2,
+            None,
+        ),
     ] {
-        report.section(title, if workers > 1 {
-            "Both workers share two cores with the load: CPU a request is comparable, latency is not."
-        } else {
-            "Four connections with one stream at a time on each."
-        });
+        report.section(title, about);
         let to = || Upstream::Unix(&upstream.socket);
-        let bare = proxy::start_with(lab, "bare", Filters::None, to(), workers).await?;
-        let gate = proxy::start_with(lab, "gate", Filters::Json(filters), to(), workers).await?;
+        let mode = Mode { workers, tls };
+        let bare = proxy::start_with(lab, "bare", Filters::None, to(), &mode).await?;
+        let gate = proxy::start_with(lab, "gate", Filters::Json(filters), to(), &mode).await?;
         let plain = json_shot(SMALL)?;
         let keyed = plain.clone().with("x-api-key", &key(0))?;
         let contender = |name: &str, envoy: &Envoy, shot| Contender {

@@ -74,9 +74,27 @@ pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
+/// A peer in Python: its name, the target of its memory, what tables call it.
+type Named = (&'static str, &'static str, &'static str);
+
+/// All of them.
+const PEERS: [Named; 3] = [
+    ("kserve", "host-memory-kserve", "KServe transformer"),
+    (
+        "triton",
+        "host-memory-triton",
+        "Triton ensemble, Python backend",
+    ),
+    (
+        "mlserver",
+        "host-memory-mlserver",
+        "MLServer, a runtime in Python",
+    ),
+];
+
 /// A handler against Python.
 pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU of whoever transforms: the sandbox host, a KServe transformer, a Triton whose Python backend transforms and hands over to a second model. Envoy with the gate is beside the host; the peers have nothing in front of them.");
+    report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU of whoever transforms: the sandbox host, a KServe transformer, a Triton whose Python backend transforms and hands over to a second model, an MLServer whose runtime transforms and forwards to nobody. Envoy with the gate is beside the host; the peers have nothing in front of them.");
     let upstream = Server::start(lab, "upstream").await?;
     let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
     let mut contenders = vec![Contender {
@@ -86,15 +104,9 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
         pid: whole.host.process.pid(),
         beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
     }];
-    let mut running: Vec<(&'static str, Peer)> = Vec::new();
-    for (id, memory_id, name) in [
-        ("kserve", "host-memory-kserve", "KServe transformer"),
-        (
-            "triton",
-            "host-memory-triton",
-            "Triton ensemble, Python backend",
-        ),
-    ] {
+    let mut running: Vec<(Named, Peer)> = Vec::new();
+    for named in PEERS {
+        let (id, memory_id, name) = named;
         match peers::start(lab, id, upstream.tcp()?).await? {
             Ok(peer) => {
                 contenders.push(Contender {
@@ -104,7 +116,7 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
                     pid: peer.process.pid(),
                     beside: None,
                 });
-                running.push((id, peer));
+                running.push((named, peer));
             }
             Err(why) => {
                 report.line(&format!("{name}: {why}."));
@@ -116,7 +128,7 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let results = race(&mut contenders, course(lab, 7, 200)).await?;
     report.race(&results, 0);
     let host = results.first().ok_or_else(|| Failure::from("no result"))?;
-    for ((id, _), peer) in running.iter().zip(results.iter().skip(1)) {
+    for (((id, ..), _), peer) in running.iter().zip(results.iter().skip(1)) {
         report.reached(id, host.over(peer));
     }
     memory(lab, report, &mut contenders, &running).await
@@ -129,7 +141,7 @@ async fn memory(
     lab: &Lab,
     report: &mut Report,
     contenders: &mut [Contender],
-    running: &[(&'static str, Peer)],
+    running: &[(Named, Peer)],
 ) -> Outcome<()> {
     report.section(
         "Memory with 64 requests at once",
@@ -153,13 +165,8 @@ async fn memory(
     let Some(host) = results.first() else {
         return Ok(());
     };
-    for ((id, _), peer) in running.iter().zip(results.iter().skip(1)) {
-        let target = if *id == "kserve" {
-            "host-memory-kserve"
-        } else {
-            "host-memory-triton"
-        };
-        report.reached(target, host.rss_mib / peer.rss_mib);
+    for (((_, memory_id, _), _), peer) in running.iter().zip(results.iter().skip(1)) {
+        report.reached(memory_id, host.rss_mib / peer.rss_mib);
     }
     Ok(())
 }
