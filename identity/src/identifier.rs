@@ -94,6 +94,11 @@ impl Identifier {
             .map(|place| (place.filter.as_str(), place.claim.as_slice()))
     }
 
+    /// Whether any client may call from some addresses only: where none does, nobody need know the caller's.
+    pub fn looks_at_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// Who calls.
     ///
     /// `generation` names the policy in the cache; the cache may outlive it.

@@ -28,6 +28,7 @@ pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataF
 }
 
 /// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request.
+#[derive(Clone, Copy)]
 pub(crate) struct Budget {
     elements: usize,
     long_numbers: usize,

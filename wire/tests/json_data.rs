@@ -221,3 +221,64 @@ fn only_so_many_numbers_may_have_more_digits_than_a_float_needs() {
         accepted(OipJson, body(most + 1, plain).as_bytes());
     }
 }
+
+#[test]
+fn a_list_is_judged_alike_before_and_after_its_datatype_and_shape() {
+    let lists = [
+        "[]",
+        "[1]",
+        "[1,2]",
+        "[ 1 ,\n2 ]",
+        "[1,,2]",
+        "[,1]",
+        "[1,]",
+        "[1 2]",
+        "[1,2",
+        "[1,2]]",
+        "[[1,2]]",
+        "[[1],[2]]",
+        "[[1][2]]",
+        "[[1],,[2]]",
+        "[[1],[2],]",
+        "[,[1]]",
+        "[[1,]]",
+        "[[],[]]",
+        "[[1],2]",
+        "[1,[2]]",
+        "[null]",
+        "[true,false]",
+        "[true false]",
+        "[\"a\",\"b\"]",
+        "[\"a\"\"b\"]",
+        "[1e999]",
+        "[-0]",
+        "[01]",
+        "[300]",
+        "[1.5]",
+        "[{}]",
+        "[[{}]]",
+        "{}",
+        "1",
+        "null",
+        "[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]",
+    ];
+    for datatype in [
+        "FP32", "FP64", "UINT8", "INT64", "BOOL", "BYTES", "FP16", "NONE",
+    ] {
+        for shape in ["[2]", "[1]", "[2,1]", "[1,2]", "[0]", "[2,0]", "[1,1]"] {
+            for list in lists {
+                let known = format!(
+                    r#"{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{list}}}]}}"#
+                );
+                let unknown = format!(
+                    r#"{{"inputs":[{{"data":{list},"shape":{shape},"datatype":"{datatype}","name":"x"}}]}}"#
+                );
+                let read = |body: &str| match tensorgate_wire::decode(OipJson, body.as_bytes()) {
+                    Ok(request) => Ok(request.inputs[0].data.clone().map(|data| data.into_owned())),
+                    Err(denial) => Err((denial.reason, denial.field)),
+                };
+                assert_eq!(read(&known), read(&unknown), "{known}");
+            }
+        }
+    }
+}

@@ -32,7 +32,11 @@ pub fn identify(
         uri: name(&["connection", "uri_san_peer_certificate"]),
         dns: name(&["connection", "dns_san_peer_certificate"]),
     };
-    let source = proxy.source_address();
+    let source = root
+        .identifier
+        .looks_at_sources()
+        .then(|| proxy.source_address())
+        .flatten();
     let evidence = Evidence {
         credential,
         certificate: certificate.map(|header| Certificate { header, names }),

@@ -52,11 +52,17 @@ enum Phase {
     Denied,
 }
 
+/// A head that a caller sent is held as it came up to so many bytes of names and values. Writing it anew costs a tenth of a small request;
+/// what may cross of it is some 400 bytes, so this is what a stream costs at most.
+const MAX_HELD_HEAD_BYTES: usize = 2048;
+
 /// A request on hold.
 struct Held {
     decision: Decision,
     before: Before,
     upstream: Upstream,
+    /// Names and values of the head as it came, bytes.
+    head_bytes: usize,
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
@@ -115,6 +121,10 @@ impl Gate {
             decision,
             before,
             upstream,
+            head_bytes: fields
+                .iter()
+                .map(|(name, value)| name.len().saturating_add(value.len()))
+                .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
         });
@@ -315,8 +325,9 @@ impl Gate {
         if end_of_stream {
             return self.finish(proxy, held);
         }
-        // A head that waits is memory that a caller holds: where only some of it may cross, only that is kept.
-        if self.root.filter.duties().identify
+        // A head that waits is memory that a caller holds: where only some of it may cross, only that is kept of a large one.
+        if held.head_bytes > MAX_HELD_HEAD_BYTES
+            && self.root.filter.duties().identify
             && let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(None))
         {
             return self.refuse(proxy, held, cannot_decide(fault));

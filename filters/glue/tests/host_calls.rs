@@ -28,6 +28,8 @@ enum Broken {
     RequestHeaders,
     ReplaceRequestHeaders,
     ClearRequestTrailers,
+    /// Nothing, and the head is large.
+    LargeHead,
     RequestBody,
     ShortRequestBody,
     LongRequestBody,
@@ -79,12 +81,15 @@ impl Proxy for Faulty {
         if self.broken != Broken::RequestId {
             fields.push(field("x-request-id", "id"));
         }
+        if self.broken == Broken::LargeHead {
+            fields.push(field("user-agent", &"a".repeat(2048)));
+        }
         self.call(Broken::RequestHeaders, fields)
     }
 
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
         self.call(Broken::ReplaceRequestHeaders, ())?;
-        // First while the head waits, then with the context.
+        // While the head waits, if it is large; then with the context.
         self.replaced += 1;
         self.marked |= fields
             .iter()
@@ -195,11 +200,15 @@ fn a_call_that_fails_refuses_the_request() {
 #[test]
 fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
     for trailers in [false, true] {
-        for broken in [Broken::Nothing, Broken::SetProperty] {
+        for (broken, replaced) in [
+            (Broken::Nothing, 1),
+            (Broken::SetProperty, 1),
+            (Broken::LargeHead, 2),
+        ] {
             let (action, proxy, reason) = play(broken, trailers);
             assert_eq!(
                 (action, reason, proxy.marked, proxy.replaced),
-                (Action::Continue, None, true, 2),
+                (Action::Continue, None, true, replaced),
                 "{broken:?}"
             );
             assert_eq!(proxy.errors > 0, broken == Broken::SetProperty);

@@ -19,10 +19,10 @@ pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferReques
     let (json, mut blobs) = body
         .split_at_checked(json_bytes)
         .ok_or_else(|| BodyFault::field(JSON_LENGTH, "is past the end of the body"))?;
-    let (Document { inputs, rest }, sizes) = head(json)?;
+    let mut budget = Budget::new();
+    let (Document { inputs, rest }, sizes) = head(json, &mut budget)?;
     // Before a blob is looked at: which bytes are whose must not depend on what is in them.
     add_up(&sizes, blobs.len())?;
-    let mut budget = Budget::new();
     let mut tensors = Vec::with_capacity(inputs.len());
     for (input, size) in inputs.into_iter().zip(sizes) {
         tensors.push(match size {
@@ -39,7 +39,10 @@ pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferReques
 }
 
 /// Reads the JSON part, and of each input the bytes that its elements take behind it; `None` where they are in the JSON.
-pub(super) fn head(json: &[u8]) -> Result<(Document<'_>, Vec<Option<usize>>), BodyFault> {
+pub(super) fn head<'a>(
+    json: &'a [u8],
+    budget: &mut Budget,
+) -> Result<(Document<'a>, Vec<Option<usize>>), BodyFault> {
     if json.is_empty() {
         // Triton's all-raw form: a body without a word on name, datatype and shape.
         return Err(BodyFault::field(
@@ -47,7 +50,7 @@ pub(super) fn head(json: &[u8]) -> Result<(Document<'_>, Vec<Option<usize>>), Bo
             "is 0, and nothing says which tensor this is",
         ));
     }
-    let mut document = document(json)?;
+    let mut document = document(json, budget)?;
     let sizes = document
         .inputs
         .iter_mut()

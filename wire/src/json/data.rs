@@ -1,5 +1,6 @@
-//! A tensor's `data` to the raw form: one pass over its text, no allocation an element. Numbers are read from their text by the
-//! datatype's own rules, so that a float is rounded once.
+//! A tensor's `data` to the raw form: one pass over its text, no allocation an element. Numbers are read by the
+//! datatype's own rules, so that a float is rounded once. The pass holds the list to JSON's grammar as it goes: usually nothing has looked
+//! at the text before.
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::contract::MAX_RANK;
@@ -8,6 +9,7 @@ use tensorgate_policy::tensor::DataFault;
 use super::number::Number;
 use super::scan::Scanner;
 use crate::fault::BodyFault;
+use crate::limits::MAX_JSON_DEPTH;
 use crate::raw::{Budget, push_item};
 
 /// Why a conversion stopped: the request is malformed, or the values are not the datatype's.
@@ -28,16 +30,20 @@ impl From<DataFault> for Stop {
     }
 }
 
-/// Converts the text of a `data` list, which the scanner has been over before. The outer error is the request's, the inner
-/// one the values'.
+// Lists of every rank fit into a document's bound on depth, with the document, `inputs` and the input around them: a list that converts is
+// never too deep.
+const _: () = assert!(MAX_RANK + 3 <= MAX_JSON_DEPTH);
+
+/// Converts the `data` list that is next, and stands behind it. The outer error is the request's, the inner
+/// one the values'; after either the scanner stands anywhere.
 pub(super) fn convert(
-    text: &str,
+    scanner: &mut Scanner<'_>,
     datatype: Option<Datatype>,
     shape: &[i64],
     budget: &mut Budget,
 ) -> Result<Result<Vec<u8>, DataFault>, BodyFault> {
     let mut list = List {
-        scanner: Scanner::new(text),
+        scanner,
         shape,
         budget,
     };
@@ -60,12 +66,12 @@ pub(super) fn convert(
         Some(Datatype::Int16) => list.numbers(integer(i16::to_le_bytes)),
         Some(Datatype::Int32) => list.numbers(integer(i32::to_le_bytes)),
         Some(Datatype::Int64) => list.numbers(integer(i64::to_le_bytes)),
-        Some(Datatype::Fp32) => list.numbers(|number, index| match number.text.parse::<f32>() {
-            Ok(value) if value.is_finite() => Ok(value.to_le_bytes()),
+        Some(Datatype::Fp32) => list.numbers(|number, index| match number.to_f32() {
+            Some(value) if value.is_finite() => Ok(value.to_le_bytes()),
             _ => Err(DataFault::NotFinite { index }),
         }),
-        Some(Datatype::Fp64) => list.numbers(|number, index| match number.text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(value.to_le_bytes()),
+        Some(Datatype::Fp64) => list.numbers(|number, index| match number.to_f64() {
+            Some(value) if value.is_finite() => Ok(value.to_le_bytes()),
             _ => Err(DataFault::NotFinite { index }),
         }),
         Some(Datatype::Bytes) => list.elements(4, |scanner, _, raw, index| {
@@ -87,7 +93,7 @@ pub(super) fn convert(
 }
 
 /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
-fn integer<T: core::str::FromStr, const N: usize>(
+fn integer<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
     le: impl Fn(T) -> [u8; N],
 ) -> impl Fn(Number<'_>, usize) -> Result<[u8; N], DataFault> {
     move |number, index| {
@@ -96,16 +102,15 @@ fn integer<T: core::str::FromStr, const N: usize>(
         }
         // The text is an integer's; only its range can be wrong.
         number
-            .text
-            .parse()
+            .to_integer()
             .map(&le)
-            .map_err(|_| DataFault::Overflow { index })
+            .ok_or(DataFault::Overflow { index })
     }
 }
 
 /// A `data` list on its way: flat, or nested exactly as the shape says.
 struct List<'a, 'b> {
-    scanner: Scanner<'a>,
+    scanner: &'b mut Scanner<'a>,
     shape: &'b [i64],
     budget: &'b mut Budget,
 }
@@ -145,9 +150,15 @@ impl<'a> List<'a, '_> {
         // Elements seen so far in the open list of each level, outermost first.
         let mut seen = [0_u64; MAX_RANK];
         let mut level = 1_usize;
+        // Whether a comma or a bracket must be next, and whether a value must.
+        let (mut after_value, mut after_comma) = (false, false);
         loop {
             let token = self.scanner.token();
             if token == Some(b',') {
+                if !after_value {
+                    return Err(self.scanner.form("a value is expected").into());
+                }
+                (after_value, after_comma) = (false, true);
                 self.scanner.step();
                 continue;
             }
@@ -155,19 +166,33 @@ impl<'a> List<'a, '_> {
                 .get_mut(level.wrapping_sub(1))
                 .ok_or(DataFault::Nesting)?;
             if token == Some(b']') {
+                if after_comma {
+                    return Err(self.scanner.form("a value is expected").into());
+                }
                 let wanted = self.shape.get(level.wrapping_sub(1)).copied();
                 if nested && wanted.map(u64::try_from) != Some(Ok(*count)) {
                     return Err(DataFault::Nesting.into());
                 }
                 *count = 0;
                 self.scanner.step();
+                after_value = true;
                 level = level.wrapping_sub(1);
                 if level == 0 {
-                    self.scanner.end()?;
+                    // What a shape promised and the list did not keep is not kept either.
+                    if raw.capacity() > raw.len().saturating_mul(2) {
+                        raw.shrink_to_fit();
+                    }
                     return Ok(raw);
                 }
                 continue;
             }
+            if after_value {
+                return Err(self
+                    .scanner
+                    .form("a comma or a closing bracket is expected")
+                    .into());
+            }
+            after_comma = false;
             *count = count.wrapping_add(1);
             if token == Some(b'[') {
                 if level >= rank {
@@ -181,14 +206,15 @@ impl<'a> List<'a, '_> {
                 return Err(DataFault::Nesting.into());
             }
             self.budget.take(1)?;
-            element(&mut self.scanner, self.budget, &mut raw, index)?;
+            element(self.scanner, self.budget, &mut raw, index)?;
+            after_value = true;
             index = index.wrapping_add(1);
         }
     }
 
     /// How many elements to make room for: what the shape says, but never more than the text can hold (a digit and a comma each).
     fn likely_elements(&self) -> usize {
-        let most = self.scanner.text.len() / 2;
+        let most = self.scanner.text.len().saturating_sub(self.scanner.at) / 2;
         let said = self.shape.iter().try_fold(1_usize, |product, dim| {
             product.checked_mul(usize::try_from(*dim).ok()?)
         });

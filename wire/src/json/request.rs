@@ -1,4 +1,5 @@
-//! The fields of an OIP inference request. Keys may come in any order; `data` waits for its datatype and shape as a span of text.
+//! The fields of an OIP inference request. Keys may come in any order: `data` is read at once where datatype and shape came before it, as
+//! every client writes them, and waits for them as a span of text where they did not.
 
 use std::borrow::Cow;
 
@@ -15,8 +16,8 @@ use crate::raw::Budget;
 
 /// Reads a request whose elements are all in it.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
-    let document = document(body)?;
     let mut budget = Budget::new();
+    let document = document(body, &mut budget)?;
     let inputs = document
         .inputs
         .into_iter()
@@ -60,7 +61,7 @@ impl<'a> Rest<'a> {
 }
 
 /// Scans a whole document.
-pub(super) fn document(body: &[u8]) -> Result<Document<'_>, BodyFault> {
+pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Document<'a>, BodyFault> {
     let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
         what: "not UTF-8",
         at: error.valid_up_to(),
@@ -73,7 +74,9 @@ pub(super) fn document(body: &[u8]) -> Result<Document<'_>, BodyFault> {
         "inputs" => once(
             &mut inputs,
             "inputs",
-            list(scanner, "inputs", MAX_INPUTS, input),
+            list(scanner, "inputs", MAX_INPUTS, |scanner| {
+                input(scanner, budget)
+            }),
         ),
         "outputs" => once(
             &mut outputs,
@@ -119,16 +122,25 @@ pub(super) struct Input<'a> {
     pub(super) datatype: Cow<'a, str>,
     pub(super) shape: Vec<i64>,
     pub(super) parameters: Vec<Parameter<'a>>,
-    /// The text of `data`, scanned.
-    pub(super) data: Option<&'a str>,
+    /// Its elements.
+    pub(super) data: Option<Data<'a>>,
+}
+
+/// The elements of an input as they were found.
+pub(super) enum Data<'a> {
+    /// In raw form.
+    Raw(Vec<u8>),
+    /// A list that JSON allows, not yet read as the datatype says, or not readable so.
+    Text(&'a str),
 }
 
 impl<'a> Input<'a> {
     /// The tensor, its elements read from the text of `data`.
-    pub(super) fn convert(self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
-        let data = match self.data {
-            Some(text) => data::convert(
-                text,
+    pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
+        let data = match self.data.take() {
+            Some(Data::Raw(raw)) => Ok(Cow::Owned(raw)),
+            Some(Data::Text(text)) => data::convert(
+                &mut Scanner::new(text),
                 Datatype::from_name(&self.datatype),
                 &self.shape,
                 budget,
@@ -151,9 +163,14 @@ impl<'a> Input<'a> {
     }
 }
 
-fn input<'a>(scanner: &mut Scanner<'a>) -> Result<Input<'a>, BodyFault> {
-    let (mut name, mut datatype, mut shape, mut parameters, mut data) =
-        (None, None, None, None, None);
+fn input<'a>(scanner: &mut Scanner<'a>, budget: &mut Budget) -> Result<Input<'a>, BodyFault> {
+    let (mut name, mut datatype, mut shape, mut parameters, mut data) = (
+        None::<Cow<'_, str>>,
+        None::<Cow<'_, str>>,
+        None::<Vec<i64>>,
+        None,
+        None,
+    );
     scanner.object(|scanner, key| match &*key {
         "name" => once(
             &mut name,
@@ -171,7 +188,14 @@ fn input<'a>(scanner: &mut Scanner<'a>) -> Result<Input<'a>, BodyFault> {
             "parameters of an input",
             self::parameters(scanner),
         ),
-        "data" => once(&mut data, "data of an input", span(scanner)),
+        "data" => {
+            let known = datatype.as_deref().zip(shape.as_deref());
+            once(
+                &mut data,
+                "data of an input",
+                elements(scanner, known, budget),
+            )
+        }
         _ => Err(unknown(scanner, " of an input", &key)),
     })?;
     let missing = |field| BodyFault::field(field, "is missing");
@@ -233,7 +257,7 @@ fn list<'a, T>(
     scanner: &mut Scanner<'a>,
     what: &'static str,
     max: usize,
-    item: impl Fn(&mut Scanner<'a>) -> Result<T, BodyFault>,
+    mut item: impl FnMut(&mut Scanner<'a>) -> Result<T, BodyFault>,
 ) -> Result<Vec<T>, BodyFault> {
     let mut items = Vec::new();
     scanner.array(|scanner| {
@@ -273,7 +297,7 @@ fn shape(scanner: &mut Scanner<'_>) -> Result<Vec<i64>, BodyFault> {
         };
         let number = scanner.number()?;
         let dim = if number.integer {
-            number.text.parse().ok()
+            number.to_integer()
         } else {
             None
         };
@@ -311,10 +335,8 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
                     .ok()
             } else {
                 number
-                    .text
-                    .parse()
-                    .ok()
-                    .filter(|value: &f64| value.is_finite())
+                    .to_f64()
+                    .filter(|value| value.is_finite())
                     .map(ParameterValue::Double)
             };
             value.ok_or_else(|| BodyFault::field(field, "is a number beyond 64 bits"))
@@ -328,6 +350,25 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
             Err(scanner.value().err().unwrap_or(fault))
         }
     }
+}
+
+/// Takes a `data` list: in raw form if datatype and shape are known and it is what they say. What it is instead is found from its text, once
+/// all of the document is known to be JSON.
+fn elements<'a>(
+    scanner: &mut Scanner<'a>,
+    known: Option<(&str, &[i64])>,
+    budget: &mut Budget,
+) -> Result<Data<'a>, BodyFault> {
+    if let Some((datatype, shape)) = known {
+        let (at, before) = (scanner.at, *budget);
+        let datatype = Datatype::from_name(datatype);
+        if let Ok(Ok(raw)) = data::convert(scanner, datatype, shape, budget) {
+            return Ok(Data::Raw(raw));
+        }
+        scanner.at = at;
+        *budget = before;
+    }
+    span(scanner).map(Data::Text)
 }
 
 /// Scans a `data` list and gives its text.

@@ -78,11 +78,11 @@ impl BinaryStream {
 
     /// Reads the JSON and tells of it; gives the sizes of the blobs.
     fn head(&self, json: &[u8], sink: &mut Sink<'_>) -> Result<Vec<usize>, Denial> {
-        let (document, sizes) = head(json)?;
+        let mut budget = Budget::new();
+        let (document, sizes) = head(json, &mut budget)?;
         if let Some(declared) = self.declared {
             add_up(&sizes, declared.saturating_sub(self.json_bytes))?;
         }
-        let mut budget = Budget::new();
         let mut elements = Vec::with_capacity(sizes.len());
         let mut tensors = Vec::with_capacity(sizes.len());
         for (input, size) in document.inputs.into_iter().zip(&sizes) {
