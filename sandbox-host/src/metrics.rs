@@ -139,6 +139,8 @@ pub struct Metrics {
     pub audit_lines: Counter,
     /// Lines of the audit log that were lost. Not zero: somebody should know.
     pub audit_dropped: Counter,
+    /// Outcomes of which only Envoy's access log told, and whose entries never came.
+    pub audit_lost: Counter,
     /// Writes of the audit log that failed and were tried again.
     pub audit_failures: Counter,
     /// Lines that wait to be written.
@@ -183,6 +185,7 @@ impl Metrics {
             log_lines_dropped: Gauge::default(),
             audit_lines: Counter::default(),
             audit_dropped: Counter::default(),
+            audit_lost: Counter::default(),
             audit_failures: Counter::default(),
             audit_queue: Gauge::default(),
             audit_entries: Counter::default(),
@@ -325,6 +328,11 @@ impl Metrics {
             "dropped",
             "Lines of the audit log that were lost",
             self.audit_dropped.clone(),
+        );
+        registry.register(
+            "lost",
+            "Outcomes that Envoy alone knew, and whose entries never came",
+            self.audit_lost.clone(),
         );
         registry.register(
             "write_failures",

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::audit::record::{
     By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean, path,
 };
-use crate::audit::{Dropped, Outcomes};
+use crate::audit::{Outcomes, Unwritten};
 
 use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, micros};
 use crate::pipeline::Timings;
@@ -87,28 +87,31 @@ impl Record {
     /// Hands over the audit record of an answer. Returns once it is written.
     ///
     /// # Errors
-    /// It is not written, and counted as dropped.
+    /// It is not: [`Self::untold`] or [`Self::let_go`] says what becomes of the request.
     pub async fn audit_answer(
         &mut self,
         status: u16,
         response_bytes: usize,
-    ) -> Result<(), Dropped> {
-        let decision = Decision {
+    ) -> Result<(), Unwritten> {
+        self.told = true;
+        let decision = self.answer(status, response_bytes);
+        self.outcomes.answered(self.began, decision).await
+    }
+
+    fn answer(&self, status: u16, response_bytes: usize) -> Decision {
+        Decision {
             verdict: Verdict::Allow,
             reason: "ok".to_owned(),
             status,
             grpc_status: (self.protocol == Protocol::OipGrpc).then_some(0),
             response_bytes: wide(response_bytes),
             ..self.facts()
-        };
-        self.told = true;
-        self.outcomes.answered(self.began, decision).await
+        }
     }
 
-    /// Hands over the audit record of a refusal, whether or not it can be written in time: what is refused stays so.
-    pub async fn audit_denial(&mut self, denial: &Denial) {
+    fn refusal(&self, denial: &Denial) -> Decision {
         let grpc = self.protocol == Protocol::OipGrpc;
-        let decision = Decision {
+        Decision {
             verdict: Verdict::Deny,
             reason: denial.reason.name().to_owned(),
             detail: Some(clean(&denial.cause, MAX_DETAIL_BYTES)),
@@ -120,10 +123,7 @@ impl Record {
             },
             grpc_status: grpc.then_some(denial.reason.grpc_status() as u8),
             ..self.facts()
-        };
-        self.told = true;
-        // What could not be written has been counted.
-        let _ = self.outcomes.answered(self.began, decision).await;
+        }
     }
 
     /// Who asked what, and how long it took so far.
@@ -210,14 +210,44 @@ impl Record {
         self.denied(&refused.denial).await;
     }
 
-    /// It was refused for what only the host can see.
+    /// It was refused for what only the host can see. What is refused stays so, whether or not the audit record can be written in time.
     pub async fn denied(&mut self, denial: &Denial) {
-        self.audit_denial(denial).await;
-        self.untold(denial);
+        self.told = true;
+        let decision = self.refusal(denial);
+        if let Err(Unwritten::Never) = self.outcomes.answered(self.began, decision).await {
+            self.outcomes.waits(self.began, self.refusal(denial));
+        }
+        self.said(denial);
     }
 
-    /// The same, where its audit record cannot be written.
-    pub fn untold(&mut self, denial: &Denial) {
+    /// Its body broke off: it was refused before the host, or its caller has left. Which of the two, Envoy knows.
+    pub fn broken_off(&mut self, denial: &Denial) {
+        self.told = true;
+        self.outcomes.waits(self.began, self.refusal(denial));
+        self.said(denial);
+    }
+
+    /// It was answered, and is refused after all: its audit record is not written.
+    pub fn untold(&mut self, denial: &Denial, why: Unwritten) {
+        let decision = self.refusal(denial);
+        match why {
+            Unwritten::Never => self.outcomes.waits(self.began, decision),
+            Unwritten::Late => self.outcomes.ends_otherwise(decision),
+        }
+        self.said(denial);
+    }
+
+    /// It was answered and stays so, although its audit record is not written.
+    pub fn let_go(&mut self, status: u16, response_bytes: usize, why: Unwritten) {
+        if let Unwritten::Never = why {
+            let decision = self.answer(status, response_bytes);
+            self.outcomes.waits(self.began, decision);
+        }
+        self.allowed(status, response_bytes);
+    }
+
+    /// A refusal's line and count.
+    fn said(&mut self, denial: &Denial) {
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
@@ -292,7 +322,7 @@ impl Drop for Record {
                 reason: "incomplete".to_owned(),
                 ..self.facts()
             };
-            self.outcomes.gone(self.began, decision);
+            self.outcomes.waits(self.began, decision);
         }
         // 499: nginx's number for a client that closed its request; nobody is answered with it.
         self.end("gone", "", 499, 0);

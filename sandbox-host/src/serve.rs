@@ -73,6 +73,8 @@ enum Failure {
     Refused(Box<Refused>),
     /// Something that only the host can see.
     Denied(Denial),
+    /// Its body broke off.
+    BrokenOff(Denial),
 }
 
 impl From<Box<Refused>> for Failure {
@@ -108,6 +110,10 @@ where
             record.denied(&denial).await;
             reply::refusal(&denial, record.protocol, &record.caller.request_id)
         }
+        Ok(Err(Failure::BrokenOff(denial))) => {
+            record.broken_off(&denial);
+            reply::refusal(&denial, record.protocol, &record.caller.request_id)
+        }
         Err(panic) => {
             app.metrics.panics.inc();
             let request_id = record.caller.request_id.as_str();
@@ -125,12 +131,16 @@ where
 async fn told(app: &App, mut record: Record, response: Response<ReplyBody>) -> Response<ReplyBody> {
     let (status, bytes) = (response.status().as_u16(), response.body().len());
     let written = record.audit_answer(status, bytes).await;
-    if written.is_err() && record.for_a_model() && app.must_be_told() {
-        let denial = Denial::new(Reason::Overloaded, "the audit record cannot be written");
-        record.untold(&denial);
+    let Err(why) = written else {
+        record.allowed(status, bytes);
+        return response;
+    };
+    if record.for_a_model() && app.must_be_told() {
+        let denial = Denial::new(Reason::Overloaded, why.to_string());
+        record.untold(&denial, why);
         return reply::refusal(&denial, record.protocol, &record.caller.request_id);
     }
-    record.allowed(status, bytes);
+    record.let_go(status, bytes, why);
     response
 }
 
@@ -187,8 +197,12 @@ where
         Err(fault @ BodyFault::NoRoom) => {
             return Err(Denial::new(Reason::Overloaded, fault.to_string()).into());
         }
-        Err(fault @ (BodyFault::TimedOut | BodyFault::Broken(_))) => {
+        Err(fault @ BodyFault::TimedOut) => {
             return Err(Denial::new(Reason::Malformed, fault.to_string()).into());
+        }
+        Err(fault @ BodyFault::Broken(_)) => {
+            let denial = Denial::new(Reason::Malformed, fault.to_string());
+            return Err(Failure::BrokenOff(denial));
         }
     };
     record.request_bytes = body.len();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use tensorgate_host::audit::files::Paths;
+use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
 use tensorgate_host::audit::record::{Decision, Event};
@@ -15,9 +15,6 @@ use tensorgate_host::audit::verify::{Report, files, next_line, verify};
 
 use crate::Failure;
 use crate::ui::{Ui, printable};
-
-/// Digits that the name of a closed file ends in.
-const CLOSED_DIGITS: usize = 14;
 
 /// Verify or search an audit log.
 #[derive(Args)]
@@ -154,8 +151,12 @@ fn tell(ui: &Ui, log: &Path, report: &Report) {
         }
         (None, _) => "by no key".to_owned(),
     };
+    let lost = match report.lost {
+        0 => String::new(),
+        lost => format!(", {lost} lost on the way from Envoy"),
+    };
     ui.line(&format!(
-        "{}: {verdict}: {} lines, {} requests, {} dropped, {signed} {key}",
+        "{}: {verdict}: {} lines, {} requests, {} dropped{lost}, {signed} {key}",
         log.display(),
         report.lines,
         report.decisions,
@@ -240,9 +241,7 @@ fn log_of(file: &Path) -> PathBuf {
     let closed = file
         .extension()
         .and_then(|it| it.to_str())
-        .is_some_and(|it| {
-            it.len() == CLOSED_DIGITS && it.bytes().all(|byte| byte.is_ascii_digit())
-        });
+        .is_some_and(|it| it.len() == SEQ_DIGITS && it.bytes().all(|byte| byte.is_ascii_digit()));
     if closed {
         file.with_extension("")
     } else {

@@ -95,11 +95,7 @@ fn sentences(line: &Line, told: &Decision) -> Vec<String> {
             "It was {operation} of model {model:?}{version}; {rule}."
         ));
     }
-    let who = match told.by {
-        By::Gate => "The gate's filter",
-        By::Host => "The sandbox host",
-        By::Envoy => "Envoy itself",
-    };
+    let who = who(told.by);
     let grpc = told
         .grpc_status
         .map(|code| format!(", grpc-status {code}"))
@@ -152,6 +148,14 @@ fn sentences(line: &Line, told: &Decision) -> Vec<String> {
     sentences
 }
 
+const fn who(by: By) -> &'static str {
+    match by {
+        By::Gate => "The gate's filter",
+        By::Host => "The sandbox host",
+        By::Envoy => "Envoy itself",
+    }
+}
+
 fn ending(told: &Amend) -> String {
     let grpc = told
         .grpc_status
@@ -162,8 +166,18 @@ fn ending(told: &Amend) -> String {
     } else {
         format!("{}{grpc} and {} bytes", told.status, told.response_bytes)
     };
+    let settled = match (told.verdict, &told.reason) {
+        (Some(Verdict::Deny), Some(reason)) => {
+            format!(
+                " {} refused it as {reason}.",
+                who(told.by.unwrap_or_default())
+            )
+        }
+        (Some(Verdict::Aborted), _) => " Its caller went away, or the stream broke.".to_owned(),
+        _ => String::new(),
+    };
     format!(
-        "It did not end so: the client got {got} after {} us. {}",
+        "It did not end so: the client got {got} after {} us.{settled} {}",
         told.total_us,
         envoys(&told.flags, &told.envoy)
     )

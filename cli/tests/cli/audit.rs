@@ -79,6 +79,9 @@ fn log(folder: &Path) -> PathBuf {
         at(10),
         Event::Amend(Amend {
             request_id: "id-0".into(),
+            by: Some(By::Gate),
+            verdict: Some(Verdict::Deny),
+            reason: Some("not-finite".into()),
             flags: vec!["DC".into()],
             envoy: Some("downstream_remote_disconnect".into()),
             ..Amend::default()
@@ -120,6 +123,20 @@ fn a_sound_log_is_ok_and_a_changed_one_says_where_and_how() {
         ),
         (0, &Value::Bool(true), 0)
     );
+
+    // Another program's copy beside it is named, and not passed over in silence.
+    let copy = log.with_file_name("decisions.jsonl.1");
+    std::fs::copy(&log, &copy).unwrap();
+    let noted = asked(&["audit", "verify", "LOG"], &log);
+    assert!(
+        noted.code == 0
+            && noted
+                .stdout
+                .contains("decisions.jsonl.1 is no file of this log"),
+        "{}",
+        noted.stdout
+    );
+    std::fs::remove_file(copy).unwrap();
 
     let text = std::fs::read_to_string(&log).unwrap();
     std::fs::write(&log, text.replace("\"status\":429", "\"status\":200")).unwrap();
@@ -227,7 +244,12 @@ fn a_request_has_its_story() {
         (
             vec!["explain", "id-0", "--audit", "LOG"],
             0,
-            vec!["did not end so", "no answer", "DC"],
+            vec![
+                "did not end so",
+                "no answer",
+                "The gate's filter refused it as not-finite",
+                "DC",
+            ],
         ),
         (vec!["explain", "id-77", "--audit", "LOG"], 1, vec![]),
         (vec!["explain", "id-1", "--audit", "/nowhere"], 2, vec![]),

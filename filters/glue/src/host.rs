@@ -124,6 +124,6 @@ pub trait Proxy: SharedStore {
     /// property was declared to be set once and is set.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
 
-    /// `VM.NUMBER`: a name that no other VM has, 16 hex digits, and this VM's next number, from 1.
-    fn next_entry(&mut self) -> String;
+    /// `VM.NUMBER`: a name that no other VM has, 16 hex digits, and this VM's next number, from 1. `None` for a VM without a name.
+    fn next_entry(&mut self) -> Option<String>;
 }

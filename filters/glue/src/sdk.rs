@@ -10,7 +10,6 @@
 mod abi;
 
 use std::cell::{Cell, OnceCell};
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -20,6 +19,7 @@ use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
 use tensorgate_wire::Answer;
 
+use crate::entry;
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
@@ -99,6 +99,7 @@ impl RootContext for Root {
                 make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 define_counters().map_err(|fault| vec![host_fault(fault)])?;
+                take_name().map_err(|fault| vec![host_fault(fault)])?;
                 Ok((root, warnings))
             });
         let (root, faults) = match configured {
@@ -351,19 +352,21 @@ impl Proxy for Host {
         abi::set_property(name, value)
     }
 
-    fn next_entry(&mut self) -> String {
-        let (vm, last) = ENTRIES.with(Cell::get).unwrap_or_else(|| (vm_name(), 0));
+    fn next_entry(&mut self) -> Option<String> {
+        let (vm, last) = ENTRIES.with(Cell::get)?;
         let number = last.saturating_add(1);
         ENTRIES.with(|entries| entries.set(Some((vm, number))));
-        format!("{vm:016x}.{number}")
+        Some(format!("{vm:016x}.{number}"))
     }
 }
 
-/// A name that no other VM has, on this machine or before: the proxy's own randomness, and the moment.
-fn vm_name() -> u64 {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u64(abi::clock_ns(abi::CLOCK_REALTIME).unwrap_or_default());
-    hasher.finish()
+/// Gives this VM its name, once.
+fn take_name() -> Result<(), HostFault> {
+    if ENTRIES.with(Cell::get).is_none() {
+        let vm = entry::take_name(&mut Host, abi::clock_ns(abi::CLOCK_REALTIME)?)?;
+        ENTRIES.with(|entries| entries.set(Some((vm, 0))));
+    }
+    Ok(())
 }
 
 /// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").

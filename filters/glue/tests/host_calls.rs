@@ -144,8 +144,8 @@ impl Proxy for Faulty {
         self.call(Broken::SetProperty, ())
     }
 
-    fn next_entry(&mut self) -> String {
-        "0.1".into()
+    fn next_entry(&mut self) -> Option<String> {
+        Some("0.1".into())
     }
 }
 

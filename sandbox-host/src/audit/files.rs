@@ -8,9 +8,10 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// Digits of a closed file's number: enough for a line each microsecond of a year and more, and names sort as numbers do.
-const SEQ_DIGITS: usize = 14;
+pub const SEQ_DIGITS: usize = 14;
 
 /// Where a log is.
 #[derive(Clone, Debug)]
@@ -74,12 +75,8 @@ impl Paths {
 
     /// The closed files with their first lines' numbers, oldest first.
     pub fn all_closed(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let folder = self
-            .log
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
         let mut closed = Vec::new();
-        for entry in std::fs::read_dir(folder.unwrap_or(Path::new(".")))? {
+        for entry in std::fs::read_dir(self.folder())? {
             let name = entry?.file_name();
             let number = name.to_str().and_then(|name| {
                 let own = self.log.file_name()?.to_str()?;
@@ -94,6 +91,33 @@ impl Paths {
         }
         closed.sort();
         Ok(closed)
+    }
+
+    /// Files that begin with the log's name and end in a number that is none of its own, as copies that another program has rotated do.
+    pub fn strangers(&self) -> io::Result<Vec<PathBuf>> {
+        let mut strangers = Vec::new();
+        for entry in std::fs::read_dir(self.folder())? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| {
+                let own = self.log.file_name()?.to_str()?;
+                name.strip_prefix(own)?.strip_prefix(['.', '-'])
+            });
+            if number.is_some_and(|number| {
+                number.len() != SEQ_DIGITS
+                    && number.starts_with(|first: char| first.is_ascii_digit())
+            }) {
+                strangers.push(self.log.with_file_name(name));
+            }
+        }
+        strangers.sort();
+        Ok(strangers)
+    }
+
+    fn folder(&self) -> &Path {
+        let folder = self.log.parent();
+        folder
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
     }
 }
 
@@ -122,6 +146,8 @@ pub struct Folder {
     dirty: bool,
     /// The file that was closed last, by its first line.
     closed: Option<u64>,
+    /// Forces that file to the disk, which the lines that follow do not wait for.
+    syncing: Option<JoinHandle<()>>,
     _lock: File,
 }
 
@@ -155,6 +181,7 @@ impl Folder {
             whole,
             dirty: false,
             closed: None,
+            syncing: None,
             _lock: lock,
         })
     }
@@ -205,8 +232,6 @@ impl Store for Folder {
     fn rotate(&mut self, first_seq: u64) -> io::Result<u64> {
         // A try that failed further down has closed the file already: a second rename would put the new one in its place.
         if self.closed != Some(first_seq) {
-            // What has a name of its own can no longer be written to by mistake, and must be on disk before it is let alone.
-            self.file.sync_data()?;
             let closed = self.paths.closed(first_seq);
             if closed.try_exists()? {
                 return Err(io::Error::other(format!(
@@ -217,13 +242,44 @@ impl Store for Folder {
             std::fs::rename(self.paths.log(), closed)?;
             self.closed = Some(first_seq);
         }
-        self.file = append_to(self.paths.log())?;
+        let full = std::mem::replace(&mut self.file, append_to(self.paths.log())?);
         self.whole = self.file.metadata()?.len();
+        self.sync(full);
         Ok(self.prune(first_seq))
     }
 }
 
 impl Folder {
+    /// Forces a closed file to the disk beside the writing of the next: a disk may take seconds for it, and answers wait for their lines.
+    /// One at a time: where a disk takes longer for a file than the next takes to fill, writing waits for it.
+    fn sync(&mut self, full: File) {
+        self.synced();
+        let sync = move || {
+            if let Err(error) = full.sync_data() {
+                tracing::error!(
+                    cause = error.to_string(),
+                    "a closed audit file may not be on the disk"
+                );
+            }
+        };
+        let thread = std::thread::Builder::new().name("audit-sync".to_owned());
+        match thread.spawn(sync) {
+            Ok(syncing) => self.syncing = Some(syncing),
+            Err(error) => tracing::error!(
+                cause = error.to_string(),
+                "a closed audit file may not be on the disk"
+            ),
+        }
+    }
+
+    /// Waits for the file that was closed last.
+    fn synced(&mut self) {
+        if let Some(syncing) = self.syncing.take() {
+            // It cannot panic, and has told what went wrong.
+            let _ = syncing.join();
+        }
+    }
+
     /// Lets go of what is more than is kept; what cannot be removed stays, and writing goes on. Says which line is then the oldest.
     fn prune(&self, first_seq: u64) -> u64 {
         let failed = |error: &io::Error| {
@@ -245,6 +301,12 @@ impl Folder {
             }
         }
         closed.first().map_or(first_seq, |(oldest, _)| *oldest)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.synced();
     }
 }
 

@@ -213,6 +213,7 @@ mod tests {
                 Event::Checkpoint {
                     decisions: 3,
                     dropped: 0,
+                    heard: Default::default(),
                 },
                 true,
             ),

@@ -74,9 +74,10 @@ impl AuditPlane {
             .await
             .map_err(|error| StartError::Thread(io::Error::other(error)))??;
         let recent = std::mem::take(&mut recovered.recent);
+        let heard = recovered.heard.clone();
         let audit =
             Audit::start(recovered, file_bytes, Arc::clone(metrics)).map_err(StartError::Thread)?;
-        let outcomes = Arc::new(Outcomes::new(audit, recent));
+        let outcomes = Arc::new(Outcomes::new(audit, recent, &heard));
         outcomes.policy(generation);
 
         let bound = Socket::bind(socket)?;

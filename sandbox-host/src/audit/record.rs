@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::heard::Marks;
+
 /// The version of these fields.
 pub const FORMAT: u64 = 1;
 /// Where the proxy says from which address a request came. It is believed for this log alone: nothing is decided by it.
@@ -40,12 +42,24 @@ pub enum Event {
         /// Where they were lost.
         cause: String,
     },
-    /// A signed line: what stands before it is as the host wrote it.
+    /// Outcomes of which only Envoy's access log told, and whose entries never came: of one filter VM, in a row.
+    Lost {
+        /// The VM's name.
+        vm: String,
+        /// The first number.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// A line that is signed where the log has a chain: what stands before it is as the host wrote it.
     Checkpoint {
         /// Requests that this host has written since it started.
         decisions: u64,
         /// Lines that it dropped.
         dropped: u64,
+        /// The last entry of each filter VM that stands before this line, or is told as lost.
+        #[serde(default, skip_serializing_if = "Marks::is_empty")]
+        heard: Marks,
     },
     /// The host has ended in order.
     Stop,
@@ -71,6 +85,9 @@ pub struct Open {
     /// What a host that started found wrong with the log that it goes on with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
+    /// The last entry of each filter VM that stands before this line, or is told as lost.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub heard: Marks,
 }
 
 /// Something wrong that a host found at its start.
@@ -200,6 +217,9 @@ pub struct Decision {
     /// Envoy's response code details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy: Option<String>,
+    /// The number of Envoy's entry, `VM.NUMBER`, where the line was made of one that has a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
 }
 
 /// How a request ended after its line was written.
@@ -208,6 +228,15 @@ pub struct Decision {
 pub struct Amend {
     /// Our id.
     pub request_id: String,
+    /// Who settled it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    /// What it got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The status that the client got; 0 for none.
     pub status: u16,
     /// gRPC's.
@@ -223,6 +252,9 @@ pub struct Amend {
     /// Envoy's response code details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy: Option<String>,
+    /// The number of Envoy's entry, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
 }
 
 /// Text that may stand in a line: within its bound, on one line, in one direction.

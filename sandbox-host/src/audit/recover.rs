@@ -10,12 +10,14 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 use super::files::{Folder, Paths, write_whole};
+use super::heard::{Heard, Marks};
 use super::key::{KeyError, SigningKey, VerifyingKey, hex};
 use super::line::{self, Hash, Line, MAX_LINE_BYTES, Seal};
 use super::record::{Decision, Event, Found, Open};
 
-/// How much of a log's end is read at a start, bytes: the last line many times over, and the requests of its last moments.
-const TAIL_BYTES: usize = 1 << 20;
+/// How much of a log's end is read at a start, bytes: the requests of its last moments, and more than the lines between two checkpoints,
+/// a thousand of which, as long as they get, are less.
+const TAIL_BYTES: usize = 4 << 20;
 /// A head, bytes.
 const MAX_HEAD_BYTES: u64 = 4 << 10;
 
@@ -71,6 +73,8 @@ pub struct Recovered {
     pub found: Vec<Found>,
     /// The requests of its last moments: Envoy may yet tell of them.
     pub recent: Vec<Decision>,
+    /// Which of Envoy's entries its lines are made of.
+    pub heard: Marks,
 }
 
 /// The last whole line of a file and what came before it.
@@ -145,6 +149,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
         first_line.map(|line| line.seq)
     };
     let next = state.seq.saturating_add(1);
+    let (recent, heard) = last_moments(&end);
     let keep = usize::try_from(settings.files).unwrap_or(usize::MAX);
     Ok(Recovered {
         store: Folder::open(paths, keep, lock).map_err(failed)?,
@@ -157,7 +162,8 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
             .map_or_else(|| first_seq.unwrap_or(next), |(first, _)| *first),
         first_seq,
         found,
-        recent: recent(&end),
+        recent,
+        heard,
     })
 }
 
@@ -329,6 +335,7 @@ pub fn opening(recovered: &Recovered, why: &str) -> Open {
         },
         oldest_seq: recovered.oldest_seq,
         found: recovered.found.clone(),
+        heard: recovered.heard.clone(),
     }
 }
 
@@ -402,16 +409,44 @@ fn first(path: &Path) -> io::Result<Option<Line>> {
     Ok(line.and_then(|line| serde_json::from_slice(line).ok()))
 }
 
-fn recent(end: &Tail) -> Vec<Decision> {
-    let lines = end.lines.iter();
-    lines
-        .filter_map(
-            |line| match serde_json::from_slice::<Line>(line).ok()?.event {
-                Event::Decision(decision) => Some(*decision),
-                _ => None,
-            },
-        )
-        .collect()
+/// The requests of a log's end, and which entries it is made of.
+fn last_moments(end: &Tail) -> (Vec<Decision>, Marks) {
+    let (mut recent, mut heard) = (Vec::new(), Heard::default());
+    for text in &end.lines {
+        let Ok(line) = serde_json::from_slice::<Line>(text) else {
+            continue;
+        };
+        note_heard(&mut heard, &line.event);
+        if let Event::Decision(decision) = line.event {
+            recent.push(*decision);
+        }
+    }
+    (recent, heard.marks())
+}
+
+/// Marks the entries that a line is made of, or says are settled.
+pub fn note_heard(heard: &mut Heard, event: &Event) {
+    match event {
+        Event::Decision(decision) => {
+            if let Some(entry) = &decision.entry {
+                heard.mark_entry(entry);
+            }
+        }
+        Event::Amend(amend) => {
+            if let Some(entry) = &amend.entry {
+                heard.mark_entry(entry);
+            }
+        }
+        Event::Lost { vm, first, count } => {
+            heard.mark(vm, first.saturating_add(*count).saturating_sub(1));
+        }
+        Event::Open(Open { heard: marks, .. }) | Event::Checkpoint { heard: marks, .. } => {
+            for (vm, last) in marks {
+                heard.mark(vm, *last);
+            }
+        }
+        Event::Policy { .. } | Event::Dropped { .. } | Event::Stop | Event::Head { .. } => {}
+    }
 }
 
 fn random_id() -> io::Result<String> {

@@ -97,6 +97,8 @@ pub struct Report {
     pub decisions: u64,
     /// Lines that the host says were dropped.
     pub dropped: u64,
+    /// Outcomes that Envoy alone knew, and whose entries never came.
+    pub lost: u64,
     /// The first line's number.
     pub first_seq: Option<u64>,
     /// The last line's number.
@@ -132,6 +134,13 @@ pub fn verify(paths: &Paths, key: Option<VerifyingKey>) -> io::Result<Report> {
         },
         Ok(None) => walk.headless = true,
         Err(cause) => walk.fault(&beside, 1, None, Kind::Head, cause),
+    }
+    for stranger in paths.strangers()? {
+        let note = format!(
+            "{} is no file of this log and was not looked at: closed files end in the number of their first line",
+            stranger.display()
+        );
+        walk.report.notes.push(note);
     }
     for (index, file) in files.iter().enumerate() {
         let last = index.saturating_add(1) == files.len();
@@ -283,6 +292,9 @@ impl Walk {
             }
             Some(Event::Dropped { count, .. }) => {
                 self.report.dropped = self.report.dropped.saturating_add(*count);
+            }
+            Some(Event::Lost { count, .. }) => {
+                self.report.lost = self.report.lost.saturating_add(*count);
             }
             Some(Event::Open(open)) => self.opening(file, number, sealed.seq, open),
             _ => {}

@@ -2,7 +2,9 @@
 //! nobody waits without one. What does not fit into the queue is dropped and counted, and the count is itself a line once
 //! there is room again. A write that fails is tried again, whole, until it succeeds or the host ends.
 //!
-//! It never writes a line whose request has meanwhile been told that it could not be written.
+//! A line whose request was meanwhile told that it could not be written is not written; one that the writer has taken by then is, and
+//! whoever waited is told which of the two it is. Answers and Envoy's entries have places of their own: a flood of the one cannot keep the
+//! other out.
 
 mod chain;
 
@@ -14,15 +16,16 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
+use super::heard::Heard;
 use super::line::Seal;
 use super::record::{Event, Open};
-use super::recover::{Recovered, head, opening};
+use super::recover::{Recovered, head, note_heard as note, opening};
 use crate::metrics::Metrics;
 
 pub(super) use chain::Chain;
 
-/// Lines that wait for the disk. At two KiB each, which is a long one, 16 MiB.
-const QUEUED_LINES: usize = 8_192;
+/// Lines of one sort that wait for the disk. At two KiB each, which is a long one, 8 MiB, and there are two sorts.
+const QUEUED_LINES: usize = 4_096;
 /// Lines that are written at once.
 const BATCH_LINES: usize = 1_024;
 /// How long an answer waits for its line: as long as a disk may take that is only busy.
@@ -38,10 +41,25 @@ const HEAD_TIME: Duration = Duration::from_millis(100);
 /// How long the end of the host waits for the last lines.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// Why a line was not written.
+/// Why a line was not written in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the audit log cannot be written")]
-pub struct Dropped;
+pub enum Unwritten {
+    /// It is not in the log and will not be. Nobody has counted it: whoever waited for it may try another way.
+    #[error("the audit log cannot be written")]
+    Never,
+    /// It is in the writer's hands, and will be in the log: what else becomes of its request must be said by another line.
+    #[error("the audit log is written too slowly")]
+    Late,
+}
+
+/// Whose places a line takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// Somebody waits for it with an answer.
+    Answer,
+    /// Nobody waits, or Envoy's stream can be held back.
+    Entry,
+}
 
 /// A line whose writing somebody may still call off.
 const WAITING: u8 = 0;
@@ -53,6 +71,7 @@ const CALLED_OFF: u8 = 2;
 struct Item {
     time: SystemTime,
     event: Event,
+    sort: Sort,
     fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
 }
 
@@ -62,7 +81,8 @@ enum Message {
 }
 
 struct Shared {
-    places: Semaphore,
+    answers: Semaphore,
+    entries: Semaphore,
     /// Dropped and not yet told in the log.
     untold: AtomicU64,
     /// The last write failed.
@@ -114,7 +134,8 @@ impl Audit {
     ) -> std::io::Result<Self> {
         let (queue, messages) = channel();
         let shared = Arc::new(Shared {
-            places: Semaphore::new(QUEUED_LINES),
+            answers: Semaphore::new(QUEUED_LINES),
+            entries: Semaphore::new(QUEUED_LINES),
             untold: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -127,6 +148,7 @@ impl Audit {
             shared: Arc::clone(&shared),
             decisions: 0,
             dropped: 0,
+            heard: Heard::new(&opening.heard),
             unsigned: 0,
             checkpoint_at: Instant::now(),
             head_at: Instant::now(),
@@ -145,10 +167,10 @@ impl Audit {
 
     /// Hands a line over; `false` if there was no room, which is counted.
     pub fn write(&self, time: SystemTime, event: Event) -> bool {
-        match self.shared.places.try_acquire() {
+        match self.shared.entries.try_acquire() {
             Ok(place) => {
                 place.forget();
-                self.send(time, event, None);
+                self.send(time, event, Sort::Entry, None);
                 true
             }
             Err(_) => {
@@ -160,11 +182,11 @@ impl Audit {
 
     /// Hands a line over once there is room, for at most [`WRITE_WAIT`]: for whoever can be held back.
     pub async fn write_when_room(&self, time: SystemTime, event: Event) -> bool {
-        let place = tokio::time::timeout(WRITE_WAIT, self.shared.places.acquire()).await;
+        let place = tokio::time::timeout(WRITE_WAIT, self.shared.entries.acquire()).await;
         match place {
             Ok(Ok(place)) => {
                 place.forget();
-                self.send(time, event, None);
+                self.send(time, event, Sort::Entry, None);
                 true
             }
             Ok(Err(_)) | Err(_) => {
@@ -177,17 +199,15 @@ impl Audit {
     /// Writes a line and waits until it is written.
     ///
     /// # Errors
-    /// It was not written within [`WRITE_WAIT`], and will not be; unless it had begun to be written, and then a later line
-    /// says how its request ended.
-    pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Dropped> {
-        let Ok(place) = self.shared.places.try_acquire() else {
-            self.drop_lines(1);
-            return Err(Dropped);
+    /// It was not written within [`WRITE_WAIT`].
+    pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Unwritten> {
+        let Ok(place) = self.shared.answers.try_acquire() else {
+            return Err(Unwritten::Never);
         };
         place.forget();
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (done, written) = oneshot::channel();
-        self.send(time, event, Some((Arc::clone(&fate), done)));
+        self.send(time, event, Sort::Answer, Some((Arc::clone(&fate), done)));
         // While writes fail, waiting helps nobody: one more try or two, and no more.
         let wait = if self.failing() {
             RETRY.saturating_mul(2)
@@ -199,10 +219,10 @@ impl Audit {
             Ok(Err(_)) | Err(_) => {
                 let called_off =
                     fate.compare_exchange(WAITING, CALLED_OFF, Ordering::AcqRel, Ordering::Acquire);
-                if called_off.is_ok() {
-                    self.drop_lines(1);
-                }
-                Err(Dropped)
+                Err(match called_off {
+                    Ok(_) => Unwritten::Never,
+                    Err(_) => Unwritten::Late,
+                })
             }
         }
     }
@@ -213,14 +233,25 @@ impl Audit {
         self.shared.metrics.audit_dropped.inc_by(count);
     }
 
+    /// Counts outcomes whose entries Envoy lost.
+    pub fn count_lost(&self, count: u64) {
+        self.shared.metrics.audit_lost.inc_by(count);
+    }
+
     fn send(
         &self,
         time: SystemTime,
         event: Event,
+        sort: Sort,
         fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
     ) {
         self.shared.metrics.audit_queue.inc();
-        let item = Item { time, event, fate };
+        let item = Item {
+            time,
+            event,
+            sort,
+            fate,
+        };
         if self.queue.send(Message::Item(Box::new(item))).is_err() {
             // The writer has ended, and so does the host.
             self.shared.metrics.audit_dropped.inc();
@@ -244,6 +275,8 @@ struct Writer<S> {
     shared: Arc<Shared>,
     decisions: u64,
     dropped: u64,
+    /// Which entries the lines so far are made of.
+    heard: Heard,
     /// Lines since the last signed one.
     unsigned: u64,
     checkpoint_at: Instant,
@@ -308,7 +341,10 @@ impl<S: Store> Writer<S> {
 
     /// Writes a batch, and whatever is due with it. `false`: the host ends and it cannot be written.
     fn write(&mut self, items: Vec<Item>) -> bool {
-        self.shared.places.add_permits(items.len());
+        let answers = items.iter().filter(|it| it.sort == Sort::Answer).count();
+        self.shared.answers.add_permits(answers);
+        let entries = items.len().saturating_sub(answers);
+        self.shared.entries.add_permits(entries);
         let queue = &self.shared.metrics.audit_queue;
         queue.dec_by(i64::try_from(items.len()).unwrap_or(i64::MAX));
         let mut batch = Vec::new();
@@ -359,6 +395,7 @@ impl<S: Store> Writer<S> {
     fn line(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
         let decision = matches!(event, Event::Decision(_));
         self.decisions = self.decisions.saturating_add(u64::from(decision));
+        note(&mut self.heard, &event);
         self.chain.append(batch, time, event);
         self.shared.metrics.audit_lines.inc();
         self.unsigned = self.unsigned.saturating_add(1);
@@ -369,12 +406,18 @@ impl<S: Store> Writer<S> {
     }
 
     fn checkpoint(&mut self, batch: &mut Vec<u8>) {
-        if matches!(self.chain.seal, Seal::Chain(_)) {
+        let chained = matches!(self.chain.seal, Seal::Chain(_));
+        let heard = self.heard.marks();
+        // Without a chain it vouches for nothing, and is there for the host that goes on with the log.
+        if chained || !heard.is_empty() {
             let event = Event::Checkpoint {
                 decisions: self.decisions,
                 dropped: self.dropped,
+                heard,
             };
             self.chain.append(batch, SystemTime::now(), event);
+        }
+        if chained {
             // A second witness, in another log: who rewrites both needs both.
             tracing::info!(seq = self.chain.seq, hash = %self.chain.last, "audit checkpoint");
         }
@@ -437,6 +480,7 @@ impl<S: Store> Writer<S> {
             },
             oldest_seq,
             found: Vec::new(),
+            heard: self.heard.marks(),
         };
         let mut first = Vec::new();
         self.chain
@@ -483,4 +527,4 @@ fn length(batch: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

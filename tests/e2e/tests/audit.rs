@@ -4,10 +4,11 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::expect_used,
     reason = "tests"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{ByteSize, Dim};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -274,6 +276,139 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
     let (code, said) = verified(&stack).await;
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(lines(&stack, "dropped").len(), 0);
+    assert_eq!(lines(&stack, "lost").len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain() {
+    for (name, chain) in [
+        ("audit-gate", "gate"),
+        ("audit-chain", "auth,rate-limit,tensor-guard"),
+    ] {
+        let mut stack = Stack::start_chain(name, policy::vectors_policy("main.json"), chain).await;
+        let nobody = ask::fields("tg_nobody");
+        let known = ask::fields(&policy::key("scorer"));
+        let bad = ask::GOOD.replace("FP32", "FP64");
+        for _ in 0..4 {
+            for (fields, body, expected) in [
+                (&nobody, ask::GOOD, 401),
+                (&known, bad.as_str(), 400),
+                (&known, ask::GOOD, 200),
+            ] {
+                let reply = http1::send(
+                    stack.gate,
+                    "POST",
+                    ask::PATH,
+                    fields,
+                    body.as_bytes(),
+                    Framing::Length,
+                );
+                assert_eq!(reply.await.unwrap().status, expected, "{chain}");
+            }
+            // One that no filter is asked about.
+            assert!(
+                raw(&stack, b"NOT A REQUEST\r\n\r\n")
+                    .await
+                    .contains(" 400 ")
+            );
+        }
+        until("every request has its line", || {
+            lines(&stack, "decision").len() >= 16
+        })
+        .await;
+        assert!(stack.end().await.success());
+        let decisions = lines(&stack, "decision");
+        let told = stack.log("audit/decisions.jsonl");
+        assert_eq!(decisions.len(), 16, "{chain}: {told}");
+        let mut numbers: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for line in &decisions {
+            let entry = line["entry"].as_str();
+            assert_eq!(entry.is_none(), line["by"] == "host", "{chain}: {line}");
+            if let Some((vm, number)) = entry.and_then(|entry| entry.split_once('.')) {
+                let numbers = numbers.entry(vm.to_owned()).or_default();
+                assert!(numbers.insert(number.parse().unwrap()), "twice: {line}");
+            }
+        }
+        for (vm, numbers) in numbers {
+            let all: BTreeSet<u64> = (1..=numbers.len() as u64).collect();
+            assert_eq!(numbers, all, "{chain} {vm}");
+        }
+        for kind in ["lost", "amend", "dropped"] {
+            assert_eq!(lines(&stack, kind), Vec::<Value>::new(), "{chain}: {told}");
+        }
+    }
+}
+
+/// Elements of a request whose body passes: 1 MiB of them.
+const ELEMENTS: usize = 256 << 10;
+
+/// The head and the body of an inference that passes in pieces, the last element as given.
+fn passing(last: f32) -> Vec<u8> {
+    let mut raw = vec![0.5_f32; ELEMENTS];
+    raw[ELEMENTS - 1] = last;
+    let raw: Vec<u8> = raw.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{ELEMENTS}],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        raw.len()
+    );
+    let head = format!(
+        "POST /v2/models/big/infer HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\ninference-header-content-length: {}\r\ncontent-length: {}\r\n\r\n",
+        policy::key("scorer"),
+        json.len(),
+        json.len() + raw.len()
+    );
+    [head.as_bytes(), json.as_bytes(), &raw].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_ends_while_it_passes_leaves_one_line() {
+    let mut raw_policy = policy::vectors_policy("main.json");
+    raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
+    let mut big = raw_policy.models["vec"].clone();
+    big.inputs[0].shape = Some(vec![Dim::Bounded {
+        name: None,
+        min: None,
+        max: Some(ELEMENTS as u64),
+    }]);
+    raw_policy.models.insert("big".into(), big);
+    raw_policy.grants[0].models.push("big".into());
+    let mut stack = Stack::start("audit-passing", raw_policy).await;
+    let seen = |stack: &Stack| lines(stack, "decision").len();
+    // Each waits for the line of the one before, so that which line is whose is known.
+    let good = http1::raw(stack.gate, &passing(0.5)).await.unwrap();
+    assert_eq!(good.status, 200, "{good:?}");
+    until("the good one's line", || seen(&stack) == 1).await;
+    let refused = http1::raw(stack.gate, &passing(f32::NAN)).await.unwrap();
+    assert_eq!(refused.reason().as_deref(), Some("not-finite"));
+    until("the refused one's line", || seen(&stack) == 2).await;
+    let request = passing(0.5);
+    let mut leaver = TcpStream::connect(stack.gate).await.unwrap();
+    leaver
+        .write_all(&request[..request.len() / 2])
+        .await
+        .unwrap();
+    leaver.flush().await.unwrap();
+    drop(leaver);
+    until("the leaver's line", || seen(&stack) == 3).await;
+    assert!(stack.end().await.success());
+    let told: Vec<(String, String, String)> = lines(&stack, "decision")
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            (text("by"), text("verdict"), text("reason"))
+        })
+        .collect();
+    let expected = [
+        ("host", "allow", "ok"),
+        ("gate", "deny", "not-finite"),
+        ("envoy", "aborted", "incomplete"),
+    ];
+    let expected = expected.map(|(by, verdict, reason)| (by.into(), verdict.into(), reason.into()));
+    assert_eq!(told, expected, "{}", stack.log("audit/decisions.jsonl"));
+    assert_eq!(lines(&stack, "amend"), Vec::<Value>::new());
+    let (code, said) = verified(&stack).await;
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,9 +421,10 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         .map(|_| {
             let stop = Arc::clone(&stop);
             tokio::spawn(async move {
-                let (mut answered, mut refused) = (Vec::new(), Vec::new());
+                let (mut answered, mut refused, mut cut_off) = (Vec::new(), Vec::new(), 0_u64);
                 while !stop.load(Ordering::Relaxed) {
                     let Ok(reply) = ask::good(gate, &[]).await else {
+                        cut_off += 1;
                         continue;
                     };
                     let id = reply.header("x-request-id").unwrap_or_default();
@@ -298,7 +434,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
                         refused.push(id);
                     }
                 }
-                (answered, refused)
+                (answered, refused, cut_off)
             })
         })
         .collect();
@@ -318,11 +454,12 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
     })
     .await;
     stop.store(true, Ordering::Relaxed);
-    let (mut answered, mut refused) = (Vec::new(), Vec::new());
+    let (mut answered, mut refused, mut cut_off) = (Vec::new(), Vec::new(), 0);
     for client in clients {
-        let (more, less) = client.await.unwrap();
+        let (more, less, none) = client.await.unwrap();
         answered.extend(more);
         refused.extend(less);
+        cut_off += none;
     }
     let known = || -> BTreeMap<String, usize> {
         let mut known = BTreeMap::new();
@@ -344,10 +481,40 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         without.is_empty(),
         "answered, and not on one line each: {without:?}"
     );
-    // While there was no host nobody took Envoy's word: of these refusals some lines are missing, of answers none.
-    let told = refused.iter().filter(|id| known.contains_key(*id)).count();
+    // While there was no host nobody took Envoy's word: what is missing is counted once each worker has something to tell again.
+    let missing = || {
+        let told: BTreeSet<String> = (lines(&stack, "decision").iter())
+            .filter(|line| line["status"] != 200)
+            .chain(&lines(&stack, "amend"))
+            .filter_map(|line| line["request_id"].as_str().map(str::to_owned))
+            .collect();
+        refused.iter().filter(|id| !told.contains(*id)).count() as u64
+    };
+    let lost = || -> u64 {
+        let counts = lines(&stack, "lost");
+        counts
+            .iter()
+            .filter_map(|line| line["count"].as_u64())
+            .sum()
+    };
+    let counted = async {
+        while lost() < missing() {
+            let nobody = [("x-api-key", "tg_nobody")];
+            http1::send(gate, "GET", "/v2/models/vec", &nobody, b"", Framing::Length)
+                .await
+                .unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted)
+        .await
+        .expect("what Envoy lost is not counted");
+    let (lost, missing) = (lost(), missing());
+    assert!(
+        (missing..=missing + cut_off).contains(&lost),
+        "{lost} told as lost, {missing} missing, {cut_off} cut off"
+    );
     eprintln!(
-        "{} answered, {} refused while the host was down, {told} of those told",
+        "{} answered, {} refused while the host was down, of which {missing} have no line and {lost} are told as lost",
         answered.len(),
         refused.len()
     );

@@ -222,7 +222,7 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
-    let gate = Gate::start("tls-revoked").await;
+    let mut gate = Gate::start("tls-revoked").await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]);
     assert_eq!(gate.status(&leaf, "").await, 200);
@@ -251,6 +251,41 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
     }
     let kept = gate.authority.issue(11, &[&uri]);
     assert_eq!(gate.status(&kept, "").await, 200, "the rest is not revoked");
+
+    // A handshake that failed leaves a line, and one that did not leaves none beside its requests'.
+    let failed = |stack: &Stack| -> Vec<serde_json::Value> {
+        let log = stack.log("audit/decisions.jsonl");
+        let lines = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_default());
+        lines
+            .filter(|line| line["type"] == "decision" && line["method"].is_null())
+            .collect()
+    };
+    let started = Instant::now();
+    while failed(&gate.stack).len() < 3 {
+        assert!(started.elapsed() < PATIENCE, "{:#?}", failed(&gate.stack));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(gate.stack.end().await.success());
+    let failed = failed(&gate.stack);
+    assert_eq!(failed.len(), 3, "{failed:#?}");
+    for (line, cause) in failed.iter().zip([
+        "CERTIFICATE_VERIFY_FAILED",
+        "HTTP_REQUEST",
+        "CERTIFICATE_VERIFY_FAILED",
+    ]) {
+        for (field, expected) in [
+            ("by", "envoy"),
+            ("verdict", "deny"),
+            ("reason", "unauthenticated"),
+            ("source", "127.0.0.1"),
+        ] {
+            assert_eq!(line[field], expected, "{field}: {line}");
+        }
+        let detail = line["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(cause), "{cause}: {line}");
+    }
 }
 
 /// Whether a caller does not get as far as an answer. In TLS 1.3 the client's side of the handshake ends before its certificate is

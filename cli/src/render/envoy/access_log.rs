@@ -1,4 +1,4 @@
-//! Every outcome, Envoy's own included, to the host's audit log: a gRPC stream over a socket of its own. Verdict, reason and
+//! Every outcome, Envoy's own and failed handshakes included, to the host's audit log: a gRPC stream over a socket of its own. Verdict, reason and
 //! names come from the filter as filter state; of what a client chose only the method, the type and the path are told.
 
 use tensorgate_host::audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
@@ -22,6 +22,26 @@ pub fn http() -> Node {
             "additional_request_headers_to_log" => texts(&REQUEST_HEADERS),
             "additional_response_headers_to_log" => texts(&RESPONSE_HEADERS),
             "additional_response_trailers_to_log" => texts(&RESPONSE_HEADERS),
+        },
+    }]
+}
+
+/// The access log of connections whose TLS failed: none of their requests will ever tell of them. The rest is not told.
+pub fn tls() -> Node {
+    list![map! {
+        "name" => "envoy.access_loggers.tcp_grpc",
+        "filter" => map! {
+            "extension_filter" => map! {
+                "name" => "envoy.access_loggers.extension_filters.cel",
+                "typed_config" => map! {
+                    "@type" => "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                    "expression" => "connection.transport_failure_reason != ''",
+                },
+            },
+        },
+        "typed_config" => map! {
+            "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+            "common_config" => common(),
         },
     }]
 }
@@ -60,6 +80,8 @@ mod tests {
             property::MODEL,
             property::RULE,
             property::DETAIL,
+            property::FORWARDED,
+            property::ENTRY,
         ];
         assert_eq!(
             PROPERTIES.map(str::to_owned),

@@ -151,7 +151,7 @@ fn listener(
             "typed_config" => http::connection_manager(policy.listen(), bounds, filters, form)?,
         }],
     ));
-    Ok(map! {
+    let listener = map! {
         "name" => "gate",
         "address" => map! {
             "socket_address" => map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())},
@@ -161,6 +161,13 @@ fn listener(
         // Off, so that nobody else can bind the same port and take a share of its connections.
         "enable_reuse_port" => false,
         "filter_chains" => list![Node::Map(chain)],
+    };
+    Ok(match listener {
+        Node::Map(mut entries) if policy.listen().tls().is_some() => {
+            entries.push(("access_log".to_owned(), access_log::tls()));
+            Node::Map(entries)
+        }
+        listener => listener,
     })
 }
 

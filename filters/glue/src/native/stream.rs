@@ -386,8 +386,8 @@ impl Proxy for Io {
         Ok(())
     }
 
-    fn next_entry(&mut self) -> String {
+    fn next_entry(&mut self) -> Option<String> {
         self.entries = self.entries.saturating_add(1);
-        format!("{:016x}.{}", 0, self.entries)
+        Some(format!("{:016x}.{}", 0, self.entries))
     }
 }

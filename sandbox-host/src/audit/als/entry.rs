@@ -9,6 +9,7 @@ use tensorgate_policy::Reason;
 
 use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::audit::envoy_reply::{self, OURS};
+use crate::audit::heard;
 use crate::audit::record::{
     By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
     path,
@@ -16,7 +17,7 @@ use crate::audit::record::{
 use crate::metrics::micros;
 
 /// The gate's word on a request, as filter state; the names are `tensorgate_glue`'s, as Envoy shows them.
-pub const PROPERTIES: [&str; 7] = [
+pub const PROPERTIES: [&str; 9] = [
     "wasm.tg_verdict",
     "wasm.tg_reason",
     "wasm.tg_client",
@@ -24,6 +25,8 @@ pub const PROPERTIES: [&str; 7] = [
     "wasm.tg_model",
     "wasm.tg_rule",
     "wasm.tg_detail",
+    "wasm.tg_forwarded",
+    "wasm.tg_entry",
 ];
 /// Request headers that Envoy is asked to tell.
 pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
@@ -41,8 +44,10 @@ pub struct Entry {
     pub time: SystemTime,
     /// What became of it.
     pub decision: Decision,
-    /// The gate let it through: the host may have seen it, and its id is ours.
+    /// The gate let it through, its head at least: the host may have seen it, and its id is ours.
     pub forwarded: bool,
+    /// The host answered it, and the answer arrived.
+    pub from_host: bool,
 }
 
 /// What an entry holds. `None`: it is none, or tells of a request that still runs.
@@ -69,6 +74,8 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let outcome = Outcome::of(&said, &details, status, &flags);
     let named = !said.verdict.is_empty() || !envoy_reply::nameless(&details);
     let id = text(&request.request_id, MAX_ID_BYTES);
+    let forwarded = said.verdict == "allow" || said.forwarded;
+    let from_host = forwarded && details == FROM_THE_HOST;
     let decision = Decision {
         request_id: Some(id).filter(|id| named && !id.is_empty()),
         by: outcome.by,
@@ -91,12 +98,14 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         total_us: micros(took(&common)),
         flags,
         envoy: Some(details).filter(|details| !details.is_empty() && details != OURS),
+        entry: said.entry,
         ..Decision::default()
     };
     Ok(Some(Entry {
         time: time(&common),
         decision,
-        forwarded: said.verdict == "allow",
+        forwarded,
+        from_host,
     }))
 }
 
@@ -125,6 +134,7 @@ pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         time: time(&common),
         decision,
         forwarded: false,
+        from_host: false,
     }))
 }
 
@@ -138,11 +148,13 @@ struct Said {
     model: Option<String>,
     rule: Option<String>,
     detail: Option<String>,
+    forwarded: bool,
+    entry: Option<String>,
 }
 
 impl Said {
     fn of(state: &HashMap<String, Any>) -> Self {
-        let [verdict, reason, client, credential, model, rule, detail] = PROPERTIES.map(|name| {
+        let read = |name: &str| {
             let value = Wrapped::decode(state.get(name)?.value.as_slice())
                 .ok()?
                 .value;
@@ -152,7 +164,18 @@ impl Said {
                 MAX_NAME_BYTES
             };
             Some(text(&value, bound)).filter(|text| !text.is_empty())
-        });
+        };
+        let [
+            verdict,
+            reason,
+            client,
+            credential,
+            model,
+            rule,
+            detail,
+            forwarded,
+            entry,
+        ] = PROPERTIES.map(read);
         Self {
             verdict: verdict.unwrap_or_default(),
             reason: reason.unwrap_or_default(),
@@ -161,6 +184,8 @@ impl Said {
             model,
             rule,
             detail,
+            forwarded: forwarded.is_some(),
+            entry: entry.filter(|entry| heard::read(entry).is_some()),
         }
     }
 }

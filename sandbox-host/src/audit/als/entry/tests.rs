@@ -135,6 +135,20 @@ fn every_end_has_its_verdict_its_reason_and_whoever_settled_it() {
         true,
         false,
     );
+    // Refused after its head had gone on: the host may have seen it.
+    let passing: &[(&str, &[u8])] = &[
+        ("verdict", b"deny"),
+        ("reason", b"not-finite"),
+        ("forwarded", b"1"),
+    ];
+    check(
+        gone(passing),
+        By::Gate,
+        Verdict::Deny,
+        "not-finite",
+        true,
+        true,
+    );
     check(gone(denied), By::Gate, Verdict::Deny, "shape", true, false);
     check(
         Ended {
@@ -220,6 +234,46 @@ fn every_end_has_its_verdict_its_reason_and_whoever_settled_it() {
     envoy(of("request_overall_timeout", 400), "malformed", true);
     envoy(of("request_payload_too_large", 413), "body-too-large", true);
     envoy(of("overload", 503), "overloaded", true);
+}
+
+#[test]
+fn an_answer_is_the_hosts_only_where_the_gate_let_it_through_and_envoy_says_so() {
+    let allowed: &[(&str, &[u8])] = &[("verdict", b"allow")];
+    for (said, details, expected) in [
+        (allowed, "via_upstream", true),
+        (&[], "via_upstream", false),
+        (allowed, "response_timeout", false),
+    ] {
+        let entry = read(&Ended {
+            said,
+            details,
+            ..Ended::default()
+        });
+        assert_eq!(entry.from_host, expected, "{said:?} {details}");
+    }
+}
+
+#[test]
+fn an_entry_has_the_filters_number_or_none() {
+    for (said, expected) in [
+        (&b"00000000000000aa.7"[..], Some("00000000000000aa.7")),
+        (b"00000000000000aa.0", None),
+        (b"7", None),
+        (b"", None),
+    ] {
+        let said: &[(&str, &[u8])] = &[("entry", said)];
+        let state = said.iter().map(|(name, value)| {
+            let value = Wrapped {
+                value: value.to_vec(),
+            };
+            let any = Any {
+                type_url: String::new(),
+                value: value.encode_to_vec(),
+            };
+            (format!("wasm.tg_{name}"), any)
+        });
+        assert_eq!(Said::of(&state.collect()).entry.as_deref(), expected);
+    }
 }
 
 #[test]
