@@ -445,7 +445,13 @@ mod tests {
     fn a_key_is_64_hex_digits_and_is_never_printed() {
         let digits = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdef0123";
         assert!(Key::from_hex(&format!(" {digits}\n")).is_some());
-        assert_eq!(Key::from_hex(&"07".repeat(32)).unwrap().0, [7; 32]);
+        let seven = Key::from_hex(&"07".repeat(32)).unwrap();
+        let mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
+        let (of_seven, mac) = (seven.mac("a"), mac.chain_update("a"));
+        assert_eq!(
+            of_seven.finalize().into_bytes(),
+            mac.finalize().into_bytes()
+        );
         for text in [
             "",
             &digits[1..],

@@ -205,10 +205,17 @@ impl<'a> List<'a, '_> {
             if level != rank {
                 return Err(DataFault::Nesting.into());
             }
-            self.budget.take(1)?;
-            element(self.scanner, self.budget, &mut raw, index)?;
+            loop {
+                self.budget.take(1)?;
+                element(self.scanner, self.budget, &mut raw, index)?;
+                index = index.wrapping_add(1);
+                // A comma and a scalar right behind it, as most writers have it, need none of the above.
+                if !self.scanner.next_scalar() {
+                    break;
+                }
+                *count = count.wrapping_add(1);
+            }
             after_value = true;
-            index = index.wrapping_add(1);
         }
     }
 

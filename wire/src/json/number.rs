@@ -18,8 +18,8 @@ const MAX_EXPONENT_DIGITS: usize = 4;
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number<'a> {
-    /// As written: an optional minus, digits without a leading zero, then fraction and exponent.
-    pub(super) text: &'a str,
+    /// As written, ASCII: an optional minus, digits without a leading zero, then fraction and exponent.
+    text: &'a [u8],
     /// Neither fraction nor exponent, and not `-0`, which is a float to some parsers.
     pub(super) integer: bool,
     /// Its value, if it has few digits.
@@ -41,7 +41,8 @@ impl Number<'_> {
         self.plain.is_none()
             && self
                 .text
-                .bytes()
+                .iter()
+                .copied()
                 .take_while(|byte| !matches!(byte, b'e' | b'E'))
                 .filter(u8::is_ascii_digit)
                 .skip_while(|byte| *byte == b'0')
@@ -51,24 +52,24 @@ impl Number<'_> {
 
     /// The nearest FP32, infinity if it is beyond them all.
     pub(super) fn to_f32(self) -> Option<f32> {
-        self.plain
-            .and_then(Plain::to_f32)
-            .or_else(|| self.text.parse().ok())
+        self.plain.and_then(Plain::to_f32).or_else(|| self.parse())
     }
 
     /// The nearest FP64, infinity if it is beyond them all.
     pub(super) fn to_f64(self) -> Option<f64> {
-        self.plain
-            .and_then(Plain::to_f64)
-            .or_else(|| self.text.parse().ok())
+        self.plain.and_then(Plain::to_f64).or_else(|| self.parse())
     }
 
     /// An integer literal's value, if the type holds it.
     pub(super) fn to_integer<T: TryFrom<i64> + core::str::FromStr>(self) -> Option<T> {
         match self.plain.and_then(Plain::to_i64) {
             Some(value) => T::try_from(value).ok(),
-            None => self.text.parse().ok(),
+            None => self.parse(),
         }
+    }
+
+    fn parse<T: core::str::FromStr>(self) -> Option<T> {
+        str::from_utf8(self.text).ok()?.parse().ok()
     }
 }
 
@@ -124,6 +125,56 @@ impl Plain {
     }
 }
 
+/// The number that a text begins with, and its size in bytes, if it is as most are: few digits with a point among them or none, no exponent.
+#[inline]
+fn short(rest: &[u8]) -> Option<(Number<'_>, usize)> {
+    let negative = rest.first() == Some(&b'-');
+    let start = usize::from(negative);
+    let (value, whole) = digits(rest, start, 0);
+    let mut end = start.wrapping_add(whole);
+    let leading_zero = whole > 1 && rest.get(start) == Some(&b'0');
+    let (mut value, mut fraction) = (value, 0);
+    let integer = rest.get(end) != Some(&b'.');
+    if !integer {
+        let behind = end.wrapping_add(1);
+        (value, fraction) = digits(rest, behind, value);
+        end = behind.wrapping_add(fraction);
+    }
+    let well_formed = whole > 0 && !leading_zero && (integer || fraction > 0);
+    if !well_formed
+        || whole.wrapping_add(fraction) > PLAIN_DIGITS
+        || matches!(rest.get(end), Some(b'e' | b'E'))
+    {
+        return None;
+    }
+    let number = Number {
+        text: rest.get(..end)?,
+        integer: integer && !(negative && value == 0),
+        plain: Some(Plain {
+            negative,
+            digits: value,
+            exponent: i32::try_from(fraction).ok()?.wrapping_neg(),
+        }),
+    };
+    Some((number, end))
+}
+
+/// The digits at `from`, appended to a value: what it is then, wrapping, and how many they are.
+#[inline]
+fn digits(bytes: &[u8], from: usize, mut value: u64) -> (u64, usize) {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let mut count = 0_usize;
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        count = count.wrapping_add(1);
+    }
+    (value, count)
+}
+
 /// Digits that a scanner went over.
 #[derive(Clone, Copy, Default)]
 struct Digits {
@@ -136,6 +187,15 @@ struct Digits {
 impl<'a> Scanner<'a> {
     /// Takes a number.
     pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        if let Some((number, size)) = short(rest) {
+            self.at = self.at.wrapping_add(size);
+            return Ok(number);
+        }
+        self.any_number()
+    }
+
+    fn any_number(&mut self) -> Result<Number<'a>, BodyFault> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
         if negative {
@@ -177,7 +237,7 @@ impl<'a> Scanner<'a> {
                     }
                 });
         }
-        let text = self.text.get(start..self.at).unwrap_or_default();
+        let text = self.text.as_bytes().get(start..self.at).unwrap_or_default();
         let plain = exponent
             .filter(|_| digits.count <= PLAIN_DIGITS)
             .zip(i32::try_from(fraction).ok())
@@ -189,7 +249,7 @@ impl<'a> Scanner<'a> {
         // What follows is checked by whoever takes the next token: a leading zero's second digit is no comma.
         Ok(Number {
             text,
-            integer: integer && text != "-0",
+            integer: integer && text != b"-0",
             plain,
         })
     }
@@ -197,17 +257,7 @@ impl<'a> Scanner<'a> {
     /// Takes one digit or more.
     fn digits(&mut self, into: &mut Digits) -> Result<(), BodyFault> {
         let start = self.at;
-        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
-        let mut value = into.value;
-        let mut count = 0_usize;
-        for byte in rest {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                break;
-            }
-            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-            count = count.wrapping_add(1);
-        }
+        let (value, count) = digits(self.text.as_bytes(), start, into.value);
         if count == 0 {
             return Err(self.form("a digit is expected"));
         }
@@ -222,6 +272,7 @@ impl<'a> Scanner<'a> {
 mod tests {
     #![allow(
         clippy::unwrap_used,
+        clippy::indexing_slicing,
         clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         reason = "tests"
@@ -360,7 +411,7 @@ mod tests {
             let whole = if whole.is_empty() { "0" } else { whole };
             let fraction = if fraction.is_empty() { "0" } else { fraction };
             check(&format!("{whole}.{fraction}"));
-            check(&format!("-{whole}.{fraction}e{}", exponent as i64 - 45));
+            check(&format!("-{whole}.{fraction}e{}", exponent.cast_signed() - 45));
             // As a single is printed, and one step off the middle to the next.
             let single = f32::from_bits(next() as u32);
             if single.is_finite() {
@@ -371,6 +422,47 @@ mod tests {
                     check(&format!("{:e}", middle.next_up()));
                     check(&format!("{:e}", middle.next_down()));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn digits_are_read_up_to_the_first_byte_that_is_none() {
+        for text in [
+            "12345678",
+            "1234567,",
+            "00000000",
+            "99999999",
+            "0.123456",
+            ",1234567",
+            "1,345678",
+            "12/45678",
+            "12:45678",
+            "1\u{7f}345678",
+            "\0\0\0\0\0\0\0\0",
+            "123é567",
+            "é123456",
+            "12345678901234567890",
+            "123456789",
+            "1234567",
+            "",
+            "1",
+        ] {
+            let expected = text.bytes().take_while(u8::is_ascii_digit).count();
+            let value = text[..expected].parse().unwrap_or(0);
+            assert_eq!(digits(text.as_bytes(), 0, 0), (value, expected), "{text}");
+        }
+        // Every byte in every place.
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut eight = *b"98765432";
+                eight[place] = byte;
+                let size = eight
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_digit())
+                    .count();
+                let value = str::from_utf8(&eight[..size]).unwrap().parse().unwrap_or(0);
+                assert_eq!(digits(&eight, 0, 0), (value, size), "{eight:?}");
             }
         }
     }

@@ -329,10 +329,8 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
         Some(b'-' | b'0'..=b'9') => {
             let number = scanner.number()?;
             let value = if number.integer {
-                let signed = number.text.parse().map(ParameterValue::Int64);
-                signed
-                    .or_else(|_| number.text.parse().map(ParameterValue::Uint64))
-                    .ok()
+                let signed = number.to_integer().map(ParameterValue::Int64);
+                signed.or_else(|| number.to_integer().map(ParameterValue::Uint64))
             } else {
                 number
                     .to_f64()

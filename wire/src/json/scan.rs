@@ -44,6 +44,16 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
+    /// Steps over a comma that a number, a string, `true` or `false` follows without a blank; anything else stays.
+    pub(super) fn next_scalar(&mut self) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let next = matches!(rest, [b',', b'-' | b'0'..=b'9' | b'"' | b't' | b'f', ..]);
+        if next {
+            self.step();
+        }
+        next
+    }
+
     pub(super) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), BodyFault> {
         if self.token() != Some(byte) {
             return Err(self.form(what));
