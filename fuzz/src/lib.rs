@@ -26,5 +26,6 @@ pub mod proxy;
     reason = "another crate's files, of which a part is used"
 )]
 mod source;
+pub mod stream;
 mod support;
 pub mod token;

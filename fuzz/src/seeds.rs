@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
+use tensorgate_fuzz::stream::MODELS;
 use tensorgate_policy::Protocol;
-use tensorgate_vectors::{load, vectors_dir};
+use tensorgate_vectors::{RawRequest, load, vectors_dir};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
 const MAX_SEEDS: usize = 60;
+/// Seeds of target `stream` out of one file of vectors.
+const MAX_OF_A_FILE: usize = 10;
 /// One seed, bytes.
 const MAX_BYTES: usize = 2048;
 
@@ -47,8 +50,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             all.insert(name, bytes);
         }
     };
+    let mut of_file: BTreeMap<String, usize> = BTreeMap::new();
     for vector in load()? {
         let request = &vector.request;
+        if let Some(bytes) = in_pieces(request) {
+            // Some of every file of vectors, not all of the first.
+            let file = vector.id.split_once('/').map_or("", |(file, _)| file);
+            let seen = of_file.entry(file.to_owned()).or_default();
+            *seen += 1;
+            if *seen <= MAX_OF_A_FILE {
+                add("stream", &vector.id, bytes);
+            }
+        }
         match request.protocol {
             Protocol::OipRest if json_bytes(&request.headers).is_some() => {
                 let length = json_bytes(&request.headers).unwrap_or_default();
@@ -109,6 +122,30 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// The input of target `stream` that plays a request, if it is one that can pass in pieces.
+fn in_pieces(request: &RawRequest) -> Option<Vec<u8>> {
+    /// Without a declared length.
+    const UNDECLARED: u8 = 2 << 3;
+    const GRPC: u8 = 1;
+    let model = request.path.split('/').nth(3).unwrap_or_default();
+    let model = MODELS.iter().position(|known| *known == model);
+    let model = u8::try_from(model.unwrap_or_default()).ok()?;
+    match (request.protocol, json_bytes(&request.headers)) {
+        (Protocol::OipRest, Some(length)) => {
+            let [low, high] = length.to_le_bytes();
+            Some([&[UNDECLARED, model, 1, low, high], &*request.body].concat())
+        }
+        (Protocol::OipGrpc, _) if request.path.ends_with("/ModelInfer") => {
+            let message = request.body.get(5..)?;
+            // Some entry of raw contents: field 7.
+            message
+                .contains(&(7 << 3 | 2))
+                .then(|| [&[UNDECLARED | GRPC, 0, 1, 0, 0], message].concat())
+        }
+        _ => None,
+    }
 }
 
 /// Bytes of JSON before binary data, where a request says that there is any.
