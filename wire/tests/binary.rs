@@ -83,15 +83,13 @@ fn parts_that_do_not_add_up_to_the_body_are_refused_before_a_blob_is_looked_at()
             });
         assert_eq!(outcome, expected, "{blobs:?}");
     }
-    for json_bytes in [0, TWO.len() + 5, usize::MAX] {
+    let length = "inference-header-content-length";
+    let no_json = "inference-header-content-length is 0, and the name, datatype and shape of the input must be said in JSON";
+    for (json_bytes, expected) in [(0, no_json), (TWO.len() + 5, length), (usize::MAX, length)] {
         let body = [TWO.as_bytes(), &[1, 2, 3, 4]].concat();
         let denial = decode(BodyFormat::OipBinary { json_bytes }, &body).unwrap_err();
         assert_eq!(denial.reason, Reason::Malformed, "{json_bytes}");
-        assert_eq!(
-            denial.field.as_deref(),
-            Some("inference-header-content-length"),
-            "{json_bytes}"
-        );
+        assert_eq!(denial.field.as_deref(), Some(expected), "{json_bytes}");
     }
 }
 

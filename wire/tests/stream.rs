@@ -243,6 +243,9 @@ fn a_fault_is_the_same_wherever_the_body_is_cut() {
     let size = Some("binary_data_size");
     let raw = Some("raw_input_contents");
     let length = Some("inference-header-content-length");
+    let no_json = Some(
+        "inference-header-content-length is 0, and the name, datatype and shape of the input must be said in JSON",
+    );
     let grpc = |message: Vec<u8>| (OipGrpcInfer, frame(&message));
     let with = |more: Vec<u8>| grpc([head(), raws(), more].concat());
     for (name, (format, body), expected) in [
@@ -265,7 +268,12 @@ fn a_fault_is_the_same_wherever_the_body_is_cut() {
         (
             "no json",
             (OipBinary { json_bytes: 0 }, BLOBS.to_vec()),
-            malformed(length),
+            malformed(no_json),
+        ),
+        (
+            "no json and no body",
+            (OipBinary { json_bytes: 0 }, vec![]),
+            malformed(no_json),
         ),
         (
             "an empty body",

@@ -14,6 +14,9 @@ use crate::raw::{self, Budget};
 /// The parameter of an input that says how long its elements are.
 const SIZE: &str = "binary_data_size";
 
+/// The field of a request without any JSON, as its caller reads it.
+const NO_JSON: &str = "inference-header-content-length is 0, and the name, datatype and shape of the input must be said in JSON";
+
 /// Reads a request of `json_bytes` of JSON and the blobs behind them. Raw elements are borrowed from the body.
 pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferRequest<'_>, BodyFault> {
     let (json, mut blobs) = body
@@ -44,11 +47,7 @@ pub(super) fn head<'a>(
     budget: &mut Budget,
 ) -> Result<(Document<'a>, Vec<Option<usize>>), BodyFault> {
     if json.is_empty() {
-        // Triton's all-raw form: a body without a word on name, datatype and shape.
-        return Err(BodyFault::field(
-            JSON_LENGTH,
-            "is 0, and nothing says which tensor this is",
-        ));
+        return Err(no_json());
     }
     let mut document = document(json, budget)?;
     let sizes = document
@@ -57,6 +56,12 @@ pub(super) fn head<'a>(
         .map(take_size)
         .collect::<Result<_, _>>()?;
     Ok((document, sizes))
+}
+
+/// Triton's all-raw form: a body without a word on name, datatype and shape, which the server then makes up from its size. The caller is
+/// told what is missing, since such a request is right elsewhere.
+pub(super) fn no_json() -> BodyFault {
+    BodyFault::field(NO_JSON, "rather than follow from the body's size")
 }
 
 /// That blobs of these sizes are all that follows the JSON.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
 
-use super::binary::{add_up, head, left_over, short};
+use super::binary::{add_up, head, left_over, no_json, short};
 use crate::fault::BodyFault;
 use crate::headers::JSON_LENGTH;
 use crate::raw::Budget;
@@ -106,6 +106,8 @@ impl BinaryStream {
 
     pub(crate) fn end(&self) -> Result<(), Denial> {
         match &self.place {
+            // Nothing was fed at all: the same fault as for an empty piece.
+            Place::Json(_) if self.json_bytes == 0 => Err(no_json().into()),
             Place::Json(_) => {
                 Err(BodyFault::field(JSON_LENGTH, "is past the end of the body").into())
             }
