@@ -1,7 +1,7 @@
 //! What a request came to, told to the log, the access log and the counters: one outcome a request, however many filters of ours it
 //! passed.
 //!
-//! The access log has properties: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
+//! The access log has a property: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
 //! taken back, so in a chain it waits for the stream's end, and the filter that spoke last counts.
 
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
@@ -129,15 +129,10 @@ impl Outcome {
 
     fn tell(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
         let filter = self.filter.shares().then(|| self.filter.name());
+        let outcome = self.record.to_property(verdict);
         let properties = [
             (property::FILTER, filter),
-            (property::VERDICT, Some(verdict.name())),
-            (property::REASON, Some(verdict.reason())),
-            (property::CLIENT, self.record.client.as_deref()),
-            (property::CREDENTIAL, self.record.credential.as_deref()),
-            (property::MODEL, self.record.model.as_deref()),
-            (property::RULE, self.record.rule.as_deref()),
-            (property::DETAIL, self.record.cause()),
+            (property::OUTCOME, Some(outcome.as_str())),
         ];
         for (name, value) in properties {
             let Some(value) = value else { continue };

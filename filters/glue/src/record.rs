@@ -1,5 +1,6 @@
 //! What a decision came to, for logs, access logs, metrics and `explain`. Never holds a credential.
 
+use serde::Serialize;
 use serde_json::json;
 use tensorgate_policy::Reason;
 
@@ -7,24 +8,12 @@ use tensorgate_policy::Reason;
 /// ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
 pub const MAX_DETAIL_BYTES: usize = 1024;
 
-/// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_verdict:PLAIN)%`.
+/// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_outcome:PLAIN)%`.
 pub mod property {
     /// In a chain: the filter that spoke last.
     pub const FILTER: &str = "tg_filter";
-    /// [`super::Verdict::name`].
-    pub const VERDICT: &str = "tg_verdict";
-    /// [`super::Verdict::reason`].
-    pub const REASON: &str = "tg_reason";
-    /// The client's name; unset while unknown.
-    pub const CLIENT: &str = "tg_client";
-    /// The log's name of the credential that was judged; unset where none was, or where it has no name.
-    pub const CREDENTIAL: &str = "tg_credential";
-    /// The model's public name; unset until granted.
-    pub const MODEL: &str = "tg_model";
-    /// The grant's name; unset until found.
-    pub const RULE: &str = "tg_rule";
-    /// The whole cause; unset unless refused.
-    pub const DETAIL: &str = "tg_detail";
+    /// What the request came to, as JSON: [`super::Record::to_property`]. One property, because each costs a call of the proxy.
+    pub const OUTCOME: &str = "tg_outcome";
     /// Set once the head went on while the body was still to be judged: whoever stands behind knows of the request, whatever the verdict is.
     pub const FORWARDED: &str = "tg_forwarded";
     /// The VM's name and the number of this outcome, as `crate::entry` sets it.
@@ -95,11 +84,48 @@ pub struct Record {
     pub detail: String,
 }
 
+/// [`property::OUTCOME`].
+#[derive(Serialize)]
+struct Told<'a> {
+    verdict: &'static str,
+    reason: &'static str,
+    /// Unset while unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    /// Unset where none was judged, or where it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<&'a str>,
+    /// Unset until granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    /// Unset until found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    /// Unset unless refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
 impl Record {
     /// The cause of a refusal, within its bound.
     pub fn cause(&self) -> Option<&str> {
         self.reason?;
         Some(truncate(&self.detail, MAX_DETAIL_BYTES))
+    }
+
+    /// [`property::OUTCOME`]: verdict and reason, and what else is known.
+    pub fn to_property(&self, verdict: Verdict) -> String {
+        let told = Told {
+            verdict: verdict.name(),
+            reason: verdict.reason(),
+            client: self.client.as_deref(),
+            credential: self.credential.as_deref(),
+            model: self.model.as_deref(),
+            rule: self.rule.as_deref(),
+            detail: self.cause(),
+        };
+        // Texts alone: nothing in it that JSON cannot say.
+        serde_json::to_string(&told).unwrap_or_default()
     }
 
     /// One JSON line for the log: control characters in what a caller sent are escaped, so that one request is one line.

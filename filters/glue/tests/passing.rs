@@ -10,7 +10,9 @@
 
 mod support;
 
-use support::{BODY_BYTES, CONTEXT_KEY, NOW, bundle, field, grpc_frame, head, property};
+use support::{
+    BODY_BYTES, CONTEXT_KEY, NOW, bundle, field, grpc_frame, head, outcome_told, property,
+};
 use tensorgate_glue::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_glue::host::Field;
 use tensorgate_glue::native::{NativeProxy, Outcome, Store, Stream};
@@ -116,7 +118,7 @@ fn close(stream: Stream) -> (Option<Outcome>, Record) {
         other => panic!("outcome and record disagree: {other:?}"),
     };
     assert_eq!(logged.counted, [verdict], "each request counts once");
-    assert_eq!(property(&logged, "tg_verdict"), Some(verdict.name()));
+    assert_eq!(outcome_told(&logged)["verdict"], verdict.name());
     assert_eq!(
         logged.answers,
         usize::from(matches!(verdict, Verdict::Deny(_)))
@@ -391,7 +393,7 @@ fn what_only_the_access_log_tells_of_is_numbered_once_whatever_the_chain() {
                 stream.log();
                 let (_, _, logged) = stream.close();
                 let said = property(&logged, "tg_forwarded") == Some("1");
-                let allowed = property(&logged, "tg_verdict") == Some("allow");
+                let allowed = outcome_told(&logged)["verdict"] == "allow";
                 assert_eq!(said || allowed, known, "{what} {filters:?}");
                 let number = numbered.then_some("0000000000000000.1");
                 assert_eq!(logged.entry.as_deref(), number, "{what} {filters:?}");

@@ -411,7 +411,10 @@ mod tests {
             let whole = if whole.is_empty() { "0" } else { whole };
             let fraction = if fraction.is_empty() { "0" } else { fraction };
             check(&format!("{whole}.{fraction}"));
-            check(&format!("-{whole}.{fraction}e{}", exponent.cast_signed() - 45));
+            check(&format!(
+                "-{whole}.{fraction}e{}",
+                exponent.cast_signed() - 45
+            ));
             // As a single is printed, and one step off the middle to the next.
             let single = f32::from_bits(next() as u32);
             if single.is_finite() {

@@ -221,6 +221,13 @@ pub fn property<'l>(logged: &'l Logged, name: &str) -> Option<&'l str> {
         .map(|(_, value)| value.as_str())
 }
 
+/// What the access log says that a request came to; null if it says nothing.
+pub fn outcome_told(logged: &Logged) -> serde_json::Value {
+    property(logged, "tg_outcome").map_or(serde_json::Value::Null, |told| {
+        serde_json::from_str(told).unwrap()
+    })
+}
+
 pub fn close(stream: Stream) -> Played {
     let dispatched = stream.dispatched();
     let trailers = stream.trailers().to_vec();
@@ -245,13 +252,18 @@ pub fn close(stream: Stream) -> Played {
         usize::from(matches!(verdict, Verdict::Deny(_))),
         "one answer to what is refused"
     );
-    let property = |name: &str| property(&logged, name);
-    assert_eq!(property("tg_verdict"), Some(verdict.name()));
-    assert_eq!(property("tg_reason"), Some(verdict.reason()));
-    assert_eq!(property("tg_client"), record.client.as_deref());
-    assert_eq!(property("tg_credential"), record.credential.as_deref());
-    assert_eq!(property("tg_model"), record.model.as_deref());
-    assert_eq!(property("tg_rule"), record.rule.as_deref());
+    let told: serde_json::Value = outcome_told(&logged);
+    let told = |name: &str| {
+        told.get(name)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    assert_eq!(told("verdict").as_deref(), Some(verdict.name()));
+    assert_eq!(told("reason").as_deref(), Some(verdict.reason()));
+    assert_eq!(told("client"), record.client);
+    assert_eq!(told("credential"), record.credential);
+    assert_eq!(told("model"), record.model);
+    assert_eq!(told("rule"), record.rule);
     assert_eq!(
         logged.lines.is_empty(),
         !matches!(verdict, Verdict::Deny(_)),

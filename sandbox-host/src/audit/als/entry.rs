@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
+use serde::Deserialize;
 use tensorgate_policy::Reason;
 
 use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
@@ -17,17 +18,9 @@ use crate::audit::record::{
 use crate::metrics::micros;
 
 /// The gate's word on a request, as filter state; the names are `tensorgate_glue`'s, as Envoy shows them.
-pub const PROPERTIES: [&str; 9] = [
-    "wasm.tg_verdict",
-    "wasm.tg_reason",
-    "wasm.tg_client",
-    "wasm.tg_credential",
-    "wasm.tg_model",
-    "wasm.tg_rule",
-    "wasm.tg_detail",
-    "wasm.tg_forwarded",
-    "wasm.tg_entry",
-];
+pub const PROPERTIES: [&str; 3] = ["wasm.tg_outcome", "wasm.tg_forwarded", "wasm.tg_entry"];
+/// Bytes of what the gate says that a request came to; a longer one says nothing. A cause of 1 KiB in which each byte is escaped, and names.
+const MAX_OUTCOME_BYTES: usize = 16 << 10;
 /// Request headers that Envoy is asked to tell.
 pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
 /// Response headers and trailers.
@@ -72,25 +65,25 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .map(|it| it.names())
         .unwrap_or_default();
     let outcome = Outcome::of(&said, &details, status, &flags);
-    let named = !said.verdict.is_empty() || !envoy_reply::nameless(&details);
+    let named = !said.outcome.verdict.is_empty() || !envoy_reply::nameless(&details);
     let id = text(&request.request_id, MAX_ID_BYTES);
-    let forwarded = said.verdict == "allow" || said.forwarded;
+    let forwarded = said.outcome.verdict == "allow" || said.forwarded;
     let from_host = forwarded && details == FROM_THE_HOST;
     let decision = Decision {
         request_id: Some(id).filter(|id| named && !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
         reason: outcome.reason,
-        client: said.client,
-        credential: said.credential,
+        client: said.outcome.client,
+        credential: said.outcome.credential,
         source: source(&common),
         http: version(protocol_version),
         protocol: protocol(&request),
         method: header(&request.request_headers, ":method", MAX_METHOD_BYTES),
         path: Some(path(&String::from_utf8_lossy(&request.path))).filter(|it| !it.is_empty()),
-        model: said.model,
-        rule: said.rule,
-        detail: said.detail,
+        model: said.outcome.model,
+        rule: said.outcome.rule,
+        detail: said.outcome.detail,
         status,
         grpc_status: grpc_status(&response),
         request_bytes: request.request_body_bytes,
@@ -141,6 +134,15 @@ pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
 /// What the gate said.
 #[derive(Default)]
 struct Said {
+    outcome: Told,
+    forwarded: bool,
+    entry: Option<String>,
+}
+
+/// What the gate said that a request came to; empty texts while it said nothing.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
     verdict: String,
     reason: String,
     client: Option<String>,
@@ -148,44 +150,45 @@ struct Said {
     model: Option<String>,
     rule: Option<String>,
     detail: Option<String>,
-    forwarded: bool,
-    entry: Option<String>,
 }
 
 impl Said {
     fn of(state: &HashMap<String, Any>) -> Self {
         let read = |name: &str| {
-            let value = Wrapped::decode(state.get(name)?.value.as_slice())
-                .ok()?
-                .value;
-            let bound = if name.ends_with("detail") {
-                MAX_DETAIL_BYTES
-            } else {
-                MAX_NAME_BYTES
-            };
-            Some(text(&value, bound)).filter(|text| !text.is_empty())
+            Wrapped::decode(state.get(name)?.value.as_slice())
+                .ok()
+                .map(|wrapped| wrapped.value)
+                .filter(|value| !value.is_empty())
         };
-        let [
-            verdict,
-            reason,
-            client,
-            credential,
-            model,
-            rule,
-            detail,
-            forwarded,
-            entry,
-        ] = PROPERTIES.map(read);
+        let [outcome, forwarded, entry] = PROPERTIES.map(read);
+        let outcome = outcome
+            .filter(|json| json.len() <= MAX_OUTCOME_BYTES)
+            .and_then(|json| serde_json::from_slice::<Told>(&json).ok());
         Self {
-            verdict: verdict.unwrap_or_default(),
-            reason: reason.unwrap_or_default(),
-            client,
-            credential,
-            model,
-            rule,
-            detail,
+            outcome: outcome.unwrap_or_default().cleaned(),
             forwarded: forwarded.is_some(),
-            entry: entry.filter(|entry| heard::read(entry).is_some()),
+            entry: entry
+                .map(|entry| text(&entry, MAX_NAME_BYTES))
+                .filter(|entry| heard::read(entry).is_some()),
+        }
+    }
+}
+
+impl Told {
+    fn cleaned(self) -> Self {
+        let bounded = |text: Option<String>, max_bytes: usize| {
+            text.map(|text| clean(&text, max_bytes))
+                .filter(|text| !text.is_empty())
+        };
+        let name = |text| bounded(text, MAX_NAME_BYTES);
+        Self {
+            verdict: clean(&self.verdict, MAX_NAME_BYTES),
+            reason: clean(&self.reason, MAX_NAME_BYTES),
+            client: name(self.client),
+            credential: name(self.credential),
+            model: name(self.model),
+            rule: name(self.rule),
+            detail: bounded(self.detail, MAX_DETAIL_BYTES),
         }
     }
 }
@@ -203,8 +206,8 @@ impl Outcome {
             verdict,
             reason: reason.to_owned(),
         };
-        if said.verdict == "deny" {
-            return is(By::Gate, Verdict::Deny, &said.reason);
+        if said.outcome.verdict == "deny" {
+            return is(By::Gate, Verdict::Deny, &said.outcome.reason);
         }
         // Nobody was there to be answered.
         let left = details.starts_with("downstream_remote_disconnect")
@@ -214,7 +217,7 @@ impl Outcome {
         if left || (status == 0 && !details.starts_with("http")) {
             return is(By::Envoy, Verdict::Aborted, "incomplete");
         }
-        if said.verdict == "allow" && details == FROM_THE_HOST {
+        if said.outcome.verdict == "allow" && details == FROM_THE_HOST {
             // Joined with what the host says; alone only where that is lost.
             return if status < 400 {
                 is(By::Envoy, Verdict::Allow, "ok")

@@ -40,7 +40,22 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         }
         .encode_to_vec(),
     };
-    let said = ended.said.iter();
+    let (own, told): (Vec<_>, Vec<_>) = ended
+        .said
+        .iter()
+        .partition(|(name, _)| ["forwarded", "entry"].contains(name));
+    let told: serde_json::Map<_, _> = told
+        .into_iter()
+        .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into()))
+        .collect();
+    let mut state: HashMap<String, Any> = own
+        .into_iter()
+        .map(|(name, value)| (format!("wasm.tg_{name}"), wrapped(value)))
+        .collect();
+    if !told.is_empty() {
+        let told = serde_json::Value::from(told).to_string();
+        state.insert("wasm.tg_outcome".into(), wrapped(told.as_bytes()));
+    }
     HttpEntry {
         common_properties: Some(Common {
             downstream_remote_address: Some(Address {
@@ -53,9 +68,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
                 nanos: 123_456_000,
             }),
             response_flags: Some(ended.flags),
-            filter_state_objects: said
-                .map(|(name, value)| (format!("wasm.tg_{name}"), wrapped(value)))
-                .collect(),
+            filter_state_objects: state,
             duration: Some(Span {
                 seconds: 0,
                 nanos: 1_500_000,
