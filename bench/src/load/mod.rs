@@ -210,11 +210,11 @@ async fn together<F: Future<Output = Volley>>(futures: impl Iterator<Item = F>) 
     let mut done = Vec::with_capacity(running.len());
     std::future::poll_fn(move |context| {
         for slot in &mut running {
-            if let Some(future) = slot {
-                if let std::task::Poll::Ready(volley) = future.as_mut().poll(context) {
-                    done.push(volley);
-                    *slot = None;
-                }
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(volley) = future.as_mut().poll(context)
+            {
+                done.push(volley);
+                *slot = None;
             }
         }
         if running.iter().all(Option::is_none) {
