@@ -12,7 +12,7 @@ use super::child::Child;
 use super::plan::{Plan, Ready};
 use super::reload::{Processes, ReloadError, Reloaded};
 use super::terminal::Terminal;
-use super::watch::Watch;
+use super::watch::{Change, Watch};
 use super::{envoy, probe};
 use crate::Failure;
 use crate::load::Loaded;
@@ -38,6 +38,8 @@ pub trait Front {
     fn load(&mut self) -> Option<Loaded>;
     /// The files that a change of policy would be in.
     fn files(&self, loaded: Option<&Loaded>) -> Vec<std::path::PathBuf>;
+    /// Files that were rewritten in place, and are not taken in for that. `held`: nor is another that was replaced meanwhile.
+    fn rewritten(&mut self, files: &[std::path::PathBuf], held: bool);
     /// What became of another policy.
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
 }
@@ -169,13 +171,30 @@ async fn follow(
     };
     let mut watch = Watch::new(front.files(None));
     loop {
-        tokio::select! {
+        let asked = tokio::select! {
             obituary = first_death(children) => return Ok(obituary),
-            _ = hangup.recv() => if terminal.is_gone() { continue },
-            () = watch.changed() => {}
+            _ = hangup.recv() => if terminal.is_gone() { continue } else { true },
+            change = watch.changed() => match change {
+                Change::Whole => false,
+                Change::InPlace(files) => {
+                    front.rewritten(&files, false);
+                    continue;
+                }
+                Change::Beside(files) => {
+                    front.rewritten(&files, true);
+                    continue;
+                }
+            },
+        };
+        if asked {
+            watch.renew();
         }
-        watch.renew();
-        let Some(loaded) = front.load() else { continue };
+        let loaded = front.load();
+        // Nobody asked for what came there while it was read.
+        if !asked && !watch.stands() {
+            continue;
+        }
+        let Some(loaded) = loaded else { continue };
         watch.follow(front.files(Some(&loaded)));
         let outcome = tokio::select! {
             obituary = first_death(children) => return Ok(obituary),

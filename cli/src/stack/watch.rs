@@ -1,21 +1,56 @@
-//! Whether a policy's files have changed. A change counts once it has stopped: an editor that writes in pieces is waited for.
+//! Whether a policy's files are others than they were. Only a file that was replaced counts: another renamed over it, a symbolic link
+//! on the way to it swapped. What is rewritten in place may be half of a change, and half a policy can be a whole one that allows more:
+//! that is told, and never taken for a change.
 
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use tokio::time::sleep;
 
 /// Between two looks. What two looks see alike has stopped changing.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-/// A file's device, number, size and time of change in seconds and nanoseconds; nothing if it is not there.
-type Mark = Option<(u64, u64, u64, i64, i64)>;
+/// What happened to the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// One was replaced, and none stands there that may be half of itself.
+    Whole,
+    /// These were rewritten in place; told once.
+    InPlace(Vec<PathBuf>),
+    /// One was replaced, and these still stand as they were rewritten in place.
+    Beside(Vec<PathBuf>),
+}
 
 /// The files, as they were last seen.
 #[derive(Debug)]
 pub struct Watch {
-    seen: Vec<(PathBuf, Mark)>,
+    files: Vec<Watched>,
+    /// One was replaced since that was last told.
+    replaced: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    seen: Option<Seen>,
+    /// It was rewritten in place since it was taken in.
+    in_place: bool,
+    told: bool,
+}
+
+/// A file that was there.
+#[derive(Debug)]
+struct Seen {
+    /// While it is held, no other file can have its number.
+    _held: File,
+    device: u64,
+    number: u64,
+    /// Size in bytes, time of the last write in seconds and nanoseconds.
+    content: (u64, i64, i64),
 }
 
 impl Watch {
@@ -24,87 +59,128 @@ impl Watch {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_unstable();
         files.dedup();
-        let seen = files.into_iter().map(|file| {
-            let mark = mark(&file);
-            (file, mark)
+        let files = files.into_iter().map(|path| Watched {
+            seen: see(&path).ok(),
+            path,
+            in_place: false,
+            told: false,
         });
         Self {
-            seen: seen.collect(),
+            files: files.collect(),
+            replaced: false,
         }
     }
 
-    /// What stands there now is known.
+    /// What stands there now is taken in, however it came there.
     pub fn renew(&mut self) {
-        self.seen = self.look();
+        let paths: Vec<_> = self.files.drain(..).map(|file| file.path).collect();
+        *self = Self::new(paths);
     }
 
     /// Watches these files instead. What is known of one stays known.
     pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
-        let known = std::mem::replace(self, Self::new(files)).seen;
-        for (file, mark) in &mut self.seen {
-            if let Some((_, before)) = known.iter().find(|(name, _)| name == file) {
-                *mark = *before;
+        let known = std::mem::replace(self, Self::new(files));
+        self.replaced = known.replaced;
+        for before in known.files {
+            if let Some(file) = self.files.iter_mut().find(|file| file.path == before.path) {
+                *file = before;
             }
         }
     }
 
-    /// Waits until something changed, and then until nothing does any more. Cancelled, it has seen nothing.
-    pub async fn changed(&mut self) {
-        let mut last = self.look();
+    /// Whether every file still stands as it was last seen. If not, what was read of them counts for nothing, and the next
+    /// [`Self::changed`] says what to do.
+    pub fn stands(&mut self) -> bool {
+        let stands = !self.look();
+        self.replaced |= !stands;
+        stands
+    }
+
+    /// Waits until something happened, and then until nothing does any more. Cancelled, it has lost nothing.
+    pub async fn changed(&mut self) -> Change {
         loop {
             sleep(LOOK_EVERY).await;
-            let now = self.look();
-            if now == last && now != self.seen {
-                self.seen = now;
-                return;
+            if let Some(change) = self.step() {
+                return change;
             }
-            last = now;
         }
     }
 
-    fn look(&self) -> Vec<(PathBuf, Mark)> {
-        let look = |(file, _): &(PathBuf, Mark)| (file.clone(), mark(file));
-        self.seen.iter().map(look).collect()
+    /// Looks once; what there is to tell, if nothing is other than at the look before.
+    fn step(&mut self) -> Option<Change> {
+        if self.look() {
+            return None;
+        }
+        let mut news = Vec::new();
+        for file in &mut self.files {
+            if file.in_place && !file.told {
+                file.told = true;
+                news.push(file.path.clone());
+            }
+        }
+        if !news.is_empty() {
+            return Some(Change::InPlace(news));
+        }
+        if !std::mem::take(&mut self.replaced) {
+            return None;
+        }
+        let in_place = self.files.iter().filter(|file| file.in_place);
+        let in_place: Vec<_> = in_place.map(|file| file.path.clone()).collect();
+        Some(if in_place.is_empty() {
+            Change::Whole
+        } else {
+            Change::Beside(in_place)
+        })
+    }
+
+    /// Looks once; whether anything is other than before.
+    fn look(&mut self) -> bool {
+        let mut differs = false;
+        for file in &mut self.files {
+            let now = see(&file.path).ok();
+            let in_place = match (&file.seen, &now) {
+                (None, None) => continue,
+                (Some(before), Some(now)) if before.is_same_file(now) => {
+                    if before.content == now.content {
+                        continue;
+                    }
+                    true
+                }
+                // Nobody says how it came there: it may still be written.
+                (None, Some(_)) => true,
+                (_, _) => false,
+            };
+            differs = true;
+            file.seen = now;
+            if in_place {
+                file.in_place = true;
+            } else {
+                (file.in_place, file.told) = (false, false);
+                self.replaced = true;
+            }
+        }
+        differs
     }
 }
 
-fn mark(file: &Path) -> Mark {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    ))
+impl Seen {
+    const fn is_same_file(&self, other: &Self) -> bool {
+        self.device == other.device && self.number == other.number
+    }
+}
+
+/// Holds a file without reading it, so that nothing on the way, a pipe for one, can make it wait.
+fn see(path: &Path) -> io::Result<Seen> {
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let held = File::from(held);
+    let metadata = held.metadata()?;
+    Ok(Seen {
+        device: metadata.dev(),
+        number: metadata.ino(),
+        content: (metadata.size(), metadata.mtime(), metadata.mtime_nsec()),
+        _held: held,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[tokio::test]
-    async fn a_change_in_place_a_replacement_and_an_arrival_count_once() {
-        let folder = crate::stack::private_dir::PrivateDir::new().unwrap();
-        let place = |name: &str| folder.path().join(name);
-        std::fs::write(place("a"), "1").unwrap();
-        let mut watch = Watch::new([place("a"), place("b")]);
-        let still = async |watch: &mut Watch| {
-            tokio::time::timeout(LOOK_EVERY * 4, watch.changed())
-                .await
-                .is_err()
-        };
-        assert!(still(&mut watch).await, "nothing changed");
-        for (change, what) in [("a", "in place"), ("b", "there now")] {
-            std::fs::write(place(change), "22").unwrap();
-            watch.changed().await;
-            assert!(still(&mut watch).await, "{what}: told once");
-        }
-        std::fs::write(place("new"), "22").unwrap();
-        std::fs::rename(place("new"), place("a")).unwrap();
-        watch.changed().await;
-        std::fs::remove_file(place("b")).unwrap();
-        watch.changed().await;
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use crate::load::{Loaded, load};
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
-use crate::ui::{Ui, printable_lines};
+use crate::ui::{Ui, printable, printable_lines};
 use crate::{Failure, report};
 
 /// The host's admin port.
@@ -20,7 +20,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when it is ready. A change of the policy's files, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when it is ready. A file of the policy that is replaced by renaming, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. A file that is rewritten in place is taken in at SIGHUP only: it may be half of a change. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
     /// The policy.
@@ -66,6 +66,12 @@ struct ReloadedLine<'a> {
     generation: &'a str,
     was: &'a str,
     took_ms: u64,
+}
+
+#[derive(Serialize)]
+struct RewrittenLine<'a> {
+    rewritten: String,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -240,6 +246,27 @@ impl Front for Operator<'_> {
             || self.files.clone(),
             |loaded| loaded.files(&self.options.root),
         )
+    }
+
+    fn rewritten(&mut self, files: &[PathBuf], held: bool) {
+        const WHY: &str = "was rewritten in place, which may be half of a change: send SIGHUP to take it, or rename a whole file over it";
+        let mut whys = Vec::new();
+        for file in files {
+            let file = printable(&file.display().to_string());
+            if held {
+                whys.push(format!("{file} {WHY}"));
+            } else if self.ui.json {
+                self.ui.json_line(&RewrittenLine {
+                    rewritten: file,
+                    why: WHY,
+                });
+            } else {
+                self.ui.note(&format!("{file} {WHY}"));
+            }
+        }
+        if held {
+            self.refused(&self.generation, &whys.join("\n"));
+        }
     }
 
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str) {

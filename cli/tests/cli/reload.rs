@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::program::{Scratch, filters, free_port, tree};
+use crate::program::{Scratch, filters, free_port, run, tree};
 use crate::up::{ANY, Stack, program};
 
 /// A host that serves what its bundle names, and reads it again when told to.
@@ -56,11 +56,7 @@ fn what_envoy_refuses_is_put_back_everywhere() {
     mine.file("gate.wasm", "no module");
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    let start = std::time::Instant::now();
-    while !stack.said().contains("not reloaded") {
-        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
-        std::thread::yield_now();
-    }
+    until_said(&stack, "not reloaded");
     assert!(
         stack
             .said()
@@ -82,6 +78,96 @@ fn what_envoy_refuses_is_put_back_everywhere() {
     assert_ne!(first, second);
     assert!(files.iter().all(|file| says(file, &second)), "in force");
     assert!(!says("envoy.yaml", &first) && !says("envoy.yaml", &second));
+}
+
+/// Waits until `up` has said something on its standard error.
+fn until_said(stack: &Stack, text: &str) {
+    let start = std::time::Instant::now();
+    while !stack.said().contains(text) {
+        assert!(start.elapsed().as_secs() < 60, "{text}: {}", stack.said());
+        std::thread::yield_now();
+    }
+}
+
+/// Puts a whole file in a file's place, as an editor or a deployment does.
+fn rename_over(file: &std::path::Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+#[test]
+fn half_a_policy_is_never_taken_for_one_and_a_whole_one_is_taken_at_once() {
+    let mine = Scratch::new();
+    // As kubelet mounts a ConfigMap: gate.yaml -> ..data/gate.yaml, ..data -> ..1.
+    let volume = |version: &str| mine.path().join(version).join("gate.yaml");
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let policy = mine.path().join("gate.yaml");
+    std::fs::create_dir(mine.path().join("..1")).unwrap();
+    std::fs::write(volume("..1"), &text).unwrap();
+    std::os::unix::fs::symlink("..1", mine.path().join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/gate.yaml", &policy).unwrap();
+    let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
+    let first = generation(&stack.line());
+    let bundle = stack.scratch.path().join("state/bundle.json");
+    let in_force = || {
+        let bundle = std::fs::read_to_string(&bundle).unwrap();
+        serde_json::from_str::<serde_json::Value>(&bundle).unwrap()["generation"].clone()
+    };
+
+    // Cut short, and whole all the same: the rate is lost.
+    let at = text.find(", rate:").unwrap();
+    let weaker = format!("{}}}\n", &text[..at]);
+    std::fs::write(volume("..1"), &weaker).unwrap();
+    until_said(&stack, "gate.yaml was rewritten in place");
+    assert_eq!(in_force(), first.as_str());
+    stack.signal("HUP");
+    let line = stack.line();
+    assert!(line.contains(&format!(" instead of {first}")), "{line}");
+    let second = generation(&line);
+    assert_eq!(in_force(), second.as_str(), "asked for");
+
+    std::fs::create_dir(mine.path().join("..2")).unwrap();
+    std::fs::write(volume("..2"), &text).unwrap();
+    std::os::unix::fs::symlink("..2", mine.path().join("..data_tmp")).unwrap();
+    std::fs::rename(mine.path().join("..data_tmp"), mine.path().join("..data")).unwrap();
+    let line = stack.line();
+    assert_eq!(generation(&line), first, "the link was swapped: {line}");
+
+    rename_over(&policy, &weaker);
+    let line = stack.line();
+    assert_eq!(generation(&line), second, "renamed over the link: {line}");
+    let told = stack.said().matches("rewritten in place").count();
+    assert_eq!(told, 1, "{}", stack.said());
+}
+
+#[test]
+fn a_key_that_is_revoked_is_told_to_the_gate_that_runs() {
+    let mine = Scratch::new();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let text = format!("{text}\nrevoked: {{keys_file: revoked-keys.txt}}\n");
+    let policy = mine.file("gate.yaml", &text);
+    let list = mine.file("revoked-keys.txt", "# none yet\n");
+    let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
+    let first = generation(&stack.line());
+    // Half of a list beside it: nothing is taken until it is whole.
+    std::fs::write(&list, "").unwrap();
+    until_said(&stack, "revoked-keys.txt was rewritten in place");
+    rename_over(&policy, &text.replace("quota: 600", "quota: 500"));
+    until_said(&stack, &format!("not reloaded, policy {first} goes on"));
+
+    let digest = "6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7";
+    let config = policy.to_str().unwrap();
+    let ran = run(&["keys", "revoke", "-c", config, "--sha256", digest]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let line = stack.line();
+    assert!(line.contains(&format!(" instead of {first}")), "{line}");
+    let bundle = std::fs::read_to_string(stack.scratch.path().join("state/bundle.json")).unwrap();
+    let bundle: serde_json::Value = serde_json::from_str(&bundle).unwrap();
+    assert_eq!(
+        bundle["policy"]["revoked"]["keys"],
+        serde_json::json!([digest])
+    );
 }
 
 /// Starts a program in a terminal of its own, signals it, closes the terminal, and tells how it ended.
