@@ -16,8 +16,8 @@ use alloc::string::String;
 use core::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
-use tensorgate_policy::Policy;
 use tensorgate_policy::request::Identity;
+use tensorgate_policy::{Policy, hex};
 
 use crate::evidence::Identified;
 
@@ -102,11 +102,9 @@ impl KeyRing {
 
 /// What logs call a key: `key:` and the first 16 hex digits of its digest. A key of the right form has 160 random bits, which these do not tell.
 fn name(digest: &[u8; 32]) -> String {
-    let mut name = String::from("key:");
-    for byte in digest.iter().take(8) {
-        name.push_str(&format!("{byte:02x}"));
-    }
-    name
+    let mut digits = hex(digest);
+    digits.truncate(16);
+    format!("key:{digits}")
 }
 
 /// SHA-256 of a key's whole text, as a policy stores it.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB.
 const MAX_GOOD: usize = 4096;
-/// Bad tokens at once. About 0.5 MiB.
+/// Bad tokens at once. About 2 MiB: a name of one is as long as its subject may be.
 const MAX_BAD: usize = 4096;
 
 /// A token's name in the cache.
@@ -49,14 +49,23 @@ pub enum Known {
     /// It was good. It counts now only if its time says so.
     Good(Proven),
     /// It can never be good under this policy.
-    Bad(&'static str),
+    Bad(Refusal),
+}
+
+/// A token that can never be good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why, for the log.
+    pub cause: &'static str,
+    /// The log's name of it, if its signature was right.
+    pub credential: Option<String>,
 }
 
 /// Tokens of one worker.
 #[derive(Debug)]
 pub struct TokenCache {
     good: Recent<Proven>,
-    bad: Recent<&'static str>,
+    bad: Recent<Refusal>,
 }
 
 impl Default for TokenCache {
@@ -78,7 +87,7 @@ impl TokenCache {
             }
             return Some(Known::Good(proven));
         }
-        self.bad.get(id).map(|cause| Known::Bad(cause))
+        self.bad.get(id).cloned().map(Known::Bad)
     }
 
     /// Remembers a good one.
@@ -87,8 +96,8 @@ impl TokenCache {
     }
 
     /// Remembers one that time cannot heal.
-    pub fn remember_bad(&mut self, id: TokenId, cause: &'static str) {
-        self.bad.put(id, cause);
+    pub fn remember_bad(&mut self, id: TokenId, refusal: Refusal) {
+        self.bad.put(id, refusal);
     }
 }
 
@@ -161,18 +170,25 @@ mod tests {
         }
     }
 
+    fn refusal() -> Refusal {
+        Refusal {
+            cause: "bad",
+            credential: Some("jwt:i:s".into()),
+        }
+    }
+
     #[test]
     fn a_flood_of_bad_tokens_drives_no_good_one_out() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
         for number in 1..=3 * MAX_BAD {
-            cache.remember_bad(id(number), "bad");
+            cache.remember_bad(id(number), refusal());
         }
         assert_eq!(cache.get(id(0), 50), Some(Known::Good(proven(100.0))));
         assert_eq!(cache.bad.entries.len(), MAX_BAD);
         assert_eq!(cache.bad.by_use.len(), MAX_BAD);
         assert_eq!(cache.get(id(1), 50), None);
-        assert_eq!(cache.get(id(3 * MAX_BAD), 50), Some(Known::Bad("bad")));
+        assert_eq!(cache.get(id(3 * MAX_BAD), 50), Some(Known::Bad(refusal())));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
 use tensorgate_policy::request::Identity;
 
-use crate::cache::{Known, Proven, TokenCache, TokenId};
+use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
@@ -110,7 +110,7 @@ impl Tokens {
         let id = TokenId::new(generation, token);
         match cache.get(id, now_unix_s) {
             Some(Known::Good(proven)) => return proven.at(now_unix_s),
-            Some(Known::Bad(cause)) => return Identified::refused(cause),
+            Some(Known::Bad(refusal)) => return refusal.into(),
             None => {}
         }
         let checked = jws::parse(token).and_then(|parts| self.claims(parts, now_unix_s));
@@ -122,10 +122,21 @@ impl Tokens {
         match verifier.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
             Ok(true) => {}
             Ok(false) => {
-                cache.remember_bad(id, WRONG_SIGNATURE);
-                return Identified::refused(WRONG_SIGNATURE);
+                // What it claims is nobody's word: it has no name.
+                let refusal = Refusal {
+                    cause: WRONG_SIGNATURE,
+                    credential: None,
+                };
+                cache.remember_bad(id, refusal.clone());
+                return refusal.into();
             }
-            Err(fault) => return Identified::refused(fault.0),
+            // Nothing is known of it: neither that it is bad, nor for the next time.
+            Err(fault) => {
+                return Identified {
+                    identity: Identity::Unjudged(fault.0),
+                    credential: None,
+                };
+            }
         }
         match self.owner(&claimed) {
             Ok(client) => {
@@ -140,11 +151,12 @@ impl Tokens {
                 identified
             }
             Err(cause) => {
-                cache.remember_bad(id, cause);
-                Identified {
-                    identity: Identity::Refused(cause),
+                let refusal = Refusal {
+                    cause,
                     credential: Some(claimed.credential()),
-                }
+                };
+                cache.remember_bad(id, refusal.clone());
+                refusal.into()
             }
         }
     }
@@ -253,6 +265,15 @@ impl Proven {
         Identified {
             identity,
             credential: Some(self.credential.clone()),
+        }
+    }
+}
+
+impl From<Refusal> for Identified {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            identity: Identity::Refused(refusal.cause),
+            credential: refusal.credential,
         }
     }
 }

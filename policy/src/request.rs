@@ -139,6 +139,8 @@ pub enum Identity {
     Missing,
     /// A credential came and is wrong, unknown, expired, or right and from a wrong place.
     Refused(&'static str),
+    /// A credential came, and what judges it could not do its work: nothing is known of it.
+    Unjudged(&'static str),
     /// Two credentials came that prove two clients.
     Conflicting(&'static str),
 }

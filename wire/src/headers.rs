@@ -229,6 +229,12 @@ impl<'a> Known<'a> {
         }
         // Triton reads this one with stoi: signs, blanks and what follows the digits pass there.
         let json_length = self.json_length.map(digits).transpose()?;
+        if self
+            .json_length
+            .is_some_and(|text| text.len() > 1 && text.starts_with('0'))
+        {
+            return Err("inference-header-content-length begins with a zero");
+        }
         let body_end = if end_of_stream { Some(0) } else { length };
         if let (Some(json), Some(end)) = (json_length, body_end)
             && json > end

@@ -330,8 +330,19 @@ fn only_identity_is_not_an_encoding() {
 fn the_length_of_json_is_a_number_within_the_body() {
     for (length, body, end_of_stream, expected) in [
         ("5", None, false, Ok(Some(5))),
-        ("005", Some("5"), false, Ok(Some(5))),
         ("0", None, true, Ok(Some(0))),
+        (
+            "005",
+            Some("5"),
+            false,
+            Err("inference-header-content-length begins with a zero"),
+        ),
+        (
+            "00",
+            None,
+            true,
+            Err("inference-header-content-length begins with a zero"),
+        ),
         (
             "5",
             Some("4"),

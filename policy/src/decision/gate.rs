@@ -41,13 +41,15 @@ pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
 /// Who calls. `None` passes on public health questions only: anybody may ask those, whatever credential comes along.
 /// Everywhere else an unknown caller gets one answer, so that it learns nothing of which routes exist.
 pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId>, Denial> {
-    let cause = match &head.identity {
+    let (reason, cause) = match &head.identity {
         Identity::Client(name) => match policy.client_id(name) {
             Some(client) => return Ok(Some(client)),
-            None => "the client is not in the policy",
+            None => (Reason::Unauthenticated, "the client is not in the policy"),
         },
-        Identity::Missing => "no credential",
-        Identity::Refused(cause) => cause,
+        Identity::Missing => (Reason::Unauthenticated, "no credential"),
+        Identity::Refused(cause) => (Reason::Unauthenticated, *cause),
+        // Ours to mend: a caller that is told 401 would throw a good credential away.
+        Identity::Unjudged(cause) => (Reason::Overloaded, *cause),
         Identity::Conflicting(cause) => return Err(Denial::new(Reason::AmbiguousRequest, *cause)),
     };
     let public = policy.listen().health() == Health::Public
@@ -61,7 +63,7 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
     if public {
         Ok(None)
     } else {
-        Err(Denial::new(Reason::Unauthenticated, cause))
+        Err(Denial::new(reason, cause))
     }
 }
 

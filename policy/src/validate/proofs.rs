@@ -1,6 +1,6 @@
 //! What proves a client beside API keys, and where it may call from. No proof may prove two clients.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,6 +23,9 @@ const MAX_CLAIMS: usize = 32;
 const MAX_SOURCES: usize = 256;
 /// Keys that lead to a claim of dynamic metadata.
 const MAX_CLAIM_DEPTH: usize = 8;
+/// Places in dynamic metadata, whichever clients they prove. For every request the proxy is asked for each of them, a call of the
+/// host's that copies a text.
+const MAX_METADATA_PLACES: usize = 16;
 /// Claims that have fields or meanings of their own.
 const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
@@ -31,6 +34,8 @@ const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "j
 pub(super) struct Owners {
     names: BTreeMap<PeerName, Path>,
     metadata: BTreeMap<MetadataRule, Path>,
+    /// Filters, and the keys that lead to a claim of theirs.
+    places: BTreeSet<(String, Vec<String>)>,
     tokens: Vec<(JwtRule, Path)>,
 }
 
@@ -304,6 +309,17 @@ pub(super) fn metadata(
         claim: claim?,
         value: value?,
     };
+    let place = (rule.filter.clone(), rule.claim.clone());
+    if owners.places.insert(place) && owners.places.len() > MAX_METADATA_PLACES {
+        report.error_with_fix(
+            path,
+            format!("{} places in metadata are too many", owners.places.len()),
+            format!(
+                "at most {MAX_METADATA_PLACES} of filter and claim; several clients may share one"
+            ),
+        );
+        return None;
+    }
     if let Some(first) = owners.metadata.insert(rule.clone(), path.clone()) {
         report.error(
             path,

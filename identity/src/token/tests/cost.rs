@@ -80,7 +80,7 @@ fn a_signature_is_checked_once_and_only_where_nothing_cheaper_refuses() {
 }
 
 #[test]
-fn a_verifier_that_fails_refuses_and_is_asked_again() {
+fn a_verifier_that_fails_is_no_word_on_the_token_and_is_asked_again() {
     let tokens = Tokens::new(&policy(&document()));
     let mut verifier = Counting {
         fails: true,
@@ -89,8 +89,36 @@ fn a_verifier_that_fails_refuses_and_is_asked_again() {
     let mut cache = TokenCache::default();
     let good = ed(json!({}));
     let refused = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
-    assert_eq!(refused, Identified::refused("the library is gone"));
+    assert_eq!(refused.identity, Identity::Unjudged("the library is gone"));
+    assert_eq!(refused.credential, None);
     verifier.fails = false;
     let identified = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
     assert_eq!(identified.identity, Identity::Client("web".into()));
+}
+
+#[test]
+fn a_refusal_that_is_remembered_keeps_its_name() {
+    let tokens = Tokens::new(&policy(&document()));
+    let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
+    for (text, cause, name) in [
+        (
+            ed(json!({"jti": "stolen"})),
+            "token is revoked",
+            Some("jwt:corp:svc-web"),
+        ),
+        (
+            ed(json!({"sub": "nobody"})),
+            "token proves no client",
+            Some("jwt:corp:nobody"),
+        ),
+        // Whoever wrote it may claim anything.
+        (forged, WRONG_SIGNATURE, None),
+    ] {
+        let mut cache = TokenCache::default();
+        for _ in 0..2 {
+            let refused = tokens.identify(&text, NOW, "g", &mut PureVerifier, &mut cache);
+            assert_eq!(refused.identity, Identity::Refused(cause));
+            assert_eq!(refused.credential.as_deref(), name, "{cause}");
+        }
+    }
 }

@@ -258,6 +258,18 @@ fn a_declared_length_is_refused_only_beyond_the_bound() {
 }
 
 #[test]
+fn a_credential_that_nobody_could_judge_is_no_fault_of_the_callers() {
+    let policy = policy();
+    let head = Head {
+        identity: Identity::Unjudged("the library is gone"),
+        ..server(Protocol::OipRest, ServerQuestion::Metadata)
+    };
+    let (decision, step) = Decision::begin(&policy, &head);
+    assert_eq!(reason(&step), Some(Reason::Overloaded));
+    assert_eq!(decision.client(), None);
+}
+
+#[test]
 fn server_questions_are_the_gates_own() {
     use ServerQuestion::{Health, Live, Metadata, Ready};
     let mut public = fixture::document();
@@ -272,6 +284,7 @@ fn server_questions_are_the_gates_own() {
             (&public, Identity::Missing, Metadata, false),
             // Whoever may ask without a credential may ask with a wrong one.
             (&public, Identity::Refused("unknown api key"), Live, true),
+            (&public, Identity::Unjudged("no verifier"), Live, true),
             (&public, known.clone(), Metadata, true),
             (&closed, Identity::Missing, Live, false),
             (&closed, Identity::Missing, Ready, false),

@@ -249,6 +249,28 @@ fn a_proof_names_what_is_there() {
 }
 
 #[test]
+fn places_in_metadata_are_few_and_may_be_shared() {
+    // The document has one; these are for others. Two clients share each.
+    let with_places = |places: usize| {
+        let mut document = proven();
+        for place in 0..places {
+            for client in ["a", "b"] {
+                document["clients"][format!("{client}{place:02}")] =
+                    json!({"metadata": {"filter": "f", "claim": format!("c{place}")}});
+            }
+        }
+        errors(document)
+    };
+    assert_eq!(with_places(15), Vec::<String>::new());
+    let errors = with_places(16);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(
+        errors[0].contains("17 places in metadata are too many"),
+        "{errors:#?}"
+    );
+}
+
+#[test]
 fn sources_are_networks_as_they_are_written() {
     let bad = |source: &str, text: &str| {
         check(
