@@ -65,7 +65,9 @@ pub const REASONS: [(Reason, Details); 9] = [
 ];
 
 /// Details of refusals that come before Envoy has given a request an id of ours: these, and all of its codecs'.
-pub const NAMELESS: [&str; 5] = [
+pub const NAMELESS: [&str; 7] = [
+    "overload",
+    "missing_path_rejected",
     "path_normalization_failed",
     "missing_host_header",
     "low_version",

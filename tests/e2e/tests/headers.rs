@@ -188,3 +188,55 @@ async fn what_is_no_http_gets_no_answer_of_use() {
         assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
     }
 }
+
+/// A caller's own id for a request.
+const THEIRS: &str = "11111111-2222-4333-8444-555555555555";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_has_our_id_or_none_and_never_the_callers() {
+    let stack = Stack::start("headers-ids", policy::vectors_policy("main.json")).await;
+    let theirs = format!("host: a\r\nconnection: close\r\nx-request-id: {THEIRS}\r\n");
+    let check = async |head: &str, status: u16, named: bool| {
+        let end = if head.contains("\r\n\r\n") {
+            ""
+        } else {
+            "\r\n"
+        };
+        let request = format!("{head}{end}");
+        let reply = http1::raw(stack.gate, request.as_bytes()).await.unwrap();
+        assert_eq!(reply.status, status, "{head}: {reply:?}");
+        let said = format!(
+            "{:?}{}",
+            reply.headers,
+            String::from_utf8_lossy(&reply.body)
+        );
+        assert!(!said.contains(THEIRS), "{head}: {said}");
+        assert_eq!(reply.header("x-request-id").is_some(), named, "{head}");
+    };
+    // Refused by Envoy before it has given an id, by the filter, and answered.
+    check(&format!("GET /v2 HTTP/1.0\r\n{theirs}"), 400, false).await;
+    check(
+        &format!("GET /v2 HTTP/1.1\r\n{theirs}x_y: 1\r\n"),
+        400,
+        false,
+    )
+    .await;
+    let hostless = format!("GET /v2 HTTP/1.1\r\nx-request-id: {THEIRS}\r\n");
+    check(&hostless, 400, false).await;
+    let grpc = "content-type: application/grpc\r\ncontent-length: 0\r\n";
+    let hostless = format!("POST /a/b HTTP/1.1\r\nx-request-id: {THEIRS}\r\n{grpc}");
+    check(&hostless, 200, false).await;
+    check(&format!("GET /v2 HTTP/1.1\r\n{theirs}"), 401, true).await;
+    let key = format!("x-api-key: {}\r\n", policy::key("scorer"));
+    check(&format!("GET /v2 HTTP/1.1\r\n{theirs}{key}"), 200, true).await;
+    let infer = format!(
+        "POST {} HTTP/1.1\r\n{theirs}{key}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+        ask::PATH,
+        ask::GOOD.len(),
+        ask::GOOD
+    );
+    check(&infer, 200, true).await;
+    // Nobody stands behind: Envoy's own reply to a request that has an id.
+    stack.kill_host().await;
+    check(&infer, 503, true).await;
+}

@@ -9,11 +9,11 @@ use tensorgate_wire::Answer;
 use crate::render::node::{Node, map};
 
 /// Where Envoy puts the request's id.
-const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
+pub const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
 /// A gRPC request, which Envoy answers with trailers only.
 const IS_GRPC: &str = "request.headers['content-type'].startsWith('application/grpc')";
 
-/// Refused before Envoy has given the request an id of ours: `x-request-id` is then the client's own, or none.
+/// Refused before Envoy has given the request an id of ours: `x-request-id` is then the client's own, or none, and no part of the answer.
 fn nameless() -> String {
     let codecs = CODECS.map(|codec| format!("response.code_details.startsWith('{codec}')"));
     format!("({} || {})", codecs.join(" || "), one_of(&NAMELESS))
@@ -49,9 +49,16 @@ pub fn config() -> Node {
     let mappers = REASONS.iter().flat_map(|(reason, details)| {
         let matches = &expression(*details);
         [
-            mapper(&format!("({matches}) && {IS_GRPC}"), grpc(*reason)),
-            mapper(&format!("({matches}) && {nameless}"), rest(*reason, false)),
-            mapper(matches, rest(*reason, true)),
+            mapper(
+                &format!("({matches}) && {nameless} && {IS_GRPC}"),
+                grpc(*reason, ""),
+            ),
+            mapper(
+                &format!("({matches}) && {IS_GRPC}"),
+                grpc(*reason, REQUEST_ID),
+            ),
+            mapper(&format!("({matches}) && {nameless}"), rest(*reason, "")),
+            mapper(matches, rest(*reason, REQUEST_ID)),
         ]
     });
     map! {"mappers" => mappers.collect::<Vec<_>>()}
@@ -64,10 +71,10 @@ struct Reply {
     headers: Vec<Node>,
 }
 
-/// Problem details; Envoy escapes the id, whoever chose it, and it is left out where it is not ours.
-fn rest(reason: Reason, named: bool) -> Reply {
+/// Problem details; an empty id is left out.
+fn rest(reason: Reason, id: &str) -> Reply {
     let (status, headers, body) =
-        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipRest, REQUEST_ID) {
+        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipRest, id) {
             Answer::Rest {
                 status,
                 headers,
@@ -76,10 +83,7 @@ fn rest(reason: Reason, named: bool) -> Reply {
             // Not what REST is answered with.
             Answer::Grpc { headers, .. } => (reason.http_status(), headers, Vec::new()),
         };
-    let mut problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    if let Some(members) = problem.as_object_mut().filter(|_| !named) {
-        members.remove("instance");
-    }
+    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let content_type = headers
         .iter()
         .find(|(name, _)| *name == "content-type")
@@ -92,9 +96,9 @@ fn rest(reason: Reason, named: bool) -> Reply {
 }
 
 /// Trailers only; the text becomes `grpc-message`.
-fn grpc(reason: Reason) -> Reply {
+fn grpc(reason: Reason, id: &str) -> Reply {
     let (status, mut headers, message) =
-        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipGrpc, REQUEST_ID) {
+        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipGrpc, id) {
             Answer::Grpc {
                 status,
                 message,
@@ -131,11 +135,11 @@ fn mapper(matches: &str, reply: Reply) -> Node {
     }
 }
 
-/// The answer's header fields but for those that Envoy sets itself.
+/// The answer's header fields but for the one that Envoy sets itself.
 fn added(headers: &[(&'static str, String)]) -> Vec<Node> {
     headers
         .iter()
-        .filter(|(name, _)| !matches!(*name, "content-type" | "x-request-id"))
+        .filter(|(name, _)| *name != "content-type")
         .map(|(name, value)| {
             map! {
                 "header" => map! {"key" => *name, "value" => value.as_str()},
