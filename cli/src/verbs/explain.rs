@@ -8,15 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request};
+use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request, Store};
 use tensorgate_glue::record::Record;
 use tensorgate_host::request::{self as host, Judge};
 use tensorgate_policy::policy::PeerName;
-use tensorgate_policy::{Denial, Now, Protocol};
+use tensorgate_policy::{Denial, Now, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
 use crate::Failure;
+use crate::chain::Chain;
 use crate::load::{Loaded, load, read_at_most};
 use crate::message::{self, Refused};
 use crate::render::envoy::bounds::Bounds;
@@ -37,6 +38,7 @@ const MONOTONIC_NS: u64 = 1_000_000_000;
 POST, its path, content-type: application/grpc, and the framed message as the body. Exits 1 if a request is denied.\n\n\
 With a REQUEST_ID the story comes from the audit log; exits 1 if that knows nothing of it.\n\n\
 Example: tensorgate explain -c gate.yaml --http request.http\n\
+Example: tensorgate explain --all\n\
 Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
 )]
 pub struct Explain {
@@ -54,15 +56,21 @@ pub struct Explain {
         short = 'c',
         long = "config",
         value_name = "GATE_YAML",
-        required_unless_present = "request_id"
+        required_unless_present_any = ["request_id", "all"]
     )]
     config: Option<PathBuf>,
     /// The message.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["http_dir", "request_id", "all"])]
     http: Option<PathBuf>,
     /// A folder of messages: one JSON line a file, in the order of their names, each with buckets of its own.
     #[arg(long, value_name = "DIR", conflicts_with = "http")]
     http_dir: Option<PathBuf>,
+    /// Every reason for which a request is refused, in order of precedence, with its statuses.
+    #[arg(long, conflicts_with_all = ["request_id", "config", "http", "http_dir"])]
+    all: bool,
+    /// Filters in order, as `up` has them.
+    #[arg(long, value_name = "FILTER,…", default_value = "gate")]
+    chain: Chain,
     /// A name of the certificate that the caller shows: `spiffe://…` or `dns:NAME`; several for a certificate with several.
     #[arg(long, value_name = "NAME", value_parser = peer_name)]
     tls_peer: Vec<PeerName>,
@@ -72,6 +80,15 @@ pub struct Explain {
     /// The wall clock, Unix seconds; the present unless given.
     #[arg(long, value_name = "UNIX_S")]
     now: Option<u64>,
+}
+
+/// A reason.
+#[derive(Serialize)]
+struct Told {
+    reason: &'static str,
+    status: u16,
+    grpc_status: u8,
+    title: &'static str,
 }
 
 /// One line.
@@ -91,6 +108,10 @@ struct Explained {
 impl Explain {
     /// Explains.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        if self.all {
+            tell_all(ui);
+            return Ok(());
+        }
         if let Some(request_id) = &self.request_id {
             return story::tell(ui, &self.log()?, request_id);
         }
@@ -108,7 +129,10 @@ impl Explain {
             (None, None) => return Err(Failure::Input("say which message with --http".into())),
         };
         let peer = peer(&loaded, &self.tls_peer, self.source)?;
-        let halves = Halves::new(&loaded, peer)?;
+        for open in self.chain.leaves_open(&loaded.policy) {
+            ui.note(&format!("warning: {open}"));
+        }
+        let halves = Halves::new(&loaded, self.chain, peer)?;
         let mut denied = false;
         for file in files {
             let explained = halves.explain(&file, now)?;
@@ -194,13 +218,14 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 struct Halves<'l> {
     loaded: &'l Loaded,
     bundle: Vec<u8>,
+    chain: Chain,
     context_key: String,
     peer: Peer,
     host: Judge,
 }
 
 impl<'l> Halves<'l> {
-    fn new(loaded: &'l Loaded, peer: Peer) -> Result<Self, Failure> {
+    fn new(loaded: &'l Loaded, chain: Chain, peer: Peer) -> Result<Self, Failure> {
         let bundle = serde_json::to_vec(&loaded.bundle)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let context_key = context_key()?;
@@ -214,6 +239,7 @@ impl<'l> Halves<'l> {
         Ok(Self {
             loaded,
             bundle,
+            chain,
             context_key,
             peer,
             host,
@@ -235,7 +261,13 @@ impl<'l> Halves<'l> {
             Ok(request) => request,
             Err(refused) => return Ok(refused_by_envoy(file, refused)),
         };
-        let mut proxy = NativeProxy::new(&self.bundle, &self.context_key).map_err(|faults| {
+        let proxy = NativeProxy::chain(
+            self.chain.filters(),
+            &self.bundle,
+            Some(&self.context_key),
+            Store::default(),
+        );
+        let mut proxy = proxy.map_err(|faults| {
             Failure::Failed(
                 faults
                     .iter()
@@ -344,6 +376,31 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         model,
         rule,
         detail,
+    }
+}
+
+/// Every reason, a line each.
+fn tell_all(ui: &Ui) {
+    for reason in Reason::ALL {
+        let told = Told {
+            reason: reason.name(),
+            status: reason.http_status(),
+            grpc_status: reason.grpc_status() as u8,
+            title: reason.title(),
+        };
+        if ui.json {
+            ui.json_line(&told);
+        } else {
+            let Told {
+                reason,
+                status,
+                grpc_status,
+                title,
+            } = told;
+            ui.line(&format!(
+                "{reason:<24} {status}  grpc-status {grpc_status:<2}  {title}"
+            ));
+        }
     }
 }
 

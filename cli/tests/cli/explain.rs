@@ -301,6 +301,28 @@ fn people_get_the_verdict_and_the_cause() {
 }
 
 #[test]
+fn every_reason_has_a_line_in_order_of_precedence() {
+    let ran = run(&["explain", "--all", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let told: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let place = |reason: &str| told.iter().position(|told| told["reason"] == reason);
+    assert!(place("unauthenticated") < place("not-granted"), "{told:#?}");
+    let over = &told[place("rate-limited").unwrap()];
+    assert_eq!(
+        (&over["status"], &over["grpc_status"]),
+        (&429.into(), &8.into())
+    );
+    let people = run(&["explain", "--all"]);
+    assert_eq!(people.stdout.lines().count(), told.len());
+    assert!(told.len() > 30 && people.stdout.starts_with("header-too-large "));
+    assert_eq!(run(&["explain", "--all", "-c", "gate.yaml"]).code, 2);
+}
+
+#[test]
 fn bad_use_is_told_apart_from_a_denial() {
     let digits = digits();
     assert_eq!(

@@ -16,6 +16,7 @@ mod fmt;
 mod import;
 mod keys;
 mod program;
+mod proofs;
 mod reload;
 mod render;
 mod schema;

@@ -128,3 +128,32 @@ async fn nobody_reaches_the_host_past_the_gate() {
     }
     assert!(stack.backend.seen().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_x_forwarded_for_as_many_entries_are_believed_as_there_are_trusted_proxies() {
+    let mut policy = policy::vectors_policy("main.json");
+    policy.listen.trusted_hops = 2;
+    policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);
+    let stack = Stack::start("forged-hops", policy).await;
+    for (entries, status) in [
+        // The caller, then the first proxy; the second is the connection's end.
+        (["192.0.2.7, 10.0.0.1"].as_slice(), 200),
+        (&["192.0.2.7", "10.0.0.1"], 200),
+        // What the caller wrote itself stands further left.
+        (&["10.9.9.9, 192.0.2.7, 10.0.0.1"], 200),
+        (&["192.0.2.7, 10.9.9.9, 10.0.0.1"], 401),
+        (&["192.0.2.7, 192.0.2.7, 10.9.9.9, 10.0.0.1"], 401),
+        // Fewer than there are proxies: nobody wrote what they would have written.
+        (&["192.0.2.7"], 401),
+        (&["10.0.0.1, 192.0.2.7"], 401),
+        (&["unknown, 10.0.0.1"], 401),
+        (&[], 401),
+    ] {
+        let fields: Vec<_> = entries
+            .iter()
+            .map(|entry| (b"x-forwarded-for".as_slice(), entry.as_bytes()))
+            .collect();
+        let reply = ask::good(stack.gate, &fields).await.unwrap();
+        assert_eq!(reply.status, status, "{entries:?}: {reply:?}");
+    }
+}

@@ -1,0 +1,278 @@
+//! Who is who, by what stands beside a policy and by what is said on the command line: key sets and lists in files, certificates, addresses,
+//! and the filters that ask.
+
+use serde_json::Value;
+use tensorgate_client::pki::Authority;
+
+use crate::program::{Ran, Scratch, filters, run, run_with};
+
+/// A key of the vectors' form, and its digest's place in the policy below.
+const KEY: &str = "tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B";
+/// Everything that is read from a file.
+const FILES: &str = r#"version: 1
+listen: {address: "127.0.0.1:0", tls: {cert: gate.pem, key: gate.key, client_ca: ca.pem}}
+issuers:
+  corp: {issuer: https://login.example.com, audiences: [gate], algorithms: [EdDSA], jwks: {file: corp.jwks.json}, max_lifetime_s: 600}
+clients:
+  web: {jwt: {issuer: corp, subject: svc}}
+  batch: {api_keys_file: batch.keys, sources: [10.0.0.0/8]}
+  engine: {mtls: {spiffe: spiffe://prod/engine}}
+  night: {mtls: {dns: night.example.com}}
+revoked: {jti_file: jti.txt, keys_file: revoked.txt}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"], max_in_flight: 64, queue: 128, timeout_ms: 2000}
+models:
+  m:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest]
+    inputs:
+      - {name: x, datatype: FP32, shape: [2], range: [0, 1]}
+    outputs:
+      - {name: y, datatype: FP32, shape: [1]}
+grants:
+  - {name: g, clients: [web, batch, engine, night], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
+"#;
+/// RFC 8037, A.1: public.
+const JWKS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+/// The policy in a folder with all its files; `batch` has the key's digest, with a note and an empty line around.
+fn beside() -> Scratch {
+    let scratch = Scratch::new();
+    let digest = run_with_key();
+    scratch.file("gate.yaml", FILES);
+    scratch.file("corp.jwks.json", JWKS);
+    scratch.file("batch.keys", format!("# batch\n\n{digest} 2099-12-31\n"));
+    scratch.file("jti.txt", "stolen\n");
+    scratch.file("revoked.txt", format!("{} lost\n", "a".repeat(64)));
+    scratch
+}
+
+fn run_with_key() -> String {
+    let ran = run_with(&["keys", "hash"], KEY);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    ran.stdout.trim().to_owned()
+}
+
+fn check(scratch: &Scratch) -> Ran {
+    let policy = scratch.path().join("gate.yaml");
+    run(&["check".as_ref(), "--json".as_ref(), policy.as_os_str()])
+}
+
+#[test]
+fn what_a_policy_names_is_read_and_its_faults_stand_where_it_is_named() {
+    let ran = check(&beside());
+    assert_eq!(ran.code, 0, "{}", ran.stdout);
+    let long = "a".repeat((8 << 20) + 1);
+    let keys = format!("{}\n", "0".repeat(63));
+    for (file, text, path, told) in [
+        (
+            "corp.jwks.json",
+            Some("{}"),
+            "issuers.corp.jwks.file",
+            "is not a JSON Web Key Set",
+        ),
+        (
+            "corp.jwks.json",
+            None,
+            "issuers.corp.jwks.file",
+            "cannot be read",
+        ),
+        (
+            "corp.jwks.json",
+            Some(r#"{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}"#),
+            "issuers.corp.jwks",
+            "",
+        ),
+        (
+            "batch.keys",
+            Some(keys.as_str()),
+            "clients.batch.api_keys",
+            "",
+        ),
+        (
+            "batch.keys",
+            None,
+            "clients.batch.api_keys_file",
+            "cannot be read",
+        ),
+        (
+            "jti.txt",
+            Some(long.as_str()),
+            "revoked.jti_file",
+            "is larger than",
+        ),
+        ("revoked.txt", Some("nobody\n"), "revoked.keys", ""),
+        ("revoked.txt", None, "revoked.keys_file", "cannot be read"),
+    ] {
+        let scratch = beside();
+        match text {
+            Some(text) => drop(scratch.file(file, text)),
+            None => std::fs::remove_file(scratch.path().join(file)).unwrap(),
+        }
+        let ran = check(&scratch);
+        assert_eq!(ran.code, 2, "{file}: {}", ran.stdout);
+        let found = ran.stdout.lines().any(|line| {
+            let fault: Value = serde_json::from_str(line).unwrap();
+            let says = |name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+            says("severity") == "error"
+                && says("path").starts_with(path)
+                && says("message").contains(told)
+                && fault["line"].as_u64().is_some_and(|line| line > 1)
+        });
+        assert!(found, "{file} {path}: {}", ran.stdout);
+        assert!(!ran.stdout.contains("c2VjcmV0"), "{}", ran.stdout);
+    }
+    let scratch = beside();
+    scratch.file("jti.txt", b"\xff\n");
+    assert!(check(&scratch).stdout.contains("is not UTF-8"));
+}
+
+/// `client`, or the reason of a refusal; the exit code where there was neither.
+fn explain(scratch: &Scratch, fields: &str, body: &str, more: &[&str]) -> String {
+    let message = format!(
+        "POST /v2/models/m/infer HTTP/1.1\r\nHost: g\r\n{fields}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (policy, file) = (
+        scratch.path().join("gate.yaml"),
+        scratch.file("m.http", message),
+    );
+    let mut arguments = vec!["explain", "--json", "--now", "1800000000", "-c"];
+    arguments.extend([policy.to_str().unwrap(), "--http", file.to_str().unwrap()]);
+    arguments.extend(more);
+    let ran = run(&arguments);
+    if ran.code == 2 {
+        return "2".to_owned();
+    }
+    let line: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let told = if line["verdict"] == "allow" {
+        &line["client"]
+    } else {
+        &line["reason"]
+    };
+    told.as_str().unwrap_or_default().to_owned()
+}
+
+const GOOD: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[0,1]}]}"#;
+
+#[test]
+fn a_caller_is_who_the_command_line_says_it_is() {
+    let scratch = beside();
+    let key = format!("x-api-key: {KEY}\r\n");
+    let no = "unauthenticated";
+    for (fields, more, expected) in [
+        (
+            "",
+            ["--tls-peer", "spiffe://prod/engine"].as_slice(),
+            "engine",
+        ),
+        ("", &["--tls-peer", "dns:night.example.com"], "night"),
+        ("", &["--tls-peer", "dns:NIGHT.example.com"], "night"),
+        ("", &["--tls-peer", "spiffe://prod/other"], no),
+        (
+            "",
+            &[
+                "--tls-peer",
+                "spiffe://prod/engine",
+                "--tls-peer",
+                "dns:night.example.com",
+            ],
+            no,
+        ),
+        (
+            "",
+            &[
+                "--tls-peer",
+                "spiffe://prod/engine",
+                "--tls-peer",
+                "spiffe://prod/other",
+            ],
+            no,
+        ),
+        ("", &["--tls-peer", "engine"], "2"),
+        ("", &[], no),
+        (&key, &["--source", "10.1.2.3"], "batch"),
+        (&key, &["--source", "192.0.2.1"], no),
+        (&key, &["--source", "::ffff:10.1.2.3"], "batch"),
+        (&key, &["--source", "10.1.2"], "2"),
+        (
+            &key,
+            &["--source", "10.1.2.3", "--tls-peer", "spiffe://prod/engine"],
+            "ambiguous-request",
+        ),
+    ] {
+        assert_eq!(explain(&scratch, fields, GOOD, more), expected, "{more:?}");
+    }
+    scratch.file("gate.yaml", FILES.replace(", client_ca: ca.pem", ""));
+    let peer = ["--tls-peer", "spiffe://prod/engine"];
+    assert_eq!(explain(&scratch, "", GOOD, &peer), "2", "nobody would ask");
+}
+
+#[test]
+fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
+    let scratch = beside();
+    let peer = ["--tls-peer", "spiffe://prod/engine"];
+    let wide = GOOD.replace("[2]", "[3]");
+    for chain in ["gate", "auth,rate-limit,tensor-guard", "auth"] {
+        let ask = |body: &str, peer: &[&str]| {
+            explain(&scratch, "", body, &[&["--chain", chain], peer].concat())
+        };
+        assert_eq!(ask(GOOD, &peer), "engine", "{chain}");
+        assert_eq!(ask(GOOD, &[]), "unauthenticated", "{chain}");
+        // Without tensor-guard it is the host that refuses.
+        assert_eq!(ask(&wide, &peer), "shape", "{chain}");
+    }
+    for chain in ["gate,auth", "rate-limit,auth", "nobody"] {
+        assert_eq!(explain(&scratch, "", GOOD, &["--chain", chain]), "2");
+    }
+}
+
+#[test]
+fn a_real_envoy_validates_tls_with_the_files_that_the_policy_names() {
+    let scratch = beside();
+    let authority = Authority::new("clients").unwrap();
+    let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
+    for (name, text) in [
+        ("gate.pem", &gate.pem),
+        ("gate.key", &gate.key),
+        ("ca.pem", &authority.pem),
+    ] {
+        scratch.file(name, text);
+    }
+    let (policy, folder, filters) = (
+        scratch.path().join("gate.yaml"),
+        scratch.path().to_owned(),
+        filters(),
+    );
+    let render = || {
+        run(&[
+            "render",
+            "-c",
+            policy.to_str().unwrap(),
+            "envoy",
+            "--filters",
+            filters.to_str().unwrap(),
+            "--tls-dir",
+            folder.to_str().unwrap(),
+            "--validate",
+        ])
+    };
+    let ran = render();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("require_client_certificate: false"),
+        "{}",
+        ran.stdout
+    );
+    // Another key than the certificate's: Envoy sees that, and nothing is written.
+    scratch.file("gate.key", authority.issue(2, &[]).unwrap().key);
+    let ran = render();
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("Envoy refuses the configuration"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.stdout, "");
+}
