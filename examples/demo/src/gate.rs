@@ -14,8 +14,8 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 /// From SIGTERM to the end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// How the readiness line begins; an address follows.
-const READY: &str = "tensorgate ready: http://";
+/// How the readiness line begins; a scheme and an address follow.
+const READY: &str = "tensorgate ready: ";
 
 /// A running gate.
 pub struct Gate {
@@ -24,8 +24,9 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready.
-    pub async fn start(policy: &Path, state: &Path) -> Result<Self> {
+    /// Starts it on free ports, so that a gate that runs already is not in the way, and waits until it is ready. `workers`: what `up` is
+    /// told of them, if anything.
+    pub async fn start(policy: &Path, state: &Path, workers: &[&str]) -> Result<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let binary = std::env::current_exe()?.with_file_name("tensorgate");
         let mut child = Command::new(&binary)
@@ -37,6 +38,7 @@ impl Gate {
                 state.as_os_str(),
             ])
             .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
+            .args(workers)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -52,7 +54,7 @@ impl Gate {
                 println!("{line}");
                 if let Some((address, _)) = line
                     .strip_prefix(READY)
-                    .and_then(|rest| rest.split_once(' '))
+                    .and_then(|rest| rest.split_once("://")?.1.split_once(' '))
                 {
                     return Ok(address.parse()?);
                 }

@@ -1,25 +1,36 @@
-//! Starts the whole gate, sends good and hostile requests, prints the table and stops everything. Exits 0 only if
-//! every answer was the expected one.
+//! Starts two whole gates, sends good and hostile requests, prints the table and stops everything. Exits 0 only if
+//! every answer was the expected one. The first gate has the policy that the README shows; the second asks for TLS, tokens and certificates,
+//! which are made here.
 
 mod gate;
 mod request;
 mod rows;
+mod secured;
 mod split;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use tensorgate_client::{Reply, grpc, http1};
+use anyhow::{Context, Result, ensure};
+use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::gate::Gate;
 use crate::request::Request;
-use crate::rows::{Expect, Row};
+use crate::rows::{CUT, Expect, Row};
 
 /// Paths, seen from the top of the tree.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
 const HELD_OUT: &str = "examples/models/digits/heldout.bin";
+const MODELS: &str = "examples/models";
+/// Of the second gate's folders: its state, and its policy.
+const SECURED: &str = "secured";
+
+/// The gates of one demo.
+struct Gates {
+    plain: Gate,
+    secured: Gate,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,31 +55,42 @@ async fn demo() -> Result<bool> {
         .to_owned();
 
     let split = split::Split::read(Path::new(HELD_OUT))?;
-    let rows = rows::rows(&split)?;
-    let gate = gate::Gate::start(Path::new(POLICY), &target.join("demo")).await?;
+    let state = target.join("demo");
+    let folder = state.join(SECURED);
+    let models = Path::new(MODELS)
+        .canonicalize()
+        .with_context(|| format!("looking for {MODELS}"))?;
+    let secured = secured::Secured::make(&folder.join("policy"), &models)?;
+    let rows = rows::rows(&split, &secured)?;
+    let (plain, secured) = tokio::try_join!(
+        Gate::start(Path::new(POLICY), &state, &[]),
+        Gate::start(&secured.policy, &folder, &["--concurrency", "1"]),
+    )?;
+    let gates = Gates { plain, secured };
 
     let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
-        wrong = play(&rows, gate.address()) => Ok(wrong),
+        wrong = play(&rows, &gates) => Ok(wrong),
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    gate.stop().await?;
+    let (plain, secured) = tokio::join!(gates.plain.stop(), gates.secured.stop());
+    plain.and(secured)?;
     let wrong = outcome?;
     println!(
         "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",
         rows.len(),
-        target.join("demo").display()
+        state.display()
     );
     Ok(wrong == 0)
 }
 
 /// Sends every row and prints its line; how many were answered in another way than expected.
-async fn play(rows: &[Row], gate: SocketAddr) -> usize {
+async fn play(rows: &[Row], gates: &Gates) -> usize {
     let mut wrong = 0_usize;
     print_line("request", "expected", "answer", "reason", "");
     for row in rows {
-        let (answer, reason, ok) = run(row, gate).await;
+        let (answer, reason, ok) = run(row, gates).await;
         if !ok {
             wrong = wrong.saturating_add(1);
         }
@@ -88,19 +110,28 @@ fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict
 }
 
 /// Sends a row as often as it says and judges the last reply: the answer's code, what it said, whether that was expected.
-async fn run(row: &Row, gate: SocketAddr) -> (String, String, bool) {
+async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
     let mut last = None;
     for _ in 0..row.times {
-        last = Some(send(&row.request, gate).await);
+        last = Some(send(&row.request, gates).await);
     }
     match last {
         Some(Ok(reply)) => judge(row, &reply),
+        Some(Err(error)) if matches!(row.expect, Expect::Cut) => {
+            // Nothing at all, after a while, would be another thing.
+            let cut = matches!(
+                error.downcast_ref(),
+                Some(ClientError::Io(_) | ClientError::Truncated)
+            );
+            ("none".into(), CUT.into(), cut)
+        }
         Some(Err(error)) => ("none".into(), format!("{error:#}"), false),
         None => ("none".into(), "not sent".into(), false),
     }
 }
 
-async fn send(request: &Request, gate: SocketAddr) -> Result<Reply> {
+async fn send(request: &Request, gates: &Gates) -> Result<Reply> {
+    let (gate, secured) = (gates.plain.address(), gates.secured.address());
     Ok(match request {
         Request::Rest {
             method,
@@ -111,6 +142,23 @@ async fn send(request: &Request, gate: SocketAddr) -> Result<Reply> {
         } => http1::send(gate, method, path, fields, body, *framing).await?,
         Request::Bytes(bytes) => http1::raw(gate, bytes).await?,
         Request::Grpc(call) => grpc::send(gate, call).await?,
+        Request::Tls { caller, bytes } => caller.connect(secured).await?.ask(bytes).await?,
+        Request::Beside {
+            caller,
+            held,
+            bytes,
+        } => {
+            let mut first = caller.connect(secured).await?;
+            let body = first.begin(held).await?;
+            let reply = caller.connect(secured).await?.ask(bytes).await?;
+            let served = first.ask(body).await?;
+            ensure!(
+                served.status == 200,
+                "the one under way was answered {}",
+                served.status
+            );
+            reply
+        }
     })
 }
 

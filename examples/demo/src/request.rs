@@ -3,6 +3,7 @@
 use prost::Message;
 use serde_json::{Value, json};
 use tensorgate_client::http1::Framing;
+use tensorgate_client::tls::Caller;
 use tensorgate_client::{Fields, grpc};
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tensorgate_wire::proto::{InferTensorContents, ModelInferRequest};
@@ -11,7 +12,7 @@ use tensorgate_wire::proto::{InferTensorContents, ModelInferRequest};
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// One request in its protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Request {
     /// HTTP/1.1.
     Rest {
@@ -30,6 +31,33 @@ pub enum Request {
     Bytes(Vec<u8>),
     /// gRPC over HTTP/2.
     Grpc(grpc::Call),
+    /// HTTP/1.1 over TLS, to the second gate.
+    Tls {
+        /// Who asks.
+        caller: Caller,
+        /// The request.
+        bytes: Vec<u8>,
+    },
+    /// The same while another request of the caller's is under way, which is served when this one was answered.
+    Beside {
+        /// Who asks.
+        caller: Caller,
+        /// The one under way; it asks to go on before it sends its body.
+        held: Vec<u8>,
+        /// The request.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A digit as a JSON tensor, for the second gate, with further header fields, a line each.
+pub fn infer_text(fields: &str, split: &crate::split::Split, index: usize) -> Vec<u8> {
+    let body = json!({"inputs": [image(&split.pixels(index, 1))]}).to_string();
+    format!(
+        "POST {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{body}",
+        infer_path("digits"),
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// An HTTP/1.1 request whose body, if there is one, declares its length.

@@ -2,12 +2,15 @@
 
 mod bodies;
 mod callers;
+mod certificates;
 mod contained;
 mod framing;
+mod places;
 mod read;
 mod routes;
 mod served;
 mod tensors;
+mod tokens;
 
 use std::fmt;
 use std::path::Path;
@@ -16,6 +19,7 @@ use anyhow::{Context, Result};
 use tensorgate_client::Reply;
 
 use crate::request::Request;
+use crate::secured::Secured;
 use crate::split::Split;
 
 /// The demo's public keys, one file a client.
@@ -44,6 +48,8 @@ pub enum Expect {
     },
     /// A refusal for this reason.
     Denied(&'static str),
+    /// No answer: the connection ends at the handshake.
+    Cut,
 }
 
 impl fmt::Display for Expect {
@@ -51,23 +57,30 @@ impl fmt::Display for Expect {
         match self {
             Self::Served { says, .. } => f.write_str(says),
             Self::Denied(reason) => f.write_str(reason),
+            Self::Cut => f.write_str(CUT),
         }
     }
 }
 
+/// What is expected and seen where the handshake fails.
+pub const CUT: &str = "no connection";
+
 /// Every row, in the order in which it is sent.
-pub fn rows(split: &Split) -> Result<Vec<Row>> {
+pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     let keys = Keys {
         scorer: key("scorer")?,
         burst: key("burst")?,
     };
     let mut rows = served::rows(&keys, split)?;
     rows.extend(callers::rows(&keys, split));
+    rows.extend(tokens::rows(secured, split)?);
+    rows.extend(certificates::rows(secured, split));
     rows.extend(routes::rows(&keys, split));
     rows.extend(tensors::rows(&keys, split));
     rows.extend(bodies::rows(&keys, split));
     rows.extend(framing::rows(&keys, split));
     rows.extend(contained::rows(&keys, split));
+    rows.extend(places::rows(secured, split)?);
     Ok(rows)
 }
 

@@ -3,6 +3,7 @@
 
 pub mod grpc;
 pub mod http1;
+pub mod pki;
 pub mod reply;
 pub mod tls;
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -13,6 +14,9 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::{ClientError, EXCHANGE_LIMIT, Reply, http1};
+
+/// What a head ends with.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// A caller: whom it believes and what it shows.
 #[derive(Clone)]
@@ -79,6 +83,38 @@ impl Session {
         tokio::time::timeout(EXCHANGE_LIMIT, http1::exchange(&mut self.stream, request))
             .await
             .map_err(|_| ClientError::Hung)?
+    }
+
+    /// Sends the head of a request that asks to go on (`expect: 100-continue`), and waits for the word. Returns the body, which is yet to be
+    /// sent.
+    pub async fn begin<'r>(&mut self, request: &'r [u8]) -> Result<&'r [u8], ClientError> {
+        let end = request
+            .windows(HEAD_END.len())
+            .position(|bytes| bytes == HEAD_END)
+            .map(|at| at.saturating_add(HEAD_END.len()));
+        let (head, body) = end
+            .and_then(|end| request.split_at_checked(end))
+            .ok_or(ClientError::Truncated)?;
+        let word = async {
+            self.stream.write_all(head).await?;
+            self.stream.flush().await?;
+            let mut word = Vec::new();
+            while !word.ends_with(HEAD_END) {
+                if self.stream.read_buf(&mut word).await? == 0 {
+                    return Err(ClientError::Truncated);
+                }
+            }
+            Ok(word)
+        };
+        let word = tokio::time::timeout(EXCHANGE_LIMIT, word)
+            .await
+            .map_err(|_| ClientError::Hung)??;
+        if word.starts_with(b"HTTP/1.1 100 ") {
+            Ok(body)
+        } else {
+            let said = String::from_utf8_lossy(&word).into_owned();
+            Err(std::io::Error::other(format!("not told to go on: {said}")).into())
+        }
     }
 
     /// The certificate that the other side has shown, DER.

@@ -12,7 +12,6 @@
 
 pub mod ask;
 pub mod backend;
-pub mod pki;
 pub mod policy;
 pub mod stack;
 pub mod verdict;

@@ -10,11 +10,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::{Caller, Session};
 use tensorgate_client::{ClientError, Reply};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask::GOOD;
-use tensorgate_tests::pki::{Authority, Leaf};
 use tensorgate_tests::{Stack, policy};
 
 /// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
@@ -42,13 +42,13 @@ struct Gate {
 
 impl Gate {
     async fn start(name: &str) -> Self {
-        let authority = Authority::new("clients");
-        let gate = authority.issue(1, &["ip:127.0.0.1"]);
+        let authority = Authority::new("clients").unwrap();
+        let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
         let files = [
             ("gate.pem", gate.pem.as_str()),
             ("gate.key", &gate.key),
             ("ca.pem", &authority.pem),
-            ("crl.pem", &authority.revoke(1, &[])),
+            ("crl.pem", &authority.revoke(1, &[]).unwrap()),
         ];
         let stack = Stack::start_with(name, tls_policy(), &files).await;
         Self { authority, stack }
@@ -80,7 +80,7 @@ fn request(fields: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_proves_one_client_and_a_forged_header_none() {
     let gate = Gate::start("tls-names").await;
-    let issue = |serial: u64, names: &[&str]| gate.authority.issue(serial, names);
+    let issue = |serial: u64, names: &[&str]| gate.authority.issue(serial, names).unwrap();
     let key = format!("x-api-key: {}\r\n", policy::key("scorer"));
     let uri = format!("uri:{SPIFFE}");
     let forged = format!(
@@ -224,12 +224,12 @@ async fn a_certificate_proves_one_client_and_a_forged_header_none() {
 async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
     let mut gate = Gate::start("tls-revoked").await;
     let uri = format!("uri:{SPIFFE}");
-    let leaf = gate.authority.issue(10, &[&uri]);
+    let leaf = gate.authority.issue(10, &[&uri]).unwrap();
     assert_eq!(gate.status(&leaf, "").await, 200);
 
     // Another authority's certificate, whatever it says.
-    let other = Authority::new("others");
-    let fake = other.issue(10, &[&uri]);
+    let other = Authority::new("others").unwrap();
+    let fake = other.issue(10, &[&uri]).unwrap();
     let shown = Caller::new(&gate.authority.pem, fake.shown()).unwrap();
     assert!(refused(&shown, &gate.stack).await, "an unknown authority");
     // Plain text on a TLS port is no request.
@@ -241,7 +241,7 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
 
     let caller = gate.caller(Some(&leaf));
     gate.stack
-        .replace("crl.pem", &gate.authority.revoke(2, &[&leaf]));
+        .replace("crl.pem", &gate.authority.revoke(2, &[&leaf]).unwrap());
     let started = Instant::now();
     while !refused(&caller, &gate.stack).await {
         assert!(
@@ -249,7 +249,7 @@ async fn a_stranger_or_a_revoked_certificate_is_out_at_the_handshake() {
             "a revoked certificate still gets in"
         );
     }
-    let kept = gate.authority.issue(11, &[&uri]);
+    let kept = gate.authority.issue(11, &[&uri]).unwrap();
     assert_eq!(gate.status(&kept, "").await, 200, "the rest is not revoked");
 
     // A handshake that failed leaves a line, and one that did not leaves none beside its requests'.
@@ -301,13 +301,13 @@ async fn refused(caller: &Caller, stack: &Stack) -> bool {
 async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
     let gate = Gate::start("tls-renewed").await;
     let uri = format!("uri:{SPIFFE}");
-    let leaf = gate.authority.issue(10, &[&uri]);
+    let leaf = gate.authority.issue(10, &[&uri]).unwrap();
     let caller = gate.caller(Some(&leaf));
     let mut held = caller.connect(gate.stack.gate).await.unwrap();
     assert_eq!(held.ask(&request("")).await.unwrap().status, 200);
     let before = held.peer_certificate();
 
-    let renewed = gate.authority.issue(2, &["ip:127.0.0.1"]);
+    let renewed = gate.authority.issue(2, &["ip:127.0.0.1"]).unwrap();
     assert_ne!(before, renewed.der);
     gate.stack.replace("gate.key", &renewed.key);
     gate.stack.replace("gate.pem", &renewed.pem);
@@ -328,11 +328,15 @@ async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
     assert_eq!(held.ask(&request("")).await.unwrap().status, 200);
 
     // The authorities are renewed in the same way: first both, then the new one alone.
-    let next = Authority::new("next clients");
-    let fresh = next.issue(10, &[&uri]);
+    let next = Authority::new("next clients").unwrap();
+    let fresh = next.issue(10, &[&uri]).unwrap();
     let fresh = Caller::new(&gate.authority.pem, fresh.shown()).unwrap();
     assert!(refused(&fresh, &gate.stack).await);
-    let both = format!("{}{}", gate.authority.revoke(3, &[]), next.revoke(1, &[]));
+    let both = format!(
+        "{}{}",
+        gate.authority.revoke(3, &[]).unwrap(),
+        next.revoke(1, &[]).unwrap()
+    );
     gate.stack.replace("crl.pem", &both);
     gate.stack
         .replace("ca.pem", &format!("{}{}", gate.authority.pem, next.pem));

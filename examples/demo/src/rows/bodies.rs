@@ -41,6 +41,11 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             text(good.replacen("{\"data\"", "{\"name\":\"image\",\"data\"", 1)),
         ),
         deny(
+            "a byte order mark before the document",
+            "malformed",
+            text(format!("\u{feff}{good}")),
+        ),
+        deny(
             "bytes after the document",
             "malformed",
             text(format!("{good}{{}}")),
@@ -72,6 +77,17 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             send(
                 json!({"inputs": [input], "parameters": {"sequence_id": 7, "sequence_start": true}}),
             ),
+        ),
+        deny(
+            "a priority of the caller's",
+            "parameter",
+            send(json!({"inputs": [input], "parameters": {"priority": 1}})),
+        ),
+        deny(
+            "an output asked for twice",
+            "output-not-allowed",
+            send(json!({"inputs": [input], "outputs": [
+                {"name": "probabilities"}, {"name": "probabilities"}]})),
         ),
         deny(
             "a pickle",

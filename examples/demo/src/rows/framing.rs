@@ -38,6 +38,15 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
         other => other,
     };
     let credential = ("x-api-key", &*keys.scorer);
+    let lying = |length: &str| {
+        let fields = [credential, ("inference-header-content-length", length)];
+        http(
+            "POST",
+            &infer_path("digits"),
+            &fields,
+            good.clone().into_bytes(),
+        )
+    };
     let message = |contents| {
         let raw = split
             .pixels(4, 1)
@@ -117,17 +126,19 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             binary(4096),
         ),
         deny(
+            "a binary part said to begin before the body",
+            "ambiguous-request",
+            lying("-1"),
+        ),
+        deny(
+            "a binary part said to begin at 1 and something",
+            "ambiguous-request",
+            lying("1x"),
+        ),
+        deny(
             "a binary part said to begin after the body's end",
             "ambiguous-request",
-            http(
-                "POST",
-                &infer_path("digits"),
-                &[
-                    credential,
-                    ("inference-header-content-length", "99999999999"),
-                ],
-                good.into_bytes(),
-            ),
+            lying("99999999999"),
         ),
         deny(
             "a gRPC message said to be compressed",

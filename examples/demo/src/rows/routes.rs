@@ -12,7 +12,7 @@ const FILE_OVERRIDE: &[u8] =
     br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
 
 /// Management routes, each with the server that would obey: method, path and body.
-const MANAGEMENT: [(&str, &str, &str, &[u8]); 11] = [
+const MANAGEMENT: [(&str, &str, &str, &[u8]); 18] = [
     (
         "repository load, REST",
         "POST",
@@ -73,6 +73,43 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 11] = [
         "POST",
         "/v2/repository/index",
         b"{}",
+    ),
+    (
+        "MLServer: an environment that would be unpacked",
+        "POST",
+        "/v2/repository/models/digits/load",
+        br#"{"parameters":{"environment_tarball":"/tmp/x.tar.gz"}}"#,
+    ),
+    (
+        "unload, of a name outside the repository",
+        "POST",
+        "/v2/repository/models/..%2f..%2fetc/unload",
+        b"{}",
+    ),
+    ("Vertex AI's route", "POST", "/predict", b"{}"),
+    (
+        "TF Serving's route, which it takes in capitals",
+        "POST",
+        "/V1/MODELS/digits:predict",
+        b"{}",
+    ),
+    (
+        "a model's name behind a percent sign",
+        "POST",
+        "/v2/models/%64igits/infer",
+        b"{}",
+    ),
+    (
+        "vLLM: a tensor to unpickle",
+        "POST",
+        "/v1/completions",
+        br#"{"model":"x","prompt_embeds":"gAQu"}"#,
+    ),
+    (
+        "an LLM's million answers",
+        "POST",
+        "/v1/chat/completions",
+        br#"{"model":"x","n":1000000,"max_tokens":1000000}"#,
     ),
 ];
 

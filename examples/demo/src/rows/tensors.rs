@@ -1,9 +1,14 @@
 //! Tensors that break the model's contract.
 
+use prost::Message as _;
 use serde_json::{Value, json};
+use tensorgate_wire::proto::ModelInferRequest;
+use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
 use super::{Keys, Row, deny};
-use crate::request::{grpc_infer, grpc_shape, image, rest, rest_text, tensor};
+use crate::request::{
+    INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, rest, rest_text, tensor,
+};
 use crate::split::{PIXELS, Split};
 
 /// Its rows.
@@ -81,6 +86,25 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             send(json!([tensor("image", "FP32", &[2, 1, 8, 8], &pixels)])),
         ),
         deny(
+            "a dim of 0",
+            "shape",
+            send(json!([tensor("image", "FP32", &[0, 1, 8, 8], &pixels)])),
+        ),
+        deny(
+            "more raw contents than inputs, over gRPC",
+            "malformed",
+            grpc_call(
+                &keys.scorer,
+                INFER,
+                &infer_message("digits", &[1, 1, 8, 8], None, vec![vec![0; 256]; 2]),
+            ),
+        ),
+        deny(
+            "a length of BYTES that wraps an int32",
+            "size-mismatch",
+            grpc_call(&keys.scorer, INFER, &with_note(&pixels)),
+        ),
+        deny(
             "NaN, over gRPC",
             "not-finite",
             grpc_infer(&keys.scorer, "digits", &with_first(f32::NAN), true),
@@ -102,4 +126,29 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             send(json!([image(&with_first(17.0))])),
         ),
     ]
+}
+
+/// An image, and a text whose length, read as an int32, is below zero.
+fn with_note(pixels: &[f32]) -> Vec<u8> {
+    let image: Vec<u8> = pixels
+        .iter()
+        .flat_map(|pixel| pixel.to_le_bytes())
+        .collect();
+    let note = [&u32::MAX.to_le_bytes()[..], b"note"].concat();
+    let input = |name: &str, datatype: &str, shape: &[i64]| InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        ..Default::default()
+    };
+    let message = ModelInferRequest {
+        model_name: "digits-loop".into(),
+        inputs: vec![
+            input("image", "FP32", &[1, 1, 8, 8]),
+            input("note", "BYTES", &[1]),
+        ],
+        raw_input_contents: vec![image.into(), note.into()],
+        ..Default::default()
+    };
+    message.encode_to_vec()
 }

@@ -1,8 +1,9 @@
-//! An authority of our own for tests of TLS: certificates with the names that a test wants, and lists of those that it takes back.
+//! An authority of our own for tests of TLS: certificates with the names that a test wants, and lists of those that it takes back. What it
+//! signs is worth something to those only who are given its certificate.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, Error, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
 
@@ -33,23 +34,23 @@ impl Leaf {
 
 impl Authority {
     /// A fresh one of this name.
-    pub fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self {
             issuer: Issuer::new(params, key),
             pem,
-        }
+        })
     }
 
     /// A certificate with these subject alternative names: `uri:…`, `dns:…`, `ip:…`.
-    pub fn issue(&self, serial: u64, names: &[&str]) -> Leaf {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+    pub fn issue(&self, serial: u64, names: &[&str]) -> Result<Leaf, Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
         // A leaf that is called as its issuer would count as signed by itself.
         let subject = format!("leaf {serial}");
         params.distinguished_name.push(DnType::CommonName, subject);
@@ -58,25 +59,26 @@ impl Authority {
         params.subject_alt_names = names
             .iter()
             .map(|name| {
-                let (kind, name) = name.split_once(':').unwrap();
-                match kind {
-                    "uri" => SanType::URI(name.try_into().unwrap()),
-                    "dns" => SanType::DnsName(name.try_into().unwrap()),
-                    _ => SanType::IpAddress(name.parse().unwrap()),
-                }
+                let (kind, name) = name.split_once(':').unwrap_or(("", name));
+                let address = |_| Error::InvalidIpAddressOctetLength(name.len());
+                Ok(match kind {
+                    "uri" => SanType::URI(name.try_into()?),
+                    "dns" => SanType::DnsName(name.try_into()?),
+                    _ => SanType::IpAddress(name.parse().map_err(address)?),
+                })
             })
-            .collect();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Leaf {
+            .collect::<Result<_, Error>>()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
             pem: certificate.pem(),
             der: certificate.der().to_vec(),
             key: key.serialize_pem(),
             serial,
-        }
+        })
     }
 
     /// A list of revoked certificates, PEM.
-    pub fn revoke(&self, number: u64, leaves: &[&Leaf]) -> String {
+    pub fn revoke(&self, number: u64, leaves: &[&Leaf]) -> Result<String, Error> {
         let revoked = |leaf: &&Leaf| RevokedCertParams {
             serial_number: SerialNumber::from(leaf.serial),
             revocation_time: date_time_ymd(2026, 1, 1),
@@ -91,6 +93,6 @@ impl Authority {
             revoked_certs: leaves.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+        params.signed_by(&self.issuer)?.pem()
     }
 }

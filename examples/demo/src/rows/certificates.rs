@@ -1,0 +1,48 @@
+//! Certificates of clients: one that proves a client, and those that prove nobody.
+
+use super::read::best_of_json;
+use super::{Expect, Row, deny, serve};
+use crate::request::{Request, infer_text};
+use crate::secured::Secured;
+use crate::split::Split;
+
+/// What Envoy itself would write of the client's certificate, forged.
+const FORGED: &str =
+    "x-forwarded-client-cert: Hash=00;URI=spiffe://demo.example/ns/risk/sa/engine\r\n";
+
+/// Its rows.
+pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
+    let ask = |caller: &tensorgate_client::tls::Caller, fields: &str| Request::Tls {
+        caller: caller.clone(),
+        bytes: infer_text(fields, split, 1),
+    };
+    let cut = |title, request| Row {
+        title,
+        expect: Expect::Cut,
+        request,
+        times: 1,
+    };
+    vec![
+        serve(
+            "a client certificate with a SPIFFE id",
+            format!("digit {}", split.label(1)),
+            best_of_json,
+            ask(&secured.engine, ""),
+        ),
+        deny(
+            "no certificate, and nothing else",
+            "unauthenticated",
+            ask(&secured.nobody, ""),
+        ),
+        deny(
+            "a certificate that a header only tells of",
+            "unauthenticated",
+            ask(&secured.nobody, FORGED),
+        ),
+        cut(
+            "a certificate of another authority",
+            ask(&secured.impostor, ""),
+        ),
+        cut("a certificate that was revoked", ask(&secured.revoked, "")),
+    ]
+}

@@ -1,0 +1,133 @@
+//! Tokens of an issuer: two that prove a client, and those that are made to look as if they did.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::read::best_of_json;
+use super::{Row, deny, serve};
+use crate::request::{Request, infer_text};
+use crate::secured::{Key, Secured};
+use crate::split::Split;
+
+/// Seconds that a token lives.
+const LIFETIME_S: u64 = 300;
+
+/// Claims of a token for a client, made now.
+pub fn claims(subject: &str) -> Result<Value> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock stands before 1970")?
+        .as_secs();
+    Ok(
+        json!({"iss": "https://login.corp.example", "sub": subject, "aud": "tensorgate",
+        "iat": now, "exp": now.saturating_add(LIFETIME_S)}),
+    )
+}
+
+/// A header of the issuer's key for ES256, with something put in.
+pub fn es256(more: &Value) -> Value {
+    with(&json!({"alg": "ES256", "kid": "ec", "typ": "JWT"}), more)
+}
+
+fn with(value: &Value, more: &Value) -> Value {
+    let mut value = value.clone();
+    if let (Some(members), Some(more)) = (value.as_object_mut(), more.as_object()) {
+        members.extend(more.clone());
+    }
+    value
+}
+
+/// Its rows.
+pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
+    let tokens = &secured.tokens;
+    let claims = claims("svc-web")?;
+    let ask = |token: String| Request::Tls {
+        caller: secured.nobody.clone(),
+        bytes: infer_text(&format!("authorization: Bearer {token}\r\n"), split, 0),
+    };
+    let send = |header: &Value, claims: &Value, key: Key| ask(tokens.token(header, claims, key));
+    let ec = es256(&json!({}));
+    let digit = || format!("digit {}", split.label(0));
+    let hour_ago = |name: &str| {
+        let then = claims.get(name).and_then(Value::as_u64);
+        then.unwrap_or_default().saturating_sub(3600)
+    };
+    let expired = with(
+        &claims,
+        &json!({"iat": hour_ago("iat"), "exp": hour_ago("exp")}),
+    );
+    let no = "unauthenticated";
+    Ok(vec![
+        serve(
+            "an ES256 token of the issuer's",
+            digit(),
+            best_of_json,
+            send(&ec, &claims, Key::Es256),
+        ),
+        serve(
+            "an EdDSA token of the issuer's",
+            digit(),
+            best_of_json,
+            send(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, Key::EdDsa),
+        ),
+        deny(
+            "a token that nobody signed (`none`)",
+            no,
+            send(&json!({"alg": "none"}), &claims, Key::None),
+        ),
+        deny(
+            "an HMAC under the issuer's public key",
+            no,
+            send(
+                &json!({"alg": "HS256", "kid": "ec"}),
+                &claims,
+                Key::HmacOfPublic,
+            ),
+        ),
+        deny(
+            "the same, said to be ES256",
+            no,
+            send(&ec, &claims, Key::HmacOfPublic),
+        ),
+        deny(
+            "a token of another's key",
+            no,
+            send(&ec, &claims, Key::Mallory),
+        ),
+        deny(
+            "a token that has expired",
+            no,
+            send(&ec, &expired, Key::Es256),
+        ),
+        deny(
+            "a token for another audience",
+            no,
+            send(&ec, &with(&claims, &json!({"aud": "billing"})), Key::Es256),
+        ),
+        deny(
+            "a token that says where its key is (`jku`)",
+            no,
+            send(
+                &es256(&json!({"jku": "https://keys.example/jwks.json"})),
+                &claims,
+                Key::Es256,
+            ),
+        ),
+        deny(
+            "a token that brings its own key (`jwk`)",
+            no,
+            send(
+                &es256(&json!({"kid": "mine", "jwk": tokens.mallorys()})),
+                &claims,
+                Key::Mallory,
+            ),
+        ),
+        deny(
+            "a token with a critical extension (`crit`)",
+            no,
+            send(&es256(&json!({"crit": ["exp"]})), &claims, Key::Es256),
+        ),
+    ])
+}
