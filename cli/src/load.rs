@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::{Bundle, Fault, Policy, Severity, raw, validate};
+use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
 
 use crate::inline::inline;
 use crate::source::typed::Hole;
@@ -116,11 +116,6 @@ fn generation(raw: &raw::Policy) -> Result<String, serde_json::Error> {
     let mut digits = hex(&Sha256::digest(serde_json::to_vec(raw)?));
     digits.truncate(16);
     Ok(digits)
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a file up to [`MAX_FILE_BYTES`], whatever its metadata say.

@@ -5,6 +5,7 @@ mod inline;
 mod load;
 mod message;
 mod render;
+mod replace;
 mod source;
 mod stack;
 mod ui;

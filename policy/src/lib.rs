@@ -17,6 +17,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gcra;
+mod hex;
 pub mod in_flight;
 pub mod policy;
 pub mod raw;
@@ -30,6 +31,7 @@ pub use datatype::Datatype;
 pub use decision::{Charge, ChargeOutcome, Decision, Step};
 pub use denial::{Denial, Reason};
 pub use fault::{Fault, Severity};
+pub use hex::hex;
 pub use policy::Policy;
 pub use request::{Credential, Head, Operation, Protocol, Route};
 pub use tensor::{InferRequest, Tensor};

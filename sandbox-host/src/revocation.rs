@@ -4,6 +4,7 @@
 //! issuer and subject, a certificate by its name, another filter's word by that filter. So a token that is revoked by its `jti` is
 //! the filter's to refuse, not this one's. A name in no known form is nobody's.
 
+use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Client, PeerName, Policy};
 use tensorgate_wire::context::Context;
 
@@ -44,15 +45,7 @@ fn proves(policy: &Policy, client: &Client, credential: &str) -> bool {
 
 /// Whether a name's digits are a digest's first.
 fn is_named(digest: &[u8; 32], digits: &str) -> bool {
-    let (named, whole) = digits.as_bytes().as_chunks::<2>();
-    let hex = |byte: &u8| format!("{byte:02x}");
-    whole.is_empty()
-        && !named.is_empty()
-        && named.len() <= digest.len()
-        && digest
-            .iter()
-            .zip(named)
-            .all(|(byte, digits)| hex(byte).as_bytes() == digits)
+    !digits.is_empty() && digits.len().is_multiple_of(2) && hex(digest).starts_with(digits)
 }
 
 #[cfg(test)]

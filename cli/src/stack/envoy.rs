@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Failure;
-use crate::load::hex;
 use crate::render::envoy::RenderError;
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::hex;
 
 use super::private_dir::PrivateDir;
 use super::probe::{Target, ask};

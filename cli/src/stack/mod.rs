@@ -6,7 +6,6 @@ pub mod plan;
 pub mod private_dir;
 pub mod probe;
 pub mod reload;
-pub mod replace;
 pub mod run;
 pub mod site;
 pub mod terminal;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::load::hex;
+use tensorgate_policy::hex;
 
 /// Folders begin so.
 const PREFIX: &str = "tensorgate-";

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use tensorgate_policy::raw::BackendKind;
 
 use super::plan::Options;
-use super::replace::replace;
 use crate::Failure;
 use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Form, Resource};
 use crate::render::envoy::{Places, Rendered, render, tls};
+use crate::replace::{Mode, replace};
 
 /// Configuration names clients and digests: it is its owner's.
 const MODE: u32 = 0o600;
@@ -154,7 +154,7 @@ impl Site {
     }
 
     fn put(&self, file: &Path, text: &str) -> Result<(), Failure> {
-        replace(file, text, MODE)
+        replace(file, text, Mode::Of(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::write::replace;
 use crate::Failure;
 use crate::load::{MAX_FILE_BYTES, read_at_most};
+use crate::replace::{Mode, replace};
 use crate::source::layout::layout;
 use crate::ui::Ui;
 
@@ -48,7 +48,7 @@ impl Fmt {
                 continue;
             }
             if changed && !self.check {
-                replace(file, &laid).map_err(|error| {
+                replace(file, &laid, Mode::Kept).map_err(|error| {
                     Failure::Failed(format!("cannot write {}: {error}", file.display()))
                 })?;
             }

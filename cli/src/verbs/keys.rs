@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::{format_key, parse_key};
+use tensorgate_policy::hex;
 
 use crate::Failure;
-use crate::load::hex;
 use crate::ui::Ui;
 
 /// Make, hash and revoke API keys.

@@ -12,4 +12,3 @@ pub mod render;
 pub mod schema;
 pub mod story;
 pub mod up;
-mod write;

@@ -10,6 +10,7 @@ use crate::load::{Loaded, load};
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{Places, render, tls};
 use crate::render::node::Node;
+use crate::replace::{Mode, replace};
 use crate::ui::Ui;
 use crate::{Failure, stack};
 
@@ -182,7 +183,7 @@ fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
 /// Replaces a file: whoever reads it gets the old one whole or the new one.
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let file = folder.join(name);
-    stack::replace::replace(&file, text, READABLE).map_err(|error| cannot_write(&file, &error))
+    replace(&file, text, Mode::Of(READABLE)).map_err(|error| cannot_write(&file, &error))
 }
 
 /// A rendered file holds digests of keys, and no secret: Envoy and the host may run as other users.

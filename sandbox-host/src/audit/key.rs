@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 use sha2::{Digest as _, Sha256};
+pub use tensorgate_policy::hex;
 
 /// A key file, bytes: a label, 64 hex digits and white space.
 const MAX_FILE_BYTES: u64 = 1 << 10;
@@ -176,16 +177,6 @@ fn make(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
         .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Exactly `N` bytes in lower-case hex digits.

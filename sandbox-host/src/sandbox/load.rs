@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
@@ -147,8 +148,4 @@ fn fits(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFau
         ));
     }
     Ok(())
-}
-
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::super::write::replace;
 use super::digest_of_input;
 use crate::Failure;
 use crate::load::{MAX_FILE_BYTES, read_at_most};
+use crate::replace::{Mode, replace};
 use crate::source::{parse, tree::Content};
 use crate::ui::Ui;
 
@@ -138,7 +138,7 @@ fn append(file: &Path, sha256: &str, line: &str) -> Result<bool, Failure> {
     }
     text.push_str(line);
     text.push('\n');
-    replace(file, &text).map_err(failed)?;
+    replace(file, &text, Mode::Kept).map_err(failed)?;
     Ok(true)
 }
 

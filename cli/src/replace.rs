@@ -1,0 +1,80 @@
+//! A file that is replaced as a whole: whoever reads it gets the old content or the new, never a part.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// A new file's permissions.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// These.
+    Of(u32),
+    /// Those of the file that stands there; its owner's only if none does.
+    Kept,
+}
+
+/// Only its owner reads or writes it.
+const PRIVATE: u32 = 0o600;
+
+/// Writes beside a file and renames over it. What could not be finished is not left behind.
+pub fn replace(file: &Path, text: &str, mode: Mode) -> io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    // A process's own: two that write the same file at once replace it one after the other.
+    let beside = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    // What a killed process of this number left there may have another mode.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (mode, kept) = match mode {
+        Mode::Of(mode) => (mode, None),
+        Mode::Kept => (PRIVATE, std::fs::metadata(file).ok()),
+    };
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .and_then(|mut opened| {
+            if let Some(old) = kept {
+                opened.set_permissions(Permissions::from_mode(old.permissions().mode()))?;
+            }
+            opened.write_all(text.as_bytes())?;
+            opened.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&beside, file));
+    if written.is_err() {
+        // The first failure is the one to tell of.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_with_the_mode_that_is_meant() {
+        let folder = crate::stack::private_dir::PrivateDir::new().unwrap();
+        let file = folder.path().join("a");
+        let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        for (text, how, expected) in [
+            ("1", Mode::Kept, 0o600),
+            ("22", Mode::Of(0o640), 0o640),
+            ("333", Mode::Kept, 0o640),
+        ] {
+            replace(&file, text, how).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+            assert_eq!(mode(), expected, "{how:?}");
+        }
+        // Nowhere to rename to: nothing is left beside.
+        let below = folder.path().join("folder");
+        std::fs::create_dir(&below).unwrap();
+        let before = std::fs::read_dir(folder.path()).unwrap().count();
+        assert!(replace(&below, "4", Mode::Kept).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before);
+    }
+}
