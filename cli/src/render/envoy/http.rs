@@ -72,7 +72,7 @@ pub fn connection_manager(
         "forward_client_cert_details" => if certificates { "SANITIZE_SET" } else { "SANITIZE" },
         "server_header_transformation" => "PASS_THROUGH",
         // One id for each request, ours: a client's own is written over. Before that it would be the client's that Envoy puts into its
-        // answer, so every answer has its id from whoever makes it.
+        // answer, so every answer has its id from whoever makes it: the filter, the host, or `local_reply_config`.
         "generate_request_id" => true,
         "preserve_external_request_id" => false,
         "always_set_request_id_in_response" => false,
@@ -113,11 +113,6 @@ pub fn connection_manager(
             "name" => "gate",
             // Whatever stands behind does not name itself.
             "response_headers_to_remove" => list!["server", "x-powered-by", "via"],
-            // Whatever stands behind says.
-            "response_headers_to_add" => list![map! {
-                "header" => map! {"key" => "x-request-id", "value" => local_reply::REQUEST_ID},
-                "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
-            }],
             // For the audit record. Written after every filter has run: a client's own field of that name is gone by then.
             "request_headers_to_add" => list![map! {
                 "header" => map! {"key" => SOURCE_HEADER, "value" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},

@@ -9,7 +9,7 @@ use tensorgate_wire::Answer;
 use crate::render::node::{Node, map};
 
 /// Where Envoy puts the request's id.
-pub const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
+const REQUEST_ID: &str = "%REQ(X-REQUEST-ID)%";
 /// A gRPC request, which Envoy answers with trailers only.
 const IS_GRPC: &str = "request.headers['content-type'].startsWith('application/grpc')";
 
