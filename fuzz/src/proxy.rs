@@ -78,6 +78,7 @@ struct Faulty {
     answers: usize,
     counted: usize,
     now: Now,
+    entries: u64,
     /// Log lines, properties and answers, in order.
     told: Vec<String>,
 }
@@ -186,6 +187,12 @@ impl Proxy for Faulty {
         self.told.push(format!("{name}: {value}"));
         self.call("set_property", ())
     }
+
+    fn next_entry(&mut self) -> Option<String> {
+        self.entries += 1;
+        let entry = format!("{:016x}.{}", 0, self.entries);
+        self.call("next_entry", entry).ok()
+    }
 }
 
 /// Runs one input.
@@ -233,6 +240,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
             unix_s: NOW_UNIX_S,
             monotonic_ns: data.arbitrary::<u32>()?.into(),
         },
+        entries: 0,
         told: Vec::new(),
     };
     let outcome = calls(data, world, root, &mut proxy);
