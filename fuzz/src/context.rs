@@ -29,6 +29,7 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         path: data.arbitrary()?,
         generation: data.arbitrary()?,
         issued_unix_s: NOW_UNIX_S - age,
+        checked: data.arbitrary()?,
     };
     let value = context.sign(key);
     let verify =

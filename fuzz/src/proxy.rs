@@ -135,12 +135,12 @@ impl Proxy for Faulty {
         Ok(())
     }
 
-    fn add_request_header(
+    fn set_request_header(
         &mut self,
         name: &str,
         value: &str,
     ) -> std::result::Result<(), HostFault> {
-        self.call("add_header_map_value", ())?;
+        self.call("replace_header_map_value", ())?;
         self.headers
             .push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         Ok(())

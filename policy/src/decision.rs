@@ -58,8 +58,10 @@ pub struct Decision {
     plan: BodyPlan,
     /// The body's declared length, bytes.
     declared: Option<u64>,
-    /// The body's length, once it is whole.
+    /// The body's length, once it is whole, or announced by its head.
     body_bytes: u64,
+    /// Whether the body passes in pieces, its head judged first.
+    in_pieces: bool,
     /// The elements that are passing, in [`Stage::Passing`].
     passing: Option<Passing>,
 }
@@ -109,6 +111,7 @@ impl Decision {
             plan: held_plan(policy, BodyFormat::Empty),
             declared: head.content_length,
             body_bytes: 0,
+            in_pieces: false,
             passing: None,
         };
         let step = decision.head(policy, head);
@@ -152,6 +155,18 @@ impl Decision {
             _ => Err(out_of_order("body")),
         };
         self.settle(step)
+    }
+
+    /// The same for a body that is too large to be held, once its head is in: `bytes` is what that announces, and the rest is to pass in
+    /// pieces.
+    pub fn head_of_body(
+        &mut self,
+        policy: &Policy,
+        bytes: usize,
+        addressee: Option<Addressee<'_>>,
+    ) -> Step {
+        self.in_pieces = true;
+        self.body(policy, bytes, addressee)
     }
 
     /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode). The first refusal

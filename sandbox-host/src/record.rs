@@ -191,6 +191,8 @@ impl Record {
                     "a request of a revoked client"
                 );
             }
+            // A refusal like any other.
+            Standing::FirstJudged => {}
             Standing::Disagreement => {
                 self.metrics
                     .disagreement

@@ -72,6 +72,8 @@ pub struct Admitted {
     decision: Decision,
     plan: BodyPlan,
     content_type: Option<String>,
+    /// Whether a filter has held the body against the contract, or does so while it passes.
+    checked: bool,
 }
 
 impl Admitted {
@@ -90,9 +92,13 @@ impl Admitted {
         self.decision.protocol()
     }
 
-    /// The model, where the path names it.
-    pub const fn model(&self) -> Option<ModelId> {
-        self.decision.model()
+    /// What it says about gate and host if its body is refused. Every filter judges whom a body is for; what is in it only some.
+    const fn standing(checked: bool, reason: Reason) -> Standing {
+        if checked || matches!(reason, Reason::NotGranted) {
+            Standing::Disagreement
+        } else {
+            Standing::FirstJudged
+        }
     }
 }
 
@@ -143,6 +149,8 @@ pub enum Standing {
     Revoked,
     /// The gate let it through and the host does not: a bug in one of them.
     Disagreement,
+    /// A body that no filter has held against the contract, as the context says: the host is the first to judge it.
+    FirstJudged,
 }
 
 /// A refusal.
@@ -220,11 +228,6 @@ impl Judge {
     /// The longest that a context of this policy counts, seconds.
     pub const fn max_age_s(&self) -> u64 {
         self.max_age_s
-    }
-
-    /// The key that contexts are verified with.
-    pub const fn key(&self) -> &Key {
-        &self.key
     }
 
     /// The policy's name.
@@ -308,6 +311,7 @@ impl Judge {
                 decision,
                 plan,
                 content_type,
+                checked: context.checked,
             }))),
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
@@ -324,14 +328,15 @@ impl Judge {
             mut decision,
             plan,
             content_type,
+            checked,
         } = admitted;
         let protocol = decision.protocol();
-        let refused = |denial, caller| {
+        let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
+                standing: Admitted::standing(checked, denial.reason),
                 denial,
                 protocol,
                 caller,
-                standing: Standing::Disagreement,
             }))
         };
 
@@ -415,10 +420,10 @@ impl Judge {
         );
         let protocol = admitted.protocol();
         Box::new(Refused {
+            standing: Admitted::standing(admitted.checked, denial.reason),
             denial,
             protocol,
             caller: admitted.caller,
-            standing: Standing::Disagreement,
         })
     }
 }

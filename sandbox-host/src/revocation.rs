@@ -73,6 +73,7 @@ mod tests {
                 path: String::new(),
                 generation: String::new(),
                 issued_unix_s: 0,
+                checked: true,
             };
             assert_eq!(
                 lets_in(&policy, &context),

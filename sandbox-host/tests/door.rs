@@ -144,6 +144,44 @@ async fn only_a_fresh_context_of_the_gate_for_this_request_gets_in() {
     running.stop().await;
 }
 
+/// A chain without a filter that checks bodies says so in the context.
+#[tokio::test]
+async fn what_no_filter_was_to_check_is_refused_and_contradicts_nobody() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    let unchecked = |path: &str| {
+        let context = Context {
+            checked: false,
+            ..context("POST", path)
+        };
+        [context.sign(&key())]
+    };
+    for (body, reason) in [
+        (infer_body(&[1000.0]), "out-of-range"),
+        (b"{".to_vec(), "malformed"),
+        (vec![b' '; 65_537], "body-too-large"),
+    ] {
+        let contexts = unchecked(INFER);
+        let answer = running.gate.send("POST", INFER, &contexts, body).await;
+        assert_eq!(answer.reason(), reason);
+    }
+    let metrics = running.metrics();
+    assert!(
+        !metrics.contains("gate_host_disagreement_total{"),
+        "{metrics}"
+    );
+    // Who may ask which model every filter judges.
+    let path = "/v2/models/other/infer";
+    let contexts = unchecked(path);
+    let answer = running
+        .gate
+        .send("POST", path, &contexts, infer_body(&[1.0]))
+        .await;
+    assert_eq!(answer.reason(), "not-granted");
+    let counted = "gate_host_disagreement_total{reason=\"not-granted\"} 1";
+    assert!(running.metrics().contains(counted));
+}
+
 #[tokio::test]
 async fn what_the_gate_should_have_refused_is_refused_again_and_counted() {
     let backend = Backend::start(Act::Answer);

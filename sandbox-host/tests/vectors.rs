@@ -35,6 +35,7 @@ fn context(vector: &Lowered) -> Context {
         path: vector.request.path.clone(),
         generation: GENERATION.to_owned(),
         issued_unix_s: vector.now_unix_s,
+        checked: true,
     }
 }
 

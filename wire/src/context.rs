@@ -1,7 +1,8 @@
 //! The one header of our own: who is calling, signed by the gate for the sandbox host.
 //!
-//! `v2.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
-//! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict.
+//! `v3.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
+//! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict, only
+//! whether there is one about the body.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +18,7 @@ pub const HEADER: &str = "x-tensorgate-context";
 pub const CLOCK_SKEW_S: u64 = 5;
 
 /// What every context of this form begins with.
-const VERSION: &str = "v2.";
+const VERSION: &str = "v3.";
 
 /// What crosses from the gate to the host. Identity does; verdicts do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Context {
     pub generation: String,
     /// When, Unix seconds.
     pub issued_unix_s: u64,
+    /// Whether whoever signs holds bodies against contracts. Where nobody does, the host's refusal of one contradicts nobody.
+    pub checked: bool,
 }
 
 /// The HMAC-SHA256 key that gate and host share, 32 bytes. Never printed. Kept as HMAC's state after both of its paddings, which would
@@ -98,6 +101,7 @@ impl Context {
         for named in [&self.client, &self.credential] {
             fields.push(u8::from(named.is_some()));
         }
+        fields.push(u8::from(self.checked));
         for field in [
             self.client.as_deref().unwrap_or_default(),
             self.credential.as_deref().unwrap_or_default(),
@@ -162,6 +166,11 @@ impl Context {
     fn read(mut rest: &[u8]) -> Option<Self> {
         let issued_unix_s = u64::from_be_bytes(take_chunk(&mut rest)?);
         let named: [u8; 2] = take_chunk(&mut rest)?;
+        let checked = match take_chunk(&mut rest)? {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
         let mut optional = |named: u8| {
             let text = take_text(&mut rest)?;
             match named {
@@ -180,6 +189,7 @@ impl Context {
             path: take_text(&mut rest)?,
             generation: take_text(&mut rest)?,
             issued_unix_s,
+            checked,
         };
         rest.is_empty().then_some(context)
     }
@@ -219,6 +229,7 @@ mod tests {
             path: "/v2/models/m/infer".into(),
             generation: "ab12".into(),
             issued_unix_s: NOW,
+            checked: true,
         }
     }
 
@@ -242,6 +253,10 @@ mod tests {
             },
             Context {
                 credential: None,
+                ..context()
+            },
+            Context {
+                checked: false,
                 ..context()
             },
             Context {
@@ -293,10 +308,10 @@ mod tests {
                 ContextFault::Signature,
             ),
             ("empty", String::new(), ContextFault::Form),
-            ("no signature", "v2.AAAA".into(), ContextFault::Form),
+            ("no signature", "v3.AAAA".into(), ContextFault::Form),
             (
                 "an empty signature",
-                "v2.AAAA.".into(),
+                "v3.AAAA.".into(),
                 ContextFault::Signature,
             ),
             (
@@ -317,17 +332,17 @@ mod tests {
             ),
             (
                 "a signature that is right, over no fields",
-                signed("v2."),
+                signed("v3."),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over no base64",
-                signed("v2.!!"),
+                signed("v3.!!"),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over fields with a rest",
-                signed(&format!("v2.{fields}")),
+                signed(&format!("v3.{fields}")),
                 ContextFault::Form,
             ),
             (
@@ -404,9 +419,9 @@ mod tests {
 
     #[test]
     fn a_client_is_named_or_not_but_not_both() {
-        let fields = |named: u8, client: &str| {
+        let of = |named: u8, client: &str, checked: u8| {
             let mut fields = NOW.to_be_bytes().to_vec();
-            fields.extend([named, 1]);
+            fields.extend([named, 1, checked]);
             let credential = "key:0123456789abcdef";
             for field in [
                 client,
@@ -419,9 +434,11 @@ mod tests {
                 fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
                 fields.extend_from_slice(field.as_bytes());
             }
-            signed(&format!("v2.{}", URL_SAFE_NO_PAD.encode(fields)))
+            signed(&format!("v3.{}", URL_SAFE_NO_PAD.encode(fields)))
         };
+        let fields = |named: u8, client: &str| of(named, client, 1);
         assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
+        assert_eq!(verify(&of(1, "ocr", 2)), Err(ContextFault::Form));
         let nobody = Context {
             client: None,
             ..context()

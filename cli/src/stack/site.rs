@@ -9,7 +9,7 @@ use tensorgate_policy::raw::BackendKind;
 use super::plan::Options;
 use crate::Failure;
 use crate::load::Loaded;
-use crate::render::envoy::dynamic::{Form, Resource};
+use crate::render::envoy::dynamic::{Form, Resource, in_order};
 use crate::render::envoy::{Places, Rendered, render, tls};
 use crate::replace::{Mode, replace};
 
@@ -167,12 +167,14 @@ impl InForce {
             let resources = from.rendered.resources.iter();
             resources.clone().find(|old| old.file == resource.file)
         };
-        self.rendered
-            .resources
-            .iter()
+        let resources = self.rendered.resources.iter();
+        let mut changes: Vec<_> = resources
             .map(|resource| (resource, before(resource)))
             .filter(|(resource, before)| !before.is_some_and(|old| old.says_what(resource)))
-            .collect()
+            .collect();
+        let shrinks = self.rendered.buffer_bytes < from.rendered.buffer_bytes;
+        in_order(&mut changes, shrinks, |(resource, _)| &resource.kind);
+        changes
     }
 }
 

@@ -3,10 +3,14 @@
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
+use crate::enforced::Enforced;
 use crate::filter::Duties;
 
 /// Body of a server-level question, bytes: a gRPC frame around a service name, or nothing.
 pub const MAX_QUESTION_BODY_BYTES: usize = 1024;
+
+/// What every listener of ours lets a filter hold of a body, bytes: less than the slack that `render` adds to each policy's `hold_bytes`.
+pub const ALWAYS_HELD_BYTES: usize = 256 << 10;
 
 /// What to do with a held body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,25 @@ pub(crate) enum Body {
 }
 
 impl Body {
+    /// The same with no more held than the stream's listener lets a filter hold. What cannot pass in pieces can be no larger then.
+    pub(crate) fn within(self, enforced: Enforced) -> Self {
+        match (self, enforced.hold_bytes) {
+            (Self::Judge(plan), Some(hold_bytes)) if hold_bytes < plan.hold_bytes => {
+                let max_bytes = if passes(plan.format) {
+                    plan.max_bytes
+                } else {
+                    plan.max_bytes.min(hold_bytes)
+                };
+                Self::Judge(BodyPlan {
+                    max_bytes,
+                    hold_bytes,
+                    ..plan
+                })
+            }
+            (body, _) => body,
+        }
+    }
+
     /// Whether so many bytes may be held. The reason does not depend on how the body was cut into pieces.
     pub(crate) fn fits(self, bytes: usize) -> Result<(), Denial> {
         let max_bytes = match self {
@@ -54,6 +77,16 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
         BodyFormat::Empty => true,
         BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::Raw => {
             duties.check || (duties.charge && decision.weighs_body(policy))
+        }
+    }
+}
+
+/// Whether a body that is read so can pass in pieces.
+const fn passes(format: BodyFormat) -> bool {
+    match format {
+        BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer => true,
+        BodyFormat::OipJson | BodyFormat::OipGrpcModel | BodyFormat::Raw | BodyFormat::Empty => {
+            false
         }
     }
 }

@@ -7,12 +7,9 @@ use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream::Event;
 
 use crate::host::Proxy;
-use crate::pay::pay;
+use crate::pay::{MAX_STEPS, pay};
 use crate::places::Taken;
 use crate::root::GateRoot;
-
-/// Steps between a head and its verdict; the longest path has six (body, charge, acquire, decode, check, forward).
-const MAX_STEPS: usize = 8;
 
 /// A body on its way.
 #[derive(Debug)]
@@ -50,7 +47,7 @@ impl Checking {
                 // Told by what the head announces, so that it does not matter how much of it has come.
                 within(plan, body_bytes)?;
                 let named = addressee(decision.protocol(), request);
-                let mut step = decision.body(&root.policy, body_bytes, named);
+                let mut step = decision.head_of_body(&root.policy, body_bytes, named);
                 for _ in 0..MAX_STEPS {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),

@@ -21,20 +21,18 @@ use tensorgate_wire::context::Context;
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::{Answer, addressee, context, decode};
 
-use crate::body::{Body, looks, waits};
+use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
+use crate::enforced::Enforced;
 use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, identify};
 use crate::outcome::Outcome;
-use crate::pay::pay;
+use crate::pay::{MAX_STEPS, pay};
 use crate::places::{Taken, give_back};
 use crate::record::Record;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
-
-/// Steps that one callback may take before it must have an end; the longest path has five (charge, acquire, decode, check, forward).
-const MAX_STEPS: usize = 8;
 
 /// Where a request stands.
 enum Phase {
@@ -149,7 +147,11 @@ impl Gate {
                 _ => Action::Pause,
             };
         };
-        held.body_bytes = body_bytes;
+        let before = core::mem::replace(&mut held.body_bytes, body_bytes);
+        // Asked once, and only for a body that may be beyond what the listener of an older policy lets anybody hold.
+        if before <= ALWAYS_HELD_BYTES && body_bytes > ALWAYS_HELD_BYTES {
+            held.body = held.body.within(Enforced::read(proxy));
+        }
         if let Err(denial) = held.body.fits(body_bytes) {
             return self.refuse(proxy, held, denial);
         }
@@ -348,7 +350,7 @@ impl Gate {
             proxy.replace_request_headers(&held.upstream.fields(signed.as_deref()))
         } else {
             signed.map_or(Ok(()), |signed| {
-                proxy.add_request_header(context::HEADER, &signed)
+                proxy.set_request_header(context::HEADER, &signed)
             })
         };
         let said = marked.and_then(|()| {
@@ -379,13 +381,15 @@ impl Gate {
         Action::Continue
     }
 
-    /// The signed context; `None` where there is one already, or no key to sign with.
+    /// The signed context; `None` where there is one already, or no key to sign with. Whoever checks bodies says so in place of one
+    /// that does not.
     fn sign(&self, held: &Held, now: Now) -> Result<Option<String>, Denial> {
+        let checked = self.root.filter.duties().check;
         let Some(key) = self
             .root
             .context_key
             .as_ref()
-            .filter(|_| !held.before.context)
+            .filter(|_| checked || !held.before.context)
         else {
             return Ok(None);
         };
@@ -400,6 +404,7 @@ impl Gate {
             path: held.upstream.path.clone(),
             generation: self.root.generation.clone(),
             issued_unix_s: now.unix_s,
+            checked,
         };
         Ok(Some(context.sign(key)))
     }

@@ -74,8 +74,8 @@ pub trait Proxy: SharedStore {
     /// Puts these fields, and only these, in place of the request's.
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
 
-    /// Adds one field to the request's.
-    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+    /// Puts one field in the place of all of its name.
+    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
 
     /// Takes every request trailer field away.
     fn clear_request_trailers(&mut self) -> Result<(), HostFault>;

@@ -5,6 +5,7 @@
 mod body;
 mod caller;
 mod checking;
+pub mod enforced;
 mod entry;
 pub mod filter;
 pub mod gate;

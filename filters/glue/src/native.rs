@@ -14,6 +14,7 @@ use std::rc::Rc;
 use tensorgate_policy::{Denial, Fault, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
 
+use crate::enforced::Enforced;
 use crate::filter::{Filter, check_chain};
 use crate::host::Field;
 use crate::places::make_counts;
@@ -60,6 +61,8 @@ pub struct NativeProxy {
     /// Requests so far: the source of request ids, so that equal plays give equal ids.
     requests: u64,
     peer: Peer,
+    /// Name of the filter chain that carries its connections; none of ours if empty.
+    chain_name: String,
 }
 
 impl NativeProxy {
@@ -114,12 +117,18 @@ impl NativeProxy {
             warnings,
             requests: 0,
             peer: Peer::default(),
+            chain_name: String::new(),
         })
     }
 
     /// Who calls from now on.
     pub fn set_peer(&mut self, peer: Peer) {
         self.peer = peer;
+    }
+
+    /// What the listener enforces on streams from now on: one of an older policy goes on carrying the connections that it has.
+    pub fn set_enforced(&mut self, stream_ms: u64, hold_bytes: usize) {
+        self.chain_name = Enforced::name(stream_ms, hold_bytes);
     }
 
     /// What validation warned of.
@@ -161,6 +170,7 @@ impl NativeProxy {
         let request_id = format!("00000000-0000-4000-8000-{:012x}", self.requests);
         let peer = self.peer.clone();
         Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
+            .carried_by(&self.chain_name)
     }
 
     /// Opens a stream behind another proxy's filters: what they said of the request holds.

@@ -4,10 +4,14 @@
 use tensorgate_policy::decision::AcquireOutcome;
 use tensorgate_policy::{ChargeOutcome, Decision, Now, Step};
 
+use crate::enforced::Enforced;
 use crate::host::{Level, Proxy};
 use crate::places::{Taken, longest_ns, take};
 use crate::root::GateRoot;
 use crate::spend::spend;
+
+/// Steps that one callback may take before it must have an end; the longest path has six (body, charge, acquire, decode, check, forward).
+pub(crate) const MAX_STEPS: usize = 8;
 
 /// Spends, and tells the decision; any other step is handed back. Places are kept in `places`, to be given back when the stream is over.
 pub(crate) fn pay(
@@ -30,7 +34,8 @@ pub(crate) fn pay(
         }
         Step::Acquire(_) if !charges => decision.acquired(&AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
-            let longest_ns = longest_ns(root.policy.listen().limits());
+            let enforced = Enforced::read(proxy);
+            let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
             let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));

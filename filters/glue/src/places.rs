@@ -8,6 +8,7 @@ use tensorgate_policy::decision::{Acquire, AcquireOutcome, Place};
 use tensorgate_policy::in_flight::{InFlight, Take};
 use tensorgate_policy::policy::Limits;
 
+use crate::enforced::Enforced;
 use crate::host::{HostFault, SharedStore};
 use crate::slots::{self, SlotFault};
 use crate::spend::{KEY_PREFIX, MAX_SWAP_TRIES};
@@ -55,10 +56,13 @@ pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), S
     Ok(())
 }
 
-/// The longest that a stream holds places, ns.
-pub const fn longest_ns(limits: &Limits) -> u64 {
-    limits
-        .stream_ms
+/// The longest that a stream holds places, ns: what its listener enforces, which may be an older policy's, else what the policy says.
+pub const fn longest_ns(limits: &Limits, enforced: Enforced) -> u64 {
+    let stream_ms = match enforced.stream_ms {
+        Some(stream_ms) => stream_ms,
+        None => limits.stream_ms,
+    };
+    stream_ms
         .saturating_add(LATE_MS)
         .saturating_mul(MILLISECOND_NS)
 }

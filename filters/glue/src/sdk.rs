@@ -44,6 +44,23 @@ thread_local! {
 
 /// Registers the filter with the proxy. Called once a VM, before anything else.
 pub fn start(filter: Filter) {
+    tell_panics();
+    // The SDK takes a plain function, which cannot hold the filter.
+    FILTER.with(|cell| cell.set(Some(filter)));
+    proxy_wasm::set_root_context(|_| root(FILTER.with(Cell::get)));
+}
+
+/// What answers the proxy for one plugin configuration of a filter.
+pub fn root(filter: Option<Filter>) -> Box<dyn RootContext> {
+    Box::new(Root {
+        filter,
+        declared: false,
+        gate: None,
+    })
+}
+
+/// Has a panic tell the proxy's log its place.
+pub fn tell_panics() {
     // The SDK's own hook prints the panic's message, which may quote what a client sent. The place is enough to find the cause.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
@@ -51,15 +68,6 @@ pub fn start(filter: Filter) {
             .map_or_else(String::new, ToString::to_string);
         abi::log(abi::LOG_CRITICAL, &format!("tensorgate: panic at {place}"));
     }));
-    // The SDK takes a plain function, which cannot hold the filter.
-    FILTER.with(|cell| cell.set(Some(filter)));
-    proxy_wasm::set_root_context(|_| {
-        Box::new(Root {
-            filter: FILTER.with(Cell::get),
-            declared: false,
-            gate: None,
-        })
-    });
 }
 
 /// A plugin configuration's context.
@@ -248,8 +256,8 @@ impl Proxy for Host {
         abi::set_header_map(abi::REQUEST_HEADERS, fields)
     }
 
-    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        abi::add_header(abi::REQUEST_HEADERS, name, value)
+    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        abi::replace_header(abi::REQUEST_HEADERS, name, value)
     }
 
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {

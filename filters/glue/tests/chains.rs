@@ -170,6 +170,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
             path: "/v2/models/m/infer".into(),
             generation: "0123456789abcdef".into(),
             issued_unix_s: NOW.unix_s,
+            checked: true,
         };
         let signed = context.sign(&Key::from_hex(CONTEXT_KEY).unwrap());
         assert_eq!(
@@ -224,7 +225,24 @@ fn a_chain_sends_on_what_the_gate_does() {
             let context =
                 Context::verify(&contexts[0].1, &key, "POST", path, NOW.unix_s, 60).unwrap();
             assert_eq!(context.client.as_deref(), Some("scorer"));
+            assert!(context.credential.is_some());
+            assert!(context.checked, "{filters:?} check the body");
         }
+    }
+}
+
+#[test]
+fn a_chain_that_checks_no_body_says_so() {
+    for filters in [&[Auth][..], &[Auth, RateLimit]] {
+        let (Outcome::Forwarded { headers, .. }, _) = chain(filters).send(&rest("m"), NOW) else {
+            panic!("{filters:?} refuse what is in order")
+        };
+        let signed = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
+        let signed = str::from_utf8(&signed.unwrap().1).unwrap();
+        let key = Key::from_hex(CONTEXT_KEY).unwrap();
+        let path = "/v2/models/m/infer";
+        let context = Context::verify(signed, &key, "POST", path, NOW.unix_s, 60).unwrap();
+        assert!(!context.checked, "{filters:?}");
     }
 }
 

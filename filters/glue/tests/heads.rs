@@ -209,6 +209,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
         path: "/v2/models/m/infer".into(),
         generation: "0123456789abcdef".into(),
         issued_unix_s: NOW.unix_s,
+        checked: true,
     };
     assert_eq!(
         Context::verify(

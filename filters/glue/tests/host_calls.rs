@@ -97,7 +97,7 @@ impl Proxy for Faulty {
         Ok(())
     }
 
-    fn add_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
+    fn set_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
         self.marked |= name == tensorgate_wire::context::HEADER;
         Ok(())
     }

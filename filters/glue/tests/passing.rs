@@ -420,3 +420,60 @@ fn what_only_the_access_log_tells_of_is_numbered_once_whatever_the_chain() {
         );
     }
 }
+
+/// A connection that an older policy's listener carries: its buffer holds 300 KiB of a body, whatever the new policy would hold.
+#[test]
+fn no_more_is_held_than_the_streams_own_listener_lets_a_filter_hold() {
+    const ELEMENTS: usize = 100_000;
+    const LISTENER_BYTES: usize = 300 << 10;
+    let proxy = |filters: &[Filter], listener: bool| {
+        let body = format!("\"body_bytes\": {BODY_BYTES}");
+        let bundle = bundle().replace(&body, "\"body_bytes\": 2097152, \"hold_bytes\": 1048576");
+        let bundle = bundle.replace(
+            "{\"name\": \"n\", \"max\": 64}",
+            "{\"name\": \"n\", \"max\": 50000}",
+        );
+        let store = Store::default();
+        let mut proxy =
+            NativeProxy::chain(filters, bundle.as_bytes(), Some(CONTEXT_KEY), store).unwrap();
+        if listener {
+            proxy.set_enforced(60_000, LISTENER_BYTES);
+        }
+        proxy
+    };
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        ELEMENTS / 2,
+        ELEMENTS * 4
+    );
+    let mut headers = head("POST", "/v2/models/m/infer");
+    headers.push(field(
+        "inference-header-content-length",
+        json.len().to_string(),
+    ));
+    let body = [json.into_bytes(), raw(&vec![0.5; ELEMENTS])].concat();
+    for filters in ALL {
+        for listener in [false, true] {
+            let mut stream = proxy(filters, listener).open(NOW);
+            stream.send_headers(&headers, false);
+            let (first, rest) = body.split_at(LISTENER_BYTES);
+            let (next, last) = rest.split_at(1);
+            stream.send_body(first, false);
+            assert!(!stream.dispatched(), "{filters:?}");
+            stream.send_body(next, false);
+            assert_eq!(stream.dispatched(), listener, "{filters:?}");
+            stream.send_body(last, true);
+            assert_eq!(stream.sent(), body);
+            assert_eq!(close(stream).1.reason, None);
+
+            // JSON is held whole or not at all.
+            let mut headers = head("POST", "/v2/models/m/infer");
+            headers.push(field("content-type", "application/json"));
+            let mut stream = proxy(filters, listener).open(NOW);
+            stream.send_headers(&headers, false);
+            stream.send_body(&[b' '; LISTENER_BYTES + 1], true);
+            let reason = if listener { BodyTooLarge } else { Malformed };
+            assert_eq!(close(stream).1.reason, Some(reason), "{filters:?}");
+        }
+    }
+}

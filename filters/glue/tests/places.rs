@@ -137,6 +137,63 @@ fn a_models_places_are_not_held_by_who_dawdles_over_a_body() {
     assert_eq!(reason(&mut proxy, &rest("m")), None);
 }
 
+/// Two clients on one model, whose bodies beyond 300 bytes pass in pieces.
+fn two_clients(limits: &Value) -> Vec<u8> {
+    let digest: String = tensorgate_identity::api_key::digest(&support::stranger_key())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    limited(|policy| {
+        policy["clients"]["other"] = json!({"api_keys": [{"sha256": digest}]});
+        policy["grants"][0]["clients"] = json!(["scorer", "other"]);
+        policy["listen"]["limits"]["hold_bytes"] = json!(300);
+        policy["models"]["png"]["accepts"]["raw"]["max_bytes"] = json!(300);
+        policy["models"]["m"]["limits"] = limits.clone();
+    })
+}
+
+/// A body of 600 bytes and some, of which so much has come that its head is judged.
+fn stalled(proxy: &mut NativeProxy, key: &str) -> Stream {
+    let json = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[60,2],"parameters":{"binary_data_size":480}}]}"#;
+    let mut headers = support::head("POST", "/v2/models/m/infer");
+    headers.retain(|(name, _)| name != b"x-api-key");
+    let length = json.len().to_string();
+    headers.push(support::field("x-api-key", key));
+    headers.push(support::field("inference-header-content-length", length));
+    let mut stream = proxy.open(NOW);
+    stream.send_headers(&headers, false);
+    stream.send_body(&[json.as_bytes(), &[0; 300]].concat(), false);
+    stream
+}
+
+#[test]
+fn a_client_that_stalls_bodies_leaves_its_neighbours_half_of_a_model() {
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        for (limits, own, neighbours) in [
+            (json!({"concurrency": 6}), 3, 3),
+            (json!({"concurrency": 5}), 2, 2),
+            (json!({"in_flight_bytes": 2_400}), 2, 2),
+            // One body always: where that is all there is, nothing is left.
+            (json!({"concurrency": 1}), 1, 0),
+            (json!({"in_flight_bytes": 600}), 1, 0),
+        ] {
+            let (mine, theirs) = (support::key(), support::stranger_key());
+            let mut proxy = proxy_of(filters, &two_clients(&limits), &Store::default());
+            let mut all =
+                |key: &str| -> Vec<Stream> { (0..10).map(|_| stalled(&mut proxy, key)).collect() };
+            let fit = |streams: &[Stream]| streams.iter().filter(|one| one.dispatched()).count();
+            let stalls = all(&mine);
+            assert_eq!(fit(&stalls), own, "{limits}");
+            assert_eq!(fit(&all(&theirs)), neighbours, "{limits}");
+            // Refused or broken off, all of it is there again.
+            for stream in stalls {
+                stream.close();
+            }
+            assert_eq!(fit(&all(&mine)), own, "{limits}");
+        }
+    }
+}
+
 #[test]
 fn what_looks_at_a_model_takes_none_of_its_places() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));
@@ -297,6 +354,46 @@ fn what_a_dead_worker_held_lapses_after_the_longest_stream() {
         (lapsed_ns, None),
     ] {
         assert_eq!(at(monotonic_ns).reason(), expected, "{monotonic_ns}");
+    }
+}
+
+/// A connection stays on the listener that took it, and that one's streams may last longer than the new policy's.
+#[test]
+fn places_lapse_by_what_the_streams_own_listener_enforces() {
+    let lapses = |policy_ms: u64, listener_ms: Option<u64>| -> u64 {
+        let bundle = limited(|policy| {
+            policy["clients"]["scorer"]["concurrency"] = json!(1);
+            policy["listen"]["limits"]["timeout_ms"] = json!(1_000);
+            policy["listen"]["limits"]["stream_ms"] = json!(policy_ms);
+        });
+        let mut proxy = proxy(&bundle);
+        if let Some(listener_ms) = listener_ms {
+            proxy.set_enforced(listener_ms, 1 << 20);
+        }
+        drop(open(&mut proxy, &rest("m")));
+        (1..)
+            .find(|second| {
+                let mut stream = proxy.open(Now {
+                    monotonic_ns: NOW.monotonic_ns + second * 1_000_000_000,
+                    ..NOW
+                });
+                deliver(&mut stream, &rest("m"));
+                close(stream).reason().is_none()
+            })
+            .unwrap()
+    };
+    // The stream, five seconds for a late timer, and at most an eighth more.
+    for (policy_ms, listener_ms, from_s) in [
+        (10_000, None, 15),
+        (10_000, Some(60_000), 65),
+        (60_000, Some(10_000), 15),
+    ] {
+        let second = lapses(policy_ms, listener_ms);
+        let to_s = from_s + from_s / 8 + 1;
+        assert!(
+            (from_s..=to_s).contains(&second),
+            "{policy_ms} {listener_ms:?}: {second}"
+        );
     }
 }
 

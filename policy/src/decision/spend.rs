@@ -1,19 +1,24 @@
 //! What a request spends once its grant is known: units from a bucket, then places in flight. Says which and how many; a driver spends.
 //!
 //! A client's and a grant's own places are taken as soon as the model is known: whoever dawdles over a body keeps nobody but itself
-//! out. A model's places, which all clients share, are taken once the body is whole.
+//! out. A model's places, which all clients share, are taken once the body is whole. A body that passes in pieces takes them before,
+//! for the size that it announces: so of each of the model's limits one client gets at most half for such bodies, or one body where
+//! that is more.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::step::{Acquire, AcquireOutcome, Charge, ChargeOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy, gate};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Client, ClientId, Grant, Model, Policy};
+use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
 use crate::request::{Operation, Protocol};
 
 /// What one request spends from a rate's bucket, units.
 const REQUEST_COST: u64 = 1;
+/// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
+const PASSING_SHARE: u64 = 2;
 
 impl Policy {
     /// The counts in which this policy can take places, each as an empty place, so that a driver can make their slots before the first
@@ -29,11 +34,35 @@ impl Policy {
             grant.clients().iter().filter_map(client).filter_map(place)
         });
         let models = self.models().iter().flat_map(|model| of_model(model, 0));
-        let mut places: Vec<Place> = clients.chain(grants).chain(models).collect();
+        let passing = self.granted_inference().flat_map(|(client, model)| {
+            let some_pass = self.some_pass(model);
+            let places = some_pass.then(|| of_passing(model, client, 0));
+            places.into_iter().flatten()
+        });
+        let mut places: Vec<Place> = clients.chain(grants).chain(passing).chain(models).collect();
         for place in &mut places {
             place.amount = 0;
         }
         places
+    }
+
+    /// Who may have a model infer, each pair once.
+    fn granted_inference(&self) -> impl Iterator<Item = (&Client, &Model)> {
+        let pairs: BTreeSet<(ClientId, ModelId)> = self
+            .granted
+            .keys()
+            .filter(|(.., operation)| *operation == Operation::Infer)
+            .map(|(client, model, ..)| (*client, *model))
+            .collect();
+        pairs
+            .into_iter()
+            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+    }
+
+    /// Whether bodies for a model can pass in pieces.
+    fn some_pass(&self, model: &Model) -> bool {
+        let limits = self.listen().limits();
+        limits.body_bytes > limits.hold_bytes && matches!(model.accepts(), Accepts::Tensors(_))
     }
 }
 
@@ -83,7 +112,7 @@ impl Decision {
         }))
     }
 
-    /// The places that are due at this point, always in one order: the client's, the grant's, the model's.
+    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
     fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
         let (client, grant, model) = (
             self.client.and_then(|id| policy.client(id)),
@@ -106,6 +135,9 @@ impl Decision {
             );
         }
         if shared {
+            if self.in_pieces && policy.some_pass(model) {
+                places.extend(of_passing(model, client, self.body_bytes));
+            }
             places.extend(of_model(model, self.body_bytes));
         }
         Ok(places)
@@ -165,6 +197,23 @@ fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
     requests.into_iter().chain(bytes)
 }
 
+/// The same of one client's at the model, bounded so that something is left for others.
+fn of_passing(model: &Model, client: &Client, body_bytes: u64) -> impl Iterator<Item = Place> {
+    of_model(model, body_bytes).map(|place| Place {
+        scope: PlaceScope::Passing {
+            model: model.name().into(),
+            client: client.name().into(),
+        },
+        // One body always: the model's own limit says whether it is too large.
+        limit: place
+            .limit
+            .checked_div(PASSING_SHARE)
+            .unwrap_or(0)
+            .max(place.amount),
+        ..place
+    })
+}
+
 /// What the answer to a request for places means.
 pub(super) fn placed(outcome: &AcquireOutcome) -> Result<(), Denial> {
     match outcome {
@@ -178,6 +227,7 @@ pub(super) fn placed(outcome: &AcquireOutcome) -> Result<(), Denial> {
                 PlaceScope::Client(client) => ("client", client),
                 PlaceScope::Grant { grant, .. } => ("grant", grant),
                 PlaceScope::Model(model) => ("model", model),
+                PlaceScope::Passing { model, .. } => ("the client's share of model", model),
             };
             let unit = match unit {
                 PlaceUnit::Requests => "requests",

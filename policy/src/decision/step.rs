@@ -139,6 +139,13 @@ pub enum PlaceScope {
     },
     /// All clients' at one model.
     Model(String),
+    /// One client's at one model, of requests whose bodies pass in pieces.
+    Passing {
+        /// The model's name.
+        model: String,
+        /// The client's name.
+        client: String,
+    },
 }
 
 /// What is counted.
@@ -163,6 +170,9 @@ impl Place {
                 alloc::format!("flight:{unit}:grant:{}:{grant}:{client}", grant.len())
             }
             PlaceScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
+            PlaceScope::Passing { model, client } => {
+                alloc::format!("flight:{unit}:passing:{}:{model}:{client}", model.len())
+            }
         }
     }
 }

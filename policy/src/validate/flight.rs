@@ -1,6 +1,8 @@
 //! Limits on what may be in flight at once.
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
+use alloc::string::String;
 
 use super::report::{Path, Report};
 use crate::policy::ModelLimits;
@@ -30,11 +32,36 @@ pub(super) fn model(
     report: &mut Report,
     path: &Path,
     raw: Option<&raw::ModelLimits>,
-    body_bytes: u64,
+    bodies: &raw::Limits,
+    takes_raw: bool,
 ) -> Option<ModelLimits> {
     let Some(raw) = raw else {
         return Some(ModelLimits::default());
     };
+    let body_bytes = bodies.body_bytes.0;
+    // A client has half of a limit for bodies that pass in pieces, but one body always.
+    let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
+    let mut alone = |path: &Path, fix: String| {
+        report.warn(
+            path,
+            "one body that passes in pieces can take all of it, for as long as its client dawdles",
+            fix,
+        );
+    };
+    if passes && raw.concurrency == Some(1) {
+        alone(&path.field("concurrency"), "at least 2".to_owned());
+    }
+    let two_bodies = body_bytes.saturating_mul(2);
+    if passes
+        && raw
+            .in_flight_bytes
+            .is_some_and(|limit| (body_bytes..two_bodies).contains(&limit.0))
+    {
+        alone(
+            &path.field("in_flight_bytes"),
+            format!("at least {two_bodies}, two bodies of listen.limits.body_bytes"),
+        );
+    }
     let concurrency = requests(report, &path.field("concurrency"), raw.concurrency);
     let bytes_path = path.field("in_flight_bytes");
     let in_flight_bytes = match raw.in_flight_bytes {

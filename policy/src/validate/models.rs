@@ -81,11 +81,12 @@ fn model(
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
     let limits_path = path.field("limits");
-    let limits = flight::model(report, &limits_path, raw.limits.as_ref(), body_bytes.0);
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
+    let bodies = &policy.listen.limits;
+    let limits = flight::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
     if takes_raw && !raw.parameters.is_empty() {
         report.error_with_fix(
             &parameters_path,

@@ -196,6 +196,7 @@ pub fn context(method: &str, path: &str) -> Context {
         path: path.to_owned(),
         generation: GENERATION.to_owned(),
         issued_unix_s: now_unix_s(),
+        checked: true,
     }
 }
 

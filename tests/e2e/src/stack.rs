@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tensorgate_policy::raw::Policy;
@@ -33,6 +33,8 @@ pub struct Stack {
     state: PathBuf,
     components: PathBuf,
     up: Child,
+    /// Whether its filter is one that traps where a request asks for it.
+    faulty: bool,
     /// What `up` says after its readiness line.
     said: mpsc::UnboundedReceiver<Value>,
 }
@@ -45,18 +47,29 @@ impl Stack {
 
     /// The same, with files that the policy names beside it.
     pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
-        Self::start_as(name, policy, files, "gate").await
+        Self::start_as(name, policy, files, "gate", false).await
     }
 
     /// The same with other filters than the gate, as `--chain` takes them.
     pub async fn start_chain(name: &str, policy: Policy, chain: &str) -> Self {
-        Self::start_as(name, policy, &[], chain).await
+        Self::start_as(name, policy, &[], chain, false).await
     }
 
-    async fn start_as(name: &str, policy: Policy, files: &[(&str, &str)], chain: &str) -> Self {
+    /// The same with a gate that traps at the end of the body of a request that has the field `x-test-trap`.
+    pub async fn start_faulty(name: &str, policy: Policy) -> Self {
+        Self::start_as(name, policy, &[], "gate", true).await
+    }
+
+    async fn start_as(
+        name: &str,
+        policy: Policy,
+        files: &[(&str, &str)],
+        chain: &str,
+        faulty: bool,
+    ) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
-            match Self::attempt(name, policy.clone(), files, chain).await {
+            match Self::attempt(name, policy.clone(), files, chain, faulty).await {
                 Ok(stack) => return stack,
                 Err(why) => failure = why,
             }
@@ -69,6 +82,7 @@ impl Stack {
         mut policy: Policy,
         files: &[(&str, &str)],
         chain: &str,
+        faulty: bool,
     ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = bin();
@@ -112,7 +126,7 @@ impl Stack {
             .arg("--state")
             .arg(&state)
             .arg("--filters")
-            .arg(target.join("filters"))
+            .arg(target.join(if faulty { "filters-faulty" } else { "filters" }))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -152,6 +166,7 @@ impl Stack {
                     state,
                     components: target.join("components"),
                     up,
+                    faulty,
                     said,
                 })
             }
@@ -306,6 +321,21 @@ impl Stack {
         answer
     }
 
+    /// Waits until so many requests are in the proxy.
+    pub async fn active(&self, wanted: usize) {
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            let stats = self.envoy_stats("http.gate.downstream_rq_active").await;
+            let line = stats
+                .lines()
+                .find(|line| line.starts_with("http.gate.downstream_rq_active:"));
+            if line.is_some_and(|line| line.ends_with(&format!(": {wanted}"))) {
+                return;
+            }
+            assert!(Instant::now() < end, "{wanted} requests: {stats}");
+        }
+    }
+
     /// A log of this gate: `host.log`, `envoy.log`, `audit/decisions.jsonl`.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.state.join(name)).unwrap_or_default()
@@ -320,7 +350,7 @@ impl Drop for Stack {
         // A trapped VM is replaced, and its requests see no more than an overloaded gate: only the log tells.
         let panicked = self.log("envoy.log").contains("tensorgate: panic");
         assert!(
-            !panicked || std::thread::panicking(),
+            !panicked || self.faulty || std::thread::panicking(),
             "the filter panicked:\n{}",
             self.log("envoy.log")
         );

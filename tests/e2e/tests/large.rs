@@ -184,3 +184,47 @@ async fn a_host_without_room_for_a_body_and_its_tensors_says_so() {
     assert!(stack.backend.seen().is_empty());
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 }
+
+/// A connection that is open while the policy changes stays on the listener that took it, with that one's buffers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_what_is_held_cuts_no_body() {
+    const BYTES: usize = 3 << 20;
+    let holding = |bytes: u64| {
+        let mut policy = large_policy(256 << 20);
+        policy.listen.limits.hold_bytes = Some(ByteSize(bytes));
+        policy
+    };
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{}],"parameters":{{"binary_data_size":{BYTES}}}}}]}}"#,
+        BYTES / 4
+    );
+    let whole = bytes::Bytes::from([json.as_bytes(), &vec![0; BYTES]].concat());
+    let mut stack = Stack::start("large-changes", holding(HOLD_BYTES)).await;
+    // More, so that the old listener's buffer is too small for what the new filter would hold; and less.
+    for hold_bytes in [8 * HOLD_BYTES, HOLD_BYTES] {
+        let stream = tokio::net::TcpStream::connect(stack.gate).await.unwrap();
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        for changed in [false, true] {
+            if changed {
+                stack.write_policy(holding(hold_bytes));
+                stack.hang_up().await;
+                let said = stack.reloaded().await;
+                assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
+            }
+            let request = http::Request::post("http://g/v2/models/big/infer")
+                .header("x-api-key", policy::key("scorer"))
+                .header("inference-header-content-length", json.len())
+                .body(())
+                .unwrap();
+            let mut ready = sender.clone().ready().await.unwrap();
+            let (answer, mut body) = ready.send_request(request, false).unwrap();
+            body.send_data(whole.clone(), true).unwrap();
+            let status = answer.await.unwrap().status();
+            assert_eq!(status, 200, "{hold_bytes} bytes are held, {changed}");
+        }
+    }
+    let stats = stack.envoy_stats("downstream_rq_too_large").await;
+    let counted = "http.gate.downstream_rq_too_large: 0";
+    assert!(stats.contains(counted), "{stats}");
+}

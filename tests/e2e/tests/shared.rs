@@ -63,21 +63,6 @@ async fn half(stack: &Stack) -> TcpStream {
     stream
 }
 
-/// Waits until so many requests are in the proxy.
-async fn active(stack: &Stack, wanted: usize) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let stats = stack.envoy_stats("http.gate.downstream_rq_active").await;
-        let line = stats
-            .lines()
-            .find(|line| line.starts_with("http.gate.downstream_rq_active:"));
-        if line.is_some_and(|line| line.ends_with(&format!(": {wanted}"))) {
-            return;
-        }
-        assert!(Instant::now() < end, "{wanted} requests: {stats}");
-    }
-}
-
 /// Asks until the answer is the one that is waited for.
 async fn until(stack: &Stack, wanted: &str, what: &str) {
     let end = Instant::now() + PATIENCE;
@@ -132,7 +117,7 @@ async fn settled(stack: &Stack) {
     for _ in 0..50 {
         outcome(stack).await;
     }
-    active(stack, 0).await;
+    stack.active(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,7 +145,7 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
             }
             if looks {
                 // All are in before anybody else asks: a question takes a place as well.
-                active(&stack, PLACES).await;
+                stack.active(PLACES).await;
                 until(&stack, "concurrency", chain).await;
             }
             drop(held);
@@ -171,12 +156,12 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
         for _ in 0..PLACES - 1 {
             held.push(half(&stack).await);
         }
-        active(&stack, PLACES - 1).await;
+        stack.active(PLACES - 1).await;
         for _ in 0..20 {
             assert_eq!(outcome(&stack).await, "ok", "{chain}: seven are held");
         }
         held.push(half(&stack).await);
-        active(&stack, PLACES).await;
+        stack.active(PLACES).await;
         for _ in 0..5 {
             assert_eq!(
                 outcome(&stack).await,

@@ -50,6 +50,16 @@ pub struct Resource {
     version: String,
 }
 
+/// Puts changes in the order in which they reach Envoy. A filter may hold as much of a body as its policy says, and no listener may
+/// carry less than that meanwhile: one that `shrinks` comes after the filters, any other before.
+pub fn in_order<T>(changes: &mut [T], shrinks: bool, kind: impl Fn(&T) -> &Kind) {
+    changes.sort_by_key(|change| match kind(change) {
+        Kind::Clusters => 0_u8,
+        Kind::Listeners if shrinks => 2,
+        Kind::Listeners | Kind::Filter(_) => 1,
+    });
+}
+
 impl Resource {
     /// The file's content: a discovery response.
     pub fn response(&self) -> Node {
@@ -122,7 +132,7 @@ impl Form<'_> {
                 version: version.to_owned(),
             });
         };
-        // A filter may let in what only the new bounds carry: they come first.
+        // A filter may let in what only the new bounds carry: they come first, unless they carry less ([`in_order`]).
         put(Kind::Clusters, CLUSTERS, typed(CLUSTER_TYPE, clusters));
         put(Kind::Listeners, LISTENERS, typed(LISTENER_TYPE, listeners));
         for filter in filters {
@@ -172,4 +182,26 @@ fn source(folder: &Path, file: &str) -> Result<Node, RenderError> {
         },
         "resource_api_version" => "V3",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_carries_less_comes_after_the_filters_and_any_other_before() {
+        let filter = |name: &str| Kind::Filter(name.to_owned());
+        let rendered = [Kind::Clusters, Kind::Listeners, filter("a"), filter("b")];
+        for (shrinks, expected) in [
+            (false, rendered.clone()),
+            (
+                true,
+                [Kind::Clusters, filter("a"), filter("b"), Kind::Listeners],
+            ),
+        ] {
+            let mut changes = rendered.clone();
+            in_order(&mut changes, shrinks, |kind| kind);
+            assert_eq!(changes, expected, "{shrinks}");
+        }
+    }
 }

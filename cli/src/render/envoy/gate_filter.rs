@@ -25,7 +25,7 @@ const CAPABILITIES: [&str; 25] = [
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
     "proxy_set_header_map_pairs",
-    "proxy_add_header_map_value",
+    "proxy_replace_header_map_value",
     "proxy_get_property",
     "proxy_set_property",
     // `verify_signature`, `declare_property`, and whatever else Envoy exports by name: nothing that reaches outside.

@@ -17,6 +17,7 @@ pub mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use tensorgate_glue::enforced::Enforced;
 use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
@@ -70,6 +71,8 @@ pub struct Rendered {
     pub bootstrap: Node,
     /// What it looks up beside, in the order in which a change of them must reach it; empty for a bootstrap that is whole.
     pub resources: Vec<Resource>,
+    /// What the listener lets a filter hold of a body, bytes.
+    pub buffer_bytes: u64,
 }
 
 /// Renders.
@@ -110,6 +113,7 @@ pub fn render(
     Ok(Rendered {
         bootstrap: Node::Map(entries),
         resources,
+        buffer_bytes: bounds.buffer_bytes,
     })
 }
 
@@ -137,7 +141,10 @@ fn listener(
     places: &Places,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
-    let mut chain = Vec::new();
+    let limits = policy.listen().limits();
+    // Filters of a later policy run on connections of this listener, and read here what it enforces.
+    let name = Enforced::name(limits.stream_ms, limits.hold_bytes);
+    let mut chain = vec![("name".to_owned(), Node::from(name))];
     if let Some(tls) = policy.listen().tls() {
         chain.push((
             "transport_socket".to_owned(),

@@ -127,6 +127,13 @@ impl Stream {
         self
     }
 
+    /// Puts it on a listener whose filter chain has this name.
+    pub(super) fn carried_by(mut self, chain_name: &str) -> Self {
+        let path = "xds.filter_chain_name".to_owned();
+        self.io.properties.insert(path, chain_name.to_owned());
+        self
+    }
+
     /// Moves both clocks.
     pub fn set_now(&mut self, now: Now) {
         self.io.now = now;
@@ -320,9 +327,13 @@ impl Proxy for Io {
         Ok(())
     }
 
-    fn add_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        let is_it = |(known, _): &Field| known == name.as_bytes();
+        let field = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let place = self.headers.iter().position(is_it);
+        self.headers.retain(|known| !is_it(known));
         self.headers
-            .push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+            .insert(place.unwrap_or(self.headers.len()), field);
         Ok(())
     }
 

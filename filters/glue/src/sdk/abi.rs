@@ -51,7 +51,7 @@ mod raw {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
-        pub(super) fn proxy_add_header_map_value(
+        pub(super) fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,
@@ -187,13 +187,19 @@ pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), Ho
     check("set_header_map_pairs", status)
 }
 
-pub(super) fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostFault> {
+pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), HostFault> {
     // SAFETY: pointers and lengths are of two live strings, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe {
-        raw::proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        raw::proxy_replace_header_map_value(
+            map,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
     };
-    check("add_header_map_value", status)
+    check("replace_header_map_value", status)
 }
 
 /// Calls a function of the proxy's own by name; what it answers, if anything.

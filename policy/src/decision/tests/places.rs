@@ -92,6 +92,77 @@ fn every_count_has_a_slot_to_be_made() {
     );
 }
 
+/// The same, where bodies beyond 64 KiB pass in pieces.
+fn passing() -> Policy {
+    let mut document = fixture::document();
+    document["listen"]["limits"]["hold_bytes"] = "64KiB".into();
+    document["models"]["digits"]["limits"] =
+        serde_json::json!({"concurrency": 5, "in_flight_bytes": 1000});
+    document["grants"][0]["rate"] = serde_json::Value::Null;
+    fixture::policy(document)
+}
+
+#[test]
+fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
+    let policy = passing();
+    let check = |model: &'static str, bytes: usize, expected: &[&str]| {
+        let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+        let addressee = Addressee {
+            model,
+            version: None,
+        };
+        let step = decision.head_of_body(&policy, bytes, Some(addressee));
+        assert_eq!(places(&step), expected);
+    };
+    check(
+        "digits",
+        100,
+        &[
+            "flight:requests:passing:6:digits:scorer 1/2",
+            "flight:bytes:passing:6:digits:scorer 100/500",
+            "flight:requests:model:digits 1/5",
+            "flight:bytes:model:digits 100/1000",
+        ],
+    );
+    // Whatever half is, one body may pass alone; whether it is too large is for the model's own limit to say.
+    check(
+        "digits",
+        900,
+        &[
+            "flight:requests:passing:6:digits:scorer 1/2",
+            "flight:bytes:passing:6:digits:scorer 900/900",
+            "flight:requests:model:digits 1/5",
+            "flight:bytes:model:digits 900/1000",
+        ],
+    );
+    // A body that is held whole takes the model's alone.
+    let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
+    let step = decision.body(&policy, 100, None);
+    assert_eq!(
+        places(&step),
+        [
+            "flight:requests:model:digits 1/5",
+            "flight:bytes:model:digits 100/1000"
+        ]
+    );
+}
+
+#[test]
+fn a_share_has_a_slot_for_everybody_who_may_infer_where_bodies_pass_in_pieces() {
+    let share = |policy: &Policy| -> Vec<String> {
+        let keys = policy.places().into_iter().map(|place| place.key());
+        keys.filter(|key| key.contains(":passing:")).collect()
+    };
+    assert_eq!(
+        share(&passing()),
+        [
+            "flight:requests:passing:6:digits:scorer",
+            "flight:bytes:passing:6:digits:scorer"
+        ]
+    );
+    assert!(share(&limited()).is_empty());
+}
+
 #[test]
 fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
     let policy = limited();
@@ -113,6 +184,17 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
         refused(PlaceScope::Model("digits".into()), PlaceUnit::Bytes),
         Reason::Concurrency,
         "model \"digits\" has as many bytes",
+    );
+    check(
+        refused(
+            PlaceScope::Passing {
+                model: "digits".into(),
+                client: "scorer".into(),
+            },
+            PlaceUnit::Requests,
+        ),
+        Reason::Concurrency,
+        "the client's share of model \"digits\" has as many requests",
     );
     check(AcquireOutcome::Failed, Reason::Overloaded, "store");
 }

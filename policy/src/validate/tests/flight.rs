@@ -47,3 +47,33 @@ fn bytes_in_flight_that_no_large_body_fits_are_warned_of() {
         "a body of more than 524288 bytes is refused",
     );
 }
+
+#[test]
+fn a_limit_that_one_body_in_pieces_can_fill_is_warned_of() {
+    let check = |hold: Value, limits: Value, path: Option<&str>| {
+        let mut document = document();
+        document["listen"]["limits"]["hold_bytes"] = hold;
+        document["models"]["digits"]["limits"] = limits.clone();
+        let warnings = faults(document);
+        let told: Vec<&str> = warnings
+            .iter()
+            .filter(|warning| warning.message.contains("one body that passes in pieces"))
+            .map(|warning| warning.path.as_str())
+            .collect();
+        let expected: Vec<String> = path
+            .iter()
+            .map(|path| format!("models.digits.limits.{path}"))
+            .collect();
+        assert_eq!(told, expected, "{limits}");
+    };
+    // The largest body has 1 MiB.
+    let some_pass = json!("64KiB");
+    let requests = |limit: u64| json!({"concurrency": limit});
+    check(some_pass.clone(), requests(1), Some("concurrency"));
+    check(some_pass.clone(), requests(2), None);
+    let bytes = |limit: &str| json!({"in_flight_bytes": limit});
+    check(some_pass.clone(), bytes("1MiB"), Some("in_flight_bytes"));
+    check(some_pass.clone(), bytes("2047KiB"), Some("in_flight_bytes"));
+    check(some_pass, bytes("2MiB"), None);
+    check(json!("1MiB"), requests(1), None);
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -21,6 +21,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("tensorgate-auth", &["tensorgate-glue"]),
     ("tensorgate-rate-limit", &["tensorgate-glue"]),
     ("tensorgate-tensor-guard", &["tensorgate-glue"]),
+    // The gate with faults in it, for tests.
+    ("tensorgate-faulty-gate", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
@@ -68,12 +70,13 @@ const TESTS: &str = "tensorgate-tests";
 const TOOLS: [&str; 2] = ["tensorgate-vectors", "tensorgate-client"];
 
 /// Crates that may name the proxy's SDK.
-const PROXY_WASM: [&str; 5] = [
+const PROXY_WASM: [&str; 6] = [
     "tensorgate-glue",
     "tensorgate-gate",
     "tensorgate-auth",
     "tensorgate-rate-limit",
     "tensorgate-tensor-guard",
+    "tensorgate-faulty-gate",
 ];
 
 struct Package {
