@@ -142,6 +142,8 @@ impl Proxy for Faulty {
     ) -> std::result::Result<(), HostFault> {
         self.call("replace_header_map_value", ())?;
         self.headers
+            .retain(|(known, _)| known.as_slice() != name.as_bytes());
+        self.headers
             .push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         Ok(())
     }
