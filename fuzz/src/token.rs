@@ -54,7 +54,10 @@ pub fn run(data: &[u8]) {
     let mut cache = TokenCache::default();
     let first = identify(&mut cache);
     let again = identify(&mut cache);
-    assert_eq!(first, again, "a cache that changes its mind, or forgets a name");
+    assert_eq!(
+        first, again,
+        "a cache that changes its mind, or forgets a name"
+    );
     if answer % 4 == 1 {
         assert!(
             !matches!(first.identity, Identity::Client(_)),
