@@ -82,7 +82,7 @@ impl Proxy for Faulty {
             fields.push(field("x-request-id", "id"));
         }
         if self.broken == Broken::LargeHead {
-            fields.push(field("user-agent", &"a".repeat(2048)));
+            fields.push(field("user-agent", "a".repeat(2048)));
         }
         self.call(Broken::RequestHeaders, fields)
     }

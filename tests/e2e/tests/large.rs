@@ -1,5 +1,6 @@
 //! Bodies far larger than what the gate holds of one, through a real Envoy: they arrive whole at the backend, Envoy's memory stays
-//! flat, and a fault in the last element stops a request before anybody acts on it.
+//! flat, and a fault in the last element stops a request before anybody acts on it. And in the middle of a body of any datatype, in an element that
+//! two pieces share.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -227,4 +228,231 @@ async fn a_change_of_what_is_held_cuts_no_body() {
     let stats = stack.envoy_stats("downstream_rq_too_large").await;
     let counted = "http.gate.downstream_rq_too_large: 0";
     assert!(stats.contains(counted), "{stats}");
+}
+
+/// One datatype's tensor, whose elements are all of one size, an item of `BYTES` with its length included.
+struct Stretch {
+    input: &'static str,
+    datatype: &'static str,
+    element: &'static [u8],
+    /// How many bytes of the element in question the first piece still has; the next piece has the others.
+    split: usize,
+    /// An element that is refused, and why; a longer one moves what follows.
+    bad: &'static [u8],
+    reason: &'static str,
+}
+
+/// Elements of a stretch: well beyond what is held, in every datatype.
+const STRETCH_ELEMENTS: usize = 60_000;
+/// What the gate holds of a body there.
+const STRETCH_HOLD_BYTES: u64 = 8 << 10;
+/// The element in question lies where this piece and the next meet. Odd and no multiple of 3, so that some length of pieces puts every element there.
+const MEETING: usize = 25;
+
+/// All widths, and each kind of check. The good element is one that the bad one differs from in the byte behind the cut alone, where there
+/// is such a byte: a reader that forgot what the piece before had would let it through.
+const STRETCHES: [Stretch; 8] = [
+    Stretch {
+        input: "int64",
+        datatype: "INT64",
+        element: &[0xff; 8],
+        split: 5,
+        // -1 - 2^48, beyond the range.
+        bad: &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xff],
+        reason: "out-of-range",
+    },
+    Stretch {
+        input: "int64",
+        datatype: "INT64",
+        element: &[100, 0, 0, 0, 0, 0, 0, 0],
+        split: 1,
+        bad: &[101, 0, 0, 0, 0, 0, 0, 0],
+        reason: "out-of-range",
+    },
+    Stretch {
+        input: "bool",
+        datatype: "BOOL",
+        element: &[1],
+        // The first byte of a piece.
+        split: 0,
+        bad: &[2],
+        reason: "datatype",
+    },
+    Stretch {
+        input: "bool",
+        datatype: "BOOL",
+        element: &[0],
+        // The last byte of a piece.
+        split: 1,
+        bad: &[255],
+        reason: "datatype",
+    },
+    Stretch {
+        input: "fp16",
+        datatype: "FP16",
+        element: &[0x01, 0x3c],
+        split: 1,
+        // A NaN by its second byte alone.
+        bad: &[0x01, 0x7c],
+        reason: "not-finite",
+    },
+    Stretch {
+        input: "bf16",
+        datatype: "BF16",
+        element: &[0x80, 0x3f],
+        split: 1,
+        // An infinity by its second byte alone.
+        bad: &[0x80, 0x7f],
+        reason: "not-finite",
+    },
+    Stretch {
+        input: "bytes",
+        datatype: "BYTES",
+        element: b"\x05\0\0\0abcde",
+        // Within an item's length.
+        split: 2,
+        bad: b"\x09\0\0\0abcdefghi",
+        reason: "item-too-long",
+    },
+    Stretch {
+        input: "bytes",
+        datatype: "BYTES",
+        element: b"\x05\0\0\0abcde",
+        // A length past the tensor's end, by its last byte.
+        split: 3,
+        bad: b"\x05\0\0\x7fabcde",
+        reason: "size-mismatch",
+    },
+];
+
+fn stretches_policy() -> Policy {
+    let mut raw = policy::vectors_policy("main.json");
+    let limits = &mut raw.listen.limits;
+    limits.body_bytes = ByteSize(2 << 20);
+    limits.hold_bytes = Some(ByteSize(STRETCH_HOLD_BYTES));
+    limits.buffered_bytes = ByteSize(64 << 20);
+    let mut wide = raw.models["types"].clone();
+    for input in &mut wide.inputs {
+        if input.name.as_deref() != Some("mask") {
+            input.shape = Some(vec![Dim::Bounded {
+                name: None,
+                min: None,
+                max: Some(STRETCH_ELEMENTS as u64),
+            }]);
+        }
+        if input.name.as_deref() == Some("int64") {
+            input.range = Some((-100.0, 100.0));
+        }
+    }
+    raw.models.insert("wide".into(), wide);
+    raw.grants[0].models.push("wide".into());
+    raw
+}
+
+/// How long pieces must be, and which element is the one in question, for its given byte to begin a piece.
+fn piece_bytes(start: usize, stretch: &Stretch) -> (usize, usize) {
+    let width = stretch.element.len();
+    (1_000..1_000 + width)
+        .find_map(|piece| {
+            let place = (MEETING * piece - stretch.split).checked_sub(start)?;
+            (place % width == 0).then_some((piece, place / width))
+        })
+        .unwrap()
+}
+
+async fn send_stretch(
+    stack: &Stack,
+    stretch: &Stretch,
+    spoiled: bool,
+    by_grpc: bool,
+) -> (Reply, Vec<u8>) {
+    let raw = |index: usize| {
+        let mut elements = vec![stretch.element; STRETCH_ELEMENTS];
+        if spoiled {
+            elements[index] = stretch.bad;
+        }
+        elements.concat()
+    };
+    // The head says how long the whole is, and so is the same wherever the element in question lies.
+    let bytes = raw(0).len();
+    if by_grpc {
+        let tensor = InferInputTensor {
+            name: stretch.input.into(),
+            datatype: stretch.datatype.into(),
+            shape: vec![i64::try_from(STRETCH_ELEMENTS).unwrap()],
+            ..Default::default()
+        };
+        let message = |raw: Vec<u8>| {
+            let request = ModelInferRequest {
+                model_name: "wide".into(),
+                inputs: vec![tensor.clone()],
+                raw_input_contents: vec![raw.into()],
+                ..Default::default()
+            };
+            request.encode_to_vec()
+        };
+        // A frame's flag and length come before the message.
+        let start = 5 + message(raw(0)).len() - bytes;
+        let (piece, index) = piece_bytes(start, stretch);
+        let raw = raw(index);
+        let message = message(raw.clone());
+        let reply = ask::grpc_message(stack.gate, &message, piece, None).await;
+        return (reply.unwrap(), raw);
+    }
+    let json = format!(
+        r#"{{"inputs":[{{"name":"{}","datatype":"{}","shape":[{STRETCH_ELEMENTS}],"parameters":{{"binary_data_size":{bytes}}}}}]}}"#,
+        stretch.input, stretch.datatype
+    );
+    let (piece, index) = piece_bytes(json.len(), stretch);
+    let raw = raw(index);
+    let fields = [
+        ("x-api-key", policy::key("scorer")),
+        ("inference-header-content-length", json.len().to_string()),
+    ];
+    let body = [json.as_bytes(), &raw].concat();
+    let reply = http1::send(
+        stack.gate,
+        "POST",
+        "/v2/models/wide/infer",
+        &fields,
+        &body,
+        Framing::Chunked(piece),
+    );
+    (reply.await.unwrap(), raw)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_datatype_is_checked_as_it_passes_where_two_pieces_meet() {
+    let stack = Stack::start("large-types", stretches_policy()).await;
+    let mut sent = Vec::new();
+    for stretch in &STRETCHES {
+        for by_grpc in [false, true] {
+            let what = format!(
+                "{} split at {}, gRPC: {by_grpc}",
+                stretch.datatype, stretch.split
+            );
+            let (reply, raw) = send_stretch(&stack, stretch, false, by_grpc).await;
+            let passed = if by_grpc {
+                reply.grpc_status() == Some(0)
+            } else {
+                reply.status == 200
+            };
+            assert!(passed, "{what}: {reply:?}");
+            sent.push(raw);
+            let (reply, _) = send_stretch(&stack, stretch, true, by_grpc).await;
+            assert_eq!(
+                reply.reason().as_deref(),
+                Some(stretch.reason),
+                "{what}: {reply:?}"
+            );
+        }
+    }
+    let seen = stack.backend.seen();
+    assert_eq!(seen.len(), sent.len(), "a refused body reached the backend");
+    for (seen, sent) in seen.iter().zip(&sent) {
+        assert!(
+            seen.message.raw_input_contents[0] == *sent,
+            "the backend got other bytes"
+        );
+    }
 }
