@@ -380,7 +380,7 @@ fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field
             if grpc {
                 "application/grpc"
             } else {
-                *data.choose(&["application/json", "image/png"])?
+                data.choose(&["application/json", "image/png"])?
             },
         ),
     ];
