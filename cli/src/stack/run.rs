@@ -116,6 +116,8 @@ async fn hold(
     front: &mut impl Front,
     terminal: Terminal,
 ) -> Failure {
+    // From before the first process starts: what changes while they do is a change.
+    let watch = Watch::new(front.files(None));
     for part in &plan.parts {
         match Child::start(&part.spec) {
             Ok(child) => children.push(child),
@@ -143,7 +145,7 @@ async fn hold(
             return Failure::Failed(format!("Envoy does not listen; {log}"));
         }
     }
-    match follow(plan, children, front, terminal).await {
+    match follow(plan, children, front, watch, terminal).await {
         Ok(obituary) => Failure::Failed(obituary),
         Err(failure) => failure,
     }
@@ -154,6 +156,7 @@ async fn follow(
     plan: &Plan,
     children: &mut [Child],
     front: &mut impl Front,
+    mut watch: Watch,
     terminal: Terminal,
 ) -> Result<String, Failure> {
     let mut hangup = listen(SignalKind::hangup())?;
@@ -169,7 +172,6 @@ async fn follow(
         host_pid,
         in_force: plan.site.started().clone(),
     };
-    let mut watch = Watch::new(front.files(None));
     loop {
         let asked = tokio::select! {
             obituary = first_death(children) => return Ok(obituary),

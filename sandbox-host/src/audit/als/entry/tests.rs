@@ -246,7 +246,7 @@ fn every_end_has_its_verdict_its_reason_and_whoever_settled_it() {
     envoy(of("request_header_timeout", 400), "malformed", false);
     envoy(of("request_overall_timeout", 400), "malformed", true);
     envoy(of("request_payload_too_large", 413), "body-too-large", true);
-    envoy(of("overload", 503), "overloaded", true);
+    envoy(of("overload", 503), "overloaded", false);
 }
 
 #[test]
