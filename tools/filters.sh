@@ -10,6 +10,8 @@ if [ "${1:-}" = --release ]; then
     profile=release folder=release into=$out/filters-release
     export CARGO_PROFILE_RELEASE_STRIP=symbols
 fi
+# Scans over elements are vector code: whatever runs WebAssembly in a proxy has had SIMD for years.
+export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-C target-feature=+simd128"
 filters=(gate auth rate-limit tensor-guard)
 packages=("${filters[@]/#/-ptensorgate-}")
 if [ "$profile" = dev ]; then packages+=(-ptensorgate-faulty-gate); fi
