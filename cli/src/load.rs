@@ -9,8 +9,8 @@ use crate::inline::inline;
 use crate::source::typed::Hole;
 use crate::source::{Located, Span, parse, path, typed};
 
-/// Largest policy file, bytes. A thousand models are about 1 MiB.
-pub const MAX_FILE_BYTES: u64 = 4 << 20;
+/// Largest policy file, bytes: what a filter takes as its configuration. A hundred thousand clients are 12 MiB.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A file's text, or what stands for it where there is none.
 pub struct Source {

@@ -186,6 +186,7 @@ struct Digits {
 
 impl<'a> Scanner<'a> {
     /// Takes a number.
+    #[inline]
     pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         if let Some((number, size)) = short(rest) {
@@ -195,6 +196,7 @@ impl<'a> Scanner<'a> {
         self.any_number()
     }
 
+    #[cold]
     fn any_number(&mut self) -> Result<Number<'a>, BodyFault> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
