@@ -19,7 +19,7 @@ cargo build --quiet --locked -p tensorgate-componentize
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 flags=(-Cstrip=symbols "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
     "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
-# The folder of a registry's sources is named after the registry, or after a mirror of it.
+# The folder of a registry's sources is named after the registry.
 for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=crates"); done
 CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --profile "$profile" --target wasm32-unknown-unknown "${packages[@]/#/--package=}"

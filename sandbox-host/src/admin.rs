@@ -42,7 +42,7 @@ struct Admin {
     dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// Handlers are loaded before anything listens, so what is left to be ready is the backends.
+/// Handlers are loaded before anything listens, so what is left to be ready is the backends and, where nothing is answered without it, the audit log.
 async fn ready(State(admin): State<Admin>) -> Response {
     if admin.app.ready() {
         (StatusCode::OK, "ready\n").into_response()

@@ -60,8 +60,11 @@ impl App {
     pub fn unready(&self) -> Vec<String> {
         let draining = self.draining.load(Ordering::Relaxed);
         let ending = draining.then(|| "the host is ending".to_owned());
+        let untold = self.must_be_told() && self.outcomes.audit().failing();
+        let untold = untold.then(|| "the audit log cannot be written".to_owned());
         ending
             .into_iter()
+            .chain(untold)
             .chain(self.generations.newest().pipeline.unready())
             .collect()
     }

@@ -27,11 +27,12 @@ pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataF
     }
 }
 
-/// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request.
+/// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request, and whether to spend it early.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget {
     elements: usize,
     long_numbers: usize,
+    early: bool,
 }
 
 impl Budget {
@@ -39,6 +40,21 @@ impl Budget {
         Self {
             elements: MAX_CONVERTED_ELEMENTS,
             long_numbers: MAX_LONG_NUMBERS,
+            early: true,
+        }
+    }
+
+    /// Whether elements may be converted before all of the document is known to be well formed.
+    pub(crate) const fn allows_early(&self) -> bool {
+        self.early
+    }
+
+    /// What is left after an early conversion that failed and will be made again: all that was left before, so that key order changes no
+    /// verdict, and no second try, so that a body of many such inputs costs no more than twice what it may.
+    pub(crate) const fn after_failure(self) -> Self {
+        Self {
+            early: false,
+            ..self
         }
     }
 

@@ -176,10 +176,15 @@ fn ending(told: &Amend) -> String {
         (Some(Verdict::Aborted), _) => " Its caller went away, or the stream broke.".to_owned(),
         _ => String::new(),
     };
+    // The host's own amends say nothing of Envoy.
+    let envoys = if told.flags.is_empty() && told.envoy.is_none() {
+        String::new()
+    } else {
+        format!(" {}", envoys(&told.flags, &told.envoy))
+    };
     format!(
-        "It did not end so: the client got {got} after {} us.{settled} {}",
+        "It did not end so: the client got {got} after {} us.{settled}{envoys}",
         told.total_us,
-        envoys(&told.flags, &told.envoy)
     )
 }
 

@@ -87,7 +87,7 @@ impl Outcome {
         }
     }
 
-    /// The request ended while it was held. The access log is told; it may be written more than once in a request's life.
+    /// The request ended before its verdict, held or passing. The access log is told; it may be written more than once in a request's life.
     pub(crate) fn aborted(&mut self, proxy: &mut dyn Proxy) {
         self.verdict = Some(Verdict::Aborted);
         self.tell(proxy, Verdict::Aborted);

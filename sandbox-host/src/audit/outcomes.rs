@@ -17,7 +17,7 @@ use super::writer::{Audit, Unwritten};
 
 /// Requests that are remembered: of a thousand a second, the last minute.
 const MAX_KNOWN: usize = 65_536;
-/// How long the host's half waits for Envoy's: Envoy's buffer is flushed ten times in it.
+/// How long the host's half waits for Envoy's: Envoy's buffer is flushed twenty times in it.
 const HALF_WAIT: Duration = Duration::from_secs(2);
 /// Halves that are looked at while the table is held: an answer may wait for it.
 const SWEEP_AT_ONCE: usize = 256;

@@ -195,7 +195,7 @@ pub struct Decision {
     pub grpc_status: Option<u8>,
     /// The request's body.
     pub request_bytes: u64,
-    /// The answer's body.
+    /// The answer's body; 0 where the host refused.
     pub response_bytes: u64,
     /// From the head to the answer, where it was settled.
     pub total_us: u64,

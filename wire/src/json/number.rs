@@ -196,7 +196,6 @@ impl<'a> Scanner<'a> {
         self.any_number()
     }
 
-    #[cold]
     fn any_number(&mut self) -> Result<Number<'a>, BodyFault> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');

@@ -26,7 +26,7 @@ pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     Ok(document.rest.with(inputs))
 }
 
-/// A request as it is written, its elements not yet read.
+/// A request as it is written, its elements read where datatype and shape came before them.
 pub(super) struct Document<'a> {
     pub(super) inputs: Vec<Input<'a>>,
     pub(super) rest: Rest<'a>,
@@ -135,7 +135,7 @@ pub(super) enum Data<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// The tensor, its elements read from the text of `data`.
+    /// The tensor; elements that are still text are read now.
     pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data.take() {
             Some(Data::Raw(raw)) => Ok(Cow::Owned(raw)),
@@ -357,14 +357,14 @@ fn elements<'a>(
     known: Option<(&str, &[i64])>,
     budget: &mut Budget,
 ) -> Result<Data<'a>, BodyFault> {
-    if let Some((datatype, shape)) = known {
+    if let Some((datatype, shape)) = known.filter(|_| budget.allows_early()) {
         let (at, before) = (scanner.at, *budget);
         let datatype = Datatype::from_name(datatype);
         if let Ok(Ok(raw)) = data::convert(scanner, datatype, shape, budget) {
             return Ok(Data::Raw(raw));
         }
         scanner.at = at;
-        *budget = before;
+        *budget = before.after_failure();
     }
     span(scanner).map(Data::Text)
 }
@@ -382,4 +382,36 @@ fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
         .text
         .get(start..scanner.at)
         .ok_or_else(|| scanner.form("data is not a list"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn after_a_list_that_failed_none_is_converted_before_the_whole_document_is_read() {
+        let input =
+            |data: &str| format!(r#"{{"name":"x","datatype":"FP32","shape":[1],"data":{data}}}"#);
+        let body = format!(
+            r#"{{"inputs":[{},{},{},{}]}}"#,
+            input("[1]"),
+            input("[\"a\"]"),
+            input("[1]"),
+            input("[\"a\"]")
+        );
+        let mut budget = Budget::new();
+        let inputs = document(body.as_bytes(), &mut budget).unwrap().inputs;
+        let early: Vec<_> = inputs
+            .iter()
+            .map(|input| matches!(input.data, Some(Data::Raw(_))))
+            .collect();
+        assert_eq!(early, [true, false, false, false]);
+        let read: Vec<_> = inputs
+            .into_iter()
+            .map(|input| input.convert(&mut budget).unwrap().data.is_ok())
+            .collect();
+        assert_eq!(read, [true, false, true, false]);
+    }
 }

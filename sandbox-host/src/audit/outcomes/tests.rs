@@ -198,7 +198,7 @@ async fn a_line_that_is_written_too_late_is_amended_by_what_its_caller_got() {
     };
     let now = SystemTime::now();
     let mut expected = Vec::new();
-    // A machine without time may keep the writer from taking a line within its second: then it is called off, and another one tries.
+    // A machine without time may keep the writer from taking a line within its time: then it is called off, and another one tries.
     for number in 0_u32.. {
         let id = format!("late-{number}");
         disk.full.store(true, Ordering::Relaxed);
