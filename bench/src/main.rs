@@ -98,6 +98,12 @@ fn run(flags: &Flags) -> Outcome<()> {
                 std::fs::write(file, &document)?;
                 println!("\nwritten to {}", file.display());
             }
+            if let Some(failed) = report.failed() {
+                return failure(format!(
+                    "not everything was measured: {failed}; logs and configurations are in {}",
+                    lab.place().display()
+                ));
+            }
             lab.clear();
             Ok(())
         }
@@ -120,9 +126,11 @@ async fn measure(lab: &Lab, flags: &Flags) -> Outcome<Report> {
         }
         ran = ran.saturating_add(1);
         let started = std::time::Instant::now();
-        scenario(lab, &mut report)
-            .await
-            .map_err(|error| format!("{name}: {error}"))?;
+        // What can be measured is, whatever became of the others.
+        if let Err(error) = scenario(lab, &mut report).await {
+            eprintln!("{name}: {error}");
+            report.fail(name, &error.to_string());
+        }
         eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     }
     if ran == 0 {

@@ -14,6 +14,8 @@ pub struct Report {
     sections: String,
     reached: BTreeMap<&'static str, f64>,
     absent: BTreeMap<&'static str, String>,
+    /// Scenarios that came to no end.
+    failed: Vec<&'static str>,
 }
 
 impl Report {
@@ -72,6 +74,17 @@ impl Report {
     /// What was reached of a target.
     pub fn reached(&mut self, target: &'static str, figure: f64) {
         self.reached.insert(target, figure);
+    }
+
+    /// A scenario that came to no end.
+    pub fn fail(&mut self, scenario: &'static str, why: &str) {
+        self.line(&format!("Ended here: {why}"));
+        self.failed.push(scenario);
+    }
+
+    /// The scenarios that did, if any.
+    pub fn failed(&self) -> Option<String> {
+        (!self.failed.is_empty()).then(|| self.failed.join(", "))
     }
 
     /// Why a target could not be measured in this run.
