@@ -7,12 +7,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
+use tensorgate_policy::hex;
 
 use crate::child::Process;
 use crate::cores::{Cores, Place};
 use crate::load::Address;
 use crate::outcome::{Failure, Outcome, failure};
-use crate::policy::hex;
 
 /// The environment variable that carries the context key into the filter.
 const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::format_key;
+use tensorgate_policy::hex;
 
 use crate::models::{FLOATS, LARGE, PHOTO, SMALL, STREAMED, UNREAD, contract};
 use crate::outcome::Outcome;
@@ -49,11 +50,6 @@ impl Component {
             sha256: hex(&Sha256::digest(&bytes)),
         })
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The key of the client with that number.

@@ -117,9 +117,8 @@ impl Report {
                 target.against,
                 target.bound.text()
             );
-            if verdict == MISSED
-                && let Some(note) = target.note
-            {
+            if verdict == MISSED {
+                let note = target.note.unwrap_or("Not profiled yet.");
                 let _ = writeln!(remarks, "- **{}.** {note}", target.work);
             }
         }

@@ -87,7 +87,6 @@ const WHY_RS256: &str = "A bound in microseconds, on a machine on which Envoy's 
 const WHY_EDDSA: &str = "Envoy's `verify_signature` knows no EdDSA, so the curve is computed in V8 without wide multiplication. The same remark on the machine holds.";
 const WHY_FLOOD: &str = "The worst row is EdDSA, verified in V8; the others are below two. A bound on new verifications for each source would close it.";
 const WHY_MEMORY: &str = "22 MB are in use and 44 MB are free pages that V8's compilation of the module left behind (Envoy's `/memory`): the module is compiled at every start. Optimising what runs once a policy for size saves 18 MiB.";
-const WHY_CLIENT_BYTES: &str = "Not profiled yet.";
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
@@ -210,22 +209,19 @@ pub const TARGETS: &[Target] = &[
         "10 → 100,000 clients, CPU a request",
         ITSELF,
         AtMost(1.2, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "client-bytes",
         "memory a client and worker",
         ALONE,
         AtMost(300.0, " B"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "models",
         "10 → 10,000 models, CPU a request",
         ITSELF,
         AtMost(1.2, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "memory",
         "memory at 100 clients, one worker",
@@ -259,8 +255,7 @@ pub const TARGETS: &[Target] = &[
         "a new policy in force, under load",
         ALONE,
         AtMost(100.0, " ms"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "reload-failed",
         "valid requests that fail meanwhile",
@@ -272,100 +267,86 @@ pub const TARGETS: &[Target] = &[
         "a fresh instance of a Rust handler, p50",
         ALONE,
         AtMost(8.0, " µs"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "instance-p99",
         "a fresh instance of a Rust handler, p99",
         ALONE,
         AtMost(40.0, " µs"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "handler",
         "a whole call on a fresh instance, 224×224×3 to FP32 NCHW, metered",
         "the same code native",
         AtMost(2.5, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "kserve",
         "a request with that handler, gRPC to gRPC, CPU of the host",
         "CPU of a KServe transformer",
         AtMost(0.25, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "triton",
         "the same",
         "CPU of a Triton Python-backend ensemble",
         AtMost(0.45, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
-    now("mlserver", "the same", "CPU of MLServer", AtMost(0.1, "×")).because(WHY_CLIENT_BYTES),
+    ),
+    now("mlserver", "the same", "CPU of MLServer", AtMost(0.1, "×")),
     now(
         "host-memory-kserve",
         "memory of the host, 64 requests at once",
         "the KServe transformer",
         AtMost(0.3, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "host-memory-triton",
         "the same",
         "the Triton ensemble",
         AtMost(0.3, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "host-memory-mlserver",
         "the same",
         "MLServer",
         AtMost(0.3, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "pass-1k",
         "pass-through model, 1 KB, CPU of the host",
         "CPU of a bare Envoy hop to the same backend",
         AtMost(1.5, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "pass-600k",
         "pass-through model, 600 KB, CPU of the host",
         "CPU of a bare Envoy hop to the same backend",
         AtMost(2.0, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "runaway",
         "stopping a runaway handler, after its deadline",
         ALONE,
         AtMost(2.0, " ms"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "neighbour",
         "p99 of a handler's neighbours while one loops",
         "their quiet p99",
         AtMost(2.0, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "many-models",
         "1 → 1,000 models at the host, CPU a request",
         ITSELF,
         AtMost(1.2, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     now(
         "overload",
         "answered in time at twice the load of the knee",
         "the same at the knee",
         AtLeast(0.9, "×"),
-    )
-    .because(WHY_CLIENT_BYTES),
+    ),
     later(
         "python-start",
         "a Python handler's start and first call",

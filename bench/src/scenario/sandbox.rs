@@ -7,14 +7,13 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
     HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
 };
-use tensorgate_policy::{Tensor, raw, validate};
+use tensorgate_policy::{Tensor, hex, raw, validate};
 
 use crate::cores::Place;
 use crate::figures::{median, number, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo};
 use crate::outcome::{Failure, Outcome, failure};
-use crate::policy::hex;
 use crate::report::Report;
 
 /// A loop's deadline, milliseconds.

@@ -33,10 +33,7 @@ pub(super) fn compared() {
 const EXPIRES: u64 = 1_801_440_000;
 
 fn hex(key: &str) -> String {
-    digest(key)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    tensorgate_policy::hex(&digest(key))
 }
 
 /// `old` counts until 2027-01-31, `new` for good, both `alpha`'s; `other` is `beta`'s.
