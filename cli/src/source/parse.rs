@@ -2,6 +2,7 @@
 //! multiply. Text is resolved by YAML 1.2's core schema: `no` is text, `0x1f` a number.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as RawSpan};
 use tensorgate_policy::Severity;
@@ -10,12 +11,10 @@ use super::Located;
 use super::path::{push_index, push_key};
 use super::tree::{Content, Key, Node, NodeId, Span, Tree};
 
-/// Nodes of one document, aliases expanded. The largest sensible policy (a thousand models) has about 50 000.
-pub const MAX_NODES: usize = 200_000;
+/// Nodes of one document, aliases expanded. A hundred thousand clients with a key each, all in one group, are 500 000.
+pub const MAX_NODES: usize = 1_000_000;
 /// Nesting of a document. A policy needs 8.
 pub const MAX_DEPTH: usize = 32;
-/// Keys of one mapping; each is compared with those before it.
-const MAX_KEYS: usize = 10_000;
 /// Faults kept of one document; past them nobody reads on.
 pub const MAX_FAULTS: usize = 100;
 
@@ -28,6 +27,8 @@ enum Open {
     Map {
         id: NodeId,
         entries: Vec<(Key, NodeId)>,
+        /// The line of each key so far.
+        lines: BTreeMap<String, usize>,
         key: Option<Key>,
         repeats: bool,
     },
@@ -108,7 +109,8 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), span);
                 if self.expects_key() {
-                    return self.take_key(text.into_owned(), span);
+                    self.take_key(text.into_owned(), span);
+                    return Ok(());
                 }
                 let content = if style == ScalarStyle::Plain {
                     resolve(&text)
@@ -230,6 +232,7 @@ impl Builder {
             Open::Map {
                 id,
                 entries: Vec::new(),
+                lines: BTreeMap::new(),
                 key: None,
                 repeats: false,
             }
@@ -278,28 +281,22 @@ impl Builder {
         matches!(self.open.last(), Some(Open::Map { key: None, .. }))
     }
 
-    fn take_key(&mut self, text: String, span: Span) -> Result<(), Located> {
-        let mut path = self.path();
+    fn take_key(&mut self, text: String, span: Span) {
         let mut first = None;
         if let Some(Open::Map {
-            entries,
+            lines,
             key,
             repeats,
             ..
         }) = self.open.last_mut()
         {
-            if entries.len() >= MAX_KEYS {
-                return Err(fault(
-                    span,
-                    path,
-                    format!("more than {MAX_KEYS} keys"),
-                    None,
-                ));
-            }
-            first = entries
-                .iter()
-                .find(|(key, _)| key.text == text)
-                .map(|(key, _)| key.span.line);
+            first = match lines.entry(text.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(span.line);
+                    None
+                }
+                Entry::Occupied(taken) => Some(*taken.get()),
+            };
             *repeats = first.is_some();
             *key = Some(Key {
                 text: text.clone(),
@@ -307,7 +304,7 @@ impl Builder {
             });
         }
         if let Some(line) = first {
-            push_key(&mut path, &text);
+            let path = self.path();
             self.faults.push(fault(
                 span,
                 path,
@@ -315,7 +312,6 @@ impl Builder {
                 Some("keep one of the two".into()),
             ));
         }
-        Ok(())
     }
 
     fn refuse_tag(&mut self, tagged: bool, span: Span) {

@@ -1,6 +1,7 @@
 //! Starting, watching, stopping. Whatever happens in between, [`run`] ends with every process ended.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +16,7 @@ use super::terminal::Terminal;
 use super::watch::{Change, Watch};
 use super::{envoy, probe};
 use crate::Failure;
-use crate::load::Loaded;
+use crate::load::{LoadError, Loaded};
 
 /// Time for one process to get ready. The host compiles its handlers, Envoy the filter; on a busy machine that takes a while.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -34,23 +35,28 @@ const STOP_PATIENCE: Duration = Duration::from_secs(12);
 pub trait Front {
     /// The gate answers.
     fn ready(&mut self, address: SocketAddr);
-    /// The policy as it stands in its files now; faults are told, and then there is none.
-    fn load(&mut self) -> Option<Loaded>;
-    /// The files that a change of policy would be in.
-    fn files(&self, loaded: Option<&Loaded>) -> Vec<std::path::PathBuf>;
+    /// The policy as it stands in its files now.
+    fn load(&self) -> Result<Loaded, LoadError>;
+    /// The files that a change of this policy would be in.
+    fn files(&self, loaded: &Loaded) -> Vec<PathBuf>;
+    /// What was read has faults, and changes nothing.
+    fn faulty(&mut self, error: LoadError);
+    /// This is about to be put in force.
+    fn loaded(&mut self, loaded: &Loaded);
     /// Files that were rewritten in place, and are not taken in for that. `held`: nor is another that was replaced meanwhile.
-    fn rewritten(&mut self, files: &[std::path::PathBuf], held: bool);
+    fn rewritten(&mut self, files: &[PathBuf], held: bool);
     /// What became of another policy.
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
 }
 
 /// Starts a plan, says once that it is ready, and holds it up until a signal or the end of one of its
-/// processes. `Ok` is a stop that was asked for.
-pub async fn run(plan: &Plan, front: &mut impl Front) -> Result<(), Failure> {
+/// processes. `Ok` is a stop that was asked for. `watch` is over the files of the policy that the plan was made of, and has been since
+/// before they were read.
+pub async fn run(plan: &Plan, watch: Watch, front: &mut impl Front) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
-        failure = hold(plan, &mut children, front, stop.terminal) => Err(failure),
+        failure = hold(plan, &mut children, watch, front, stop.terminal) => Err(failure),
         () = stop.asked() => Ok(()),
     };
     tokio::select! {
@@ -113,11 +119,10 @@ impl Stop {
 async fn hold(
     plan: &Plan,
     children: &mut Vec<Child>,
+    watch: Watch,
     front: &mut impl Front,
     terminal: Terminal,
 ) -> Failure {
-    // From before the first process starts: what changes while they do is a change.
-    let watch = Watch::new(front.files(None));
     for part in &plan.parts {
         match Child::start(&part.spec) {
             Ok(child) => children.push(child),
@@ -191,13 +196,19 @@ async fn follow(
         if asked {
             watch.renew();
         }
-        let loaded = front.load();
+        let loaded = watch.settle(|| front.load(), |loaded| front.files(loaded));
         // Nobody asked for what came there while it was read.
         if !asked && !watch.stands() {
             continue;
         }
-        let Some(loaded) = loaded else { continue };
-        watch.follow(front.files(Some(&loaded)));
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                front.faulty(error);
+                continue;
+            }
+        };
+        front.loaded(&loaded);
         let outcome = tokio::select! {
             obituary = first_death(children) => return Ok(obituary),
             outcome = processes.put(&loaded) => outcome,

@@ -77,15 +77,33 @@ impl Watch {
         *self = Self::new(paths);
     }
 
-    /// Watches these files instead. What is known of one stays known.
-    pub fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+    /// Reads, and then watches the files that what was read came from or names. One that was not watched while it was read may have
+    /// changed before it was: then reads again.
+    pub fn settle<T, E>(
+        &mut self,
+        mut read: impl FnMut() -> Result<T, E>,
+        files: impl Fn(&T) -> Vec<PathBuf>,
+    ) -> Result<T, E> {
+        loop {
+            let read = read()?;
+            if self.follow(files(&read)) {
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Watches these files instead; whether each was watched already. What is known of one stays known.
+    fn follow(&mut self, files: impl IntoIterator<Item = PathBuf>) -> bool {
         let known = std::mem::replace(self, Self::new(files));
         self.replaced = known.replaced;
+        let mut fresh = self.files.len();
         for before in known.files {
             if let Some(file) = self.files.iter_mut().find(|file| file.path == before.path) {
                 *file = before;
+                fresh = fresh.saturating_sub(1);
             }
         }
+        fresh == 0
     }
 
     /// Whether every file still stands as it was last seen. If not, what was read of them counts for nothing, and the next

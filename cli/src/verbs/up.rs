@@ -7,10 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::chain::Chain;
-use crate::load::{Loaded, load};
+use crate::load::{LoadError, Loaded, load};
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
+use crate::stack::watch::Watch;
 use crate::ui::{Ui, printable, printable_lines};
 use crate::{Failure, report};
 
@@ -84,9 +85,11 @@ struct RefusedLine<'a> {
 impl Up {
     /// Runs until stopped.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let loaded = load(&self.config)?;
+        let root = self.root()?;
+        let mut watch = Watch::new([self.config.clone()]);
+        let loaded = watch.settle(|| load(&self.config), |loaded| loaded.files(&root))?;
         ui.faults(&loaded.source, &loaded.warnings);
-        let options = self.options(&loaded)?;
+        let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
@@ -106,12 +109,18 @@ impl Up {
             } else {
                 "http"
             },
-            files: loaded.files(&options.root),
         };
-        runtime.block_on(run(&plan, &mut front))
+        runtime.block_on(run(&plan, watch, &mut front))
     }
 
-    fn options(&self, loaded: &Loaded) -> Result<Options, Failure> {
+    /// What the policy's paths are relative to.
+    fn root(&self) -> Result<PathBuf, Failure> {
+        Ok(absolute(&self.config)?
+            .parent()
+            .map_or_else(|| PathBuf::from("/"), Path::to_owned))
+    }
+
+    fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
         let listen = self.listen.unwrap_or(loaded.policy.listen().address());
         if self.dev && !(listen.ip().is_loopback() && self.admin.ip().is_loopback()) {
             return Err(Failure::Input(format!(
@@ -124,13 +133,6 @@ impl Up {
                 self.admin
             )));
         }
-        let absolute = |path: &Path| {
-            std::path::absolute(path)
-                .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
-        };
-        let root = absolute(&self.config)?
-            .parent()
-            .map_or_else(|| PathBuf::from("/"), Path::to_owned);
         let state = self
             .state
             .clone()
@@ -153,6 +155,11 @@ impl Up {
             dev: self.dev,
         })
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
 }
 
 /// Where a gate keeps its state unless told otherwise.
@@ -185,7 +192,6 @@ struct Operator<'a> {
     generation: String,
     /// How the gate is called: `http`, or with TLS `https`.
     scheme: &'static str,
-    files: Vec<PathBuf>,
 }
 
 impl Operator<'_> {
@@ -227,25 +233,21 @@ impl Front for Operator<'_> {
         }
     }
 
-    fn load(&mut self) -> Option<Loaded> {
-        match load(self.config) {
-            Ok(loaded) => {
-                self.ui.faults(&loaded.source, &loaded.warnings);
-                Some(loaded)
-            }
-            Err(error) => {
-                let _ = report(self.ui, &error.into());
-                self.refused(&self.generation, "");
-                None
-            }
-        }
+    fn load(&self) -> Result<Loaded, LoadError> {
+        load(self.config)
     }
 
-    fn files(&self, loaded: Option<&Loaded>) -> Vec<PathBuf> {
-        loaded.map_or_else(
-            || self.files.clone(),
-            |loaded| loaded.files(&self.options.root),
-        )
+    fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
+        loaded.files(&self.options.root)
+    }
+
+    fn faulty(&mut self, error: LoadError) {
+        let _ = report(self.ui, &error.into());
+        self.refused(&self.generation, "");
+    }
+
+    fn loaded(&mut self, loaded: &Loaded) {
+        self.ui.faults(&loaded.source, &loaded.warnings);
     }
 
     fn rewritten(&mut self, files: &[PathBuf], held: bool) {

@@ -167,6 +167,28 @@ fn a_repeated_key_is_told_with_the_line_of_the_first() {
 }
 
 #[test]
+fn a_hundred_thousand_clients_are_read_and_the_last_can_repeat_none() {
+    let named = |more: &str| {
+        let clients: String = (0..100_000)
+            .map(|number| format!("  app-{number}: {{api_keys: [{{sha256: '{number:064}'}}]}}\n"))
+            .collect();
+        let names: Vec<_> = (0..100_000).map(|number| format!("app-{number}")).collect();
+        with("clients: [app]", "clients: [app, group:all]").replace(
+            "clients:\n",
+            &format!(
+                "groups: {{all: [{}]}}\nclients:\n{clients}{more}",
+                names.join(", ")
+            ),
+        )
+    };
+    check(&named(""), &[]);
+    check(
+        &named("  app-7: {}\n"),
+        &["100004:3 clients.app-7: key \"app-7\" is already set on line 11"],
+    );
+}
+
+#[test]
 fn yaml_that_hides_or_multiplies_is_refused() {
     check(
         &with("version: 1", "version: !!int 1"),
@@ -242,8 +264,10 @@ fn a_file_that_is_not_text_is_told_where_it_stops_being_so() {
 #[test]
 fn a_file_that_is_too_large_or_absent_is_bad_input() {
     let scratch = Scratch::new();
-    let large = scratch.file("large.yaml", vec![b'#'; (4 << 20) + 1]);
-    assert_eq!(run(&["check".as_ref(), large.as_os_str()]).code, 2);
+    let large = scratch.file("large.yaml", vec![b'#'; (16 << 20) + 1]);
+    let ran = run(&["check".as_ref(), large.as_os_str()]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("is larger than"), "{}", ran.stderr);
     assert_eq!(
         run(&["check".as_ref(), scratch.path().join("none").as_os_str()]).code,
         2

@@ -1,6 +1,7 @@
 //! A vector's request over a real socket: HTTP/1.1 written by hand for REST, HTTP/2 for gRPC.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tensorgate_client::http1::Framing;
 use tensorgate_client::{ClientError, Reply, grpc, http1};
@@ -73,6 +74,63 @@ pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, Cl
     )
     .await
 }
+
+/// What becomes of the good request of a client, over REST: `ok`, or the refusal's reason, or the status of an answer without one.
+pub async fn outcome(
+    gate: SocketAddr,
+    client: &str,
+    more: &[(&str, &str)],
+) -> Result<String, ClientError> {
+    let mut fields = fields(&crate::policy::key(client));
+    fields.extend(
+        more.iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
+    );
+    let body = GOOD.as_bytes();
+    let reply = http1::send(gate, "POST", PATH, &fields, body, Framing::Length).await?;
+    Ok(match reply.status {
+        200 => "ok".to_owned(),
+        status => reply.reason().unwrap_or_else(|| status.to_string()),
+    })
+}
+
+/// Time for a condition to come true on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until that is what becomes of the request.
+///
+/// # Panics
+///
+/// If it never is, or nothing answers.
+pub async fn until(gate: SocketAddr, client: &str, wanted: &str, what: &str) {
+    let started = Instant::now();
+    loop {
+        let seen = outcome(gate, client, &[]).await;
+        if seen.as_deref().is_ok_and(|seen| seen == wanted) {
+            return;
+        }
+        assert!(
+            seen.is_ok() && started.elapsed() < PATIENCE,
+            "{what}: {seen:?} instead of {wanted}"
+        );
+    }
+}
+
+/// Looks until a condition holds.
+///
+/// # Panics
+///
+/// If it never does.
+pub async fn met(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Between two looks at files that another process writes.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The good request, over gRPC, in these pieces and with these trailers.
 pub async fn good_grpc(

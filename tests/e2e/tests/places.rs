@@ -15,16 +15,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, SendStream};
-use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ByteSize, Dim, ModelLimits, Policy};
-use tensorgate_tests::ask::{GOOD, PATH, fields};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome, until};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Time for a condition to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Who holds places, and who is there beside.
 const OWN: &str = "rate-1";
 const NEIGHBOUR: &str = "rate-2";
@@ -49,35 +46,6 @@ fn eight(policy: &mut Policy) {
         concurrency: Some(8),
         in_flight_bytes: Some(ByteSize(65_536)),
     });
-}
-
-/// `ok`, or the refusal's reason, or the status of an answer without one.
-async fn outcome(stack: &Stack, client: &str, more: &[(&str, &str)]) -> String {
-    let mut fields = fields(&policy::key(client));
-    fields.extend(
-        more.iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
-    );
-    let body = GOOD.as_bytes();
-    let reply = http1::send(stack.gate, "POST", PATH, &fields, body, Framing::Length)
-        .await
-        .unwrap();
-    match reply.status {
-        200 => "ok".to_owned(),
-        status => reply.reason().unwrap_or_else(|| status.to_string()),
-    }
-}
-
-/// Asks until the answer is the one that is waited for.
-async fn until(stack: &Stack, wanted: &str, what: &str) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let seen = outcome(stack, OWN, &[]).await;
-        if seen == wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {seen} instead of {wanted}");
-    }
 }
 
 async fn http2(gate: SocketAddr) -> SendRequest<Bytes> {
@@ -108,17 +76,17 @@ async fn exact(stack: &Stack, what: &str) {
     }
     stack.active(PLACES - 1).await;
     for _ in 0..5 {
-        let seen = outcome(stack, OWN, &[]).await;
+        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
         assert_eq!(seen, "ok", "{what}: seven are held");
     }
     held.push(begin(&mut sender).await);
     stack.active(PLACES).await;
     for _ in 0..5 {
-        let seen = outcome(stack, OWN, &[]).await;
+        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
         assert_eq!(seen, "concurrency", "{what}: all are held");
     }
     drop((held, sender));
-    until(stack, "ok", what).await;
+    until(stack.gate, OWN, "ok", what).await;
     stack.active(0).await;
 }
 
@@ -184,7 +152,7 @@ async fn places_that_are_held_while_the_policy_changes_come_back_once() {
         let said = stack.reloaded().await;
         assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
         for _ in 0..3 {
-            let seen = outcome(&stack, OWN, &[]).await;
+            let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
             assert_eq!(seen, "concurrency", "change {change}: all are held");
         }
         // Some end as they should, under the policy that let them in, the others are reset.
@@ -259,7 +227,7 @@ async fn a_client_that_stalls_bodies_keeps_no_neighbour_out() {
             }
             stack.active(SHARE).await;
             for _ in 0..5 {
-                let seen = outcome(&stack, NEIGHBOUR, &[]).await;
+                let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
                 assert_eq!(seen, "ok", "{chain}: the neighbour is served");
                 // Large bodies of its own as well.
                 let mut stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -293,20 +261,22 @@ async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
         });
     });
     let stack = Stack::start_faulty("places-trapped", policy).await;
-    assert_eq!(outcome(&stack, OWN, &[]).await, "ok");
+    assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
     let trapped = Instant::now();
-    let seen = outcome(&stack, OWN, &[("x-test-trap", "1")]).await;
+    let seen = outcome(stack.gate, OWN, &[("x-test-trap", "1")])
+        .await
+        .unwrap();
     assert_eq!(seen, "overloaded", "Envoy answers 503 for its filter");
     let log = stack.log("envoy.log");
     assert!(log.contains("tensorgate: panic"), "{log}");
     let (mut own, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
     loop {
-        let seen = outcome(&stack, OWN, &[]).await;
+        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
         if seen == "ok" {
             break;
         }
         *own.entry(seen).or_insert(0_u32) += 1;
-        let seen = outcome(&stack, NEIGHBOUR, &[]).await;
+        let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
         *neighbours.entry(seen).or_insert(0_u32) += 1;
         assert!(trapped.elapsed() < PATIENCE, "{own:?} {neighbours:?}");
     }
@@ -320,7 +290,7 @@ async fn places_of_a_trapped_vm_lapse_and_neighbours_go_on() {
         "{neighbours:?}"
     );
     for _ in 0..20 {
-        assert_eq!(outcome(&stack, NEIGHBOUR, &[]).await, "ok");
-        assert_eq!(outcome(&stack, OWN, &[]).await, "ok");
+        assert_eq!(outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap(), "ok");
+        assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
     }
 }

@@ -7,12 +7,11 @@
     reason = "tests"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ByteSize, ModelLimits, Policy, Rate};
-use tensorgate_tests::ask::{GOOD, PATH, fields};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome, until};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, policy};
 use tokio::io::AsyncWriteExt;
@@ -21,8 +20,8 @@ use tokio::task::JoinSet;
 
 /// The gate, and its parts in a row.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
-/// Time for a condition to come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Who asks.
+const OWN: &str = "rate-1";
 
 /// The policy of the vectors about rates, without its rate.
 fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
@@ -32,27 +31,9 @@ fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     policy
 }
 
-/// A request that is in order, on a connection of its own.
-async fn ask(stack: &Stack) -> Reply {
-    let fields = fields(&policy::key("rate-1"));
-    let body = GOOD.as_bytes();
-    http1::send(stack.gate, "POST", PATH, &fields, body, Framing::Length)
-        .await
-        .unwrap()
-}
-
-/// `ok`, or the refusal's reason.
-async fn outcome(stack: &Stack) -> String {
-    let reply = ask(stack).await;
-    match reply.status {
-        200 => "ok".to_owned(),
-        _ => reply.reason().unwrap_or_default(),
-    }
-}
-
 /// A connection whose request has its headers in and half its body.
 async fn half(stack: &Stack) -> TcpStream {
-    let key = policy::key("rate-1");
+    let key = policy::key(OWN);
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
@@ -61,18 +42,6 @@ async fn half(stack: &Stack) -> TcpStream {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&GOOD.as_bytes()[..20]).await.unwrap();
     stream
-}
-
-/// Asks until the answer is the one that is waited for.
-async fn until(stack: &Stack, wanted: &str, what: &str) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let seen = outcome(stack).await;
-        if seen == wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{what}: {seen} instead of {wanted}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +58,7 @@ async fn two_workers_spend_a_bucket_exactly() {
     });
     for chain in CHAINS {
         let stack = Stack::start_chain("shared-rate", policy.clone(), chain).await;
-        let fields = fields(&policy::key("rate-1"));
+        let fields = fields(&policy::key(OWN));
         let mut asked = JoinSet::new();
         for _ in 0..REQUESTS {
             let (gate, fields) = (stack.gate, fields.clone());
@@ -115,7 +84,7 @@ async fn two_workers_spend_a_bucket_exactly() {
 /// a moment when it is: whole requests that come after it say that both workers have gone on.
 async fn settled(stack: &Stack) {
     for _ in 0..50 {
-        outcome(stack).await;
+        outcome(stack.gate, OWN, &[]).await.unwrap();
     }
     stack.active(0).await;
 }
@@ -124,7 +93,7 @@ async fn settled(stack: &Stack) {
 async fn a_thousand_reset_streams_leave_every_place_free() {
     const PLACES: usize = 8;
     let policy = policy_with(|policy| {
-        policy.clients.get_mut("rate-1").unwrap().concurrency = Some(8);
+        policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
         policy.grants[0].concurrency = Some(8);
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
             concurrency: Some(8),
@@ -146,7 +115,7 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
             if looks {
                 // All are in before anybody else asks: a question takes a place as well.
                 stack.active(PLACES).await;
-                until(&stack, "concurrency", chain).await;
+                until(stack.gate, OWN, "concurrency", chain).await;
             }
             drop(held);
         }
@@ -158,19 +127,23 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
         }
         stack.active(PLACES - 1).await;
         for _ in 0..20 {
-            assert_eq!(outcome(&stack).await, "ok", "{chain}: seven are held");
+            assert_eq!(
+                outcome(stack.gate, OWN, &[]).await.unwrap(),
+                "ok",
+                "{chain}: seven are held"
+            );
         }
         held.push(half(&stack).await);
         stack.active(PLACES).await;
         for _ in 0..5 {
             assert_eq!(
-                outcome(&stack).await,
+                outcome(stack.gate, OWN, &[]).await.unwrap(),
                 "concurrency",
                 "{chain}: all are held"
             );
         }
         drop(held);
-        until(&stack, "ok", chain).await;
+        until(stack.gate, OWN, "ok", chain).await;
     }
 }
 
@@ -187,10 +160,18 @@ async fn an_upstream_that_never_answers_keeps_no_place() {
         let stack = Stack::start_chain("shared-timeout", policy.clone(), chain).await;
         stack.backend.set(Mode::Hangs);
         for _ in 0..3 {
-            assert_eq!(outcome(&stack).await, "backend-timeout", "{chain}");
+            assert_eq!(
+                outcome(stack.gate, OWN, &[]).await.unwrap(),
+                "backend-timeout",
+                "{chain}"
+            );
         }
         stack.backend.set(Mode::Zeros);
-        assert_eq!(outcome(&stack).await, "ok", "{chain}");
+        assert_eq!(
+            outcome(stack.gate, OWN, &[]).await.unwrap(),
+            "ok",
+            "{chain}"
+        );
     }
 }
 
@@ -199,12 +180,12 @@ async fn a_chain_logs_and_counts_one_outcome_a_request() {
     let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
     let chain = "auth,rate-limit,tensor-guard";
     let stack = Stack::start_chain("shared-outcomes", policy, chain).await;
-    assert_eq!(outcome(&stack).await, "ok");
+    assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
     let spoiled = http1::send(
         stack.gate,
         "POST",
         PATH,
-        &fields(&policy::key("rate-1")),
+        &fields(&policy::key(OWN)),
         b"{",
         Framing::Length,
     )

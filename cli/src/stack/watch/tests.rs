@@ -107,3 +107,27 @@ fn what_changed_while_it_was_read_is_looked_at_again() {
     assert!(!watch.stands(), "replaced while it was read");
     assert_eq!(told(&mut watch), Some(Change::Whole));
 }
+
+#[test]
+fn a_file_that_is_named_for_the_first_time_was_watched_before_it_was_read() {
+    let folder = PrivateDir::new().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    std::fs::write(&a, "1").unwrap();
+    std::fs::write(&b, "old").unwrap();
+    let mut watch = Watch::new([a.clone()]);
+    let mut reads = 0;
+    let read = || -> Result<String, io::Error> {
+        let text = std::fs::read_to_string(&b)?;
+        reads += 1;
+        if reads == 1 {
+            // After its first look at it, before anybody watches it.
+            replace(&b, "new");
+        }
+        Ok(text)
+    };
+    let settled = watch.settle(read, |_| vec![a.clone(), b.clone()]);
+    assert_eq!((settled.unwrap().as_str(), reads), ("new", 2));
+    assert_eq!(told(&mut watch), None, "it was taken in");
+    replace(&b, "newer");
+    assert_eq!(told(&mut watch), Some(Change::Whole));
+}

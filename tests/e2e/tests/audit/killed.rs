@@ -8,9 +8,10 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
     let gate = stack.gate;
     let command = stack.host_command();
     let stop = Arc::new(AtomicBool::new(false));
+    let turned_away = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let stop = Arc::clone(&stop);
+            let (stop, turned_away) = (Arc::clone(&stop), Arc::clone(&turned_away));
             tokio::spawn(async move {
                 let (mut answered, mut refused, mut cut_off) = (Vec::new(), Vec::new(), 0_u64);
                 while !stop.load(Ordering::Relaxed) {
@@ -23,6 +24,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
                         answered.push(id);
                     } else {
                         refused.push(id);
+                        turned_away.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 (answered, refused, cut_off)
@@ -30,9 +32,13 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         })
         .collect();
     let decided = || lines(&stack, "decision").len();
-    until("requests are answered", || decided() >= BEFORE_AND_AFTER).await;
+    met("requests are answered", || decided() >= BEFORE_AND_AFTER).await;
     stack.kill_host().await;
     let at_the_crash = decided();
+    met("requests are refused while there is no host", || {
+        turned_away.load(Ordering::Relaxed) >= BEFORE_AND_AFTER
+    })
+    .await;
     let mut again = Command::new(&command[0])
         .args(&command[1..])
         .stdout(Stdio::null())
@@ -40,7 +46,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    until("requests are answered again", || {
+    met("requests are answered again", || {
         decided() >= at_the_crash + BEFORE_AND_AFTER
     })
     .await;
@@ -62,7 +68,7 @@ async fn a_host_that_is_killed_under_load_has_answered_nothing_without_a_line() 
         known
     };
     let last = answered.last().unwrap().clone();
-    until("the last one has its line", || known().contains_key(&last)).await;
+    met("the last one has its line", || known().contains_key(&last)).await;
     let known = known();
     let without: Vec<_> = answered
         .iter()

@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ByteSize, Dim};
+use tensorgate_tests::ask::met;
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,18 +44,6 @@ fn lines(stack: &Stack, kind: &str) -> Vec<Value> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["type"] == kind).collect()
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let met = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(PATIENCE, met).await.is_ok(),
-        "never: {what}"
-    );
 }
 
 /// Sends bytes as they are, and reads until the gate closes or has answered.
@@ -169,7 +158,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
         .write_all(&[head.as_bytes(), ask::GOOD.as_bytes()].concat())
         .await
         .unwrap();
-    until("the backend has it", || stack.backend.seen().len() > before).await;
+    met("the backend has it", || stack.backend.seen().len() > before).await;
     drop(leaver);
     // One that nobody answers in time.
     let late = post(ask::GOOD.as_bytes()).await;
@@ -198,7 +187,7 @@ async fn every_request_leaves_one_line_whoever_settled_it() {
     })
     .collect();
     let total: usize = expected.values().sum();
-    until("every request has its line", || {
+    met("every request has its line", || {
         lines(&stack, "decision").len() >= total
     })
     .await;
@@ -314,7 +303,7 @@ async fn what_only_envoy_tells_of_is_numbered_without_a_gap_whatever_the_chain()
                     .contains(" 400 ")
             );
         }
-        until("every request has its line", || {
+        met("every request has its line", || {
             lines(&stack, "decision").len() >= 16
         })
         .await;
@@ -380,10 +369,10 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
     // Each waits for the line of the one before, so that which line is whose is known.
     let good = http1::raw(stack.gate, &passing(0.5)).await.unwrap();
     assert_eq!(good.status, 200, "{good:?}");
-    until("the good one's line", || seen(&stack) == 1).await;
+    met("the good one's line", || seen(&stack) == 1).await;
     let refused = http1::raw(stack.gate, &passing(f32::NAN)).await.unwrap();
     assert_eq!(refused.reason().as_deref(), Some("not-finite"));
-    until("the refused one's line", || seen(&stack) == 2).await;
+    met("the refused one's line", || seen(&stack) == 2).await;
     let request = passing(0.5);
     let mut leaver = TcpStream::connect(stack.gate).await.unwrap();
     leaver
@@ -392,7 +381,7 @@ async fn a_body_that_ends_while_it_passes_leaves_one_line() {
         .unwrap();
     leaver.flush().await.unwrap();
     drop(leaver);
-    until("the leaver's line", || seen(&stack) == 3).await;
+    met("the leaver's line", || seen(&stack) == 3).await;
     assert!(stack.end().await.success());
     let told: Vec<(String, String, String)> = lines(&stack, "decision")
         .iter()
