@@ -1,5 +1,5 @@
-//! One request in four spellings (JSON, JSON with binary data, typed contents, raw contents), as the whole gate sees it: one verdict, one reason. Shapes, elements, names
-//! and datatypes are drawn right and wrong.
+//! One request in every spelling that can say it (OIP's JSON, JSON with binary data, typed contents, raw contents; TF Serving's typed lists and, where the datatype
+//! is the contract's, its JSON), as the whole gate sees it: one verdict, one reason. Shapes, elements, names and datatypes are drawn right and wrong.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -11,6 +11,7 @@ use tensorgate_policy::{Datatype, Now, Reason};
 
 use crate::messages::{Contents, InferRequest, Input};
 use crate::support::{CONTEXT_KEY, KEYS, NOW_UNIX_S, bundle, frame};
+use crate::tensorflow::{Dim, ModelSpec, PredictRequest, TensorProto, TensorShapeProto};
 
 /// Elements of one input in every form.
 #[derive(Default)]
@@ -34,8 +35,10 @@ static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
                 Datatype::Bool => "",
                 _ => ", \"range\": [0, 100]",
             };
+            let half = matches!(datatype, Datatype::Fp16 | Datatype::Bf16);
+            let tf_rest = if half { "" } else { ", \"tf-serving-rest\"" };
             format!(
-                r#""{datatype}": {{"backend": "b", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"],
+                r#""{datatype}": {{"backend": "b", "versions": ["1"], "protocols": ["oip-rest", "oip-grpc", "tf-serving-grpc"{tf_rest}],
                 "inputs": [{{"name": "x", "datatype": "{datatype}", "shape": [{{"max": 3}}, {{"max": 3}}]{bound}}}],
                 "outputs": [{{"name": "y", "datatype": "FP32", "shape": [1]}}]}}"#
             )
@@ -134,6 +137,13 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
         };
         frame(&message.encode_to_vec())
     };
+    let said = !twice && declared == datatype.name();
+    let lists = said.then(|| predict_request(model, name, datatype, &shape, &elements.typed));
+    let fits = usize::try_from(shape.iter().product::<i64>()) == Ok(elements.json.len());
+    let columns = (said && fits && model == datatype)
+        .then(|| nested(&shape, &elements.json))
+        .flatten()
+        .map(|value| format!(r#"{{"inputs":{{"{name}":{value}}}}}"#).into_bytes());
     let typed = message(Some(elements.typed), Vec::new());
     let raw = message(None, vec![elements.raw; copies]);
 
@@ -149,7 +159,106 @@ fn play(data: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(by_json, by_typed, "JSON and typed contents: {model} {text}");
     assert_eq!(by_json, by_raw, "JSON and raw contents: {model} {text}");
     assert_eq!(by_json, by_binary, "JSON and binary data: {model} {text}");
+    if let Some(lists) = lists {
+        let predict = "/tensorflow.serving.PredictionService/Predict";
+        let by_lists = verdict(predict, "application/grpc", &[], &lists);
+        assert_eq!(
+            by_json, by_lists,
+            "OIP's and TF Serving's gRPC: {model} {text}"
+        );
+    }
+    if let Some(columns) = columns {
+        let path = format!("/v1/models/{model}:predict");
+        let by_columns = verdict(&path, "application/json", &[], &columns);
+        assert_eq!(
+            by_json, by_columns,
+            "OIP's and TF Serving's JSON: {model} {text}"
+        );
+    }
     Ok(())
+}
+
+/// The same as a `PredictRequest`.
+fn predict_request(
+    model: Datatype,
+    name: &str,
+    datatype: Datatype,
+    shape: &[i64],
+    elements: &Contents,
+) -> Vec<u8> {
+    let dtype = match datatype {
+        Datatype::Fp32 => 1,
+        Datatype::Fp64 => 2,
+        Datatype::Int32 => 3,
+        Datatype::Uint8 => 4,
+        Datatype::Int16 => 5,
+        Datatype::Int8 => 6,
+        Datatype::Bytes => 7,
+        Datatype::Int64 => 9,
+        Datatype::Bool => 10,
+        Datatype::Bf16 => 14,
+        Datatype::Uint16 => 17,
+        Datatype::Fp16 => 19,
+        Datatype::Uint32 => 22,
+        Datatype::Uint64 => 23,
+    };
+    let dim = |size: &i64| Dim {
+        size: *size,
+        ..Dim::default()
+    };
+    let small = elements
+        .uints
+        .iter()
+        .filter_map(|value| i32::try_from(*value).ok());
+    let wide = datatype == Datatype::Uint32;
+    let tensor = TensorProto {
+        dtype,
+        tensor_shape: Some(TensorShapeProto {
+            dim: shape.iter().map(dim).collect(),
+            unknown_rank: false,
+        }),
+        float_val: elements.floats.clone(),
+        double_val: elements.doubles.clone(),
+        int_val: if wide {
+            Vec::new()
+        } else {
+            elements.ints.iter().copied().chain(small).collect()
+        },
+        string_val: elements.bytes.clone(),
+        int64_val: elements.int64s.clone(),
+        bool_val: elements.bools.clone(),
+        uint32_val: if wide {
+            elements.uints.clone()
+        } else {
+            Vec::new()
+        },
+        uint64_val: elements.uint64s.clone(),
+        ..TensorProto::default()
+    };
+    let request = PredictRequest {
+        model_spec: Some(ModelSpec {
+            name: model.name().to_owned(),
+            ..ModelSpec::default()
+        }),
+        inputs: [(name.to_owned(), tensor)].into(),
+        output_filter: Vec::new(),
+    };
+    frame(&request.encode_to_vec())
+}
+
+/// Elements as lists of this shape; `None` where lists do not say it: dims behind one that is 0.
+fn nested(shape: &[i64], elements: &[String]) -> Option<String> {
+    let Some((first, inner)) = shape.split_first() else {
+        return elements.first().cloned();
+    };
+    if *first == 0 {
+        return inner.is_empty().then(|| "[]".to_owned());
+    }
+    let each = elements.len() / usize::try_from(*first).ok()?;
+    let lists: Option<Vec<_>> = (0..usize::try_from(*first).ok()?)
+        .map(|row| nested(inner, elements.get(row * each..(row + 1) * each)?))
+        .collect();
+    Some(format!("[{}]", lists?.join(",")))
 }
 
 fn verdict(path: &str, content_type: &str, more: &[(&str, &str)], body: &[u8]) -> Option<Reason> {

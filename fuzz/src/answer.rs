@@ -8,7 +8,7 @@ use serde_json::Value;
 use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Datatype, Denial, Protocol, Reason, Tensor};
-use tensorgate_wire::encode::BinaryOutputs;
+use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::{Answer, encode};
 
 use crate::{elements, messages};
@@ -124,7 +124,7 @@ fn response(data: &mut Unstructured<'_>) -> Result<()> {
         id: data.arbitrary()?,
         outputs,
     };
-    let none = BinaryOutputs::default();
+    let none = AnswerForm::default();
     if let Some(frame) = encode::infer_response(Protocol::OipGrpc, &response, &none) {
         by_prost(&response, &frame.body);
     }

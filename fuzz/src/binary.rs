@@ -13,7 +13,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let json_bytes = usize::from(u16::from_le_bytes(*length));
-    let ours = match decode(BodyFormat::OipBinary { json_bytes }, body) {
+    let ours = match decode(BodyFormat::OipBinary { json_bytes }, body, &[]) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
     };

@@ -17,7 +17,7 @@ use crate::support::{check_body_denial, frame};
 pub fn run(data: &[u8]) {
     // As it came: the frame's flag and length are what is tried here.
     for format in [BodyFormat::OipGrpcInfer, BodyFormat::OipGrpcModel] {
-        match decode(format, data) {
+        match decode(format, data, &[]) {
             Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),
             Err(denial) => check_body_denial(&denial),
         }
@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
 
 fn model(data: &[u8]) {
     let body = frame(data);
-    match decode(BodyFormat::OipGrpcModel, &body) {
+    match decode(BodyFormat::OipGrpcModel, &body, &[]) {
         Ok(ours) => {
             let theirs = ModelRequest::decode(data).expect("prost reads what the gate accepts");
             assert_eq!(ours.model.as_deref().unwrap_or_default(), theirs.name);
@@ -41,7 +41,7 @@ fn model(data: &[u8]) {
 
 fn infer(data: &[u8]) {
     let body = frame(data);
-    let ours = decode(BodyFormat::OipGrpcInfer, &body);
+    let ours = decode(BodyFormat::OipGrpcInfer, &body, &[]);
     let theirs = messages::InferRequest::decode(data);
     match (&ours, &theirs) {
         (Ok(ours), Ok(theirs)) => compare(ours, theirs),
@@ -50,7 +50,7 @@ fn infer(data: &[u8]) {
     }
     if let Ok(theirs) = theirs {
         let canonical = frame(&theirs.encode_to_vec());
-        match decode(BodyFormat::OipGrpcInfer, &canonical) {
+        match decode(BodyFormat::OipGrpcInfer, &canonical, &[]) {
             Ok(again) => compare(&again, &theirs),
             Err(denial) => {
                 check_body_denial(&denial);

@@ -11,7 +11,7 @@ use crate::support::check_body_denial;
 
 /// Runs one input.
 pub fn run(body: &[u8]) {
-    let ours = match decode(BodyFormat::OipJson, body) {
+    let ours = match decode(BodyFormat::OipJson, body, &[]) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
     };

@@ -28,7 +28,7 @@ pub fn run(data: &[u8]) {
     let theirs = match serde_json::from_slice::<Value>(scalar) {
         Ok(value) => value,
         Err(error) if error.to_string().starts_with("number out of range") => {
-            if let Ok(request) = decode(BodyFormat::OipJson, &body) {
+            if let Ok(request) = decode(BodyFormat::OipJson, &body, &[]) {
                 let fault = request.inputs.first().map(|input| input.data.clone());
                 assert!(
                     matches!(fault, Some(Err(_))),
@@ -43,7 +43,7 @@ pub fn run(data: &[u8]) {
     if !scalar {
         return;
     }
-    let request = decode(BodyFormat::OipJson, &body)
+    let request = decode(BodyFormat::OipJson, &body, &[])
         .unwrap_or_else(|denial| panic!("refused a scalar of JSON: {theirs}: {denial:?}"));
     let Some(data) = request.inputs.first().map(|input| &input.data) else {
         panic!("no input")

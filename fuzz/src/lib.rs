@@ -15,6 +15,8 @@ pub mod machine;
 mod messages;
 pub mod policy_json;
 pub mod policy_yaml;
+pub mod predict;
+pub mod predict_grpc;
 pub mod proxy;
 // The command is a program, not a library: its reader of policies is compiled from its own files.
 #[path = "../../cli/src/source/mod.rs"]
@@ -28,4 +30,7 @@ pub mod proxy;
 mod source;
 pub mod stream;
 mod support;
+// TF Serving's messages, as the decoder's own tests have them.
+#[path = "../../wire/tests/common/tensorflow.rs"]
+mod tensorflow;
 pub mod token;

@@ -69,7 +69,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
                 placed = placed.map(|_| *outcome == AcquireOutcome::Acquired);
                 decision.acquired(outcome)
             }
-            Call::Body(bytes, addressee) => decision.body(policy, *bytes, *addressee),
+            Call::Body(bytes, addressee) => decision.body(policy, *bytes, addressee.clone()),
             Call::Message(request) => decision.message(policy, request),
             Call::Check(request) => {
                 checked = true;
@@ -225,7 +225,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
             if data.arbitrary()? {
                 Some(Addressee {
                     model: data.choose(&MODELS)?,
-                    version: data.arbitrary()?,
+                    version: data.arbitrary::<Option<&str>>()?.map(Into::into),
                 })
             } else {
                 None

@@ -78,7 +78,18 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let message = request.body.get(5..).unwrap_or_default();
                 add("grpc", &vector.id, message.to_vec());
             }
-            Protocol::OipRest => {}
+            // The file of these protocols' own, rather than the first spellings of what others say.
+            Protocol::TfRest | Protocol::TfGrpc if !vector.id.starts_with("tf-serving/") => {}
+            Protocol::TfRest if !request.body.is_empty() => {
+                // The first of the target's models takes one input without a name, the last has many by name.
+                let model = u8::from(request.path.contains("/json")) * 3;
+                add("predict", &vector.id, [&[model], &*request.body].concat());
+            }
+            Protocol::TfGrpc => {
+                let message = request.body.get(5..).unwrap_or_default();
+                add("predict_grpc", &vector.id, message.to_vec());
+            }
+            Protocol::OipRest | Protocol::TfRest => {}
         }
         let mut lines = vec![u8::from(request.body.is_empty())];
         for (name, value) in request.fields() {

@@ -223,7 +223,7 @@ fn raw_is_last(mut message: &[u8]) -> bool {
 }
 
 fn beside_the_decoder(play: &Play<'_>, stream: &Result<Told, Denial>) {
-    let decoded = decode(play.format, play.body);
+    let decoded = decode(play.format, play.body, &[]);
     match (stream, &decoded) {
         (Ok(stream), Ok(decoded)) => {
             let whole = head(decoded, play.body.len());
@@ -301,7 +301,7 @@ fn held(play: &Play<'_>) -> Result<Vec<(String, Vec<u8>)>, Denial> {
         Step::Decode => {}
         step => return outcome(step).map(|()| Vec::new()),
     }
-    let decoded = decode(play.format, play.body)?;
+    let decoded = decode(play.format, play.body, &[])?;
     outcome(decide_message(&mut decision, policy, &decoded, spent))?;
     Ok(head(&decoded, play.body.len()).tensors)
 }
@@ -324,7 +324,7 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
             let whom = match play.format {
                 BodyFormat::OipGrpcInfer => request.model.as_deref().map(|model| Addressee {
                     model,
-                    version: request.version.as_deref(),
+                    version: request.version.as_deref().map(Into::into),
                 }),
                 _ => None,
             };

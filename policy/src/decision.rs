@@ -29,13 +29,13 @@ mod plan;
 mod spend;
 mod step;
 
-use crate::contract::Passing;
+use crate::contract::{Passing, TensorRule};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
+use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
 use crate::request::{Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
 
-use plan::{held_plan, passing_plan};
+use plan::{grpc_plan, held_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use step::{
@@ -229,6 +229,18 @@ impl Decision {
         self.declared
     }
 
+    /// The input tensors that the model's contract has, once the model is known: a body that names no datatypes is decoded by these.
+    pub fn inputs<'p>(&self, policy: &'p Policy) -> &'p [TensorRule] {
+        match self
+            .model
+            .and_then(|id| policy.model(id))
+            .map(Model::accepts)
+        {
+            Some(Accepts::Tensors(contract)) => contract.inputs(),
+            Some(Accepts::Raw { .. }) | None => &[],
+        }
+    }
+
     /// Why it was refused, if it was.
     pub const fn denial(&self) -> Option<&Denial> {
         self.denial.as_ref()
@@ -269,7 +281,7 @@ impl Decision {
                 gate::media_type(policy, head, *protocol, None)?;
                 gate::encoding(head)?;
                 gate::no_binary_data(head)?;
-                if *protocol == Protocol::OipRest {
+                if !protocol.is_grpc() {
                     self.fits()?;
                 }
                 Ok(Step::Answer(*protocol, *question))
@@ -284,20 +296,15 @@ impl Decision {
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(head)?;
                 gate::binary_data(head, *protocol, *operation)?;
-                match (protocol, model, version) {
-                    (Protocol::OipRest, Some(model), version) => {
+                match (protocol.is_grpc(), model, version) {
+                    (false, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
                         self.plan = self.rest_plan(policy, head)?;
                         self.pay(policy, After::Head)
                     }
-                    (Protocol::OipGrpc, None, None) => {
+                    (true, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
-                        self.plan = match operation {
-                            Operation::Infer => passing_plan(policy, BodyFormat::OipGrpcInfer),
-                            Operation::Metadata | Operation::Ready => {
-                                held_plan(policy, BodyFormat::OipGrpcModel)
-                            }
-                        };
+                        self.plan = grpc_plan(policy, *protocol, *operation)?;
                         self.read_body()
                     }
                     _ => Err(Denial::new(
@@ -311,12 +318,12 @@ impl Decision {
 
     /// Whom a whole body is for.
     fn whole(&mut self, policy: &Policy, addressee: Option<Addressee<'_>>) -> Result<Step, Denial> {
-        match (self.protocol, addressee) {
-            (Protocol::OipRest, None) => self.enter(policy, After::Body),
-            (Protocol::OipRest, Some(_)) => Err(named_twice()),
-            (Protocol::OipGrpc, None) => self.proceed(After::Body),
-            (Protocol::OipGrpc, Some(Addressee { model, version })) => {
-                self.resolve(policy, model, version)?;
+        match (self.protocol.is_grpc(), addressee) {
+            (false, None) => self.enter(policy, After::Body),
+            (false, Some(_)) => Err(named_twice()),
+            (true, None) => self.proceed(After::Body),
+            (true, Some(Addressee { model, version })) => {
+                self.resolve(policy, model, version.as_deref())?;
                 self.pay(policy, After::Body)
             }
         }
@@ -325,18 +332,18 @@ impl Decision {
     /// Whom the message is for.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
-        match (self.protocol, named, self.model) {
-            (Protocol::OipRest, (None, None), _) => self.proceed(After::Message),
-            (Protocol::OipRest, ..) => Err(named_twice()),
-            (Protocol::OipGrpc, (None, _), _) => Err(Denial::new(
+        match (self.protocol.is_grpc(), named, self.model) {
+            (false, (None, None), _) => self.proceed(After::Message),
+            (false, ..) => Err(named_twice()),
+            (true, (None, _), _) => Err(Denial::new(
                 Reason::NotGranted,
                 "the message names no model",
             )),
-            (Protocol::OipGrpc, (Some(model), version), None) => {
+            (true, (Some(model), version), None) => {
                 self.resolve(policy, model, version)?;
                 self.pay(policy, After::Message)
             }
-            (Protocol::OipGrpc, (Some(model), version), Some(known)) => {
+            (true, (Some(model), version), Some(known)) => {
                 let known = (Some(known), self.version, self.grant);
                 self.resolve(policy, model, version)?;
                 if (self.model, self.version, self.grant) != known {
@@ -358,11 +365,15 @@ impl Decision {
             .ok_or_else(foreign_policy)?;
         match (self.plan.format, model.accepts()) {
             (
-                BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer,
+                BodyFormat::OipJson
+                | BodyFormat::OipBinary { .. }
+                | BodyFormat::OipGrpcInfer
+                | BodyFormat::TfJson
+                | BodyFormat::TfGrpcPredict,
                 Accepts::Tensors(contract),
             ) => contract.check(request)?,
             (BodyFormat::Raw, Accepts::Raw { .. })
-            | (BodyFormat::OipGrpcModel | BodyFormat::Empty, _) => {
+            | (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
                 gate::no_content(request)?;
             }
             _ => return Err(foreign_policy()),

@@ -257,7 +257,7 @@ pub struct Model {
     pub backend_model: Option<String>,
     /// Versions that may be named; a request that names none means the single one.
     pub versions: Vec<String>,
-    /// Protocols it may be called by: `oip-rest`, `oip-grpc`.
+    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`. A backend is spoken to in its own.
     pub protocols: Vec<String>,
     /// What the backend gets.
     pub inputs: Vec<Input>,

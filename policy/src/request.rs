@@ -9,22 +9,39 @@ pub enum Protocol {
     OipRest,
     /// Open Inference Protocol v2 over gRPC.
     OipGrpc,
+    /// TensorFlow Serving's predict API over REST, JSON by row or by column.
+    TfRest,
+    /// TensorFlow Serving's predict API over gRPC.
+    TfGrpc,
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 4] = [Self::OipRest, Self::OipGrpc, Self::TfRest, Self::TfGrpc];
+
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OipRest => "oip-rest",
             Self::OipGrpc => "oip-grpc",
+            Self::TfRest => "tf-serving-rest",
+            Self::TfGrpc => "tf-serving-grpc",
         }
     }
 
     /// The protocol that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::OipRest, Self::OipGrpc]
+        Self::ALL
             .into_iter()
             .find(|protocol| protocol.name() == name)
+    }
+
+    /// Whether it travels over gRPC: a frame around each message, the status in trailers, the model named in the body and not in the path.
+    pub const fn is_grpc(self) -> bool {
+        match self {
+            Self::OipRest | Self::TfRest => false,
+            Self::OipGrpc | Self::TfGrpc => true,
+        }
     }
 }
 

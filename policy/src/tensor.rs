@@ -26,6 +26,8 @@ pub struct InferRequest<'a> {
     pub outputs: Vec<RequestedOutput<'a>>,
     /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
     pub binary_data_output: bool,
+    /// Whether the answer is written output by output rather than row by row (TF Serving REST, which answers as it was asked).
+    pub by_column: bool,
 }
 
 /// One tensor.

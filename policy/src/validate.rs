@@ -21,6 +21,7 @@ mod parameters;
 mod proofs;
 mod report;
 mod revoked;
+mod serving;
 mod tensors;
 mod usage;
 

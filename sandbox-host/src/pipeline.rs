@@ -8,7 +8,7 @@ use std::time::Duration;
 use tensorgate_policy::contract::{TensorRule, check_tensors};
 use tensorgate_policy::policy::{Accepts, Model, ModelId};
 use tensorgate_policy::tensor::InferResponse;
-use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
+use tensorgate_policy::{Denial, Policy, Reason, Tensor};
 use tensorgate_wire::encode::{self, Encoded};
 use tokio::time::Instant;
 
@@ -20,11 +20,6 @@ use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
-
-/// The most characters of JSON for one byte of raw data: `false,` for a BOOL, `\u0001` in a string.
-const JSON_GROWTH: usize = 6;
-/// What an encoded answer holds beside its data, bytes: names, dims, framing of every output.
-const ENCODING_OVERHEAD_BYTES: usize = 16 << 10;
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -137,7 +132,7 @@ impl Pipeline {
         let ready = route.backend.health().model_ready(model, &request.version);
         Ok((
             ready,
-            encode::model_ready(request.protocol, model.name(), ready),
+            encode::model_ready(request.protocol, model.name(), &request.version, ready),
         ))
     }
 
@@ -160,7 +155,7 @@ impl Pipeline {
             id,
             parameters,
             outputs: wanted,
-            binary,
+            form,
             payload,
         } = request;
         let request_id = caller.request_id.as_str();
@@ -249,18 +244,9 @@ impl Pipeline {
             outputs,
         };
         let data_bytes = owned::data_bytes(&response.outputs);
-        let encoded_bytes = response.outputs.iter().fold(0_usize, |sum, output| {
-            let growth = match protocol {
-                Protocol::OipRest if !binary.wants(&output.name) => JSON_GROWTH,
-                Protocol::OipRest | Protocol::OipGrpc => 1,
-            };
-            let bytes = output.data.as_ref().map_or(0, |data| data.len());
-            sum.saturating_add(bytes.saturating_mul(growth))
-        });
+        let encoded_bytes = encode::most_bytes(protocol, &response, &form);
         // Tensors and their encoding are in memory together.
-        let both_bytes = encoded_bytes
-            .saturating_add(data_bytes)
-            .saturating_add(ENCODING_OVERHEAD_BYTES);
+        let both_bytes = encoded_bytes.saturating_add(data_bytes);
         if !held.resize(both_bytes) {
             return Err(Denial::new(
                 Reason::Overloaded,
@@ -268,7 +254,7 @@ impl Pipeline {
             ));
         }
         offload(data_bytes, move || {
-            encode::infer_response(protocol, &response, &binary)
+            encode::infer_response(protocol, &response, &form)
         })
         .await
         .flatten()

@@ -103,14 +103,14 @@ impl Record {
             verdict: Verdict::Allow,
             reason: "ok".to_owned(),
             status,
-            grpc_status: (self.protocol == Protocol::OipGrpc).then_some(0),
+            grpc_status: self.protocol.is_grpc().then_some(0),
             response_bytes: wide(response_bytes),
             ..self.facts()
         }
     }
 
     fn refusal(&self, denial: &Denial) -> Decision {
-        let grpc = self.protocol == Protocol::OipGrpc;
+        let grpc = self.protocol.is_grpc();
         Decision {
             verdict: Verdict::Deny,
             reason: denial.reason.name().to_owned(),

@@ -90,17 +90,17 @@ pub fn success(
 ) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
     let (content_type, trailers) = match protocol {
-        Protocol::OipRest => {
+        Protocol::OipRest | Protocol::TfRest => {
             *response.status_mut() = status;
             ("application/json", None)
         }
-        Protocol::OipGrpc => {
+        Protocol::OipGrpc | Protocol::TfGrpc => {
             let mut trailers = HeaderMap::new();
             trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
             ("application/grpc", Some(trailers))
         }
     };
-    if protocol == Protocol::OipGrpc || !body.is_empty() {
+    if protocol.is_grpc() || !body.is_empty() {
         response.headers_mut().insert(
             http::header::CONTENT_TYPE,
             HeaderValue::from_static(content_type),

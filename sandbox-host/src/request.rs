@@ -15,7 +15,7 @@ use tensorgate_policy::{
     ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
 };
 use tensorgate_wire::context::{Context, ContextFault, HEADER, Key};
-use tensorgate_wire::encode::BinaryOutputs;
+use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 
 use crate::owned;
@@ -132,8 +132,8 @@ pub struct ModelRequest {
     pub parameters: Vec<Parameter<'static>>,
     /// Outputs asked for; empty means all.
     pub outputs: Vec<String>,
-    /// Which outputs the answer carries as binary data.
-    pub binary: BinaryOutputs,
+    /// How the answer is written.
+    pub form: AnswerForm,
     /// What the model, or its preprocess handler, gets.
     pub payload: Payload,
 }
@@ -348,10 +348,11 @@ impl Judge {
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
         }
-        let request = match tensorgate_wire::decode(plan.format, &body) {
-            Ok(request) => request,
-            Err(denial) => return refused(denial, caller),
-        };
+        let request =
+            match tensorgate_wire::decode(plan.format, &body, decision.inputs(&self.policy)) {
+                Ok(request) => request,
+                Err(denial) => return refused(denial, caller),
+            };
         match decide_message(&mut decision, &self.policy, &request, |_| {
             ChargeOutcome::Spent
         }) {
@@ -367,7 +368,7 @@ impl Judge {
             return refused(unfinished(), caller);
         };
 
-        let binary = BinaryOutputs::of(&request);
+        let form = AnswerForm::of(&request);
         let InferRequest {
             model: _,
             version: _,
@@ -376,6 +377,7 @@ impl Judge {
             inputs,
             outputs,
             binary_data_output: _,
+            by_column: _,
         } = request;
         let version = version.to_owned();
         let id = id.map(std::borrow::Cow::into_owned);
@@ -393,6 +395,9 @@ impl Judge {
             | BodyFormat::OipBinary { .. }
             | BodyFormat::OipGrpcInfer
             | BodyFormat::OipGrpcModel
+            | BodyFormat::TfJson
+            | BodyFormat::TfGrpcPredict
+            | BodyFormat::TfGrpcModel { .. }
             | BodyFormat::Empty => {
                 Payload::Tensors(inputs.into_iter().map(owned::tensor).collect())
             }
@@ -407,7 +412,7 @@ impl Judge {
             id,
             parameters,
             outputs,
-            binary,
+            form,
             payload,
         })
     }

@@ -212,9 +212,10 @@ where
     let read = Instant::now();
     let ours = read.checked_add(Duration::from_millis(limits.timeout_ms));
     // The client's own patience began when it sent its head.
-    let theirs = match admitted.protocol() {
-        Protocol::OipGrpc => grpc_timeout::of(&parts.headers),
-        Protocol::OipRest => None,
+    let theirs = if admitted.protocol().is_grpc() {
+        grpc_timeout::of(&parts.headers)
+    } else {
+        None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
     let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
@@ -237,7 +238,7 @@ where
             let (ready, body) = generation.pipeline.model_ready(&request)?;
             Ok(reply::success(
                 protocol,
-                readiness(ready),
+                model_readiness(protocol, ready),
                 body,
                 &request_id,
             ))
@@ -299,6 +300,14 @@ fn server_answer(
         encode::server_answer(protocol, question, yes),
         request_id,
     )
+}
+
+/// What REST answers to a question about a model: TF Serving's clients read the state in the answer.
+const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
+    match protocol {
+        Protocol::TfRest => StatusCode::OK,
+        Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc => readiness(ready),
+    }
 }
 
 /// What REST answers: clients of the protocol look at the status alone.

@@ -15,7 +15,7 @@ use crate::protobuf::Message;
 /// A refusal in the caller's own protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// RFC 9457 problem details plus the `error` member that OIP clients decode.
+    /// RFC 9457 problem details plus the `error` member that clients of OIP and of TF Serving decode, a string for both.
     Rest {
         /// HTTP status.
         status: u16,
@@ -42,7 +42,7 @@ impl Answer {
         let message = message(denial);
         let mut headers = Vec::new();
         match protocol {
-            Protocol::OipRest => {
+            Protocol::OipRest | Protocol::TfRest => {
                 headers.push(("content-type", "application/problem+json".to_owned()));
                 headers.push(("cache-control", "no-store".to_owned()));
                 if denial.reason == Reason::Unauthenticated {
@@ -50,7 +50,7 @@ impl Answer {
                 }
                 headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
             }
-            Protocol::OipGrpc => headers.push((
+            Protocol::OipGrpc | Protocol::TfGrpc => headers.push((
                 "grpc-status-details-bin",
                 STANDARD_NO_PAD.encode(details(denial, &message)),
             )),
@@ -62,12 +62,12 @@ impl Answer {
             headers.push(("x-request-id", request_id.to_owned()));
         }
         match protocol {
-            Protocol::OipRest => Self::Rest {
+            Protocol::OipRest | Protocol::TfRest => Self::Rest {
                 status: denial.reason.http_status(),
                 headers,
                 body: problem(denial.reason, &message, request_id).into_bytes(),
             },
-            Protocol::OipGrpc => Self::Grpc {
+            Protocol::OipGrpc | Protocol::TfGrpc => Self::Grpc {
                 status: denial.reason.grpc_status(),
                 message,
                 headers,

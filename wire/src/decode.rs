@@ -1,5 +1,6 @@
 //! Bodies to requests, by format. It never judges a request: names, parameters, datatypes and sizes are a contract's business.
 
+use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::{Addressee, BodyFormat};
 use tensorgate_policy::{Denial, InferRequest};
 
@@ -12,8 +13,12 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => {
             grpc::open(body).ok().and_then(grpc::addressee)
         }
+        BodyFormat::TfGrpcPredict | BodyFormat::TfGrpcModel { .. } => {
+            grpc::open(body).ok().and_then(grpc::addressee_in_spec)
+        }
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
         | BodyFormat::Raw
         | BodyFormat::Empty => None,
     }
@@ -21,12 +26,24 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
 
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
 /// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives an empty request.
-pub fn decode(format: BodyFormat, body: &[u8]) -> Result<InferRequest<'_>, Denial> {
+///
+/// `rules` are the model's input tensors ([`tensorgate_policy::Decision::inputs`]): TF Serving's JSON says no datatypes, and is read by theirs.
+/// The other formats say all of it themselves.
+pub fn decode<'a>(
+    format: BodyFormat,
+    body: &'a [u8],
+    rules: &[TensorRule],
+) -> Result<InferRequest<'a>, Denial> {
     let request = match format {
         BodyFormat::OipJson => json::infer(body),
         BodyFormat::OipBinary { json_bytes } => json::infer_binary(body, json_bytes),
         BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
         BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),
+        BodyFormat::TfJson => json::predict(body, rules),
+        BodyFormat::TfGrpcPredict => grpc::open(body).and_then(grpc::predict),
+        BodyFormat::TfGrpcModel { metadata } => {
+            grpc::open(body).and_then(|message| grpc::question(message, metadata))
+        }
         BodyFormat::Raw => Ok(InferRequest::default()),
         BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),
         BodyFormat::Empty => Err(BodyFault::Form {

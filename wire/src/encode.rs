@@ -1,15 +1,16 @@
 //! Answers of the sandbox host in each protocol: inference, metadata, readiness, server questions. They are built from the
 //! contract and from checked tensors, and name nothing that stands behind the host.
 
-mod binary;
 mod elements;
+mod form;
+mod predict;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
-pub use binary::BinaryOutputs;
+pub use form::AnswerForm;
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
@@ -27,20 +28,44 @@ pub struct Encoded {
     pub json_bytes: Option<usize>,
 }
 
-/// An inference answer: JSON for REST, with those outputs behind it that are wanted as binary data; one frame with raw contents
-/// for gRPC. `None` where a tensor cannot be carried (its data disagrees with its datatype or shape, a float that JSON cannot say).
+/// An inference answer: OIP's JSON, with those outputs behind it that are wanted as binary data, or TF Serving's, by row or by column; for gRPC
+/// one frame, with raw contents or TF Serving's typed lists. `None` where a tensor cannot be carried (its data disagrees with its datatype or
+/// shape, a float that JSON cannot say, outputs that have not as many rows as each other).
 pub fn infer_response(
     protocol: Protocol,
     response: &InferResponse,
-    binary: &BinaryOutputs,
+    form: &AnswerForm,
 ) -> Option<Encoded> {
-    match protocol {
-        Protocol::OipRest => infer_json(response, binary),
-        Protocol::OipGrpc => Some(Encoded {
-            body: frame(infer_message(response)?)?,
-            json_bytes: None,
-        }),
-    }
+    let body = match protocol {
+        Protocol::OipRest => return infer_json(response, form),
+        Protocol::OipGrpc => frame(infer_message(response)?)?,
+        Protocol::TfRest => predict::infer_json(response, form)?,
+        Protocol::TfGrpc => frame(predict::infer_message(response, form)?)?,
+    };
+    Some(Encoded {
+        body,
+        json_bytes: None,
+    })
+}
+
+/// The most characters of JSON for one byte of raw data: `false,` for a BOOL, `\u0001` in a string.
+const JSON_GROWTH: usize = 6;
+/// What an encoded answer holds beside its data, bytes: names, dims, framing of every output.
+const OVERHEAD_BYTES: usize = 16 << 10;
+
+/// The most bytes that an inference answer can take, for who must find room before it is written.
+pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerForm) -> usize {
+    response.outputs.iter().fold(OVERHEAD_BYTES, |sum, output| {
+        let (growth, beside) = match protocol {
+            Protocol::OipRest if !form.wants(&output.name) => (JSON_GROWTH, 0),
+            Protocol::OipRest | Protocol::OipGrpc => (1, 0),
+            Protocol::TfRest => (JSON_GROWTH, predict::json_overhead(output)),
+            Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
+        };
+        let bytes = output.data.as_ref().map_or(0, |data| data.len());
+        sum.saturating_add(bytes.saturating_mul(growth))
+            .saturating_add(beside)
+    })
 }
 
 /// A model's signature as its contract has it; `-1` for a dim that may vary. Inputs are empty for a raw body.
@@ -51,7 +76,10 @@ pub fn model_metadata(
     inputs: &[TensorRule],
     outputs: &[TensorRule],
 ) -> Vec<u8> {
+    let version = versions.first().map_or("", String::as_str);
     match protocol {
+        Protocol::TfRest => predict::metadata_json(model, version, inputs, outputs).into_bytes(),
+        Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
         Protocol::OipRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
@@ -98,9 +126,11 @@ pub fn model_metadata(
     }
 }
 
-/// That a model can, or cannot, serve.
-pub fn model_ready(protocol: Protocol, model: &str, ready: bool) -> Vec<u8> {
+/// That a version of a model can, or cannot, serve.
+pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) -> Vec<u8> {
     match protocol {
+        Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
+        Protocol::TfGrpc => small_frame(predict::status_message(version, ready)),
         Protocol::OipRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
@@ -121,29 +151,27 @@ const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
 
 /// The answer to a server-level question; `yes` is liveness or readiness. REST has no route to
-/// [`ServerQuestion::Health`]: it would read as readiness.
+/// [`ServerQuestion::Health`]: it would read as readiness. TF Serving's protocols have no route to any.
 pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
-    match (protocol, question) {
-        (Protocol::OipRest, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
-        (Protocol::OipRest, ServerQuestion::Ready | ServerQuestion::Health) => {
+    match (protocol.is_grpc(), question) {
+        (false, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
+        (false, ServerQuestion::Ready | ServerQuestion::Health) => {
             format!("{{\"ready\":{yes}}}").into_bytes()
         }
-        (Protocol::OipRest, ServerQuestion::Metadata) => {
+        (false, ServerQuestion::Metadata) => {
             let mut json = String::from("{");
             member(&mut json, "name", NAME);
             // The protocol requires all three.
             json.push_str(",\"version\":\"\",\"extensions\":[]}");
             json.into_bytes()
         }
-        (Protocol::OipGrpc, ServerQuestion::Live | ServerQuestion::Ready) => {
+        (true, ServerQuestion::Live | ServerQuestion::Ready) => {
             small_frame(Message::default().varint(1, u64::from(yes)))
         }
-        (Protocol::OipGrpc, ServerQuestion::Health) => {
+        (true, ServerQuestion::Health) => {
             small_frame(Message::default().varint(1, if yes { SERVING } else { NOT_SERVING }))
         }
-        (Protocol::OipGrpc, ServerQuestion::Metadata) => {
-            small_frame(Message::default().bytes(1, NAME))
-        }
+        (true, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
     }
 }
 
@@ -208,7 +236,7 @@ fn infer_message(response: &InferResponse) -> Option<Message> {
     Some(message)
 }
 
-fn infer_json(response: &InferResponse, binary: &BinaryOutputs) -> Option<Encoded> {
+fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Encoded> {
     let mut json = String::from("{");
     member(&mut json, "model_name", &response.model);
     json.push(',');
@@ -222,7 +250,7 @@ fn infer_json(response: &InferResponse, binary: &BinaryOutputs) -> Option<Encode
     let mut blobs: Vec<&[u8]> = Vec::new();
     list(&mut json, &response.outputs, |json, tensor| {
         if carried.is_some() {
-            carried = output(json, tensor, binary, &mut blobs);
+            carried = output(json, tensor, form, &mut blobs);
         }
     });
     json.push('}');
@@ -239,7 +267,7 @@ fn infer_json(response: &InferResponse, binary: &BinaryOutputs) -> Option<Encode
 fn output<'a>(
     json: &mut String,
     tensor: &'a Tensor<'_>,
-    binary: &BinaryOutputs,
+    form: &AnswerForm,
     blobs: &mut Vec<&'a [u8]>,
 ) -> Option<()> {
     let (datatype, data) = whole(tensor)?;
@@ -251,7 +279,7 @@ fn output<'a>(
     list(json, &tensor.shape, |json, dim| {
         json.push_str(&dim.to_string())
     });
-    if binary.wants(&tensor.name) {
+    if form.wants(&tensor.name) {
         json.push_str(",\"parameters\":{\"binary_data_size\":");
         json.push_str(&data.len().to_string());
         json.push_str("}}");

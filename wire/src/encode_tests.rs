@@ -36,7 +36,7 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
 
 /// The body of an answer without binary data.
 fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
-    let encoded = infer_response(protocol, response, &BinaryOutputs::default())?;
+    let encoded = infer_response(protocol, response, &AnswerForm::default())?;
     assert_eq!(encoded.json_bytes, None);
     Some(encoded.body)
 }
@@ -213,9 +213,9 @@ fn small_answers_are_the_protocols_and_name_nothing_behind() {
         (server_answer(OipGrpc, Health, true), b"\0\0\0\0\x02\x08\x01"),
         (server_answer(OipGrpc, Health, false), b"\0\0\0\0\x02\x08\x02"),
         (server_answer(OipGrpc, Metadata, true), b"\0\0\0\0\x0c\x0a\x0atensorgate"),
-        (model_ready(OipRest, "m", true), b"{\"name\":\"m\",\"ready\":true}"),
-        (model_ready(OipRest, "m", false), b"{\"name\":\"m\",\"ready\":false}"),
-        (model_ready(OipGrpc, "m", true), b"\0\0\0\0\x02\x08\x01"),
+        (model_ready(OipRest, "m", "1", true), b"{\"name\":\"m\",\"ready\":true}"),
+        (model_ready(OipRest, "m", "1", false), b"{\"name\":\"m\",\"ready\":false}"),
+        (model_ready(OipGrpc, "m", "1", true), b"\0\0\0\0\x02\x08\x01"),
         (
             model_metadata(OipRest, "m", &["1".into(), "2".into()], &[], &[]),
             b"{\"name\":\"m\",\"versions\":[\"1\",\"2\"],\"platform\":\"tensorgate\",\"inputs\":[],\"outputs\":[]}",
@@ -282,7 +282,7 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
             parameters: vec![],
             binary_data: Some(*binary),
         });
-        BinaryOutputs::of(&InferRequest {
+        AnswerForm::of(&InferRequest {
             outputs: outputs.collect(),
             binary_data_output: default,
             ..InferRequest::default()
@@ -322,6 +322,6 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
     let grpc = infer_response(Protocol::OipGrpc, &answer, &asked(true, &[])).unwrap();
     assert_eq!(
         Some(grpc),
-        infer_response(Protocol::OipGrpc, &answer, &BinaryOutputs::default())
+        infer_response(Protocol::OipGrpc, &answer, &AnswerForm::default())
     );
 }

@@ -1,14 +1,18 @@
-//! OIP over gRPC: one frame, one protobuf message, read without a copy.
+//! Inference over gRPC, OIP's and TF Serving's: one frame, one protobuf message, read without a copy.
 
 mod addressee;
 mod contents;
 mod frame;
 mod parameter;
+mod predict;
 mod protobuf;
 mod request;
 mod stream;
+mod tensor_proto;
 
-pub(crate) use addressee::addressee;
+pub(crate) use addressee::{addressee, addressee_in_spec};
 pub(crate) use frame::open;
+pub(crate) use predict::{is_number, predict, question};
 pub(crate) use request::{infer, model};
 pub(crate) use stream::GrpcStream;
+pub(crate) use tensor_proto::{list_of, number_of};

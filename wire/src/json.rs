@@ -1,13 +1,16 @@
-//! OIP over REST: one JSON document, scanned strictly and without building a tree.
+//! Inference over REST, OIP's and TF Serving's: one JSON document, scanned strictly and without building a tree.
 
 mod binary;
 mod data;
 mod number;
+mod predict;
 mod request;
 mod scan;
 mod stream;
 mod string;
+mod tree;
 
 pub(crate) use binary::infer_binary;
+pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;

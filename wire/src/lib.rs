@@ -23,6 +23,7 @@ pub mod proto;
 mod protobuf;
 mod raw;
 mod route;
+mod signature;
 pub mod stream;
 
 pub use answer::Answer;

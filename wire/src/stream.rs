@@ -57,6 +57,9 @@ impl BodyStream {
             BodyFormat::OipGrpcInfer => Form::Grpc(GrpcStream::new(max_head_bytes, declared)),
             BodyFormat::OipJson
             | BodyFormat::OipGrpcModel
+            | BodyFormat::TfJson
+            | BodyFormat::TfGrpcPredict
+            | BodyFormat::TfGrpcModel { .. }
             | BodyFormat::Raw
             | BodyFormat::Empty => return None,
         };
@@ -136,6 +139,9 @@ mod tests {
         for (format, expected) in [
             (BodyFormat::OipJson, false),
             (BodyFormat::OipGrpcModel, false),
+            (BodyFormat::TfJson, false),
+            (BodyFormat::TfGrpcPredict, false),
+            (BodyFormat::TfGrpcModel { metadata: true }, false),
             (BodyFormat::Raw, false),
             (BodyFormat::Empty, false),
             (BodyFormat::OipGrpcInfer, true),

@@ -222,7 +222,7 @@ fn a_damaged_body_is_decoded_or_refused() {
                     damaged[0] = 0;
                     damaged[1..5].copy_from_slice(&length);
                 }
-                if let Err(denial) = tensorgate_wire::decode(format, &damaged) {
+                if let Err(denial) = tensorgate_wire::decode(format, &damaged, &[]) {
                     refused += 1;
                     assert!(allowed.contains(&denial.reason), "{denial:?}");
                     assert!(denial.field.is_none_or(

@@ -19,6 +19,7 @@ fn binary<'a>(body: &'a [u8], json: &str) -> Result<InferRequest<'a>, Denial> {
             json_bytes: json.len(),
         },
         body,
+        &[],
     )
 }
 
@@ -87,7 +88,7 @@ fn parts_that_do_not_add_up_to_the_body_are_refused_before_a_blob_is_looked_at()
     let no_json = "inference-header-content-length is 0, and the name, datatype and shape of the input must be said in JSON";
     for (json_bytes, expected) in [(0, no_json), (TWO.len() + 5, length), (usize::MAX, length)] {
         let body = [TWO.as_bytes(), &[1, 2, 3, 4]].concat();
-        let denial = decode(BodyFormat::OipBinary { json_bytes }, &body).unwrap_err();
+        let denial = decode(BodyFormat::OipBinary { json_bytes }, &body, &[]).unwrap_err();
         assert_eq!(denial.reason, Reason::Malformed, "{json_bytes}");
         assert_eq!(denial.field.as_deref(), Some(expected), "{json_bytes}");
     }
@@ -103,7 +104,7 @@ fn what_is_said_of_outputs_is_taken_out_of_the_parameters_if_it_is_a_flag() {
             json_bytes: json.len(),
         },
     ] {
-        let request = decode(format, json.as_bytes()).unwrap();
+        let request = decode(format, json.as_bytes(), &[]).unwrap();
         assert!(request.binary_data_output);
         assert_eq!(request.parameters.len(), 1);
         let outputs: Vec<_> = request

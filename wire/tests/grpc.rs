@@ -442,7 +442,7 @@ fn every_count_and_length_has_a_bound() {
         ),
     ] {
         let frame = message.frame();
-        let decoded = tensorgate_wire::decode(OipGrpcInfer, &frame)
+        let decoded = tensorgate_wire::decode(OipGrpcInfer, &frame, &[])
             .map(drop)
             .map_err(|denial| denial.reason);
         assert_eq!(

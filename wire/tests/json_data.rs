@@ -273,7 +273,8 @@ fn a_list_is_judged_alike_before_and_after_its_datatype_and_shape() {
                 let unknown = format!(
                     r#"{{"inputs":[{{"data":{list},"shape":{shape},"datatype":"{datatype}","name":"x"}}]}}"#
                 );
-                let read = |body: &str| match tensorgate_wire::decode(OipJson, body.as_bytes()) {
+                let read = |body: &str| match tensorgate_wire::decode(OipJson, body.as_bytes(), &[])
+                {
                     Ok(request) => Ok(request.inputs[0].data.clone().map(|data| data.into_owned())),
                     Err(denial) => Err((denial.reason, denial.field)),
                 };

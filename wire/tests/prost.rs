@@ -73,7 +73,7 @@ fn request(contents: Option<InferTensorContents>, datatype: &str) -> ModelInferR
 }
 
 fn decoded(request: &ModelInferRequest, check: impl FnOnce(InferRequest<'_>)) {
-    check(decode(OipGrpcInfer, &frame(request)).unwrap());
+    check(decode(OipGrpcInfer, &frame(request), &[]).unwrap());
 }
 
 #[test]
@@ -225,13 +225,9 @@ fn an_answer_is_read_by_prost_field_by_field() {
         ],
     };
     let answer: ModelInferResponse = message(
-        &encode::infer_response(
-            Protocol::OipGrpc,
-            &response,
-            &encode::BinaryOutputs::default(),
-        )
-        .unwrap()
-        .body,
+        &encode::infer_response(Protocol::OipGrpc, &response, &encode::AnswerForm::default())
+            .unwrap()
+            .body,
     );
     assert_eq!(
         (&*answer.model_name, &*answer.model_version, &*answer.id),
@@ -266,10 +262,12 @@ fn an_answer_is_read_by_prost_field_by_field() {
 #[test]
 fn small_answers_are_read_by_prost() {
     assert!(
-        message::<ModelReadyResponse>(&encode::model_ready(Protocol::OipGrpc, "m", true)).ready
+        message::<ModelReadyResponse>(&encode::model_ready(Protocol::OipGrpc, "m", "1", true))
+            .ready
     );
     assert!(
-        !message::<ModelReadyResponse>(&encode::model_ready(Protocol::OipGrpc, "m", false)).ready
+        !message::<ModelReadyResponse>(&encode::model_ready(Protocol::OipGrpc, "m", "1", false))
+            .ready
     );
     let server: ServerMetadataResponse = message(&encode::server_answer(
         Protocol::OipGrpc,

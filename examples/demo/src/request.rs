@@ -95,6 +95,22 @@ pub fn rest_text(key: &str, model: &str, body: String) -> Request {
     http("POST", &infer_path(model), &fields, body.into_bytes())
 }
 
+/// Images by row, as TF Serving's REST clients send them: only the contract says that they are floats.
+pub fn rows(key: &str, model: &str, pixels: &[f32]) -> Request {
+    let images = pixels.chunks(crate::split::PIXELS);
+    let rows: Vec<_> = images
+        .map(|image| json!([image.chunks(8).collect::<Vec<_>>()]))
+        .collect();
+    predict(key, model, json!({"instances": rows}).to_string())
+}
+
+/// A TF Serving predict request with a body of the caller's choice.
+pub fn predict(key: &str, model: &str, body: String) -> Request {
+    let fields = [("x-api-key", key), ("content-type", "application/json")];
+    let path = format!("/v1/models/{model}:predict");
+    http("POST", &path, &fields, body.into_bytes())
+}
+
 /// One tensor as JSON.
 pub fn tensor(name: &str, datatype: &str, shape: &[usize], data: &[f32]) -> Value {
     json!({"name": name, "datatype": datatype, "shape": shape, "data": data})

@@ -72,12 +72,16 @@ impl Body {
 pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy: &Policy) -> bool {
     match plan.format {
         // The message names the model, on which every duty depends.
-        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. } => true,
         // There is nothing to hold, and every filter sees to it that it stays so.
         BodyFormat::Empty => true,
-        BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::Raw => {
-            duties.check || (duties.charge && decision.weighs_body(policy))
-        }
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::Raw => duties.check || (duties.charge && decision.weighs_body(policy)),
     }
 }
 
@@ -85,17 +89,24 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
 const fn passes(format: BodyFormat) -> bool {
     match format {
         BodyFormat::OipBinary { .. } | BodyFormat::OipGrpcInfer => true,
-        BodyFormat::OipJson | BodyFormat::OipGrpcModel | BodyFormat::Raw | BodyFormat::Empty => {
-            false
-        }
+        BodyFormat::OipJson
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfJson
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
     }
 }
 
 /// Whether any of these duties looks at the bytes of a body that is read so.
 pub(crate) const fn looks(duties: Duties, format: BodyFormat) -> bool {
     match format {
-        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => true,
-        BodyFormat::OipJson | BodyFormat::OipBinary { .. } => duties.check,
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. } => true,
+        BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::TfJson => duties.check,
         // A handler's raw body is not looked at here: no need to copy it out of the proxy.
         BodyFormat::Empty | BodyFormat::Raw => false,
     }

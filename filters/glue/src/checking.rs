@@ -115,13 +115,13 @@ fn within(plan: BodyPlan, bytes: usize) -> Result<(), Denial> {
 
 /// Whom a message is for, where it says so.
 fn addressee<'r>(protocol: Protocol, request: &'r InferRequest<'_>) -> Option<Addressee<'r>> {
-    match protocol {
-        Protocol::OipRest => None,
-        Protocol::OipGrpc => Some(Addressee {
-            model: request.model.as_deref()?,
-            version: request.version.as_deref(),
-        }),
+    if !protocol.is_grpc() {
+        return None;
     }
+    Some(Addressee {
+        model: request.model.as_deref()?,
+        version: request.version.as_deref().map(Into::into),
+    })
 }
 
 /// What a judgement of parts came to.

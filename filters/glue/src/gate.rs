@@ -284,13 +284,16 @@ impl Gate {
                 {
                     Step::Forward
                 }
-                (Step::Decode, Some((plan, body)), None) => match decode(plan.format, body) {
-                    Ok(decoded) => held.decision.message(policy, request.insert(decoded)),
-                    Err(denial) => return self.refuse(proxy, held, denial),
-                },
+                (Step::Decode, Some((plan, body)), None) => {
+                    let rules = held.decision.inputs(policy);
+                    match decode(plan.format, body, rules) {
+                        Ok(decoded) => held.decision.message(policy, request.insert(decoded)),
+                        Err(denial) => return self.refuse(proxy, held, denial),
+                    }
+                }
                 (Step::Check, _, Some(_)) if !duties.check => Step::Forward,
                 (Step::Check, _, Some(request)) => held.decision.check(policy, request),
-                (Step::Answer(Protocol::OipGrpc, _), None, _) if !end_of_stream => {
+                (Step::Answer(protocol, _), None, _) if protocol.is_grpc() && !end_of_stream => {
                     return self.hold(proxy, held, Body::Question, end_of_stream);
                 }
                 (Step::Answer(..) | Step::Forward, None, _) if !end_of_stream => {

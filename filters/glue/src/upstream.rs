@@ -107,7 +107,7 @@ impl Upstream {
                 .as_deref()
                 .map(|value| (headers::JSON_LENGTH, value)),
         );
-        if self.protocol == Protocol::OipGrpc {
+        if self.protocol.is_grpc() {
             fields.push(("te", "trailers"));
             fields.extend(
                 self.grpc_timeout

@@ -203,6 +203,10 @@ fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     let mut symbols: Vec<(u32, u64)> = Vec::new();
     for pair in pairs {
+        // Lists that disagree with their shape, or with each other where nothing else says one, leave no dims to look at.
+        if pair.tensor.data == Err(DataFault::Nesting) {
+            return Err(pair.deny(Reason::Shape, DataFault::Nesting));
+        }
         let (rank, wanted) = (pair.tensor.shape.len(), pair.rule.shape.len());
         if rank != wanted {
             return Err(pair.deny(Reason::Shape, format!("rank {rank} is not {wanted}")));
@@ -228,9 +232,6 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                     ));
                 }
             }
-        }
-        if pair.tensor.data == Err(DataFault::Nesting) {
-            return Err(pair.deny(Reason::Shape, DataFault::Nesting));
         }
     }
     Ok(())

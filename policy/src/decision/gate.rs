@@ -77,7 +77,10 @@ pub(super) fn media_type(
 ) -> Result<(), Denial> {
     let accepted = match (protocol, operation, &head.content_type) {
         (_, _, ContentType::Malformed) => false,
-        (Protocol::OipGrpc, _, declared) => *declared == ContentType::Grpc,
+        (Protocol::OipGrpc | Protocol::TfGrpc, _, declared) => *declared == ContentType::Grpc,
+        (Protocol::TfRest, Some(Operation::Infer), declared) => {
+            matches!(declared, ContentType::Absent | ContentType::Json)
+        }
         (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(head, declared) => {
             true
         }
@@ -93,7 +96,7 @@ pub(super) fn media_type(
                 Accepts::Tensors(_) => false,
             })
         }
-        (Protocol::OipRest, _, _) => true,
+        (Protocol::OipRest | Protocol::TfRest, _, _) => true,
     };
     if accepted {
         return Ok(());
@@ -135,9 +138,13 @@ pub(super) fn says_tensors(head: &Head<'_>, declared: &ContentType<'_>) -> bool 
     }
 }
 
-/// How a body of tensors over REST is read.
-pub(super) fn tensor_format(json_length: Option<u64>) -> Result<BodyFormat, Denial> {
+/// How a body of tensors over REST is read. Only OIP has a binary data extension, as [`binary_data`] has seen to.
+pub(super) fn tensor_format(
+    protocol: Protocol,
+    json_length: Option<u64>,
+) -> Result<BodyFormat, Denial> {
     match json_length.map(usize::try_from) {
+        None if protocol == Protocol::TfRest => Ok(BodyFormat::TfJson),
         None => Ok(BodyFormat::OipJson),
         Some(Ok(json_bytes)) => Ok(BodyFormat::OipBinary { json_bytes }),
         Some(Err(_)) => Err(Denial::new(

@@ -3,7 +3,7 @@
 use super::{BodyFormat, BodyPlan, Decision, foreign_policy, gate};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Policy};
-use crate::request::{ContentType, Head, Operation};
+use crate::request::{ContentType, Head, Operation, Protocol};
 
 impl Decision {
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
@@ -19,10 +19,12 @@ impl Decision {
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
                 if gate::says_tensors(head, declared) =>
             {
-                Ok(match gate::tensor_format(head.json_length)? {
-                    format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
-                    format => held_plan(policy, format),
-                })
+                Ok(
+                    match gate::tensor_format(self.protocol, head.json_length)? {
+                        format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
+                        format => held_plan(policy, format),
+                    },
+                )
             }
             (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
                 Err(Denial::new(
@@ -55,6 +57,27 @@ impl Decision {
                 ),
             )),
         }
+    }
+}
+
+/// How a gRPC body is read: the route alone says it.
+pub(super) fn grpc_plan(
+    policy: &Policy,
+    protocol: Protocol,
+    operation: Operation,
+) -> Result<BodyPlan, Denial> {
+    match (protocol, operation) {
+        (Protocol::OipGrpc, Operation::Infer) => Ok(passing_plan(policy, BodyFormat::OipGrpcInfer)),
+        (Protocol::OipGrpc, Operation::Metadata | Operation::Ready) => {
+            Ok(held_plan(policy, BodyFormat::OipGrpcModel))
+        }
+        // Elements stand inside the inputs' map, with whatever comes behind them still to be judged: nothing of it passes before the whole is here.
+        (Protocol::TfGrpc, Operation::Infer) => Ok(held_plan(policy, BodyFormat::TfGrpcPredict)),
+        (Protocol::TfGrpc, Operation::Metadata | Operation::Ready) => {
+            let metadata = operation == Operation::Metadata;
+            Ok(held_plan(policy, BodyFormat::TfGrpcModel { metadata }))
+        }
+        (Protocol::OipRest | Protocol::TfRest, _) => Err(foreign_policy()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a decision asks of its driver, and what the driver hands back: plain data, no behaviour.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -54,6 +55,15 @@ pub enum BodyFormat {
     OipGrpcInfer,
     /// One gRPC frame with a `ModelMetadataRequest` or `ModelReadyRequest`: name and version only.
     OipGrpcModel,
+    /// A TF Serving JSON predict request, by row or by column. It names no datatype: the model's contract does.
+    TfJson,
+    /// One gRPC frame with a `PredictRequest`.
+    TfGrpcPredict,
+    /// One gRPC frame with a `GetModelMetadataRequest` or, where no field may be asked for, a `GetModelStatusRequest`.
+    TfGrpcModel {
+        /// Whether it asks for metadata.
+        metadata: bool,
+    },
     /// Bytes for a handler; not decoded. `message` is called with a default request.
     Raw,
     /// No body may come; a byte of one is `malformed`.
@@ -96,12 +106,12 @@ pub enum ChargeOutcome {
 }
 
 /// Whom a body is for, as it says itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressee<'a> {
     /// The model's name.
     pub model: &'a str,
-    /// Its version, if one is named.
-    pub version: Option<&'a str>,
+    /// Its version, if one is named; the text of a number where the protocol numbers versions.
+    pub version: Option<Cow<'a, str>>,
 }
 
 /// Places in flight that a request needs from now on until its stream ends. They are taken in this order and

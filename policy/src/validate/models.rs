@@ -8,7 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, parameters, tensors};
+use super::{flight, names, parameters, serving, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Model};
 use crate::raw;
@@ -133,7 +133,20 @@ fn model(
 
     let (inputs, outputs) = (inputs?, outputs?);
     let returns = returns?.unwrap_or_else(|| outputs.clone());
-    let accepts = match sent? {
+    let (sent, protocols) = (sent?, protocols?);
+    let asked = match &sent {
+        Some(Sent::Tensors(rules)) => rules.as_slice(),
+        Some(Sent::Raw { .. }) => &[],
+        None => &inputs,
+    };
+    let carried = serving::carried(
+        report,
+        &path.field("protocols"),
+        &protocols,
+        asked,
+        &returns,
+    );
+    let accepts = match sent {
         Some(Sent::Raw {
             content_types,
             max_bytes,
@@ -150,7 +163,7 @@ fn model(
         backend: backend?.clone(),
         backend_model: backend_model?,
         versions: versions?,
-        protocols: protocols?,
+        protocols: carried.map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
         backend_outputs: outputs,
@@ -193,7 +206,6 @@ fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Stri
 }
 
 fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
-    const ALL: [Protocol; 2] = [Protocol::OipRest, Protocol::OipGrpc];
     report.not_empty(path, &raw.protocols, "[oip-rest, oip-grpc]")?;
     let distinct = report.distinct(path, &raw.protocols);
     let takes_raw = raw
@@ -210,7 +222,7 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
                 &path,
                 "protocol",
                 text,
-                ALL.iter().map(|protocol| protocol.name()),
+                Protocol::ALL.iter().map(|protocol| protocol.name()),
             ),
             Some(protocol) if takes_raw && protocol != Protocol::OipRest => {
                 report.error_with_fix(

@@ -161,7 +161,7 @@ pub struct Decision {
     /// `HTTP/1.1`, `HTTP/2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// `oip-rest`, `oip-grpc`.
+    /// As a policy names it: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// The method.

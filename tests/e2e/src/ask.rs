@@ -11,7 +11,7 @@ use tensorgate_vectors::RawRequest;
 /// Sends it on a connection of its own.
 pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, ClientError> {
     match request.protocol {
-        Protocol::OipRest => {
+        Protocol::OipRest | Protocol::TfRest => {
             let declared = request
                 .headers
                 .iter()
@@ -31,7 +31,7 @@ pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, Clien
             )
             .await
         }
-        Protocol::OipGrpc => {
+        Protocol::OipGrpc | Protocol::TfGrpc => {
             let mut message = http::Request::builder()
                 .method(request.method.as_str())
                 .uri(format!("http://{gate}{}", request.path))

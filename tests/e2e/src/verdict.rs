@@ -55,8 +55,10 @@ pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
 
 fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     let served = match protocol {
-        Protocol::OipRest => reply.status == 200,
-        Protocol::OipGrpc => reply.status == 200 && reply.grpc_status() == Some(0),
+        Protocol::OipRest | Protocol::TfRest => reply.status == 200,
+        Protocol::OipGrpc | Protocol::TfGrpc => {
+            reply.status == 200 && reply.grpc_status() == Some(0)
+        }
     };
     if served {
         Ok(())

@@ -135,9 +135,10 @@ async fn no_refusal_tells_what_stands_behind() {
 
 async fn both(stack: &Stack, reason: &str) {
     for protocol in [Protocol::OipRest, Protocol::OipGrpc] {
-        let reply = match protocol {
-            Protocol::OipRest => ask::good(stack.gate, &[]).await,
-            Protocol::OipGrpc => ask::good_grpc(stack.gate, usize::MAX, None).await,
+        let reply = if protocol.is_grpc() {
+            ask::good_grpc(stack.gate, usize::MAX, None).await
+        } else {
+            ask::good(stack.gate, &[]).await
         };
         let reply = reply.unwrap_or_else(|error| panic!("{reason} {protocol:?}: {error}"));
         assert_eq!(

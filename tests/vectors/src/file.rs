@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
+use tensorgate_policy::Protocol;
 
 use crate::sign::Signer;
 
@@ -114,18 +115,40 @@ pub enum Spelling {
     OipGrpcUnpacked,
     /// gRPC, `raw_input_contents`.
     OipGrpcRaw,
+    /// TF Serving's JSON, `instances`.
+    TfRestRows,
+    /// TF Serving's JSON, `inputs`; bytes in base64.
+    TfRestColumns,
+    /// TF Serving's gRPC, typed lists.
+    TfGrpcTyped,
+    /// TF Serving's gRPC, `tensor_content`.
+    TfGrpcContent,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,
         Self::OipGrpcTyped,
         Self::OipGrpcUnpacked,
         Self::OipGrpcRaw,
+        Self::TfRestRows,
+        Self::TfRestColumns,
+        Self::TfGrpcTyped,
+        Self::TfGrpcContent,
     ];
+
+    /// Whose protocol it is of, as a policy names it.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::OipRest | Self::OipRestNested | Self::OipRestBinary => Protocol::OipRest,
+            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw => Protocol::OipGrpc,
+            Self::TfRestRows | Self::TfRestColumns => Protocol::TfRest,
+            Self::TfGrpcTyped | Self::TfGrpcContent => Protocol::TfGrpc,
+        }
+    }
 
     /// Its name in the files.
     pub const fn name(self) -> &'static str {
@@ -136,6 +159,10 @@ impl Spelling {
             Self::OipGrpcTyped => "oip-grpc-typed",
             Self::OipGrpcUnpacked => "oip-grpc-unpacked",
             Self::OipGrpcRaw => "oip-grpc-raw",
+            Self::TfRestRows => "tf-rest-rows",
+            Self::TfRestColumns => "tf-rest-columns",
+            Self::TfGrpcTyped => "tf-grpc-typed",
+            Self::TfGrpcContent => "tf-grpc-content",
         }
     }
 }

@@ -62,7 +62,7 @@ fn document(
 }
 
 /// The elements as JSON.
-fn data(input: &Input, nested: bool) -> Result<String, String> {
+pub(crate) fn data(input: &Input, nested: bool) -> Result<String, String> {
     if input.bytes.is_some() {
         return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
     }
@@ -111,7 +111,7 @@ fn object(members: &std::collections::BTreeMap<String, Value>) -> String {
 }
 
 /// Row-major elements as nested lists; only where there are as many as the shape says.
-fn fold(shape: &[i64], elements: &[String]) -> Result<String, String> {
+pub(crate) fn fold(shape: &[i64], elements: &[String]) -> Result<String, String> {
     let odd = || {
         format!(
             "{} elements cannot be nested as {shape:?}: name the protocols",

@@ -11,6 +11,7 @@ mod lower;
 mod protobuf;
 mod request;
 pub mod sign;
+mod tf;
 mod value;
 
 pub use file::{Driver, Spelling};

@@ -55,6 +55,7 @@ fn load_file(
     let policy_path = dir.join(&file.policy);
     let policy_json: Arc<str> = read(&policy_path)?.into();
     let policy_file: Arc<str> = file.policy.as_str().into();
+    let models = lower::models(&read_json(&policy_path)?);
     let mut names = BTreeSet::new();
     let mut all = Vec::new();
     for case in &file.cases {
@@ -77,7 +78,7 @@ fn load_file(
             .and_then(|name| keys.get(name))
             .and_then(|key| key.client.clone())
             .or_else(|| case.token.as_ref()?.client.clone());
-        for (spelling, request) in lower::requests(case, keys).map_err(fault)? {
+        for (spelling, request) in lower::requests(case, keys, &models).map_err(fault)? {
             all.push(Lowered {
                 id: spelling.map_or_else(|| id.clone(), |spelling| format!("{id} [{spelling}]")),
                 policy_file: Arc::clone(&policy_file),

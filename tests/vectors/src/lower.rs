@@ -10,10 +10,57 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{VectorFault, json, protobuf, sign, value};
+use crate::{VectorFault, json, protobuf, sign, tf, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
+
+/// The spellings of OIP, which come first.
+const OIP_SPELLINGS: usize = 6;
+
+/// What of a policy's models a request's spelling depends on, by name.
+pub(crate) type Models = BTreeMap<String, Model>;
+
+/// What of a model a request's spelling depends on.
+pub(crate) struct Model {
+    /// Protocols it may be called by.
+    pub protocols: Vec<Protocol>,
+    /// Names and datatypes of what it takes.
+    pub inputs: Vec<(String, String)>,
+}
+
+/// The models of a policy as it is written.
+pub(crate) fn models(policy: &Value) -> Models {
+    let text = |value: &Value, key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let models = policy.get("models").and_then(Value::as_object);
+    models
+        .into_iter()
+        .flatten()
+        .map(|(name, model)| {
+            let taken = model
+                .pointer("/accepts/inputs")
+                .or_else(|| model.get("inputs"));
+            let read = Model {
+                protocols: list(model.get("protocols"))
+                    .iter()
+                    .filter_map(|name| Protocol::from_name(name.as_str()?))
+                    .collect(),
+                inputs: list(taken)
+                    .iter()
+                    .map(|input| (text(input, "name"), text(input, "datatype")))
+                    .collect(),
+            };
+            (name.clone(), read)
+        })
+        .collect()
+}
 
 /// The gRPC method of an inference.
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -24,6 +71,7 @@ const MAX_FILL: i64 = 1 << 16;
 pub(crate) fn requests(
     case: &Case,
     keys: &BTreeMap<String, Key>,
+    models: &Models,
 ) -> Result<Vec<(Option<&'static str>, RawRequest)>, String> {
     let mut fields = Vec::new();
     if let Some(name) = &case.key {
@@ -52,19 +100,26 @@ pub(crate) fn requests(
     let chunk_bytes = case.chunks;
     match &case.request {
         Request::Tensors(tensors) => {
-            let spellings = case.protocols.as_deref().unwrap_or(&Spelling::ALL);
+            let model = models.get(&tensors.model);
+            let spell = |spelling| spelled(tensors, spelling, model, &fields, chunk_bytes);
+            let (spellings, others): (&[_], &[_]) = match &case.protocols {
+                Some(named) => (named, &[]),
+                // Of TF Serving's, those that the model may be called by and that can say it: they know no ids and no parameters.
+                None => Spelling::ALL.split_at(OIP_SPELLINGS),
+            };
             if spellings.is_empty() {
                 return Err("protocols is empty".into());
             }
-            spellings
+            let all = spellings
                 .iter()
-                .map(|spelling| {
-                    Ok((
-                        Some(spelling.name()),
-                        spelled(tensors, *spelling, &fields, chunk_bytes)?,
-                    ))
+                .map(|spelling| Ok((Some(spelling.name()), spell(*spelling)?)));
+            let more = others
+                .iter()
+                .filter(|spelling| {
+                    model.is_none_or(|model| model.protocols.contains(&spelling.protocol()))
                 })
-                .collect()
+                .filter_map(|spelling| Some(Ok((Some(spelling.name()), spell(*spelling).ok()?))));
+            all.chain(more).collect()
         }
         _ if case.protocols.is_some() => {
             Err("protocols belongs to tensors: http and grpc are in one already".into())
@@ -74,27 +129,59 @@ pub(crate) fn requests(
     }
 }
 
-/// A request in no protocol (`tensors` as the vectors' README has it) in every spelling that can say it. The outer error is a mistake in
-/// the document.
-pub fn spell(tensors: &Value) -> Result<Vec<(Spelling, RawRequest)>, VectorFault> {
+/// A request in no protocol (`tensors` as the vectors' README has it) in every spelling that can say it to a model with these inputs. The outer
+/// error is a mistake in the document.
+pub fn spell(
+    tensors: &Value,
+    inputs: &[(String, String)],
+) -> Result<Vec<(Spelling, RawRequest)>, VectorFault> {
     let tensors: Tensors =
         serde_json::from_value(tensors.clone()).map_err(|source| VectorFault::Json {
             path: "tensors".into(),
             source,
         })?;
+    let model = Model {
+        protocols: Protocol::ALL.to_vec(),
+        inputs: inputs.to_vec(),
+    };
     Ok(Spelling::ALL
         .into_iter()
-        .filter_map(|spelling| Some((spelling, spelled(&tensors, spelling, &[], None).ok()?)))
+        .filter_map(|spelling| {
+            let request = spelled(&tensors, spelling, Some(&model), &[], None).ok()?;
+            Some((spelling, request))
+        })
         .collect())
 }
 
 fn spelled(
     tensors: &Tensors,
     spelling: Spelling,
+    model: Option<&Model>,
     fields: &[Field],
     chunk_bytes: Option<usize>,
 ) -> Result<RawRequest, String> {
     let contents = match spelling {
+        Spelling::TfRestRows | Spelling::TfRestColumns => {
+            let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
+            let by_row = spelling == Spelling::TfRestRows;
+            let body = tf::json_request(tensors, model, by_row)?;
+            return Ok(RawRequest {
+                protocol: Protocol::TfRest,
+                path: tf::path(tensors)?,
+                ..rest(tensors, content_type, fields, body, chunk_bytes)
+            });
+        }
+        Spelling::TfGrpcTyped | Spelling::TfGrpcContent => {
+            let typed = spelling == Spelling::TfGrpcTyped;
+            return Ok(RawRequest {
+                protocol: Protocol::TfGrpc,
+                method: "POST".into(),
+                path: tf::PREDICT.into(),
+                headers: grpc_fields(None, fields)?,
+                body: protobuf::frame(&tf::predict_request(tensors, typed)?)?,
+                chunk_bytes,
+            });
+        }
         Spelling::OipGrpcTyped => Contents::Packed,
         Spelling::OipGrpcUnpacked => Contents::Unpacked,
         Spelling::OipGrpcRaw => Contents::Raw,
@@ -157,8 +244,13 @@ fn http_request(
     for (name, value) in &http.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
+    let tf = http.path.starts_with("/v1/models/");
     Ok(RawRequest {
-        protocol: Protocol::OipRest,
+        protocol: if tf {
+            Protocol::TfRest
+        } else {
+            Protocol::OipRest
+        },
         method: http.method.clone(),
         path: http.path.clone(),
         headers: fields,
@@ -175,10 +267,16 @@ fn grpc_request(
     for (name, value) in &grpc.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
+    let path = grpc.path.as_deref().unwrap_or(INFER);
+    let tf = path.starts_with("/tensorflow.serving.");
     Ok(RawRequest {
-        protocol: Protocol::OipGrpc,
+        protocol: if tf {
+            Protocol::TfGrpc
+        } else {
+            Protocol::OipGrpc
+        },
         method: grpc.method.clone().unwrap_or_else(|| "POST".into()),
-        path: grpc.path.clone().unwrap_or_else(|| INFER.into()),
+        path: path.to_owned(),
         headers: grpc_fields(grpc.content_type.as_ref(), &fields)?,
         body: protobuf::grpc_body(grpc)?,
         chunk_bytes,

@@ -19,12 +19,12 @@ pub(crate) enum Contents {
     Raw,
 }
 
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const LENGTH_DELIMITED: u64 = 2;
+pub(crate) const VARINT: u64 = 0;
+pub(crate) const FIXED64: u64 = 1;
+pub(crate) const LENGTH_DELIMITED: u64 = 2;
 const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
-const FIXED32: u64 = 5;
+pub(crate) const FIXED32: u64 = 5;
 
 /// A message with its five bytes of frame.
 pub(crate) fn frame(message: &[u8]) -> Result<Vec<u8>, String> {
@@ -148,7 +148,13 @@ pub(crate) fn infer_request(tensors: &Tensors, contents: Contents) -> Result<Vec
 
 /// An `InferTensorContents`.
 fn typed(datatype: &str, elements: &[Value], packed: bool) -> Result<Vec<u8>, String> {
-    let (number, wire) = match datatype {
+    let (number, wire) = contents_field(datatype)?;
+    lists(number, wire, datatype, elements, packed)
+}
+
+/// The field of typed contents that carries a datatype, and its wire type.
+fn contents_field(datatype: &str) -> Result<(u32, u64), String> {
+    Ok(match datatype {
         "BOOL" => (1, VARINT),
         "INT8" | "INT16" | "INT32" => (2, VARINT),
         "INT64" => (3, VARINT),
@@ -162,7 +168,17 @@ fn typed(datatype: &str, elements: &[Value], packed: bool) -> Result<Vec<u8>, St
                 "{datatype} has no typed contents: name the protocols"
             ));
         }
-    };
+    })
+}
+
+/// Elements of a datatype in one field.
+pub(crate) fn lists(
+    number: u32,
+    wire: u64,
+    datatype: &str,
+    elements: &[Value],
+    packed: bool,
+) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut together = Vec::new();
     for element in elements {
@@ -173,6 +189,11 @@ fn typed(datatype: &str, elements: &[Value], packed: bool) -> Result<Vec<u8>, St
         match (wire, datatype) {
             (VARINT, "BOOL") => {
                 put_varint(&mut scalar, element.as_bool().ok_or_else(wrong)?.into())
+            }
+            (VARINT, "FP16" | "BF16") => {
+                let bits = value::raw(datatype, element)?;
+                let bits = <[u8; 2]>::try_from(bits).map_err(|_| wrong())?;
+                put_varint(&mut scalar, u16::from_le_bytes(bits).into());
             }
             (VARINT, _) => put_varint(
                 &mut scalar,
@@ -246,17 +267,17 @@ fn integer(number: &Number) -> Result<u64, String> {
         .ok_or_else(|| format!("{number} is no 64-bit integer"))
 }
 
-fn put_tag(out: &mut Vec<u8>, number: u32, wire: u64) {
+pub(crate) fn put_tag(out: &mut Vec<u8>, number: u32, wire: u64) {
     put_varint(out, (u64::from(number) << 3) | wire);
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     put_tag(out, number, LENGTH_DELIMITED);
     put_varint(out, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     out.extend_from_slice(bytes);
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();
         out.push(low | 0x80);

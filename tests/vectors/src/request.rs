@@ -79,7 +79,7 @@ impl RawRequest {
             .headers
             .iter()
             .any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-        if self.protocol == Protocol::OipRest
+        if !self.protocol.is_grpc()
             && self.chunk_bytes.is_none()
             && !self.body.is_empty()
             && !declared

@@ -17,9 +17,14 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 1] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 5] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
+    (Reason::TooDeep, Protocol::TfGrpc),
+    // Its JSON names no outputs, no tensor twice but as a key, and no shape but by its lists.
+    (Reason::OutputNotAllowed, Protocol::TfRest),
+    (Reason::DuplicateInput, Protocol::TfRest),
+    (Reason::SizeMismatch, Protocol::TfRest),
 ];
 
 fn vectors() -> Vec<Lowered> {
@@ -39,9 +44,7 @@ fn every_reason_that_a_request_can_bring_about_has_a_vector_in_every_protocol() 
     let wanted = Reason::ALL
         .into_iter()
         .filter(|reason| !NOT_BY_A_REQUEST.contains(reason))
-        .flat_map(|reason| {
-            [Protocol::OipRest, Protocol::OipGrpc].map(|protocol| (reason, protocol))
-        })
+        .flat_map(|reason| Protocol::ALL.map(|protocol| (reason, protocol)))
         .filter(|pair| !NOT_IN_THIS_PROTOCOL.contains(pair));
     let missing: Vec<_> = wanted.filter(|pair| !seen.contains(pair)).collect();
     assert!(missing.is_empty(), "no vector for {missing:?}");

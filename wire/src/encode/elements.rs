@@ -51,6 +51,16 @@ pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Optio
     Some(())
 }
 
+/// Appends one element, and no list. `None` as for [`write`].
+pub(super) fn scalar(json: &mut String, datatype: Datatype, element: &[u8]) -> Option<()> {
+    let start = json.len();
+    write(json, datatype, element)?;
+    // A list of one, without its brackets.
+    json.pop();
+    json.remove(start);
+    Some(())
+}
+
 fn numbers<T: Debug, const N: usize>(
     json: &mut String,
     data: &[u8],

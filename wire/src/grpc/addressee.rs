@@ -1,11 +1,14 @@
-//! Whom a message is for, without decoding it: the model's name and version, fields 1 and 2 of every request of the inference service.
+//! Whom a message is for, without decoding it: the model's name and version, fields 1 and 2 of every request of OIP's inference service, the
+//! message in field 1 of TF Serving's.
 //!
 //! A look at the top level only, in a bounded number of steps. Whatever makes it doubt, it leaves to the decoder, which then has
 //! the fault to tell. It judges nothing.
 
 use tensorgate_policy::decision::Addressee;
 
+use super::predict::Spec;
 use super::protobuf::read;
+use super::request::named;
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS};
 
@@ -31,7 +34,30 @@ pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
     .ok()?;
     Some(Addressee {
         model: model.filter(|model| !model.is_empty())?,
-        version: version.filter(|version| !version.is_empty()),
+        version: named(version),
+    })
+}
+
+/// The same of a request whose first field is a `ModelSpec`.
+pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
+    let mut spec = None;
+    let mut fields = 0_usize;
+    read("the request", message, |place, value| {
+        fields = fields.saturating_add(1);
+        match place.field {
+            _ if fields > MAX_FIELDS => Err(BodyFault::TooMany {
+                what: "fields",
+                max: MAX_FIELDS,
+            }),
+            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+            _ => Ok(()),
+        }
+    })
+    .ok()?;
+    let Spec { model, version, .. } = spec?;
+    Some(Addressee {
+        model: model.filter(|model| !model.is_empty())?,
+        version,
     })
 }
 
@@ -44,7 +70,12 @@ mod tests {
     #[test]
     fn the_name_is_read_wherever_it_stands_and_doubt_is_left_to_the_decoder() {
         let many = b"\x22\0".repeat(MAX_FIELDS);
-        let named = |model, version| Some(Addressee { model, version });
+        let named = |model, version: Option<&'static str>| {
+            Some(Addressee {
+                model,
+                version: version.map(Into::into),
+            })
+        };
         for (message, expected) in [
             (&b"\x0a\x01m"[..], named("m", None)),
             (b"\x0a\x01m\x12\x011", named("m", Some("1"))),
@@ -68,6 +99,32 @@ mod tests {
             (&[&b"\x0a\x01m"[..], &many[2..]].concat(), named("m", None)),
         ] {
             assert_eq!(addressee(message), expected, "{message:x?}");
+        }
+    }
+
+    #[test]
+    fn a_spec_says_the_same_in_a_message_of_its_own() {
+        let named = |model, version: Option<&'static str>| {
+            Some(Addressee {
+                model,
+                version: version.map(Into::into),
+            })
+        };
+        for (message, expected) in [
+            (&b"\x0a\x03\x0a\x01m"[..], named("m", None)),
+            (b"\x0a\x07\x0a\x01m\x12\x02\x08\x07", named("m", Some("7"))),
+            (b"\x0a\x05\x0a\x01m\x12\0", named("m", Some("0"))),
+            (b"\x0a\x09\x0a\x01m\x22\x04beta", named("m", Some("beta"))),
+            (b"\x12\x02\xff\xff\x0a\x03\x0a\x01m", named("m", None)),
+            // A number by two names, both kinds of name, two specs, none: the decoder's to refuse.
+            (b"\x0a\x06\x0a\x01m\x22\x017", None),
+            (b"\x0a\x0a\x0a\x01m\x12\x02\x08\x01\x22\x01b", None),
+            (b"\x0a\x03\x0a\x01m\x0a\x03\x0a\x01m", None),
+            (b"\x0a\0", None),
+            (b"", None),
+            (b"\x0a\x05\x0a\x01m\x28\x01", None),
+        ] {
+            assert_eq!(addressee_in_spec(message), expected, "{message:x?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `InferTensorContents`, the typed form of a tensor's elements, to the raw form. A single packed run of floats is borrowed;
+//! Elements in protobuf's typed lists, a field for each kind, to the raw form. A single packed run of floats is borrowed;
 //! everything else is converted once, into memory that its count bounds.
 
 use std::borrow::Cow;
@@ -10,11 +10,36 @@ use super::protobuf::{Place, Value, read, take_varint};
 use crate::fault::BodyFault;
 use crate::raw::{Budget, push_item};
 
-const MESSAGE: &str = "InferTensorContents";
+/// Which of a message's fields hold elements.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The message's name.
+    pub(super) message: &'static str,
+    /// How a field spells elements; `None` for one that holds none.
+    pub(super) kind: fn(u32) -> Option<Kind>,
+    /// The field that carries a datatype; `None` for those that only raw form can carry.
+    pub(super) field: fn(Datatype) -> Option<u32>,
+}
+
+/// How a field spells elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Varints that are 0 or 1.
+    Flags,
+    /// Varints.
+    Varints,
+    /// Four bytes each.
+    Fixed32,
+    /// Eight bytes each.
+    Fixed64,
+    /// Length-delimited, never packed.
+    Items,
+}
 
 /// Typed contents: well-formed, all in one field, not yet held against a datatype.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Contents<'a> {
+    layout: &'static Layout,
     bytes: &'a [u8],
     /// The field that holds the elements; 0 if none does.
     field: u32,
@@ -24,27 +49,43 @@ pub(super) struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, BodyFault> {
-        let mut contents = Self {
+    /// None yet, of a message whose fields these bytes are.
+    pub(super) const fn none(layout: &'static Layout, bytes: &'a [u8]) -> Self {
+        Self {
+            layout,
             bytes,
-            ..Self::default()
-        };
-        let mut pieces = 0_usize;
-        read(MESSAGE, bytes, |place, value| {
-            if contents.field != 0 && contents.field != place.field {
-                return Err(place.wrong("comes beside elements of another kind"));
-            }
-            contents.field = place.field;
-            let (elements, run) = count(place, value)?;
-            contents.elements = contents.elements.saturating_add(elements);
-            contents.run = run;
-            pieces = pieces.saturating_add(1);
-            Ok(())
-        })?;
-        if pieces > 1 {
-            contents.run = None;
+            field: 0,
+            elements: 0,
+            run: None,
         }
+    }
+
+    /// The contents of a message that holds nothing else.
+    pub(super) fn read(layout: &'static Layout, bytes: &'a [u8]) -> Result<Self, BodyFault> {
+        let mut contents = Self::none(layout, bytes);
+        read(layout.message, bytes, |place, value| {
+            contents.add(place, value)
+        })?;
         Ok(contents)
+    }
+
+    /// Adds a field of the message.
+    pub(super) fn add(&mut self, place: Place, value: Value<'a>) -> Result<(), BodyFault> {
+        let kind = (self.layout.kind)(place.field).ok_or_else(|| place.unknown())?;
+        let first = self.field == 0;
+        if !first && self.field != place.field {
+            return Err(place.wrong("comes beside elements of another kind"));
+        }
+        self.field = place.field;
+        let (elements, run) = count(place, kind, value)?;
+        self.elements = self.elements.saturating_add(elements);
+        self.run = run.filter(|_| first);
+        Ok(())
+    }
+
+    /// Whether no field of elements has come.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.field == 0
     }
 
     /// The elements in raw form. The outer error is the request's, the inner one the values'.
@@ -54,7 +95,7 @@ impl<'a> Contents<'a> {
         budget: &mut Budget,
     ) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
         let Some((datatype, field)) =
-            datatype.and_then(|datatype| Some((datatype, field_of(datatype)?)))
+            datatype.and_then(|datatype| Some((datatype, (self.layout.field)(datatype)?)))
         else {
             return Ok(Err(DataFault::Kind { index: 0 }));
         };
@@ -82,7 +123,8 @@ impl<'a> Contents<'a> {
             }),
             Datatype::Int64 | Datatype::Uint64 => self.varints(|value| Some(value.to_le_bytes())),
             Datatype::Uint8 => self.varints(|value| u8::try_from(value).ok().map(u8::to_le_bytes)),
-            Datatype::Uint16 => {
+            // Half floats travel as the number that their bits are.
+            Datatype::Uint16 | Datatype::Fp16 | Datatype::Bf16 => {
                 self.varints(|value| u16::try_from(value).ok().map(u16::to_le_bytes))
             }
             Datatype::Uint32 => {
@@ -91,8 +133,21 @@ impl<'a> Contents<'a> {
             Datatype::Fp32 => self.fixed(4),
             Datatype::Fp64 => self.fixed(8),
             Datatype::Bytes => self.items(),
-            Datatype::Fp16 | Datatype::Bf16 => Ok(Err(DataFault::Kind { index: 0 })),
         }
+    }
+
+    /// Hands on every field of elements.
+    fn each(
+        self,
+        mut element: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
+    ) -> Result<(), BodyFault> {
+        read(self.layout.message, self.bytes, |place, value| {
+            if place.field == self.field {
+                element(place, value)
+            } else {
+                Ok(())
+            }
+        })
     }
 
     fn varints<const N: usize>(
@@ -111,7 +166,7 @@ impl<'a> Contents<'a> {
             }
             index = index.wrapping_add(1);
         };
-        read(MESSAGE, self.bytes, |place, value| {
+        self.each(|place, value| {
             match value {
                 Value::Varint(value) => push(value),
                 Value::Bytes(mut run) => {
@@ -134,7 +189,7 @@ impl<'a> Contents<'a> {
             return Ok(Ok(Cow::Borrowed(run)));
         }
         let mut raw = Vec::with_capacity(self.elements.saturating_mul(size_bytes));
-        read(MESSAGE, self.bytes, |place, value| {
+        self.each(|place, value| {
             match value {
                 Value::Fixed32(bytes) => raw.extend_from_slice(&bytes),
                 Value::Fixed64(bytes) => raw.extend_from_slice(&bytes),
@@ -153,16 +208,25 @@ impl<'a> Contents<'a> {
                 .len()
                 .saturating_add(self.elements.saturating_mul(2)),
         );
-        read(MESSAGE, self.bytes, |place, value| {
+        self.each(|place, value| {
             push_item(&mut raw, place.bytes(value)?).ok_or_else(|| place.wrong("is too long"))
         })?;
         Ok(Ok(Cow::Owned(raw)))
     }
 }
 
-/// The field that carries a datatype; `None` for those that only raw contents can carry.
-const fn field_of(datatype: Datatype) -> Option<u32> {
-    match datatype {
+/// `InferTensorContents`.
+pub(super) static INFER_CONTENTS: Layout = Layout {
+    message: "InferTensorContents",
+    kind: |field| match field {
+        1 => Some(Kind::Flags),
+        2..=5 => Some(Kind::Varints),
+        6 => Some(Kind::Fixed32),
+        7 => Some(Kind::Fixed64),
+        8 => Some(Kind::Items),
+        _ => None,
+    },
+    field: |datatype| match datatype {
         Datatype::Bool => Some(1),
         Datatype::Int8 | Datatype::Int16 | Datatype::Int32 => Some(2),
         Datatype::Int64 => Some(3),
@@ -172,33 +236,38 @@ const fn field_of(datatype: Datatype) -> Option<u32> {
         Datatype::Fp64 => Some(7),
         Datatype::Bytes => Some(8),
         Datatype::Fp16 | Datatype::Bf16 => None,
-    }
-}
+    },
+};
 
 /// Elements in one field, and its packed run if it is one. Checks all that does not depend on the datatype.
-fn count(place: Place, value: Value<'_>) -> Result<(usize, Option<&[u8]>), BodyFault> {
-    match (place.field, value) {
-        (1, Value::Varint(flag)) if flag > 1 => Err(place.wrong("is neither 0 nor 1")),
-        (1..=5, Value::Varint(_))
-        | (6, Value::Fixed32(_))
-        | (7, Value::Fixed64(_))
-        | (8, Value::Bytes(_)) => Ok((1, None)),
-        (1..=5, Value::Bytes(run)) => {
+fn count(place: Place, kind: Kind, value: Value<'_>) -> Result<(usize, Option<&[u8]>), BodyFault> {
+    match (kind, value) {
+        (Kind::Flags, Value::Varint(flag)) if flag > 1 => Err(place.wrong("is neither 0 nor 1")),
+        (Kind::Flags | Kind::Varints, Value::Varint(_))
+        | (Kind::Fixed32, Value::Fixed32(_))
+        | (Kind::Fixed64, Value::Fixed64(_))
+        | (Kind::Items, Value::Bytes(_)) => Ok((1, None)),
+        (Kind::Flags | Kind::Varints, Value::Bytes(run)) => {
             let mut rest = run;
             let mut elements = 0_usize;
             while !rest.is_empty() {
                 let value = take_varint(&mut rest).map_err(|what| place.wrong(what))?;
-                if place.field == 1 && value > 1 {
+                if kind == Kind::Flags && value > 1 {
                     return Err(place.wrong("is neither 0 nor 1"));
                 }
                 elements = elements.wrapping_add(1);
             }
             Ok((elements, Some(run)))
         }
-        (6, Value::Bytes(run)) if run.len().is_multiple_of(4) => Ok((run.len() / 4, Some(run))),
-        (7, Value::Bytes(run)) if run.len().is_multiple_of(8) => Ok((run.len() / 8, Some(run))),
-        (6 | 7, Value::Bytes(_)) => Err(place.wrong("ends inside a number")),
-        (1..=8, _) => Err(place.wrong("has another wire type")),
-        _ => Err(place.unknown()),
+        (Kind::Fixed32, Value::Bytes(run)) if run.len().is_multiple_of(4) => {
+            Ok((run.len() / 4, Some(run)))
+        }
+        (Kind::Fixed64, Value::Bytes(run)) if run.len().is_multiple_of(8) => {
+            Ok((run.len() / 8, Some(run)))
+        }
+        (Kind::Fixed32 | Kind::Fixed64, Value::Bytes(_)) => {
+            Err(place.wrong("ends inside a number"))
+        }
+        _ => Err(place.wrong("has another wire type")),
     }
 }

@@ -6,7 +6,7 @@ use tensorgate_policy::contract::{Elements, MAX_RANK};
 use tensorgate_policy::tensor::{DataFault, Parameter, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-use super::contents::Contents;
+use super::contents::{Contents, INFER_CONTENTS};
 use super::parameter;
 use super::protobuf::{Place, Value, read, take_varint};
 use crate::fault::BodyFault;
@@ -110,6 +110,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
             inputs: Vec::new(),
             outputs,
             binary_data_output: false,
+            by_column: false,
         },
         inputs,
         raws,
@@ -147,11 +148,16 @@ pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
 }
 
 /// Protobuf does not tell an empty string from an absent one, so neither do we.
-fn named(text: Option<&str>) -> Option<Cow<'_, str>> {
+pub(super) fn named(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.filter(|text| !text.is_empty()).map(Cow::Borrowed)
 }
 
-fn push<T>(list: &mut Vec<T>, item: T, what: &'static str, max: usize) -> Result<(), BodyFault> {
+pub(super) fn push<T>(
+    list: &mut Vec<T>,
+    item: T,
+    what: &'static str,
+    max: usize,
+) -> Result<(), BodyFault> {
     if list.len() >= max {
         return Err(BodyFault::TooMany { what, max });
     }
@@ -167,7 +173,10 @@ fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
             2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
             3 => dims(&mut input.shape, place, value),
             4 => parameter::push(&mut input.parameters, place, value),
-            5 => place.once(&mut input.contents, Contents::read(place.bytes(value)?)?),
+            5 => place.once(
+                &mut input.contents,
+                Contents::read(&INFER_CONTENTS, place.bytes(value)?)?,
+            ),
             _ => Err(place.unknown()),
         }
     })?;

@@ -56,6 +56,7 @@ impl<'a> Rest<'a> {
             inputs,
             outputs,
             binary_data_output,
+            by_column: false,
         }
     }
 }
@@ -234,7 +235,7 @@ fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFaul
 }
 
 /// Fills a field that may come once only.
-fn once<T>(
+pub(super) fn once<T>(
     slot: &mut Option<T>,
     field: &'static str,
     value: Result<T, BodyFault>,
@@ -248,7 +249,7 @@ fn once<T>(
 }
 
 /// The fault of a key that the protocol does not have. Its value is scanned first, as in [`Scanner::other`].
-fn unknown(scanner: &mut Scanner<'_>, whose: &str, key: &str) -> BodyFault {
+pub(super) fn unknown(scanner: &mut Scanner<'_>, whose: &str, key: &str) -> BodyFault {
     let fault = BodyFault::Unknown(format!("{}{whose}", quote(key)));
     scanner.value().err().unwrap_or(fault)
 }
@@ -286,7 +287,10 @@ fn text<'a>(
     Ok(text)
 }
 
-fn name<'a>(scanner: &mut Scanner<'a>, field: &'static str) -> Result<Cow<'a, str>, BodyFault> {
+pub(super) fn name<'a>(
+    scanner: &mut Scanner<'a>,
+    field: &'static str,
+) -> Result<Cow<'a, str>, BodyFault> {
     text(scanner, field, MAX_NAME_BYTES)
 }
 

@@ -70,14 +70,15 @@ pub fn tensor(name: &str, datatype: &str, shape: &[i64]) -> Proto {
 
 /// The reason and field of a refusal.
 pub fn refusal(format: BodyFormat, body: &[u8]) -> (Reason, Option<String>) {
-    match tensorgate_wire::decode(format, body) {
+    match tensorgate_wire::decode(format, body, &[]) {
         Ok(request) => panic!("decoded: {request:?}"),
         Err(denial) => (denial.reason, denial.field),
     }
 }
 
 pub fn accepted(format: BodyFormat, body: &[u8]) -> InferRequest<'_> {
-    tensorgate_wire::decode(format, body).unwrap_or_else(|denial| panic!("refused: {denial:?}"))
+    tensorgate_wire::decode(format, body, &[])
+        .unwrap_or_else(|denial| panic!("refused: {denial:?}"))
 }
 
 /// Xorshift64*: the same numbers in every run.

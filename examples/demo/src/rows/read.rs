@@ -31,6 +31,24 @@ pub fn best_of_json(reply: &Reply) -> Option<String> {
     )
 }
 
+/// The first row's digit, by TF Serving's REST.
+pub fn best_of_rows(reply: &Reply) -> Option<String> {
+    let predictions = reply.json()?.get("predictions")?.as_array().cloned()?;
+    best(
+        predictions
+            .first()?
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_f64),
+    )
+}
+
+/// The state that a model's status tells, by TF Serving's REST.
+pub fn state(reply: &Reply) -> Option<String> {
+    let status = reply.json()?.get("model_version_status")?.get(0).cloned()?;
+    status.get("state")?.as_str().map(str::to_owned)
+}
+
 /// How many images were judged.
 pub fn count_of_json(reply: &Reply) -> Option<String> {
     let outputs = outputs(reply)?;

@@ -5,9 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::read::{best_of_grpc, best_of_json, count_of_json, input_name, label_of_json};
+use super::read::{
+    best_of_grpc, best_of_json, best_of_rows, count_of_json, input_name, label_of_json, state,
+};
 use super::{Keys, Row, serve};
-use crate::request::{Request, grpc_infer, http, image, infer_path, rest};
+use crate::request::{Request, grpc_infer, http, image, infer_path, rest, rows as instances};
 use crate::split::Split;
 
 /// Real held-out digits.
@@ -60,6 +62,18 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             digit(2),
             best_of_grpc,
             grpc_infer(&keys.scorer, "digits", &split.pixels(2, 1), false),
+        ),
+        serve(
+            "a digit as a TF Serving client sends it",
+            digit(0),
+            best_of_rows,
+            instances(&keys.scorer, "digits", &split.pixels(0, 1)),
+        ),
+        serve(
+            "the model's status as TF Serving tells it",
+            "AVAILABLE",
+            state,
+            get("/v1/models/digits", &[("x-api-key", &keys.scorer)]),
         ),
         serve(
             "a PNG through two sandboxed handlers",

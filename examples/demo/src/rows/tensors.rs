@@ -7,7 +7,8 @@ use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
 use super::{Keys, Row, deny};
 use crate::request::{
-    INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, rest, rest_text, tensor,
+    INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, predict, rest, rest_text,
+    tensor,
 };
 use crate::split::{PIXELS, Split};
 
@@ -24,6 +25,29 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     let send = |inputs: Value| rest(&keys.scorer, "digits", &json!({"inputs": inputs}));
     let good = image(&pixels);
     vec![
+        deny(
+            "TF Serving: rows of different lengths",
+            "shape",
+            predict(
+                &keys.scorer,
+                "digits",
+                r#"{"instances":[[[0,0],[0]]]}"#.into(),
+            ),
+        ),
+        deny(
+            "TF Serving: a string where the contract has a number",
+            "datatype",
+            predict(&keys.scorer, "digits", r#"{"inputs":[[[["1"]]]]}"#.into()),
+        ),
+        deny(
+            "TF Serving: rows and columns at once",
+            "malformed",
+            predict(
+                &keys.scorer,
+                "digits",
+                r#"{"instances":[],"inputs":[]}"#.into(),
+            ),
+        ),
         deny(
             "wrong rank",
             "shape",

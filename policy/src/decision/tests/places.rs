@@ -202,19 +202,22 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
 #[test]
 fn a_message_is_for_whom_its_body_was() {
     let policy = policy();
-    let addressee = |model, version| Addressee { model, version };
+    let addressee = |model, version: Option<&'static str>| Addressee {
+        model,
+        version: version.map(Into::into),
+    };
     let check = |first: Addressee<'static>, then: InferRequest<'static>, expected| {
         let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
-        let step = decide_body(&mut decision, &policy, 100, Some(first), spent);
+        let step = decide_body(&mut decision, &policy, 100, Some(first.clone()), spent);
         assert_eq!(step, Step::Decode);
         let step = decide_message(&mut decision, &policy, &then, spent);
         assert_eq!(reason(&step), expected, "{first:?}");
     };
-    let digits = addressee("digits", None);
-    check(digits, message(Some("digits"), None), None);
-    check(digits, message(Some("digits"), Some("1")), None);
+    let digits = || addressee("digits", None);
+    check(digits(), message(Some("digits"), None), None);
+    check(digits(), message(Some("digits"), Some("1")), None);
     check(
-        digits,
+        digits(),
         message(Some("twice"), Some("1")),
         Some(Reason::Malformed),
     );
@@ -223,11 +226,11 @@ fn a_message_is_for_whom_its_body_was() {
         message(Some("twice"), Some("2")),
         Some(Reason::Malformed),
     );
-    check(digits, message(None, None), Some(Reason::NotGranted));
+    check(digits(), message(None, None), Some(Reason::NotGranted));
     // On a route that names the model, a body that does is refused.
     let (mut decision, _) = decide_head(&policy, &rest("digits"), spent);
     assert_eq!(
-        reason(&decision.body(&policy, 100, Some(digits))),
+        reason(&decision.body(&policy, 100, Some(digits()))),
         Some(Reason::Malformed)
     );
     // Whom no grant lets in is refused before anything is decoded.

@@ -68,6 +68,47 @@ fn a_model_says_where_and_how_it_is_served() {
 }
 
 #[test]
+fn a_protocol_is_only_for_models_that_its_messages_can_say() {
+    let tf = ["oip-rest", "tf-serving-rest"];
+    accept("/models/hidden/protocols", json!(tf));
+    for (name, datatype, answered, text) in [
+        (
+            "b64",
+            "FP32",
+            "FP32",
+            "cannot tell an input named b64 from bytes in base64 (rename the input)",
+        ),
+        (
+            "x",
+            "BF16",
+            "FP32",
+            "cannot carry BF16, which tensor \"x\" has (tf-serving-grpc in its place)",
+        ),
+        (
+            "x",
+            "FP32",
+            "FP16",
+            "cannot carry FP16, which tensor \"y\" has",
+        ),
+    ] {
+        let model = |protocols: &[&str]| {
+            json!({
+                "backend": "cpu", "versions": ["1"], "protocols": protocols,
+                "inputs": [{"name": name, "datatype": datatype, "shape": [1]}],
+                "outputs": [{"name": "y", "datatype": answered, "shape": [1]}]
+            })
+        };
+        check(
+            "/models/hidden",
+            model(&tf),
+            "models.hidden.protocols[1]",
+            text,
+        );
+        accept("/models/hidden", model(&["oip-rest", "tf-serving-grpc"]));
+    }
+}
+
+#[test]
 fn a_preprocess_handler_and_what_it_takes_go_together() {
     let picture = |field: &str, value: Value, path: &str, text: &str| {
         check(

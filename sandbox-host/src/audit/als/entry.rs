@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use serde::Deserialize;
-use tensorgate_policy::Reason;
+use tensorgate_policy::{Protocol, Reason};
 
 use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::audit::envoy_reply::{self, OURS};
@@ -27,8 +27,12 @@ pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
 pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
 /// Details of an answer that came from the host.
 const FROM_THE_HOST: &str = "via_upstream";
-/// Where gRPC's paths begin.
-const GRPC_PATHS: [&str; 2] = ["/inference.", "/grpc."];
+/// Where gRPC's paths begin, and whose they are.
+const GRPC_PATHS: [(&str, Protocol); 3] = [
+    ("/inference.", Protocol::OipGrpc),
+    ("/grpc.", Protocol::OipGrpc),
+    ("/tensorflow.", Protocol::TfGrpc),
+];
 
 /// A request, as Envoy tells of it.
 #[derive(Clone, Debug)]
@@ -241,19 +245,22 @@ fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> O
     Some(text(headers.get(name)?, max_bytes))
 }
 
+/// In whose protocol a request was refused: by its path, as far as that says it.
 fn protocol(request: &HttpRequest) -> Option<String> {
     let path = String::from_utf8_lossy(&request.path);
     let typed = request
         .request_headers
         .get("content-type")
         .is_some_and(|value| value.starts_with(b"application/grpc"));
-    if typed || GRPC_PATHS.iter().any(|start| path.starts_with(start)) {
-        Some("oip-grpc".to_owned())
-    } else if path.is_empty() {
-        None
-    } else {
-        Some("oip-rest".to_owned())
-    }
+    let by_path = GRPC_PATHS.iter().find(|(start, _)| path.starts_with(start));
+    let protocol = match by_path {
+        Some((_, protocol)) => *protocol,
+        None if typed => Protocol::OipGrpc,
+        None if path.is_empty() => return None,
+        None if path.starts_with("/v1/models/") => Protocol::TfRest,
+        None => Protocol::OipRest,
+    };
+    Some(protocol.name().to_owned())
 }
 
 /// `HTTPVersion`, as Envoy's `%PROTOCOL%` says it.

@@ -363,6 +363,30 @@ fn the_rest_is_told_as_envoy_tells_it() {
 }
 
 #[test]
+fn a_refusal_is_told_in_the_protocol_that_its_path_says() {
+    for (path, expected) in [
+        (&b"/v2/models/m/infer"[..], Some("oip-rest")),
+        (b"/v1/models/m:predict", Some("tf-serving-rest")),
+        (b"/v1/chat/completions", Some("oip-rest")),
+        (
+            b"/inference.GRPCInferenceService/ModelInfer",
+            Some("oip-grpc"),
+        ),
+        (
+            b"/tensorflow.serving.PredictionService/Predict",
+            Some("tf-serving-grpc"),
+        ),
+        (b"", None),
+    ] {
+        let entry = read(&Ended {
+            path,
+            ..Ended::default()
+        });
+        assert_eq!(entry.decision.protocol.as_deref(), expected, "{path:?}");
+    }
+}
+
+#[test]
 fn noise_is_refused_or_read_and_never_more() {
     let whole = bytes(&Ended {
         said: &[("verdict", b"deny"), ("reason", b"shape")],

@@ -1,0 +1,365 @@
+//! Answers as TF Serving writes them: JSON by row or by column, `PredictResponse`, a model's signature and its status.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use core::fmt::Write as _;
+
+use tensorgate_policy::contract::{MAX_RANK, TensorRule};
+use tensorgate_policy::tensor::{InferResponse, items};
+use tensorgate_policy::{Datatype, Tensor};
+
+use super::elements::scalar;
+use super::{AnswerForm, dims, whole};
+use crate::grpc::{is_number, list_of, number_of};
+use crate::json_text::{list, member, string};
+use crate::protobuf::Message;
+use crate::signature;
+
+/// Outputs of strings with such a name are bytes, and written in base64.
+const BYTES_SUFFIX: &str = "_bytes";
+/// The method of a signature that takes and gives tensors by name.
+const PREDICT: &str = "tensorflow/serving/predict";
+
+/// One output's elements, row-major, on their way into JSON.
+struct Elements<'a> {
+    datatype: Datatype,
+    rest: &'a [u8],
+    /// `BYTES` in base64.
+    base64: bool,
+}
+
+impl Elements<'_> {
+    /// Writes the next one.
+    fn next(&mut self, json: &mut String) -> Option<()> {
+        let size = match self.datatype.size_bytes() {
+            Some(size) => size,
+            None => items(self.rest).next()?.ok()?.len().checked_add(4)?,
+        };
+        let (element, rest) = self.rest.split_at_checked(size)?;
+        self.rest = rest;
+        if self.base64 {
+            json.push_str("{\"b64\":\"");
+            STANDARD.encode_string(element.get(4..)?, json);
+            json.push_str("\"}");
+            return Some(());
+        }
+        scalar(json, self.datatype, element)
+    }
+
+    /// Writes a value of these dims, at most [`MAX_RANK`] of them.
+    fn value(&mut self, json: &mut String, shape: &[i64]) -> Option<()> {
+        let Some((dim, inner)) = shape.split_first() else {
+            return self.next(json);
+        };
+        let mut written = Some(());
+        list(json, 0..*dim, |json, _| {
+            if written.is_some() {
+                written = self.value(json, inner);
+            }
+        });
+        written
+    }
+}
+
+/// `{"predictions": …}` or `{"outputs": …}`. Rows need outputs with one first dim; other answers can be asked for by column.
+pub(super) fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Vec<u8>> {
+    let outputs = &response.outputs;
+    if outputs.is_empty() || outputs.iter().any(|output| output.shape.len() > MAX_RANK) {
+        return None;
+    }
+    let mut elements = outputs
+        .iter()
+        .map(|output| {
+            let (datatype, rest) = whole(output)?;
+            let base64 = datatype == Datatype::Bytes && output.name.ends_with(BYTES_SUFFIX);
+            Some(Elements {
+                datatype,
+                rest,
+                base64,
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let mut json = String::new();
+    if form.by_column {
+        json.push_str("{\"outputs\":");
+        named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
+    } else {
+        let mut rows = outputs.iter().map(|output| output.shape.first().copied());
+        let first = rows.next()??;
+        if rows.any(|rows| rows != Some(first)) {
+            return None;
+        }
+        json.push_str("{\"predictions\":");
+        let mut written = Some(());
+        list(&mut json, 0..first, |json, _| {
+            if written.is_some() {
+                written = named(json, outputs, &mut elements, |shape| shape.get(1..));
+            }
+        });
+        written?;
+    }
+    json.push('}');
+    Some(json.into_bytes())
+}
+
+/// Writes the next value of each output: by name where there are several.
+fn named(
+    json: &mut String,
+    outputs: &[Tensor<'_>],
+    elements: &mut [Elements<'_>],
+    part: impl Fn(&[i64]) -> Option<&[i64]>,
+) -> Option<()> {
+    if let ([output], [elements]) = (outputs, &mut *elements) {
+        return elements.value(json, part(&output.shape)?);
+    }
+    for (index, (output, elements)) in outputs.iter().zip(elements).enumerate() {
+        json.push(if index == 0 { '{' } else { ',' });
+        string(json, &output.name);
+        json.push(':');
+        elements.value(json, part(&output.shape)?)?;
+    }
+    json.push('}');
+    Some(())
+}
+
+/// The most bytes that an output takes in JSON beyond its elements' own text: every list that is opened, and its name in every row.
+pub(super) fn json_overhead(output: &Tensor<'_>) -> usize {
+    /// Brackets and a comma.
+    const LIST_BYTES: usize = 3;
+    /// Quotes, a colon, a comma, a brace; and a character of a name may take six in JSON.
+    const NAME_BYTES: usize = 5;
+    let mut lists = 1_usize;
+    let mut total = 0_usize;
+    for dim in &output.shape {
+        total = total.saturating_add(lists);
+        lists = lists.saturating_mul(usize::try_from(*dim).unwrap_or(usize::MAX));
+    }
+    let rows = output.shape.first().copied().unwrap_or(1);
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    let name = output
+        .name
+        .len()
+        .saturating_mul(6)
+        .saturating_add(NAME_BYTES);
+    total
+        .saturating_mul(LIST_BYTES)
+        .saturating_add(rows.saturating_mul(name))
+}
+
+/// A `PredictResponse`, elements in typed lists, as TF Serving has them unless it is told otherwise.
+pub(super) fn infer_message(response: &InferResponse, form: &AnswerForm) -> Option<Message> {
+    let mut message = Message::default();
+    for output in &response.outputs {
+        let entry = Message::default()
+            .bytes(1, &*output.name)
+            .message(2, tensor_proto(output)?);
+        message = message.message(1, entry);
+    }
+    let signature = match form.signature.as_str() {
+        "" => signature::DEFAULT,
+        signature => signature,
+    };
+    Some(message.message(2, spec(&response.model, &response.version, signature)))
+}
+
+/// A `ModelSpec`.
+fn spec(model: &str, version: &str, signature: &str) -> Message {
+    let spec = Message::default().bytes(1, model);
+    let spec = match number(version) {
+        Some(number) => spec.message(2, Message::default().varint(1, number)),
+        None => spec.bytes(4, version),
+    };
+    spec.bytes(3, signature)
+}
+
+/// A version as TF Serving counts them.
+fn number(version: &str) -> Option<u64> {
+    let number: i64 = Some(version).filter(|text| is_number(text))?.parse().ok()?;
+    u64::try_from(number).ok()
+}
+
+fn tensor_proto(output: &Tensor<'_>) -> Option<Message> {
+    let (datatype, data) = whole(output)?;
+    let proto = Message::default()
+        .varint(1, number_of(datatype))
+        .message(2, shape_proto(output.shape.iter().copied()));
+    let field = list_of(datatype);
+    Some(match datatype {
+        // Packed, these are the same bytes.
+        Datatype::Fp32 | Datatype::Fp64 | Datatype::Bool => proto.bytes(field, data),
+        Datatype::Bytes => {
+            let mut proto = proto;
+            for item in items(data) {
+                proto = proto.element(field, item.ok()?);
+            }
+            proto
+        }
+        Datatype::Uint8 => proto.packed(field, data.iter().map(|byte| u64::from(*byte))),
+        Datatype::Int8 => packed(proto, field, data, |[byte]: [u8; 1]| {
+            i64::from(i8::from_le_bytes([byte])).cast_unsigned()
+        }),
+        Datatype::Uint16 | Datatype::Fp16 | Datatype::Bf16 => packed(proto, field, data, |bytes| {
+            u64::from(u16::from_le_bytes(bytes))
+        }),
+        Datatype::Int16 => packed(proto, field, data, |bytes| {
+            i64::from(i16::from_le_bytes(bytes)).cast_unsigned()
+        }),
+        Datatype::Uint32 => packed(proto, field, data, |bytes| {
+            u64::from(u32::from_le_bytes(bytes))
+        }),
+        Datatype::Int32 => packed(proto, field, data, |bytes| {
+            i64::from(i32::from_le_bytes(bytes)).cast_unsigned()
+        }),
+        Datatype::Uint64 | Datatype::Int64 => packed(proto, field, data, u64::from_le_bytes),
+    })
+}
+
+fn packed<const N: usize>(
+    message: Message,
+    field: u32,
+    data: &[u8],
+    value: impl Fn([u8; N]) -> u64,
+) -> Message {
+    let (elements, _) = data.as_chunks::<N>();
+    message.packed(field, elements.iter().map(|element| value(*element)))
+}
+
+/// The most bytes that a byte of raw data takes in typed lists: a negative INT8 is ten bytes of varint.
+pub(super) const LIST_GROWTH: usize = 10;
+
+/// A `TensorShapeProto`.
+fn shape_proto(dims: impl Iterator<Item = i64>) -> Message {
+    dims.fold(Message::default(), |shape, dim| {
+        shape.message(2, Message::default().varint(1, dim.cast_unsigned()))
+    })
+}
+
+/// A `GetModelMetadataResponse`: the one signature that a contract is.
+pub(super) fn metadata_message(
+    model: &str,
+    version: &str,
+    inputs: &[TensorRule],
+    outputs: &[TensorRule],
+) -> Message {
+    let mut signature = Message::default();
+    for (field, rules) in [(1, inputs), (2, outputs)] {
+        for rule in rules {
+            let info = Message::default()
+                .bytes(1, rule.name())
+                .varint(2, number_of(rule.datatype()))
+                .message(3, shape_proto(dims(rule)));
+            signature = signature.message(
+                field,
+                Message::default().bytes(1, rule.name()).message(2, info),
+            );
+        }
+    }
+    let signature = signature.bytes(3, PREDICT);
+    let signatures = Message::default().message(
+        1,
+        Message::default()
+            .bytes(1, signature::DEFAULT)
+            .message(2, signature),
+    );
+    let any = Message::default()
+        .bytes(1, "type.googleapis.com/tensorflow.serving.SignatureDefMap")
+        .bytes(2, signatures.into_bytes());
+    Message::default()
+        .message(1, spec(model, version, ""))
+        .message(
+            2,
+            Message::default().bytes(1, "signature_def").message(2, any),
+        )
+}
+
+/// The same in JSON, 64-bit integers as strings, as protobuf's mapping has them.
+pub(super) fn metadata_json(
+    model: &str,
+    version: &str,
+    inputs: &[TensorRule],
+    outputs: &[TensorRule],
+) -> String {
+    let mut json = String::from("{\"model_spec\":{");
+    member(&mut json, "name", model);
+    json.push_str(",\"signature_name\":\"\",");
+    member(&mut json, "version", version);
+    json.push_str("},\"metadata\":{\"signature_def\":{\"signature_def\":{");
+    string(&mut json, signature::DEFAULT);
+    json.push_str(":{");
+    for (key, rules) in [("inputs", inputs), ("outputs", outputs)] {
+        string(&mut json, key);
+        json.push_str(":{");
+        for (index, rule) in rules.iter().enumerate() {
+            if index > 0 {
+                json.push(',');
+            }
+            string(&mut json, rule.name());
+            json.push_str(":{");
+            member(&mut json, "dtype", name_of(rule.datatype()));
+            json.push_str(",\"tensor_shape\":{\"dim\":");
+            list(&mut json, dims(rule), |json, dim| {
+                // Writing to a String does not fail.
+                let _ = write!(json, "{{\"size\":\"{dim}\",\"name\":\"\"}}");
+            });
+            json.push_str(",\"unknown_rank\":false},");
+            member(&mut json, "name", rule.name());
+            json.push('}');
+        }
+        json.push_str("},");
+    }
+    member(&mut json, "method_name", PREDICT);
+    json.push_str("}}}}}");
+    json
+}
+
+/// A datatype in TensorFlow's own words.
+const fn name_of(datatype: Datatype) -> &'static str {
+    match datatype {
+        Datatype::Bool => "DT_BOOL",
+        Datatype::Uint8 => "DT_UINT8",
+        Datatype::Uint16 => "DT_UINT16",
+        Datatype::Uint32 => "DT_UINT32",
+        Datatype::Uint64 => "DT_UINT64",
+        Datatype::Int8 => "DT_INT8",
+        Datatype::Int16 => "DT_INT16",
+        Datatype::Int32 => "DT_INT32",
+        Datatype::Int64 => "DT_INT64",
+        Datatype::Fp16 => "DT_HALF",
+        Datatype::Bf16 => "DT_BFLOAT16",
+        Datatype::Fp32 => "DT_FLOAT",
+        Datatype::Fp64 => "DT_DOUBLE",
+        Datatype::Bytes => "DT_STRING",
+    }
+}
+
+/// A `GetModelStatusResponse` about one version.
+pub(super) fn status_message(version: &str, ready: bool) -> Message {
+    /// `ModelVersionStatus.State`.
+    const LOADING: u64 = 20;
+    const AVAILABLE: u64 = 30;
+    Message::default().message(
+        1,
+        Message::default()
+            .varint(1, number(version).unwrap_or_default())
+            .varint(2, if ready { AVAILABLE } else { LOADING })
+            .message(3, Message::default()),
+    )
+}
+
+/// The same in JSON.
+pub(super) fn status_json(version: &str, ready: bool) -> String {
+    let mut json = String::from("{\"model_version_status\":[{");
+    member(&mut json, "version", version);
+    json.push(',');
+    member(
+        &mut json,
+        "state",
+        if ready { "AVAILABLE" } else { "LOADING" },
+    );
+    json.push_str(",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}");
+    json
+}
+
+#[cfg(test)]
+#[path = "predict_tests.rs"]
+mod tests;

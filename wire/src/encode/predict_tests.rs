@@ -1,0 +1,140 @@
+//! Tests of answers as TF Serving writes them. The messages are read by prost in `wire/tests/tf_prost.rs`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+use tensorgate_policy::request::Protocol;
+use tensorgate_policy::{InferRequest, Tensor};
+
+use super::super::{infer_response, model_ready, most_bytes};
+use super::*;
+
+fn tensor(
+    name: &'static str,
+    datatype: &'static str,
+    shape: &[i64],
+    data: &[u8],
+) -> Tensor<'static> {
+    Tensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        parameters: vec![],
+        data: Ok(Cow::Owned(data.to_vec())),
+    }
+}
+
+fn form(by_column: bool) -> AnswerForm {
+    AnswerForm::of(&InferRequest {
+        by_column,
+        ..InferRequest::default()
+    })
+}
+
+fn text(outputs: &[Tensor<'static>], by_column: bool) -> Option<String> {
+    let response = InferResponse {
+        model: "m".into(),
+        version: "1".into(),
+        id: None,
+        outputs: outputs.to_vec(),
+    };
+    let most = most_bytes(Protocol::TfRest, &response, &form(by_column));
+    let body = infer_response(Protocol::TfRest, &response, &form(by_column))?.body;
+    assert!(body.len() <= most, "{} of {most}", body.len());
+    Some(String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn an_answer_is_by_row_or_by_column_as_it_was_asked_for() {
+    let f = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    let y = || tensor("y", "FP32", &[2, 2], &f(&[1.0, 0.5, -0.0, 1e9]));
+    let z = || tensor("z", "INT8", &[2], &[1, 255]);
+    let s = |name| tensor(name, "BYTES", &[2], b"\x01\0\0\0a\x01\0\0\0\xff");
+    for (outputs, by_column, expected) in [
+        (
+            vec![y()],
+            false,
+            Some(r#"{"predictions":[[1.0,0.5],[-0.0,1000000000.0]]}"#),
+        ),
+        (
+            vec![y()],
+            true,
+            Some(r#"{"outputs":[[1.0,0.5],[-0.0,1000000000.0]]}"#),
+        ),
+        (
+            vec![y(), z()],
+            false,
+            Some(r#"{"predictions":[{"y":[1.0,0.5],"z":1},{"y":[-0.0,1000000000.0],"z":-1}]}"#),
+        ),
+        (
+            vec![z(), y()],
+            true,
+            Some(r#"{"outputs":{"z":[1,-1],"y":[[1.0,0.5],[-0.0,1000000000.0]]}}"#),
+        ),
+        (
+            vec![s("image_bytes")],
+            false,
+            Some(r#"{"predictions":[{"b64":"YQ=="},{"b64":"/w=="}]}"#),
+        ),
+        // Bytes that are no text, under a name that does not say so.
+        (vec![s("image")], false, None),
+        (
+            vec![tensor("t", "BYTES", &[1], b"\x02\0\0\0\xc3\xa9")],
+            true,
+            Some("{\"outputs\":[\"é\"]}"),
+        ),
+        (
+            vec![tensor("e", "FP32", &[2, 0], &[])],
+            true,
+            Some(r#"{"outputs":[[],[]]}"#),
+        ),
+        (
+            vec![tensor("e", "FP32", &[0, 2], &[])],
+            false,
+            Some(r#"{"predictions":[]}"#),
+        ),
+        (
+            vec![tensor("b", "BOOL", &[], &[1])],
+            true,
+            Some(r#"{"outputs":true}"#),
+        ),
+        // A scalar has no rows, and outputs of different batches have none in common.
+        (vec![tensor("b", "BOOL", &[], &[1])], false, None),
+        (vec![y(), tensor("z", "INT8", &[1], &[1])], false, None),
+        (vec![tensor("n", "FP32", &[1], &f(&[f32::NAN]))], true, None),
+        (vec![tensor("h", "FP16", &[1], &[0, 0])], true, None),
+        (vec![tensor("x", "FP32", &[3], &f(&[1.0]))], true, None),
+        (vec![], true, None),
+        (
+            vec![tensor("l", "UINT8", &[2, 1, 1, 1], &[1, 2])],
+            false,
+            Some(r#"{"predictions":[[[[1]]],[[[2]]]]}"#),
+        ),
+    ] {
+        assert_eq!(
+            text(&outputs, by_column).as_deref(),
+            expected,
+            "{outputs:?}"
+        );
+    }
+}
+
+#[test]
+fn a_version_has_a_status() {
+    for (ready, state) in [(true, "AVAILABLE"), (false, "LOADING")] {
+        let body = model_ready(Protocol::TfRest, "m", "7", ready);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&body).unwrap(),
+            json!({"model_version_status": [
+                {"version": "7", "state": state, "status": {"error_code": "OK", "error_message": ""}}
+            ]})
+        );
+    }
+}

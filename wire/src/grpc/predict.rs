@@ -1,0 +1,145 @@
+//! TF Serving's `PredictRequest`, `GetModelMetadataRequest` and `GetModelStatusRequest` to requests. Field numbers are the protocol's.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::tensor::{Parameter, RequestedOutput};
+use tensorgate_policy::{InferRequest, Tensor};
+
+use super::protobuf::{Place, Value, read};
+use super::request::{named, push};
+use super::tensor_proto;
+use crate::fault::BodyFault;
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
+use crate::raw::Budget;
+use crate::signature;
+
+/// The one thing that a client may ask of a model's metadata.
+const SIGNATURES: &str = "signature_def";
+
+/// `ModelSpec`: whom a request is for.
+#[derive(Debug, Default)]
+pub(super) struct Spec<'a> {
+    pub(super) model: Option<&'a str>,
+    pub(super) version: Option<Cow<'a, str>>,
+    signature: Option<&'a str>,
+}
+
+impl<'a> Spec<'a> {
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, BodyFault> {
+        let (mut model, mut version, mut label, mut signature) = (None, None, None, None);
+        read("ModelSpec", message, |place, value| match place.field {
+            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut version, number(place.bytes(value)?)?),
+            3 => place.once(&mut signature, place.text_of(value, MAX_NAME_BYTES)?),
+            4 => place.once(&mut label, place.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(place.unknown()),
+        })?;
+        let version = match (version, label) {
+            (Some(_), Some(_)) => {
+                return Err(BodyFault::field("version_label", "comes beside version"));
+            }
+            (Some(number), None) => Some(Cow::Owned(number.to_string())),
+            // What is a number is a version, or two spellings would mean one.
+            (None, Some(label)) if is_number(label) => {
+                return Err(BodyFault::field("version_label", "is a number"));
+            }
+            (None, label) => named(label),
+        };
+        Ok(Self {
+            model,
+            version,
+            signature,
+        })
+    }
+
+    fn request(self) -> InferRequest<'a> {
+        let parameters: Option<Parameter<'a>> =
+            named(self.signature).and_then(signature::parameter);
+        InferRequest {
+            model: named(self.model),
+            version: self.version,
+            parameters: parameters.into_iter().collect(),
+            ..InferRequest::default()
+        }
+    }
+}
+
+/// Whether a version is a number and no label.
+pub(crate) fn is_number(version: &str) -> bool {
+    !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Reads an `Int64Value`.
+fn number(message: &[u8]) -> Result<i64, BodyFault> {
+    let mut number = None;
+    read("Int64Value", message, |place, value| match place.field {
+        1 => place.once(&mut number, place.varint(value)?.cast_signed()),
+        _ => Err(place.unknown()),
+    })?;
+    Ok(number.unwrap_or_default())
+}
+
+/// Reads a `PredictRequest`.
+pub(crate) fn predict(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let mut spec = None;
+    let mut entries = Vec::new();
+    let mut outputs = Vec::new();
+    read("PredictRequest", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+            2 => push(&mut entries, entry(place, value)?, "inputs", MAX_INPUTS),
+            3 => push(
+                &mut outputs,
+                RequestedOutput {
+                    name: Cow::Borrowed(place.text_of(value, MAX_NAME_BYTES)?),
+                    parameters: Vec::new(),
+                    binary_data: None,
+                },
+                "outputs",
+                MAX_OUTPUTS,
+            ),
+            _ => Err(place.unknown()),
+        }
+    })?;
+    let mut budget = Budget::new();
+    let inputs = entries
+        .into_iter()
+        .map(|(name, tensor)| tensor_proto::tensor(name, tensor, &mut budget))
+        .collect::<Result<Vec<Tensor<'_>>, _>>()?;
+    Ok(InferRequest {
+        inputs,
+        outputs,
+        ..spec.unwrap_or_default().request()
+    })
+}
+
+/// One entry of the inputs' map: a name and the tensor's message. That a name comes twice is for the contract to say, as in every protocol.
+fn entry<'a>(place: Place, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]>), BodyFault> {
+    let (mut name, mut tensor) = (None, None);
+    read(
+        "an inputs map's entry",
+        place.bytes(value)?,
+        |place, value| match place.field {
+            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut tensor, place.bytes(value)?),
+            _ => Err(place.unknown()),
+        },
+    )?;
+    Ok((name.unwrap_or_default(), tensor))
+}
+
+/// Reads a question about a model: its spec and, where it asks for `metadata`, that it asks for signatures and nothing else.
+pub(crate) fn question(message: &[u8], metadata: bool) -> Result<InferRequest<'_>, BodyFault> {
+    let (mut spec, mut field) = (None, None);
+    read("the model's request", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+            2 if metadata => place.once(&mut field, place.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(place.unknown()),
+        }
+    })?;
+    if metadata && field != Some(SIGNATURES) {
+        return Err(BodyFault::field("metadata_field", "is not signature_def"));
+    }
+    Ok(spec.unwrap_or_default().request())
+}
