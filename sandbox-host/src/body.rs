@@ -25,25 +25,31 @@ pub enum BodyFault {
     Broken(String),
 }
 
-/// Reads a whole body of at most `max_bytes` within `time`. What is in memory is held against the budget first.
+/// Reads a whole body of at most `max_bytes` within `time`. What is in memory is held against the budget first; `grew` is told of it.
 /// Trailers are dropped: nothing of a request is forwarded, and no field is read from them.
 pub async fn read<B>(
     body: B,
     max_bytes: usize,
     time: Duration,
     held: &mut Held,
+    grew: impl FnMut(usize),
 ) -> Result<Bytes, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    match tokio::time::timeout(time, collect(body, max_bytes, held)).await {
+    match tokio::time::timeout(time, collect(body, max_bytes, held, grew)).await {
         Ok(read) => read,
         Err(_) => Err(BodyFault::TimedOut),
     }
 }
 
-async fn collect<B>(mut body: B, max_bytes: usize, held: &mut Held) -> Result<Bytes, BodyFault>
+async fn collect<B>(
+    mut body: B,
+    max_bytes: usize,
+    held: &mut Held,
+    mut grew: impl FnMut(usize),
+) -> Result<Bytes, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -77,6 +83,7 @@ where
             read.reserve_exact(grown.saturating_sub(read.len()));
         }
         read.extend_from_slice(&data);
+        grew(read.len());
     }
     Ok(Bytes::from(read))
 }
@@ -104,7 +111,7 @@ mod tests {
         let budget = Budget::new(budget);
         let mut held = budget.hold();
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, max_bytes, LONG, &mut held).await;
+        let read = read(body, max_bytes, LONG, &mut held, |_| {}).await;
         assert_eq!(
             read,
             expected.map(Bytes::from),
@@ -130,7 +137,8 @@ mod tests {
     async fn a_declared_length_over_the_bound_is_refused_before_a_byte_is_held() {
         let budget = Budget::new(100);
         let mut held = budget.hold();
-        let read = read(Full::new(Bytes::from_static(b"abcdef")), 5, LONG, &mut held).await;
+        let body = Full::new(Bytes::from_static(b"abcdef"));
+        let read = read(body, 5, LONG, &mut held, |_| {}).await;
         assert_eq!((read, held.bytes()), (Err(BodyFault::TooLarge(5)), 0));
     }
 
@@ -139,8 +147,19 @@ mod tests {
         let budget = Budget::new(100);
         let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         assert_eq!(
-            read(body, 5, LONG, &mut budget.hold()).await,
+            read(body, 5, LONG, &mut budget.hold(), |_| {}).await,
             Err(BodyFault::TimedOut)
         );
+    }
+
+    #[tokio::test]
+    async fn every_growth_is_told() {
+        let frames = ["abc", "", "de"].map(|piece| {
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(piece.as_bytes())))
+        });
+        let (budget, mut told) = (Budget::new(100), Vec::new());
+        let body = StreamBody::new(tokio_stream::iter(frames));
+        let read = read(body, 9, LONG, &mut budget.hold(), |bytes| told.push(bytes)).await;
+        assert_eq!((read, told), (Ok("abcde".into()), vec![3, 3, 5]));
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin;
+use crate::admission::Admission;
 use crate::assemble::{Loader, PolicyFault};
 use crate::audit::{self, AuditPlane};
 use crate::budget::Budget;
@@ -115,6 +116,7 @@ impl Host {
                 Arc::clone(&budget),
                 Arc::clone(&metrics),
             ),
+            admission: Admission::new(&metrics),
             budget,
             metrics: Arc::clone(&metrics),
             draining: AtomicBool::new(false),

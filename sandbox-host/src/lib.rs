@@ -12,6 +12,7 @@ mod owned;
 mod revocation;
 
 pub mod admin;
+pub mod admission;
 pub mod audit;
 pub mod backends;
 pub mod body;

@@ -22,7 +22,7 @@ const FUEL_BUCKETS: (f64, f64, u16) = (10_000.0, 10.0, 7);
 pub struct RequestLabels {
     /// The model's public name; empty while no model is known.
     pub model: String,
-    /// `allow`, `deny`, or `gone` for a client that left first.
+    /// `allow`, `deny`, or `aborted` for a client that left first, as the audit log says it.
     pub verdict: &'static str,
     /// The reason of a denial; empty otherwise.
     pub reason: &'static str,
@@ -101,6 +101,10 @@ pub struct Metrics {
     pub handler_faults: Family<FaultLabels, Counter>,
     /// Requests in the host.
     pub in_flight: Gauge,
+    /// Requests that may come in at once.
+    pub admission_limit: Gauge,
+    /// Requests refused because as many were coming in.
+    pub admission_refused: Counter,
     /// Connections from the gate.
     pub connections: Gauge,
     /// Bytes of bodies, tensors and answers.
@@ -166,6 +170,8 @@ impl Metrics {
             fuel: Family::new_with_constructor(|| Histogram::new(buckets(FUEL_BUCKETS))),
             handler_faults: Family::default(),
             in_flight: Gauge::default(),
+            admission_limit: Gauge::default(),
+            admission_refused: Counter::default(),
             connections: Gauge::default(),
             buffered_bytes: Gauge::default(),
             backend_in_flight: Family::default(),
@@ -232,6 +238,16 @@ impl Metrics {
             "tensorgate_host_in_flight",
             "Requests in the host",
             self.in_flight.clone(),
+        );
+        registry.register(
+            "tensorgate_host_admission_limit",
+            "Requests that may come in at once, as the host has learnt",
+            self.admission_limit.clone(),
+        );
+        registry.register(
+            "tensorgate_host_admission_refused",
+            "Requests refused at their head because as many were coming in",
+            self.admission_refused.clone(),
         );
         registry.register(
             "tensorgate_host_connections",

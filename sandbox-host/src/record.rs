@@ -327,7 +327,7 @@ impl Drop for Record {
             self.outcomes.waits(self.began, decision);
         }
         // 499: nginx's number for a client that closed its request; nobody is answered with it.
-        self.end("gone", "", 499, 0);
+        self.end("aborted", "", 499, 0);
     }
 }
 

@@ -87,6 +87,11 @@ impl Admitted {
         self.plan
     }
 
+    /// Whether its body lies at the gate already, all of it: a filter has checked it, and holds bodies up to so many bytes for that.
+    pub const fn held_by_the_gate(&self) -> bool {
+        self.checked
+    }
+
     /// In which protocol to answer.
     pub const fn protocol(&self) -> Protocol {
         self.decision.protocol()

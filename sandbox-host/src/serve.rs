@@ -16,6 +16,7 @@ use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
@@ -36,6 +37,8 @@ pub struct App {
     pub generations: Generations,
     /// Where outcomes are told.
     pub outcomes: Arc<Outcomes>,
+    /// How many may come in at once.
+    pub admission: Arc<Admission>,
     /// Bytes that all of them may hold.
     pub budget: Arc<Budget>,
     /// What is counted.
@@ -183,6 +186,22 @@ where
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
 
+    // What lies ready at the gate comes as fast as it is taken; who sends at its own pace keeps nobody waiting.
+    let mut entered = match admitted
+        .held_by_the_gate()
+        .then(|| app.admission.enter(arrived))
+    {
+        Some(Some(entered)) => Some(entered),
+        Some(None) => {
+            app.metrics.admission_refused.inc();
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "as many requests come in already as are finished in good time",
+            )
+            .into());
+        }
+        None => None,
+    };
     let mut held = app.budget.hold();
     let max_bytes = admitted.plan().max_bytes;
     let body = match body::read(
@@ -190,6 +209,12 @@ where
         max_bytes,
         Duration::from_millis(limits.stream_ms),
         &mut held,
+        |bytes| {
+            if bytes > limits.hold_bytes {
+                // More than the gate holds: it passes while its client sends it.
+                entered = None;
+            }
+        },
     )
     .await
     {
@@ -222,6 +247,9 @@ where
 
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len(), move || judge.body(admitted, body)).await;
+    if let Some(entered) = entered {
+        entered.judged(Instant::now());
+    }
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.asks(generation.policy(), &request);

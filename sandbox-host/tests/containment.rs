@@ -21,6 +21,8 @@ mod queue;
 mod refusals;
 #[path = "containment/running.rs"]
 mod running;
+#[path = "containment/sharing.rs"]
+mod sharing;
 #[path = "containment/table.rs"]
 mod table;
 

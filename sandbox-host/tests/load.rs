@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use tensorgate_host::admission::FIRST_LIMIT;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
 
@@ -145,7 +147,7 @@ async fn a_client_that_leaves_takes_its_backend_call_with_it() {
     until("both are counted", || {
         running
             .metrics()
-            .contains("verdict=\"gone\",reason=\"\"} 2")
+            .contains("verdict=\"aborted\",reason=\"\"} 2")
     })
     .await;
     until("every byte was given back", || {
@@ -181,4 +183,62 @@ async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
     permits.add_permits(1);
     assert_eq!(inside.await.unwrap().status, 200);
     stopping.await.unwrap();
+}
+
+type Nothing = tokio_stream::Pending<Result<Frame<Bytes>, std::io::Error>>;
+
+/// A request whose body never comes.
+fn endless() -> Request<StreamBody<Nothing>> {
+    request().map(|_| StreamBody::new(tokio_stream::pending()))
+}
+
+#[tokio::test]
+async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_comes_at_its_own_pace()
+{
+    let backend = Backend::start(Act::Answer);
+    let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
+    running.ready().await;
+    let admission = Arc::clone(&running.host.app().admission);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        TokioExecutor::new(),
+        TokioIo::new(running.gate.connect().await),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let mut inside: Vec<_> = (0..FIRST_LIMIT)
+        .map(|_| tokio::spawn(sender.send_request(endless())))
+        .collect();
+    until("all of them are in", || admission.inside() == FIRST_LIMIT).await;
+
+    // Its body never comes either, and nobody waits for it.
+    let refused = sender.send_request(endless()).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let refused = running.gate.infer(&[1.0]).await;
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (503, "overloaded")
+    );
+    assert_eq!(
+        gauge(&running, "tensorgate_host_admission_refused_total"),
+        2
+    );
+    let unheld = tensorgate_wire::context::Context {
+        checked: false,
+        ..context("POST", INFER)
+    };
+    let own_pace = running
+        .gate
+        .send("POST", INFER, &[unheld.sign(&key())], infer_body(&[1.0]))
+        .await;
+    assert_eq!(own_pace.status, 200, "the gate has not held its body");
+
+    inside.pop().unwrap().abort();
+    until("one has left", || admission.inside() < FIRST_LIMIT).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+    for one in inside {
+        one.abort();
+    }
+    until("all have left", || admission.inside() == 0).await;
+    running.stop().await;
 }

@@ -19,6 +19,10 @@ pub struct Crowd {
     pub sent: usize,
     /// Answered as expected within the time that a client waits.
     pub good: usize,
+    /// Answered otherwise within it.
+    pub refused: usize,
+    /// Not answered within it.
+    pub given_up: usize,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -26,8 +30,29 @@ pub struct Crowd {
 impl Crowd {
     /// Good answers a second.
     pub fn goodput(self) -> f64 {
-        number(self.good) / self.seconds
+        self.rate(self.good)
     }
+
+    /// So many of them a second.
+    pub fn rate(self, count: usize) -> f64 {
+        number(count) / self.seconds
+    }
+
+    fn count(&mut self, came: Came) {
+        let counted = match came {
+            Came::Good => &mut self.good,
+            Came::Refused => &mut self.refused,
+            Came::GivenUp => &mut self.given_up,
+        };
+        *counted = counted.saturating_add(1);
+    }
+}
+
+/// What came of one request.
+enum Came {
+    Good,
+    Refused,
+    GivenUp,
 }
 
 /// Sends `rate` requests a second for a while over a few HTTP/2 connections; an answer counts if it comes within `patience`.
@@ -57,17 +82,21 @@ pub async fn crowd(
                 let (mut connection, shot) = (Connection::Two(sender.clone()), shot.clone());
                 asked.spawn(async move {
                     let asking = connection.ask(&shot, expect);
-                    matches!(tokio::time::timeout(patience, asking).await, Ok(Ok(())))
+                    match tokio::time::timeout(patience, asking).await {
+                        Ok(Ok(())) => Came::Good,
+                        Ok(Err(_)) => Came::Refused,
+                        Err(_) => Came::GivenUp,
+                    }
                 });
             }
         }
         while let Some(answered) = asked.try_join_next() {
-            crowd.good = crowd.good.saturating_add(usize::from(answered?));
+            crowd.count(answered?);
         }
     }
     crowd.seconds = started.elapsed().as_secs_f64();
     while let Some(answered) = asked.join_next().await {
-        crowd.good = crowd.good.saturating_add(usize::from(answered?));
+        crowd.count(answered?);
     }
     Ok(crowd)
 }

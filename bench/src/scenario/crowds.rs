@@ -45,12 +45,23 @@ pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
         .await?;
         rows.push(vec![
             name.to_owned(),
-            format!("{:.0}", crate::figures::number(came.sent) / came.seconds),
+            format!("{:.0}", came.rate(came.sent)),
             format!("{:.0}", came.goodput()),
+            format!("{:.0}", came.rate(came.refused)),
+            format!("{:.0}", came.rate(came.given_up)),
         ]);
         goodput.push(came.goodput());
     }
-    report.table(&["", "sent a second", "good answers a second"], &rows);
+    report.table(
+        &[
+            "",
+            "sent a second",
+            "good answers a second",
+            "refused a second",
+            "given up a second",
+        ],
+        &rows,
+    );
     if let [knee, twice] = goodput.as_slice() {
         report.reached("overload", twice / knee);
     }

@@ -50,7 +50,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
 const CONNECTIONS: usize = 4;
 
 /// Connections of a crowd.
-pub const CROWD_CONNECTIONS: usize = 4;
+pub const CROWD_CONNECTIONS: usize = 16;
 
 /// A client as every race has it.
 fn client(address: &Address, http: Http, expect: Expect) -> Client {

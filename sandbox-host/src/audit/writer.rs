@@ -18,9 +18,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
 use super::heard::Heard;
-use super::line::Seal;
 use super::record::{Event, Open};
-use super::recover::{Recovered, head, note_heard as note, opening};
+use super::recover::{Recovered, opening};
 use crate::metrics::Metrics;
 
 pub(super) use chain::Chain;
@@ -167,34 +166,26 @@ impl Audit {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
-    /// Hands a line over; `false` if there was no room, which is counted.
-    pub fn write(&self, time: SystemTime, event: Event) -> bool {
+    /// Hands a line over; what finds no room is counted.
+    pub fn write(&self, time: SystemTime, event: Event) {
         match self.shared.entries.try_acquire() {
             Ok(place) => {
                 place.forget();
                 self.send(time, event, Sort::Entry, None);
-                true
             }
-            Err(_) => {
-                self.drop_lines(1);
-                false
-            }
+            Err(_) => self.drop_lines(1),
         }
     }
 
-    /// Hands a line over once there is room, for at most [`WRITE_WAIT`]: for whoever can be held back.
-    pub async fn write_when_room(&self, time: SystemTime, event: Event) -> bool {
+    /// Hands a line over once there is room, for at most [`WRITE_WAIT`]: for whoever can be held back. What finds none is counted.
+    pub async fn write_when_room(&self, time: SystemTime, event: Event) {
         let place = tokio::time::timeout(WRITE_WAIT, self.shared.entries.acquire()).await;
         match place {
             Ok(Ok(place)) => {
                 place.forget();
                 self.send(time, event, Sort::Entry, None);
-                true
             }
-            Ok(Err(_)) | Err(_) => {
-                self.drop_lines(1);
-                false
-            }
+            Ok(Err(_)) | Err(_) => self.drop_lines(1),
         }
     }
 

@@ -6,6 +6,21 @@ use std::time::Duration;
 /// tick or two, and the ticker costs nothing that shows.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
 
+/// Ticks without a guest after which the clock's thread sleeps until the next one: what a host in use never reaches, and a tenth of a
+/// second's wake-ups for one that is not.
+pub(super) const IDLE_TICKS: u32 = 100;
+
+/// Ticks that a call may run before its thread steps back: more than any short call sees, so that who is stepped in front of is
+/// one that computes for long.
+pub(super) const SHORT_TICKS: u32 = 2;
+
+/// How far it steps back, as `nice` counts: at a contended core it gets about a tenth of what another does. Less would leave it no time to
+/// notice that its deadline has passed. A core that nobody else wants it has for itself.
+pub(super) const STEP_BACK: i32 = 10;
+
+/// Calls that one may wait for in a queue that stands: less would shed what is only slow.
+pub(super) const CALLS_WAITED: u32 = 4;
+
 /// Handlers that have a thread kept for them; further ones share what is free. Each thread can hold a stack and the memories of
 /// one instance resident.
 pub(super) const MAX_KEPT_THREADS: usize = 32;
@@ -58,7 +73,8 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 /// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, not given back to the
 /// kernel: a fresh instance then touches its first 4 MiB without a page fault (a 224×224×3 normalise takes 100 µs, not
-/// 350). It costs up to this much resident memory for each memory slot: (threads + 1) × `MAX_MEMORIES` × 4 MiB.
+/// 350). Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and clear those alone; a page that is swapped out, or on its
+/// way to another place, is none of them and would keep what the last call wrote. It costs up to this much resident memory for each memory slot: (threads + 1) × `MAX_MEMORIES` × 4 MiB.
 pub(super) const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 
 /// A wasm page, bytes.

@@ -8,12 +8,14 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 
 use super::bindings::preprocess as abi;
 use super::bindings::preprocess::tensorgate::handler::types;
-use super::bounds::MAX_MESSAGE_BYTES;
+use super::bounds::{MAX_MESSAGE_BYTES, SHORT_TICKS};
 use super::cause::{self, Phase};
+use super::compiled::Compiled;
 use super::limits::Limits;
 use super::load::{Allowance, Export};
 use super::logbook::{Logbook, cut, escape};
 use super::outcome::{Called, FaultCause, HandlerError, Payload};
+use super::priority;
 use super::state::CallState;
 use super::tensors::{self, Dims};
 use super::ticket::Ticket;
@@ -23,6 +25,8 @@ pub(super) struct Callee {
     pub(super) engine: Engine,
     pub(super) name: Arc<str>,
     pub(super) export: Export,
+    /// Keeps the component to be found by other handlers that name it.
+    pub(super) _compiled: Arc<Compiled>,
     pub(super) allowance: Allowance,
     /// The largest answer, data and names, bytes.
     pub(super) max_output_bytes: usize,
@@ -103,6 +107,7 @@ impl Callee {
                 .checked_add(self.allowance.timeout)
                 .unwrap_or(started),
             ticket,
+            ticks: 0,
             host_calls: 0,
         };
         let mut store = Store::new(&self.engine, state);
@@ -116,8 +121,13 @@ impl Callee {
             })?;
         // What the guest can make the host copy at once; 128 MiB if not said.
         store.set_hostcall_fuel(self.max_output_bytes);
-        store.epoch_deadline_callback(|store| {
-            store.data().may_go_on()?;
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            state.may_go_on()?;
+            state.ticks = state.ticks.saturating_add(1);
+            if state.ticks > SHORT_TICKS {
+                priority::step_back();
+            }
             // A guest that has run for a tick lets others on before it goes on: they wait for a tick, not for a slice.
             std::thread::yield_now();
             Ok(UpdateDeadline::Continue(1))

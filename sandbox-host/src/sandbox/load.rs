@@ -15,12 +15,13 @@ use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
 use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
 use super::cause;
+use super::compiled::{Compilations, Compiled};
 use super::fault::LoadFault;
 use super::imports;
 use super::outcome::Role;
 use super::state::CallState;
 
-/// A compiled component, its imports linked and its export found.
+/// A compiled component's export, found.
 pub(super) enum Export {
     /// Of the world before the model.
     Preprocess(PreprocessPre<CallState>),
@@ -58,62 +59,103 @@ impl Allowance {
     }
 }
 
-/// Checks and compiles.
-pub(super) fn load(
-    engine: &Engine,
-    linker: &Linker<CallState>,
-    name: &str,
-    rule: &Handler,
-    role: Role,
-    file: &[u8],
-) -> Result<Export, LoadFault> {
-    let handler = || name.to_owned();
-    let found: [u8; 32] = Sha256::digest(file).into();
-    if found != *rule.sha256() {
-        return Err(LoadFault::Digest {
-            handler: handler(),
-            expected: hex(rule.sha256()),
-            found: hex(&found),
-        });
+/// A handler's export, and the component that it keeps in use.
+pub(super) struct Loaded {
+    pub(super) export: Export,
+    pub(super) compiled: Arc<Compiled>,
+}
+
+/// What every load stands on.
+pub(super) struct Workshop {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<CallState>,
+    pub(super) compilations: Compilations,
+}
+
+impl Workshop {
+    /// Checks, and compiles what no handler has compiled yet.
+    pub(super) fn load(
+        &self,
+        name: &str,
+        rule: &Handler,
+        role: Role,
+        file: &[u8],
+    ) -> Result<Loaded, LoadFault> {
+        let handler = || name.to_owned();
+        let found: [u8; 32] = Sha256::digest(file).into();
+        if found != *rule.sha256() {
+            return Err(LoadFault::Digest {
+                handler: handler(),
+                expected: hex(rule.sha256()),
+                found: hex(&found),
+            });
+        }
+        if file.len() > MAX_COMPONENT_BYTES {
+            return Err(LoadFault::TooLarge {
+                handler: handler(),
+                bytes: file.len(),
+                max: MAX_COMPONENT_BYTES,
+            });
+        }
+        let compiled = self
+            .compilations
+            .get(found, || self.compile(file))
+            .map_err(|unfit| unfit.of(name, role))?;
+        fits(name, rule, &compiled.component)?;
+        let export = export(role, compiled.linked.clone())
+            .map_err(|error| Unfit::World(error).of(name, role))?;
+        Ok(Loaded { export, compiled })
     }
-    if file.len() > MAX_COMPONENT_BYTES {
-        return Err(LoadFault::TooLarge {
-            handler: handler(),
-            bytes: file.len(),
-            max: MAX_COMPONENT_BYTES,
-        });
+
+    /// All that takes a file and no policy.
+    fn compile(&self, file: &[u8]) -> Result<Compiled, Unfit> {
+        let component = Component::from_binary(&self.engine, file).map_err(Unfit::Compile)?;
+        let foreign = component
+            .component_type()
+            .imports(&self.engine)
+            // A world names the types that it uses: a name for something is not something to call.
+            .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
+            .map(|(import, _)| import.to_owned())
+            .find(|import| !imports::INTERFACES.contains(&import.as_str()));
+        if let Some(import) = foreign {
+            return Err(Unfit::Import(import));
+        }
+        let linked = self
+            .linker
+            .instantiate_pre(&component)
+            .map_err(Unfit::World)?;
+        // Now rather than in the first call, which has a deadline.
+        component
+            .initialize_copy_on_write_image()
+            .map_err(Unfit::Compile)?;
+        Ok(Compiled { component, linked })
     }
-    let unusable = |error: wasmtime::Error| LoadFault::Compile {
-        handler: handler(),
-        detail: cause::told(&error),
-    };
-    let component = Component::from_binary(engine, file).map_err(unusable)?;
-    let foreign = component
-        .component_type()
-        .imports(engine)
-        // A world names the types that it uses: a name for something is not something to call.
-        .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
-        .map(|(import, _)| import.to_owned())
-        .find(|import| !imports::INTERFACES.contains(&import.as_str()));
-    if let Some(import) = foreign {
-        return Err(LoadFault::Import {
-            handler: handler(),
-            import,
-        });
+}
+
+/// Why a file is no handler, whoever names it.
+enum Unfit {
+    Compile(wasmtime::Error),
+    Import(String),
+    World(wasmtime::Error),
+}
+
+impl Unfit {
+    /// As the fault of one handler that names it.
+    fn of(self, name: &str, role: Role) -> LoadFault {
+        let handler = name.to_owned();
+        match self {
+            Self::Compile(error) => LoadFault::Compile {
+                handler,
+                detail: cause::told(&error),
+            },
+            Self::Import(import) => LoadFault::Import { handler, import },
+            Self::World(error) => LoadFault::World {
+                handler,
+                role: role.export(),
+                detail: cause::told(&error),
+            },
+        }
     }
-    fits(name, rule, &component)?;
-    let other_world = |error: wasmtime::Error| LoadFault::World {
-        handler: handler(),
-        role: role.export(),
-        detail: cause::told(&error),
-    };
-    let linked = linker.instantiate_pre(&component).map_err(other_world)?;
-    let export = export(role, linked).map_err(other_world)?;
-    // Now rather than in the first call, which has a deadline.
-    component
-        .initialize_copy_on_write_image()
-        .map_err(unusable)?;
-    Ok(export)
 }
 
 fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export> {

@@ -8,7 +8,7 @@
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
 //! nothing from one call to the next, and never runs guest code on an async runtime's thread.
 //!
-//! A call passes through these, in this order: `load` has checked and compiled the component, `pool` finds it a
+//! A call passes through these, in this order: `load` has checked the component and `compiled` keeps what was compiled of it, `pool` finds it a
 //! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
 //! its failure means, `tensors` what it returned.
 
@@ -16,14 +16,18 @@ mod bindings;
 mod bounds;
 mod call;
 mod cause;
+mod clock;
+mod compiled;
 mod engine;
 mod fault;
 mod imports;
+mod lanes;
 mod limits;
 mod load;
 mod logbook;
 mod outcome;
 mod pool;
+mod priority;
 mod state;
 mod tensors;
 mod ticket;
@@ -35,16 +39,16 @@ use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use self::call::Callee;
-use self::engine::Ticker;
+use self::clock::Ticker;
+use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
-use self::load::Allowance;
+use self::lanes::{LaneId, Patience};
+use self::load::{Allowance, Workshop};
 pub use self::outcome::{Called, FaultCause, HandlerError, Payload, Role};
-use self::pool::{LaneId, Pool};
-use self::state::CallState;
+use self::pool::Pool;
 use self::ticket::Ticket;
 
 /// How large the sandbox is.
@@ -80,8 +84,7 @@ impl Default for SandboxConfig {
 
 /// The engine, its clock and its threads.
 pub struct Sandbox {
-    engine: Engine,
-    linker: Linker<CallState>,
+    workshop: Workshop,
     workers: Arc<Workers>,
     queue_wait: Duration,
     max_output_bytes: usize,
@@ -108,23 +111,29 @@ impl Sandbox {
             max_output_bytes,
         } = config;
         let threads = threads.max(1);
-        let engine = engine::engine(pool::threads(threads, handlers), max_memory_bytes)?;
+        let engine = engine::engine(lanes::threads(threads, handlers), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        let queue_wait = Duration::from_millis(queue_wait_ms);
+        let patience = Patience::of(queue_wait);
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
-            pool: Pool::start(threads, handlers, queue.max(1))?,
+            pool: Pool::start(threads, handlers, queue.max(1), patience)?,
         });
         Ok(Self {
-            engine,
-            linker,
+            workshop: Workshop {
+                engine,
+                linker,
+                compilations: Compilations::default(),
+            },
             workers,
-            queue_wait: Duration::from_millis(queue_wait_ms),
+            queue_wait,
             max_output_bytes,
         })
     }
 
-    /// Checks and compiles a component; its digest first. Takes as long as a compiler takes: not for an async thread.
+    /// Checks a component, its digest first, and compiles it unless a handler that is loaded has the same. Takes as long as a compiler
+    /// takes: not for an async thread.
     ///
     /// # Errors
     /// [`LoadFault`], each for the operator to read.
@@ -135,11 +144,12 @@ impl Sandbox {
         role: Role,
         component: &[u8],
     ) -> Result<LoadedHandler, LoadFault> {
-        let export = load::load(&self.engine, &self.linker, name, rule, role, component)?;
+        let loaded = self.workshop.load(name, rule, role, component)?;
         let callee = Callee {
-            engine: self.engine.clone(),
+            engine: self.workshop.engine.clone(),
             name: Arc::from(name),
-            export,
+            export: loaded.export,
+            _compiled: loaded.compiled,
             allowance: Allowance::of(rule),
             max_output_bytes: self.max_output_bytes,
         };
@@ -150,6 +160,11 @@ impl Sandbox {
             queue_wait: self.queue_wait,
             latest: None,
         })
+    }
+
+    /// How often a component was compiled. Handlers that name one component share what was made of it once.
+    pub fn compilations(&self) -> u64 {
+        self.workshop.compilations.count()
     }
 }
 
@@ -271,6 +286,10 @@ impl LoadedHandler {
             },
         };
         outcome.unwrap_or_else(|_| {
+            // Nobody but the pool withdraws a call whose caller is still here.
+            if caller.ticket.is_abandoned() {
+                return Err(HandlerError::Overloaded);
+            }
             Err(HandlerError::Fault {
                 cause: FaultCause::Trap,
                 detail: "the guest thread panicked".to_owned(),

@@ -25,6 +25,8 @@ pub(super) struct CallState {
     pub(super) deadline: Instant,
     /// Whether anybody still waits for it.
     pub(super) ticket: Arc<Ticket>,
+    /// Ticks that it has run for.
+    pub(super) ticks: u32,
     /// Calls to the host so far.
     pub(super) host_calls: u32,
 }

@@ -122,3 +122,44 @@ async fn label(neighbour: &LoadedHandler, digit: usize) {
         [1, 0, 0, 0, b'0' + u8::try_from(digit).unwrap()]
     );
 }
+
+/// The 19th field of a thread's stat; the first two are before the end of its name.
+fn niceness(stat: &str) -> i32 {
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+/// Whether a thread that runs guests here has stepped back.
+fn stepped_back() -> bool {
+    let own = niceness(&std::fs::read_to_string("/proc/thread-self/stat").unwrap());
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    // As far as the kernel lets anybody step back.
+    stats.any(|stat| stat.contains("(guest-") && niceness(&stat) == (own + 10).min(19))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_runs_on_steps_back() {
+    let sandbox = sandbox();
+    let minute = Budget {
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    let spin = load(
+        &sandbox,
+        "spin",
+        &preprocess(SPIN),
+        Role::Preprocess,
+        minute,
+        &[],
+    )
+    .unwrap();
+    let spinning = tokio::spawn(async move { spin.preprocess("request", tensors()).await });
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !stepped_back() {
+        assert!(Instant::now() < patience, "no thread steps back");
+        tokio::task::yield_now().await;
+    }
+    spinning.abort();
+}

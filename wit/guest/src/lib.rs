@@ -29,7 +29,8 @@
 //! Put this in a crate with `crate-type = ["cdylib"]`, build it with
 //! `cargo build --release --target wasm32-unknown-unknown`, and wrap the result:
 //! `tensorgate-componentize target/wasm32-unknown-unknown/release/normalise.wasm -o normalise.wasm` prints the digest
-//! that the policy's `handlers.normalise.sha256` wants.
+//! that the policy's `handlers.normalise.sha256` wants. `RUSTFLAGS="-Clink-arg=-zstack-size=262144"` spares each call most of its start: the
+//! host clears an instance's memory after it, and a module has a stack of 1 MiB unless it says otherwise.
 //!
 //! Natively everything but the exports works too, so that `cargo test` can test a handler: [`log`] writes to standard
 //! error, and [`config`] answers what [`testing::set_config`] was given.

@@ -5,7 +5,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::*;
+use super::chain::Chain;
+use super::{
+    BATCH_LINES, CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, Item, Message, RETRY,
+    Shared, Sort, TAKEN, WAITING,
+};
+use crate::audit::files::Store;
+use crate::audit::heard::Heard;
+use crate::audit::line::Seal;
+use crate::audit::record::{Event, Open};
+use crate::audit::recover::{head, note_heard};
 
 pub(super) struct Writer<S> {
     pub(super) store: S,
@@ -134,7 +143,7 @@ impl<S: Store> Writer<S> {
     fn line(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
         let decision = matches!(event, Event::Decision(_));
         self.decisions = self.decisions.saturating_add(u64::from(decision));
-        note(&mut self.heard, &event);
+        note_heard(&mut self.heard, &event);
         self.chain.append(batch, time, event);
         self.shared.metrics.audit_lines.inc();
         self.unsigned = self.unsigned.saturating_add(1);
