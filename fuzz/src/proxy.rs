@@ -148,6 +148,13 @@ impl Proxy for Faulty {
         Ok(())
     }
 
+    fn remove_request_header(&mut self, name: &str) -> std::result::Result<(), HostFault> {
+        self.call("remove_header_map_value", ())?;
+        self.headers
+            .retain(|(known, _)| known.as_slice() != name.as_bytes());
+        Ok(())
+    }
+
     fn clear_request_trailers(&mut self) -> std::result::Result<(), HostFault> {
         self.call("set_header_map_pairs", ())
     }

@@ -17,6 +17,9 @@ pub const HEADER: &str = "x-tensorgate-context";
 /// How far a context may lie in the future, seconds: gate and host may run on two machines, each kept by NTP.
 pub const CLOCK_SKEW_S: u64 = 5;
 
+/// What the fields of most contexts take, bytes: what is made room for.
+const USUAL_FIELD_BYTES: usize = 256;
+
 /// What every context of this form begins with.
 const VERSION: &str = "v3.";
 
@@ -96,7 +99,7 @@ impl Key {
 impl Context {
     /// The header's value.
     pub fn sign(&self, key: &Key) -> String {
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(USUAL_FIELD_BYTES);
         fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
         for named in [&self.client, &self.credential] {
             fields.push(u8::from(named.is_some()));
@@ -114,7 +117,8 @@ impl Context {
             fields.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             fields.extend_from_slice(field.as_bytes());
         }
-        let mut value = String::from(VERSION);
+        let mut value = String::with_capacity(USUAL_FIELD_BYTES.saturating_mul(2));
+        value.push_str(VERSION);
         URL_SAFE_NO_PAD.encode_string(fields, &mut value);
         let mac = key.mac(&value).finalize().into_bytes();
         value.push('.');

@@ -2,9 +2,11 @@
 
 mod binary;
 mod data;
+mod digits;
 mod number;
 mod predict;
 mod request;
+mod run;
 mod scan;
 mod stream;
 mod string;

@@ -58,6 +58,11 @@ impl Budget {
         }
     }
 
+    /// Elements that may still be taken.
+    pub(crate) const fn elements(&self) -> usize {
+        self.elements
+    }
+
     pub(crate) fn take(&mut self, elements: usize) -> Result<(), BodyFault> {
         let what = "elements to convert in all";
         self.elements = self

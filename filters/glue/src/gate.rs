@@ -30,6 +30,7 @@ use crate::outcome::Outcome;
 use crate::pay::{MAX_STEPS, pay};
 use crate::places::{Taken, give_back};
 use crate::record::Record;
+use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
@@ -59,6 +60,8 @@ struct Held {
     decision: Decision,
     before: Before,
     upstream: Upstream,
+    /// What is left to do to the proxy's head before it goes, the signed context apart.
+    rewrite: Rewrite,
     /// Names and values of the head as it came, bytes.
     head_bytes: usize,
     body: Body,
@@ -115,10 +118,16 @@ impl Gate {
         let head = read.into_head(identified.identity);
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
+        let rewrite = if root.filter.duties().identify {
+            Rewrite::plan(&fields, &upstream.fields())
+        } else {
+            Rewrite::DONE
+        };
         let held = Box::new(Held {
             decision,
             before,
             upstream,
+            rewrite,
             head_bytes: fields
                 .iter()
                 .map(|(name, value)| name.len().saturating_add(value.len()))
@@ -331,11 +340,11 @@ impl Gate {
             return self.finish(proxy, held);
         }
         // A head that waits is memory that a caller holds: where only some of it may cross, only that is kept of a large one.
-        if held.head_bytes > MAX_HELD_HEAD_BYTES
-            && self.root.filter.duties().identify
-            && let Err(fault) = proxy.replace_request_headers(&held.upstream.fields(None))
-        {
-            return self.refuse(proxy, held, cannot_decide(fault));
+        if held.head_bytes > MAX_HELD_HEAD_BYTES && self.root.filter.duties().identify {
+            if let Err(fault) = proxy.replace_request_headers(&held.upstream.fields()) {
+                return self.refuse(proxy, held, cannot_decide(fault));
+            }
+            held.rewrite = Rewrite::DONE;
         }
         self.phase = Phase::Held(held);
         Action::Pause
@@ -349,13 +358,10 @@ impl Gate {
             Ok(signed) => signed,
             Err(denial) => return self.refuse(proxy, held, denial),
         };
-        let marked = if self.root.filter.duties().identify {
-            proxy.replace_request_headers(&held.upstream.fields(signed.as_deref()))
-        } else {
-            signed.map_or(Ok(()), |signed| {
-                proxy.set_request_header(context::HEADER, &signed)
-            })
-        };
+        let added = signed.as_deref().map(|signed| (context::HEADER, signed));
+        let marked = held
+            .rewrite
+            .carry_out(proxy, &held.upstream.fields(), added);
         let said = marked.and_then(|()| {
             if self.root.filter.shares() && held.before.is_silent() {
                 let record = &self.outcome.record;

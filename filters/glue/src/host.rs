@@ -77,6 +77,9 @@ pub trait Proxy: SharedStore {
     /// Puts one field in the place of all of its name.
     fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
 
+    /// Takes every field of a name away.
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault>;
+
     /// Takes every request trailer field away.
     fn clear_request_trailers(&mut self) -> Result<(), HostFault>;
 

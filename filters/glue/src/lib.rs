@@ -17,6 +17,7 @@ mod outcome;
 mod pay;
 pub mod places;
 pub mod record;
+mod rewrite;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;

@@ -30,7 +30,14 @@ pub fn deserialize(bytes: &[u8]) -> Option<Vec<Field>> {
 
 /// Writes a map; `None` if a length does not fit its number.
 pub fn serialize(fields: &[(&str, &str)]) -> Option<Vec<u8>> {
-    let mut bytes = u32::try_from(fields.len()).ok()?.to_le_bytes().to_vec();
+    let size = fields.iter().fold(NUMBER, |size, (name, value)| {
+        // Two numbers and two zero bytes a field.
+        size.saturating_add(name.len())
+            .saturating_add(value.len())
+            .saturating_add(2 * NUMBER + 2)
+    });
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend_from_slice(&u32::try_from(fields.len()).ok()?.to_le_bytes());
     for (name, value) in fields {
         bytes.extend_from_slice(&u32::try_from(name.len()).ok()?.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(value.len()).ok()?.to_le_bytes());

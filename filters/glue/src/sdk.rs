@@ -260,6 +260,10 @@ impl Proxy for Host {
         abi::replace_header(abi::REQUEST_HEADERS, name, value)
     }
 
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
+        abi::remove_header(abi::REQUEST_HEADERS, name)
+    }
+
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         abi::set_header_map(abi::REQUEST_TRAILERS, &[])
     }

@@ -4,8 +4,8 @@
 //! lengths, a media type that the policy accepts and a deadline, each in a checked form.
 
 use tensorgate_policy::request::{ContentType, Head, Protocol};
+use tensorgate_wire::headers;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
-use tensorgate_wire::{context, headers};
 
 use crate::host::Field;
 
@@ -80,8 +80,8 @@ impl Upstream {
         self.answer_protocol
     }
 
-    /// Every field, in order; the signed context once there is one.
-    pub fn fields<'a>(&'a self, signed_context: Option<&'a str>) -> Vec<(&'a str, &'a str)> {
+    /// Every field but the signed context, in order.
+    pub fn fields(&self) -> Vec<(&'static str, &str)> {
         let mut fields = vec![
             (":method", self.method.as_str()),
             (":path", self.path.as_str()),
@@ -91,7 +91,6 @@ impl Upstream {
             ("x-forwarded-proto", SCHEME),
             ("x-request-id", self.request_id.as_str()),
         ];
-        fields.extend(signed_context.map(|signed| (context::HEADER, signed)));
         fields.extend(
             self.content_type
                 .as_deref()

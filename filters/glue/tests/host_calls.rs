@@ -19,6 +19,7 @@ use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, Shar
 use tensorgate_glue::native::Store;
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
+use tensorgate_glue::spend::make_slots;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 
@@ -26,10 +27,15 @@ use tensorgate_wire::Answer;
 enum Broken {
     Nothing,
     RequestHeaders,
+    /// And the head has more fields than are changed one by one.
     ReplaceRequestHeaders,
+    RemoveRequestHeader,
+    SetRequestHeader,
     ClearRequestTrailers,
     /// Nothing, and the head is large.
     LargeHead,
+    /// Nothing, and the head has many fields.
+    ManyFields,
     RequestBody,
     ShortRequestBody,
     LongRequestBody,
@@ -41,7 +47,10 @@ enum Broken {
 
 struct Faulty {
     broken: Broken,
+    model: &'static str,
     store: Store,
+    /// What was asked of it, in order.
+    calls: Vec<&'static str>,
     answers: Vec<Answer>,
     replaced: usize,
     marked: bool,
@@ -49,7 +58,21 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn call<T>(&self, broken: Broken, works: T) -> Result<T, HostFault> {
+    fn new(broken: Broken, model: &'static str) -> Self {
+        Self {
+            broken,
+            model,
+            store: Store::default(),
+            calls: Vec::new(),
+            answers: Vec::new(),
+            replaced: 0,
+            marked: false,
+            errors: 0,
+        }
+    }
+
+    fn call<T>(&mut self, name: &'static str, broken: Broken, works: T) -> Result<T, HostFault> {
+        self.calls.push(name);
         if self.broken == broken {
             Err(HostFault {
                 call: "broken",
@@ -63,10 +86,12 @@ impl Faulty {
 
 impl SharedStore for Faulty {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.calls.push("get_shared_data");
         self.store.get(key)
     }
 
     fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.calls.push("set_shared_data");
         self.store.swap(key, value, token)
     }
 
@@ -77,18 +102,24 @@ impl SharedStore for Faulty {
 
 impl Proxy for Faulty {
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
-        let mut fields = rest("m").headers;
+        let mut fields = rest(self.model).headers;
         if self.broken != Broken::RequestId {
             fields.push(field("x-request-id", "id"));
         }
         if self.broken == Broken::LargeHead {
             fields.push(field("user-agent", "a".repeat(2048)));
         }
-        self.call(Broken::RequestHeaders, fields)
+        if matches!(
+            self.broken,
+            Broken::ManyFields | Broken::ReplaceRequestHeaders
+        ) {
+            fields.extend((0..9).map(|at| field(&format!("x-{at}"), "1")));
+        }
+        self.call("get_header_map_pairs", Broken::RequestHeaders, fields)
     }
 
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
-        self.call(Broken::ReplaceRequestHeaders, ())?;
+        self.call("set_header_map_pairs", Broken::ReplaceRequestHeaders, ())?;
         // While the head waits, if it is large; then with the context.
         self.replaced += 1;
         self.marked |= fields
@@ -98,12 +129,18 @@ impl Proxy for Faulty {
     }
 
     fn set_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
+        self.call("replace_header_map_value", Broken::SetRequestHeader, ())?;
         self.marked |= name == tensorgate_wire::context::HEADER;
         Ok(())
     }
 
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
+        assert_eq!(name, "x-api-key");
+        self.call("remove_header_map_value", Broken::RemoveRequestHeader, ())
+    }
+
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
-        self.call(Broken::ClearRequestTrailers, ())
+        self.call("set_header_map_pairs", Broken::ClearRequestTrailers, ())
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
@@ -114,16 +151,17 @@ impl Proxy for Faulty {
             Broken::LongRequestBody => body.push(b' '),
             _ => {}
         }
-        self.call(Broken::RequestBody, body)
+        self.call("get_buffer_bytes", Broken::RequestBody, body)
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
         self.answers.push(answer.clone());
-        self.call(Broken::Respond, ())
+        self.call("send_local_response", Broken::Respond, ())
     }
 
     fn now(&mut self) -> Result<Now, HostFault> {
-        self.call(Broken::Now, NOW)
+        self.calls.push("clock_time_get");
+        self.call("clock_time_get", Broken::Now, NOW)
     }
 
     fn source_address(&mut self) -> Option<String> {
@@ -134,14 +172,17 @@ impl Proxy for Faulty {
         self.errors += usize::from(level == Level::Error);
     }
 
-    fn count(&mut self, _: Verdict) {}
+    fn count(&mut self, _: Verdict) {
+        self.calls.push("increment_metric");
+    }
 
     fn property(&mut self, _: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
+        self.calls.push("get_property");
         Ok(None)
     }
 
     fn set_property(&mut self, _: &str, _: &str) -> Result<(), HostFault> {
-        self.call(Broken::SetProperty, ())
+        self.call("set_property", Broken::SetProperty, ())
     }
 
     fn next_entry(&mut self) -> Option<String> {
@@ -150,17 +191,11 @@ impl Proxy for Faulty {
 }
 
 /// Plays an inference that is in order, with or without trailers.
-fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
+fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
     let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
-    let mut proxy = Faulty {
-        broken,
-        store: Store::default(),
-        answers: Vec::new(),
-        marked: false,
-        replaced: 0,
-        errors: 0,
-    };
+    let mut proxy = Faulty::new(broken, model);
+    make_slots(&mut proxy.store, root.policy()).unwrap();
     let mut gate = Gate::new(Rc::new(root));
     assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
     let mut action = gate.on_request_body(&mut proxy, json_body().len(), !trailers);
@@ -176,7 +211,7 @@ fn play(broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
 #[test]
 fn a_call_that_fails_refuses_the_request() {
     let check = |broken, trailers| {
-        let (action, proxy, reason) = play(broken, trailers);
+        let (action, proxy, reason) = play("m", broken, trailers);
         assert_eq!(
             (action, reason),
             (Action::Pause, Some(Reason::Overloaded)),
@@ -188,6 +223,8 @@ fn a_call_that_fails_refuses_the_request() {
     for trailers in [false, true] {
         check(Broken::RequestHeaders, trailers);
         check(Broken::ReplaceRequestHeaders, trailers);
+        check(Broken::RemoveRequestHeader, trailers);
+        check(Broken::SetRequestHeader, trailers);
         check(Broken::RequestBody, trailers);
         check(Broken::ShortRequestBody, trailers);
         check(Broken::LongRequestBody, trailers);
@@ -201,11 +238,13 @@ fn a_call_that_fails_refuses_the_request() {
 fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
     for trailers in [false, true] {
         for (broken, replaced) in [
-            (Broken::Nothing, 1),
-            (Broken::SetProperty, 1),
-            (Broken::LargeHead, 2),
+            (Broken::Nothing, 0),
+            (Broken::SetProperty, 0),
+            (Broken::ManyFields, 1),
+            // Once, while it waits.
+            (Broken::LargeHead, 1),
         ] {
-            let (action, proxy, reason) = play(broken, trailers);
+            let (action, proxy, reason) = play("m", broken, trailers);
             assert_eq!(
                 (action, reason, proxy.marked, proxy.replaced),
                 (Action::Continue, None, true, replaced),
@@ -217,17 +256,43 @@ fn nothing_broken_passes_and_so_does_an_access_log_that_cannot_be_told() {
 }
 
 #[test]
+fn an_allowed_request_costs_so_many_calls_of_its_proxy() {
+    // Each goes out of the VM and back: a tenth of what a small request costs is a handful of them.
+    let (action, proxy, _) = play("limited", Broken::Nothing, false);
+    assert_eq!(action, Action::Continue);
+    let expected = [
+        // The head.
+        "clock_time_get",
+        "clock_time_get",
+        "get_header_map_pairs",
+        // The rate.
+        "get_shared_data",
+        "set_shared_data",
+        // The body.
+        "clock_time_get",
+        "clock_time_get",
+        "get_buffer_bytes",
+        // The head that crosses: no key, another authority, one spelling of the media type, the scheme and the context.
+        "remove_header_map_value",
+        "replace_header_map_value",
+        "replace_header_map_value",
+        "replace_header_map_value",
+        "replace_header_map_value",
+        // The outcome.
+        "set_property",
+        "increment_metric",
+        // Whether the host has told of it; this proxy does not say so, and it gets a number.
+        "get_property",
+        "set_property",
+    ];
+    assert_eq!(proxy.calls, expected);
+}
+
+#[test]
 fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
     let (root, _) = GateRoot::configure(Filter::Gate, bundle().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
-    let mut proxy = Faulty {
-        broken: Broken::Respond,
-        store: Store::default(),
-        answers: Vec::new(),
-        marked: false,
-        replaced: 0,
-        errors: 0,
-    };
+    let mut proxy = Faulty::new(Broken::Respond, "m");
     let mut gate = Gate::new(Rc::new(root));
     assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
     assert_eq!(

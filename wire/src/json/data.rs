@@ -6,7 +6,8 @@ use tensorgate_policy::Datatype;
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::DataFault;
 
-use super::number::Number;
+use super::number::{Number, Plain};
+use super::run;
 use super::scan::Scanner;
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
@@ -48,33 +49,37 @@ pub(super) fn convert(
         budget,
     };
     let converted = match datatype {
-        Some(Datatype::Bool) => list.elements(1, |scanner, _, raw, index| match scanner.peek() {
-            Some(b't' | b'f') => match scanner.word()? {
-                Some(value) => {
-                    raw.push(u8::from(value));
-                    Ok(())
-                }
-                None => Err(DataFault::Kind { index }.into()),
-            },
-            _ => Err(DataFault::Kind { index }.into()),
-        }),
-        Some(Datatype::Uint8) => list.numbers(integer(u8::to_le_bytes)),
-        Some(Datatype::Uint16) => list.numbers(integer(u16::to_le_bytes)),
-        Some(Datatype::Uint32) => list.numbers(integer(u32::to_le_bytes)),
-        Some(Datatype::Uint64) => list.numbers(integer(u64::to_le_bytes)),
-        Some(Datatype::Int8) => list.numbers(integer(i8::to_le_bytes)),
-        Some(Datatype::Int16) => list.numbers(integer(i16::to_le_bytes)),
-        Some(Datatype::Int32) => list.numbers(integer(i32::to_le_bytes)),
-        Some(Datatype::Int64) => list.numbers(integer(i64::to_le_bytes)),
-        Some(Datatype::Fp32) => list.numbers(|number, index| match number.to_f32() {
-            Some(value) if value.is_finite() => Ok(value.to_le_bytes()),
-            _ => Err(DataFault::NotFinite { index }),
-        }),
-        Some(Datatype::Fp64) => list.numbers(|number, index| match number.to_f64() {
-            Some(value) if value.is_finite() => Ok(value.to_le_bytes()),
-            _ => Err(DataFault::NotFinite { index }),
-        }),
-        Some(Datatype::Bytes) => list.elements(4, |scanner, _, raw, index| {
+        Some(Datatype::Bool) => {
+            list.elements(1, NO_RUNS, |scanner, _, raw, index| match scanner.peek() {
+                Some(b't' | b'f') => match scanner.word()? {
+                    Some(value) => {
+                        raw.push(u8::from(value));
+                        Ok(())
+                    }
+                    None => Err(DataFault::Kind { index }.into()),
+                },
+                _ => Err(DataFault::Kind { index }.into()),
+            })
+        }
+        Some(Datatype::Uint8) => list.integers(u8::to_le_bytes),
+        Some(Datatype::Uint16) => list.integers(u16::to_le_bytes),
+        Some(Datatype::Uint32) => list.integers(u32::to_le_bytes),
+        Some(Datatype::Uint64) => list.integers(u64::to_le_bytes),
+        Some(Datatype::Int8) => list.integers(i8::to_le_bytes),
+        Some(Datatype::Int16) => list.integers(i16::to_le_bytes),
+        Some(Datatype::Int32) => list.integers(i32::to_le_bytes),
+        Some(Datatype::Int64) => list.integers(i64::to_le_bytes),
+        Some(Datatype::Fp32) => list.floats(
+            Plain::to_f32,
+            |number| number.to_f32().filter(|value| value.is_finite()),
+            f32::to_le_bytes,
+        ),
+        Some(Datatype::Fp64) => list.floats(
+            Plain::to_f64,
+            |number| number.to_f64().filter(|value| value.is_finite()),
+            f64::to_le_bytes,
+        ),
+        Some(Datatype::Bytes) => list.elements(4, NO_RUNS, |scanner, _, raw, index| {
             if scanner.peek() != Some(b'"') {
                 return Err(DataFault::Kind { index }.into());
             }
@@ -92,21 +97,8 @@ pub(super) fn convert(
     }
 }
 
-/// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
-fn integer<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
-    le: impl Fn(T) -> [u8; N],
-) -> impl Fn(Number<'_>, usize) -> Result<[u8; N], DataFault> {
-    move |number, index| {
-        if !number.integer {
-            return Err(DataFault::Kind { index });
-        }
-        // The text is an integer's; only its range can be wrong.
-        number
-            .to_integer()
-            .map(&le)
-            .ok_or(DataFault::Overflow { index })
-    }
-}
+/// For elements that are no numbers.
+const NO_RUNS: fn(&mut Scanner<'_>, usize, &mut Vec<u8>) -> usize = |_, _, _| 0;
 
 /// A `data` list on its way: flat, or nested exactly as the shape says.
 struct List<'a, 'b> {
@@ -116,27 +108,70 @@ struct List<'a, 'b> {
 }
 
 impl<'a> List<'a, '_> {
-    fn numbers<const N: usize>(
+    /// Floats: `plain` is the fast path, whose values are finite, and `finite` the way to any finite value.
+    fn floats<T, const N: usize>(
         &mut self,
-        element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>,
+        plain: impl Fn(Plain) -> Option<T>,
+        finite: impl Fn(Number<'_>) -> Option<T>,
+        le: impl Fn(T) -> [u8; N],
     ) -> Result<Vec<u8>, Stop> {
-        self.elements(N, |scanner, budget, raw, index| {
-            let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
-                return Err(DataFault::Kind { index }.into());
-            };
-            let number = scanner.number()?;
-            if number.is_long() {
-                budget.take_long_number()?;
-            }
-            raw.extend_from_slice(&element(number, index)?);
-            Ok(())
-        })
+        self.numbers(
+            // What is plain is not long: no budget is asked.
+            |read| plain(read.plain?).or_else(|| finite(*read)).map(&le),
+            |read, index| finite(read).map(&le).ok_or(DataFault::NotFinite { index }),
+        )
     }
 
-    /// Walks the list; `element` takes one scalar.
+    /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
+    fn integers<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
+        &mut self,
+        le: impl Fn(T) -> [u8; N],
+    ) -> Result<Vec<u8>, Stop> {
+        self.numbers(
+            |read| {
+                let plain = read.plain.filter(|_| read.integer)?;
+                T::try_from(plain.to_i64()?).ok().map(&le)
+            },
+            |read, index| {
+                if !read.integer {
+                    return Err(DataFault::Kind { index });
+                }
+                // The text is an integer's; only its range can be wrong.
+                read.to_integer()
+                    .map(&le)
+                    .ok_or(DataFault::Overflow { index })
+            },
+        )
+    }
+
+    /// Numbers: `plain` gives the raw form of nearly all, and says nothing of the others; `element` judges any.
+    fn numbers<const N: usize>(
+        &mut self,
+        plain: impl Fn(&Number<'_>) -> Option<[u8; N]>,
+        element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>,
+    ) -> Result<Vec<u8>, Stop> {
+        self.elements(
+            N,
+            |scanner, max, raw| run::take(scanner, max, raw, &plain),
+            |scanner, budget, raw, index| {
+                let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
+                    return Err(DataFault::Kind { index }.into());
+                };
+                let number = scanner.number()?;
+                if number.is_long() {
+                    budget.take_long_number()?;
+                }
+                raw.extend_from_slice(&element(number, index)?);
+                Ok(())
+            },
+        )
+    }
+
+    /// Walks the list; `run` takes as many plain scalars as it can, a bounded number of them, and `element` one of any kind.
     fn elements(
         &mut self,
         size_bytes: usize,
+        run: impl Fn(&mut Scanner<'a>, usize, &mut Vec<u8>) -> usize,
         mut element: impl FnMut(&mut Scanner<'a>, &mut Budget, &mut Vec<u8>, usize) -> Result<(), Stop>,
     ) -> Result<Vec<u8>, Stop> {
         let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
@@ -193,11 +228,11 @@ impl<'a> List<'a, '_> {
                     .into());
             }
             after_comma = false;
-            *count = count.wrapping_add(1);
             if token == Some(b'[') {
                 if level >= rank {
                     return Err(DataFault::Nesting.into());
                 }
+                *count = count.wrapping_add(1);
                 level = level.wrapping_add(1);
                 self.scanner.step();
                 continue;
@@ -205,16 +240,23 @@ impl<'a> List<'a, '_> {
             if level != rank {
                 return Err(DataFault::Nesting.into());
             }
+            let before = index;
             loop {
-                self.budget.take(1)?;
-                element(self.scanner, self.budget, &mut raw, index)?;
-                index = index.wrapping_add(1);
+                let taken = run(self.scanner, self.budget.elements(), &mut raw);
+                self.budget.take(taken)?;
+                index = index.wrapping_add(taken);
+                if taken == 0 {
+                    self.budget.take(1)?;
+                    element(self.scanner, self.budget, &mut raw, index)?;
+                    index = index.wrapping_add(1);
+                }
                 // A comma and a scalar right behind it, as most writers have it, need none of the above.
                 if !self.scanner.next_scalar() {
                     break;
                 }
-                *count = count.wrapping_add(1);
             }
+            let elements = u64::try_from(index.wrapping_sub(before)).unwrap_or(u64::MAX);
+            *count = count.wrapping_add(elements);
             after_value = true;
         }
     }

@@ -1,6 +1,7 @@
-//! JSON numbers, held to RFC 8259's grammar and read as they are scanned: most are short enough that one multiplication or division of
-//! two exact floats is their value, rounded once. The others are rounded from their text.
+//! JSON numbers, held to RFC 8259's grammar and read as they are walked over, once: most are short enough that one multiplication or
+//! division of two exact floats is their value, rounded once. The others are rounded from their text.
 
+use super::digits::{digit_value, fraction};
 use super::scan::Scanner;
 use crate::fault::BodyFault;
 use crate::limits::PLAIN_DIGITS;
@@ -23,15 +24,98 @@ pub(super) struct Number<'a> {
     /// Neither fraction nor exponent, and not `-0`, which is a float to some parsers.
     pub(super) integer: bool,
     /// Its value, if it has few digits.
-    plain: Option<Plain>,
+    pub(super) plain: Option<Plain>,
 }
 
-/// `digits × 10^exponent`, exactly.
+/// `digits × 10^(exponent - places)`, exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Plain {
+pub(super) struct Plain {
     negative: bool,
     digits: u64,
+    /// Digits of it that are behind the point.
+    places: usize,
     exponent: i32,
+}
+
+/// The number that a text begins with, and what is behind it; `Err` is where in the text a digit is missing. What follows is checked by
+/// whoever takes the next token: a leading zero's second digit is no comma.
+// Inlined so that what its caller does not ask for is never made.
+#[inline(always)]
+pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
+    let place = |rest: &[u8]| text.len().wrapping_sub(rest.len());
+    let (negative, unsigned) = match text {
+        [b'-', unsigned @ ..] => (true, unsigned),
+        unsigned => (false, unsigned),
+    };
+    let mut rest = unsigned;
+    let mut value = 0_u64;
+    match unsigned {
+        [b'0', behind @ ..] => rest = behind,
+        // Few as a rule, and as many as in the number before: a branch that is guessed right is faster than eight bytes at once.
+        [b'1'..=b'9', ..] => {
+            while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+                value = value.wrapping_mul(10).wrapping_add(digit_value(*digit));
+                rest = behind;
+            }
+        }
+        _ => return Err(place(rest)),
+    }
+    let mut count = unsigned.len().wrapping_sub(rest.len());
+    let mut places = 0_usize;
+    let mut integer = true;
+    if let [b'.', behind @ ..] = rest {
+        (value, places, rest) = fraction(behind, value);
+        if places == 0 {
+            return Err(place(rest));
+        }
+        count = count.wrapping_add(places);
+        integer = false;
+    }
+    let mut plain = count <= PLAIN_DIGITS;
+    let mut exponent = 0;
+    if let [b'e' | b'E', behind @ ..] = rest {
+        integer = false;
+        let said;
+        (said, rest) = walk_exponent(behind).map_err(place)?;
+        plain = plain && said.is_some();
+        exponent = said.unwrap_or_default();
+    }
+    let number = Number {
+        text: text.get(..place(rest)).unwrap_or_default(),
+        integer: integer && !(negative && value == 0),
+        plain: plain.then_some(Plain {
+            negative,
+            digits: value,
+            places,
+            exponent,
+        }),
+    };
+    Ok((number, rest))
+}
+
+/// The exponent behind an `e`, if it has few digits, and what is behind it; `Err` is what is there in place of a digit.
+#[cold]
+fn walk_exponent(text: &[u8]) -> Result<(Option<i32>, &[u8]), &[u8]> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    let mut rest = digits;
+    let mut value = 0_i32;
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        value = value.wrapping_mul(10).wrapping_add(i32::from(digit & 0xf));
+        rest = behind;
+    }
+    let count = digits.len().wrapping_sub(rest.len());
+    if count == 0 {
+        return Err(rest);
+    }
+    let signed = if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    };
+    Ok(((count <= MAX_EXPONENT_DIGITS).then_some(signed), rest))
 }
 
 impl Number<'_> {
@@ -74,35 +158,31 @@ impl Number<'_> {
 }
 
 impl Plain {
-    /// Exact operands and one operation: what IEEE 754 rounds once (Clinger 1990, the fast path of every parser of floats).
-    fn to_f64(self) -> Option<f64> {
+    /// The nearest FP64 of exact operands and one operation: what IEEE 754 rounds once (Clinger 1990, the fast path of every parser of
+    /// floats).
+    #[inline(always)]
+    pub(super) fn to_f64(self) -> Option<f64> {
         if self.digits > MAX_EXACT_DIGITS {
             return None;
         }
-        let power = POWERS_OF_TEN.get(usize::try_from(self.exponent.unsigned_abs()).ok()?)?;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "an integer up to 2^53 is a double"
-        )]
-        let digits = self.digits as f64;
-        let value = if self.exponent < 0 {
-            digits / power
-        } else {
-            digits * power
-        };
-        Some(if self.negative { -value } else { value })
+        self.near_f64()
     }
 
-    /// Through a double, which rounds twice. The second rounding goes wrong only if the first ended on the middle between two singles:
+    /// The nearest FP32, through a double that two roundings may have brought there: of the digits, and of the one operation. That is off by
+    /// less than two of the double's steps, and rounding it once more goes wrong only where the middle between two singles is as near:
     /// anywhere else the double is on the same side of it as the number itself.
-    fn to_f32(self) -> Option<f32> {
-        /// What a double has below a single's last bit, and the middle of that. Of normal singles only: the others have fewer bits.
+    #[inline(always)]
+    pub(super) fn to_f32(self) -> Option<f32> {
+        /// What a double has below a single's last bit, and the middle of that.
         const BELOW: u64 = (1 << 29) - 1;
         const MIDDLE: u64 = 1 << 28;
-        let value = self.to_f64()?;
-        let normal = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
-        if self.digits != 0 && (!normal.contains(&value.abs()) || value.to_bits() & BELOW == MIDDLE)
-        {
+        /// Twice as far as the double can be off.
+        const MARGIN: u64 = 4;
+        let value = self.near_f64()?;
+        // The least but zero is 1e-22, which is a normal single, and the greatest without an exponent is 19 digits.
+        let beyond = self.exponent != 0 && value.abs() > f64::from(f32::MAX);
+        let above = value.to_bits().wrapping_sub(MIDDLE.wrapping_sub(MARGIN)) & BELOW;
+        if beyond || above <= 2 * MARGIN {
             return None;
         }
         #[expect(
@@ -113,10 +193,37 @@ impl Plain {
         Some(value)
     }
 
-    fn to_i64(self) -> Option<i64> {
+    /// The digits' nearest double, divided or multiplied by a power of ten that is one.
+    #[inline(always)]
+    fn near_f64(self) -> Option<f64> {
+        // From a signed integer: machines have an instruction for that.
+        #[expect(clippy::cast_precision_loss, reason = "its callers know")]
+        let digits = i64::try_from(self.digits).ok()? as f64;
+        let value = if self.exponent == 0 {
+            digits / POWERS_OF_TEN.get(self.places)?
+        } else {
+            self.scale(digits)?
+        };
+        Some(if self.negative { -value } else { value })
+    }
+
+    /// The same where an exponent is said.
+    #[cold]
+    fn scale(self, digits: f64) -> Option<f64> {
+        let exponent = self.exponent.wrapping_sub(i32::try_from(self.places).ok()?);
+        let power = POWERS_OF_TEN.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+        Some(if exponent < 0 {
+            digits / power
+        } else {
+            digits * power
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn to_i64(self) -> Option<i64> {
         let value = i64::try_from(self.digits)
             .ok()
-            .filter(|_| self.exponent == 0)?;
+            .filter(|_| self.places == 0 && self.exponent == 0)?;
         Some(if self.negative {
             value.wrapping_neg()
         } else {
@@ -125,147 +232,20 @@ impl Plain {
     }
 }
 
-/// The number that a text begins with, and its size in bytes, if it is as most are: few digits with a point among them or none, no exponent.
-#[inline]
-fn short(rest: &[u8]) -> Option<(Number<'_>, usize)> {
-    let negative = rest.first() == Some(&b'-');
-    let start = usize::from(negative);
-    let (value, whole) = digits(rest, start, 0);
-    let mut end = start.wrapping_add(whole);
-    let leading_zero = whole > 1 && rest.get(start) == Some(&b'0');
-    let (mut value, mut fraction) = (value, 0);
-    let integer = rest.get(end) != Some(&b'.');
-    if !integer {
-        let behind = end.wrapping_add(1);
-        (value, fraction) = digits(rest, behind, value);
-        end = behind.wrapping_add(fraction);
-    }
-    let well_formed = whole > 0 && !leading_zero && (integer || fraction > 0);
-    if !well_formed
-        || whole.wrapping_add(fraction) > PLAIN_DIGITS
-        || matches!(rest.get(end), Some(b'e' | b'E'))
-    {
-        return None;
-    }
-    let number = Number {
-        text: rest.get(..end)?,
-        integer: integer && !(negative && value == 0),
-        plain: Some(Plain {
-            negative,
-            digits: value,
-            exponent: i32::try_from(fraction).ok()?.wrapping_neg(),
-        }),
-    };
-    Some((number, end))
-}
-
-/// The digits at `from`, appended to a value: what it is then, wrapping, and how many they are.
-#[inline]
-fn digits(bytes: &[u8], from: usize, mut value: u64) -> (u64, usize) {
-    let rest = bytes.get(from..).unwrap_or_default();
-    let mut count = 0_usize;
-    for byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        count = count.wrapping_add(1);
-    }
-    (value, count)
-}
-
-/// Digits that a scanner went over.
-#[derive(Clone, Copy, Default)]
-struct Digits {
-    /// How many.
-    count: usize,
-    /// Their value, wrapping: it means something only while there are few.
-    value: u64,
-}
-
 impl<'a> Scanner<'a> {
     /// Takes a number.
-    #[inline]
     pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        if let Some((number, size)) = short(rest) {
-            self.at = self.at.wrapping_add(size);
-            return Ok(number);
-        }
-        self.any_number()
-    }
-
-    fn any_number(&mut self) -> Result<Number<'a>, BodyFault> {
-        let start = self.at;
-        let negative = self.peek() == Some(b'-');
-        if negative {
-            self.step();
-        }
-        let mut digits = Digits::default();
-        if self.peek() == Some(b'0') {
-            self.step();
-            digits.count = 1;
-        } else {
-            self.digits(&mut digits)?;
-        }
-        let mut integer = true;
-        let before = digits.count;
-        if self.peek() == Some(b'.') {
-            integer = false;
-            self.step();
-            self.digits(&mut digits)?;
-        }
-        let fraction = digits.count.wrapping_sub(before);
-        let mut exponent = Some(0_i32);
-        if let Some(b'e' | b'E') = self.peek() {
-            integer = false;
-            self.step();
-            let sign = self.peek();
-            if let Some(b'+' | b'-') = sign {
-                self.step();
+        match walk(rest) {
+            Ok((number, behind)) => {
+                self.at = self.text.len().wrapping_sub(behind.len());
+                Ok(number)
             }
-            let mut said = Digits::default();
-            self.digits(&mut said)?;
-            exponent = i32::try_from(said.value)
-                .ok()
-                .filter(|_| said.count <= MAX_EXPONENT_DIGITS)
-                .map(|value| {
-                    if sign == Some(b'-') {
-                        value.wrapping_neg()
-                    } else {
-                        value
-                    }
-                });
+            Err(place) => {
+                self.at = self.at.wrapping_add(place);
+                Err(self.form("a digit is expected"))
+            }
         }
-        let text = self.text.as_bytes().get(start..self.at).unwrap_or_default();
-        let plain = exponent
-            .filter(|_| digits.count <= PLAIN_DIGITS)
-            .zip(i32::try_from(fraction).ok())
-            .map(|(exponent, fraction)| Plain {
-                negative,
-                digits: digits.value,
-                exponent: exponent.wrapping_sub(fraction),
-            });
-        // What follows is checked by whoever takes the next token: a leading zero's second digit is no comma.
-        Ok(Number {
-            text,
-            integer: integer && text != b"-0",
-            plain,
-        })
-    }
-
-    /// Takes one digit or more.
-    fn digits(&mut self, into: &mut Digits) -> Result<(), BodyFault> {
-        let start = self.at;
-        let (value, count) = digits(self.text.as_bytes(), start, into.value);
-        if count == 0 {
-            return Err(self.form("a digit is expected"));
-        }
-        self.at = start.wrapping_add(count);
-        into.value = value;
-        into.count = into.count.wrapping_add(count);
-        Ok(())
     }
 }
 
@@ -426,47 +406,6 @@ mod tests {
                     check(&format!("{:e}", middle.next_up()));
                     check(&format!("{:e}", middle.next_down()));
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn digits_are_read_up_to_the_first_byte_that_is_none() {
-        for text in [
-            "12345678",
-            "1234567,",
-            "00000000",
-            "99999999",
-            "0.123456",
-            ",1234567",
-            "1,345678",
-            "12/45678",
-            "12:45678",
-            "1\u{7f}345678",
-            "\0\0\0\0\0\0\0\0",
-            "123é567",
-            "é123456",
-            "12345678901234567890",
-            "123456789",
-            "1234567",
-            "",
-            "1",
-        ] {
-            let expected = text.bytes().take_while(u8::is_ascii_digit).count();
-            let value = text[..expected].parse().unwrap_or(0);
-            assert_eq!(digits(text.as_bytes(), 0, 0), (value, expected), "{text}");
-        }
-        // Every byte in every place.
-        for place in 0..8 {
-            for byte in 0..=u8::MAX {
-                let mut eight = *b"98765432";
-                eight[place] = byte;
-                let size = eight
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_digit())
-                    .count();
-                let value = str::from_utf8(&eight[..size]).unwrap().parse().unwrap_or(0);
-                assert_eq!(digits(&eight, 0, 0), (value, size), "{eight:?}");
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
 /// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed.
-const CAPABILITIES: [&str; 25] = [
+const CAPABILITIES: [&str; 26] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -26,6 +26,7 @@ const CAPABILITIES: [&str; 25] = [
     "proxy_get_header_map_pairs",
     "proxy_set_header_map_pairs",
     "proxy_replace_header_map_value",
+    "proxy_remove_header_map_value",
     "proxy_get_property",
     "proxy_set_property",
     // `verify_signature`, `declare_property`, and whatever else Envoy exports by name: nothing that reaches outside.

@@ -337,6 +337,12 @@ impl Proxy for Io {
         Ok(())
     }
 
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name.as_bytes()));
+        Ok(())
+    }
+
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         self.trailers.clear();
         Ok(())

@@ -58,6 +58,11 @@ mod raw {
             value: *const u8,
             value_size: usize,
         ) -> u32;
+        pub(super) fn proxy_remove_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+        ) -> u32;
         pub(super) fn proxy_call_foreign_function(
             name: *const u8,
             name_size: usize,
@@ -200,6 +205,13 @@ pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), Ho
         )
     };
     check("replace_header_map_value", status)
+}
+
+pub(super) fn remove_header(map: u32, name: &str) -> Result<(), HostFault> {
+    // SAFETY: pointer and length are of one live string, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
+    check("remove_header_map_value", status)
 }
 
 /// Calls a function of the proxy's own by name; what it answers, if anything.

@@ -1,0 +1,156 @@
+//! How the head that a caller sent becomes the one that crosses: field by field where few differ, else all of it anew. Both end in the same
+//! fields; putting a whole map in place costs a proxy as much as a dozen changes. It decides nothing about what crosses.
+
+use crate::host::{Field, HostFault, Proxy};
+
+/// Changes beyond which the whole map is put in place, the signed context apart.
+const MAX_CHANGES: usize = 6;
+
+/// What is left to do to the proxy's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rewrite {
+    /// Put every field in place of all.
+    Whole,
+    /// Take every field of these names away, then put one in place of all of each of those.
+    Fields {
+        /// Names that do not cross.
+        gone: Vec<String>,
+        /// Names that cross with another value, come more than once, or did not come.
+        put: Vec<&'static str>,
+    },
+}
+
+impl Rewrite {
+    /// Nothing but what is known only when the head goes.
+    pub(crate) const DONE: Self = Self::Fields {
+        gone: Vec::new(),
+        put: Vec::new(),
+    };
+
+    /// From every field that the proxy has to those that are to cross.
+    pub(crate) fn plan(fields: &[Field], crossing: &[(&'static str, &str)]) -> Self {
+        let mut gone: Vec<String> = Vec::new();
+        for (name, _) in fields {
+            let crosses = crossing.iter().any(|(known, _)| known.as_bytes() == name);
+            if crosses || gone.iter().any(|known| known.as_bytes() == name) {
+                continue;
+            }
+            // A name that is no text is refused before anything crosses.
+            let (true, Ok(name)) = (gone.len() < MAX_CHANGES, str::from_utf8(name)) else {
+                return Self::Whole;
+            };
+            gone.push(name.to_owned());
+        }
+        let is_so = |(name, value): &(&str, &str)| {
+            let mut came = fields
+                .iter()
+                .filter(|(known, _)| known == name.as_bytes())
+                .map(|(_, value)| value.as_slice());
+            (came.next(), came.next()) == (Some(value.as_bytes()), None)
+        };
+        let put: Vec<_> = crossing
+            .iter()
+            .filter(|field| !is_so(field))
+            .map(|(name, _)| *name)
+            .collect();
+        if gone.len().saturating_add(put.len()) > MAX_CHANGES {
+            return Self::Whole;
+        }
+        Self::Fields { gone, put }
+    }
+
+    /// Has the proxy do it. `crossing` is what was planned for; `added` is put in place with it.
+    pub(crate) fn carry_out(
+        &self,
+        proxy: &mut dyn Proxy,
+        crossing: &[(&'static str, &str)],
+        added: Option<(&'static str, &str)>,
+    ) -> Result<(), HostFault> {
+        match self {
+            Self::Whole => {
+                let fields: Vec<_> = crossing.iter().copied().chain(added).collect();
+                proxy.replace_request_headers(&fields)
+            }
+            Self::Fields { gone, put } => {
+                for name in gone {
+                    proxy.remove_request_header(name)?;
+                }
+                let changed = crossing.iter().filter(|(name, _)| put.contains(name));
+                for (name, value) in changed.copied().chain(added) {
+                    proxy.set_request_header(name, value)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CROSSING: [(&str, &str); 3] = [(":path", "/v2"), (":authority", "ours"), ("te", "")];
+
+    #[track_caller]
+    fn check(fields: &[(&[u8], &[u8])], expected: Option<(&[&str], &[&str])>) {
+        let fields: Vec<Field> = fields
+            .iter()
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
+        let expected = expected.map_or(Rewrite::Whole, |(gone, put)| Rewrite::Fields {
+            gone: gone.iter().map(|name| (*name).to_owned()).collect(),
+            put: CROSSING
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| put.contains(name))
+                .collect(),
+        });
+        assert_eq!(Rewrite::plan(&fields, &CROSSING), expected, "{fields:?}");
+    }
+
+    #[test]
+    fn only_what_differs_is_changed_and_nothing_that_came_twice_is_trusted() {
+        let same: [(&[u8], &[u8]); 3] =
+            [(b":path", b"/v2"), (b":authority", b"ours"), (b"te", b"")];
+        let with = |more: &[(&'static [u8], &'static [u8])]| [&same, more].concat();
+        check(&same, Some((&[], &[])));
+        check(&[], Some((&[], &[":path", ":authority", "te"])));
+        check(&with(&[(b"te", b"")]), Some((&[], &["te"])));
+        check(&with(&[(b"te", b"x")]), Some((&[], &["te"])));
+        check(
+            &[
+                (b":path", b"/v2 "),
+                (b":authority", b"theirs"),
+                (b"te", b""),
+            ],
+            Some((&[], &[":path", ":authority"])),
+        );
+        check(
+            &with(&[
+                (b"x-api-key", b"a"),
+                (b"cookie", b"a"),
+                (b"x-api-key", b"b"),
+            ]),
+            Some((&["x-api-key", "cookie"], &[])),
+        );
+        check(&with(&[(b"Te", b"")]), Some((&["Te"], &[])));
+        check(&with(&[(b"\xff", b"")]), None);
+    }
+
+    #[test]
+    fn a_head_of_many_other_fields_is_written_anew() {
+        let names: Vec<String> = (0..=MAX_CHANGES).map(|at| format!("x-{at}")).collect();
+        let fields: Vec<(&[u8], &[u8])> = names
+            .iter()
+            .map(|name| (name.as_bytes(), b"1".as_slice()))
+            .collect();
+        check(&fields, None);
+        // Three do not cross, three that cross did not come.
+        let three: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+        check(
+            fields.get(..3).unwrap_or_default(),
+            Some((&three, &[":path", ":authority", "te"])),
+        );
+        check(fields.get(..4).unwrap_or_default(), None);
+    }
+}
