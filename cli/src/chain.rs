@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use tensorgate_glue::filter::{Duties, Filter, check_chain};
 use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Allowance, Unit};
 
 /// Filters that make a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,11 @@ impl Chain {
     /// What of a policy no filter of the chain keeps, each as a sentence: it must be somebody else's business.
     pub fn leaves_open(&self, policy: &Policy) -> Vec<String> {
         let has = |duty: fn(Duties) -> bool| self.0.iter().any(|filter| duty(filter.duties()));
-        let counts = policy.buckets().next().is_some() || !policy.places().is_empty();
+        let by_request = |allowance: Allowance| allowance.unit == Unit::Requests;
+        let counts = !policy.places().is_empty()
+            || policy
+                .allowances()
+                .any(|(_, _, allowance)| by_request(allowance));
         let mut open = Vec::new();
         if !has(|duties| duties.identify) {
             open.push(format!(
@@ -28,7 +33,7 @@ impl Chain {
         }
         if counts && !has(|duties| duties.charge) {
             open.push(format!(
-                "{self} charges nothing: the policy's rates and concurrency are not kept here"
+                "{self} counts no requests: the policy's rates and concurrency are not kept here"
             ));
         }
         if !has(|duties| duties.check) {
@@ -37,6 +42,27 @@ impl Chain {
             ));
         }
         open
+    }
+}
+
+/// Whether filters that set out to keep a policy's limits can keep all of them: what tensors cost is known to whoever checks them.
+///
+/// # Errors
+/// What they cannot.
+pub fn can_keep(filters: &[Filter], policy: &Policy) -> Result<(), String> {
+    let has = |duty: fn(Duties) -> bool| filters.iter().any(|filter| duty(filter.duties()));
+    let cost = policy
+        .allowances()
+        .find(|(_, _, allowance)| allowance.unit != Unit::Requests);
+    match cost {
+        Some((grant, ..)) if has(|duties| duties.charge) && !has(|duties| duties.check) => {
+            Err(format!(
+                "grant {:?} limits what tensors cost, which {} has to charge: no such filter is in the chain",
+                grant.name(),
+                Filter::TensorGuard.name()
+            ))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -74,6 +100,32 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn a_chain_that_counts_requests_and_cannot_tell_their_cost_is_refused() {
+        let policy = |grant: &str| {
+            let policy = include_str!("../../policy/vectors/policies/costs.json");
+            let mut policy: serde_json::Value = serde_json::from_str(policy).unwrap();
+            let grants = policy.get_mut("grants").unwrap().as_array_mut().unwrap();
+            grants.retain(|known| known.get("name").is_some_and(|name| name == grant));
+            let policy = serde_json::from_value(policy).unwrap();
+            tensorgate_policy::validate::validate(&policy).unwrap().0
+        };
+        for (chain, grant, kept) in [
+            ("gate", "both", true),
+            ("auth,rate-limit,tensor-guard", "both", true),
+            ("tensor-guard,rate-limit", "daily-bytes", true),
+            ("auth,tensor-guard", "both", true),
+            ("auth", "both", true),
+            ("auth,rate-limit", "both", false),
+            ("rate-limit", "daily-elements", false),
+            ("rate-limit", "daily-requests", true),
+        ] {
+            let chain = chain.parse::<Chain>().unwrap();
+            let kept_here = can_keep(chain.filters(), &policy(grant));
+            assert_eq!(kept_here.is_ok(), kept, "{chain} {grant}: {kept_here:?}");
+        }
+    }
 
     #[test]
     fn a_chain_is_written_as_it_is_read_and_nonsense_is_refused() {

@@ -6,6 +6,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
 use serde_json::Value;
 use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::policy::Unit;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Datatype, Denial, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::AnswerForm;
@@ -27,16 +28,21 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         reason,
         field: data.arbitrary()?,
         cause: data.arbitrary()?,
-        rate: if data.arbitrary()? {
-            Some(RateNote {
-                policy: data.arbitrary()?,
-                quota: data.arbitrary()?,
-                window_s: data.arbitrary()?,
-                retry_after_s: data.arbitrary()?,
-            })
-        } else {
-            None
+        rates: {
+            let mut rates = Vec::new();
+            for _ in 0..data.int_in_range(0..=3_u8)? {
+                rates.push(RateNote {
+                    policy: data.arbitrary()?,
+                    unit: *data.choose(&[Unit::Requests, Unit::Elements, Unit::Bytes])?,
+                    quota: data.arbitrary()?,
+                    window_s: data.arbitrary()?,
+                    left: data.arbitrary()?,
+                    reset_s: data.arbitrary()?,
+                });
+            }
+            rates
         },
+        retry_after_s: data.arbitrary()?,
         allow: None,
     };
     let request_id = data.arbitrary::<&str>()?;

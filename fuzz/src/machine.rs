@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
+use tensorgate_policy::policy::{Level, Wait};
 use tensorgate_policy::request::{
     ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion,
 };
@@ -17,7 +18,9 @@ use crate::support::POLICIES;
 const MODELS: [&str; 8] = [
     "vec", "digits", "pair", "types", "limited", "png", "nothing", "",
 ];
-const CLIENTS: [&str; 6] = ["scorer", "reader", "nobody", "old", "rate-1", "stranger"];
+const CLIENTS: [&str; 7] = [
+    "scorer", "reader", "nobody", "old", "rate-1", "cost-1", "stranger",
+];
 
 /// One call.
 enum Call<'a> {
@@ -62,8 +65,8 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
         let before = decision.denial().cloned();
         let step = match call {
             Call::Charged(outcome) => {
-                charged = charged.map(|_| *outcome == ChargeOutcome::Spent);
-                decision.charged(policy, *outcome)
+                charged = charged.map(|_| matches!(outcome, ChargeOutcome::Spent(_)));
+                decision.charged(policy, outcome.clone())
             }
             Call::Acquired(outcome) => {
                 placed = placed.map(|_| *outcome == AcquireOutcome::Acquired);
@@ -82,7 +85,8 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
         }
         match &step {
             Step::Charge(charge) => {
-                assert!(charge.cost > 0);
+                let debits = &charge.debits;
+                assert!(!debits.is_empty() && debits.iter().all(|debit| debit.amount > 0));
                 charged = Some(false);
             }
             Step::Acquire(acquire) => {
@@ -232,16 +236,31 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
             },
         ),
         0 | 1 => Call::Charged(match data.int_in_range(0..=3)? {
-            0 => ChargeOutcome::Refused {
-                retry_after_ns: data.arbitrary()?,
-            },
+            0 => ChargeOutcome::Refused(levels(data)?),
             1 => ChargeOutcome::Failed,
-            _ => ChargeOutcome::Spent,
+            _ => ChargeOutcome::Spent(levels(data)?),
         }),
         2 | 3 => Call::Message(Box::new(request(data)?)),
         4 | 5 => Call::Check(Box::new(request(data)?)),
         _ => Call::Refuse(*data.choose(&Reason::ALL)?),
     })
+}
+
+/// What limits might have, as many as there are or not.
+fn levels(data: &mut Unstructured<'_>) -> Result<Vec<Level>> {
+    let mut levels = Vec::new();
+    for _ in 0..data.int_in_range(0..=5_u8)? {
+        levels.push(Level {
+            left: data.arbitrary()?,
+            full_after_ns: data.arbitrary()?,
+            wait: match data.int_in_range(0..=2_u8)? {
+                0 => Wait::None,
+                1 => Wait::Ns(data.arbitrary()?),
+                _ => Wait::Forever,
+            },
+        });
+    }
+    Ok(levels)
 }
 
 fn request<'a>(data: &mut Unstructured<'a>) -> Result<InferRequest<'a>> {

@@ -246,7 +246,7 @@ fn beside_the_decoder(play: &Play<'_>, stream: &Result<Told, Denial>) {
 }
 
 fn spent(_: &Charge) -> ChargeOutcome {
-    ChargeOutcome::Spent
+    ChargeOutcome::SPENT
 }
 
 /// The decision up to its body.
@@ -332,10 +332,14 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
                 Step::Decode => {}
                 step => return outcome(step),
             }
-            match decision.message(policy, request) {
-                Step::Check => outcome(decision.check_head(policy, request, elements)),
-                step => outcome(step),
-            }
+            let step = match decision.message(policy, request) {
+                Step::Check => decision.check_head(policy, request, elements),
+                step => step,
+            };
+            outcome(match step {
+                Step::Charge(_) => decision.charged(policy, ChargeOutcome::SPENT),
+                step => step,
+            })
         }
         Event::Part(part) => {
             match part {

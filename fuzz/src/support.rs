@@ -9,6 +9,8 @@ use tensorgate_policy::{Denial, Policy, Reason, raw};
 pub const MAIN: &str = include_str!("../../policy/vectors/policies/main.json");
 /// One with rates.
 pub const RATES: &str = include_str!("../../policy/vectors/policies/rates.json");
+/// One with costs and budgets.
+pub const COSTS: &str = include_str!("../../policy/vectors/policies/costs.json");
 /// One with bodies that a handler takes as they are.
 pub const RAW: &str = include_str!("../../policy/vectors/policies/raw.json");
 
@@ -24,8 +26,9 @@ pub const KEYS: [&str; 2] = [
     "tg_TtTHMgYQYmvZD2QccflxUG1FZFv4E2wWJ",
 ];
 
-/// The three, validated.
-pub static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| [MAIN, RATES, RAW].map(policy));
+/// All of them, validated.
+pub static POLICIES: LazyLock<[Policy; 4]> =
+    LazyLock::new(|| [MAIN, RATES, RAW, COSTS].map(policy));
 
 /// A policy from its JSON.
 pub fn policy(json: &str) -> Policy {

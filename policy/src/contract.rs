@@ -3,6 +3,7 @@
 //! One pass a [`Reason`] over the whole request, in the reasons' order, so that of two faults the earlier reason is given
 //! wherever in the request they stand. It never decodes: the bytes that it checks are the bytes that are sent on.
 
+mod carried;
 mod kernels;
 mod parameters;
 mod passing;
@@ -16,6 +17,7 @@ use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{InferRequest, Tensor};
 
+pub use carried::Carried;
 pub(crate) use kernels::holds_a_value;
 pub(crate) use passing::Passing;
 pub use passing::{Elements, Part};

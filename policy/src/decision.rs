@@ -1,4 +1,5 @@
-//! One request's decision, as a machine without I/O: `begin → body → message → check`, with `charged` and `acquired` in between.
+//! One request's decision, as a machine without I/O: `begin → body → message → check`, with `charged` and `acquired` in between. A request is
+//! charged once its grant is known, and for what it carries once that is checked.
 //!
 //! A driver feeds facts in and carries steps out:
 //!
@@ -6,7 +7,7 @@
 //! |---|---|---|
 //! | [`Step::Deny`] | answers, logs | – |
 //! | [`Step::Answer`] | answers a server-level question itself | – |
-//! | [`Step::Charge`] | spends from the bucket | [`Decision::charged`] |
+//! | [`Step::Charge`] | spends from limits | [`Decision::charged`] |
 //! | [`Step::Acquire`] | takes places in flight | [`Decision::acquired`] |
 //! | [`Step::ReadBody`] | buffers the whole body up to its bound, looks whom it is for | [`Decision::body`] |
 //! | [`Step::Decode`] | decodes the body | [`Decision::message`] |
@@ -25,13 +26,16 @@
 mod drive;
 mod gate;
 mod passing;
+mod places;
 mod plan;
 mod spend;
 mod step;
 
-use crate::contract::{Passing, TensorRule};
+use alloc::vec::Vec;
+
+use crate::contract::{Carried, Passing, TensorRule};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
+use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, Model, ModelId, Policy};
 use crate::request::{Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
 
@@ -39,7 +43,7 @@ use plan::{grpc_plan, held_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use step::{
-    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Place,
+    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Debit, Place,
     PlaceScope, PlaceUnit, Step,
 };
 
@@ -64,13 +68,17 @@ pub struct Decision {
     in_pieces: bool,
     /// The elements that are passing, in [`Stage::Passing`].
     passing: Option<Passing>,
+    /// What the limits had that were charged.
+    levels: Vec<(Allowance, Level)>,
 }
 
 /// Which call may come next. A denial is kept apart: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// [`Decision::charged`].
+    /// [`Decision::charged`], for the request.
     Charge(After),
+    /// [`Decision::charged`], for what it carries, which is checked; then it is sent on.
+    ChargeContent,
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
@@ -113,6 +121,7 @@ impl Decision {
             body_bytes: 0,
             in_pieces: false,
             passing: None,
+            levels: Vec::new(),
         };
         let step = decision.head(policy, head);
         let step = decision.settle(step);
@@ -125,6 +134,7 @@ impl Decision {
             Stage::Charge(after) => self
                 .spent(policy, outcome)
                 .and_then(|()| self.enter(policy, after)),
+            Stage::ChargeContent => self.spent(policy, outcome).map(|()| self.paid()),
             _ => Err(out_of_order("charged")),
         };
         self.settle(step)
@@ -133,7 +143,7 @@ impl Decision {
     /// Goes on after places in flight were asked for.
     pub fn acquired(&mut self, outcome: &AcquireOutcome) -> Step {
         let step = match self.stage {
-            Stage::Acquire(after) => spend::placed(outcome).and_then(|()| self.proceed(after)),
+            Stage::Acquire(after) => places::placed(outcome).and_then(|()| self.proceed(after)),
             _ => Err(out_of_order("acquired")),
         };
         self.settle(step)
@@ -371,15 +381,30 @@ impl Decision {
                 | BodyFormat::TfJson
                 | BodyFormat::TfGrpcPredict,
                 Accepts::Tensors(contract),
-            ) => contract.check(request)?,
-            (BodyFormat::Raw, Accepts::Raw { .. })
-            | (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
-                gate::no_content(request)?;
+            ) => {
+                contract.check(request)?;
+                self.pay_content(policy, contract.cost(request))
             }
-            _ => return Err(foreign_policy()),
+            (BodyFormat::Raw, Accepts::Raw { .. }) => {
+                gate::no_content(request)?;
+                self.pay_content(policy, Carried::raw(self.body_bytes))
+            }
+            (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
+                gate::no_content(request)?;
+                Ok(self.paid())
+            }
+            _ => Err(foreign_policy()),
         }
-        self.stage = Stage::Over;
-        Ok(Step::Forward)
+    }
+
+    /// All is judged that there is so far: sends on the whole, or the head of a body that passes in pieces.
+    fn paid(&mut self) -> Step {
+        self.stage = if self.passing.is_some() {
+            Stage::Passing
+        } else {
+            Stage::Over
+        };
+        Step::Forward
     }
 
     /// Finds the one grant for this client, model, version and operation.

@@ -1,7 +1,10 @@
 //! Why a request is refused: one reason for the caller, the whole cause for the log.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+
+use crate::policy::Unit;
 
 /// A reason, as callers see it. The order of the variants is the order of precedence: of two causes
 /// in one request, the earlier is given.
@@ -34,6 +37,7 @@ pub enum Reason {
     ItemTooLong,
     NotFinite,
     OutOfRange,
+    CostExceeded,
     HandlerRejected,
     HandlerFault,
     BackendUnavailable,
@@ -58,7 +62,7 @@ pub enum GrpcStatus {
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,
@@ -85,6 +89,7 @@ impl Reason {
         Self::ItemTooLong,
         Self::NotFinite,
         Self::OutOfRange,
+        Self::CostExceeded,
         Self::HandlerRejected,
         Self::HandlerFault,
         Self::BackendUnavailable,
@@ -247,6 +252,12 @@ impl Reason {
                 G::InvalidArgument,
                 "an input holds a value out of range",
             ),
+            Self::CostExceeded => (
+                "cost-exceeded",
+                429,
+                G::ResourceExhausted,
+                "the request costs more than is left",
+            ),
             Self::HandlerRejected => (
                 "handler-rejected",
                 400,
@@ -323,8 +334,10 @@ pub struct Denial {
     pub field: Option<String>,
     /// The whole cause, for the log.
     pub cause: String,
-    /// For `rate-limited`: what to tell about the bucket.
-    pub rate: Option<RateNote>,
+    /// For `rate-limited` and `cost-exceeded`: what the caller's limits have left.
+    pub rates: Vec<RateNote>,
+    /// For these: whole seconds, rounded up, after which the same request passes; `None` if it never does, however long the caller waits.
+    pub retry_after_s: Option<u64>,
     /// For `method-not-allowed`: the method that is.
     pub allow: Option<&'static str>,
 }
@@ -336,7 +349,8 @@ impl Denial {
             reason,
             field: None,
             cause: cause.into(),
-            rate: None,
+            rates: Vec::new(),
+            retry_after_s: None,
             allow: None,
         }
     }
@@ -350,15 +364,20 @@ impl Denial {
     }
 }
 
-/// What a rate answer says of the bucket: `RateLimit`, `RateLimit-Policy` and `Retry-After`.
+/// What an answer says of one limit: an item of `RateLimit` and of `RateLimit-Policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateNote {
-    /// The bucket's public name: the grant's.
+    /// The limit's public name.
     pub policy: String,
-    /// Requests a window.
+    /// What it counts.
+    pub unit: Unit,
+    /// Units a window.
     pub quota: u64,
     /// The window, seconds.
     pub window_s: u64,
-    /// Whole seconds after which a request of this cost passes, rounded up; 0 if it never does, however long the caller waits.
-    pub retry_after_s: u64,
+    /// Units left.
+    pub left: u64,
+    /// Whole seconds, rounded up, until this request passes where it is refused for this limit, else until all units are there again; `None`
+    /// where it never passes.
+    pub reset_s: Option<u64>,
 }

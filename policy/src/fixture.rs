@@ -13,7 +13,7 @@ pub(crate) fn digest(number: u8) -> alloc::string::String {
 }
 
 /// A policy that uses every section: `digits` takes tensors in either protocol, `picture` a PNG through a handler, `twice` has two
-/// versions. `scorer` may do everything at 2 requests a second in `scoring`, `reader` only look.
+/// versions. `scorer` may do everything at 2 requests a second and 4 MiB a minute in `scoring`, `reader` only look.
 pub(crate) fn document() -> Value {
     let image = json!({
         "name": "image", "datatype": "FP32", "range": [0, 16], "shape": [{"name": "n", "max": 32}, 1, 8, 8]
@@ -54,7 +54,8 @@ pub(crate) fn document() -> Value {
         "grants": [
             {
                 "name": "scoring", "clients": ["scorer"], "models": ["digits", "twice", "picture"],
-                "operations": ["infer", "metadata", "ready"], "rate": {"quota": 120, "window_s": 60, "burst": 3}
+                "operations": ["infer", "metadata", "ready"], "rate": {"quota": 120, "window_s": 60, "burst": 3},
+                "cost": {"bytes": "4MiB", "window_s": 60}
             },
             {"name": "reading", "clients": ["group:readers"], "models": ["digits@1"], "operations": ["metadata", "ready"]},
             {"name": "hidden", "clients": ["group:strangers"], "models": ["hidden"], "operations": ["ready"]}

@@ -1,25 +1,41 @@
-//! The generic cell rate algorithm: one number of state a bucket, exact under compare-and-swap.
+//! The generic cell rate algorithm: one moment of state a bucket, exact under compare-and-swap, for amounts as for single requests.
 //!
-//! State is the *theoretical arrival time*: the monotonic nanosecond at which the bucket is full again.
-//! Zero is a fresh bucket.
+//! State is the *theoretical arrival time*: the monotonic moment at which the bucket is full again, and beside it the pace at which it was
+//! filling. A reload that changes the pace changes what is owed into units and back: nobody gains by it, and nobody waits for a pace that is gone.
+//! Nothing is rounded: a bucket is emptied to its last unit, in whatever pieces.
 
-/// A bucket's shape, validated: `quota` units a `window_ns`, of which at most `burst` at once.
+/// A bucket's shape, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// Nanoseconds for one unit to come back: window over quota, rounded up, at least 1.
+    /// Nanoseconds for `per` units to come back, at least 1.
     pub interval_ns: u64,
+    /// Units that come back together, at least 1.
+    pub per: u64,
     /// Units that a full bucket holds.
     pub burst: u64,
 }
+
+/// A bucket's state, as it is stored. The default is a fresh bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// When it is full again, ns; full already if that is past.
+    pub full_ns: u64,
+    /// And so many parts of a nanosecond, of which `per` are a whole.
+    pub part: u64,
+    /// The pace at which it was filling: [`Bucket::interval_ns`].
+    pub interval_ns: u64,
+    /// The pace at which it was filling: [`Bucket::per`].
+    pub per: u64,
+}
+
+/// Bytes of a stored state.
+pub const STATE_BYTES: usize = 32;
 
 /// What a spend came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spend {
     /// Allowed; the state to store.
-    Allowed {
-        /// New theoretical arrival time, ns.
-        state: u64,
-    },
+    Allowed(State),
     /// Refused; state stays. The same spend passes after this many nanoseconds; `None` if it never can.
     Refused {
         /// Wait, ns.
@@ -27,34 +43,120 @@ pub enum Spend {
     },
 }
 
+impl State {
+    /// Reads a stored state; `None` if it is not one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        match (numbers, rest) {
+            ([full, part, interval, per], []) => Some(Self {
+                full_ns: u64::from_le_bytes(*full),
+                part: u64::from_le_bytes(*part),
+                interval_ns: u64::from_le_bytes(*interval),
+                per: u64::from_le_bytes(*per),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The state as it is stored.
+    pub fn to_bytes(&self) -> [u8; STATE_BYTES] {
+        let mut bytes = [0; STATE_BYTES];
+        let numbers = [self.full_ns, self.part, self.interval_ns, self.per];
+        for (slot, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            slot.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+}
+
 impl Bucket {
     /// Spends `cost` units at `now_ns` from a bucket in `state`. Pure; the caller stores the new state.
-    pub fn spend(&self, state: u64, now_ns: u64, cost: u64) -> Spend {
-        let Some(increment) = self.interval_ns.checked_mul(cost) else {
-            return Spend::Refused {
-                retry_after_ns: None,
-            };
+    pub fn spend(&self, state: &State, now_ns: u64, cost: u64) -> Spend {
+        const NEVER: Spend = Spend::Refused {
+            retry_after_ns: None,
         };
-        let tolerance = self.interval_ns.saturating_mul(self.burst);
-        if increment > tolerance {
-            return Spend::Refused {
-                retry_after_ns: None,
-            };
+        if cost > self.burst {
+            return NEVER;
         }
+        let owed = self.owed(state, now_ns).checked_add(self.ticks(cost));
         // Five centuries from the clock's start, or a state that is not ours: nothing passes.
-        let Some(next) = state.max(now_ns).checked_add(increment) else {
-            return Spend::Refused {
-                retry_after_ns: None,
-            };
+        let Some((owed, next)) = owed.and_then(|owed| Some((owed, self.at(now_ns, owed)?))) else {
+            return NEVER;
         };
-        let latest = now_ns.saturating_add(tolerance);
-        if next > latest {
-            Spend::Refused {
-                retry_after_ns: Some(next.saturating_sub(latest)),
-            }
-        } else {
-            Spend::Allowed { state: next }
+        let room = self.ticks(self.burst);
+        match owed.checked_sub(room) {
+            None | Some(0) => Spend::Allowed(next),
+            Some(over) => Spend::Refused {
+                retry_after_ns: Some(self.whole_ns(over)),
+            },
         }
+    }
+
+    /// The same state at this bucket's pace, if it was filling at another: to be stored whatever a spend comes to, so that what is owed comes
+    /// back at this pace from now on.
+    pub fn rebased(&self, state: &State, now_ns: u64) -> Option<State> {
+        let paces = (state.interval_ns, state.per) != (self.interval_ns, self.per);
+        let owed = self.owed(state, now_ns);
+        (paces && owed > 0).then(|| self.at(now_ns, owed)).flatten()
+    }
+
+    /// What a bucket in `state` holds: units, and the nanoseconds until it is full.
+    pub fn level(&self, state: &State, now_ns: u64) -> (u64, u64) {
+        let owed = self.owed(state, now_ns);
+        let room = self.ticks(self.burst).saturating_sub(owed);
+        let units = divided(room, self.interval_ns).unwrap_or(0);
+        (units.min(self.burst), self.whole_ns(owed))
+    }
+
+    /// The time in which so many units come back, in parts of a nanosecond of which `per` are a whole.
+    fn ticks(&self, units: u64) -> u128 {
+        u128::from(self.interval_ns).saturating_mul(u128::from(units))
+    }
+
+    /// What is owed at this pace. Under another pace the same units are, but no more than the bucket holds.
+    fn owed(&self, state: &State, now_ns: u64) -> u128 {
+        let owed_ns = state.full_ns.saturating_sub(now_ns);
+        if state.full_ns < now_ns || (owed_ns, state.part) == (0, 0) {
+            return 0;
+        }
+        let owed = u128::from(owed_ns)
+            .saturating_mul(u128::from(state.per))
+            .saturating_add(u128::from(state.part));
+        if (state.interval_ns, state.per) == (self.interval_ns, self.per) {
+            return owed;
+        }
+        let rounded = owed.saturating_add(u128::from(state.interval_ns.saturating_sub(1)));
+        let units = divided(rounded, state.interval_ns).unwrap_or(self.burst);
+        self.ticks(units.min(self.burst))
+    }
+
+    /// The state of a bucket to which so much is owed.
+    fn at(&self, now_ns: u64, owed: u128) -> Option<State> {
+        let ns = divided(owed, self.per)?;
+        let whole = u128::from(ns).saturating_mul(u128::from(self.per));
+        Some(State {
+            full_ns: now_ns.checked_add(ns)?,
+            part: u64::try_from(owed.checked_sub(whole)?).ok()?,
+            interval_ns: self.interval_ns,
+            per: self.per,
+        })
+    }
+
+    /// Whole nanoseconds, rounded up.
+    fn whole_ns(&self, ticks: u128) -> u64 {
+        let rounded = ticks.saturating_add(u128::from(self.per.saturating_sub(1)));
+        divided(rounded, self.per).unwrap_or(u64::MAX)
+    }
+}
+
+/// A quotient; `None` beyond 64 bits, or over nothing. A division of 128 bits is many times as dear as one of 64, and hardly ever needed.
+fn divided(number: u128, by: u64) -> Option<u64> {
+    if by == 1 {
+        return u64::try_from(number).ok();
+    }
+    match u64::try_from(number) {
+        Ok(number) => number.checked_div(by),
+        Err(_) => u64::try_from(number.checked_div(u128::from(by))?).ok(),
     }
 }
 

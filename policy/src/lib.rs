@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod budget;
 pub mod bundle;
 pub mod contract;
 pub mod datatype;

@@ -7,13 +7,14 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::gcra::Bucket;
 use crate::raw::{BackendKind, Health};
 use crate::request::{Operation, Protocol};
 
+mod allowance;
 mod audit;
 mod model;
 
+pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
 pub use credentials::{
     Algorithm, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey, Revoked,
@@ -144,18 +145,16 @@ impl Policy {
             })
     }
 
-    /// The buckets that this policy can charge, so that a driver can make their slots before the first request:
-    /// every client of every grant with a rate.
-    pub fn buckets(&self) -> impl Iterator<Item = (&Grant, &Client)> {
-        self.grants
-            .iter()
-            .filter(|grant| grant.rate.is_some())
-            .flat_map(move |grant| {
-                grant
-                    .clients
-                    .iter()
-                    .filter_map(move |id| Some((grant, self.client(*id)?)))
+    /// What this policy can charge, so that a driver can make the slots before the first request: every limit of every grant, for each of
+    /// its clients by itself.
+    pub fn allowances(&self) -> impl Iterator<Item = (&Grant, &Client, Allowance)> {
+        self.grants.iter().flat_map(move |grant| {
+            let clients = grant.clients.iter().filter_map(|id| self.client(*id));
+            clients.flat_map(move |client| {
+                let allowances = grant.per_request().chain(grant.per_content());
+                allowances.map(move |allowance| (grant, client, allowance))
             })
+        })
     }
 }
 
@@ -376,6 +375,8 @@ pub struct Grant {
     pub(crate) name: String,
     pub(crate) clients: Vec<ClientId>,
     pub(crate) rate: Option<Rate>,
+    pub(crate) cost: Cost,
+    pub(crate) budget: Budget,
     pub(crate) concurrency: Option<u64>,
 }
 
@@ -395,33 +396,49 @@ impl Grant {
         self.rate.as_ref()
     }
 
+    /// What inferences of each of them may cost.
+    pub const fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// What each of them has a day.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The limits that every request spends one unit of.
+    pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
+        let rate = self.rate.map(Limit::Window);
+        limits(Unit::Requests, rate, self.budget.requests)
+    }
+
+    /// The limits on what an inference carries.
+    pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
+        let (cost, budget) = (&self.cost, &self.budget);
+        let elements = cost.elements.map(Limit::Window);
+        let bytes = cost.bytes.map(Limit::Window);
+        limits(Unit::Elements, elements, budget.elements).chain(limits(
+            Unit::Bytes,
+            bytes,
+            budget.bytes,
+        ))
+    }
+
     /// Requests that each of them may have in flight at once.
     pub const fn concurrency(&self) -> Option<u64> {
         self.concurrency
     }
 }
 
-/// A request rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub(crate) quota: u64,
-    pub(crate) window_s: u64,
-    pub(crate) bucket: Bucket,
-}
-
-impl Rate {
-    /// Requests a window.
-    pub const fn quota(&self) -> u64 {
-        self.quota
-    }
-
-    /// The window, seconds.
-    pub const fn window_s(&self) -> u64 {
-        self.window_s
-    }
-
-    /// The bucket that enforces it.
-    pub const fn bucket(&self) -> Bucket {
-        self.bucket
-    }
+/// A window's limit and a day's.
+fn limits(
+    unit: Unit,
+    window: Option<Limit>,
+    day: Option<u64>,
+) -> impl Iterator<Item = Allowance> + use<> {
+    let day = day.map(Limit::Day);
+    window
+        .into_iter()
+        .chain(day)
+        .map(move |limit| Allowance { unit, limit })
 }

@@ -408,6 +408,12 @@ pub struct Grant {
     /// How often, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// What inferences may cost, for each client by itself: charged once a request is checked, and before it is sent on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// What each client has a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Requests in flight at once, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
@@ -425,4 +431,46 @@ pub struct Rate {
     /// Requests at once; the quota unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
+}
+
+/// A rate of what input tensors hold: one of the two amounts or both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Cost {
+    /// Elements a window, and at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elements: Option<u64>,
+    /// Bytes in OIP's raw form a window, and at once; of a raw body, its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteSize>,
+    /// The window.
+    pub window_s: Option<u64>,
+}
+
+/// What a day has: one of the three amounts or several.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Budget {
+    /// Requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// Elements of input tensors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elements: Option<u64>,
+    /// Bytes of input tensors in OIP's raw form; of a raw body, its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<ByteSize>,
+    /// `day`: from midnight to midnight, UTC.
+    pub per: Option<Period>,
+}
+
+/// How long a budget lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Period {
+    /// A calendar day, UTC.
+    Day,
 }

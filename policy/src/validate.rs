@@ -19,6 +19,7 @@ mod models;
 mod names;
 mod parameters;
 mod proofs;
+mod rates;
 mod report;
 mod revoked;
 mod serving;
@@ -74,7 +75,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
-    let grants = grants::grants(report, &root.field("grants"), raw);
+    let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
     let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
     let grants = grants?;
     let models = models?;

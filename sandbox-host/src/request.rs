@@ -305,7 +305,7 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             ContentType::Absent | ContentType::Grpc | ContentType::Malformed => None,
         };
-        match decide_head(&self.policy, &head, |_| ChargeOutcome::Spent) {
+        match decide_head(&self.policy, &head, |_| ChargeOutcome::SPENT) {
             (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 protocol,
@@ -347,7 +347,7 @@ impl Judge {
 
         let addressee = tensorgate_wire::addressee(plan.format, &body);
         match decide_body(&mut decision, &self.policy, body.len(), addressee, |_| {
-            ChargeOutcome::Spent
+            ChargeOutcome::SPENT
         }) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
@@ -359,7 +359,7 @@ impl Judge {
                 Err(denial) => return refused(denial, caller),
             };
         match decide_message(&mut decision, &self.policy, &request, |_| {
-            ChargeOutcome::Spent
+            ChargeOutcome::SPENT
         }) {
             Step::Forward => {}
             Step::Deny(denial) => return refused(denial, caller),

@@ -60,7 +60,7 @@ fn seen_by_the_host(vector: &Lowered) -> bool {
         // The case writes the credential out itself, so the driver does not know whose it is.
         Expect::Allow => vector.client.is_some() || credentials.is_empty(),
         Expect::Deny {
-            reason: Reason::Unauthenticated | Reason::RateLimited,
+            reason: Reason::Unauthenticated | Reason::RateLimited | Reason::CostExceeded,
             ..
         } => false,
         // The gate takes credentials off: neither two of them nor a very long one arrive.

@@ -6,6 +6,7 @@ use core::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tensorgate_policy::denial::{GrpcStatus, RateNote};
+use tensorgate_policy::policy::Unit;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Denial, Reason};
 
@@ -55,9 +56,9 @@ impl Answer {
                 STANDARD_NO_PAD.encode(details(denial, &message)),
             )),
         }
-        if let Some(rate) = &denial.rate {
-            rate_fields(rate, &mut headers);
-        }
+        headers.extend(rate_fields(&denial.rates));
+        let wait = denial.retry_after_s.map(|wait| wait.to_string());
+        headers.extend(wait.map(|wait| ("retry-after", wait)));
         if !request_id.is_empty() && request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
             headers.push(("x-request-id", request_id.to_owned()));
         }
@@ -104,21 +105,34 @@ fn problem(reason: Reason, message: &str, request_id: &str) -> String {
     body
 }
 
-/// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers) and `Retry-After`. A wait of 0 says that
-/// no wait helps: then there is nothing to retry after.
-fn rate_fields(rate: &RateNote, headers: &mut Vec<(&'static str, String)>) {
+/// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none without limits. Where no
+/// wait helps, `t` is left out.
+pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
     /// The largest integer of a structured field (RFC 9651, 3.3.1).
     const MAX_INTEGER: u64 = 999_999_999_999_999;
-    let name = structured_string(&rate.policy);
-    let (quota, window) = (rate.quota.min(MAX_INTEGER), rate.window_s.min(MAX_INTEGER));
-    headers.push(("ratelimit-policy", format!("{name};q={quota};w={window}")));
-    let wait = rate.retry_after_s.min(MAX_INTEGER);
-    if wait == 0 {
-        headers.push(("ratelimit", format!("{name};r=0")));
-    } else {
-        headers.push(("ratelimit", format!("{name};r=0;t={wait}")));
-        headers.push(("retry-after", wait.to_string()));
+    if rates.is_empty() {
+        return Vec::new();
     }
+    let (mut policies, mut limits) = (String::new(), String::new());
+    for rate in rates {
+        let comma = if policies.is_empty() { "" } else { ", " };
+        let name = structured_string(&rate.policy);
+        let [quota, window_s, left] =
+            [rate.quota, rate.window_s, rate.left].map(|number| number.min(MAX_INTEGER));
+        // Requests are what is counted where nothing is said. Nobody has registered our other units.
+        let unit = match rate.unit {
+            Unit::Requests => "",
+            Unit::Elements => ";qu=\"tensor-elements\"",
+            Unit::Bytes => ";qu=\"tensor-bytes\"",
+        };
+        // Writing to a String does not fail.
+        let _ = write!(policies, "{comma}{name};q={quota}{unit};w={window_s}");
+        let _ = write!(limits, "{comma}{name};r={left}");
+        if let Some(reset_s) = rate.reset_s {
+            let _ = write!(limits, ";t={}", reset_s.min(MAX_INTEGER));
+        }
+    }
+    vec![("ratelimit-policy", policies), ("ratelimit", limits)]
 }
 
 /// A string of a structured field: printable ASCII, quoted.
@@ -150,8 +164,8 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
         .varint(1, u64::from(status as u8))
         .bytes(2, message)
         .message(3, any("ErrorInfo", info));
-    if let Some(rate) = denial.rate.as_ref().filter(|rate| rate.retry_after_s > 0) {
-        let delay = Message::default().varint(1, rate.retry_after_s);
+    if let Some(wait) = denial.retry_after_s {
+        let delay = Message::default().varint(1, wait);
         details = details.message(3, any("RetryInfo", Message::default().message(1, delay)));
     }
     details.into_bytes()
@@ -255,20 +269,26 @@ mod tests {
         assert_eq!(header(&headers, "www-authenticate"), None);
     }
 
-    #[test]
-    fn a_rate_answer_says_when_to_come_back_if_ever() {
-        let rate = |retry_after_s| RateNote {
-            policy: "a\"b\\é".into(),
+    fn note(policy: &str, unit: Unit, left: u64, reset_s: Option<u64>) -> RateNote {
+        RateNote {
+            policy: policy.into(),
+            unit,
             quota: 100,
             window_s: 60,
-            retry_after_s,
-        };
-        for (retry_after_s, limit, retry) in [
-            (7, "\"a\\\"b\\\\?\";r=0;t=7", Some("7")),
-            (0, "\"a\\\"b\\\\?\";r=0", None),
+            left,
+            reset_s,
+        }
+    }
+
+    #[test]
+    fn a_rate_answer_says_when_to_come_back_if_ever() {
+        for (wait, limit, retry) in [
+            (Some(7), "\"a\\\"b\\\\?\";r=0;t=7", Some("7")),
+            (None, "\"a\\\"b\\\\?\";r=0", None),
         ] {
             let denial = Denial {
-                rate: Some(rate(retry_after_s)),
+                rates: vec![note("a\"b\\é", Unit::Requests, 0, wait)],
+                retry_after_s: wait,
                 ..Denial::new(Reason::RateLimited, "spent")
             };
             let (status, headers, _) = rest(&denial);
@@ -286,7 +306,7 @@ mod tests {
             );
         }
         let denial = Denial {
-            rate: Some(rate(7)),
+            retry_after_s: Some(7),
             ..Denial::new(Reason::RateLimited, "spent")
         };
         let expected = [
@@ -296,6 +316,36 @@ mod tests {
         ]
         .concat();
         assert_eq!(details(&denial, "m"), expected);
+    }
+
+    #[test]
+    fn every_limit_is_an_item_of_both_fields() {
+        assert_eq!(rate_fields(&[]), []);
+        let notes = [
+            note("g", Unit::Requests, 3, Some(0)),
+            note("g:elements", Unit::Elements, 1, Some(5)),
+            RateNote {
+                quota: u64::MAX,
+                window_s: 86_400,
+                ..note("g:bytes:day", Unit::Bytes, u64::MAX, Some(u64::MAX))
+            },
+        ];
+        assert_eq!(
+            rate_fields(&notes),
+            [
+                (
+                    "ratelimit-policy",
+                    "\"g\";q=100;w=60, \"g:elements\";q=100;qu=\"tensor-elements\";w=60, \
+                     \"g:bytes:day\";q=999999999999999;qu=\"tensor-bytes\";w=86400"
+                        .to_owned()
+                ),
+                (
+                    "ratelimit",
+                    "\"g\";r=3;t=0, \"g:elements\";r=1;t=5, \"g:bytes:day\";r=999999999999999;t=999999999999999"
+                        .to_owned()
+                ),
+            ]
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! `diff`: what another policy would change. Who gains and who loses is what the two validated policies grant; every other difference is told as
+//! `diff`: what another policy would change. Who gains and who loses is what the two validated policies grant, and how much of it; every other difference is told as
 //! it stands in their canonical forms. Judges neither: a change is a change.
+
+mod limits;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ enum Change {
         access: Access,
         before: String,
     },
+    /// Granted in both, more or less of it.
+    Limit(limits::Changed),
     /// A value of the canonical form.
     Value {
         path: String,
@@ -88,6 +92,11 @@ impl Diff {
 
 fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
     let mut changes = accesses(&before.policy, &after.policy);
+    changes.extend(
+        limits::changed(&before.policy, &after.policy)
+            .into_iter()
+            .map(Change::Limit),
+    );
     let canonical = |loaded: &Loaded| {
         serde_json::to_value(&loaded.bundle.policy)
             .map_err(|error| Failure::Failed(error.to_string()))
@@ -247,6 +256,28 @@ fn told(ui: &Ui, change: &Change) -> String {
                 "1;33",
                 '~',
                 format!("{client} has {on} by grant {grant}, not {before}"),
+            )
+        }
+        Change::Limit(changed) => {
+            let limits::Changed {
+                grant,
+                client,
+                limit: _,
+                before,
+                after,
+                allows,
+            } = changed;
+            let (style, sign, how) = match allows {
+                Some(limits::Allows::More) => ("1;32", '+', "may have more"),
+                Some(limits::Allows::Less) => ("1;31", '-', "may have less"),
+                None => ("1;33", '~', "has another limit"),
+            };
+            let told = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "no limit".into());
+            let (before, after) = (told(before), told(after));
+            (
+                style,
+                sign,
+                format!("{client} {how} (grant {grant}): {before} -> {after}"),
             )
         }
         Change::Value {

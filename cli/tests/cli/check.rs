@@ -74,6 +74,27 @@ fn a_good_policy_has_no_faults() {
 }
 
 #[test]
+fn a_limit_that_some_request_could_never_pass_is_a_fault_where_it_stands() {
+    let rate = "rate: {quota: 6, window_s: 60}";
+    check(
+        &with(rate, "cost: {elements: 7, window_s: 60}"),
+        &[
+            "16:82 grants[0].cost.elements: a request within the contract of model \"m\" can have 8 elements, and would never pass",
+        ],
+    );
+    check(
+        &with(rate, "budget: {bytes: 31, per: day}"),
+        &[
+            "16:81 grants[0].budget.bytes: a request within the contract of model \"m\" can have 32 bytes",
+        ],
+    );
+    check(
+        &with(rate, "cost: {bytes: 32, elements: 8, window_s: 60}"),
+        &[],
+    );
+}
+
+#[test]
 fn unknown_keys_are_told_at_the_key() {
     check(
         &with("quota: 6", "quotaa: 6"),

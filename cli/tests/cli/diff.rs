@@ -59,7 +59,10 @@ fn every_change_is_a_plain_line() {
     check(("version: 1\n", "# a comment\nversion: 1\n"), &[]);
     check(
         ("quota: 6", "quota: 60"),
-        &["~ grants[g].rate.quota: 6 -> 60"],
+        &[
+            "+ app may have more (grant g): 6 requests in 60 s -> 60 requests in 60 s",
+            "~ grants[g].rate.quota: 6 -> 60",
+        ],
     );
     check(
         (
@@ -93,6 +96,53 @@ fn every_change_is_a_plain_line() {
             "~ clients.app.api_keys[6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7]: gone, was {\"sha256\":\"6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7\"}",
             "~ clients.app.api_keys[8d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7]: new, {\"sha256\":\"8d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7\"}",
         ],
+    );
+}
+
+#[test]
+fn whoever_may_have_more_or_less_is_told() {
+    let rate = "rate: {quota: 6, window_s: 60}";
+    let check = |before: &str, after: &str, expected: &str| {
+        let scratch = Scratch::new();
+        let file = |name: &str, limits: &str| scratch.file(name, BEFORE.replace(rate, limits));
+        let (a, b) = (file("a.yaml", before), file("b.yaml", after));
+        let told = run(&["diff".as_ref(), a.as_os_str(), b.as_os_str()]);
+        assert_eq!(
+            told.stdout.lines().next(),
+            Some(expected),
+            "{}",
+            told.stderr
+        );
+    };
+    check(
+        rate,
+        "rate: {quota: 6, window_s: 60}, cost: {elements: 100, window_s: 60}",
+        "- app may have less (grant g): no limit -> 100 elements in 60 s",
+    );
+    check(
+        "cost: {bytes: 200, elements: 50, window_s: 60}",
+        "cost: {bytes: 400, elements: 50, window_s: 60}",
+        "+ app may have more (grant g): 200 bytes in 60 s -> 400 bytes in 60 s",
+    );
+    check(
+        "budget: {elements: 100, per: day}",
+        "budget: {elements: 99, per: day}",
+        "- app may have less (grant g): 100 elements a day -> 99 elements a day",
+    );
+    check(
+        "budget: {elements: 100, per: day}",
+        rate,
+        "- app may have less (grant g): no limit -> 6 requests in 60 s",
+    );
+    check(
+        "rate: {quota: 6, window_s: 60, burst: 3}",
+        "rate: {quota: 3, window_s: 60, burst: 3}",
+        "- app may have less (grant g): 6 requests in 60 s, 3 at once -> 3 requests in 60 s",
+    );
+    check(
+        "cost: {elements: 100, window_s: 60}",
+        "cost: {elements: 200, window_s: 6000}",
+        "~ app has another limit (grant g): 100 elements in 60 s -> 200 elements in 6000 s",
     );
 }
 

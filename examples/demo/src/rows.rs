@@ -70,6 +70,7 @@ pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     let keys = Keys {
         scorer: key("scorer")?,
         burst: key("burst")?,
+        batch: key("batch")?,
     };
     let mut rows = served::rows(&keys, split)?;
     rows.extend(callers::rows(&keys, split));
@@ -87,6 +88,7 @@ pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
 struct Keys {
     scorer: String,
     burst: String,
+    batch: String,
 }
 
 fn key(client: &str) -> Result<String> {

@@ -21,9 +21,9 @@ pub enum Filter {
 pub struct Duties {
     /// Reads credentials, strips what a client sent down to an allow-list, and says who is calling to whoever stands behind.
     pub identify: bool,
-    /// Spends from buckets and takes places in flight.
+    /// Counts requests against rates and budgets, and takes places in flight.
     pub charge: bool,
-    /// Decodes the body and holds it against the model's contract.
+    /// Decodes the body, holds it against the model's contract, and charges for what it carries.
     pub check: bool,
 }
 

@@ -2,15 +2,18 @@
 //! spend counts as spent.
 
 use tensorgate_policy::decision::AcquireOutcome;
-use tensorgate_policy::{ChargeOutcome, Decision, Now, Step};
+use tensorgate_policy::policy::Unit;
+use tensorgate_policy::{Charge, ChargeOutcome, Decision, Now, Step};
 
 use crate::enforced::Enforced;
+use crate::filter::Duties;
 use crate::host::{Level, Proxy};
 use crate::places::{Taken, longest_ns, take};
 use crate::root::GateRoot;
 use crate::spend::spend;
 
-/// Steps that one callback may take before it must have an end; the longest path has six (body, charge, acquire, decode, check, forward).
+/// Steps that one callback may take before it must have an end; the longest path has seven (body, charge, acquire, decode, check, charge,
+/// forward).
 pub(crate) const MAX_STEPS: usize = 8;
 
 /// Spends, and tells the decision; any other step is handed back. Places are kept in `places`, to be given back when the stream is over.
@@ -22,13 +25,18 @@ pub(crate) fn pay(
     now: Now,
     step: Step,
 ) -> Step {
-    let charges = root.filter.duties().charge;
+    let duties = root.filter.duties();
+    let charges = duties.charge;
     match step {
-        Step::Charge(_) if !charges => decision.charged(&root.policy, ChargeOutcome::Spent),
+        Step::Charge(charge) if !pays(duties, &charge) => {
+            decision.charged(&root.policy, ChargeOutcome::SPENT)
+        }
         Step::Charge(charge) => {
-            let (outcome, fault) = spend(proxy, &charge, now.monotonic_ns);
+            let (outcome, fault) = spend(proxy, &charge, now);
             if let Some(fault) = fault {
-                proxy.log(Level::Error, &format!("bucket {:?}: {fault}", charge.key()));
+                let Charge { grant, client, .. } = &charge;
+                let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
+                proxy.log(Level::Error, &line);
             }
             decision.charged(&root.policy, outcome)
         }
@@ -43,5 +51,19 @@ pub(crate) fn pay(
             decision.acquired(&outcome)
         }
         step => step,
+    }
+}
+
+/// Whether a charge is this filter's to make. What a request carries is known to whoever has checked it, and charged there: in a chain that
+/// is another filter than the one that counts requests.
+fn pays(duties: Duties, charge: &Charge) -> bool {
+    let by_request = charge
+        .debits
+        .iter()
+        .all(|debit| debit.allowance.unit == Unit::Requests);
+    if by_request {
+        duties.charge
+    } else {
+        duties.check
     }
 }

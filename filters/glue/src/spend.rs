@@ -1,12 +1,13 @@
-//! Charges against buckets in the store that all workers share.
+//! Charges against limits in the store that all workers share.
 //!
-//! A bucket is one slot: the theoretical arrival time as 8 little-endian bytes, changed only by compare-and-swap.
-//! A swap cannot make a slot, so they are made at configure, one for every client of every grant with a rate: their number
-//! is the policy's, never the callers'. What the store cannot do is a failed charge, and that is a refusal.
+//! A limit is one slot for each client of its grant, changed only by compare-and-swap; what is in it is the policy's to read.
+//! A swap cannot make a slot, so they are made at configure: their number is the policy's, never the callers'. What the store cannot do is a
+//! failed charge, and that is a refusal. Of several limits each is looked at before the first is spent from, so that one that has not enough
+//! leaves the others as they are; only where another worker comes in between is something spent for a request that is refused.
 
-use tensorgate_policy::decision::Charge;
-use tensorgate_policy::gcra::Spend;
-use tensorgate_policy::{ChargeOutcome, Policy};
+use tensorgate_policy::decision::{Charge, Debit};
+use tensorgate_policy::policy::{Drawn, Level, Wait};
+use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{HostFault, SharedStore};
 use crate::slots::{self, SlotFault};
@@ -18,9 +19,6 @@ pub(crate) const KEY_PREFIX: &str = "tensorgate/v1/";
 /// workers took this many turns while this one took none.
 pub const MAX_SWAP_TRIES: usize = 64;
 
-/// A full bucket.
-const FRESH: [u8; 8] = 0_u64.to_le_bytes();
-
 /// Why a charge could not be made; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpendFault {
@@ -31,26 +29,19 @@ pub enum SpendFault {
     #[error("bucket has no slot")]
     NoSlot,
     /// The slot holds something other than a bucket's state.
-    #[error("bucket slot holds {0} bytes instead of 8")]
+    #[error("bucket slot holds {0} bytes that are no state")]
     State(usize),
     /// Every try met another worker's write.
     #[error("bucket was written by others at each of {MAX_SWAP_TRIES} tries")]
     Contended,
 }
 
-/// Makes the slots of a policy's buckets, those apart that exist. All workers configure, the main thread first, and a slot that is in use must not be
+/// Makes the slots of a policy's limits, those apart that exist. All workers configure, the main thread first, and a slot that is in use must not be
 /// filled again by a reload: hence the look before the write.
 pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
-    for (grant, client) in policy.buckets() {
-        let Some(rate) = grant.rate() else { continue };
-        let charge = Charge {
-            grant: grant.name().to_owned(),
-            client: client.name().to_owned(),
-            bucket: rate.bucket(),
-            cost: 0,
-        };
-        let key = slot_key(&charge);
-        slots::make(store, &key, &FRESH)?;
+    for (grant, client, allowance) in policy.allowances() {
+        let key = slot_key(&allowance.key(grant.name(), client.name()));
+        slots::make(store, &key, &allowance.fresh())?;
     }
     Ok(())
 }
@@ -59,9 +50,9 @@ pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), Sl
 pub fn spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
-    now_ns: u64,
+    now: Now,
 ) -> (ChargeOutcome, Option<SpendFault>) {
-    match try_spend(store, charge, now_ns) {
+    match try_spend(store, charge, now) {
         Ok(outcome) => (outcome, None),
         Err(fault) => (ChargeOutcome::Failed, Some(fault)),
     }
@@ -70,31 +61,71 @@ pub fn spend(
 fn try_spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
-    now_ns: u64,
+    now: Now,
 ) -> Result<ChargeOutcome, SpendFault> {
-    let key = slot_key(charge);
+    let slots: Vec<(String, &Debit)> = charge
+        .debits
+        .iter()
+        .map(|debit| (slot_key(&charge.key(debit)), debit))
+        .collect();
+    if slots.len() > 1 {
+        let levels = slots
+            .iter()
+            .map(|(key, debit)| Ok(look(store, key, debit, now)?.1.before))
+            .collect::<Result<Vec<Level>, SpendFault>>()?;
+        if levels.iter().any(|level| level.wait != Wait::None) {
+            return Ok(ChargeOutcome::Refused(levels));
+        }
+    }
+    let mut levels = Vec::with_capacity(slots.len());
+    for (key, debit) in &slots {
+        let level = draw(store, key, debit, now)?;
+        levels.push(level);
+        if level.wait != Wait::None {
+            return Ok(ChargeOutcome::Refused(levels));
+        }
+    }
+    Ok(ChargeOutcome::Spent(levels))
+}
+
+/// What spending would come to, and the token with which it may be stored.
+fn look(
+    store: &mut dyn SharedStore,
+    key: &str,
+    debit: &Debit,
+    now: Now,
+) -> Result<(u32, Drawn), SpendFault> {
+    let slot = store.get(key)?.ok_or(SpendFault::NoSlot)?;
+    let drawn = debit
+        .allowance
+        .spend(&slot.value, now, debit.amount)
+        .ok_or(SpendFault::State(slot.value.len()))?;
+    if let Some(rebased) = &drawn.rebased {
+        // Whoever comes in between has done the same.
+        store.swap(key, rebased, slot.token)?;
+    }
+    Ok((slot.token, drawn))
+}
+
+fn draw(
+    store: &mut dyn SharedStore,
+    key: &str,
+    debit: &Debit,
+    now: Now,
+) -> Result<Level, SpendFault> {
     for _ in 0..MAX_SWAP_TRIES {
-        let slot = store.get(&key)?.ok_or(SpendFault::NoSlot)?;
-        let state = <[u8; 8]>::try_from(slot.value.as_slice())
-            .map_err(|_| SpendFault::State(slot.value.len()))?;
-        match charge
-            .bucket
-            .spend(u64::from_le_bytes(state), now_ns, charge.cost)
-        {
-            Spend::Refused { retry_after_ns } => {
-                return Ok(ChargeOutcome::Refused { retry_after_ns });
-            }
-            Spend::Allowed { state } => {
-                if store.swap(&key, &state.to_le_bytes(), slot.token)? {
-                    return Ok(ChargeOutcome::Spent);
-                }
-            }
+        let (token, drawn) = look(store, key, debit, now)?;
+        let Some((level, state)) = drawn.after else {
+            return Ok(drawn.before);
+        };
+        if store.swap(key, &state, token)? {
+            return Ok(level);
         }
     }
     Err(SpendFault::Contended)
 }
 
-/// The store's key of a charge's bucket.
-fn slot_key(charge: &Charge) -> String {
-    format!("{KEY_PREFIX}{}", charge.key())
+/// The store's key of a limit.
+fn slot_key(key: &str) -> String {
+    format!("{KEY_PREFIX}{key}")
 }

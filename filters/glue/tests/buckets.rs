@@ -141,7 +141,7 @@ fn a_store_that_fails_fails_closed() {
 #[test]
 fn a_bucket_that_is_full_beyond_reason_refuses_without_overflow() {
     let (store, mut proxy) = made();
-    store.overwrite(&only_key(&store), &u64::MAX.to_le_bytes());
+    store.overwrite(&only_key(&store), &[0xff; 32]);
     assert_eq!(
         play(&mut proxy, &rest("limited")).reason(),
         Some(Reason::RateLimited)

@@ -37,14 +37,18 @@ pub fn decide_message(
     request: &InferRequest<'_>,
     spend: impl FnMut(&Charge) -> ChargeOutcome,
 ) -> Step {
+    let mut spend = spend;
     let step = decision.message(policy, request);
-    match pay(decision, policy, step, spend) {
-        Step::Check => decision.check(policy, request),
+    match pay(decision, policy, step, &mut spend) {
+        Step::Check => {
+            let step = decision.check(policy, request);
+            pay(decision, policy, step, spend)
+        }
         step => step,
     }
 }
 
-/// A charge, then places: the machine asks for each once at most.
+/// A charge, then places: between two calls the machine asks for each once at most.
 fn pay(
     decision: &mut Decision,
     policy: &Policy,

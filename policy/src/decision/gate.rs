@@ -6,14 +6,11 @@ use alloc::string::String;
 
 use crate::contract::quote;
 use crate::decision::BodyFormat;
-use crate::denial::{Denial, RateNote, Reason};
-use crate::policy::{Accepts, ClientId, Grant, GrantId, ModelId, Policy};
+use crate::denial::{Denial, Reason};
+use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion};
 use crate::tensor::InferRequest;
-
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// Whether the head is within its bounds and can be read in one way only.
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
@@ -258,24 +255,6 @@ pub(super) fn reaches(
         protocol.name()
     );
     Err(Denial::new(Reason::NotGranted, cause))
-}
-
-/// The refusal of a spend, with what a well-meaning caller needs to come back at the right time.
-pub(super) fn rate_limited(grant: &Grant, retry_after_ns: Option<u64>) -> Denial {
-    let rate = grant.rate().map(|rate| RateNote {
-        policy: grant.name().into(),
-        quota: rate.quota(),
-        window_s: rate.window_s(),
-        // A request that costs more than the bucket holds has no time to come back at.
-        retry_after_s: retry_after_ns.map_or(0, |wait| wait.div_ceil(SECOND_NS).max(1)),
-    });
-    Denial {
-        rate,
-        ..Denial::new(
-            Reason::RateLimited,
-            format!("the bucket of grant {} is empty", quote(grant.name())),
-        )
-    }
 }
 
 /// A message that no contract reads must say nothing: whatever it says would go unchecked.

@@ -7,7 +7,8 @@ use crate::policy::{Accepts, Model, ModelId, Policy};
 use crate::tensor::InferRequest;
 
 impl Decision {
-    /// Checks the head of a message whose elements are still to pass: where each input's are is in `elements`.
+    /// Checks the head of a message whose elements are still to pass: where each input's are is in `elements`. What it carries is charged
+    /// then, and not given back if one of them is refused: a fault is no way to send more for less.
     pub fn check_head(
         &mut self,
         policy: &Policy,
@@ -51,9 +52,10 @@ impl Decision {
         request: &InferRequest<'_>,
         elements: &[Elements],
     ) -> Result<Step, Denial> {
-        self.passing = Some(contract(policy, self.model)?.check_head(request, elements)?);
-        self.stage = Stage::Passing;
-        Ok(Step::Forward)
+        let contract = contract(policy, self.model)?;
+        self.passing = Some(contract.check_head(request, elements)?);
+        let carried = contract.cost_of_head(request, elements, self.body_bytes);
+        self.pay_content(policy, carried)
     }
 }
 

@@ -1,245 +1,175 @@
-//! What a request spends once its grant is known: units from a bucket, then places in flight. Says which and how many; a driver spends.
-//!
-//! A client's and a grant's own places are taken as soon as the model is known: whoever dawdles over a body keeps nobody but itself
-//! out. A model's places, which all clients share, are taken once the body is whole. A body that passes in pieces takes them before,
-//! for the size that it announces: so of each of the model's limits one client gets at most half for such bodies, or one body where
-//! that is more.
+//! What a request spends: one unit once its grant is known, and what it carries once that is checked. Says which limits and how much; a
+//! driver spends, and what it came to is told here. Nothing is given back for a denial that comes later.
 
-use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::vec::Vec;
 
-use super::step::{Acquire, AcquireOutcome, Charge, ChargeOutcome, Place, PlaceScope, PlaceUnit};
-use super::{After, Decision, Stage, Step, foreign_policy, gate};
-use crate::contract::quote;
-use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
-use crate::request::{Operation, Protocol};
+use super::step::{Charge, ChargeOutcome, Debit};
+use super::{After, Decision, Stage, Step, foreign_policy};
+use crate::contract::{Carried, quote};
+use crate::denial::{Denial, RateNote, Reason};
+use crate::policy::{Allowance, Client, Grant, Level, Policy, Unit, Wait};
+use crate::request::Operation;
 
-/// What one request spends from a rate's bucket, units.
+/// What one request spends of a limit on requests, units.
 const REQUEST_COST: u64 = 1;
-/// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
-const PASSING_SHARE: u64 = 2;
-
-impl Policy {
-    /// The counts in which this policy can take places, each as an empty place, so that a driver can make their slots before the first
-    /// request.
-    pub fn places(&self) -> Vec<Place> {
-        let clients = self
-            .clients()
-            .iter()
-            .filter_map(|client| Some(of_client(client, client.concurrency()?)));
-        let grants = self.grants().iter().flat_map(|grant| {
-            let client = |id: &ClientId| self.client(*id);
-            let place = |client| Some(of_grant(grant, client, grant.concurrency()?));
-            grant.clients().iter().filter_map(client).filter_map(place)
-        });
-        let models = self.models().iter().flat_map(|model| of_model(model, 0));
-        let passing = self.granted_inference().flat_map(|(client, model)| {
-            let some_pass = self.some_pass(model);
-            let places = some_pass.then(|| of_passing(model, client, 0));
-            places.into_iter().flatten()
-        });
-        let mut places: Vec<Place> = clients.chain(grants).chain(passing).chain(models).collect();
-        for place in &mut places {
-            place.amount = 0;
-        }
-        places
-    }
-
-    /// Who may have a model infer, each pair once.
-    fn granted_inference(&self) -> impl Iterator<Item = (&Client, &Model)> {
-        let pairs: BTreeSet<(ClientId, ModelId)> = self
-            .granted
-            .keys()
-            .filter(|(.., operation)| *operation == Operation::Infer)
-            .map(|(client, model, ..)| (*client, *model))
-            .collect();
-        pairs
-            .into_iter()
-            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
-    }
-
-    /// Whether bodies for a model can pass in pieces.
-    fn some_pass(&self, model: &Model) -> bool {
-        let limits = self.listen().limits();
-        limits.body_bytes > limits.hold_bytes && matches!(model.accepts(), Accepts::Tensors(_))
-    }
-}
+/// Nanoseconds a second.
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl Decision {
-    /// Charges the grant's bucket if it has one, and goes on to the places.
+    /// Charges the grant's limits on requests if it has any, and goes on to the places.
     pub(super) fn pay(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
-        match self.charge(policy)? {
-            Some(charge) => {
+        let (grant, client) = self.whose(policy)?;
+        let debits = grant.per_request().map(|allowance| Debit {
+            allowance,
+            amount: REQUEST_COST,
+        });
+        match charge(grant, client, debits.collect()) {
+            Some(step) => {
                 self.stage = Stage::Charge(after);
-                Ok(Step::Charge(charge))
+                Ok(step)
             }
             None => self.enter(policy, after),
         }
     }
 
-    /// Takes the places that are due, and goes on.
-    pub(super) fn enter(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
-        let places = self.places(policy, after)?;
-        if places.is_empty() {
-            return self.proceed(after);
-        }
-        self.stage = Stage::Acquire(after);
-        Ok(Step::Acquire(Acquire { places }))
-    }
-
-    /// Whether places are due once the body is whole, so that somebody has to wait for it.
-    pub fn weighs_body(&self, policy: &Policy) -> bool {
-        self.places(policy, After::Body)
-            .is_ok_and(|places| !places.is_empty())
-    }
-
-    /// The spend that the grant asks for, if it has a rate.
-    fn charge(&self, policy: &Policy) -> Result<Option<Charge>, Denial> {
-        let grant = self
-            .grant
-            .and_then(|id| policy.grant(id))
-            .ok_or_else(foreign_policy)?;
-        let client = self
-            .client
-            .and_then(|id| policy.client(id))
-            .ok_or_else(foreign_policy)?;
-        Ok(grant.rate().map(|rate| Charge {
-            grant: grant.name().into(),
-            client: client.name().into(),
-            bucket: rate.bucket(),
-            cost: REQUEST_COST,
-        }))
-    }
-
-    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
-    fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
-        let (client, grant, model) = (
-            self.client.and_then(|id| policy.client(id)),
-            self.grant.and_then(|id| policy.grant(id)),
-            self.model.and_then(|id| policy.model(id)),
-        );
-        let (Some(client), Some(grant), Some(model)) = (client, grant, model) else {
-            return Err(foreign_policy());
-        };
-        // Where the path names the model, the head has taken the first two by the time the body is whole.
-        let own = after == After::Head || self.protocol == Protocol::OipGrpc;
-        let shared = after != After::Head && self.operation == Some(Operation::Infer);
-        let mut places = Vec::new();
-        if own {
-            places.extend(client.concurrency().map(|limit| of_client(client, limit)));
-            places.extend(
-                grant
-                    .concurrency()
-                    .map(|limit| of_grant(grant, client, limit)),
-            );
-        }
-        if shared {
-            if self.in_pieces && policy.some_pass(model) {
-                places.extend(of_passing(model, client, self.body_bytes));
+    /// Charges the grant's limits on what a request carries if it has any; then it is sent on.
+    pub(super) fn pay_content(
+        &mut self,
+        policy: &Policy,
+        carried: Carried,
+    ) -> Result<Step, Denial> {
+        let (grant, client) = self.whose(policy)?;
+        let allowances = (self.operation == Some(Operation::Infer)).then(|| grant.per_content());
+        let debits = allowances.into_iter().flatten().map(|allowance| {
+            let amount = match allowance.unit {
+                Unit::Requests => REQUEST_COST,
+                Unit::Elements => carried.elements,
+                Unit::Bytes => carried.bytes,
+            };
+            // A model runs for an empty tensor too.
+            let amount = amount.max(REQUEST_COST);
+            Debit { allowance, amount }
+        });
+        match charge(grant, client, debits.collect()) {
+            Some(step) => {
+                self.stage = Stage::ChargeContent;
+                Ok(step)
             }
-            places.extend(of_model(model, self.body_bytes));
+            None => Ok(self.paid()),
         }
-        Ok(places)
     }
 
     /// What a charge's outcome means.
-    pub(super) fn spent(&self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
+    pub(super) fn spent(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
+        let content = self.stage == Stage::ChargeContent;
         match outcome {
-            ChargeOutcome::Spent => Ok(()),
+            ChargeOutcome::Spent(levels) => {
+                self.note(policy, levels)?;
+                Ok(())
+            }
             ChargeOutcome::Failed => {
                 Err(Denial::new(Reason::Overloaded, "the bucket store failed"))
             }
-            ChargeOutcome::Refused { retry_after_ns } => {
-                let grant = self
-                    .grant
-                    .and_then(|id| policy.grant(id))
-                    .ok_or_else(foreign_policy)?;
-                Err(gate::rate_limited(grant, retry_after_ns))
+            ChargeOutcome::Refused(levels) => {
+                let retry_after_s = retry_after_s(&levels);
+                self.note(policy, levels)?;
+                let (grant, _) = self.whose(policy)?;
+                let reason = if content {
+                    Reason::CostExceeded
+                } else {
+                    Reason::RateLimited
+                };
+                Err(Denial {
+                    rates: self.rate_notes(policy),
+                    retry_after_s,
+                    ..Denial::new(reason, self.cause(grant))
+                })
             }
         }
     }
-}
 
-fn of_client(client: &Client, limit: u64) -> Place {
-    Place {
-        scope: PlaceScope::Client(client.name().into()),
-        unit: PlaceUnit::Requests,
-        amount: 1,
-        limit,
+    /// What the caller's limits had left when they were charged, in the order in which they were: for answers.
+    pub fn rate_notes(&self, policy: &Policy) -> Vec<RateNote> {
+        let Ok((grant, _)) = self.whose(policy) else {
+            return Vec::new();
+        };
+        let note = |(allowance, level): &(Allowance, Level)| RateNote {
+            policy: allowance.public_name(grant.name()),
+            unit: allowance.unit,
+            quota: allowance.quota(),
+            window_s: allowance.window_s(),
+            left: level.left,
+            reset_s: match level.wait {
+                Wait::None => Some(level.full_after_ns.div_ceil(SECOND_NS)),
+                Wait::Ns(wait) => Some(seconds(wait)),
+                Wait::Forever => None,
+            },
+        };
+        self.levels.iter().map(note).collect()
+    }
+
+    fn whose<'p>(&self, policy: &'p Policy) -> Result<(&'p Grant, &'p Client), Denial> {
+        let grant = self.grant.and_then(|id| policy.grant(id));
+        let client = self.client.and_then(|id| policy.client(id));
+        grant.zip(client).ok_or_else(foreign_policy)
+    }
+
+    /// Keeps what was told of each limit. A driver that tells of fewer has spent them elsewhere.
+    fn note(&mut self, policy: &Policy, levels: Vec<Level>) -> Result<(), Denial> {
+        let (grant, _) = self.whose(policy)?;
+        if self.stage == Stage::ChargeContent {
+            self.levels.extend(grant.per_content().zip(levels));
+        } else {
+            self.levels.extend(grant.per_request().zip(levels));
+        }
+        Ok(())
+    }
+
+    /// The first limit that has not enough, for the log.
+    fn cause(&self, grant: &Grant) -> alloc::string::String {
+        let grant = quote(grant.name());
+        let empty = self
+            .levels
+            .iter()
+            .find(|(_, level)| level.wait != Wait::None);
+        match empty {
+            Some((allowance, level)) => format!(
+                "grant {grant} has {} of {} {} in {} s left, which is not enough",
+                level.left,
+                allowance.quota(),
+                allowance.unit.name(),
+                allowance.window_s(),
+            ),
+            None => format!("the limits of grant {grant} have not enough left"),
+        }
     }
 }
 
-fn of_grant(grant: &Grant, client: &Client, limit: u64) -> Place {
-    Place {
-        scope: PlaceScope::Grant {
-            grant: grant.name().into(),
-            client: client.name().into(),
-        },
-        unit: PlaceUnit::Requests,
-        amount: 1,
-        limit,
+fn charge(grant: &Grant, client: &Client, debits: Vec<Debit>) -> Option<Step> {
+    if debits.is_empty() {
+        return None;
     }
+    Some(Step::Charge(Charge {
+        grant: grant.name().into(),
+        client: client.name().into(),
+        debits,
+    }))
 }
 
-fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
-    let limits = model.limits();
-    let place = |unit, amount, limit: Option<u64>| {
-        limit.map(|limit| Place {
-            scope: PlaceScope::Model(model.name().into()),
-            unit,
-            amount,
-            limit,
-        })
-    };
-    let requests = place(PlaceUnit::Requests, 1, limits.concurrency);
-    let bytes = place(PlaceUnit::Bytes, body_bytes, limits.in_flight_bytes);
-    requests.into_iter().chain(bytes)
-}
-
-/// The same of one client's at the model, bounded so that something is left for others.
-fn of_passing(model: &Model, client: &Client, body_bytes: u64) -> impl Iterator<Item = Place> {
-    of_model(model, body_bytes).map(|place| Place {
-        scope: PlaceScope::Passing {
-            model: model.name().into(),
-            client: client.name().into(),
-        },
-        // One body always: the model's own limit says whether it is too large.
-        limit: place
-            .limit
-            .checked_div(PASSING_SHARE)
-            .unwrap_or(0)
-            .max(place.amount),
-        ..place
+/// When all limits have enough; `None` if one of them never has.
+fn retry_after_s(levels: &[Level]) -> Option<u64> {
+    levels.iter().try_fold(1, |longest: u64, level| {
+        let wait = match level.wait {
+            Wait::None => 0,
+            Wait::Ns(wait) => seconds(wait),
+            Wait::Forever => return None,
+        };
+        Some(longest.max(wait))
     })
 }
 
-/// What the answer to a request for places means.
-pub(super) fn placed(outcome: &AcquireOutcome) -> Result<(), Denial> {
-    match outcome {
-        AcquireOutcome::Acquired => Ok(()),
-        AcquireOutcome::Failed => Err(Denial::new(
-            Reason::Overloaded,
-            "the store of places in flight failed",
-        )),
-        AcquireOutcome::Refused { scope, unit } => {
-            let (whose, name) = match scope {
-                PlaceScope::Client(client) => ("client", client),
-                PlaceScope::Grant { grant, .. } => ("grant", grant),
-                PlaceScope::Model(model) => ("model", model),
-                PlaceScope::Passing { model, .. } => ("the client's share of model", model),
-            };
-            let unit = match unit {
-                PlaceUnit::Requests => "requests",
-                PlaceUnit::Bytes => "bytes",
-            };
-            Err(Denial::new(
-                Reason::Concurrency,
-                alloc::format!(
-                    "{whose} {} has as many {unit} in flight as it may",
-                    quote(name)
-                ),
-            ))
-        }
-    }
+/// Whole seconds, at least one.
+fn seconds(wait_ns: u64) -> u64 {
+    wait_ns.div_ceil(SECOND_NS).max(1)
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::Denial;
-use crate::gcra::Bucket;
+use crate::policy::{Allowance, Level};
 use crate::request::{Protocol, ServerQuestion};
 
 /// What a driver does next.
@@ -70,39 +70,47 @@ pub enum BodyFormat {
     Empty,
 }
 
-/// A spend from one client's bucket under one grant.
+/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The grant's name.
     pub grant: String,
     /// The client's name.
     pub client: String,
-    /// The bucket's shape.
-    pub bucket: Bucket,
-    /// Units to spend.
-    pub cost: u64,
+    /// At least one, no limit twice.
+    pub debits: Vec<Debit>,
+}
+
+/// Units to spend from one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debit {
+    /// The limit.
+    pub allowance: Allowance,
+    /// Units, at least 1.
+    pub amount: u64,
 }
 
 impl Charge {
-    /// The bucket's key, the same in every worker, generation and driver. Both parts are length-prefixed, so that no two
-    /// pairs share one.
-    pub fn key(&self) -> String {
-        alloc::format!("rate:{}:{}:{}", self.grant.len(), self.grant, self.client)
+    /// The key of a debit's state.
+    pub fn key(&self, debit: &Debit) -> String {
+        debit.allowance.key(&self.grant, &self.client)
     }
 }
 
 /// What a charge came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChargeOutcome {
-    /// Spent.
-    Spent,
-    /// Refused; passes after this many nanoseconds, never if `None`.
-    Refused {
-        /// Wait, ns.
-        retry_after_ns: Option<u64>,
-    },
+    /// Spent; what each limit has left, in the charge's order, or nothing where somebody else spends.
+    Spent(Vec<Level>),
+    /// Refused; what each limit has, in the charge's order. At least one of them says that the request has to wait.
+    Refused(Vec<Level>),
     /// The store failed; the gate cannot decide and so denies (`overloaded`).
     Failed,
+}
+
+impl ChargeOutcome {
+    /// Spent by somebody else: for drivers behind the one that spends.
+    pub const SPENT: Self = Self::Spent(Vec::new());
 }
 
 /// Whom a body is for, as it says itself.

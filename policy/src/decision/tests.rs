@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -17,18 +18,29 @@ use super::{
 };
 use crate::denial::{Denial, Reason};
 use crate::fixture;
-use crate::policy::Policy;
+use crate::policy::{Level, Policy, Wait};
 use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion};
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
+mod costs;
 mod order;
 mod places;
 mod steps;
 
 const BODY_BYTES: usize = 1 << 20;
 
+/// The fixture without its cost: most of these tests are about what comes before.
+fn unpriced() -> serde_json::Value {
+    let mut document = fixture::document();
+    document["grants"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("cost");
+    document
+}
+
 fn policy() -> Policy {
-    fixture::policy(fixture::document())
+    fixture::policy(unpriced())
 }
 
 /// A head that nothing is wrong with: `scorer` infers on a model by REST.
@@ -138,7 +150,24 @@ fn naming(model: &'static str, version: Option<&'static str>) -> InferRequest<'s
 }
 
 fn spent(_: &Charge) -> ChargeOutcome {
-    ChargeOutcome::Spent
+    ChargeOutcome::SPENT
+}
+
+/// What a charge spends: the key of each limit, and how much of it.
+fn amounts(charge: &Charge) -> Vec<(String, u64)> {
+    let debits = charge.debits.iter();
+    debits
+        .map(|debit| (charge.key(debit), debit.amount))
+        .collect()
+}
+
+/// An empty limit.
+const fn level(wait: Wait) -> Level {
+    Level {
+        left: 0,
+        full_after_ns: 7_000_000_000,
+        wait,
+    }
 }
 
 /// What a head comes to if every charge is spent.

@@ -5,8 +5,19 @@ use super::*;
 
 const BUCKET: Bucket = Bucket {
     interval_ns: 100,
+    per: 1,
     burst: 3,
 };
+
+/// A state at this test's pace.
+fn at(full_ns: u64) -> State {
+    State {
+        full_ns,
+        part: 0,
+        interval_ns: BUCKET.interval_ns,
+        per: BUCKET.per,
+    }
+}
 
 fn refused(retry_after_ns: u64) -> Spend {
     Spend::Refused {
@@ -16,31 +27,32 @@ fn refused(retry_after_ns: u64) -> Spend {
 
 #[test]
 fn a_fresh_bucket_holds_its_burst_and_no_more() {
-    let mut state = 0;
-    for _ in 0..3 {
-        let Spend::Allowed { state: next } = BUCKET.spend(state, 1_000, 1) else {
+    let mut state = State::default();
+    for left in (0..3).rev() {
+        let Spend::Allowed(next) = BUCKET.spend(&state, 1_000, 1) else {
             panic!("within the burst")
         };
         state = next;
+        assert_eq!(BUCKET.level(&state, 1_000), (left, 300 - 100 * left));
     }
-    assert_eq!(BUCKET.spend(state, 1_000, 1), refused(100));
-    assert_eq!(BUCKET.spend(state, 1_099, 1), refused(1));
-    assert_eq!(
-        BUCKET.spend(state, 1_100, 1),
-        Spend::Allowed { state: 1_400 }
-    );
+    assert_eq!(BUCKET.spend(&state, 1_000, 1), refused(100));
+    assert_eq!(BUCKET.spend(&state, 1_099, 1), refused(1));
+    assert_eq!(BUCKET.level(&state, 1_099), (0, 201));
+    assert_eq!(BUCKET.level(&state, 1_100), (1, 200));
+    assert_eq!(BUCKET.spend(&state, 1_100, 1), Spend::Allowed(at(1_400)));
+    assert_eq!(BUCKET.level(&state, 9_999), (3, 0));
 }
 
 #[test]
 fn a_cost_above_the_burst_never_passes() {
     assert_eq!(
-        BUCKET.spend(0, u64::MAX, 4),
+        BUCKET.spend(&State::default(), u64::MAX, 4),
         Spend::Refused {
             retry_after_ns: None
         }
     );
     assert_eq!(
-        BUCKET.spend(0, 0, u64::MAX),
+        BUCKET.spend(&State::default(), 0, u64::MAX),
         Spend::Refused {
             retry_after_ns: None
         }
@@ -49,15 +61,18 @@ fn a_cost_above_the_burst_never_passes() {
 
 #[test]
 fn a_cost_is_spent_whole_or_not_at_all() {
-    assert_eq!(BUCKET.spend(0, 1_000, 3), Spend::Allowed { state: 1_300 });
-    assert_eq!(BUCKET.spend(1_100, 1_000, 3), refused(100));
     assert_eq!(
-        BUCKET.spend(1_100, 1_000, 2),
-        Spend::Allowed { state: 1_300 }
+        BUCKET.spend(&State::default(), 1_000, 3),
+        Spend::Allowed(at(1_300))
+    );
+    assert_eq!(BUCKET.spend(&at(1_100), 1_000, 3), refused(100));
+    assert_eq!(
+        BUCKET.spend(&at(1_100), 1_000, 2),
+        Spend::Allowed(at(1_300))
     );
     assert_eq!(
-        BUCKET.spend(1_300, 1_000, 0),
-        Spend::Allowed { state: 1_300 }
+        BUCKET.spend(&at(1_300), 1_000, 0),
+        Spend::Allowed(at(1_300))
     );
 }
 
@@ -65,25 +80,23 @@ fn a_cost_is_spent_whole_or_not_at_all() {
 fn an_idle_bucket_holds_no_more_than_its_burst() {
     // An hour later as after a moment: three pass, the fourth does not.
     assert_eq!(
-        BUCKET.spend(1_300, 3_600_000_000_000, 3),
-        Spend::Allowed {
-            state: 3_600_000_000_300
-        }
+        BUCKET.spend(&at(1_300), 3_600_000_000_000, 3),
+        Spend::Allowed(at(3_600_000_000_300))
     );
     assert_eq!(
-        BUCKET.spend(3_600_000_000_300, 3_600_000_000_000, 1),
+        BUCKET.spend(&at(3_600_000_000_300), 3_600_000_000_000, 1),
         refused(100)
     );
 }
 
 #[test]
 fn a_clock_that_goes_back_gives_nothing_away() {
-    let Spend::Allowed { state } = BUCKET.spend(0, 10_000, 3) else {
+    let Spend::Allowed(state) = BUCKET.spend(&State::default(), 10_000, 3) else {
         panic!("a full bucket")
     };
     for now in [9_999, 5_000, 0] {
         assert!(
-            matches!(BUCKET.spend(state, now, 1), Spend::Refused { retry_after_ns: Some(wait) } if wait >= 100),
+            matches!(BUCKET.spend(&state, now, 1), Spend::Refused { retry_after_ns: Some(wait) } if wait >= 100),
             "{now}"
         );
     }
@@ -115,17 +128,27 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
     let mut allowed = 0;
     for interval_ns in EXTREMES.into_iter().filter(|interval| *interval > 0) {
         for burst in EXTREMES.into_iter().filter(|burst| *burst > 0) {
-            let bucket = Bucket { interval_ns, burst };
-            for state in EXTREMES {
+            let bucket = Bucket {
+                interval_ns,
+                per: 1,
+                burst,
+            };
+            for full_ns in EXTREMES {
+                let state = State {
+                    full_ns,
+                    part: 0,
+                    interval_ns,
+                    per: 1,
+                };
                 for now in EXTREMES {
                     for cost in EXTREMES {
                         let shown = (bucket, state, now, cost);
                         match (
-                            bucket.spend(state, now, cost),
-                            exact(bucket, state, now, cost),
+                            bucket.spend(&state, now, cost),
+                            exact(bucket, full_ns, now, cost),
                         ) {
-                            (Spend::Allowed { state: next }, exact) => {
-                                assert_eq!(Some(u128::from(next)), exact, "{shown:?}");
+                            (Spend::Allowed(next), exact) => {
+                                assert_eq!(Some(u128::from(next.full_ns)), exact, "{shown:?}");
                                 allowed += 1;
                             }
                             (
@@ -138,14 +161,14 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
                                 if let Some(later) = now.checked_add(wait) {
                                     assert!(
                                         matches!(
-                                            bucket.spend(state, later, cost),
-                                            Spend::Allowed { .. }
+                                            bucket.spend(&state, later, cost),
+                                            Spend::Allowed(_)
                                         ),
                                         "{shown:?}"
                                     );
                                     assert!(
                                         matches!(
-                                            bucket.spend(state, later - 1, cost),
+                                            bucket.spend(&state, later - 1, cost),
                                             Spend::Refused { .. }
                                         ),
                                         "{shown:?}"
@@ -163,7 +186,7 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
                                 let end_of_time = exact.is_none_or(|next| next > u64::MAX.into())
                                     && interval_ns
                                         .saturating_mul(cost)
-                                        .checked_add(state.max(now))
+                                        .checked_add(full_ns.max(now))
                                         .is_none();
                                 assert!(never || end_of_time, "{shown:?}");
                             }
@@ -174,4 +197,148 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
         }
     }
     assert!(allowed > 1_000, "{allowed}");
+}
+
+/// A million elements a minute.
+const AMOUNTS: Bucket = Bucket {
+    interval_ns: 60_000_000_000,
+    per: 1_000_000,
+    burst: 1_000_000,
+};
+
+#[test]
+fn amounts_of_any_size_fill_a_bucket_to_the_last_unit() {
+    for (interval_ns, units, cost) in [
+        (60_000_000_000, 1_000_000, 1_000_000),
+        (60_000_000_000, 1_000_000, 64),
+        (60_000_000_000, 1_000_000, 3),
+        // Paces of no whole number of nanoseconds a unit.
+        (60_000_000_000, 999_983, 1),
+        (1_000_000_000, 700_000_001, 1_000_001),
+        (1, 1_000_003, 7),
+        (2_678_400_000_000_000, 244, 2),
+    ] {
+        let bucket = Bucket {
+            interval_ns,
+            per: units,
+            burst: units,
+        };
+        let mut state = State::default();
+        let mut spent = 0;
+        while let Spend::Allowed(next) = bucket.spend(&state, 1_000, cost) {
+            state = next;
+            spent += cost;
+        }
+        assert_eq!(spent, units - units % cost, "in pieces of {cost}");
+        assert_eq!(bucket.level(&state, 1_000).0, units - spent);
+    }
+}
+
+#[test]
+fn a_pace_beyond_one_unit_a_nanosecond_is_kept() {
+    // Seven units a nanosecond and none lost to rounding but for what a nanosecond holds.
+    let bucket = Bucket {
+        interval_ns: 1_000_000_000,
+        per: 7_000_000_000,
+        burst: 7_000_000_000,
+    };
+    let Spend::Allowed(state) = bucket.spend(&State::default(), 0, 7_000_000_000) else {
+        panic!("a full bucket")
+    };
+    assert_eq!(state.full_ns, 1_000_000_000);
+    assert_eq!(
+        bucket.level(&state, 500_000_000),
+        (3_500_000_000, 500_000_000)
+    );
+    assert_eq!(
+        bucket.spend(&state, 0, 700),
+        refused(100),
+        "700 units are back after 100 ns"
+    );
+}
+
+#[test]
+fn amounts_beyond_64_bits_of_time_are_neither_free_nor_a_panic() {
+    let bucket = Bucket {
+        interval_ns: 2_678_400_000_000_000,
+        per: 999_999_999_999_999,
+        burst: 999_999_999_999_999,
+    };
+    let Spend::Allowed(state) = bucket.spend(&State::default(), 5, 999_999_999_999_999) else {
+        panic!("a full bucket")
+    };
+    assert_eq!(state.full_ns, 2_678_400_000_000_005);
+    assert_eq!(bucket.level(&state, 5), (0, 2_678_400_000_000_000));
+    assert_eq!(
+        bucket.spend(&state, 5, u64::MAX),
+        Spend::Refused {
+            retry_after_ns: None
+        }
+    );
+}
+
+#[test]
+fn another_pace_keeps_the_units_that_are_owed() {
+    let slower = Bucket {
+        interval_ns: 3_600_000_000_000,
+        ..AMOUNTS
+    };
+    let check = |from: Bucket, spent: u64, to: Bucket, left: u64| {
+        let Spend::Allowed(state) = from.spend(&State::default(), 1_000, spent) else {
+            panic!("within the bucket")
+        };
+        assert_eq!(to.level(&state, 1_000).0, left, "{spent} of {from:?}");
+        assert!(
+            matches!(to.spend(&state, 1_000, left + 1), Spend::Refused { .. }),
+            "{spent} of {from:?}: nothing is gained"
+        );
+    };
+    for spent in [1, 600_000, 1_000_000] {
+        check(AMOUNTS, spent, slower, 1_000_000 - spent);
+        check(slower, spent, AMOUNTS, 1_000_000 - spent);
+    }
+    // What is owed comes back at the new pace from when that is first looked at, whether that spends or not.
+    let Spend::Allowed(state) = slower.spend(&State::default(), 1_000, 1_000_000) else {
+        panic!("a full bucket")
+    };
+    assert_eq!(slower.rebased(&state, 1_000), None);
+    let rebased = AMOUNTS.rebased(&state, 1_000);
+    assert_eq!(
+        rebased.map(|state| AMOUNTS.level(&state, 1_000)),
+        Some((0, 60_000_000_000))
+    );
+    assert_eq!(AMOUNTS.rebased(&State::default(), 1_000), None);
+    // More is owed than the new bucket holds: it is empty, and fills as any does.
+    let smaller = Bucket {
+        per: 1_000,
+        burst: 1_000,
+        ..AMOUNTS
+    };
+    check(AMOUNTS, 600_000, smaller, 0);
+    let larger = Bucket {
+        per: 2_000_000,
+        burst: 2_000_000,
+        ..AMOUNTS
+    };
+    check(AMOUNTS, 600_000, larger, 1_400_000);
+}
+
+#[test]
+fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
+    let state = State {
+        full_ns: 1,
+        part: 2,
+        interval_ns: 3,
+        per: 4,
+    };
+    assert_eq!(State::from_bytes(&state.to_bytes()), Some(state));
+    for bytes in [&[][..], &[0; 8], &[0; 31], &[0; 33]] {
+        assert_eq!(State::from_bytes(bytes), None, "{bytes:?}");
+    }
+    // Nothing of ours: it owes something, at no pace. The bucket counts as empty.
+    let strange = State {
+        full_ns: 2_000,
+        ..State::default()
+    };
+    assert_eq!(BUCKET.level(&strange, 1_000), (0, 300));
 }

@@ -7,22 +7,13 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, names};
-use crate::gcra::Bucket;
-use crate::policy::{ClientId, Grant, GrantId, ModelId, Rate};
+use super::{flight, names, rates};
+use crate::policy::{ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::Operation;
 
 /// Entries of client × model × version × operation: each worker of a proxy holds them all.
 const MAX_ENTRIES: usize = 1_000_000;
-/// Requests a window.
-const MAX_QUOTA: u64 = 1_000_000_000;
-/// Requests at once.
-const MAX_BURST: u64 = 1_000_000;
-/// A window, seconds: 31 days.
-const MAX_WINDOW_S: u64 = 2_678_400;
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
 
 const OPERATIONS: [Operation; 3] = [Operation::Infer, Operation::Metadata, Operation::Ready];
 
@@ -42,7 +33,13 @@ struct Target {
     version: u32,
 }
 
-pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Granted> {
+/// `models` are the validated ones, if none of them has a fault.
+pub(super) fn grants(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Policy,
+    models: Option<&[Model]>,
+) -> Option<Granted> {
     let mut granted = Granted {
         grants: Vec::new(),
         clients_by_name: places(raw.clients.keys(), ClientId),
@@ -87,23 +84,23 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
             &granted.models_by_name,
         );
         let operations = operations(report, &path.field("operations"), grant);
-        let rate = match &grant.rate {
-            Some(rate) => self::rate(report, &path.field("rate"), rate).map(Some),
-            None => {
-                if grant
-                    .operations
-                    .iter()
-                    .any(|operation| operation == Operation::Infer.name())
-                {
-                    report.warn(
-                        &path,
-                        "inference without a rate",
-                        "rate: {quota: 100, window_s: 60}",
-                    );
-                }
-                Some(None)
-            }
-        };
+        let infers = grant
+            .operations
+            .iter()
+            .any(|operation| operation == Operation::Infer.name());
+        let inferred: BTreeSet<ModelId> = targets
+            .iter()
+            .flatten()
+            .filter(|_| infers)
+            .map(|target| target.model)
+            .collect();
+        let inferred: Vec<&Model> = inferred
+            .into_iter()
+            .filter_map(|id| models?.get(usize::try_from(id.0).ok()?))
+            .collect();
+        let rate = rates::rate(report, &path, grant, infers);
+        let cost = rates::cost(report, &path, grant, infers, &inferred);
+        let budget = rates::budget(report, &path, grant, infers, &inferred);
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named);
@@ -113,8 +110,19 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
             Some(targets),
             Some(operations),
             Some(rate),
+            Some(cost),
+            Some(budget),
             Some(concurrency),
-        ) = (id, clients, targets, operations, rate, concurrency)
+        ) = (
+            id,
+            clients,
+            targets,
+            operations,
+            rate,
+            cost,
+            budget,
+            concurrency,
+        )
         else {
             good = None;
             continue;
@@ -132,6 +140,8 @@ pub(super) fn grants(report: &mut Report, path: &Path, raw: &raw::Policy) -> Opt
             name,
             clients: clients.into_iter().collect(),
             rate,
+            cost,
+            budget,
             concurrency,
         });
     }
@@ -362,44 +372,4 @@ fn overlap(
         quote(name),
         quote(version),
     )
-}
-
-fn rate(report: &mut Report, path: &Path, raw: &raw::Rate) -> Option<Rate> {
-    let quota_path = path.field("quota");
-    let quota = report
-        .required(&quota_path, raw.quota, "requests a window")
-        .and_then(|quota| report.within(&quota_path, quota, 1, MAX_QUOTA, "requests"));
-    let window_path = path.field("window_s");
-    let window_s = report
-        .required(&window_path, raw.window_s, "seconds")
-        .and_then(|window| report.within(&window_path, window, 1, MAX_WINDOW_S, "s"));
-    let burst_path = path.field("burst");
-    let burst = match raw.burst {
-        Some(burst) => report.within(&burst_path, burst, 1, MAX_BURST, "requests"),
-        None => quota.map(|quota| quota.min(MAX_BURST)),
-    };
-    let (quota, window_s, burst) = (quota?, window_s?, burst?);
-    if burst > quota {
-        report.warn(
-            &burst_path,
-            format!("more requests at once than the {quota} of a window"),
-            format!("{quota}"),
-        );
-    }
-    // Rounded up, so that a window never holds more than its quota.
-    let interval_ns = window_s
-        .checked_mul(SECOND_NS)
-        .map(|window_ns| window_ns.div_ceil(quota))?;
-    let fills_in = interval_ns
-        .checked_mul(burst)
-        .filter(|ns| i64::try_from(*ns).is_ok());
-    if fills_in.is_none() {
-        report.error(&burst_path, "an empty bucket takes centuries to fill");
-        return None;
-    }
-    Some(Rate {
-        quota,
-        window_s,
-        bucket: Bucket { interval_ns, burst },
-    })
 }

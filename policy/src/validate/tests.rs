@@ -98,6 +98,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
 }
 
 mod contracts;
+mod costs;
 mod credentials;
 mod flight;
 mod grants;

@@ -21,8 +21,14 @@ use crate::policy;
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// Starts of one stack: its admin port is chosen before it is bound, and another process may take it in between.
 const ATTEMPTS: u32 = 3;
+/// Envoy's workers unless a test asks for more.
+const WORKERS: u16 = 2;
 /// Bytes of a log that a failed test prints.
 const LOG_TAIL: usize = 8 << 10;
+
+/// Whether a gate's filter is one that traps where a request asks for it.
+#[derive(Clone, Copy)]
+struct Faulty(bool);
 
 /// A running gate.
 pub struct Stack {
@@ -47,17 +53,22 @@ impl Stack {
 
     /// The same, with files that the policy names beside it.
     pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
-        Self::start_as(name, policy, files, "gate", false).await
+        Self::start_as(name, policy, files, "gate", Faulty(false), WORKERS).await
     }
 
     /// The same with other filters than the gate, as `--chain` takes them.
     pub async fn start_chain(name: &str, policy: Policy, chain: &str) -> Self {
-        Self::start_as(name, policy, &[], chain, false).await
+        Self::start_as(name, policy, &[], chain, Faulty(false), WORKERS).await
     }
 
     /// The same with a gate that traps at the end of the body of a request that has the field `x-test-trap`.
     pub async fn start_faulty(name: &str, policy: Policy) -> Self {
-        Self::start_as(name, policy, &[], "gate", true).await
+        Self::start_as(name, policy, &[], "gate", Faulty(true), WORKERS).await
+    }
+
+    /// The same as [`Self::start_chain`], with another number of Envoy's workers.
+    pub async fn start_workers(name: &str, policy: Policy, chain: &str, workers: u16) -> Self {
+        Self::start_as(name, policy, &[], chain, Faulty(false), workers).await
     }
 
     async fn start_as(
@@ -65,11 +76,12 @@ impl Stack {
         policy: Policy,
         files: &[(&str, &str)],
         chain: &str,
-        faulty: bool,
+        faulty: Faulty,
+        workers: u16,
     ) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
-            match Self::attempt(name, policy.clone(), files, chain, faulty).await {
+            match Self::attempt(name, policy.clone(), files, chain, faulty, workers).await {
                 Ok(stack) => return stack,
                 Err(why) => failure = why,
             }
@@ -82,7 +94,8 @@ impl Stack {
         mut policy: Policy,
         files: &[(&str, &str)],
         chain: &str,
-        faulty: bool,
+        Faulty(faulty): Faulty,
+        workers: u16,
     ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = bin();
@@ -115,7 +128,7 @@ impl Stack {
                 "--listen",
                 "127.0.0.1:0",
                 "--concurrency",
-                "2",
+                &workers.to_string(),
                 "--chain",
                 chain,
                 "--admin",

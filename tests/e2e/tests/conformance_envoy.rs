@@ -75,6 +75,11 @@ async fn every_vector_about_rates_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_costs_gets_its_decision() {
+    play("policies/costs.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_raw_bodies_gets_its_decision() {
     play("policies/raw.json").await;
 }
@@ -96,6 +101,7 @@ fn every_policy_of_the_vectors_is_played() {
         names,
         [
             "policies/closed.json",
+            "policies/costs.json",
             "policies/main.json",
             "policies/rates.json",
             "policies/raw.json",

@@ -1,4 +1,4 @@
-//! What workers share, on a real Envoy with two of them: buckets and places in flight, exact to one whatever the connections do.
+//! What workers share, on a real Envoy with two of them or four: limits and places in flight, exact to one whatever the connections do.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,10 +7,10 @@
     reason = "tests"
 )]
 
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{ByteSize, ModelLimits, Policy, Rate};
+use tensorgate_policy::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome, until};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::{Stack, policy};
@@ -44,40 +44,90 @@ async fn half(stack: &Stack) -> TcpStream {
     stream
 }
 
+/// Requests at once.
+const REQUESTS: usize = 200;
+
+/// Many requests at once, each on a connection of its own, so that every worker has some: how many are over no limit, whatever becomes of them
+/// behind the gate.
+async fn passes(name: &str, policy: Policy, chain: &str, workers: u16) -> usize {
+    let stack = Stack::start_workers(name, policy, chain, workers).await;
+    let fields = fields(&policy::key(OWN));
+    let mut asked = JoinSet::new();
+    for _ in 0..REQUESTS {
+        let (gate, fields) = (stack.gate, fields.clone());
+        asked.spawn(async move {
+            let body = GOOD.as_bytes();
+            http1::send(gate, "POST", PATH, &fields, body, Framing::Length)
+                .await
+                .unwrap()
+                .status
+        });
+    }
+    let answers = asked.join_all().await;
+    answers.iter().filter(|status| **status != 429).count()
+}
+
+/// So many of them pass, whoever asks first.
+async fn spends_exactly(name: &str, policy: Policy, chain: &str, workers: u16, wanted: usize) {
+    let day = || UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
+    // A budget's day may end in the middle.
+    let seen = loop {
+        let today = day();
+        let seen = passes(name, policy.clone(), chain, workers).await;
+        if today == day() {
+            break seen;
+        }
+    };
+    assert_eq!(seen, wanted, "{name}, {chain}");
+}
+
+/// Nothing comes back within a test: one unit takes hours.
+const MONTH_S: u64 = 2_678_400;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_spend_a_bucket_exactly() {
-    const BURST: u64 = 37;
-    const REQUESTS: usize = 200;
     let policy = policy_with(|policy| {
-        // Nothing comes back within a test: one unit takes 20 hours.
         policy.grants[0].rate = Some(Rate {
-            quota: Some(BURST),
-            window_s: Some(2_678_400),
-            burst: Some(BURST),
+            quota: Some(37),
+            window_s: Some(MONTH_S),
+            burst: Some(37),
         });
     });
     for chain in CHAINS {
-        let stack = Stack::start_chain("shared-rate", policy.clone(), chain).await;
-        let fields = fields(&policy::key(OWN));
-        let mut asked = JoinSet::new();
-        for _ in 0..REQUESTS {
-            let (gate, fields) = (stack.gate, fields.clone());
-            asked.spawn(async move {
-                let body = GOOD.as_bytes();
-                http1::send(gate, "POST", PATH, &fields, body, Framing::Length)
-                    .await
-                    .unwrap()
-                    .status
-            });
-        }
-        let answers = asked.join_all().await;
-        let of = |status| answers.iter().filter(|seen| **seen == status).count();
-        assert_eq!(
-            (of(200), of(429)),
-            (37, REQUESTS - 37),
-            "{chain}: {answers:?}"
-        );
+        spends_exactly("shared-rate", policy.clone(), chain, 2, 37).await;
     }
+}
+
+/// Each request has two elements, eight bytes. Never more than the limit, and none less: both would be a spend that a worker lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_workers_spend_rates_costs_and_budgets_exactly() {
+    let rate = policy_with(|policy| {
+        policy.grants[0].rate = Some(Rate {
+            quota: Some(60),
+            window_s: Some(MONTH_S),
+            burst: Some(60),
+        });
+    });
+    spends_exactly("shared-rate", rate, "gate", 4, 60).await;
+    let cost = policy_with(|policy| {
+        policy.grants[0].cost = Some(Cost {
+            elements: Some(121),
+            bytes: Some(ByteSize(4_000)),
+            window_s: Some(MONTH_S),
+        });
+    });
+    for chain in CHAINS {
+        spends_exactly("shared-cost", cost.clone(), chain, 4, 60).await;
+    }
+    let budget = policy_with(|policy| {
+        policy.grants[0].budget = Some(Budget {
+            requests: None,
+            elements: None,
+            bytes: Some(ByteSize(483)),
+            per: Some(Period::Day),
+        });
+    });
+    spends_exactly("shared-budget", budget, "gate", 4, 60).await;
 }
 
 /// Waits until Envoy has seen the end of everything that was dropped. A connection may still wait to be accepted, and take a place for

@@ -1,4 +1,4 @@
-//! One tensor, every encoding, one verdict: random contracts and requests, each in every spelling that can say it, held and in pieces.
+//! One tensor, every encoding, one verdict and one cost: random contracts and requests, each in every spelling that can say it, held and in pieces.
 //!
 //! The seeds are fixed, so that a failure can be played again. The encoders are the vectors' own and share nothing with the decoders.
 #![allow(
@@ -114,7 +114,10 @@ fn policy(rules: &[Rule]) -> Policy {
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
             "parameters": {"priority": {"int": [0, 10]}},
         }},
-        "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"]}],
+        "grants": [{
+            "name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"],
+            "cost": {"elements": 1_000_000, "bytes": 1_000_000, "window_s": 60},
+        }],
     });
     let raw: raw::Policy = serde_json::from_value(document).unwrap();
     validate::validate(&raw)
@@ -237,8 +240,11 @@ fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option<&'s
     }
 }
 
-/// What a request came to: its tensors by name, or why it was refused.
-type Verdict = Result<Vec<(String, Vec<u8>)>, (Reason, Option<String>)>;
+/// What a request came to: its tensors by name and what they cost, or why it was refused.
+type Verdict = Result<(Vec<(String, Vec<u8>)>, Cost), (Reason, Option<String>)>;
+
+/// Elements and bytes.
+type Cost = (u64, u64);
 
 fn refused(denial: Denial) -> (Reason, Option<String>) {
     (denial.reason, denial.field)
@@ -253,8 +259,16 @@ fn tensors(request: &InferRequest<'_>) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn spent(_: &tensorgate_policy::Charge) -> ChargeOutcome {
-    ChargeOutcome::Spent
+/// For the head: nothing is charged by the request.
+fn spent(charge: &tensorgate_policy::Charge) -> ChargeOutcome {
+    panic!("{charge:?}")
+}
+
+fn cost(charge: &tensorgate_policy::Charge) -> Cost {
+    match charge.debits.as_slice() {
+        [elements, bytes] => (elements.amount, bytes.amount),
+        debits => panic!("{debits:?}"),
+    }
 }
 
 /// The decision up to its body.
@@ -299,8 +313,13 @@ fn held(policy: &Policy, request: &RawRequest) -> Verdict {
         step => panic!("{step:?}"),
     }
     let decoded = decode(format, &request.body, decision.inputs(policy)).map_err(refused)?;
-    match decide_message(&mut decision, policy, &decoded, spent) {
-        Step::Forward => Ok(tensors(&decoded)),
+    let mut paid = None;
+    let spend = |charge: &tensorgate_policy::Charge| {
+        assert_eq!(paid.replace(cost(charge)), None, "charged twice");
+        ChargeOutcome::SPENT
+    };
+    match decide_message(&mut decision, policy, &decoded, spend) {
+        Step::Forward => Ok((tensors(&decoded), paid.expect("charged"))),
         Step::Deny(denial) => Err(refused(denial)),
         step => panic!("{step:?}"),
     }
@@ -312,6 +331,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
     let mut stream = BodyStream::new(format, request.body.len() + 1, None).unwrap();
     let mut told = Vec::new();
     let mut coming = Vec::new();
+    let mut paid = None;
     let mut sink = |event: Event<'_>| {
         let step = match event {
             Event::Head {
@@ -338,8 +358,15 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                     Step::Decode => {}
                     step => panic!("{step:?}"),
                 }
-                match decision.message(policy, head) {
+                let step = match decision.message(policy, head) {
                     Step::Check => decision.check_head(policy, head, elements),
+                    step => step,
+                };
+                match step {
+                    Step::Charge(charge) => {
+                        assert_eq!(paid.replace(cost(&charge)), None, "charged twice");
+                        decision.charged(policy, ChargeOutcome::SPENT)
+                    }
                     step => step,
                 }
             }
@@ -368,9 +395,23 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
     }
     stream.end().map_err(refused)?;
     match decision.passed() {
-        Step::Forward => Ok(told),
+        Step::Forward => Ok((told, paid.expect("charged"))),
         step => panic!("{step:?}"),
     }
+}
+
+/// How long `BYTES` are that pass over gRPC is not known when they are charged: as if the whole body were theirs, never less than they are.
+fn as_if_known(verdict: Verdict, request: &RawRequest, rules: &[Rule]) -> Verdict {
+    let (tensors, (elements, bytes)) = verdict?;
+    let unknown = rules.iter().any(|rule| rule.datatype == Datatype::Bytes);
+    let carried: usize = tensors.iter().map(|(_, data)| data.len()).sum();
+    let carried = (carried as u64).max(1);
+    if request.protocol == Protocol::OipGrpc && unknown {
+        assert_eq!(bytes, request.body.len() as u64);
+        assert!(bytes >= carried);
+        return Ok((tensors, (elements, carried)));
+    }
+    Ok((tensors, (elements, bytes)))
 }
 
 #[test]
@@ -399,7 +440,8 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
             if matches!(spelling, Spelling::OipRestBinary | Spelling::OipGrpcRaw) {
                 for _ in 0..CUTS {
                     let name = format!("{} in pieces", spelling.name());
-                    verdicts.push((name, in_pieces(&policy, raw, &mut random)));
+                    let verdict = in_pieces(&policy, raw, &mut random);
+                    verdicts.push((name, as_if_known(verdict, raw, &rules)));
                 }
             }
         }

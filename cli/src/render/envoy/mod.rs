@@ -21,6 +21,7 @@ use tensorgate_glue::enforced::Enforced;
 use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
+use crate::chain::can_keep;
 use bounds::Bounds;
 use dynamic::{Filter, Form, Resource};
 
@@ -54,6 +55,9 @@ pub enum RenderError {
     /// `sun_path` of a Unix socket address holds 108 bytes, the closing zero included.
     #[error("the socket path {} is longer than {MAX_SOCKET_PATH} bytes", .0.display())]
     SocketPath(PathBuf),
+    /// The policy has a limit that the chain cannot keep.
+    #[error("{0}")]
+    Chain(String),
     /// The policy cannot be written as JSON.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
@@ -82,6 +86,7 @@ pub fn render(
     places: &Places,
     form: Form<'_>,
 ) -> Result<Rendered, RenderError> {
+    can_keep(&places.chain, policy).map_err(RenderError::Chain)?;
     let bounds = Bounds::of(policy.listen().limits());
     let address = places.listen.unwrap_or(policy.listen().address());
     let filters = places

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::read::best_of_json;
+use super::read::{best_of_json, count_of_json};
 use super::{Keys, Row, deny, serve};
-use crate::request::{image, rest};
+use crate::request::{grpc_infer, image, rest};
 use crate::split::Split;
 
 /// Its rows.
@@ -18,8 +18,25 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             rest(&keys.burst, "digits", &body),
         )
     };
+    let batch = json!({"inputs": [image(&split.pixels(0, 32))]});
     vec![
         over,
+        serve(
+            "all elements of an hour in one batch",
+            "32 digits",
+            count_of_json,
+            rest(&keys.batch, "digits", &batch),
+        ),
+        deny(
+            "a second batch in that hour",
+            "cost-exceeded",
+            rest(&keys.batch, "digits", &batch),
+        ),
+        deny(
+            "the same over gRPC: one cost, one bucket",
+            "cost-exceeded",
+            grpc_infer(&keys.batch, "digits", &split.pixels(0, 32), true),
+        ),
         deny(
             "a handler that loops",
             "handler-fault",

@@ -63,16 +63,16 @@ fn field(name: &str) -> &str {
 
 /// The head with its declared length within or beyond the bound, the outcome of a charge, what it comes to.
 fn outcome(head: &Head<'static>, charge: ChargeOutcome) -> Option<Reason> {
-    reason(&decide_head(&policy(), head, |_| charge).1)
+    reason(&decide_head(&policy(), head, |_| charge.clone()).1)
 }
 
 #[test]
 fn each_cause_alone_has_its_reason() {
-    assert_eq!(outcome(&rest("digits"), ChargeOutcome::Spent), None);
+    assert_eq!(outcome(&rest("digits"), ChargeOutcome::SPENT), None);
     for (reason, name, cause) in CAUSES {
         let mut head = rest("digits");
         cause(&mut head);
-        assert_eq!(outcome(&head, ChargeOutcome::Spent), Some(reason), "{name}");
+        assert_eq!(outcome(&head, ChargeOutcome::SPENT), Some(reason), "{name}");
     }
 }
 
@@ -88,7 +88,7 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
             one(&mut head);
             two(&mut head);
             assert_eq!(
-                outcome(&head, ChargeOutcome::Spent),
+                outcome(&head, ChargeOutcome::SPENT),
                 Some(first.min(second)),
                 "{first_name} {second_name}"
             );
@@ -100,16 +100,14 @@ fn of_two_causes_in_a_head_the_earlier_reason_is_given() {
 
 #[test]
 fn every_cause_in_a_head_comes_before_rate_and_size() {
-    let refused = ChargeOutcome::Refused {
-        retry_after_ns: Some(1),
-    };
+    let refused = ChargeOutcome::Refused(vec![level(Wait::Ns(1))]);
     for (reason, name, cause) in CAUSES {
         let mut head = Head {
             content_length: Some(u64::MAX),
             ..rest("digits")
         };
         cause(&mut head);
-        assert_eq!(outcome(&head, refused), Some(reason), "{name}");
+        assert_eq!(outcome(&head, refused.clone()), Some(reason), "{name}");
     }
     let large = Head {
         content_length: Some(u64::MAX),
@@ -117,7 +115,7 @@ fn every_cause_in_a_head_comes_before_rate_and_size() {
     };
     assert_eq!(outcome(&large, refused), Some(Reason::RateLimited));
     assert_eq!(
-        outcome(&large, ChargeOutcome::Spent),
+        outcome(&large, ChargeOutcome::SPENT),
         Some(Reason::BodyTooLarge)
     );
 }
@@ -130,7 +128,7 @@ fn nothing_is_charged_for_what_is_refused_before() {
         let mut charges = 0;
         decide_head(&policy(), &head, |_| {
             charges += 1;
-            ChargeOutcome::Spent
+            ChargeOutcome::SPENT
         });
         assert_eq!(charges, 0, "{name}");
     }
@@ -181,9 +179,10 @@ fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
             reason,
             field,
             cause,
-            rate,
+            rates,
+            retry_after_s,
             allow,
-        }) => ((reason, field, rate, allow), cause),
+        }) => ((reason, field, rates, retry_after_s, allow), cause),
         step => panic!("{step:?}"),
     };
     let ways = [
@@ -197,7 +196,7 @@ fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
     assert!(
         answers
             .iter()
-            .all(|answer| *answer == (Reason::NotGranted, None, None, None)),
+            .all(|answer| *answer == (Reason::NotGranted, None, vec![], None, None)),
         "{answers:?}"
     );
     causes.sort();
@@ -220,7 +219,7 @@ fn once_denied_always_denied() {
         },
     );
     assert_eq!(reason(&first), Some(Reason::AmbiguousRequest));
-    assert_eq!(decision.charged(&policy, ChargeOutcome::Spent), first);
+    assert_eq!(decision.charged(&policy, ChargeOutcome::SPENT), first);
     assert_eq!(decision.message(&policy, &message(None, None)), first);
     assert_eq!(decision.check(&policy, &message(None, None)), first);
     assert_eq!(
@@ -273,7 +272,7 @@ enum Call {
 #[test]
 fn a_call_out_of_order_denies() {
     use Call::{Acquired, Body, Charged, Check, Message};
-    let mut document = fixture::document();
+    let mut document = unpriced();
     document["grants"][0]["concurrency"] = 1.into();
     document["models"]["digits"]["limits"] = serde_json::json!({"concurrency": 1});
     let policy = fixture::policy(document);
@@ -282,7 +281,7 @@ fn a_call_out_of_order_denies() {
         let (mut decision, mut step) = Decision::begin(&policy, &rest("digits"));
         for call in calls {
             step = match call {
-                Charged => decision.charged(&policy, ChargeOutcome::Spent),
+                Charged => decision.charged(&policy, ChargeOutcome::SPENT),
                 Acquired => decision.acquired(&AcquireOutcome::Acquired),
                 Body => decision.body(&policy, 100, None),
                 Message => decision.message(&policy, &request),
@@ -327,12 +326,7 @@ fn a_decision_of_another_policy_denies() {
     let policy = policy();
     let other = fixture::policy(serde_json::json!({"version": 1}));
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-    let refused = decision.charged(
-        &other,
-        ChargeOutcome::Refused {
-            retry_after_ns: None,
-        },
-    );
+    let refused = decision.charged(&other, ChargeOutcome::Refused(vec![level(Wait::Forever)]));
     assert_eq!(reason(&refused), Some(Reason::Overloaded));
     let mut decision = held(&policy, &rest("digits"));
     assert_eq!(

@@ -5,12 +5,14 @@ use crate::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
 
 /// Every limit there is.
 fn limited() -> Policy {
-    let mut document = fixture::document();
+    let mut document = unpriced();
     document["clients"]["scorer"]["concurrency"] = 5.into();
     document["grants"][0]["concurrency"] = 4.into();
     document["grants"][0]["rate"] = serde_json::Value::Null;
     document["models"]["digits"]["limits"] =
         serde_json::json!({"concurrency": 3, "in_flight_bytes": "2MiB"});
+    document["models"]["digits"]["protocols"] =
+        serde_json::json!(["oip-rest", "oip-grpc", "tf-serving-grpc"]);
     fixture::policy(document)
 }
 
@@ -48,21 +50,32 @@ fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
 fn where_the_body_names_it_all_are_due_together() {
     let policy = limited();
     let all = [CLIENT, GRANT, MODEL, BYTES];
-    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
-    let addressee = Addressee {
-        model: "digits",
-        version: None,
-    };
-    let step = decision.body(&policy, 100, Some(addressee));
-    assert_eq!(places(&step), all);
-    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
-    let request = message(Some("digits"), None);
-    assert_eq!(decision.message(&policy, &request), Step::Check);
-    // Once more where only the decoder could tell whom it is for.
-    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
-    assert_eq!(decision.body(&policy, 100, None), Step::Decode);
-    assert_eq!(places(&decision.message(&policy, &request)), all);
-    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Check);
+    for protocol in [Protocol::OipGrpc, Protocol::TfGrpc] {
+        let head = Head {
+            route: Route::Model {
+                protocol,
+                operation: Operation::Infer,
+                model: None,
+                version: None,
+            },
+            ..grpc(Operation::Infer)
+        };
+        let (mut decision, _) = Decision::begin(&policy, &head);
+        let addressee = Addressee {
+            model: "digits",
+            version: None,
+        };
+        let step = decision.body(&policy, 100, Some(addressee));
+        assert_eq!(places(&step), all, "{protocol:?}");
+        assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
+        let request = message(Some("digits"), None);
+        assert_eq!(decision.message(&policy, &request), Step::Check);
+        // Once more where only the decoder could tell whom it is for.
+        let (mut decision, _) = Decision::begin(&policy, &head);
+        assert_eq!(decision.body(&policy, 100, None), Step::Decode);
+        assert_eq!(places(&decision.message(&policy, &request)), all);
+        assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Check);
+    }
 }
 
 #[test]
@@ -94,7 +107,7 @@ fn every_count_has_a_slot_to_be_made() {
 
 /// The same, where bodies beyond 64 KiB pass in pieces.
 fn passing() -> Policy {
-    let mut document = fixture::document();
+    let mut document = unpriced();
     document["listen"]["limits"]["hold_bytes"] = "64KiB".into();
     document["models"]["digits"]["limits"] =
         serde_json::json!({"concurrency": 5, "in_flight_bytes": 1000});
@@ -171,7 +184,7 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
         let Step::Deny(denial) = decision.acquired(&outcome) else {
             panic!("{outcome:?} was let through")
         };
-        assert_eq!((denial.reason, denial.rate), (expected, None));
+        assert_eq!((denial.reason, denial.rates), (expected, vec![]));
         assert!(denial.cause.contains(cause), "{}", denial.cause);
     };
     let refused = |scope, unit| AcquireOutcome::Refused { scope, unit };

@@ -133,10 +133,10 @@ fn grants_come_to_one_entry_a_combination() {
     );
     assert_eq!(policy.granted.len(), 3 * 4 + 2 + 2);
     let buckets: Vec<_> = policy
-        .buckets()
-        .map(|(grant, client)| (grant.name(), client.name()))
+        .allowances()
+        .map(|(grant, client, _)| (grant.name(), client.name()))
         .collect();
-    assert_eq!(buckets, [("scoring", "scorer")]);
+    assert_eq!(buckets, [("scoring", "scorer"); 2], "its rate and its cost");
 }
 
 #[test]
@@ -160,6 +160,7 @@ fn a_rate_rounds_against_the_caller() {
         (
             Bucket {
                 interval_ns: 600_000_000,
+                per: 1,
                 burst: 20
             },
             100,
@@ -170,6 +171,7 @@ fn a_rate_rounds_against_the_caller() {
         bucket(json!({"quota": 3, "window_s": 1})).0,
         Bucket {
             interval_ns: 333_333_334,
+            per: 1,
             burst: 3
         }
     );
@@ -177,6 +179,7 @@ fn a_rate_rounds_against_the_caller() {
         bucket(json!({"quota": 1_000_000_000, "window_s": 1})).0,
         Bucket {
             interval_ns: 1,
+            per: 1,
             burst: 1_000_000
         }
     );
@@ -232,6 +235,12 @@ fn what_is_weak_is_told() {
         Value::Null,
         "grants[0]",
         "inference without a rate",
+    );
+    warn(
+        "/grants/0/cost",
+        Value::Null,
+        "grants[0]",
+        "inference without a cost (cost: {bytes: 64MiB, window_s: 60})",
     );
     warn(
         "/clients/idle",

@@ -2,7 +2,8 @@
 //! never panics.
 
 use super::*;
-use crate::raw::{ApiKey, ByteSize, Dim, Input, Output, ParameterRule, Rate};
+use crate::policy::Limit;
+use crate::raw::{ApiKey, Budget, ByteSize, Cost, Dim, Input, Output, ParameterRule, Period, Rate};
 
 #[test]
 fn every_fault_is_told_at_once_in_document_order() {
@@ -104,13 +105,16 @@ fn no_document_makes_validation_panic_or_pass_an_unbounded_contract() {
                     );
                 }
             }
-            for (grant, _) in policy.buckets() {
-                let bucket = grant.rate().unwrap().bucket();
-                assert!(
-                    bucket.interval_ns > 0
-                        && bucket.burst > 0
-                        && bucket.interval_ns.checked_mul(bucket.burst).is_some()
-                );
+            for (_, _, allowance) in policy.allowances() {
+                assert!(allowance.most() > 0 && allowance.window_s() > 0);
+                let Limit::Window(rate) = allowance.limit else {
+                    continue;
+                };
+                let bucket = rate.bucket();
+                assert!(bucket.interval_ns > 0 && bucket.per > 0);
+                let fills_ns = u128::from(bucket.interval_ns) * u128::from(bucket.burst)
+                    / u128::from(bucket.per);
+                assert!(i64::try_from(fills_ns).is_ok(), "{bucket:?}");
             }
         }
     }
@@ -193,6 +197,21 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     quota: Some(number),
                     window_s: Some(1),
                     burst: Some(other),
+                })
+            });
+            push(&|p| {
+                p.grants[0].cost = Some(Cost {
+                    elements: Some(number),
+                    bytes: Some(ByteSize(number)),
+                    window_s: Some(other),
+                })
+            });
+            push(&|p| {
+                p.grants[0].budget = Some(Budget {
+                    requests: Some(number),
+                    elements: Some(other),
+                    bytes: Some(ByteSize(number)),
+                    per: Some(Period::Day),
                 })
             });
             for datatype in DATATYPES {
@@ -278,6 +297,8 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 ],
                 operations: alloc::vec![text.clone()],
                 rate: None,
+                cost: None,
+                budget: None,
                 concurrency: None,
             }
         });

@@ -1,0 +1,109 @@
+//! Whose limits change: what a grant that stays allows each of its clients, before and after.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Allowance, Limit};
+
+/// A limit that changes.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Changed {
+    pub(super) grant: String,
+    pub(super) client: String,
+    /// The limit's public name.
+    pub(super) limit: String,
+    /// `None`: there was none.
+    pub(super) before: Option<String>,
+    /// `None`: there is none any more.
+    pub(super) after: Option<String>,
+    /// Which way it goes, if it is one way.
+    pub(super) allows: Option<Allows>,
+}
+
+/// What a change comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Allows {
+    More,
+    Less,
+}
+
+/// Grant, client and limit.
+type Key = (String, String, String);
+
+/// Every limit that changes for somebody who has the grant before and after.
+pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
+    let both = |policy: &Policy, grant: &str, client: &str| {
+        let grant = policy.grants().iter().find(|known| known.name() == grant);
+        let id = policy.client_id(client);
+        grant.is_some_and(|grant| id.is_some_and(|id| grant.clients().contains(&id)))
+    };
+    let (was, is) = (limits(before), limits(after));
+    let mut keys: Vec<&Key> = was.keys().chain(is.keys()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter()
+        .filter(|(grant, client, _)| both(before, grant, client) && both(after, grant, client))
+        .filter_map(|key| {
+            let (was, is) = (was.get(key), is.get(key));
+            let (grant, client, limit) = key.clone();
+            (was != is).then(|| Changed {
+                grant,
+                client,
+                limit,
+                before: was.map(told),
+                after: is.map(told),
+                allows: allows(was, is),
+            })
+        })
+        .collect()
+}
+
+fn limits(policy: &Policy) -> BTreeMap<Key, Allowance> {
+    policy
+        .allowances()
+        .map(|(grant, client, allowance)| {
+            let limit = allowance.public_name(grant.name());
+            let key = (grant.name().to_owned(), client.name().to_owned(), limit);
+            (key, allowance)
+        })
+        .collect()
+}
+
+fn allows(before: Option<&Allowance>, after: Option<&Allowance>) -> Option<Allows> {
+    let (before, after) = match (before, after) {
+        (None, _) => return Some(Allows::Less),
+        (_, None) => return Some(Allows::More),
+        (Some(before), Some(after)) => (before, after),
+    };
+    // Quota over window, without a fraction.
+    let pace = |one: &Allowance, other: &Allowance| {
+        u128::from(one.quota()).saturating_mul(u128::from(other.window_s()))
+    };
+    let at_once = after.most().cmp(&before.most());
+    let steadily = pace(after, before).cmp(&pace(before, after));
+    match (at_once, steadily) {
+        (Ordering::Greater, Ordering::Greater | Ordering::Equal)
+        | (Ordering::Equal, Ordering::Greater) => Some(Allows::More),
+        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => {
+            Some(Allows::Less)
+        }
+        _ => None,
+    }
+}
+
+fn told(allowance: &Allowance) -> String {
+    let (quota, unit) = (allowance.quota(), allowance.unit.name());
+    match allowance.limit {
+        Limit::Day(_) => format!("{quota} {unit} a day"),
+        Limit::Window(rate) if rate.bucket().burst == quota => {
+            format!("{quota} {unit} in {} s", rate.window_s())
+        }
+        Limit::Window(rate) => {
+            let (window_s, burst) = (rate.window_s(), rate.bucket().burst);
+            format!("{quota} {unit} in {window_s} s, {burst} at once")
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The places in flight that a request takes once its grant is known. Says which and how many; a driver takes them.
+//!
+//! A client's and a grant's own places are taken as soon as the model is known: whoever dawdles over a body keeps nobody but itself
+//! out. A model's places, which all clients share, are taken once the body is whole. A body that passes in pieces takes them before,
+//! for the size that it announces: so of each of the model's limits one client gets at most half for such bodies, or one body where
+//! that is more.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
+use super::{After, Decision, Stage, Step, foreign_policy};
+use crate::contract::quote;
+use crate::denial::{Denial, Reason};
+use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
+use crate::request::Operation;
+
+/// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
+const PASSING_SHARE: u64 = 2;
+
+impl Policy {
+    /// The counts in which this policy can take places, each as an empty place, so that a driver can make their slots before the first
+    /// request.
+    pub fn places(&self) -> Vec<Place> {
+        let clients = self
+            .clients()
+            .iter()
+            .filter_map(|client| Some(of_client(client, client.concurrency()?)));
+        let grants = self.grants().iter().flat_map(|grant| {
+            let client = |id: &ClientId| self.client(*id);
+            let place = |client| Some(of_grant(grant, client, grant.concurrency()?));
+            grant.clients().iter().filter_map(client).filter_map(place)
+        });
+        let models = self.models().iter().flat_map(|model| of_model(model, 0));
+        let passing = self.granted_inference().flat_map(|(client, model)| {
+            let some_pass = self.some_pass(model);
+            let places = some_pass.then(|| of_passing(model, client, 0));
+            places.into_iter().flatten()
+        });
+        let mut places: Vec<Place> = clients.chain(grants).chain(passing).chain(models).collect();
+        for place in &mut places {
+            place.amount = 0;
+        }
+        places
+    }
+
+    /// Who may have a model infer, each pair once.
+    fn granted_inference(&self) -> impl Iterator<Item = (&Client, &Model)> {
+        let pairs: BTreeSet<(ClientId, ModelId)> = self
+            .granted
+            .keys()
+            .filter(|(.., operation)| *operation == Operation::Infer)
+            .map(|(client, model, ..)| (*client, *model))
+            .collect();
+        pairs
+            .into_iter()
+            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+    }
+
+    /// Whether bodies for a model can pass in pieces.
+    fn some_pass(&self, model: &Model) -> bool {
+        let limits = self.listen().limits();
+        limits.body_bytes > limits.hold_bytes && matches!(model.accepts(), Accepts::Tensors(_))
+    }
+}
+
+impl Decision {
+    /// Takes the places that are due, and goes on.
+    pub(super) fn enter(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
+        let places = self.places(policy, after)?;
+        if places.is_empty() {
+            return self.proceed(after);
+        }
+        self.stage = Stage::Acquire(after);
+        Ok(Step::Acquire(Acquire { places }))
+    }
+
+    /// Whether places are due once the body is whole, so that somebody has to wait for it.
+    pub fn weighs_body(&self, policy: &Policy) -> bool {
+        self.places(policy, After::Body)
+            .is_ok_and(|places| !places.is_empty())
+    }
+
+    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
+    fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
+        let (client, grant, model) = (
+            self.client.and_then(|id| policy.client(id)),
+            self.grant.and_then(|id| policy.grant(id)),
+            self.model.and_then(|id| policy.model(id)),
+        );
+        let (Some(client), Some(grant), Some(model)) = (client, grant, model) else {
+            return Err(foreign_policy());
+        };
+        // Where the path names the model, the head has taken the first two by the time the body is whole.
+        let own = after == After::Head || self.protocol.is_grpc();
+        let shared = after != After::Head && self.operation == Some(Operation::Infer);
+        let mut places = Vec::new();
+        if own {
+            places.extend(client.concurrency().map(|limit| of_client(client, limit)));
+            places.extend(
+                grant
+                    .concurrency()
+                    .map(|limit| of_grant(grant, client, limit)),
+            );
+        }
+        if shared {
+            if self.in_pieces && policy.some_pass(model) {
+                places.extend(of_passing(model, client, self.body_bytes));
+            }
+            places.extend(of_model(model, self.body_bytes));
+        }
+        Ok(places)
+    }
+}
+
+fn of_client(client: &Client, limit: u64) -> Place {
+    Place {
+        scope: PlaceScope::Client(client.name().into()),
+        unit: PlaceUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn of_grant(grant: &Grant, client: &Client, limit: u64) -> Place {
+    Place {
+        scope: PlaceScope::Grant {
+            grant: grant.name().into(),
+            client: client.name().into(),
+        },
+        unit: PlaceUnit::Requests,
+        amount: 1,
+        limit,
+    }
+}
+
+fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
+    let limits = model.limits();
+    let place = |unit, amount, limit: Option<u64>| {
+        limit.map(|limit| Place {
+            scope: PlaceScope::Model(model.name().into()),
+            unit,
+            amount,
+            limit,
+        })
+    };
+    let requests = place(PlaceUnit::Requests, 1, limits.concurrency);
+    let bytes = place(PlaceUnit::Bytes, body_bytes, limits.in_flight_bytes);
+    requests.into_iter().chain(bytes)
+}
+
+/// The same of one client's at the model, bounded so that something is left for others.
+fn of_passing(model: &Model, client: &Client, body_bytes: u64) -> impl Iterator<Item = Place> {
+    of_model(model, body_bytes).map(|place| Place {
+        scope: PlaceScope::Passing {
+            model: model.name().into(),
+            client: client.name().into(),
+        },
+        // One body always: the model's own limit says whether it is too large.
+        limit: place
+            .limit
+            .checked_div(PASSING_SHARE)
+            .unwrap_or(0)
+            .max(place.amount),
+        ..place
+    })
+}
+
+/// What the answer to a request for places means.
+pub(super) fn placed(outcome: &AcquireOutcome) -> Result<(), Denial> {
+    match outcome {
+        AcquireOutcome::Acquired => Ok(()),
+        AcquireOutcome::Failed => Err(Denial::new(
+            Reason::Overloaded,
+            "the store of places in flight failed",
+        )),
+        AcquireOutcome::Refused { scope, unit } => {
+            let (whose, name) = match scope {
+                PlaceScope::Client(client) => ("client", client),
+                PlaceScope::Grant { grant, .. } => ("grant", grant),
+                PlaceScope::Model(model) => ("model", model),
+                PlaceScope::Passing { model, .. } => ("the client's share of model", model),
+            };
+            let unit = match unit {
+                PlaceUnit::Requests => "requests",
+                PlaceUnit::Bytes => "bytes",
+            };
+            Err(Denial::new(
+                Reason::Concurrency,
+                alloc::format!(
+                    "{whose} {} has as many {unit} in flight as it may",
+                    quote(name)
+                ),
+            ))
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What a grant allows each of its clients: units in a window or a day, and what spending them comes to. Pure: the caller reads the clocks and
+//! stores the state.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::budget::{self, DAY_S, Spent};
+use crate::gcra::{self, Bucket};
+use crate::time::Now;
+
+/// Nanoseconds a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unit {
+    /// Requests, whatever they carry.
+    Requests,
+    /// Elements of a request's input tensors.
+    Elements,
+    /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
+    Bytes,
+}
+
+impl Unit {
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Elements => "elements",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// So many units a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub(crate) quota: u64,
+    pub(crate) window_s: u64,
+    pub(crate) bucket: Bucket,
+}
+
+impl Rate {
+    /// Units a window.
+    pub const fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    /// The window, seconds.
+    pub const fn window_s(&self) -> u64 {
+        self.window_s
+    }
+
+    /// The bucket that enforces it.
+    pub const fn bucket(&self) -> Bucket {
+        self.bucket
+    }
+}
+
+/// What inferences may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Elements.
+    pub elements: Option<Rate>,
+    /// Bytes.
+    pub bytes: Option<Rate>,
+}
+
+/// What a calendar day has, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Requests.
+    pub requests: Option<u64>,
+    /// Elements.
+    pub elements: Option<u64>,
+    /// Bytes.
+    pub bytes: Option<u64>,
+}
+
+/// One limit of a grant on one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// What is counted.
+    pub unit: Unit,
+    /// How much of it.
+    pub limit: Limit,
+}
+
+/// How much, in which time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// A bucket that fills steadily.
+    Window(Rate),
+    /// So many units between midnight and midnight, UTC.
+    Day(u64),
+}
+
+/// What an allowance has at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Units left.
+    pub left: u64,
+    /// Until all of them are there again, ns.
+    pub full_after_ns: u64,
+    /// Whether the amount that was asked for passes.
+    pub wait: Wait,
+}
+
+/// Whether and when an amount passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Now.
+    None,
+    /// After this many nanoseconds.
+    Ns(u64),
+    /// Never: it is more than there ever is.
+    Forever,
+}
+
+/// What a spend comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// What the allowance has as long as nothing is spent.
+    pub before: Level,
+    /// What it has afterwards, and the state to store; `None` if it is refused.
+    pub after: Option<(Level, Vec<u8>)>,
+    /// If it is refused: what to store all the same, after a reload that changed the limit.
+    pub rebased: Option<Vec<u8>>,
+}
+
+impl Allowance {
+    /// Units of a window or a day.
+    pub const fn quota(&self) -> u64 {
+        match self.limit {
+            Limit::Window(rate) => rate.quota,
+            Limit::Day(units) => units,
+        }
+    }
+
+    /// The window, seconds.
+    pub const fn window_s(&self) -> u64 {
+        match self.limit {
+            Limit::Window(rate) => rate.window_s,
+            Limit::Day(_) => DAY_S,
+        }
+    }
+
+    /// The most that one request can ever have of it.
+    pub const fn most(&self) -> u64 {
+        match self.limit {
+            Limit::Window(rate) => rate.bucket.burst,
+            Limit::Day(units) => units,
+        }
+    }
+
+    /// The state's key, the same in every worker, generation and driver. Names are length-prefixed, so that no two pairs share one; what
+    /// the limit is does not matter, so that a reload that changes it goes on from what was spent.
+    pub fn key(&self, grant: &str, client: &str) -> String {
+        let whose = format!("{}:{grant}:{client}", grant.len());
+        match (self.limit, self.unit) {
+            (Limit::Window(_), Unit::Requests) => format!("rate:{whose}"),
+            (Limit::Window(_), unit) => format!("cost:{}:{whose}", unit.name()),
+            (Limit::Day(_), unit) => format!("budget:{}:{whose}", unit.name()),
+        }
+    }
+
+    /// The name that answers give it. Names of grants have no colon.
+    pub fn public_name(&self, grant: &str) -> String {
+        match (self.limit, self.unit) {
+            (Limit::Window(_), Unit::Requests) => grant.into(),
+            (Limit::Window(_), unit) => format!("{grant}:{}", unit.name()),
+            (Limit::Day(_), unit) => format!("{grant}:{}:day", unit.name()),
+        }
+    }
+
+    /// The state of which nothing was spent.
+    pub fn fresh(&self) -> Vec<u8> {
+        match self.limit {
+            Limit::Window(_) => gcra::State::default().to_bytes().to_vec(),
+            Limit::Day(_) => Spent::default().to_bytes().to_vec(),
+        }
+    }
+
+    /// Spends `amount` from what is stored; `None` if that is no state.
+    pub fn spend(&self, stored: &[u8], now: Now, amount: u64) -> Option<Drawn> {
+        match self.limit {
+            Limit::Window(rate) => {
+                let (bucket, now_ns) = (rate.bucket, now.monotonic_ns);
+                let state = gcra::State::from_bytes(stored)?;
+                let level = |state: &gcra::State, wait| {
+                    let (left, full_after_ns) = bucket.level(state, now_ns);
+                    Level {
+                        left,
+                        full_after_ns,
+                        wait,
+                    }
+                };
+                Some(match bucket.spend(&state, now_ns, amount) {
+                    gcra::Spend::Allowed(after) => Drawn {
+                        before: level(&state, Wait::None),
+                        after: Some((level(&after, Wait::None), after.to_bytes().to_vec())),
+                        rebased: None,
+                    },
+                    gcra::Spend::Refused { retry_after_ns } => Drawn {
+                        before: level(&state, retry_after_ns.map_or(Wait::Forever, Wait::Ns)),
+                        after: None,
+                        rebased: bucket
+                            .rebased(&state, now_ns)
+                            .map(|state| state.to_bytes().to_vec()),
+                    },
+                })
+            }
+            Limit::Day(units) => {
+                let spent = Spent::from_bytes(stored)?;
+                let level = |spent: &Spent, wait| {
+                    let (left, full_after_s) = spent.level(units, now.unix_s);
+                    Level {
+                        left,
+                        full_after_ns: full_after_s.saturating_mul(SECOND_NS),
+                        wait,
+                    }
+                };
+                let ns = |wait_s: u64| Wait::Ns(wait_s.saturating_mul(SECOND_NS));
+                Some(match spent.spend(units, now.unix_s, amount) {
+                    budget::Spend::Allowed(after) => Drawn {
+                        before: level(&spent, Wait::None),
+                        after: Some((level(&after, Wait::None), after.to_bytes().to_vec())),
+                        rebased: None,
+                    },
+                    budget::Spend::Refused { retry_after_s } => Drawn {
+                        before: level(&spent, retry_after_s.map_or(Wait::Forever, ns)),
+                        after: None,
+                        rebased: None,
+                    },
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! How often, at what cost, and how much a day. A limit that some request within a model's contract could never pass is a fault.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::report::{Path, Report, quote};
+use crate::contract::Carried;
+use crate::gcra::Bucket;
+use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
+use crate::raw;
+
+/// Requests a window.
+const MAX_QUOTA: u64 = 1_000_000_000;
+/// Requests at once.
+const MAX_BURST: u64 = 1_000_000;
+/// A window, seconds: 31 days.
+const MAX_WINDOW_S: u64 = 2_678_400;
+/// Units of a cost or a budget: the largest whole number that a header field can say (RFC 9651, 3.3.1).
+const MAX_UNITS: u64 = 999_999_999_999_999;
+/// Nanoseconds a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// How often; the outer `None` is a fault.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn rate(
+    report: &mut Report,
+    grant_path: &Path,
+    grant: &raw::Grant,
+    infers: bool,
+) -> Option<Option<Rate>> {
+    let path = &grant_path.field("rate");
+    let Some(raw) = &grant.rate else {
+        if infers {
+            report.warn(
+                grant_path,
+                "inference without a rate",
+                "rate: {quota: 100, window_s: 60}",
+            );
+        }
+        return Some(None);
+    };
+    let quota_path = path.field("quota");
+    let quota = report
+        .required(&quota_path, raw.quota, "requests a window")
+        .and_then(|quota| report.within(&quota_path, quota, 1, MAX_QUOTA, "requests"));
+    let window_s = window(report, path, raw.window_s);
+    let burst_path = path.field("burst");
+    let burst = match raw.burst {
+        Some(burst) => report.within(&burst_path, burst, 1, MAX_BURST, "requests"),
+        None => quota.map(|quota| quota.min(MAX_BURST)),
+    };
+    let (quota, window_s, burst) = (quota?, window_s?, burst?);
+    if burst > quota {
+        report.warn(
+            &burst_path,
+            format!("more requests at once than the {quota} of a window"),
+            format!("{quota}"),
+        );
+    }
+    // Rounded up, so that a window never holds more than its quota.
+    let interval_ns = window_s
+        .checked_mul(SECOND_NS)
+        .map(|window_ns| window_ns.div_ceil(quota))?;
+    let fills_in = interval_ns
+        .checked_mul(burst)
+        .filter(|ns| i64::try_from(*ns).is_ok());
+    if fills_in.is_none() {
+        report.error(&burst_path, "an empty bucket takes centuries to fill");
+        return None;
+    }
+    Some(Some(Rate {
+        quota,
+        window_s,
+        bucket: Bucket {
+            interval_ns,
+            per: 1,
+            burst,
+        },
+    }))
+}
+
+/// At what cost.
+pub(super) fn cost(
+    report: &mut Report,
+    grant_path: &Path,
+    grant: &raw::Grant,
+    infers: bool,
+    models: &[&Model],
+) -> Option<Cost> {
+    let path = &grant_path.field("cost");
+    let Some(raw) = &grant.cost else {
+        let by_budget = grant
+            .budget
+            .as_ref()
+            .is_some_and(|budget| budget.elements.is_some() || budget.bytes.is_some());
+        if infers && !by_budget {
+            let takes_raw = models.iter().any(|model| takes_raw(model));
+            let amount = if takes_raw {
+                "bytes: 64MiB"
+            } else {
+                "elements: 1000000"
+            };
+            report.warn(
+                grant_path,
+                "inference without a cost",
+                format!("cost: {{{amount}, window_s: 60}}"),
+            );
+        }
+        return Some(Cost::default());
+    };
+    charges_nothing(report, path, infers);
+    if raw.elements.is_none() && raw.bytes.is_none() {
+        report.error_with_fix(path, "limits nothing", "elements or bytes");
+    }
+    let window_s = window(report, path, raw.window_s);
+    let mut amount = |unit: Unit, amount: Option<u64>| {
+        let Some(amount) = amount else {
+            return Some(None);
+        };
+        let path = path.field(unit.name());
+        let quota = units(report, &path, unit, amount, models)?;
+        Some(window_s.map(|window_s| Rate {
+            quota,
+            window_s,
+            bucket: Bucket {
+                // Within 64 bits, as the window's bound says.
+                interval_ns: window_s.saturating_mul(SECOND_NS),
+                per: quota,
+                burst: quota,
+            },
+        }))
+    };
+    let elements = amount(Unit::Elements, raw.elements);
+    let bytes = amount(Unit::Bytes, raw.bytes.map(|bytes| bytes.0));
+    window_s?;
+    if raw.elements.is_none() && raw.bytes.is_none() {
+        return None;
+    }
+    Some(Cost {
+        elements: elements?,
+        bytes: bytes?,
+    })
+}
+
+/// How much a day.
+pub(super) fn budget(
+    report: &mut Report,
+    grant_path: &Path,
+    grant: &raw::Grant,
+    infers: bool,
+    models: &[&Model],
+) -> Option<Budget> {
+    let path = &grant_path.field("budget");
+    let Some(raw) = &grant.budget else {
+        return Some(Budget::default());
+    };
+    let amounts = [raw.requests, raw.elements, raw.bytes.map(|bytes| bytes.0)];
+    if amounts.iter().all(Option::is_none) {
+        report.error_with_fix(path, "limits nothing", "requests, elements or bytes");
+        report.required(&path.field("per"), raw.per, "day")?;
+        return None;
+    }
+    if raw.requests.is_none() {
+        charges_nothing(report, path, infers);
+    }
+    let per = report.required(&path.field("per"), raw.per, "day");
+    let mut amount = |unit: Unit, amount: Option<u64>| match amount {
+        None => Some(None),
+        Some(amount) => {
+            let path = path.field(unit.name());
+            units(report, &path, unit, amount, models).map(Some)
+        }
+    };
+    let [requests, elements, bytes] = amounts;
+    let requests = amount(Unit::Requests, requests);
+    let elements = amount(Unit::Elements, elements);
+    let bytes = amount(Unit::Bytes, bytes);
+    let raw::Period::Day = per?;
+    Some(Budget {
+        requests: requests?,
+        elements: elements?,
+        bytes: bytes?,
+    })
+}
+
+fn window(report: &mut Report, path: &Path, window_s: Option<u64>) -> Option<u64> {
+    let path = path.field("window_s");
+    report
+        .required(&path, window_s, "seconds")
+        .and_then(|window| report.within(&path, window, 1, MAX_WINDOW_S, "s"))
+}
+
+/// Only inferences carry tensors.
+fn charges_nothing(report: &mut Report, path: &Path, infers: bool) {
+    if !infers {
+        report.warn(
+            path,
+            "charges nothing: no inference is granted",
+            "operations: [infer]",
+        );
+    }
+}
+
+/// An amount that every request within the models' contracts can pass at least once.
+fn units(
+    report: &mut Report,
+    path: &Path,
+    unit: Unit,
+    amount: u64,
+    models: &[&Model],
+) -> Option<u64> {
+    let amount = report.within(path, amount, 1, MAX_UNITS, unit.name());
+    let mut good = amount;
+    for model in models {
+        let name = quote(model.name());
+        let most = match (unit, model.accepts()) {
+            (Unit::Requests, _) => continue,
+            (Unit::Elements, Accepts::Raw { .. }) => {
+                report.error_with_fix(
+                    path,
+                    format!("model {name} takes a raw body, which has no elements"),
+                    "bytes",
+                );
+                good = None;
+                continue;
+            }
+            (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
+            (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
+            (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
+                Carried::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
+            }
+        };
+        if amount.is_some_and(|amount| most > amount) {
+            report.error_with_fix(path, beyond(&name, most, unit), fix(most));
+            good = None;
+        }
+    }
+    good
+}
+
+fn takes_raw(model: &Model) -> bool {
+    matches!(model.accepts(), Accepts::Raw { .. })
+}
+
+fn beyond(model: &str, most: u64, unit: Unit) -> String {
+    format!(
+        "a request within the contract of model {model} can have {most} {}, and would never pass",
+        unit.name()
+    )
+}
+
+fn fix(most: u64) -> String {
+    if most > MAX_UNITS {
+        "a smaller max of the model's dims".into()
+    } else {
+        format!("at least {most}")
+    }
+}
