@@ -40,6 +40,14 @@ impl Chain {
             open.push(format!(
                 "{self} checks no tensors: only the sandbox host keeps the contracts"
             ));
+            if policy
+                .allowances()
+                .any(|(_, _, allowance)| !by_request(allowance))
+            {
+                open.push(format!(
+                    "{self} charges nothing for tensors: the policy's costs and budgets of elements and bytes are not kept here"
+                ));
+            }
         }
         open
     }

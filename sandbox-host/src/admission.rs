@@ -23,8 +23,14 @@ pub const FIRST_LIMIT: usize = 256;
 const LEAST_LIMIT: usize = 16;
 /// Requests that may ever come in at once: as many streams as several connections of a gate carry.
 const MOST_LIMIT: usize = 4_096;
-/// Of the limit, the part that it shrinks by.
-const SHRINK: usize = 10;
+/// Of the limit, the part that it shrinks by, and grows by again.
+const STEP: usize = 10;
+/// After so long without a change, a limit that shrank grows by a step, up to what it was at first: a crowd that has gone says nothing
+/// about the next one.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
+/// Bytes of a body that lie at the gate for certain, whatever its policy says: past them a body may come at its client's pace, or take long
+/// to be read for its size alone, and neither says that the host is slow.
+pub const HELD_BYTES: usize = 256 << 10;
 
 /// The door.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ struct State {
     good: usize,
     /// When the limit last shrank. Who came in before says nothing about the smaller limit.
     shrank: Option<Instant>,
+    /// When it last shrank, or grew again for having been left alone.
+    stepped: Option<Instant>,
 }
 
 impl Admission {
@@ -51,6 +59,7 @@ impl Admission {
             inside: 0,
             good: 0,
             shrank: None,
+            stepped: None,
         };
         let shown = metrics.admission_limit.clone();
         shown.set(i64::try_from(FIRST_LIMIT).unwrap_or(i64::MAX));
@@ -63,6 +72,8 @@ impl Admission {
     /// Comes in; nothing if as many are in as may be.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Option<Entered> {
         let mut state = self.lock();
+        state.forgive(now);
+        self.show(&state);
         if state.inside >= state.limit {
             return None;
         }
@@ -78,6 +89,12 @@ impl Admission {
         self.lock().inside
     }
 
+    /// Under the lock, so that what is shown last is what holds.
+    fn show(&self, state: &State) {
+        self.shown
+            .set(i64::try_from(state.limit).unwrap_or(i64::MAX));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,13 +102,23 @@ impl Admission {
 }
 
 impl State {
+    fn forgive(&mut self, now: Instant) {
+        let long_ago = |stepped: Instant| now.saturating_duration_since(stepped) >= FORGIVEN_AFTER;
+        if self.limit < FIRST_LIMIT && self.stepped.is_some_and(long_ago) {
+            let more = self.limit.div_euclid(STEP).max(1);
+            self.limit = self.limit.saturating_add(more).min(FIRST_LIMIT);
+            self.stepped = Some(now);
+        }
+    }
+
     fn learn(&mut self, since: Instant, now: Instant) {
         if now.saturating_duration_since(since) > GOOD_TIME {
             // One step for all who were in when it was too many.
             if self.shrank.is_none_or(|shrank| since >= shrank) {
-                let fewer = self.limit.div_euclid(SHRINK).max(1);
+                let fewer = self.limit.div_euclid(STEP).max(1);
                 self.limit = self.limit.saturating_sub(fewer).max(LEAST_LIMIT);
                 self.shrank = Some(now);
+                self.stepped = Some(now);
                 self.good = 0;
             }
         } else if self.inside.saturating_mul(2) >= self.limit {
@@ -116,11 +143,7 @@ impl Entered {
     pub fn judged(self, now: Instant) {
         let mut state = self.admission.lock();
         state.learn(self.since, now);
-        let limit = state.limit;
-        drop(state);
-        self.admission
-            .shown
-            .set(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.admission.show(&state);
     }
 }
 
@@ -181,6 +204,20 @@ mod tests {
             admission.enter(now).unwrap().judged(now);
         }
         assert_eq!(admission.lock().limit, FIRST_LIMIT);
+    }
+
+    #[test]
+    fn a_limit_that_shrank_comes_back_with_time_alone() {
+        let (admission, mut now) = (Admission::new(&Metrics::new()), Instant::now());
+        for _ in 0..100 {
+            wave(&admission, &mut now, GOOD_TIME * 2);
+        }
+        assert_eq!(admission.lock().limit, LEAST_LIMIT);
+        for _ in 0..60 {
+            now += FORGIVEN_AFTER;
+            drop(admission.enter(now));
+        }
+        assert_eq!(admission.lock().limit, FIRST_LIMIT, "and no further");
     }
 
     #[test]

@@ -311,7 +311,7 @@ impl Pipeline {
             Err(HandlerError::Overloaded) => {
                 return Err(Denial::new(
                     Reason::Overloaded,
-                    HandlerError::Overloaded.to_string(),
+                    format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
                 ));
             }
             Err(HandlerError::Fault {

@@ -16,7 +16,7 @@ use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
@@ -210,8 +210,7 @@ where
         Duration::from_millis(limits.stream_ms),
         &mut held,
         |bytes| {
-            if bytes > limits.hold_bytes {
-                // More than the gate holds: it passes while its client sends it.
+            if bytes > HELD_BYTES {
                 entered = None;
             }
         },

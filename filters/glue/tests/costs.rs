@@ -294,7 +294,7 @@ fn a_reload_that_changes_limits_gives_nobody_more_and_keeps_nobody_waiting() {
         )
     };
     let store = Store::default();
-    let mut reloaded = |limits: &str| chain(&[Gate], limits, store.clone());
+    let reloaded = |limits: &str| chain(&[Gate], limits, store.clone());
     let mut first = reloaded(&limits(240, 60, 1000));
     for _ in 0..2 {
         assert_eq!(ask(&mut first, &binary(60, 0.5), NOW), "ok");

@@ -41,7 +41,7 @@ impl Contract {
     }
 
     /// The same for one whose elements are still to pass. Only of `BYTES` over gRPC is their size unknown until then: such a body is charged as if
-    /// all of its `body_bytes` were theirs, which is a few more than they are.
+    /// all of its `body_bytes` were theirs, which is a few more than they are, up to the most that the contract lets through.
     pub(crate) fn cost_of_head(
         &self,
         request: &InferRequest<'_>,
@@ -64,7 +64,11 @@ impl Contract {
             sum.add(elements, bytes)
         });
         Carried {
-            bytes: if unknown { body_bytes } else { sum.bytes },
+            bytes: if unknown {
+                body_bytes.min(self.most().bytes)
+            } else {
+                sum.bytes
+            },
             ..sum
         }
     }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::{Contract, TensorRule, check_tensors, quote};
+use super::{Contract, Elements, TensorRule, check_tensors, quote};
 use crate::denial::Reason;
 use crate::fixture;
 use crate::policy::Accepts;
@@ -417,4 +417,25 @@ fn a_callers_name_is_repeated_escaped_and_cut() {
         &request,
         Some((Reason::UnknownInput, r#"input "nobody\r\nset-cookie: x""#)),
     );
+}
+
+#[test]
+fn text_that_is_still_to_pass_is_charged_as_its_body_up_to_the_most_that_the_contract_lets_through()
+{
+    let contract = contract(json!([
+        {"name": "text", "datatype": "BYTES", "shape": [{"max": 8}], "max_item_bytes": 12}
+    ]));
+    let mut request = good();
+    request.inputs = vec![tensor("text", "BYTES", &[8], vec![])];
+    let check = |body_bytes: u64, expected: u64| {
+        let carried = contract.cost_of_head(&request, &[Elements::Coming(None)], body_bytes);
+        assert_eq!((carried.elements, carried.bytes), (8, expected));
+        assert!(
+            carried.bytes <= contract.most().bytes,
+            "a limit that this fits could never be kept"
+        );
+    };
+    check(100, 100);
+    check(128, 128);
+    check(1_000, 8 * (4 + 12));
 }

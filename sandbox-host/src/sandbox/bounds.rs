@@ -23,7 +23,7 @@ pub(super) const CALLS_WAITED: u32 = 4;
 
 /// Handlers that have a thread kept for them; further ones share what is free. Each thread can hold a stack and the memories of
 /// one instance resident.
-pub(super) const MAX_KEPT_THREADS: usize = 32;
+pub(super) const MAX_KEPT_THREADS: usize = 16;
 
 /// Stack that wasm code may use, bytes: wasmtime's default, named because the thread's stack follows from it.
 pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
@@ -74,7 +74,7 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 /// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, not given back to the
 /// kernel: a fresh instance then touches its first 4 MiB without a page fault (a 224×224×3 normalise takes 100 µs, not
 /// 350). Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and clear those alone; a page that is swapped out, or on its
-/// way to another place, is none of them and would keep what the last call wrote. It costs up to this much resident memory for each memory slot: (threads + 1) × `MAX_MEMORIES` × 4 MiB.
+/// way to another place, is none of them and would keep what the last call wrote. It costs up to this much resident memory for each memory slot: threads × `MAX_MEMORIES` × 4 MiB.
 pub(super) const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 
 /// A wasm page, bytes.

@@ -113,6 +113,7 @@ impl Clock {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::atomic::AtomicU64;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -129,7 +130,9 @@ mod tests {
     }
 
     fn until(condition: impl Fn() -> bool) {
+        let started = Instant::now();
         while !condition() {
+            assert!(started.elapsed() < Duration::from_secs(60), "never");
             thread::yield_now();
         }
     }

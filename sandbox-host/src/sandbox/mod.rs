@@ -41,6 +41,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Linker;
 
+use self::bounds::MAX_KEPT_THREADS;
 use self::call::Callee;
 use self::clock::Ticker;
 use self::compiled::Compilations;
@@ -73,7 +74,7 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-            handlers: 16,
+            handlers: MAX_KEPT_THREADS,
             queue: 256,
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,

@@ -2,7 +2,8 @@
 //! [`super::lanes`] to say; this starts threads, wakes them, and replaces those that stepped back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -18,7 +19,11 @@ pub(super) struct Pool(Arc<Shared>);
 struct Shared {
     lanes: Mutex<Lanes>,
     changed: Condvar,
+    keeper: Sender<Vacancy>,
 }
+
+/// A thread that is wanted in the place of another, by name, and where to say whether there is one.
+type Vacancy = (String, SyncSender<bool>);
 
 impl Pool {
     /// Threads that run one job of each of `handlers` lanes at once, and up to `width` of one; `queue` jobs of a lane wait, with this patience.
@@ -28,10 +33,24 @@ impl Pool {
         queue: usize,
         patience: Patience,
     ) -> Result<Self, SandboxError> {
+        let (keeper, vacancies) = mpsc::channel::<Vacancy>();
         let shared = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(width, queue, patience)),
             changed: Condvar::new(),
+            keeper,
         });
+        // A thread has the niceness of the one that starts it: only one that never runs a guest may start those that do.
+        let weak = Arc::downgrade(&shared);
+        let name = "guest-keeper".to_owned();
+        thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                for (name, reply) in vacancies {
+                    // Nobody waits for the reply any more if the pool is gone.
+                    let _ = reply.send(staffed(&weak, name));
+                }
+            })
+            .map_err(|source| SandboxError::Thread { name, source })?;
         // Made first, so that the threads already started end if one cannot be.
         let pool = Self(Arc::clone(&shared));
         for number in 0..threads(width, handlers) {
@@ -94,16 +113,10 @@ impl Shared {
     }
 
     /// A thread whose call made it step back is no use to short ones: another takes its place. `false` if none can be started.
-    fn replaced(self: &Arc<Self>) -> bool {
+    fn replaced(&self) -> bool {
         let name = thread::current().name().unwrap_or("guest").to_owned();
-        self.staff(name)
-            .inspect_err(|error| {
-                tracing::error!(
-                    cause = error.to_string(),
-                    "a guest thread that stepped back cannot be replaced, and goes on"
-                );
-            })
-            .is_ok()
+        let (reply, replied) = mpsc::sync_channel(1);
+        self.keeper.send((name, reply)).is_ok() && replied.recv() == Ok(true)
     }
 
     fn work(self: &Arc<Self>) {
@@ -149,6 +162,22 @@ impl Shared {
             }
         }
     }
+}
+
+/// Starts a thread for a pool that is still there; whether it did.
+fn staffed(pool: &Weak<Shared>, name: String) -> bool {
+    let Some(shared) = pool.upgrade() else {
+        return false;
+    };
+    shared
+        .staff(name)
+        .inspect_err(|error| {
+            tracing::error!(
+                cause = error.to_string(),
+                "a guest thread that stepped back cannot be replaced, and goes on"
+            );
+        })
+        .is_ok()
 }
 
 #[cfg(test)]
@@ -202,22 +231,30 @@ mod tests {
                 Arc::default(),
                 Box::new(move || {
                     assert!(!priority::is_back(), "a thread that is back was kept");
+                    let niceness = rustix::process::getpriority_process(None).unwrap();
                     let named = thread::current().name().unwrap_or_default().to_owned();
                     if number == 1 {
                         priority::step_back();
                     }
-                    answer.send((thread::current().id(), named)).unwrap();
+                    answer
+                        .send((thread::current().id(), named, niceness))
+                        .unwrap();
                 })
             ));
         }
         drop(answer);
         let ran: Vec<_> = answers.iter().collect();
-        let [(first, name), (second, _), (third, its_name)] = ran.as_slice() else {
+        let [
+            (first, name, nice),
+            (second, ..),
+            (third, its_name, its_nice),
+        ] = ran.as_slice()
+        else {
             panic!("{ran:?}")
         };
         assert_eq!(first, second, "a short call changes nothing");
         assert_ne!(second, third, "the thread that stepped back has ended");
-        assert_eq!(name, its_name);
+        assert_eq!((name, nice), (its_name, its_nice), "as if nothing had been");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! another thread takes its place.
 
 use std::cell::Cell;
+use std::sync::Once;
 
 use super::bounds::STEP_BACK;
 
@@ -20,7 +21,13 @@ pub(super) fn step_back() {
         rustix::process::setpriority_process(None, niceness.saturating_add(STEP_BACK))
     });
     if let Err(error) = stepped {
-        tracing::debug!(cause = error.to_string(), "a guest thread cannot step back");
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                cause = error.to_string(),
+                "guest threads cannot step back: calls that run on take cores from short ones"
+            );
+        });
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     }
     let number = Number {
         text: text.get(..place(rest)).unwrap_or_default(),
-        integer: integer && !(negative && value == 0),
+        integer: integer && !(negative && matches!(unsigned, [b'0', ..])),
         plain: plain.then_some(Plain {
             negative,
             digits: value,
@@ -282,7 +282,9 @@ mod tests {
             double.to_bits(),
             "{text} as FP64"
         );
-        if number.integer {
+        let integer = text != "-0" && !text.contains(['.', 'e', 'E']);
+        assert_eq!(number.integer, integer, "{text}");
+        if integer {
             assert_eq!(
                 number.to_integer::<i64>(),
                 text.parse().ok(),
@@ -328,6 +330,8 @@ mod tests {
             "9223372036854775808",
             "-9223372036854775808",
             "-9223372036854775809",
+            "-18446744073709551616",
+            "-36893488147419103232",
             "18446744073709551615",
             "18446744073709551616",
             "9999999999999999999",
