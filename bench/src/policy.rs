@@ -137,7 +137,7 @@ impl Shape {
             &mut policy,
             "grants",
             json!([{
-                "name": "bench", "clients": ["group:all"], "models": everything, "operations": ["infer", "metadata", "ready"],
+                "name": "bench", "clients": ["group:all"], "models": everything, "operations": ["infer"],
                 // Never reached: the burst is a second, longer than a worker may be kept from its core between its look at the clock and the bucket.
                 "rate": {"quota": 1_000_000, "window_s": 1, "burst": 1_000_000},
             }]),
