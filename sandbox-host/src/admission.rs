@@ -2,7 +2,7 @@
 //! time: each request waits behind more than its client has patience for. So what comes beyond what is finished in good time is refused
 //! while it costs least, at its head.
 //!
-//! How many that is, the host learns: as long as a body that the gate has held whole is read and judged within [`GOOD_TIME`], one
+//! How many that is, the host learns: as long as a body that the gate has held whole is read and judged within a fifth of a second, one
 //! more may come in now and then; when one takes longer, a tenth fewer may (additive increase, multiplicative decrease, as TCP does it). The
 //! time at handlers and backends is not in it: those have queues of their own, and a slow one must not close the door to the others.
 
