@@ -225,10 +225,10 @@ fn a_body_that_passes_in_pieces_is_charged_at_its_head() {
         of_head(Some((2, Coming(Some(15)))), Coming(Some(4096))),
         by_content(1026, 4096 + 15)
     );
-    // How long the items are is not known yet: as if all of the body were theirs.
+    // How long the items are is not known yet: as if all of the body's 9,000 bytes were theirs, up to the most that the contract lets through.
     assert_eq!(
         of_head(Some((2, Coming(None))), Coming(None)),
-        by_content(1026, 9_000)
+        by_content(1026, 8_240)
     );
 }
 
