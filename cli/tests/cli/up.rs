@@ -180,14 +180,20 @@ impl Stack {
     }
 }
 
-/// The program, with a stand-in for the host beside it, in a folder of their own.
+/// The program, with a stand-in for the host beside it, in a folder of their own. Another process writes both: a child that another test
+/// starts at this moment would hold what we write ourselves open until it executes, and what is open for writing is not executed.
 pub fn program(host: &str) -> (Scratch, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
     let scratch = Scratch::new();
     let program = scratch.path().join("tensorgate");
-    std::fs::copy(binary(), &program).unwrap();
-    let host = scratch.file("tensorgate-host", host);
-    std::fs::set_permissions(&host, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = scratch.file("host", host);
+    for (from, to) in [
+        (binary(), &program),
+        (text.as_path(), &scratch.path().join("tensorgate-host")),
+    ] {
+        let mut install = Command::new("install");
+        let installed = install.args(["-m", "755"]).arg(from).arg(to).status();
+        assert!(installed.unwrap().success());
+    }
     std::fs::create_dir(scratch.path().join("run")).unwrap();
     (scratch, program)
 }
