@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::ask;
 use crate::backend::Backend;
 use crate::policy;
 
@@ -262,7 +263,20 @@ impl Stack {
 
     /// Stops the sandbox host from running, as a machine without time for it would.
     pub async fn freeze_host(&self) {
-        signal("STOP", self.host()).await;
+        let host = self.host();
+        signal("STOP", host).await;
+        // A thread that runs on another core goes on until the kernel gets hold of it.
+        let stopped = || {
+            let threads = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
+            threads.flatten().all(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // Behind the name, which is in parentheses and may hold anything.
+                stat.rsplit(") ")
+                    .next()
+                    .is_some_and(|rest| rest.starts_with('T'))
+            })
+        };
+        ask::met("the host stands still", stopped).await;
     }
 
     fn host(&self) -> u32 {
