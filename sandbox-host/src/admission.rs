@@ -72,8 +72,9 @@ impl Admission {
     /// Comes in; nothing if as many are in as may be.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Option<Entered> {
         let mut state = self.lock();
-        state.forgive(now);
-        self.show(&state);
+        if state.forgive(now) {
+            self.show(&state);
+        }
         if state.inside >= state.limit {
             return None;
         }
@@ -102,13 +103,16 @@ impl Admission {
 }
 
 impl State {
-    fn forgive(&mut self, now: Instant) {
+    /// Whether the limit grew.
+    fn forgive(&mut self, now: Instant) -> bool {
         let long_ago = |stepped: Instant| now.saturating_duration_since(stepped) >= FORGIVEN_AFTER;
-        if self.limit < FIRST_LIMIT && self.stepped.is_some_and(long_ago) {
+        let grows = self.limit < FIRST_LIMIT && self.stepped.is_some_and(long_ago);
+        if grows {
             let more = self.limit.div_euclid(STEP).max(1);
             self.limit = self.limit.saturating_add(more).min(FIRST_LIMIT);
             self.stepped = Some(now);
         }
+        grows
     }
 
     fn learn(&mut self, since: Instant, now: Instant) {

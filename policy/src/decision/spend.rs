@@ -10,11 +10,10 @@ use crate::contract::{Carried, quote};
 use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Level, Policy, Unit, Wait};
 use crate::request::Operation;
+use crate::time::SECOND_NS;
 
 /// What one request spends of a limit on requests, units.
 const REQUEST_COST: u64 = 1;
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
 
 impl Decision {
     /// Charges the grant's limits on requests if it has any, and goes on to the places.

@@ -7,10 +7,7 @@ use alloc::vec::Vec;
 
 use crate::budget::{self, DAY_S, Spent};
 use crate::gcra::{self, Bucket};
-use crate::time::Now;
-
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
+use crate::time::{Now, SECOND_NS};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

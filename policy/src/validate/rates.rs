@@ -8,6 +8,7 @@ use crate::contract::Carried;
 use crate::gcra::Bucket;
 use crate::policy::{Accepts, Budget, Cost, Model, Rate, Unit};
 use crate::raw;
+use crate::time::SECOND_NS;
 
 /// Requests a window.
 const MAX_QUOTA: u64 = 1_000_000_000;
@@ -17,8 +18,6 @@ const MAX_BURST: u64 = 1_000_000;
 const MAX_WINDOW_S: u64 = 2_678_400;
 /// Units of a cost or a budget: the largest whole number that a header field can say (RFC 9651, 3.3.1).
 const MAX_UNITS: u64 = 999_999_999_999_999;
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// How often; the outer `None` is a fault.
 #[expect(

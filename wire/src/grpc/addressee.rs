@@ -4,10 +4,12 @@
 //! A look at the top level only, in a bounded number of steps. Whatever makes it doubt, it leaves to the decoder, which then has
 //! the fault to tell. It judges nothing.
 
+use std::borrow::Cow;
+
 use tensorgate_policy::decision::Addressee;
 
 use super::predict::Spec;
-use super::protobuf::read;
+use super::protobuf::{Place, Value, read};
 use super::request::named;
 use crate::fault::BodyFault;
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETERS};
@@ -18,43 +20,46 @@ const MAX_FIELDS: usize = 3 + MAX_PARAMETERS + 2 * MAX_INPUTS + MAX_OUTPUTS;
 /// The model and version that a message names; `None` if that cannot be told without decoding it.
 pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
     let (mut model, mut version) = (None, None);
-    let mut fields = 0_usize;
-    read("the request", message, |place, value| {
-        fields = fields.saturating_add(1);
-        match place.field {
-            _ if fields > MAX_FIELDS => Err(BodyFault::TooMany {
-                what: "fields",
-                max: MAX_FIELDS,
-            }),
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-            _ => Ok(()),
-        }
-    })
-    .ok()?;
-    Some(Addressee {
-        model: model.filter(|model| !model.is_empty())?,
-        version: named(version),
-    })
+    look(message, |place, value| match place.field {
+        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+        _ => Ok(()),
+    })?;
+    named_model(model, named(version))
 }
 
 /// The same of a request whose first field is a `ModelSpec`.
 pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
     let mut spec = None;
+    look(message, |place, value| match place.field {
+        1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+        _ => Ok(()),
+    })?;
+    let Spec { model, version, .. } = spec?;
+    named_model(model, version)
+}
+
+/// Looks at every field of the top level; nothing if there are too many, or one is not in order.
+fn look<'a>(
+    message: &'a [u8],
+    mut field: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
+) -> Option<()> {
     let mut fields = 0_usize;
     read("the request", message, |place, value| {
         fields = fields.saturating_add(1);
-        match place.field {
-            _ if fields > MAX_FIELDS => Err(BodyFault::TooMany {
+        if fields > MAX_FIELDS {
+            return Err(BodyFault::TooMany {
                 what: "fields",
                 max: MAX_FIELDS,
-            }),
-            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
-            _ => Ok(()),
+            });
         }
+        field(place, value)
     })
-    .ok()?;
-    let Spec { model, version, .. } = spec?;
+    .ok()
+}
+
+/// A message that names no model is for nobody.
+fn named_model<'a>(model: Option<&'a str>, version: Option<Cow<'a, str>>) -> Option<Addressee<'a>> {
     Some(Addressee {
         model: model.filter(|model| !model.is_empty())?,
         version,
@@ -67,15 +72,16 @@ mod tests {
 
     use super::*;
 
+    fn named(model: &'static str, version: Option<&'static str>) -> Option<Addressee<'static>> {
+        Some(Addressee {
+            model,
+            version: version.map(Into::into),
+        })
+    }
+
     #[test]
     fn the_name_is_read_wherever_it_stands_and_doubt_is_left_to_the_decoder() {
         let many = b"\x22\0".repeat(MAX_FIELDS);
-        let named = |model, version: Option<&'static str>| {
-            Some(Addressee {
-                model,
-                version: version.map(Into::into),
-            })
-        };
         for (message, expected) in [
             (&b"\x0a\x01m"[..], named("m", None)),
             (b"\x0a\x01m\x12\x011", named("m", Some("1"))),
@@ -104,12 +110,6 @@ mod tests {
 
     #[test]
     fn a_spec_says_the_same_in_a_message_of_its_own() {
-        let named = |model, version: Option<&'static str>| {
-            Some(Addressee {
-                model,
-                version: version.map(Into::into),
-            })
-        };
         for (message, expected) in [
             (&b"\x0a\x03\x0a\x01m"[..], named("m", None)),
             (b"\x0a\x07\x0a\x01m\x12\x02\x08\x07", named("m", Some("7"))),
