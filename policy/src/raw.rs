@@ -6,6 +6,7 @@
 mod audit;
 mod credentials;
 mod spelling;
+mod tensors;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -17,6 +18,7 @@ pub use credentials::{
     Issuer, Jwk, Jwks, JwtRule, MetadataRule, MtlsRule, Revoked, Secret, Texts, Tls,
 };
 pub use spelling::{ByteSize, Dim};
+pub use tensors::{Input, Output};
 
 /// A whole `gate.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -327,50 +329,6 @@ pub struct RawBody {
 pub struct Returns {
     /// Tensors.
     pub outputs: Vec<Output>,
-}
-
-/// One input tensor's rules.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Input {
-    /// Its name.
-    pub name: Option<String>,
-    /// OIP's name of its element type.
-    pub datatype: Option<String>,
-    /// Its dims; every one is bounded.
-    pub shape: Option<Vec<Dim>>,
-    /// `[least, greatest]` of every element.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub range: Option<(f64, f64)>,
-    /// Floats: refuse NaN and infinities. On unless switched off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finite: Option<bool>,
-    /// May be left out.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
-    pub optional: bool,
-    /// `BYTES`: length of one element.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_item_bytes: Option<ByteSize>,
-}
-
-/// One output tensor's rules.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Output {
-    /// Its name.
-    pub name: Option<String>,
-    /// OIP's name of its element type.
-    pub datatype: Option<String>,
-    /// Its dims; every one is bounded.
-    pub shape: Option<Vec<Dim>>,
-    /// Floats: an answer with NaN or an infinity is a backend's or a handler's fault. On unless switched off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finite: Option<bool>,
-    /// `BYTES`: length of one element.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_item_bytes: Option<ByteSize>,
 }
 
 /// A request parameter's type and bounds: exactly one of these.
