@@ -47,15 +47,28 @@ pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), Sl
     Ok(())
 }
 
+/// A limit that could not be charged; for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limit {limit:?}: {fault}")]
+pub struct Uncharged {
+    /// The limit's public name.
+    pub limit: String,
+    /// Why.
+    pub fault: SpendFault,
+}
+
 /// Spends. A fault is [`ChargeOutcome::Failed`] with its cause.
 pub fn spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
-) -> (ChargeOutcome, Option<SpendFault>) {
+) -> (ChargeOutcome, Option<Uncharged>) {
     match try_spend(store, charge, now) {
         Ok(outcome) => (outcome, None),
-        Err(fault) => (ChargeOutcome::Failed, Some(fault)),
+        Err((debit, fault)) => {
+            let limit = debit.allowance.public_name(&charge.grant);
+            (ChargeOutcome::Failed, Some(Uncharged { limit, fault }))
+        }
     }
 }
 
@@ -63,7 +76,7 @@ fn try_spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
-) -> Result<ChargeOutcome, SpendFault> {
+) -> Result<ChargeOutcome, (Debit, SpendFault)> {
     let slots: Vec<(String, &Debit)> = charge
         .debits
         .iter()
@@ -72,15 +85,18 @@ fn try_spend(
     if slots.len() > 1 {
         let levels = slots
             .iter()
-            .map(|(key, debit)| Ok(look(store, key, debit, now)?.1.before))
-            .collect::<Result<Vec<Level>, SpendFault>>()?;
+            .map(|(key, debit)| {
+                let looked = look(store, key, debit, now).map_err(|fault| (**debit, fault));
+                Ok(looked?.1.before)
+            })
+            .collect::<Result<Vec<Level>, (Debit, SpendFault)>>()?;
         if levels.iter().any(|level| level.wait != Wait::None) {
             return Ok(ChargeOutcome::Refused(levels));
         }
     }
     let mut levels = Vec::with_capacity(slots.len());
     for (key, debit) in &slots {
-        let level = draw(store, key, debit, now)?;
+        let level = draw(store, key, debit, now).map_err(|fault| (**debit, fault))?;
         levels.push(level);
         if level.wait != Wait::None {
             return Ok(ChargeOutcome::Refused(levels));
