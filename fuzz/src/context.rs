@@ -1,7 +1,8 @@
 //! The signed context: what was not signed never verifies, what was comes back whole, and no byte of it can be changed.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_wire::context::{Context, ContextFault, Key};
+use tensorgate_policy::policy::{Level, Wait};
+use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
 
@@ -18,6 +19,29 @@ pub fn run(data: &[u8]) {
     let _ = signed(&mut Unstructured::new(data), &key);
 }
 
+fn levels(data: &mut Unstructured<'_>) -> Result<Levels> {
+    let mut list = || -> Result<Vec<Level>> {
+        let count = data.int_in_range(0..=8_usize)?;
+        (0..count)
+            .map(|_| {
+                Ok(Level {
+                    left: data.arbitrary()?,
+                    full_after_ns: data.arbitrary()?,
+                    wait: match data.int_in_range(0..=2_u8)? {
+                        0 => Wait::None,
+                        1 => Wait::Ns(data.arbitrary()?),
+                        _ => Wait::Forever,
+                    },
+                })
+            })
+            .collect()
+    };
+    Ok(Levels {
+        request: list()?,
+        content: list()?,
+    })
+}
+
 fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
     let age = data.int_in_range(0..=40_u64)?;
     let change = (data.arbitrary::<u16>()?, data.arbitrary::<u8>()?);
@@ -30,6 +54,7 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         generation: data.arbitrary()?,
         issued_unix_s: NOW_UNIX_S - age,
         checked: data.arbitrary()?,
+        levels: levels(data)?,
     };
     let value = context.sign(key);
     let verify =

@@ -188,6 +188,8 @@ impl Proxy for Faulty {
         self.counted += 1;
     }
 
+    fn count_shadow(&mut self, _: &'static str) {}
+
     fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
         self.call("get_property", None)
     }

@@ -43,9 +43,9 @@ impl Contract {
     }
 
     /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
-    pub fn check(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+    pub fn check(&self, request: &InferRequest<'_>, unkept: &mut Unkept<'_>) -> Result<(), Denial> {
         self.check_all_but_tensors(request)?;
-        tensors::check("input", &self.inputs, &request.inputs)
+        tensors::check("input", &self.inputs, &request.inputs, unkept)
     }
 
     fn check_all_but_tensors(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
@@ -78,11 +78,19 @@ impl Contract {
     }
 }
 
+/// Told of a value that breaks its rule (`not-finite`, `out-of-range`): `Err` refuses for it, `Ok` lets it pass. Whatever else is wrong never
+/// comes here, nor a value that was not decoded: there is nothing that could pass.
+pub type Unkept<'f> = dyn FnMut(Denial) -> Result<(), Denial> + 'f;
+
 /// Checks tensors against rules, symbolic dims included: the request's inputs, a handler's output, a backend's answer.
 /// The denial carries a contract reason (`datatype`, `shape`, …) in [`crate::Reason`]'s order; a caller that checks a handler or a backend
 /// maps it to that party's own reason and keeps the cause.
-pub fn check_tensors(rules: &[TensorRule], tensors: &[Tensor<'_>]) -> Result<(), Denial> {
-    tensors::check("tensor", rules, tensors)
+pub fn check_tensors(
+    rules: &[TensorRule],
+    tensors: &[Tensor<'_>],
+    unkept: &mut Unkept<'_>,
+) -> Result<(), Denial> {
+    tensors::check("tensor", rules, tensors, unkept)
 }
 
 /// A name from outside as text that is safe to repeat: quoted, printable ASCII only, of bounded length.

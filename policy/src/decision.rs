@@ -24,18 +24,20 @@
 //! It never reads a clock, spends, decodes or answers: those are the driver's.
 
 mod drive;
+mod facts;
 mod gate;
 mod passing;
 mod places;
 mod plan;
+mod shadow;
 mod spend;
 mod step;
 
 use alloc::vec::Vec;
 
-use crate::contract::{Carried, Passing, TensorRule};
+use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, Model, ModelId, Policy};
+use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, ModelId, Policy};
 use crate::request::{Head, Operation, Protocol, Route};
 use crate::tensor::InferRequest;
 
@@ -70,6 +72,8 @@ pub struct Decision {
     passing: Option<Passing>,
     /// What the limits had that were charged.
     levels: Vec<(Allowance, Level)>,
+    /// What would have refused it but for its grant's mode.
+    shadowed: Vec<Denial>,
 }
 
 /// Which call may come next. A denial is kept apart: it answers every call.
@@ -78,7 +82,7 @@ enum Stage {
     /// [`Decision::charged`], for the request.
     Charge(After),
     /// [`Decision::charged`], for what it carries, which is checked; then it is sent on.
-    ChargeContent,
+    ChargeContent(Carried),
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
@@ -122,6 +126,7 @@ impl Decision {
             in_pieces: false,
             passing: None,
             levels: Vec::new(),
+            shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
         let step = decision.settle(step);
@@ -134,7 +139,7 @@ impl Decision {
             Stage::Charge(after) => self
                 .spent(policy, outcome)
                 .and_then(|()| self.enter(policy, after)),
-            Stage::ChargeContent => self.spent(policy, outcome).map(|()| self.paid()),
+            Stage::ChargeContent(_) => self.spent(policy, outcome).map(|()| self.paid()),
             _ => Err(out_of_order("charged")),
         };
         self.settle(step)
@@ -201,59 +206,6 @@ impl Decision {
             _ => Err(out_of_order("check")),
         };
         self.settle(step)
-    }
-
-    /// The client, once known.
-    pub const fn client(&self) -> Option<ClientId> {
-        self.client
-    }
-
-    /// The grant, once found.
-    pub const fn grant(&self) -> Option<GrantId> {
-        self.grant
-    }
-
-    /// The model, once granted.
-    pub const fn model(&self) -> Option<ModelId> {
-        self.model
-    }
-
-    /// The version, once granted: always an explicit one.
-    pub fn version<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
-        let index = usize::try_from(self.version?).ok()?;
-        Some(policy.model(self.model?)?.versions().get(index)?.as_str())
-    }
-
-    /// What is asked, once the route is known.
-    pub const fn operation(&self) -> Option<Operation> {
-        self.operation
-    }
-
-    /// The protocol in which to answer.
-    pub const fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// The body's declared length, bytes.
-    pub const fn declared(&self) -> Option<u64> {
-        self.declared
-    }
-
-    /// The input tensors that the model's contract has, once the model is known: a body that names no datatypes is decoded by these.
-    pub fn inputs<'p>(&self, policy: &'p Policy) -> &'p [TensorRule] {
-        match self
-            .model
-            .and_then(|id| policy.model(id))
-            .map(Model::accepts)
-        {
-            Some(Accepts::Tensors(contract)) => contract.inputs(),
-            Some(Accepts::Raw { .. }) | None => &[],
-        }
-    }
-
-    /// Why it was refused, if it was.
-    pub const fn denial(&self) -> Option<&Denial> {
-        self.denial.as_ref()
     }
 
     /// The latch: the first denial answers for good.
@@ -382,7 +334,10 @@ impl Decision {
                 | BodyFormat::TfGrpcPredict,
                 Accepts::Tensors(contract),
             ) => {
-                contract.check(request)?;
+                let shadow = self.shadow(policy);
+                contract.check(request, &mut |denial| {
+                    shadow::hold(shadow, &mut self.shadowed, denial)
+                })?;
                 self.pay_content(policy, contract.cost(request))
             }
             (BodyFormat::Raw, Accepts::Raw { .. }) => {

@@ -13,6 +13,7 @@ use crate::request::{Operation, Protocol};
 mod allowance;
 mod audit;
 mod model;
+mod shadow;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
@@ -21,6 +22,7 @@ pub use credentials::{
     Tls,
 };
 pub use model::{Accepts, Model, ModelLimits};
+pub use shadow::Shadow;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -378,6 +380,7 @@ pub struct Grant {
     pub(crate) cost: Cost,
     pub(crate) budget: Budget,
     pub(crate) concurrency: Option<u64>,
+    pub(crate) shadow: Shadow,
 }
 
 impl Grant {
@@ -427,6 +430,11 @@ impl Grant {
     /// Requests that each of them may have in flight at once.
     pub const fn concurrency(&self) -> Option<u64> {
         self.concurrency
+    }
+
+    /// Which of its rules refuse nobody.
+    pub const fn shadow(&self) -> Shadow {
+        self.shadow
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod credentials;
+mod mode;
 mod spelling;
 mod tensors;
 
@@ -17,6 +18,7 @@ pub use audit::{Audit, AuditFailure};
 pub use credentials::{
     Issuer, Jwk, Jwks, JwtRule, MetadataRule, MtlsRule, Revoked, Secret, Texts, Tls,
 };
+pub use mode::{Enforcement, Mode, Modes};
 pub use spelling::{ByteSize, Dim};
 pub use tensors::{Input, Output};
 
@@ -375,6 +377,9 @@ pub struct Grant {
     /// Requests in flight at once, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
+    /// Whether rates, costs and rules on values refuse or only tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 /// A request rate.

@@ -15,6 +15,7 @@ mod handlers;
 mod issuers;
 mod jwks;
 mod listen;
+mod mode;
 mod models;
 mod names;
 mod parameters;

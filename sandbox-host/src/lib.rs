@@ -33,6 +33,7 @@ pub mod request;
 pub mod sandbox;
 pub mod serve;
 pub mod server;
+pub mod shadow;
 pub mod socket;
 
 pub use assemble::PolicyFault;

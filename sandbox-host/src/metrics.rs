@@ -81,6 +81,17 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// A denial in shadow.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ShadowLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The grant.
+    pub grant: String,
+    /// The reason that it would have had.
+    pub reason: &'static str,
+}
+
 type Latency = Family<ModelLabels, Histogram>;
 
 /// Every metric of the host.
@@ -119,6 +130,8 @@ pub struct Metrics {
     pub backend_ready: Family<BackendLabels, Gauge>,
     /// Refusals of what the gate let through. Not zero: a bug.
     pub disagreement: Family<ReasonLabels, Counter>,
+    /// Denials that a grant's mode let pass.
+    pub shadowed: Family<ShadowLabels, Counter>,
     /// Requests without a valid context: not from our gate.
     pub strangers: Counter,
     /// Connections closed because of who connected.
@@ -179,6 +192,7 @@ impl Metrics {
             shed: Family::default(),
             backend_ready: Family::default(),
             disagreement: Family::default(),
+            shadowed: Family::default(),
             strangers: Counter::default(),
             peers_refused: Counter::default(),
             other_generation: Counter::default(),
@@ -278,6 +292,11 @@ impl Metrics {
             "tensorgate_host_backend_ready",
             "Whether a backend answered its last probe",
             self.backend_ready.clone(),
+        );
+        registry.register(
+            "tensorgate_host_shadowed",
+            "Denials that a grant's mode let pass, by the reason that they would have had",
+            self.shadowed.clone(),
         );
         registry.register(
             "gate_host_disagreement",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_policy::contract::{TensorRule, check_tensors};
+use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Model, ModelId};
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Reason, Tensor};
@@ -20,6 +20,7 @@ use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::shadow::{InShadow, Values};
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -136,13 +137,15 @@ impl Pipeline {
         ))
     }
 
-    /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends.
+    /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
+    /// lets pass goes to `shadow`.
     pub async fn infer(
         &self,
         request: ModelRequest,
         held: &mut Held,
         latest: Instant,
         timings: &mut Timings,
+        shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
         let ModelRequest {
@@ -157,6 +160,8 @@ impl Pipeline {
             outputs: wanted,
             form,
             payload,
+            rates: _,
+            shadowed: _,
         } = request;
         let request_id = caller.request_id.as_str();
         let answer_bytes = answer::max_bytes(model.backend_outputs());
@@ -181,6 +186,7 @@ impl Pipeline {
                     model.backend_inputs(),
                     request_id,
                     timings,
+                    shadow,
                 )?
             }
         };
@@ -215,12 +221,10 @@ impl Pipeline {
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
         let mut outputs = dispatched?;
-        conform(
-            Reason::BackendFault,
-            "the backend's answer",
-            model.backend_outputs(),
-            &outputs,
-        )?;
+        let rules = model.backend_outputs();
+        shadow.check(Values::Outputs, rules, &outputs, |denial| {
+            broken(Reason::BackendFault, "the backend's answer", &denial)
+        })?;
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
@@ -234,6 +238,7 @@ impl Pipeline {
                 model.returns(),
                 request_id,
                 timings,
+                shadow,
             )?;
         }
         let outputs = select(model.returns(), &wanted, outputs);
@@ -280,6 +285,7 @@ impl Pipeline {
         rules: &[TensorRule],
         request_id: &str,
         timings: &mut Timings,
+        shadow: &mut InShadow,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
@@ -348,28 +354,29 @@ impl Pipeline {
             );
         }
         let who = format!("handler {:?}'s output", stage.name);
-        conform(Reason::HandlerFault, &who, rules, &called.tensors)
+        let values = match role {
+            Role::Preprocess => Values::Inputs,
+            Role::Postprocess => Values::Outputs,
+        };
+        let own = |denial| broken(Reason::HandlerFault, &who, &denial);
+        shadow
+            .check(values, rules, &called.tensors, own)
             .inspect_err(|_| fault("contract"))?;
         Ok(called.tensors)
     }
 }
 
-/// Checks what some party made. The reason becomes that party's own; the log keeps the whole cause.
-fn conform(
-    reason: Reason,
-    who: &str,
-    rules: &[TensorRule],
-    tensors: &[Tensor<'_>],
-) -> Result<(), Denial> {
-    check_tensors(rules, tensors).map_err(|denial| {
-        Denial::new(
-            reason,
-            format!(
-                "{who} breaks the contract: {}: {}",
-                denial.reason, denial.cause
-            ),
-        )
-    })
+/// What some party made breaks the contract. The reason becomes that party's own; the log keeps the whole cause.
+fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
+    let Denial {
+        reason: what,
+        cause,
+        ..
+    } = denial;
+    Denial::new(
+        reason,
+        format!("{who} breaks the contract: {what}: {cause}"),
+    )
 }
 
 /// The outputs that were asked for, in the contract's order; all of them if none was named.

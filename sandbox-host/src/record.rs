@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
+use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::policy::Grant;
 use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean, path,
+    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Shadowed, Verdict, clean, path,
 };
 use crate::audit::{Outcomes, Unwritten};
 
-use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, micros};
+use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, ShadowLabels, micros};
 use crate::pipeline::Timings;
 use crate::request::{Caller, ModelRequest, Refused, Standing};
+use crate::shadow::InShadow;
 
 /// What is known of a request so far.
 #[derive(Debug)]
@@ -42,6 +45,10 @@ pub struct Record {
     pub request_bytes: usize,
     /// How long its parts took.
     pub timings: Timings,
+    /// What the caller's limits have left, for the answer.
+    pub rates: Vec<RateNote>,
+    /// What only its grant's mode lets pass.
+    pub shadow: InShadow,
 }
 
 impl Record {
@@ -66,6 +73,8 @@ impl Record {
             operation: "",
             request_bytes: 0,
             timings: Timings::default(),
+            rates: Vec::new(),
+            shadow: InShadow::default(),
         }
     }
 
@@ -77,11 +86,15 @@ impl Record {
             .unwrap_or_default();
         self.version.clone_from(&request.version);
         self.operation = request.operation.name();
-        self.rule = request
-            .grant
-            .and_then(|grant| policy.grant(grant))
+        let grant = request.grant.and_then(|grant| policy.grant(grant));
+        self.rule = grant
             .map(|grant| grant.name().to_owned())
             .unwrap_or_default();
+        self.rates.clone_from(&request.rates);
+        self.shadow = InShadow::new(
+            grant.map(Grant::shadow).unwrap_or_default(),
+            request.shadowed.clone(),
+        );
     }
 
     /// Hands over the audit record of an answer. Returns once it is written.
@@ -143,6 +156,7 @@ impl Record {
             version: some(&self.version),
             operation: some(self.operation),
             rule: some(&self.rule),
+            shadow: self.shadow.noted().iter().map(Shadowed::of).collect(),
             generation: some(&self.caller.generation),
             request_bytes: wide(self.request_bytes),
             total_us: micros(self.started.elapsed()),
@@ -260,6 +274,28 @@ impl Record {
         self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
     }
 
+    /// Counts and logs what only its grant's mode let pass.
+    fn said_in_shadow(&self) {
+        for denial in self.shadow.noted() {
+            let reason = denial.reason.name();
+            let labels = ShadowLabels {
+                model: self.model.clone(),
+                grant: self.rule.clone(),
+                reason,
+            };
+            self.metrics.shadowed.get_or_create(&labels).inc();
+            tracing::warn!(
+                request_id = self.caller.request_id,
+                client = self.client(),
+                model = self.model,
+                grant = self.rule,
+                reason,
+                cause = denial.cause,
+                "request passed in shadow"
+            );
+        }
+    }
+
     /// Whether it asks something of a model.
     pub fn for_a_model(&self) -> bool {
         !self.operation.is_empty()
@@ -294,6 +330,7 @@ impl Record {
                 model: self.model.clone(),
             })
             .observe(took.as_secs_f64());
+        self.said_in_shadow();
         tracing::info!(
             request_id = self.caller.request_id,
             client = self.client(),

@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
+use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
+use tensorgate_wire::answer::rate_fields;
 use tensorgate_wire::headers::JSON_LENGTH;
 
 use crate::budget::Held;
@@ -117,6 +119,13 @@ pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
     let headers = response.headers_mut();
     put(headers, "content-type", "application/octet-stream");
     put(headers, JSON_LENGTH, &json_bytes.to_string());
+}
+
+/// Says what the caller's limits have left; of a gRPC answer, in its initial metadata.
+pub fn tell_rates(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
+    for (name, value) in rate_fields(rates) {
+        put(response.headers_mut(), name, &value);
+    }
 }
 
 /// A refusal.

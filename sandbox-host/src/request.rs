@@ -1,25 +1,32 @@
 //! Judges one request again, as if the gate had not: context, head, body, contract. Pure: bytes and a time go in, an
 //! allowed request or a refusal comes out, so that offline tools and decision vectors run the host's own code.
 //!
-//! What it never does: it opens no socket, reads no clock and spends from no bucket: the gate has charged, so that every charge
-//! counts as spent here, and every place in flight as taken. A client's name is believed only from a context that the gate signed.
+//! What it never does: it opens no socket, reads no clock and spends from no bucket: the gate has charged, and a charge comes here
+//! to what it came to there; every place in flight counts as taken. A client's name is believed only from a context that the gate signed.
+
+mod arrival;
+mod limits;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
+use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::policy::{GrantId, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
-    ChargeOutcome, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
+    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
 };
-use tensorgate_wire::context::{Context, ContextFault, HEADER, Key};
+use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 
 use crate::owned;
 use crate::sandbox::Payload;
+use limits::charged;
+
+pub use arrival::arrive;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
 const CONTEXT_MARGIN_S: u64 = 5;
@@ -74,6 +81,7 @@ pub struct Admitted {
     content_type: Option<String>,
     /// Whether a filter has held the body against the contract, or does so while it passes.
     checked: bool,
+    levels: Levels,
 }
 
 impl Admitted {
@@ -141,6 +149,10 @@ pub struct ModelRequest {
     pub form: AnswerForm,
     /// What the model, or its preprocess handler, gets.
     pub payload: Payload,
+    /// What the caller's limits have left.
+    pub rates: Vec<RateNote>,
+    /// What would have refused it but for its grant's mode.
+    pub shadowed: Vec<Denial>,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -305,7 +317,8 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             ContentType::Absent | ContentType::Grpc | ContentType::Malformed => None,
         };
-        match decide_head(&self.policy, &head, |_| ChargeOutcome::SPENT) {
+        let levels = context.levels;
+        match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
             (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 protocol,
@@ -317,6 +330,7 @@ impl Judge {
                 plan,
                 content_type,
                 checked: context.checked,
+                levels,
             }))),
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
@@ -334,7 +348,9 @@ impl Judge {
             plan,
             content_type,
             checked,
+            levels,
         } = admitted;
+        let charged = |charge: &Charge| charged(&levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
@@ -346,9 +362,7 @@ impl Judge {
         };
 
         let addressee = tensorgate_wire::addressee(plan.format, &body);
-        match decide_body(&mut decision, &self.policy, body.len(), addressee, |_| {
-            ChargeOutcome::SPENT
-        }) {
+        match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
@@ -358,9 +372,7 @@ impl Judge {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
             };
-        match decide_message(&mut decision, &self.policy, &request, |_| {
-            ChargeOutcome::SPENT
-        }) {
+        match decide_message(&mut decision, &self.policy, &request, charged) {
             Step::Forward => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
@@ -419,6 +431,8 @@ impl Judge {
             outputs,
             form,
             payload,
+            rates: decision.rate_notes(&self.policy),
+            shadowed: decision.shadowed().to_vec(),
         })
     }
 
@@ -436,48 +450,6 @@ impl Judge {
             caller: admitted.caller,
         })
     }
-}
-
-/// Reads a head and opens the one context that came with it, as far as that takes no policy: what `then` gets is the context if its
-/// signature holds for this method and path and it is not from the future, else the cause for the log. Its age is for the policy
-/// that it names to judge ([`Judge::begin`]).
-pub fn arrive<T>(
-    fields: &Fields,
-    end_of_stream: bool,
-    key: &Key,
-    now_unix_s: u64,
-    then: impl FnOnce(ReadHead<'_>, Result<Context, String>) -> T,
-) -> T {
-    let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
-    let contexts: Vec<&[u8]> = fields
-        .iter()
-        .filter(|(name, _)| is_context(name))
-        .map(|(_, value)| value.as_slice())
-        .collect();
-    let rest: Vec<(&[u8], &[u8])> = fields
-        .iter()
-        .filter(|(name, _)| !is_context(name))
-        .map(|(name, value)| (name.as_slice(), value.as_slice()))
-        .collect();
-    let read = ReadHead::read(&rest, end_of_stream);
-    let context = open(&contexts, key, read.method, read.path, now_unix_s);
-    then(read, context)
-}
-
-fn open(
-    contexts: &[&[u8]],
-    key: &Key,
-    method: &str,
-    path: &str,
-    now_unix_s: u64,
-) -> Result<Context, String> {
-    let [value] = contexts else {
-        return Err(format!("{} context headers, not one", contexts.len()));
-    };
-    let verified = std::str::from_utf8(value)
-        .map_err(|_| ContextFault::Form)
-        .and_then(|value| Context::verify(value, key, method, path, now_unix_s, u64::MAX));
-    verified.map_err(|fault| fault.to_string())
 }
 
 /// A decision that does not end is a denial.

@@ -74,6 +74,7 @@ mod tests {
                 generation: String::new(),
                 issued_unix_s: 0,
                 checked: true,
+                levels: tensorgate_wire::context::Levels::default(),
             };
             assert_eq!(
                 lets_in(&policy, &context),

@@ -134,7 +134,12 @@ where
 
 /// An answer leaves once its audit record is written. If that cannot be, the policy says whether it leaves at all; what asks
 /// about the server as a whole is answered in any case: a gate whose disk is full is alive.
-async fn told(app: &App, mut record: Record, response: Response<ReplyBody>) -> Response<ReplyBody> {
+async fn told(
+    app: &App,
+    mut record: Record,
+    mut response: Response<ReplyBody>,
+) -> Response<ReplyBody> {
+    reply::tell_rates(&mut response, &record.rates);
     let (status, bytes) = (response.status().as_u16(), response.body().len());
     let written = record.audit_answer(status, bytes).await;
     let Err(why) = written else {
@@ -301,7 +306,13 @@ async fn infer(
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     let answer = generation
         .pipeline
-        .infer(request, &mut held, latest, &mut record.timings)
+        .infer(
+            request,
+            &mut held,
+            latest,
+            &mut record.timings,
+            &mut record.shadow,
+        )
         .await?;
     let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
     if let Some(json_bytes) = answer.json_bytes {

@@ -12,10 +12,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_host::request::{Judge, Standing};
+use tensorgate_host::request::{Allowed, Judge, Standing};
 use tensorgate_policy::{Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key, Levels};
 
 const GENERATION: &str = "0123456789abcdef";
 /// What the gate takes off before it signs.
@@ -36,6 +36,7 @@ fn context(vector: &Lowered) -> Context {
         generation: GENERATION.to_owned(),
         issued_unix_s: vector.now_unix_s,
         checked: true,
+        levels: Levels::default(),
     }
 }
 
@@ -105,7 +106,7 @@ fn check(vector: &Lowered) -> Option<String> {
         Expect::Deny { reason, field } => (Some(*reason), field),
     };
     match judged {
-        Ok(_) if expected.is_none() => None,
+        Ok(allowed) if expected.is_none() => shadow(vector, &allowed),
         Ok(_) => Some(format!("{}: expected {expected:?}, allowed", vector.id)),
         Err(refused) => {
             let same = expected == Some(refused.denial.reason)
@@ -114,6 +115,17 @@ fn check(vector: &Lowered) -> Option<String> {
             (!same).then(|| format!("{}: expected {expected:?}, got {refused:?}", vector.id))
         }
     }
+}
+
+/// What is wrong with what the host notes as in shadow. It is told of no limits here, so that values are all that it can see.
+fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
+    let mut expected = vector.shadow.clone()?;
+    expected.retain(|reason| matches!(reason, Reason::NotFinite | Reason::OutOfRange));
+    let noted: Vec<Reason> = match allowed {
+        Allowed::Server(..) => Vec::new(),
+        Allowed::Model(request) => request.shadowed.iter().map(|it| it.reason).collect(),
+    };
+    (noted != expected).then(|| format!("{}: in shadow {expected:?}, noted {noted:?}", vector.id))
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn problem(reason: Reason, message: &str, request_id: &str) -> String {
 
 /// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none without limits. Where no
 /// wait helps, `t` is left out.
-fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
+pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
     /// The largest integer of a structured field (RFC 9651, 3.3.1).
     const MAX_INTEGER: u64 = 999_999_999_999_999;
     if rates.is_empty() {

@@ -1,8 +1,10 @@
 //! The one header of our own: who is calling, signed by the gate for the sandbox host.
 //!
-//! `v3.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
+//! `v4.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
 //! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict, only
-//! whether there is one about the body.
+//! whether there is one about the body, and what limits have left.
+
+mod levels;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,6 +12,8 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 use crate::limits::MAX_CONTEXT_BYTES;
+
+pub use levels::Levels;
 
 /// Its name.
 pub const HEADER: &str = "x-tensorgate-context";
@@ -21,7 +25,7 @@ pub const CLOCK_SKEW_S: u64 = 5;
 const USUAL_FIELD_BYTES: usize = 256;
 
 /// What every context of this form begins with.
-const VERSION: &str = "v3.";
+const VERSION: &str = "v4.";
 
 /// What crosses from the gate to the host. Identity does; verdicts do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Context {
     pub issued_unix_s: u64,
     /// Whether whoever signs holds bodies against contracts. Where nobody does, the host's refusal of one contradicts nobody.
     pub checked: bool,
+    /// What the grant's limits had left.
+    pub levels: Levels,
 }
 
 /// The HMAC-SHA256 key that gate and host share, 32 bytes. Never printed. Kept as HMAC's state after both of its paddings, which would
@@ -117,6 +123,7 @@ impl Context {
             fields.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
             fields.extend_from_slice(field.as_bytes());
         }
+        self.levels.write(&mut fields);
         let mut value = String::with_capacity(USUAL_FIELD_BYTES.saturating_mul(2));
         value.push_str(VERSION);
         URL_SAFE_NO_PAD.encode_string(fields, &mut value);
@@ -194,6 +201,7 @@ impl Context {
             generation: take_text(&mut rest)?,
             issued_unix_s,
             checked,
+            levels: Levels::read(&mut rest)?,
         };
         rest.is_empty().then_some(context)
     }
@@ -234,6 +242,7 @@ mod tests {
             generation: "ab12".into(),
             issued_unix_s: NOW,
             checked: true,
+            levels: Levels::default(),
         }
     }
 
@@ -312,10 +321,10 @@ mod tests {
                 ContextFault::Signature,
             ),
             ("empty", String::new(), ContextFault::Form),
-            ("no signature", "v3.AAAA".into(), ContextFault::Form),
+            ("no signature", "v4.AAAA".into(), ContextFault::Form),
             (
                 "an empty signature",
-                "v3.AAAA.".into(),
+                "v4.AAAA.".into(),
                 ContextFault::Signature,
             ),
             (
@@ -336,17 +345,17 @@ mod tests {
             ),
             (
                 "a signature that is right, over no fields",
-                signed("v3."),
+                signed("v4."),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over no base64",
-                signed("v3.!!"),
+                signed("v4.!!"),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over fields with a rest",
-                signed(&format!("v3.{fields}")),
+                signed(&format!("v4.{fields}")),
                 ContextFault::Form,
             ),
             (
@@ -438,7 +447,8 @@ mod tests {
                 fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
                 fields.extend_from_slice(field.as_bytes());
             }
-            signed(&format!("v3.{}", URL_SAFE_NO_PAD.encode(fields)))
+            fields.extend([0, 0]);
+            signed(&format!("v4.{}", URL_SAFE_NO_PAD.encode(fields)))
         };
         let fields = |named: u8, client: &str| of(named, client, 1);
         assert_eq!(verify(&fields(1, "ocr")), Ok(context()));

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde::Serialize;
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request, Store};
-use tensorgate_glue::record::Record;
+use tensorgate_glue::record::{Record, Shadowed};
 use tensorgate_host::request::{self as host, Judge};
 use tensorgate_policy::policy::PeerName;
 use tensorgate_policy::{Denial, Now, Protocol, Reason};
@@ -103,6 +103,9 @@ struct Explained {
     model: Option<String>,
     rule: Option<String>,
     detail: String,
+    /// What would have refused it but for its grant's mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadow: Vec<Shadowed>,
 }
 
 impl Explain {
@@ -282,11 +285,22 @@ impl<'l> Halves<'l> {
             Outcome::Denied(answer) => denied(file, &answer, record),
             Outcome::Forwarded { headers, body } => {
                 match self.host.judge(&headers, body.into(), now.unix_s) {
-                    Ok(_) => allowed(file, &request, record),
+                    Ok(judged) => allowed(file, &request, with_the_hosts(record, &judged)),
                     Err(refused) => refused_by_host(file, &refused, record),
                 }
             }
         })
+    }
+}
+
+/// The host comes to the same, and knows of all that the filters of a chain let pass.
+fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
+    match judged {
+        host::Allowed::Server(..) => record,
+        host::Allowed::Model(request) => Record {
+            shadow: request.shadowed.iter().map(Shadowed::of).collect(),
+            ..record
+        },
     }
 }
 
@@ -339,6 +353,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
         model,
         rule,
         detail,
+        shadow,
     } = record;
     Explained {
         file,
@@ -350,6 +365,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
         model,
         rule,
         detail,
+        shadow,
     }
 }
 
@@ -365,6 +381,7 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         model,
         rule,
         detail,
+        shadow,
     } = record;
     Explained {
         file,
@@ -376,6 +393,7 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         model,
         rule,
         detail,
+        shadow,
     }
 }
 
@@ -430,5 +448,9 @@ fn tell(ui: &Ui, explained: &Explained) {
     }
     if !explained.detail.is_empty() {
         ui.line(&format!("  cause: {}", printable(&explained.detail)));
+    }
+    for Shadowed { reason, detail } in &explained.shadow {
+        let detail = printable(detail);
+        ui.line(&format!("  in shadow: {reason}: {detail}"));
     }
 }

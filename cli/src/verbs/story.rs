@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
+use tensorgate_host::audit::record::{Amend, By, Decision, Event, Shadowed, Verdict};
 use tensorgate_policy::Reason;
 
 use super::audit::each_line;
@@ -123,6 +123,11 @@ fn sentences(line: &Line, told: &Decision) -> Vec<String> {
     });
     if let Some(detail) = &told.detail {
         sentences.push(format!("Cause: {detail}."));
+    }
+    for Shadowed { reason, detail } in &told.shadow {
+        sentences.push(format!(
+            "Its grant's mode let pass what would have been {reason}: {detail}."
+        ));
     }
     let spent = [
         ("in handlers", told.handler_us),

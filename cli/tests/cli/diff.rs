@@ -144,6 +144,16 @@ fn whoever_may_have_more_or_less_is_told() {
         "cost: {elements: 200, window_s: 6000}",
         "~ app has another limit (grant g): 100 elements in 60 s -> 200 elements in 6000 s",
     );
+    check(
+        rate,
+        "rate: {quota: 6, window_s: 60}, mode: shadow",
+        "+ app may have more (grant g): 6 requests in 60 s -> 6 requests in 60 s, in shadow",
+    );
+    check(
+        "rate: {quota: 6, window_s: 60}, mode: {rate: shadow}",
+        "rate: {quota: 9, window_s: 60}, mode: {rate: enforce}",
+        "- app may have less (grant g): 6 requests in 60 s, in shadow -> 9 requests in 60 s",
+    );
 }
 
 #[test]

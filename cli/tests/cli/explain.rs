@@ -301,6 +301,39 @@ fn people_get_the_verdict_and_the_cause() {
 }
 
 #[test]
+fn what_is_in_shadow_is_shown_beside_the_verdict() {
+    let scratch = Scratch::new();
+    let policy = std::fs::read_to_string(digits()).unwrap();
+    let rate = "    rate: {quota: 600, window_s: 60, burst: 100}";
+    assert!(policy.contains(rate), "{policy}");
+    let policy = policy.replace(rate, &format!("{rate}\n    mode: {{values: shadow}}"));
+    let policy = scratch.file("gate.yaml", policy);
+    let file = scratch.file("m.http", post(&image().replacen("1.5", "99", 1)));
+    let ask = |more: &[&str]| {
+        let mut arguments: Vec<&std::ffi::OsStr> = vec![
+            "explain".as_ref(),
+            "-c".as_ref(),
+            policy.as_os_str(),
+            "--http".as_ref(),
+            file.as_os_str(),
+        ];
+        arguments.extend(more.iter().map(|it| AsRef::<std::ffi::OsStr>::as_ref(*it)));
+        run(&arguments)
+    };
+    let ran = ask(&[]);
+    let told = "  in shadow: out-of-range: input \"image\": element 0 is out of range";
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("allow (200)") && ran.stdout.contains(told),
+        "{}",
+        ran.stdout
+    );
+    let line: Value = serde_json::from_str(&ask(&["--json"]).stdout).unwrap();
+    assert_eq!(line["verdict"], "allow");
+    assert_eq!(line["shadow"][0]["reason"], "out-of-range");
+}
+
+#[test]
 fn every_reason_has_a_line_in_order_of_precedence() {
     let ran = run(&["explain", "--all", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

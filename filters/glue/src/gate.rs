@@ -11,13 +11,13 @@
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
 mod passing;
+mod signing;
 
 use std::rc::Rc;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
-use tensorgate_wire::context::Context;
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::{Answer, addressee, context, decode};
 
@@ -386,36 +386,8 @@ impl Gate {
                 return Action::Continue;
             }
         };
-        self.outcome.allowed(proxy);
+        self.outcome.allowed(proxy, &held.upstream.request_id);
         Action::Continue
-    }
-
-    /// The signed context; `None` where there is one already, or no key to sign with. Whoever checks bodies says so in place of one
-    /// that does not.
-    fn sign(&self, held: &Held, now: Now) -> Result<Option<String>, Denial> {
-        let checked = self.root.filter.duties().check;
-        let Some(key) = self
-            .root
-            .context_key
-            .as_ref()
-            .filter(|_| checked || !held.before.context)
-        else {
-            return Ok(None);
-        };
-        if held.upstream.request_id.is_empty() {
-            return Err(Denial::new(Reason::Overloaded, "proxy set no request id"));
-        }
-        let context = Context {
-            client: self.outcome.record.client.clone(),
-            credential: self.outcome.record.credential.clone(),
-            request_id: held.upstream.request_id.clone(),
-            method: held.upstream.method.clone(),
-            path: held.upstream.path.clone(),
-            generation: self.root.generation.clone(),
-            issued_unix_s: now.unix_s,
-            checked,
-        };
-        Ok(Some(context.sign(key)))
     }
 
     /// Refuses for a cause that was found here.

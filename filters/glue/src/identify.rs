@@ -17,8 +17,8 @@ use crate::shared_identity::SharedIdentity;
 pub(crate) struct Before {
     /// Who is calling, if a filter of ours stands before this one.
     said: Option<SharedIdentity>,
-    /// Whether it signed a context: the header is ours then.
-    pub(crate) context: bool,
+    /// The context that it signed: the header is ours then.
+    pub(crate) context: Option<String>,
 }
 
 impl Before {
@@ -38,12 +38,11 @@ impl Before {
         let place = fields
             .iter()
             .position(|(name, _)| name.eq_ignore_ascii_case(context::HEADER.as_bytes()));
-        if let Some(place) = place {
-            fields.remove(place);
-        }
+        let context = place.map(|place| fields.remove(place).1);
         Ok(Self {
             said: Some(said),
-            context: place.is_some(),
+            // What is no text verifies no more than any other text of somebody else's.
+            context: context.map(|value| String::from_utf8(value).unwrap_or_default()),
         })
     }
 

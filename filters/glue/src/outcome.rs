@@ -4,11 +4,12 @@
 //! The access log has a property: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
 //! taken back, so in a chain it waits for the stream's end, and the filter that spoke last counts.
 
+use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy};
-use crate::record::{Record, Verdict, property};
+use crate::record::{Record, Shadowed, Verdict, property};
 
 /// A request's outcome as far as this filter knows it.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(crate) struct Outcome {
     verdict: Option<Verdict>,
     counted: bool,
     numbered: bool,
+    /// Whether the request's grant has anything in shadow, so that a filter before this one may have told of it.
+    shadows: bool,
+    /// Denials in shadow that are counted.
+    shadowed: usize,
 }
 
 impl Outcome {
@@ -28,6 +33,8 @@ impl Outcome {
             verdict: None,
             counted: false,
             numbered: false,
+            shadows: false,
+            shadowed: 0,
         }
     }
 
@@ -41,14 +48,21 @@ impl Outcome {
             .model()
             .and_then(|id| policy.model(id))
             .map(|model| model.name().to_owned());
-        self.record.rule = decision
-            .grant()
-            .and_then(|id| policy.grant(id))
-            .map(|grant| grant.name().to_owned());
+        let grant = decision.grant().and_then(|id| policy.grant(id));
+        self.record.rule = grant.map(|grant| grant.name().to_owned());
+        self.shadows = grant.is_some_and(|grant| grant.shadow() != Shadow::default());
+        self.record.shadow = decision.shadowed().iter().map(Shadowed::of).collect();
     }
 
-    /// Sent on, as far as this filter is concerned.
-    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy) {
+    /// Sent on, as far as this filter is concerned. What only its mode let pass is worth a line in the log.
+    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy, request_id: &str) {
+        if !self.record.shadow.is_empty() {
+            let source = proxy.source_address();
+            let line = self
+                .record
+                .to_log_line(Verdict::Allow, request_id, source.as_deref());
+            proxy.log(Level::Info, &line);
+        }
         self.settle(proxy, Verdict::Allow);
     }
 
@@ -96,6 +110,7 @@ impl Outcome {
     /// The stream is over: whatever was not counted is counted now, if it is this filter's to count.
     pub(crate) fn done(&mut self, proxy: &mut dyn Proxy) {
         let Some(verdict) = self.verdict else { return };
+        self.count_shadows(proxy);
         if self.filter.shares() {
             match proxy.property(&[property::FILTER]) {
                 Ok(Some(last)) if last == self.filter.name().as_bytes() => {}
@@ -115,9 +130,16 @@ impl Outcome {
     fn settle(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
         self.verdict = Some(verdict);
         self.tell(proxy, verdict);
+        self.count_shadows(proxy);
         if !self.filter.shares() {
             self.count(proxy, verdict);
         }
+    }
+
+    fn count_shadows(&mut self, proxy: &mut dyn Proxy) {
+        let shadow = self.record.shadow.iter().skip(self.shadowed);
+        shadow.for_each(|denial| proxy.count_shadow(denial.reason));
+        self.shadowed = self.record.shadow.len();
     }
 
     fn count(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
@@ -129,7 +151,11 @@ impl Outcome {
 
     fn tell(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
         let filter = self.filter.shares().then(|| self.filter.name());
-        let outcome = self.record.to_property(verdict);
+        let outcome = if self.filter.shares() && self.shadows {
+            self.record_with_those_before(proxy).to_property(verdict)
+        } else {
+            self.record.to_property(verdict)
+        };
         let properties = [
             (property::FILTER, filter),
             (property::OUTCOME, Some(outcome.as_str())),
@@ -140,5 +166,20 @@ impl Outcome {
                 proxy.log(Level::Error, &format!("property {name}: {fault}"));
             }
         }
+    }
+
+    /// What filters before this one let pass is told with what this one did: it speaks last.
+    fn record_with_those_before(&self, proxy: &mut dyn Proxy) -> Record {
+        let mut record = self.record.clone();
+        if let Ok(Some(told)) = proxy.property(&[property::OUTCOME]) {
+            let mut shadow = Shadowed::told(&told);
+            shadow.retain(|before| {
+                let mut own = record.shadow.iter();
+                own.all(|own| own.reason != before.reason)
+            });
+            shadow.append(&mut record.shadow);
+            record.shadow = shadow;
+        }
+        record
     }
 }

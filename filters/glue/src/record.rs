@@ -1,12 +1,16 @@
 //! What a decision came to, for logs, access logs, metrics and `explain`. Never holds a credential.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tensorgate_policy::Reason;
+use tensorgate_policy::policy::Shadow;
+use tensorgate_policy::{Denial, Reason};
 
 /// A log line's cause, bytes; the cause may quote a caller's own names, which are bounded in their turn
 /// ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
 pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// The cause of one denial in shadow, bytes: it names limits and tensors of the policy's own.
+pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
 
 /// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_outcome:PLAIN)%`.
 pub mod property {
@@ -67,6 +71,53 @@ impl Verdict {
     }
 }
 
+/// The counter's name of a denial in shadow, in the same form.
+pub fn shadow_metric(reason: Reason) -> String {
+    format!("tensorgate_shadowed;reason={reason};")
+}
+
+/// A denial that a grant's mode let pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shadowed {
+    /// The reason, by name.
+    pub reason: &'static str,
+    /// The cause, for the log.
+    pub detail: String,
+}
+
+impl Shadowed {
+    /// What is told of a denial.
+    pub fn of(denial: &Denial) -> Self {
+        Self {
+            reason: denial.reason.name(),
+            detail: truncate(&denial.cause, MAX_SHADOW_DETAIL_BYTES).to_owned(),
+        }
+    }
+
+    /// What filters before this one have told in [`property::OUTCOME`].
+    pub fn told(outcome: &[u8]) -> Vec<Self> {
+        #[derive(Deserialize)]
+        struct One {
+            reason: String,
+            detail: String,
+        }
+        #[derive(Deserialize)]
+        struct Outcome {
+            #[serde(default)]
+            shadow: Vec<One>,
+        }
+        let told = serde_json::from_slice(outcome).map_or(Vec::new(), |told: Outcome| told.shadow);
+        let known = |one: One| {
+            let mut reasons = Shadow::REASONS.into_iter().map(Reason::name);
+            Some(Self {
+                reason: reasons.find(|name| *name == one.reason)?,
+                detail: one.detail,
+            })
+        };
+        told.into_iter().filter_map(known).collect()
+    }
+}
+
 /// One request's outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -82,6 +133,8 @@ pub struct Record {
     pub rule: Option<String>,
     /// The whole cause, for the log.
     pub detail: String,
+    /// What would have refused it but for its grant's mode.
+    pub shadow: Vec<Shadowed>,
 }
 
 /// [`property::OUTCOME`].
@@ -104,6 +157,9 @@ struct Told<'a> {
     /// Unset unless refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    /// Unset if empty.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    shadow: &'a [Shadowed],
 }
 
 impl Record {
@@ -123,6 +179,7 @@ impl Record {
             model: self.model.as_deref(),
             rule: self.rule.as_deref(),
             detail: self.cause(),
+            shadow: &self.shadow,
         };
         // Texts alone: nothing in it that JSON cannot say.
         serde_json::to_string(&told).unwrap_or_default()
@@ -130,7 +187,7 @@ impl Record {
 
     /// One JSON line for the log: control characters in what a caller sent are escaped, so that one request is one line.
     pub fn to_log_line(&self, verdict: Verdict, request_id: &str, source: Option<&str>) -> String {
-        json!({
+        let mut line = json!({
             "event": "decision",
             "verdict": verdict.name(),
             "reason": verdict.reason(),
@@ -141,8 +198,11 @@ impl Record {
             "model": self.model,
             "rule": self.rule,
             "detail": truncate(&self.detail, MAX_DETAIL_BYTES),
-        })
-        .to_string()
+        });
+        if let (false, Some(members)) = (self.shadow.is_empty(), line.as_object_mut()) {
+            members.insert("shadow".to_owned(), json!(self.shadow));
+        }
+        line.to_string()
     }
 }
 
@@ -164,6 +224,39 @@ mod tests {
         };
         let line = record.to_log_line(Verdict::Deny(Reason::UnknownInput), "id", None);
         assert!(!line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn what_was_in_shadow_is_read_back_as_it_was_told() {
+        let record = Record {
+            shadow: Shadow::REASONS
+                .map(|reason| Shadowed::of(&Denial::new(reason, "é\n".repeat(200))))
+                .into(),
+            ..Record::default()
+        };
+        let told = record.to_property(Verdict::Allow);
+        assert_eq!(Shadowed::told(told.as_bytes()), record.shadow);
+        assert!(told.len() < 8 << 10, "{}", told.len());
+        for (text, expected) in [
+            (Record::default().to_property(Verdict::Allow), 0),
+            (
+                r#"{"shadow": [{"reason": "shape", "detail": ""}]}"#.into(),
+                0,
+            ),
+            (
+                r#"{"shadow": [{"reason": "out-of-range", "detail": ""}]}"#.into(),
+                1,
+            ),
+            (r#"{"shadow": 1}"#.into(), 0),
+            (String::new(), 0),
+        ] {
+            assert_eq!(Shadowed::told(text.as_bytes()).len(), expected, "{text}");
+        }
+        let line = record.to_log_line(Verdict::Allow, "id", None);
+        assert!(
+            line.contains(r#""shadow":[{"#) && !line.contains('\n'),
+            "{line}"
+        );
     }
 
     #[test]

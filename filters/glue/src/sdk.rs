@@ -15,7 +15,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
-use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::policy::{KeyMaterial, Shadow};
 use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
 use tensorgate_wire::Answer;
 
@@ -24,7 +24,7 @@ use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use crate::places::make_counts;
-use crate::record::Verdict;
+use crate::record::{Verdict, shadow_metric};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
 use crate::signature::{self, Question};
@@ -36,6 +36,8 @@ const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 thread_local! {
     /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
     static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
+    /// The same of what is in shadow, by reason.
+    static SHADOWS: OnceCell<Vec<(&'static str, u32)>> = const { OnceCell::new() };
     /// This VM's name and the number of its last entry.
     static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// Which filter this module is.
@@ -155,6 +157,17 @@ fn define_counters() -> Result<(), HostFault> {
                 .map(|verdict| Ok((verdict, abi::define_counter(&verdict.metric())?)))
                 .collect();
             // Only this function sets it, and the cell was empty a moment ago on this one thread.
+            let _ = counters.set(defined?);
+        }
+        Ok(())
+    })?;
+    SHADOWS.with(|counters| {
+        if counters.get().is_none() {
+            let defined: Result<Vec<_>, _> = Shadow::REASONS
+                .into_iter()
+                .map(|reason| Ok((reason.name(), abi::define_counter(&shadow_metric(reason))?)))
+                .collect();
+            // As above.
             let _ = counters.set(defined?);
         }
         Ok(())
@@ -351,6 +364,15 @@ impl Proxy for Host {
         COUNTERS.with(|counters| {
             let defined = counters.get().map_or(&[][..], Vec::as_slice);
             if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == verdict) {
+                abi::increment(*counter);
+            }
+        });
+    }
+
+    fn count_shadow(&mut self, reason: &'static str) {
+        SHADOWS.with(|counters| {
+            let defined = counters.get().map_or(&[][..], Vec::as_slice);
+            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {
                 abi::increment(*counter);
             }
         });

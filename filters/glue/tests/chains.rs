@@ -18,7 +18,7 @@ use tensorgate_glue::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_glue::native::{NativeProxy, Outcome, Request, Store};
 use tensorgate_glue::record::Verdict;
 use tensorgate_policy::Reason;
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key, Levels};
 
 fn chain(filters: &[Filter]) -> NativeProxy {
     NativeProxy::chain(
@@ -171,6 +171,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
             generation: "0123456789abcdef".into(),
             issued_unix_s: NOW.unix_s,
             checked: true,
+            levels: Levels::default(),
         };
         let signed = context.sign(&Key::from_hex(CONTEXT_KEY).unwrap());
         assert_eq!(

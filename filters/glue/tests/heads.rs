@@ -18,7 +18,7 @@ use tensorgate_glue::native::Request;
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::GrpcStatus;
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, Key};
+use tensorgate_wire::context::{Context, Key, Levels};
 
 /// Plays an inference with these fields instead of, or beside, the usual ones.
 fn check(change: impl FnOnce(&mut Vec<Field>), expected: Option<Reason>) {
@@ -210,6 +210,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
         generation: "0123456789abcdef".into(),
         issued_unix_s: NOW.unix_s,
         checked: true,
+        levels: Levels::default(),
     };
     assert_eq!(
         Context::verify(

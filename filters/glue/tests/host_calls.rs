@@ -176,6 +176,10 @@ impl Proxy for Faulty {
         self.calls.push("increment_metric");
     }
 
+    fn count_shadow(&mut self, _: &'static str) {
+        self.calls.push("increment_metric");
+    }
+
     fn property(&mut self, _: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
         self.calls.push("get_property");
         Ok(None)

@@ -10,10 +10,10 @@
 
 mod support;
 
-use support::{CONTEXT_KEY, close, deliver};
+use support::{CONTEXT_KEY, Played, close, deliver, outcome_told};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::native::{NativeProxy, Request, Store};
-use tensorgate_policy::Now;
+use tensorgate_policy::{Now, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 #[test]
@@ -74,10 +74,33 @@ fn check(filters: &[Filter], vector: &Lowered) -> Option<String> {
         Expect::Allow => None,
         Expect::Deny { reason, .. } => Some(*reason),
     };
-    (played.reason() != expected || played.allowed() != expected.is_none()).then(|| {
-        format!(
-            "{}: expected {expected:?}, got {:?}",
-            vector.id, played.record
-        )
+    if played.reason() != expected || played.allowed() != expected.is_none() {
+        let id = &vector.id;
+        return Some(format!(
+            "{id}: expected {expected:?}, got {:?}",
+            played.record
+        ));
+    }
+    shadow(vector, &played)
+}
+
+/// What is wrong with what is noted as in shadow: what is counted, by each filter its own, and what the access log is told, by the last.
+fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
+    let expected: Vec<_> = vector.shadow.as_ref()?.iter().map(|it| it.name()).collect();
+    let sorted = |mut names: Vec<String>| {
+        names.sort_by_key(|name| Reason::from_name(name));
+        names
+    };
+    let counted = played.logged.shadowed.iter().map(|it| (*it).to_owned());
+    let counted = sorted(counted.collect());
+    let told = outcome_told(&played.logged);
+    let told = told["shadow"].as_array().map_or(&[][..], Vec::as_slice);
+    let told = told
+        .iter()
+        .map(|it| it["reason"].as_str().unwrap().to_owned());
+    let told = sorted(told.collect());
+    (counted != expected || told != expected).then(|| {
+        let id = &vector.id;
+        format!("{id}: in shadow {expected:?}, counted {counted:?}, told {told:?}")
     })
 }

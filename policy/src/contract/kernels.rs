@@ -97,6 +97,11 @@ pub(super) fn first_out_of_range(rule: &TensorRule, data: &[u8]) -> Option<usize
     }
 }
 
+/// Whether a byte of BOOL is neither 0 nor 1: no value of the datatype, whatever the rule's range.
+pub(super) fn holds_no_boolean(rule: &TensorRule, data: &[u8]) -> bool {
+    rule.datatype == Datatype::Bool && no_boolean(Any, data)
+}
+
 fn no_boolean<S: Scan>(scan: S, data: &[u8]) -> S::Answer {
     scan.run(data, |[byte]: [u8; 1]| byte > 1)
 }

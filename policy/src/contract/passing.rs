@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Contract, TensorRule, kernels, tensors};
+use super::{Contract, TensorRule, Unkept, kernels, tensors};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{DataFault, InferRequest};
@@ -77,15 +77,20 @@ struct Open {
 /// A reason and its cause; the field is the tensor's.
 type Fault = (Reason, String);
 
+/// [`Unkept`], of the tensor that is passing.
+type Values<'f> = dyn FnMut(Fault) -> Result<(), Fault> + 'f;
+
 impl Contract {
     /// Checks all that a request says before the elements that are coming. `elements` has one entry an input.
     pub(crate) fn check_head(
         &self,
         request: &InferRequest<'_>,
         elements: &[Elements],
+        unkept: &mut Unkept<'_>,
     ) -> Result<Passing, Denial> {
         self.check_all_but_tensors(request)?;
-        let coming = tensors::check_head("input", &self.inputs, &request.inputs, elements)?;
+        let inputs = &request.inputs;
+        let coming = tensors::check_head("input", &self.inputs, inputs, elements, unkept)?;
         Ok(Passing {
             coming,
             next: 0,
@@ -94,7 +99,12 @@ impl Contract {
     }
 
     /// Checks what passes.
-    pub(crate) fn check_part(&self, passing: &mut Passing, part: Part<'_>) -> Result<(), Denial> {
+    pub(crate) fn check_part(
+        &self,
+        passing: &mut Passing,
+        part: Part<'_>,
+        unkept: &mut Unkept<'_>,
+    ) -> Result<(), Denial> {
         let (of, outcome) = match (part, passing.open.take()) {
             (Part::Begin { bytes }, None) => {
                 let of = *passing.coming.get(passing.next).ok_or_else(disordered)?;
@@ -111,7 +121,12 @@ impl Contract {
             }
             (Part::Piece(piece), Some(mut open)) if piece.len() <= open.left => {
                 let of = open.of;
-                let outcome = self.rule(of).and_then(|rule| open.take(rule, piece));
+                let outcome = self.rule(of).and_then(|rule| {
+                    open.take(rule, piece, &mut |(reason, cause)| {
+                        let denial = tensors::deny("input", rule, reason, &cause);
+                        unkept(denial).map_err(|_| (reason, cause))
+                    })
+                });
                 passing.open = Some(open);
                 (of, outcome)
             }
@@ -152,26 +167,37 @@ fn begins(rule: &TensorRule, of: Coming, bytes: usize) -> Result<(), Fault> {
 }
 
 impl Open {
-    fn take(&mut self, rule: &TensorRule, piece: &[u8]) -> Result<(), Fault> {
+    fn take(
+        &mut self,
+        rule: &TensorRule,
+        piece: &[u8],
+        unkept: &mut Values<'_>,
+    ) -> Result<(), Fault> {
         self.left = self.left.saturating_sub(piece.len());
         match rule.datatype.size_bytes() {
-            Some(size) => self.elements(rule, size, piece),
+            Some(size) => self.elements(rule, size, piece, unkept),
             None => self.items(rule, piece),
         }
     }
 
     /// Elements of one size: whole ones where they lie, a split one from both of its pieces.
-    fn elements(&mut self, rule: &TensorRule, size: usize, mut piece: &[u8]) -> Result<(), Fault> {
+    fn elements(
+        &mut self,
+        rule: &TensorRule,
+        size: usize,
+        mut piece: &[u8],
+        unkept: &mut Values<'_>,
+    ) -> Result<(), Fault> {
         if self.split_bytes > 0 {
             let Some(element) = self.complete(size, &mut piece) else {
                 return Ok(());
             };
-            scan(rule, self.seen, element.get(..size).unwrap_or(&[]))?;
+            scan(rule, self.seen, element.get(..size).unwrap_or(&[]), unkept)?;
             self.seen = self.seen.saturating_add(1);
         }
         let split = piece.len().checked_rem(size).unwrap_or(0);
         let (whole, rest) = piece.split_at(piece.len().saturating_sub(split));
-        scan(rule, self.seen, whole)?;
+        scan(rule, self.seen, whole, unkept)?;
         self.seen = self
             .seen
             .saturating_add(whole.len().checked_div(size).unwrap_or(0));
@@ -257,8 +283,14 @@ impl Open {
 }
 
 /// `datatype` (of BOOL), `not-finite`, `out-of-range`: every value of whole elements; `first` is the first one's index. Of
-/// several bad ones the first is told, so that it does not matter where the pieces were cut.
-fn scan(rule: &TensorRule, first: usize, data: &[u8]) -> Result<(), Fault> {
+/// several bad ones the first is told, so that it does not matter where the pieces were cut; of those that pass all the same, the
+/// first of each kind.
+fn scan(
+    rule: &TensorRule,
+    first: usize,
+    data: &[u8],
+    unkept: &mut Values<'_>,
+) -> Result<(), Fault> {
     if kernels::clean(rule, data) {
         return Ok(());
     }
@@ -268,25 +300,27 @@ fn scan(rule: &TensorRule, first: usize, data: &[u8]) -> Result<(), Fault> {
     };
     let not_finite = kernels::first_not_finite(rule, data);
     let out_of_range = kernels::first_out_of_range(rule, data);
-    let Some(bad) = [no_boolean, not_finite, out_of_range]
-        .into_iter()
-        .flatten()
-        .min()
-    else {
-        return Err((
-            Reason::OutOfRange,
-            "internal: a value is unclean and no scan finds it".into(),
-        ));
-    };
-    let index = first.saturating_add(bad);
-    Err(if no_boolean == Some(bad) {
-        (Reason::Datatype, format!("{}", DataFault::Kind { index }))
-    } else if not_finite == Some(bad) {
-        (Reason::NotFinite, format!("element {index} is not finite"))
-    } else {
-        (
-            Reason::OutOfRange,
-            format!("element {index} is out of range"),
-        )
-    })
+    let mut bad: Vec<(usize, Reason)> = [
+        (no_boolean, Reason::Datatype),
+        (not_finite, Reason::NotFinite),
+        (out_of_range, Reason::OutOfRange),
+    ]
+    .into_iter()
+    .filter_map(|(index, reason)| Some((index?, reason)))
+    .collect();
+    // Where one value is wrong in two ways, the earlier reason is told.
+    bad.sort_unstable();
+    if bad.is_empty() {
+        let cause = "internal: a value is unclean and no scan finds it".into();
+        return Err((Reason::OutOfRange, cause));
+    }
+    for (bad, reason) in bad {
+        let index = first.saturating_add(bad);
+        match reason {
+            Reason::Datatype => return Err((reason, format!("{}", DataFault::Kind { index }))),
+            Reason::NotFinite => unkept((reason, format!("element {index} is not finite")))?,
+            _ => unkept((reason, format!("element {index} is out of range")))?,
+        }
+    }
+    Ok(())
 }

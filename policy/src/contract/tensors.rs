@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::passing::{Coming, Elements};
-use super::{DimRule, TensorRule, kernels, quote};
+use super::{DimRule, TensorRule, Unkept, kernels, quote};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::tensor::{DataFault, Tensor, items};
@@ -57,12 +57,13 @@ pub(super) fn check(
     noun: &'static str,
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],
+    unkept: &mut Unkept<'_>,
 ) -> Result<(), Denial> {
     let pairs = pair(noun, rules, tensors)?;
-    for pass in [datatypes, shapes, sizes, item_lengths, values] {
+    for pass in [datatypes, shapes, sizes, item_lengths] {
         pass(&pairs)?;
     }
-    Ok(())
+    values(&pairs, unkept)
 }
 
 /// Checks tensors of which some have their elements behind them, as far as can be said before these come; gives what is to
@@ -72,6 +73,7 @@ pub(super) fn check_head(
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],
     elements: &[Elements],
+    unkept: &mut Unkept<'_>,
 ) -> Result<Vec<Coming>, Denial> {
     let pairs = pair(noun, rules, tensors)?;
     for pass in [datatypes, shapes] {
@@ -104,9 +106,8 @@ pub(super) fn check_head(
         let rule = rules.iter().position(|rule| rule.name == pair.rule.name);
         coming.extend(rule.map(|rule| Coming { rule, elements }));
     }
-    for pass in [item_lengths, values] {
-        pass(&here)?;
-    }
+    item_lengths(&here)?;
+    values(&here, unkept)?;
     Ok(coming)
 }
 
@@ -289,7 +290,7 @@ fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 
 /// `not-finite`, `out-of-range`: every value. A clean request costs one scan a tensor; only a refused one is scanned again
 /// to find which value it was.
-fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
+fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial> {
     if pairs.iter().all(|pair| {
         pair.tensor
             .data
@@ -298,12 +299,14 @@ fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     }) {
         return Ok(());
     }
+    let mut passing = false;
     for pair in pairs {
         if let Err(fault @ DataFault::NotFinite { .. }) = pair.tensor.data {
             return Err(pair.deny(Reason::NotFinite, fault));
         }
         if let Some(index) = kernels::first_not_finite(pair.rule, pair.data()) {
-            return Err(pair.deny(Reason::NotFinite, format!("element {index} is not finite")));
+            unkept(pair.deny(Reason::NotFinite, format!("element {index} is not finite")))?;
+            passing = true;
         }
     }
     for pair in pairs {
@@ -311,11 +314,19 @@ fn values(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
             return Err(pair.deny(Reason::OutOfRange, fault));
         }
         if let Some(index) = kernels::first_out_of_range(pair.rule, pair.data()) {
-            return Err(pair.deny(
+            let denial = pair.deny(
                 Reason::OutOfRange,
                 format!("element {index} is out of range"),
-            ));
+            );
+            if kernels::holds_no_boolean(pair.rule, pair.data()) {
+                return Err(denial);
+            }
+            unkept(denial)?;
+            passing = true;
         }
+    }
+    if passing {
+        return Ok(());
     }
     // Unclean, and neither scan says why: a fault of ours, so nothing passes.
     Err(Denial::new(

@@ -132,7 +132,7 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract.check(request).err().map(|denial| {
+    contract.check(request, &mut Err).err().map(|denial| {
         assert!(
             denial
                 .cause
@@ -388,17 +388,17 @@ fn an_outputs_parameters_are_refused() {
 fn tensors_of_a_handler_or_a_backend_are_checked_by_the_same_rules() {
     let contract = standard();
     let rules: &[TensorRule] = contract.inputs();
-    assert_eq!(check_tensors(rules, &good().inputs), Ok(()));
-    let denial = check_tensors(rules, &[a(&[0.0, 0.0]), b(&[0, 0])]).unwrap_err();
+    assert_eq!(check_tensors(rules, &good().inputs, &mut Err), Ok(()));
+    let denial = check_tensors(rules, &[a(&[0.0, 0.0]), b(&[0, 0])], &mut Err).unwrap_err();
     assert_eq!(
         (denial.reason, denial.field.as_deref()),
         (Reason::Shape, Some(r#"tensor "b": dim 0"#))
     );
     assert_eq!(
-        check_tensors(rules, &[]).unwrap_err().reason,
+        check_tensors(rules, &[], &mut Err).unwrap_err().reason,
         Reason::MissingInput
     );
-    assert_eq!(check_tensors(&[], &[]), Ok(()));
+    assert_eq!(check_tensors(&[], &[], &mut Err), Ok(()));
 }
 
 #[test]

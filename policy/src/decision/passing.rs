@@ -1,5 +1,6 @@
 //! The steps for a body that is too large to be held: its head is checked, then every part of it that passes, then its end.
 
+use super::shadow::hold;
 use super::{Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{Contract, Elements, Part};
 use crate::denial::Denial;
@@ -24,9 +25,14 @@ impl Decision {
 
     /// Checks elements that pass. [`Step::Forward`]: these may go on.
     pub fn pass(&mut self, policy: &Policy, part: Part<'_>) -> Step {
+        let shadow = self.shadow(policy);
         let step = match (self.stage, self.passing.as_mut()) {
             (Stage::Passing, Some(passing)) => contract(policy, self.model)
-                .and_then(|contract| contract.check_part(passing, part))
+                .and_then(|contract| {
+                    contract.check_part(passing, part, &mut |denial| {
+                        hold(shadow, &mut self.shadowed, denial)
+                    })
+                })
                 .map(|()| Step::Forward),
             _ => Err(out_of_order("pass")),
         };
@@ -53,7 +59,11 @@ impl Decision {
         elements: &[Elements],
     ) -> Result<Step, Denial> {
         let contract = contract(policy, self.model)?;
-        self.passing = Some(contract.check_head(request, elements)?);
+        let shadow = self.shadow(policy);
+        let passing = contract.check_head(request, elements, &mut |denial| {
+            hold(shadow, &mut self.shadowed, denial)
+        })?;
+        self.passing = Some(passing);
         let carried = contract.cost_of_head(request, elements, self.body_bytes);
         self.pay_content(policy, carried)
     }

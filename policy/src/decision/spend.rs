@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::shadow::hold;
 use super::step::{Charge, ChargeOutcome, Debit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::{Carried, quote};
@@ -41,18 +42,12 @@ impl Decision {
         let (grant, client) = self.whose(policy)?;
         let allowances = (self.operation == Some(Operation::Infer)).then(|| grant.per_content());
         let debits = allowances.into_iter().flatten().map(|allowance| {
-            let amount = match allowance.unit {
-                Unit::Requests => REQUEST_COST,
-                Unit::Elements => carried.elements,
-                Unit::Bytes => carried.bytes,
-            };
-            // A model runs for an empty tensor too.
-            let amount = amount.max(REQUEST_COST);
+            let amount = amount(allowance.unit, carried);
             Debit { allowance, amount }
         });
         match charge(grant, client, debits.collect()) {
             Some(step) => {
-                self.stage = Stage::ChargeContent;
+                self.stage = Stage::ChargeContent(carried);
                 Ok(step)
             }
             None => Ok(self.paid()),
@@ -61,10 +56,14 @@ impl Decision {
 
     /// What a charge's outcome means.
     pub(super) fn spent(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
-        let content = self.stage == Stage::ChargeContent;
+        let carried = match self.stage {
+            Stage::ChargeContent(carried) => Some(carried),
+            _ => None,
+        };
+        let grant = self.whose(policy)?.0;
         match outcome {
             ChargeOutcome::Spent(levels) => {
-                self.note(policy, levels)?;
+                self.note(grant, carried.is_some(), levels);
                 Ok(())
             }
             ChargeOutcome::Failed => {
@@ -72,23 +71,24 @@ impl Decision {
             }
             ChargeOutcome::Refused(levels) => {
                 let retry_after_s = retry_after_s(&levels);
-                self.note(policy, levels)?;
-                let (grant, _) = self.whose(policy)?;
-                let reason = if content {
+                self.note(grant, carried.is_some(), levels);
+                let reason = if carried.is_some() {
                     Reason::CostExceeded
                 } else {
                     Reason::RateLimited
                 };
-                Err(Denial {
+                let denial = Denial {
                     rates: self.rate_notes(policy),
                     retry_after_s,
-                    ..Denial::new(reason, self.cause(grant))
-                })
+                    ..Denial::new(reason, self.cause(grant, carried))
+                };
+                hold(grant.shadow(), &mut self.shadowed, denial)
             }
         }
     }
 
-    /// What the caller's limits had left when they were charged, in the order in which they were: for answers.
+    /// What the caller's limits had left when they were charged, in the order in which they were: for answers. What is in shadow limits
+    /// nobody, and is not told.
     pub fn rate_notes(&self, policy: &Policy) -> Vec<RateNote> {
         let Ok((grant, _)) = self.whose(policy) else {
             return Vec::new();
@@ -105,7 +105,8 @@ impl Decision {
                 Wait::Forever => None,
             },
         };
-        self.levels.iter().map(note).collect()
+        let holds = |(allowance, _): &&(Allowance, Level)| !grant.shadow().limits(allowance.unit);
+        self.levels.iter().filter(holds).map(note).collect()
     }
 
     fn whose<'p>(&self, policy: &'p Policy) -> Result<(&'p Grant, &'p Client), Denial> {
@@ -115,34 +116,47 @@ impl Decision {
     }
 
     /// Keeps what was told of each limit. A driver that tells of fewer has spent them elsewhere.
-    fn note(&mut self, policy: &Policy, levels: Vec<Level>) -> Result<(), Denial> {
-        let (grant, _) = self.whose(policy)?;
-        if self.stage == Stage::ChargeContent {
+    fn note(&mut self, grant: &Grant, content: bool, levels: Vec<Level>) {
+        if content {
             self.levels.extend(grant.per_content().zip(levels));
         } else {
             self.levels.extend(grant.per_request().zip(levels));
         }
-        Ok(())
     }
 
-    /// The first limit that has not enough, for the log.
-    fn cause(&self, grant: &Grant) -> alloc::string::String {
+    /// The first limit of a charge that has not enough, for the log.
+    fn cause(&self, grant: &Grant, carried: Option<Carried>) -> alloc::string::String {
         let grant = quote(grant.name());
+        let charged = |unit| (unit != Unit::Requests) == carried.is_some();
         let empty = self
             .levels
             .iter()
-            .find(|(_, level)| level.wait != Wait::None);
+            .find(|(allowance, level)| charged(allowance.unit) && level.wait != Wait::None);
         match empty {
             Some((allowance, level)) => format!(
-                "grant {grant} has {} of {} {} in {} s left, which is not enough",
+                "grant {grant} has {} of {} {} in {} s left, and {} asked for",
                 level.left,
                 allowance.quota(),
                 allowance.unit.name(),
                 allowance.window_s(),
+                match amount(allowance.unit, carried.unwrap_or_default()) {
+                    1 => "1 is".into(),
+                    asked => format!("{asked} are"),
+                },
             ),
             None => format!("the limits of grant {grant} have not enough left"),
         }
     }
+}
+
+/// Units that a request asks for. A model runs for an empty tensor too.
+fn amount(unit: Unit, carried: Carried) -> u64 {
+    let carried = match unit {
+        Unit::Requests => REQUEST_COST,
+        Unit::Elements => carried.elements,
+        Unit::Bytes => carried.bytes,
+    };
+    carried.max(REQUEST_COST)
 }
 
 fn charge(grant: &Grant, client: &Client, debits: Vec<Debit>) -> Option<Step> {

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::Denial;
-use crate::policy::{Allowance, Level};
+use crate::policy::{Allowance, Level, Wait};
 use crate::request::{Protocol, ServerQuestion};
 
 /// What a driver does next.
@@ -111,6 +111,15 @@ pub enum ChargeOutcome {
 impl ChargeOutcome {
     /// Spent by somebody else: for drivers behind the one that spends.
     pub const SPENT: Self = Self::Spent(Vec::new());
+
+    /// What somebody else's charge came to, as far as that is told.
+    pub fn told(levels: Vec<Level>) -> Self {
+        if levels.iter().all(|level| level.wait == Wait::None) {
+            Self::Spent(levels)
+        } else {
+            Self::Refused(levels)
+        }
+    }
 }
 
 /// Whom a body is for, as it says itself.

@@ -25,6 +25,7 @@ use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 mod costs;
 mod order;
 mod places;
+mod shadow;
 mod steps;
 
 const BODY_BYTES: usize = 1 << 20;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, names, rates};
+use super::{flight, mode, names, rates};
 use crate::policy::{ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::Operation;
@@ -102,6 +102,7 @@ pub(super) fn grants(
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
+        let shadow = mode::shadow(report, &path, grant, infers);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named);
         let (
@@ -113,6 +114,7 @@ pub(super) fn grants(
             Some(cost),
             Some(budget),
             Some(concurrency),
+            Some(shadow),
         ) = (
             id,
             clients,
@@ -122,6 +124,7 @@ pub(super) fn grants(
             cost,
             budget,
             concurrency,
+            shadow,
         )
         else {
             good = None;
@@ -143,6 +146,7 @@ pub(super) fn grants(
             cost,
             budget,
             concurrency,
+            shadow,
         });
     }
     good.map(|()| granted)

@@ -103,6 +103,7 @@ mod credentials;
 mod flight;
 mod grants;
 mod hostile;
+mod modes;
 mod sections;
 mod tensors;
 

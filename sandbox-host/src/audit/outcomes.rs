@@ -324,6 +324,11 @@ fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Decision {
         model: hosts.model.or(envoys.model),
         rule: hosts.rule.or(envoys.rule),
         detail: envoys.detail.or(hosts.detail),
+        shadow: if hosts.shadow.is_empty() {
+            envoys.shadow
+        } else {
+            hosts.shadow
+        },
         status: envoys.status,
         grpc_status: envoys.grpc_status,
         request_bytes: envoys.request_bytes.max(hosts.request_bytes),

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use tensorgate_policy::Denial;
+
 use super::heard::Marks;
 
 /// The version of these fields.
@@ -15,6 +17,10 @@ pub const MAX_PATH_BYTES: usize = 512;
 pub const MAX_METHOD_BYTES: usize = 32;
 /// A cause, bytes: as in the filter's own log.
 pub const MAX_DETAIL_BYTES: usize = 1024;
+/// The cause of one denial in shadow, bytes: as in the filter's own log.
+pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
+/// Denials in shadow of one line: there is one for each reason that may be, at the gate and at the host.
+pub const MAX_SHADOWED: usize = 8;
 /// A name of the policy's, a credential's name or a detail of Envoy's, bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 /// A request id, bytes: ours are UUIDs.
@@ -188,6 +194,9 @@ pub struct Decision {
     /// The whole cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What would have refused it but for its grant's mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<Shadowed>,
     /// The HTTP status; 0 where none was sent.
     pub status: u16,
     /// gRPC's.
@@ -220,6 +229,26 @@ pub struct Decision {
     /// The number of Envoy's entry, `VM.NUMBER`, where the line was made of one that has a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+}
+
+/// A denial that a grant's mode let pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shadowed {
+    /// The reason that it would have had.
+    pub reason: String,
+    /// The cause.
+    pub detail: String,
+}
+
+impl Shadowed {
+    /// What is written of a denial.
+    pub fn of(denial: &Denial) -> Self {
+        Self {
+            reason: denial.reason.name().to_owned(),
+            detail: clean(&denial.cause, MAX_SHADOW_DETAIL_BYTES),
+        }
+    }
 }
 
 /// How a request ended after its line was written.

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_policy::Bundle;
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key, Levels};
 use tokio::net::UnixStream;
 
 pub const GENERATION: &str = "0123456789abcdef";
@@ -198,6 +198,7 @@ pub fn context(method: &str, path: &str) -> Context {
         generation: GENERATION.to_owned(),
         issued_unix_s: now_unix_s(),
         checked: true,
+        levels: Levels::default(),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Mode {
     Fails,
     /// Answers one element too many.
     BreaksTheContract,
+    /// Answers values that are not finite.
+    NotFinite,
     /// Never answers.
     Hangs,
 }
@@ -249,6 +251,13 @@ impl GrpcInferenceService for StandIn {
                 {
                     output.shape[0] += 1;
                     *raw = Bytes::from(vec![0; raw.len() * 2]);
+                }
+                Ok(Response::new(answer))
+            }
+            Mode::NotFinite => {
+                for raw in &mut answer.raw_output_contents {
+                    // Of every float all bits: NaN. Of an integer -1.
+                    *raw = Bytes::from(vec![0xff; raw.len()]);
                 }
                 Ok(Response::new(answer))
             }

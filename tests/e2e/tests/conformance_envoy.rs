@@ -90,6 +90,11 @@ async fn every_vector_about_tokens_gets_its_decision() {
     play("policies/tokens.json").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_shadow_gets_its_decision() {
+    play("policies/shadow.json").await;
+}
+
 #[test]
 fn every_policy_of_the_vectors_is_played() {
     let mut policies = BTreeMap::<String, usize>::new();
@@ -105,6 +110,7 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/main.json",
             "policies/rates.json",
             "policies/raw.json",
+            "policies/shadow.json",
             "policies/tokens.json"
         ]
     );

@@ -78,6 +78,7 @@ pub(crate) struct RawExpect {
     pub verdict: Verdict,
     pub reason: Option<String>,
     pub field: Option<String>,
+    pub shadow: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

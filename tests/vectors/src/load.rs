@@ -71,6 +71,7 @@ fn load_file(
             return Err(fault("repeat and chunks are at least 1".into()));
         }
         let expect = lower::expect(&case.expect).map_err(fault)?;
+        let shadow = lower::shadow(&case.expect).map_err(fault)?;
         let only = lower::drivers(case).map_err(fault)?;
         let client = case
             .key
@@ -88,6 +89,7 @@ fn load_file(
                 request,
                 repeat: case.repeat,
                 expect: expect.clone(),
+                shadow: shadow.clone(),
                 only: only.clone(),
             });
         }

@@ -310,6 +310,20 @@ pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
     }
 }
 
+/// What a case expects to be noted as in shadow.
+pub(crate) fn shadow(raw: &RawExpect) -> Result<Option<Vec<Reason>>, String> {
+    let Some(names) = &raw.shadow else {
+        return Ok(None);
+    };
+    let reason =
+        |name: &String| Reason::from_name(name).ok_or_else(|| format!("{name:?} is no reason"));
+    let reasons = names.iter().map(reason).collect::<Result<Vec<_>, _>>()?;
+    if !reasons.is_sorted() {
+        return Err("shadow is in order of precedence".into());
+    }
+    Ok(Some(reasons))
+}
+
 /// Who can run a case; leaving one out needs a reason.
 pub(crate) fn drivers(case: &Case) -> Result<Vec<Driver>, String> {
     match (&case.only, &case.why) {

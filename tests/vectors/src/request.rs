@@ -28,6 +28,8 @@ pub struct Lowered {
     pub repeat: u32,
     /// What must come back.
     pub expect: Expect,
+    /// Reasons that must be noted as in shadow, in order of precedence; `None` where the case does not say.
+    pub shadow: Option<Vec<Reason>>,
     /// Who can run it.
     pub only: Vec<Driver>,
 }

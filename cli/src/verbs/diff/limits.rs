@@ -33,6 +33,9 @@ pub(super) enum Allows {
 /// Grant, client and limit.
 type Key = (String, String, String);
 
+/// A limit, and whether it refuses nobody.
+type Held = (Allowance, bool);
+
 /// Every limit that changes for somebody who has the grant before and after.
 pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
     let both = |policy: &Policy, grant: &str, client: &str| {
@@ -61,19 +64,22 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
         .collect()
 }
 
-fn limits(policy: &Policy) -> BTreeMap<Key, Allowance> {
+fn limits(policy: &Policy) -> BTreeMap<Key, Held> {
     policy
         .allowances()
         .map(|(grant, client, allowance)| {
             let limit = allowance.public_name(grant.name());
             let key = (grant.name().to_owned(), client.name().to_owned(), limit);
-            (key, allowance)
+            (key, (allowance, grant.shadow().limits(allowance.unit)))
         })
         .collect()
 }
 
-fn allows(before: Option<&Allowance>, after: Option<&Allowance>) -> Option<Allows> {
-    let (before, after) = match (before, after) {
+fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
+    // A limit in shadow is none.
+    let holds = |held: Option<&Held>| held.filter(|(_, shadowed)| !shadowed).map(|(it, _)| *it);
+    let (before, after) = match (holds(before), holds(after)) {
+        (None, None) => return None,
         (None, _) => return Some(Allows::Less),
         (_, None) => return Some(Allows::More),
         (Some(before), Some(after)) => (before, after),
@@ -83,7 +89,7 @@ fn allows(before: Option<&Allowance>, after: Option<&Allowance>) -> Option<Allow
         u128::from(one.quota()).saturating_mul(u128::from(other.window_s()))
     };
     let at_once = after.most().cmp(&before.most());
-    let steadily = pace(after, before).cmp(&pace(before, after));
+    let steadily = pace(&after, &before).cmp(&pace(&before, &after));
     match (at_once, steadily) {
         (Ordering::Greater, Ordering::Greater | Ordering::Equal)
         | (Ordering::Equal, Ordering::Greater) => Some(Allows::More),
@@ -94,9 +100,9 @@ fn allows(before: Option<&Allowance>, after: Option<&Allowance>) -> Option<Allow
     }
 }
 
-fn told(allowance: &Allowance) -> String {
+fn told((allowance, shadowed): &Held) -> String {
     let (quota, unit) = (allowance.quota(), allowance.unit.name());
-    match allowance.limit {
+    let told = match allowance.limit {
         Limit::Day(_) => format!("{quota} {unit} a day"),
         Limit::Window(rate) if rate.bucket().burst == quota => {
             format!("{quota} {unit} in {} s", rate.window_s())
@@ -105,5 +111,10 @@ fn told(allowance: &Allowance) -> String {
             let (window_s, burst) = (rate.window_s(), rate.bucket().burst);
             format!("{quota} {unit} in {window_s} s, {burst} at once")
         }
+    };
+    if *shadowed {
+        format!("{told}, in shadow")
+    } else {
+        told
     }
 }

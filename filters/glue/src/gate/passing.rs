@@ -77,7 +77,9 @@ impl Gate {
             Err(denial) => self.refuse(proxy, held, denial),
             Ok(()) if last => {
                 self.phase = Phase::Forwarded;
-                self.outcome.allowed(proxy);
+                // What passed may have held something that is in shadow.
+                self.outcome.note(&root.policy, &held.decision);
+                self.outcome.allowed(proxy, &held.upstream.request_id);
                 Action::Continue
             }
             Ok(()) => {

@@ -33,6 +33,8 @@ pub struct Logged {
     pub lines: Vec<(Level, String)>,
     /// Counted outcomes: one a request.
     pub counted: Vec<Verdict>,
+    /// Counted denials in shadow.
+    pub shadowed: Vec<&'static str>,
     /// Access-log properties, later values in place of earlier ones.
     pub properties: Vec<(String, String)>,
     /// The number that the access log's entry bears.
@@ -374,6 +376,10 @@ impl Proxy for Io {
 
     fn count(&mut self, verdict: Verdict) {
         self.logged.counted.push(verdict);
+    }
+
+    fn count_shadow(&mut self, reason: &'static str) {
+        self.logged.shadowed.push(reason);
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {

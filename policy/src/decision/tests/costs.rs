@@ -331,7 +331,7 @@ fn an_answer_tells_of_every_limit_that_was_charged() {
     assert_eq!(denial.rates, decision.rate_notes(&policy));
     assert_eq!(
         denial.cause,
-        "grant \"scoring\" has 63 of 4096 elements in 60 s left, which is not enough"
+        "grant \"scoring\" has 63 of 4096 elements in 60 s left, and 64 are asked for"
     );
 }
 

@@ -297,6 +297,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 ],
                 operations: alloc::vec![text.clone()],
                 rate: None,
+                mode: None,
                 cost: None,
                 budget: None,
                 concurrency: None,

@@ -12,8 +12,8 @@ use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, Tc
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::heard;
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
-    path,
+    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
+    MAX_SHADOW_DETAIL_BYTES, MAX_SHADOWED, Shadowed, Verdict, clean, path,
 };
 use crate::metrics::micros;
 
@@ -88,6 +88,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         model: said.outcome.model,
         rule: said.outcome.rule,
         detail: said.outcome.detail,
+        shadow: said.outcome.shadow,
         status,
         grpc_status: grpc_status(&response),
         request_bytes: request.request_body_bytes,
@@ -154,6 +155,7 @@ struct Told {
     model: Option<String>,
     rule: Option<String>,
     detail: Option<String>,
+    shadow: Vec<Shadowed>,
 }
 
 impl Said {
@@ -193,6 +195,15 @@ impl Told {
             model: name(self.model),
             rule: name(self.rule),
             detail: bounded(self.detail, MAX_DETAIL_BYTES),
+            shadow: self
+                .shadow
+                .into_iter()
+                .take(MAX_SHADOWED)
+                .map(|Shadowed { reason, detail }| Shadowed {
+                    reason: clean(&reason, MAX_NAME_BYTES),
+                    detail: clean(&detail, MAX_SHADOW_DETAIL_BYTES),
+                })
+                .collect(),
         }
     }
 }

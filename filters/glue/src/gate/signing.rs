@@ -1,0 +1,73 @@
+//! The context that a filter signs for whoever stands behind Envoy. In a chain the first signs it, and those behind sign it anew where
+//! they have something to add: that they hold bodies against contracts, or what the limits have left that they charge.
+
+use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
+use tensorgate_wire::context::{Context, Key, Levels};
+
+use super::{Gate, Held};
+
+impl Gate {
+    /// The signed context; `None` where there is one already and nothing to add to it, or no key to sign with.
+    pub(super) fn sign(&self, held: &Held, now: Now) -> Result<Option<String>, Denial> {
+        let Some(key) = self.root.context_key.as_ref() else {
+            return Ok(None);
+        };
+        let mut checked = self.root.filter.duties().check;
+        let mut levels = Levels {
+            request: held.decision.levels(false).collect(),
+            content: held.decision.levels(true).collect(),
+        };
+        if held.upstream.request_id.is_empty() {
+            return Err(Denial::new(Reason::Overloaded, "proxy set no request id"));
+        }
+        if let Some(before) = &held.before.context {
+            if !checked && levels == Levels::default() {
+                return Ok(None);
+            }
+            if limits_anything(&self.root.policy, &held.decision) {
+                let before = read(before, key, held, now)?;
+                checked |= before.checked;
+                levels = joined(levels, before.levels);
+            }
+        }
+        let context = Context {
+            client: self.outcome.record.client.clone(),
+            credential: self.outcome.record.credential.clone(),
+            request_id: held.upstream.request_id.clone(),
+            method: held.upstream.method.clone(),
+            path: held.upstream.path.clone(),
+            generation: self.root.generation.clone(),
+            issued_unix_s: now.unix_s,
+            checked,
+            levels,
+        };
+        Ok(Some(context.sign(key)))
+    }
+}
+
+/// Whether anybody has levels to tell of. Without, nobody but whoever checks signs a second time.
+fn limits_anything(policy: &Policy, decision: &Decision) -> bool {
+    let grant = decision.grant().and_then(|id| policy.grant(id));
+    grant.is_some_and(|grant| {
+        let mut limits = grant.per_request().chain(grant.per_content());
+        limits.next().is_some()
+    })
+}
+
+/// What a filter before this one has signed a moment ago.
+fn read(before: &str, key: &Key, held: &Held, now: Now) -> Result<Context, Denial> {
+    let (method, path) = (&held.upstream.method, &held.upstream.path);
+    Context::verify(before, key, method, path, now.unix_s, u64::MAX).map_err(|fault| {
+        let cause = format!("the filter before this one: {fault}");
+        Denial::new(Reason::Overloaded, cause)
+    })
+}
+
+/// Each limit is charged by one filter.
+fn joined(own: Levels, before: Levels) -> Levels {
+    let either = |own: Vec<_>, before| if own.is_empty() { before } else { own };
+    Levels {
+        request: either(own.request, before.request),
+        content: either(own.content, before.content),
+    }
+}

@@ -1,0 +1,69 @@
+//! Which rules of a grant are in shadow. A mode that changes nothing is a fault: whoever wrote it means something else.
+
+use alloc::format;
+
+use super::report::{Path, Report};
+use crate::policy::Shadow;
+use crate::raw::{self, Enforcement, Mode, Modes};
+
+/// What a grant's mode comes to.
+pub(super) fn shadow(
+    report: &mut Report,
+    grant_path: &Path,
+    grant: &raw::Grant,
+    infers: bool,
+) -> Option<Shadow> {
+    let path = &grant_path.field("mode");
+    let Modes {
+        default,
+        rate,
+        cost,
+        values,
+        outputs,
+    } = match grant.mode {
+        None => return Some(Shadow::default()),
+        Some(Mode::All(all)) => Modes {
+            default: Some(all),
+            ..Modes::default()
+        },
+        Some(Mode::Each(modes)) => modes,
+    };
+    let budget = grant.budget.clone().unwrap_or_default();
+    let rated = grant.rate.is_some() || budget.requests.is_some();
+    let priced = grant.cost.is_some() || budget.elements.is_some() || budget.bytes.is_some();
+    let mut good = Some(());
+    for (name, given, is_there, what) in [
+        ("rate", rate, rated, "the grant limits no requests"),
+        ("cost", cost, priced, "the grant limits no cost"),
+        ("values", values, infers, "the grant lets nobody infer"),
+        ("outputs", outputs, infers, "the grant lets nobody infer"),
+    ] {
+        if given.is_some() && !is_there {
+            report.error(&path.field(name), format!("changes nothing: {what}"));
+            good = None;
+        }
+    }
+    let default = default.unwrap_or_default();
+    let is = |given: Option<Enforcement>, is_there: bool| {
+        is_there && given.unwrap_or(default) == Enforcement::Shadow
+    };
+    let shadow = Shadow {
+        rate: is(rate, rated),
+        cost: is(cost, priced),
+        values: is(values, infers),
+        outputs: is(outputs, infers),
+    };
+    let mut names = shadow.names().peekable();
+    if names.peek().is_some() {
+        let names: alloc::vec::Vec<&str> = names.collect();
+        report.warn(
+            path,
+            format!(
+                "{} refuse nobody while they are in shadow",
+                names.join(", ")
+            ),
+            "enforce",
+        );
+    }
+    good.map(|()| shadow)
+}

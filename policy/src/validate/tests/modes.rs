@@ -1,0 +1,75 @@
+//! Modes of grants.
+
+use super::*;
+
+#[test]
+fn a_mode_is_one_word_or_one_for_each_kind_that_the_grant_has() {
+    let at = |mode: Value, path: &str, text: &str| warn("/grants/0/mode", mode, path, text);
+    at(
+        json!({"values": "shadow", "cost": "shadow"}),
+        "grants[0].mode",
+        "cost, values refuse nobody while they are in shadow",
+    );
+    at(
+        json!("shadow"),
+        "grants[0].mode",
+        "rate, cost, values, outputs refuse nobody while they are in shadow",
+    );
+    let looks_only = |mode: Value, path: &str, text: &str| {
+        check(
+            "/grants/1/mode",
+            mode,
+            &format!("grants[1].mode.{path}"),
+            text,
+        );
+    };
+    for (kind, text) in [
+        ("rate", "changes nothing: the grant limits no requests"),
+        ("cost", "changes nothing: the grant limits no cost"),
+        ("values", "changes nothing: the grant lets nobody infer"),
+        ("outputs", "changes nothing: the grant lets nobody infer"),
+    ] {
+        looks_only(json!({kind: "shadow"}), kind, text);
+        looks_only(json!({kind: "enforce"}), kind, text);
+    }
+}
+
+#[test]
+fn what_is_no_mode_is_not_read() {
+    for mode in [
+        json!("Shadow"),
+        json!("off"),
+        json!(true),
+        json!([]),
+        json!({"rates": "shadow"}),
+        json!({"rate": "off"}),
+        json!({"identity": "shadow"}),
+        json!({"concurrency": "shadow"}),
+    ] {
+        let document = with("/grants/0/mode", mode.clone());
+        let read = serde_json::from_value::<crate::raw::Policy>(document);
+        assert!(read.is_err(), "{mode}");
+    }
+}
+
+#[test]
+fn nothing_is_in_shadow_unless_it_is_said_and_there() {
+    use crate::policy::Shadow;
+    let of = |mode: Value| {
+        let mut document = with("/grants/0/mode", mode.clone());
+        put(&mut document, "/grants/1/mode", mode);
+        let policy = policy(document);
+        let names = |shadow: Shadow| shadow.names().collect::<Vec<_>>();
+        (
+            names(policy.grants()[0].shadow()),
+            names(policy.grants()[1].shadow()),
+        )
+    };
+    let nothing = Vec::<&str>::new;
+    let all = alloc::vec!["rate", "cost", "values", "outputs"];
+    assert_eq!(of(Value::Null), (nothing(), nothing()));
+    assert_eq!(of(json!("enforce")), (nothing(), nothing()));
+    assert_eq!(of(json!("shadow")), (all, nothing()));
+    assert_eq!(of(json!({})), (nothing(), nothing()));
+    assert_eq!(of(json!({"default": "enforce"})), (nothing(), nothing()));
+}
