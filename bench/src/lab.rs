@@ -182,6 +182,13 @@ impl Lab {
         &self.folder
     }
 
+    /// A text for the document, which is to name no folder of this machine.
+    pub fn without_folders(&self, text: &str) -> String {
+        let of_run = format!("{}/", self.folder.display());
+        let of_tree = format!("{}/", self.root.display());
+        text.replace(&of_run, "").replace(&of_tree, "")
+    }
+
     /// Removes what was written.
     pub fn clear(&self) {
         // What is left is in the system's folder for such things.

@@ -129,7 +129,7 @@ async fn measure(lab: &Lab, flags: &Flags) -> Outcome<Report> {
         // What can be measured is, whatever became of the others.
         if let Err(error) = scenario(lab, &mut report).await {
             eprintln!("{name}: {error}");
-            report.fail(name, &error.to_string());
+            report.fail(name, &lab.without_folders(&error.to_string()));
         }
         eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     }
