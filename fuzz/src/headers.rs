@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(head.route, other.route);
     assert_eq!(head.content_type, other.content_type);
     assert_eq!(head.content_length, other.content_length);
-    assert_eq!(head.encoded, other.encoded);
+    assert_eq!(head.encoding, other.encoding);
     assert!(!method.is_empty() && !path.is_empty());
     unambiguous(&fields, &credential);
     route(&head.route, &method, &path);

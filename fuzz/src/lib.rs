@@ -7,6 +7,7 @@ pub mod binary;
 pub mod context;
 pub mod credential;
 mod elements;
+pub mod expand;
 pub mod grpc;
 pub mod headers;
 pub mod json;

@@ -5,7 +5,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
 use tensorgate_policy::policy::{Level, Wait};
 use tensorgate_policy::request::{
-    ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+    Coding, ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{
@@ -142,7 +142,7 @@ fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
         assert_eq!(reason(&head), Some(expected));
     }
     let encoded = reason(&Head {
-        encoded: true,
+        encoding: Encoding::Unknown,
         ..head.clone()
     });
     let expected = given
@@ -203,7 +203,13 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             3 => ContentType::Malformed,
             _ => ContentType::Other("image/png".into()),
         },
-        encoded: data.ratio(1, 20)?,
+        encoding: *data.choose(&[
+            Encoding::Identity,
+            Encoding::Identity,
+            Encoding::Identity,
+            Encoding::Coded(Coding::Gzip),
+            Encoding::Unknown,
+        ])?,
         content_length: data.arbitrary()?,
         json_length: if data.ratio(1, 8)? {
             data.arbitrary()?

@@ -7,7 +7,9 @@ use tensorgate_policy::contract::{Elements, Part};
 use tensorgate_policy::decision::{
     Addressee, BodyFormat, decide_body, decide_head, decide_message,
 };
-use tensorgate_policy::request::{ContentType, Head, Identity, Operation, Protocol, Route};
+use tensorgate_policy::request::{
+    ContentType, Encoding, Head, Identity, Operation, Protocol, Route,
+};
 use tensorgate_policy::{Charge, ChargeOutcome, Decision, Denial, InferRequest, Reason, Step};
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
@@ -271,7 +273,7 @@ fn begin(play: &Play<'_>) -> Decision {
             version: None,
         },
         content_type,
-        encoded: false,
+        encoding: Encoding::Identity,
         json_length,
         content_length: None,
         end_of_stream: false,

@@ -45,8 +45,8 @@ use plan::{grpc_plan, held_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use step::{
-    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Debit, Place,
-    PlaceScope, PlaceUnit, Step,
+    Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Debit,
+    Expansion, Place, PlaceScope, PlaceUnit, Step,
 };
 
 /// One request's decision. Belongs to one [`Policy`], which every call takes again.
@@ -241,7 +241,7 @@ impl Decision {
             }),
             Route::Server { protocol, question } => {
                 gate::media_type(policy, head, *protocol, None)?;
-                gate::encoding(head)?;
+                gate::encoding(policy, head, None)?;
                 gate::no_binary_data(head)?;
                 if !protocol.is_grpc() {
                     self.fits()?;
@@ -256,7 +256,7 @@ impl Decision {
             } => {
                 self.operation = Some(*operation);
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
-                gate::encoding(head)?;
+                gate::encoding(policy, head, Some(*operation))?;
                 gate::binary_data(head, *protocol, *operation)?;
                 match (protocol.is_grpc(), model, version) {
                     (false, Some(model), version) => {
@@ -266,7 +266,7 @@ impl Decision {
                     }
                     (true, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
-                        self.plan = grpc_plan(policy, *protocol, *operation)?;
+                        self.plan = grpc_plan(policy, head, *protocol, *operation)?;
                         self.read_body()
                     }
                     _ => Err(Denial::new(
@@ -376,7 +376,7 @@ impl Decision {
         self.model = Some(granted.model);
         self.version = Some(granted.version);
         self.grant = Some(granted.grant);
-        Ok(())
+        gate::coded(policy, granted.model, self.plan.expansion)
     }
 
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.

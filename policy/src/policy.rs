@@ -210,6 +210,8 @@ pub struct Limits {
     pub headers: usize,
     pub body_bytes: usize,
     pub hold_bytes: usize,
+    /// Most bytes that one byte of a compressed body may stand for.
+    pub max_expansion: usize,
     pub buffered_bytes: usize,
     pub timeout_ms: u64,
     pub stream_ms: u64,

@@ -118,6 +118,10 @@ pub struct Limits {
     /// What is held of one body until it is judged, JSON and raw bodies whole; `body_bytes`, but at most 8 MiB, unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_bytes: Option<ByteSize>,
+    /// Bytes that one byte of a compressed body may stand for, where a model takes `encodings`. What it expands to is bounded by
+    /// `hold_bytes` too.
+    #[serde(skip_serializing_if = "is_default_expansion")]
+    pub max_expansion: u64,
     /// Bodies held at once, all streams together.
     pub buffered_bytes: ByteSize,
     /// From the last byte of a request to its answer.
@@ -134,6 +138,14 @@ pub struct Limits {
 /// that as JSON.
 const DEFAULT_HOLD_BYTES: u64 = 8 << 20;
 
+/// What one byte may stand for unless a policy says otherwise: JSON of floats is compressed three to five times, a mask or a sparse tensor
+/// some ten.
+const DEFAULT_MAX_EXPANSION: u64 = 20;
+
+const fn is_default_expansion(ratio: &u64) -> bool {
+    *ratio == DEFAULT_MAX_EXPANSION
+}
+
 impl Limits {
     /// What is held of one body.
     pub fn hold_bytes(&self) -> ByteSize {
@@ -149,6 +161,7 @@ impl Default for Limits {
             headers: 64,
             body_bytes: ByteSize(8 << 20),
             hold_bytes: None,
+            max_expansion: DEFAULT_MAX_EXPANSION,
             buffered_bytes: ByteSize(256 << 20),
             timeout_ms: 5_000,
             stream_ms: 60_000,
@@ -263,6 +276,9 @@ pub struct Model {
     pub versions: Vec<String>,
     /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`. A backend is spoken to in its own.
     pub protocols: Vec<String>,
+    /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encodings: Vec<String>,
     /// What the backend gets.
     pub inputs: Vec<Input>,
     /// What the backend answers.

@@ -177,6 +177,44 @@ pub enum ContentType<'a> {
     Malformed,
 }
 
+/// A content coding, as `content-encoding` or `grpc-encoding` declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Coding {
+    /// `gzip` (RFC 1952).
+    Gzip,
+    /// `deflate`: zlib's format (RFC 1950), as HTTP has it (RFC 9110, 8.4.1.2).
+    Deflate,
+}
+
+impl Coding {
+    /// Its name on the wire and in a policy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        }
+    }
+
+    /// The coding that a name spells.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Gzip, Self::Deflate]
+            .into_iter()
+            .find(|coding| coding.name() == name)
+    }
+}
+
+/// How a body is declared to be coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all.
+    #[default]
+    Identity,
+    /// By one coding that can be read.
+    Coded(Coding),
+    /// Otherwise: by another coding, by several, or by a name that is none.
+    Unknown,
+}
+
 /// What is known when the headers are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -193,8 +231,8 @@ pub struct Head<'a> {
     pub route: Route<'a>,
     /// The body's declared type.
     pub content_type: ContentType<'a>,
-    /// Whether a content coding other than identity is declared (`content-encoding`, or gRPC's compressed flag later).
-    pub encoded: bool,
+    /// The declared content coding (`content-encoding`, and with gRPC `grpc-encoding`).
+    pub encoding: Encoding,
     /// Bytes of JSON that the body begins with, binary tensors behind it, if declared (`inference-header-content-length`).
     pub json_length: Option<u64>,
     /// Declared body length in bytes, if declared.

@@ -10,6 +10,7 @@ mod assemble;
 mod grpc_timeout;
 mod owned;
 mod revocation;
+mod room;
 
 pub mod admin;
 pub mod admission;

@@ -361,14 +361,18 @@ impl Judge {
             }))
         };
 
-        let addressee = tensorgate_wire::addressee(plan.format, &body);
+        let plain = match tensorgate_wire::expand(&plan, &*body) {
+            Ok(plain) => plain,
+            Err(denial) => return refused(denial, caller),
+        };
+        let addressee = tensorgate_wire::addressee(plan.format, &plain);
         match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
         }
         let request =
-            match tensorgate_wire::decode(plan.format, &body, decision.inputs(&self.policy)) {
+            match tensorgate_wire::decode(plan.format, &plain, decision.inputs(&self.policy)) {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
             };

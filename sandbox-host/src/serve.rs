@@ -25,11 +25,10 @@ use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
 use crate::guard::{caught, offload};
 use crate::metrics::Metrics;
-use crate::owned;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody};
 use crate::request::{Begun, ModelRequest, Refused};
-use crate::sandbox::Payload;
+use crate::room::{hold_decoded, hold_expanded};
 
 /// What every request shares.
 pub struct App {
@@ -249,6 +248,7 @@ where
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
     let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
 
+    hold_expanded(&mut held, &admitted.plan(), body.len())?;
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len(), move || judge.body(admitted, body)).await;
     if let Some(entered) = entered {
@@ -276,23 +276,6 @@ where
             ))
         }
         Operation::Infer => infer(&generation, request, held, latest, record).await,
-    }
-}
-
-/// Takes room for what a body became, beside the body: typed contents and JSON grow when they are decoded. A raw payload is
-/// the body itself.
-fn hold_decoded(held: &mut Held, wire_bytes: usize, payload: &Payload) -> Result<(), Denial> {
-    let decoded_bytes = match payload {
-        Payload::Tensors(tensors) => owned::data_bytes(tensors),
-        Payload::Raw { .. } => 0,
-    };
-    if held.resize(wire_bytes.saturating_add(decoded_bytes)) {
-        Ok(())
-    } else {
-        Err(Denial::new(
-            Reason::Overloaded,
-            "no room for the decoded tensors within the host's bytes",
-        ))
     }
 }
 
@@ -423,36 +406,6 @@ mod tests {
             })
             .collect();
         assert_eq!(read, expected, "{uri} {headers:?}");
-    }
-
-    #[test]
-    fn a_body_is_held_together_with_what_it_became() {
-        let tensors = || {
-            Payload::Tensors(vec![tensorgate_policy::Tensor {
-                name: "x".into(),
-                datatype: "INT64".into(),
-                shape: vec![4],
-                parameters: vec![],
-                data: Ok(vec![0; 32].into()),
-            }])
-        };
-        let raw = || Payload::Raw {
-            content_type: "image/png".into(),
-            data: Bytes::from_static(&[0; 10]),
-        };
-        for (total, payload, expected) in [
-            (42, tensors(), Some(42)),
-            (41, tensors(), None),
-            (10, raw(), Some(10)),
-        ] {
-            let budget = Budget::new(total);
-            let mut held = budget.hold();
-            let held_bytes = hold_decoded(&mut held, 10, &payload).map(|()| held.bytes());
-            assert_eq!(held_bytes.as_ref().ok(), expected.as_ref(), "{total}");
-            if let Err(denial) = held_bytes {
-                assert_eq!(denial.reason, Reason::Overloaded);
-            }
-        }
     }
 
     #[test]

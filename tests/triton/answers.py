@@ -99,6 +99,11 @@ def same_answers(table, direct, gate):
     check("HTTP binary: BYTES that are no text", "http", "echo", known["raw bytes"], ["text", "count"])
     check("HTTP binary: every output, none named", "http", "echo", known["all"])
     check("HTTP: an answer compressed if the server likes", "http", "digits", known["digits"], response_compression_algorithm="gzip")
+    for coding in ("gzip", "deflate"):
+        for form, binary in (("JSON", (False, False)), ("binary", (True, True))):
+            more = {"request_compression_algorithm": coding}
+            check(f"HTTP {form}, the request compressed by {coding}", "http", "digits", known["digits"], ["probabilities"], binary, **more)
+        check(f"gRPC raw, the request compressed by {coding}", "grpc", "digits", known["digits"], compression_algorithm=coding)
     check("HTTP: version and id said", "http", "digits", known["digits"], model_version="1", request_id="mine")
     check("gRPC raw: digits, a batch of 3", "grpc", "digits", known["digits"], ["probabilities"])
     check("gRPC raw: BYTES, INT64 and FP16", "grpc", "echo", known["all"], ["text", "count", "half"])
@@ -156,8 +161,13 @@ def readable_refusals(table, direct, gate, nobody):
     for protocol, code in both("502", "INTERNAL"):
         raises = ("text", "BYTES", np.array([b"raise"], dtype=object))
         check(f"{protocol}: the model itself fails", code, "", lambda side: infer(side, protocol, "echo", [raises, count]))
-    gzip = lambda side: infer(side, "http", "digits", known["digits"], request_compression_algorithm="gzip")
-    check("http: a compressed request", "415", "encoding", gzip)
+    gzip = lambda side: infer(side, "http", "echo", known["echo"], request_compression_algorithm="gzip")
+    check("http: compressed for a model that takes no such requests", "415", "encoding", gzip)
+    gzip = lambda side: infer(side, "grpc", "echo", known["echo"], compression_algorithm="gzip")
+    check("grpc: compressed for a model that takes no such requests", "INVALID_ARGUMENT", "encoding", gzip)
+    bomb = [("image", "FP32", np.zeros((32, 1, 8, 8), np.float32))]
+    gzip = lambda side: infer(side, "http", "digits", bomb, request_compression_algorithm="gzip")
+    check("http: compressed beyond what a byte may stand for", "413", "too large", gzip)
     check("grpc: a stream", "UNIMPLEMENTED", "", lambda side: stream(side, known["digits"]))
 
 

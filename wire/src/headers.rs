@@ -1,7 +1,9 @@
 //! Header fields to facts: route, types, credential, and whatever makes a head ambiguous. It never decides: a head that can be
 //! read in two ways is reported as such, with a cause that holds nothing of the caller's.
 
-use tensorgate_policy::request::{ContentType, Credential, Head, Identity, Protocol, Route};
+use tensorgate_policy::request::{
+    Coding, ContentType, Credential, Encoding, Head, Identity, Protocol, Route,
+};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
 use crate::{credential, media_type, route};
@@ -33,7 +35,7 @@ pub struct ReadHead<'a> {
     ambiguous: Option<&'static str>,
     route: Route<'a>,
     content_type: ContentType<'a>,
-    encoded: bool,
+    encoding: Encoding,
     json_length: Option<u64>,
     content_length: Option<u64>,
     end_of_stream: bool,
@@ -69,10 +71,8 @@ impl<'a> ReadHead<'a> {
         };
         let method = known.method.unwrap_or_default();
         let path = known.path.unwrap_or_default();
-        let encoded = [known.content_encoding, known.grpc_encoding]
-            .into_iter()
-            .flatten()
-            .any(|coding| !coding.trim_matches(' ').eq_ignore_ascii_case("identity"));
+        let route = route::resolve(method, path, unknown);
+        let encoding = known.encoding(route.protocol());
         Self {
             method,
             path,
@@ -82,11 +82,11 @@ impl<'a> ReadHead<'a> {
             header_bytes,
             header_count: fields.len(),
             ambiguous: doubt.0,
-            route: route::resolve(method, path, unknown),
+            route,
             content_type: known
                 .content_type
                 .map_or(ContentType::Absent, media_type::classify),
-            encoded,
+            encoding,
             json_length,
             content_length,
             end_of_stream,
@@ -102,12 +102,27 @@ impl<'a> ReadHead<'a> {
             identity,
             route: self.route,
             content_type: self.content_type,
-            encoded: self.encoded,
+            encoding: self.encoding,
             json_length: self.json_length,
             content_length: self.content_length,
             end_of_stream: self.end_of_stream,
         }
     }
+}
+
+/// What a field's text names; names are compared without case (RFC 9110, 8.4.1).
+fn named(text: Option<&str>) -> Encoding {
+    let Some(text) = text.map(|text| text.trim_matches(' ')) else {
+        return Encoding::Identity;
+    };
+    if text.eq_ignore_ascii_case("identity") {
+        return Encoding::Identity;
+    }
+    let codings = [Coding::Gzip, Coding::Deflate];
+    let coding = codings
+        .into_iter()
+        .find(|coding| text.eq_ignore_ascii_case(coding.name()));
+    coding.map_or(Encoding::Unknown, Encoding::Coded)
 }
 
 /// The first cause of doubt.
@@ -213,6 +228,19 @@ impl<'a> Known<'a> {
         Ok(())
     }
 
+    /// How the body is coded, as the field says that the protocol has for it. The other one has no meaning there, and says nothing else.
+    fn encoding(&self, protocol: Protocol) -> Encoding {
+        let (own, other) = if protocol.is_grpc() {
+            (self.grpc_encoding, self.content_encoding)
+        } else {
+            (self.content_encoding, self.grpc_encoding)
+        };
+        match (named(own), named(other)) {
+            (encoding, Encoding::Identity) => encoding,
+            _ => Encoding::Unknown,
+        }
+    }
+
     /// The declared lengths of the body and of the JSON that it begins with, if every length agrees.
     fn lengths(&self, end_of_stream: bool) -> Result<(Option<u64>, Option<u64>), &'static str> {
         let length = self.content_length.map(digits).transpose()?;
@@ -235,7 +263,12 @@ impl<'a> Known<'a> {
         {
             return Err("inference-header-content-length begins with a zero");
         }
-        let body_end = if end_of_stream { Some(0) } else { length };
+        // The JSON's length counts plain bytes, the body's those that come: of a compressed body the decoder compares them.
+        let body_end = match (end_of_stream, named(self.content_encoding)) {
+            (true, _) => Some(0),
+            (false, Encoding::Identity) => length,
+            (false, _) => None,
+        };
         if let (Some(json), Some(end)) = (json_length, body_end)
             && json > end
         {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use tensorgate_policy::request::{
-    ContentType, Credential, Head, Identity, Operation, Protocol, Route,
+    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Protocol, Route,
 };
 
 use super::ReadHead;
@@ -64,7 +64,7 @@ fn a_plain_head_is_read_whole() {
                 version: None,
             },
             content_type: ContentType::Json,
-            encoded: false,
+            encoding: Encoding::Identity,
             json_length: None,
             content_length: Some(12),
             end_of_stream: false,
@@ -305,23 +305,42 @@ fn a_length_without_a_body_is_ambiguous() {
 }
 
 #[test]
-fn only_identity_is_not_an_encoding() {
-    for (name, value, expected) in [
-        ("content-encoding", "identity", false),
-        ("content-encoding", " Identity ", false),
-        ("content-encoding", "gzip", true),
-        ("content-encoding", "identity, gzip", true),
-        ("content-encoding", "", true),
-        ("grpc-encoding", "identity", false),
-        ("grpc-encoding", "gzip", true),
-        ("grpc-accept-encoding", "gzip", false),
-        ("accept-encoding", "gzip", false),
-        ("inference-header-content-length", "5", false),
+fn one_coding_in_the_field_of_its_protocol_is_known() {
+    use Encoding::{Coded, Identity, Unknown};
+    let (gzip, deflate) = (Coded(Coding::Gzip), Coded(Coding::Deflate));
+    for (name, value, over_rest, over_grpc) in [
+        ("content-encoding", "identity", Identity, Identity),
+        ("content-encoding", " Identity ", Identity, Identity),
+        ("content-encoding", "gzip", gzip, Unknown),
+        ("content-encoding", "GZip", gzip, Unknown),
+        ("content-encoding", "deflate", deflate, Unknown),
+        ("content-encoding", "x-gzip", Unknown, Unknown),
+        ("content-encoding", "br", Unknown, Unknown),
+        ("content-encoding", "identity, gzip", Unknown, Unknown),
+        ("content-encoding", "gzip, gzip", Unknown, Unknown),
+        ("content-encoding", "gzip;q=1", Unknown, Unknown),
+        ("content-encoding", "", Unknown, Unknown),
+        ("grpc-encoding", "identity", Identity, Identity),
+        ("grpc-encoding", "gzip", Unknown, gzip),
+        ("grpc-encoding", "deflate", Unknown, deflate),
+        ("grpc-encoding", "snappy", Unknown, Unknown),
+        ("grpc-accept-encoding", "gzip", Identity, Identity),
+        ("accept-encoding", "gzip", Identity, Identity),
+        ("inference-header-content-length", "5", Identity, Identity),
     ] {
+        let field = (name, value.as_bytes());
+        let said = head(&infer(&[field]), false).encoding;
+        assert_eq!(said, over_rest, "{name}: {value}, REST");
+        let mut fields = infer(&[("content-type", b"application/grpc"), field]);
+        for (name, value) in &mut fields {
+            if name == b":path" {
+                *value = b"/inference.GRPCInferenceService/ModelInfer".to_vec();
+            }
+        }
         assert_eq!(
-            head(&infer(&[(name, value.as_bytes())]), false).encoded,
-            expected,
-            "{name}: {value}"
+            head(&fields, false).encoding,
+            over_grpc,
+            "{name}: {value}, gRPC"
         );
     }
 }

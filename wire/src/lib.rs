@@ -10,6 +10,7 @@ pub mod context;
 mod credential;
 pub mod decode;
 pub mod encode;
+mod expand;
 mod fault;
 mod grpc;
 pub mod headers;
@@ -28,4 +29,5 @@ pub mod stream;
 
 pub use answer::Answer;
 pub use decode::{addressee, decode};
+pub use expand::expand;
 pub use stream::BodyStream;

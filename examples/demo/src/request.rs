@@ -1,5 +1,9 @@
 //! The demo's requests, built the way a client would build them.
 
+use std::io::Read as _;
+
+use flate2::Compression;
+use flate2::bufread::GzEncoder;
 use prost::Message;
 use serde_json::{Value, json};
 use tensorgate_client::http1::Framing;
@@ -93,6 +97,25 @@ pub fn rest(key: &str, model: &str, body: &Value) -> Request {
 pub fn rest_text(key: &str, model: &str, body: String) -> Request {
     let fields = [("x-api-key", key), ("content-type", "application/json")];
     http("POST", &infer_path(model), &fields, body.into_bytes())
+}
+
+/// What a compressed body's head says.
+pub const GZIP: &[(&str, &str)] = &[("content-encoding", "gzip")];
+
+/// The JSON inference request, compressed.
+pub fn compressed(key: &str, model: &str, body: &Value) -> Request {
+    let fields = [("x-api-key", key), ("content-type", "application/json")];
+    let fields = [fields.as_slice(), GZIP].concat();
+    let body = gzip(body.to_string().as_bytes());
+    http("POST", &infer_path(model), &fields, body)
+}
+
+/// Bytes in gzip.
+pub fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    // Memory is read: there is nothing that could fail, and a row whose body were empty would say so.
+    let _ = GzEncoder::new(plain, Compression::default()).read_to_end(&mut coded);
+    coded
 }
 
 /// Images by row, as TF Serving's REST clients send them: only the contract says that they are floats.

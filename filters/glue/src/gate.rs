@@ -19,7 +19,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::ReadHead;
-use tensorgate_wire::{Answer, addressee, context, decode};
+use tensorgate_wire::{Answer, addressee, context, decode, expand};
 
 use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
@@ -241,7 +241,8 @@ impl Gate {
         } else {
             0
         };
-        let body = match read_body(proxy, looked_at) {
+        let read = read_body(proxy, looked_at);
+        let body = match read.and_then(|body| expand(&plan, body)) {
             Ok(body) => body,
             Err(denial) => return self.refuse(proxy, held, denial),
         };

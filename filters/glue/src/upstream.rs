@@ -3,7 +3,7 @@
 //! Nothing that a client sent crosses unless it is named here. What crosses of a client's own text is the path, the declared
 //! lengths, a media type that the policy accepts and a deadline, each in a checked form.
 
-use tensorgate_policy::request::{ContentType, Head, Protocol};
+use tensorgate_policy::request::{ContentType, Encoding, Head, Protocol};
 use tensorgate_wire::headers;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
 
@@ -32,6 +32,7 @@ pub struct Upstream {
     content_type: Option<String>,
     content_length: Option<String>,
     json_length: Option<String>,
+    encoding: Encoding,
     protocol: Protocol,
     answer_protocol: Protocol,
 }
@@ -51,6 +52,7 @@ impl Upstream {
             content_type: None,
             content_length: None,
             json_length: None,
+            encoding: Encoding::Identity,
             protocol: Protocol::OipRest,
             answer_protocol: Protocol::OipRest,
         }
@@ -67,6 +69,7 @@ impl Upstream {
         };
         self.content_length = head.content_length.map(|bytes| bytes.to_string());
         self.json_length = head.json_length.map(|bytes| bytes.to_string());
+        self.encoding = head.encoding;
         self.answer_protocol = if is_grpc(&head.content_type) {
             Protocol::OipGrpc
         } else {
@@ -106,6 +109,14 @@ impl Upstream {
                 .as_deref()
                 .map(|value| (headers::JSON_LENGTH, value)),
         );
+        if let Encoding::Coded(coding) = self.encoding {
+            let name = if self.protocol.is_grpc() {
+                "grpc-encoding"
+            } else {
+                "content-encoding"
+            };
+            fields.push((name, coding.name()));
+        }
         if self.protocol.is_grpc() {
             fields.push(("te", "trailers"));
             fields.extend(

@@ -5,11 +5,13 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::contract::quote;
-use crate::decision::BodyFormat;
+use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
-use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion};
+use crate::request::{
+    ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+};
 use crate::tensor::InferRequest;
 
 /// Whether the head is within its bounds and can be read in one way only.
@@ -111,15 +113,43 @@ pub(super) fn media_type(
     ))
 }
 
-/// Nothing compressed is read: a bound on what comes must be a bound on what is held.
-pub(super) fn encoding(head: &Head<'_>) -> Result<(), Denial> {
-    if head.encoded {
-        return Err(Denial::new(
+/// Whether the declared coding is one that some model takes, as far as the route alone can tell: `operation` is `None` on server routes. Whether
+/// the model that is asked takes it is [`coded`]'s to say, once that is known.
+pub(super) fn encoding(
+    policy: &Policy,
+    head: &Head<'_>,
+    operation: Option<Operation>,
+) -> Result<(), Denial> {
+    let cause = match (head.encoding, operation) {
+        (Encoding::Identity, _) => return Ok(()),
+        (Encoding::Coded(coding), Some(Operation::Infer)) => {
+            if policy.models().iter().any(|model| model.takes(coding)) {
+                return Ok(());
+            }
+            "no model takes compressed bodies of this coding"
+        }
+        (Encoding::Coded(_), _) => "a compressed body is declared where none is read",
+        (Encoding::Unknown, _) => "another content coding than gzip or deflate is declared",
+    };
+    Err(Denial::new(Reason::UnsupportedEncoding, cause))
+}
+
+/// Whether a model takes bodies that are compressed so.
+pub(super) fn coded(
+    policy: &Policy,
+    model: ModelId,
+    expansion: Option<Expansion>,
+) -> Result<(), Denial> {
+    let Some(Expansion { coding, .. }) = expansion else {
+        return Ok(());
+    };
+    match policy.model(model) {
+        Some(model) if model.takes(coding) => Ok(()),
+        _ => Err(Denial::new(
             Reason::UnsupportedEncoding,
-            "a content coding other than identity is declared",
-        ));
+            format!("the model takes no {} bodies", coding.name()),
+        )),
     }
-    Ok(())
 }
 
 /// The type that some clients of the binary data extension declare. Others declare JSON's, or none, and servers look at none

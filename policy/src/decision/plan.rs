@@ -1,9 +1,9 @@
 //! How a body is read: what its bytes are, how many may come, how many of them are held. Reads none.
 
-use super::{BodyFormat, BodyPlan, Decision, foreign_policy, gate};
+use super::{BodyFormat, BodyPlan, Decision, Expansion, foreign_policy, gate};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Policy};
-use crate::request::{ContentType, Head, Operation, Protocol};
+use crate::request::{ContentType, Encoding, Head, Operation, Protocol};
 
 impl Decision {
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
@@ -19,12 +19,25 @@ impl Decision {
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
                 if gate::says_tensors(head, declared) =>
             {
-                Ok(
-                    match gate::tensor_format(self.protocol, head.json_length)? {
-                        format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
-                        format => held_plan(policy, format),
-                    },
-                )
+                let plan = match gate::tensor_format(self.protocol, head.json_length)? {
+                    format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
+                    format => held_plan(policy, format),
+                };
+                let plan = expanding(policy, head, plan);
+                gate::coded(
+                    policy,
+                    self.model.ok_or_else(foreign_policy)?,
+                    plan.expansion,
+                )?;
+                Ok(plan)
+            }
+            (Some(Operation::Infer), Accepts::Raw { .. }, _)
+                if head.encoding != Encoding::Identity =>
+            {
+                Err(Denial::new(
+                    Reason::UnsupportedEncoding,
+                    "a raw body goes to its handler as it came",
+                ))
             }
             (Some(Operation::Infer), Accepts::Raw { .. }, _) if head.json_length.is_some() => {
                 Err(Denial::new(
@@ -63,21 +76,40 @@ impl Decision {
 /// How a gRPC body is read: the route alone says it.
 pub(super) fn grpc_plan(
     policy: &Policy,
+    head: &Head<'_>,
     protocol: Protocol,
     operation: Operation,
 ) -> Result<BodyPlan, Denial> {
-    match (protocol, operation) {
-        (Protocol::OipGrpc, Operation::Infer) => Ok(passing_plan(policy, BodyFormat::OipGrpcInfer)),
+    let plan = match (protocol, operation) {
+        (Protocol::OipGrpc, Operation::Infer) => passing_plan(policy, BodyFormat::OipGrpcInfer),
         (Protocol::OipGrpc, Operation::Metadata | Operation::Ready) => {
-            Ok(held_plan(policy, BodyFormat::OipGrpcModel))
+            held_plan(policy, BodyFormat::OipGrpcModel)
         }
         // Elements stand inside the inputs' map, with whatever comes behind them still to be judged: nothing of it passes before the whole is here.
-        (Protocol::TfGrpc, Operation::Infer) => Ok(held_plan(policy, BodyFormat::TfGrpcPredict)),
+        (Protocol::TfGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TfGrpcPredict),
         (Protocol::TfGrpc, Operation::Metadata | Operation::Ready) => {
             let metadata = operation == Operation::Metadata;
-            Ok(held_plan(policy, BodyFormat::TfGrpcModel { metadata }))
+            held_plan(policy, BodyFormat::TfGrpcModel { metadata })
         }
-        (Protocol::OipRest | Protocol::TfRest, _) => Err(foreign_policy()),
+        (Protocol::OipRest | Protocol::TfRest, _) => return Err(foreign_policy()),
+    };
+    Ok(expanding(policy, head, plan))
+}
+
+/// The same plan for a body that is declared to be compressed: held whole, whatever its format, and expanded to no more than a plain one may have
+/// that is held.
+fn expanding(policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> BodyPlan {
+    let Encoding::Coded(coding) = head.encoding else {
+        return plan;
+    };
+    let held = held_plan(policy, plan.format);
+    BodyPlan {
+        expansion: Some(Expansion {
+            coding,
+            max_bytes: held.max_bytes,
+            max_ratio: policy.listen().limits().max_expansion,
+        }),
+        ..held
     }
 }
 
@@ -88,6 +120,7 @@ pub(super) fn held_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
         max_bytes: limits.body_bytes.min(limits.hold_bytes),
         hold_bytes: limits.hold_bytes,
         format,
+        expansion: None,
     }
 }
 

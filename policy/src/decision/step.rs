@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::denial::Denial;
 use crate::policy::{Allowance, Level, Wait};
-use crate::request::{Protocol, ServerQuestion};
+use crate::request::{Coding, Protocol, ServerQuestion};
 
 /// What a driver does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +37,33 @@ pub struct BodyPlan {
     /// Most bytes that are held before they are judged. A larger body passes in pieces, if its format can; others have a
     /// `max_bytes` that is not beyond this.
     pub hold_bytes: usize,
-    /// What the bytes are.
+    /// What the bytes are, once they are expanded.
     pub format: BodyFormat,
+    /// How they are compressed, if they may be. Such a body is held whole.
+    pub expansion: Option<Expansion>,
+}
+
+/// How a compressed body is expanded before it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expansion {
+    /// How it is compressed. Of a gRPC message its frame says whether it is.
+    pub coding: Coding,
+    /// Most bytes that it may expand to; more is `body-too-large`.
+    pub max_bytes: usize,
+    /// Most bytes that one compressed byte may stand for; more is `body-too-large`.
+    pub max_ratio: usize,
+}
+
+impl Expansion {
+    /// The most that so many compressed bytes may expand to, bytes.
+    pub const fn most(&self, compressed_bytes: usize) -> usize {
+        let by_ratio = compressed_bytes.saturating_mul(self.max_ratio);
+        if by_ratio < self.max_bytes {
+            by_ratio
+        } else {
+            self.max_bytes
+        }
+    }
 }
 
 /// What a body's bytes are, for `wire` to decode.

@@ -19,7 +19,9 @@ use super::{
 use crate::denial::{Denial, Reason};
 use crate::fixture;
 use crate::policy::{Level, Policy, Wait};
-use crate::request::{ContentType, Head, Identity, Operation, Protocol, Route, ServerQuestion};
+use crate::request::{
+    ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+};
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
@@ -58,7 +60,7 @@ fn rest(model: &'static str) -> Head<'static> {
             version: None,
         },
         content_type: ContentType::Json,
-        encoded: false,
+        encoding: Encoding::Identity,
         json_length: None,
         content_length: Some(100),
         end_of_stream: false,
@@ -188,6 +190,7 @@ fn read(max_bytes: usize, format: BodyFormat) -> Step {
         max_bytes,
         hold_bytes: BODY_BYTES,
         format,
+        expansion: None,
     })
 }
 

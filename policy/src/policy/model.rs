@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::contract::{Contract, TensorRule};
-use crate::request::Protocol;
+use crate::request::{Coding, Protocol};
 
 /// A model and its contract.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct Model {
     pub(crate) backend_inputs: Vec<TensorRule>,
     pub(crate) backend_outputs: Vec<TensorRule>,
     pub(crate) returns: Vec<TensorRule>,
+    pub(crate) encodings: Vec<Coding>,
     pub(crate) limits: ModelLimits,
     pub(crate) preprocess: Option<String>,
     pub(crate) postprocess: Option<String>,
@@ -67,6 +68,11 @@ impl Model {
     /// What the client gets: the postprocess handler's outputs, else the backend's.
     pub fn returns(&self) -> &[TensorRule] {
         &self.returns
+    }
+
+    /// Whether inferences may come compressed so.
+    pub fn takes(&self, coding: Coding) -> bool {
+        self.encodings.contains(&coding)
     }
 
     /// What may be in flight to it at once.

@@ -19,6 +19,8 @@ pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
 const MAX_HOLD_BYTES: u64 = 128 << 20;
 /// Bytes of all bodies together: more than any machine that runs a gate has.
 const MAX_BUFFERED_BYTES: u64 = 1 << 40;
+/// Bytes that a byte may stand for: 1,032 is the most that deflate can say.
+const MAX_EXPANSION: u64 = 1_032;
 /// A request or a stream, milliseconds: one day.
 const MAX_STREAM_MS: u64 = 86_400_000;
 /// Connections; what one machine's ports allow several times over.
@@ -145,6 +147,13 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
             format!("at most {}", raw.body_bytes.0),
         );
     }
+    let max_expansion = report.within(
+        &path.field("max_expansion"),
+        raw.max_expansion,
+        1,
+        MAX_EXPANSION,
+        "bytes a byte",
+    );
     let buffered_bytes = report.within(
         &path.field("buffered_bytes"),
         raw.buffered_bytes.0,
@@ -199,6 +208,7 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         headers: usize::try_from(headers?).ok()?,
         body_bytes: body_bytes?,
         hold_bytes: hold_bytes?,
+        max_expansion: usize::try_from(max_expansion?).ok()?,
         // What a 32-bit machine cannot address, it cannot hold either: there the bound is its memory.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,

@@ -72,6 +72,7 @@ fn model(
     };
     let versions = versions(report, &path.field("versions"), &raw.versions);
     let protocols = protocols(report, &path.field("protocols"), raw);
+    let encodings = serving::encodings(report, &path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
     let inputs = tensors::rules(report, &inputs_path, &raw.inputs, &symbols);
     if let (Some(rules), None) = (&inputs, &raw.accepts) {
@@ -158,6 +159,7 @@ fn model(
         None => tensors_contract(inputs.clone(), &returns, parameters?),
     };
     Some(Model {
+        encodings: encodings?,
         limits: limits?,
         name: name.into(),
         backend: backend?.clone(),

@@ -2,13 +2,52 @@
 
 use alloc::format;
 
-use super::report::{Path, Report};
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, unknown};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
-use crate::request::Protocol;
+use crate::raw;
+use crate::request::{Coding, Protocol};
 
 /// The one key of the object that carries bytes in TF Serving's JSON.
 const BASE64_KEY: &str = "b64";
+
+/// The content codings that a model takes.
+pub(super) fn encodings(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
+    let takes_raw = raw
+        .accepts
+        .as_ref()
+        .is_some_and(|accepts| accepts.raw.is_some());
+    if takes_raw && !raw.encodings.is_empty() {
+        report.error_with_fix(
+            path,
+            "a raw body goes to its handler as it came",
+            "remove them",
+        );
+        return None;
+    }
+    let distinct = report.distinct(path, &raw.encodings);
+    let mut codings = Some(Vec::new());
+    for (index, text) in raw.encodings.iter().enumerate() {
+        let coding = Coding::from_name(text);
+        if coding.is_none() {
+            let names = [Coding::Gzip, Coding::Deflate].map(Coding::name);
+            unknown(
+                report,
+                &path.index(index),
+                "content coding",
+                text,
+                names.into_iter(),
+            );
+        }
+        codings = codings.zip(coding).map(|(mut codings, coding)| {
+            codings.push(coding);
+            codings
+        });
+    }
+    distinct.and(codings)
+}
 
 /// Holds what clients send and get against the protocols that a model may be called by.
 pub(super) fn carried(

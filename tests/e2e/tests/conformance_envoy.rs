@@ -80,6 +80,11 @@ async fn every_vector_about_costs_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_encodings_gets_its_decision() {
+    play("policies/encodings.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_raw_bodies_gets_its_decision() {
     play("policies/raw.json").await;
 }
@@ -107,6 +112,7 @@ fn every_policy_of_the_vectors_is_played() {
         [
             "policies/closed.json",
             "policies/costs.json",
+            "policies/encodings.json",
             "policies/main.json",
             "policies/rates.json",
             "policies/raw.json",

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 use tensorgate_policy::Protocol;
 
+use crate::coding::Coding;
 use crate::sign::Signer;
 
 /// One table of cases under one policy.
@@ -40,6 +41,7 @@ pub(crate) struct Case {
     #[serde(default = "once")]
     pub repeat: u32,
     pub chunks: Option<usize>,
+    pub coding: Option<Coding>,
     pub expect: RawExpect,
     pub only: Option<Vec<Driver>>,
     pub why: Option<String>,

@@ -79,7 +79,10 @@ fn load_file(
             .and_then(|name| keys.get(name))
             .and_then(|key| key.client.clone())
             .or_else(|| case.token.as_ref()?.client.clone());
-        for (spelling, request) in lower::requests(case, keys, &models).map_err(fault)? {
+        for (spelling, mut request) in lower::requests(case, keys, &models).map_err(fault)? {
+            if let Some(coding) = case.coding {
+                coding.apply(&mut request).map_err(fault)?;
+            }
             all.push(Lowered {
                 id: spelling.map_or_else(|| id.clone(), |spelling| format!("{id} [{spelling}]")),
                 policy_file: Arc::clone(&policy_file),

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
-use tensorgate_policy::request::{ContentType, Head, Identity, Operation, Protocol, Route};
+use tensorgate_policy::request::{
+    ContentType, Encoding, Head, Identity, Operation, Protocol, Route,
+};
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, Step, raw, validate,
 };
@@ -294,7 +296,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
         } else {
             ContentType::Grpc
         },
-        encoded: false,
+        encoding: Encoding::Identity,
         json_length: length.map(|(_, value)| str::from_utf8(value).unwrap().parse().unwrap()),
         content_length: None,
         end_of_stream: false,

@@ -1,9 +1,41 @@
 //! gRPC's framing of a unary body: exactly one message, not compressed.
 
+use tensorgate_policy::decision::BodyFormat;
+
 use crate::fault::BodyFault;
 
 /// Flag byte and big-endian length.
 pub(crate) const HEADER_BYTES: usize = 5;
+
+/// The header of a frame around an empty plain message.
+pub(crate) const PLAIN_FRAME: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
+
+/// Whether a body of this format is a frame.
+pub(crate) const fn is_framed(format: BodyFormat) -> bool {
+    match format {
+        BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. } => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
+    }
+}
+
+/// The compressed message of a body that is one frame; `None` if the frame does not say that it is compressed.
+pub(crate) fn compressed(body: &[u8]) -> Result<Option<&[u8]>, BodyFault> {
+    let Some((&[1, a, b, c, d], message)) = body.split_first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    if usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(message.len()) {
+        Ok(Some(message))
+    } else {
+        Err(NOT_THE_BODY)
+    }
+}
 
 /// The message of a body that is one frame.
 pub(crate) fn open(body: &[u8]) -> Result<&[u8], BodyFault> {

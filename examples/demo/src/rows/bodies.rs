@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Keys, Row, deny};
-use crate::request::{http, image, infer_path, rest, rest_text};
+use crate::request::{GZIP, gzip, http, image, infer_path, rest, rest_text};
 use crate::split::Split;
 
 /// Its rows.
@@ -95,13 +95,23 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             typed("application/x-pickle", &[], b"\x80\x04cos\nsystem\n."),
         ),
         deny(
-            "a body said to be compressed",
-            "unsupported-encoding",
+            "a megabyte in a kilobyte of gzip",
+            "body-too-large",
             typed(
                 "application/json",
-                &[("content-encoding", "gzip")],
-                b"\x1f\x8b\x08\0",
+                GZIP,
+                &gzip(format!("{good}{}", " ".repeat(1 << 20)).as_bytes()),
             ),
+        ),
+        deny(
+            "a second gzip member behind the first",
+            "malformed",
+            typed("application/json", GZIP, &gzip(good.as_bytes()).repeat(2)),
+        ),
+        deny(
+            "a coding that no model takes",
+            "unsupported-encoding",
+            typed("application/json", &[("content-encoding", "br")], b"\x0b"),
         ),
     ]
 }

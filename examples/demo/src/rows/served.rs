@@ -9,7 +9,9 @@ use super::read::{
     best_of_grpc, best_of_json, best_of_rows, count_of_json, input_name, label_of_json, state,
 };
 use super::{Keys, Row, serve};
-use crate::request::{Request, grpc_infer, http, image, infer_path, rest, rows as instances};
+use crate::request::{
+    Request, compressed, grpc_infer, http, image, infer_path, rest, rows as instances,
+};
 use crate::split::Split;
 
 /// Real held-out digits.
@@ -44,6 +46,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             digit(0),
             best_of_json,
             rest(&keys.scorer, "digits", &body(0, 1)),
+        ),
+        serve(
+            "a digit as JSON in gzip",
+            digit(0),
+            best_of_json,
+            compressed(&keys.scorer, "digits", &body(0, 1)),
         ),
         serve(
             "a batch of 32 digits",

@@ -40,7 +40,7 @@ const CAUSES: [Cause; 11] = [
         head.content_type = ContentType::Malformed
     }),
     (Reason::UnsupportedEncoding, "encoding", |head| {
-        head.encoded = true
+        head.encoding = Encoding::Unknown
     }),
     (Reason::NotGranted, "grant", |head| {
         head.route = Route::Model {

@@ -39,6 +39,19 @@ fn a_model_says_where_and_how_it_is_served() {
         "protocols[1]",
         "listed twice",
     );
+    digits(
+        "encodings",
+        json!(["gzip", "br"]),
+        "encodings[1]",
+        "content coding",
+    );
+    digits(
+        "encodings",
+        json!(["gzip", "gzip"]),
+        "encodings[1]",
+        "listed twice",
+    );
+    accept("/models/digits/encodings", json!(["deflate", "gzip"]));
     check(
         "/models/digits/outputs",
         json!([]),
@@ -234,6 +247,12 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
         json!(["oip-rest", "oip-grpc"]),
         "models.picture.protocols[1]",
         "cannot carry a raw body ([oip-rest])",
+    );
+    check(
+        "/models/picture/encodings",
+        json!(["gzip"]),
+        "models.picture.encodings",
+        "a raw body goes to its handler as it came (remove them)",
     );
     check(
         "/models/picture/parameters",

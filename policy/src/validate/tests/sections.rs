@@ -66,6 +66,9 @@ fn the_listener_has_sane_bounds() {
         "more than a body of 1048576 bytes (at most 1048576)",
     );
     accept("/listen/limits/hold_bytes", json!("64KiB"));
+    limit("max_expansion", json!(0), "too little");
+    limit("max_expansion", json!(1_033), "too much");
+    accept("/listen/limits/max_expansion", json!(1_032));
     limit(
         "stream_ms",
         json!(4_999),

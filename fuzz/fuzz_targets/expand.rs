@@ -1,0 +1,4 @@
+//! See `src/expand.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::expand::run(data));

@@ -1,0 +1,110 @@
+//! Room within the host's bytes for what a body becomes beside itself: expanded, decoded.
+
+use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::{Denial, Reason};
+
+use crate::budget::Held;
+use crate::owned;
+use crate::sandbox::Payload;
+
+/// Takes room for what a compressed body may become, beside it.
+pub(crate) fn hold_expanded(
+    held: &mut Held,
+    plan: &BodyPlan,
+    wire_bytes: usize,
+) -> Result<(), Denial> {
+    let Some(expansion) = plan.expansion else {
+        return Ok(());
+    };
+    if held.resize(wire_bytes.saturating_add(expansion.most(wire_bytes))) {
+        Ok(())
+    } else {
+        Err(Denial::new(
+            Reason::Overloaded,
+            "no room for the expanded body within the host's bytes",
+        ))
+    }
+}
+
+/// Takes room for what a body became, beside the body: typed contents and JSON grow when they are decoded. A raw payload is
+/// the body itself.
+pub(crate) fn hold_decoded(
+    held: &mut Held,
+    wire_bytes: usize,
+    payload: &Payload,
+) -> Result<(), Denial> {
+    let decoded_bytes = match payload {
+        Payload::Tensors(tensors) => owned::data_bytes(tensors),
+        Payload::Raw { .. } => 0,
+    };
+    if held.resize(wire_bytes.saturating_add(decoded_bytes)) {
+        Ok(())
+    } else {
+        Err(Denial::new(
+            Reason::Overloaded,
+            "no room for the decoded tensors within the host's bytes",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use bytes::Bytes;
+    use tensorgate_policy::decision::{BodyFormat, Expansion};
+    use tensorgate_policy::request::Coding;
+
+    #[test]
+    fn a_compressed_body_is_held_together_with_what_it_may_become() {
+        for (total, max_bytes, expected) in [
+            (110, 1_000, Some(110)),
+            (109, 1_000, None),
+            (40, 30, Some(40)),
+        ] {
+            let plan = BodyPlan {
+                max_bytes: 1_000,
+                hold_bytes: 1_000,
+                format: BodyFormat::OipJson,
+                expansion: Some(Expansion {
+                    coding: Coding::Gzip,
+                    max_bytes,
+                    max_ratio: 10,
+                }),
+            };
+            let mut held = Budget::new(total).hold();
+            let held_bytes = hold_expanded(&mut held, &plan, 10).map(|()| held.bytes());
+            assert_eq!(held_bytes.ok(), expected, "{total}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_held_together_with_what_it_became() {
+        let tensors = || {
+            Payload::Tensors(vec![tensorgate_policy::Tensor {
+                name: "x".into(),
+                datatype: "INT64".into(),
+                shape: vec![4],
+                parameters: vec![],
+                data: Ok(vec![0; 32].into()),
+            }])
+        };
+        let raw = || Payload::Raw {
+            content_type: "image/png".into(),
+            data: Bytes::from_static(&[0; 10]),
+        };
+        for (total, payload, expected) in [
+            (42, tensors(), Some(42)),
+            (41, tensors(), None),
+            (10, raw(), Some(10)),
+        ] {
+            let budget = Budget::new(total);
+            let mut held = budget.hold();
+            let held_bytes = hold_decoded(&mut held, 10, &payload).map(|()| held.bytes());
+            assert_eq!(held_bytes.as_ref().ok(), expected.as_ref(), "{total}");
+            if let Err(denial) = held_bytes {
+                assert_eq!(denial.reason, Reason::Overloaded);
+            }
+        }
+    }
+}
