@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use super::{Contract, Elements, TensorRule, check_tensors, quote};
+use crate::datatype::Datatype;
 use crate::denial::Reason;
 use crate::fixture;
 use crate::policy::Accepts;
@@ -399,6 +400,59 @@ fn tensors_of_a_handler_or_a_backend_are_checked_by_the_same_rules() {
         Reason::MissingInput
     );
     assert_eq!(check_tensors(&[], &[], &mut Err), Ok(()));
+}
+
+#[test]
+fn what_is_no_value_of_its_datatype_never_passes() {
+    let rule = |datatype, range| TensorRule {
+        name: "a".into(),
+        datatype,
+        shape: vec![],
+        optional: false,
+        finite: true,
+        range,
+        max_item_bytes: None,
+    };
+    let tensor = |datatype: Datatype, data| Tensor {
+        name: "a".into(),
+        datatype: datatype.name().into(),
+        shape: vec![],
+        parameters: vec![],
+        data,
+    };
+    let nan = f32::NAN.to_le_bytes().to_vec();
+    for (datatype, range, data, expected) in [
+        (Datatype::Bool, None, Ok(vec![2]), Some(Reason::OutOfRange)),
+        (
+            Datatype::Bool,
+            Some((0.0, 0.0)),
+            Ok(vec![2]),
+            Some(Reason::OutOfRange),
+        ),
+        (Datatype::Bool, Some((0.0, 0.0)), Ok(vec![1]), None),
+        (Datatype::Fp32, Some((0.0, 1.0)), Ok(nan), None),
+        (
+            Datatype::Fp32,
+            None,
+            Err(DataFault::NotFinite { index: 0 }),
+            Some(Reason::NotFinite),
+        ),
+        (
+            Datatype::Uint8,
+            None,
+            Err(DataFault::Overflow { index: 0 }),
+            Some(Reason::OutOfRange),
+        ),
+    ] {
+        let tensor = tensor(datatype, data.map(Into::into));
+        let shown = format!("{tensor:?} {range:?}");
+        let checked = check_tensors(&[rule(datatype, range)], &[tensor], &mut |_| Ok(()));
+        assert_eq!(
+            checked.err().map(|denial| denial.reason),
+            expected,
+            "{shown}"
+        );
+    }
 }
 
 #[test]
