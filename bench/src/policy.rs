@@ -27,6 +27,8 @@ pub struct Shape {
     pub more_handlers: usize,
     /// Entries for `issuers`, and the `jwt` part of the client that has one.
     pub issuers: Option<(Value, Value)>,
+    /// Whether wrong credentials are bounded.
+    pub lockout: bool,
 }
 
 /// A component in the folder of the policy.
@@ -74,6 +76,7 @@ impl Shape {
             handler: None,
             more_handlers: 0,
             issuers: None,
+            lockout: false,
         }
     }
 
@@ -129,6 +132,9 @@ impl Shape {
         if let Some((issuers, jwt)) = &self.issuers {
             insert(&mut policy, "issuers", issuers.clone());
             clients.insert(TOKEN_CLIENT.to_owned(), json!({"jwt": jwt}));
+        }
+        if self.lockout {
+            insert(&mut policy, "lockout", json!({}));
         }
         let names: Vec<&String> = clients.keys().collect();
         let everything: Vec<&String> = models.keys().collect();

@@ -61,6 +61,12 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> (Vec<PathBuf>, Vec<Fault
         let digests = lines(&text).filter_map(|line| line.split_whitespace().next());
         revoked.keys.extend(digests.map(str::to_owned));
     }
+    if let Some(text) = reader.take(&mut revoked.certificates_file, "revoked.certificates_file") {
+        // As `openssl x509 -fingerprint -sha256` writes one, too.
+        let digests = lines(&text).filter_map(|line| line.split_whitespace().next());
+        let plain = digests.map(|digest| digest.replace(':', "").to_ascii_lowercase());
+        revoked.certificates.extend(plain);
+    }
     (reader.files, reader.faults)
 }
 

@@ -81,7 +81,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                 let value: Value = serde_json::from_slice(&body).expect("JSON");
                 assert_eq!(
                     value.get("type").and_then(Value::as_str),
-                    Some(&*format!("urn:tensorgate:{}", reason.name()))
+                    Some(&*format!("urn:tensorgate:{}", reason.told().name()))
                 );
                 assert!(value.get("error").is_some_and(Value::is_string), "{value}");
             }

@@ -2,6 +2,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::policy::{Level, Wait};
+use tensorgate_policy::request::Proofs;
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
@@ -48,6 +49,7 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
     let context = Context {
         client: data.arbitrary()?,
         credential: data.arbitrary()?,
+        proofs: Proofs::from_bits(data.int_in_range(0..=15)?).unwrap_or_default(),
         request_id: data.arbitrary()?,
         method: data.arbitrary()?,
         path: data.arbitrary()?,

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use tensorgate_identity::api_key::{format_key, parse_key};
-use tensorgate_identity::{Evidence, Identifier, TokenCache, Verifier, VerifyFault};
+use tensorgate_identity::{Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::Identity;
 use tensorgate_wire::headers::ReadHead;
@@ -15,6 +15,8 @@ static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&POLI
 
 /// There is no issuer in this policy, so nobody's signature is ever asked for.
 struct Unasked;
+
+impl Attempts for Unasked {}
 
 impl Verifier for Unasked {
     fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {

@@ -5,7 +5,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
 use tensorgate_policy::policy::{Level, Wait};
 use tensorgate_policy::request::{
-    Coding, ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route, ServerQuestion,
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{
@@ -195,6 +195,11 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             1 => Identity::Refused("wrong"),
             _ => Identity::Client((*data.choose(&CLIENTS)?).to_owned()),
         },
+        proofs: Proofs::from_bits(data.int_in_range(0..=15)?).unwrap_or_default(),
+        withheld: [Operation::Infer, Operation::Metadata]
+            .into_iter()
+            .take(data.int_in_range(0..=2)?)
+            .collect(),
         route,
         content_type: match data.int_in_range(0..=4)? {
             0 => ContentType::Absent,

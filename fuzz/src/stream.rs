@@ -8,7 +8,7 @@ use tensorgate_policy::decision::{
     Addressee, BodyFormat, decide_body, decide_head, decide_message,
 };
 use tensorgate_policy::request::{
-    ContentType, Encoding, Head, Identity, Operation, Protocol, Route,
+    ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{Charge, ChargeOutcome, Decision, Denial, InferRequest, Reason, Step};
 use tensorgate_wire::stream::Event;
@@ -266,6 +266,8 @@ fn begin(play: &Play<'_>) -> Decision {
         header_count: 5,
         ambiguous: None,
         identity: Identity::Client("scorer".into()),
+        proofs: Proofs::NONE,
+        withheld: Operations::default(),
         route: Route::Model {
             protocol,
             operation: Operation::Infer,

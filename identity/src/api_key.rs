@@ -93,10 +93,7 @@ impl KeyRing {
             }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
             Some(owner) => Identity::Client(owner.client.clone()),
         };
-        Identified {
-            identity,
-            credential: Some(name(&digest)),
-        }
+        Identified::new(identity, Some(name(&digest)))
     }
 }
 

@@ -7,7 +7,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
+use crate::attempts::Attempt;
 use sha2::{Digest as _, Sha256};
+use tensorgate_policy::request::Operations;
 
 /// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB.
 const MAX_GOOD: usize = 4096;
@@ -41,6 +43,8 @@ pub struct Proven {
     pub from_unix_s: f64,
     /// Until when, Unix seconds; then no more.
     pub until_unix_s: f64,
+    /// Operations whose scope it lacks.
+    pub withheld: Operations,
 }
 
 /// What is known of a token.
@@ -59,6 +63,8 @@ pub struct Refusal {
     pub cause: &'static str,
     /// The log's name of it, if its signature was right.
     pub credential: Option<String>,
+    /// What its failures are counted under.
+    pub attempt: Attempt,
 }
 
 /// Tokens of one worker.
@@ -167,6 +173,7 @@ mod tests {
             credential: "jwt:i:s".into(),
             from_unix_s: 0.0,
             until_unix_s,
+            withheld: Operations::default(),
         }
     }
 
@@ -174,6 +181,7 @@ mod tests {
         Refusal {
             cause: "bad",
             credential: Some("jwt:i:s".into()),
+            attempt: Attempt::token("t", [None; 3]),
         }
     }
 

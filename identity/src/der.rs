@@ -16,14 +16,20 @@ const P256: [u8; 21] = [
     0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
     0xce, 0x3d, 0x03, 0x01, 0x07,
 ];
+/// `id-ecPublicKey` on `secp384r1`.
+const P384: [u8; 18] = [
+    0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
+    0x00, 0x22,
+];
 /// An uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
 /// `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7); `None` for a kind of key that no proxy checks signatures with.
 pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
     let (algorithm, key): (&[u8], Vec<u8>) = match key {
-        KeyMaterial::Rsa { n, e } => (&RSA, sequence(&[integer(n), integer(e)])),
+        KeyMaterial::Rsa { n, e, .. } => (&RSA, sequence(&[integer(n), integer(e)])),
         KeyMaterial::P256 { x, y } => (&P256, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
+        KeyMaterial::P384 { x, y } => (&P384, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
         KeyMaterial::Ed25519(_) => return None,
     };
     // No unused bits in the last octet.
@@ -31,10 +37,10 @@ pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
     Some(sequence(&[algorithm.to_vec(), bits]))
 }
 
-/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3) of a JWS signature, `r` and `s` of 32 octets each; `None` if it is none.
-pub fn ecdsa_signature(signature: &[u8]) -> Option<Vec<u8>> {
-    let (r, s) = signature.split_at_checked(32)?;
-    (s.len() == 32).then(|| sequence(&[integer(r), integer(s)]))
+/// `Ecdsa-Sig-Value` (RFC 3279, 2.2.3) of a JWS signature, `r` and `s` of so many octets each; `None` if it is none.
+pub fn ecdsa_signature(signature: &[u8], octets: usize) -> Option<Vec<u8>> {
+    let (r, s) = signature.split_at_checked(octets)?;
+    (s.len() == octets).then(|| sequence(&[integer(r), integer(s)]))
 }
 
 fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
@@ -112,15 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_two_numbers_of_32_octets() {
-        for length in [0, 31, 32, 63, 65, 128] {
-            assert_eq!(ecdsa_signature(&vec![1; length]), None, "{length}");
+    fn a_signature_is_two_numbers_of_its_curves_octets() {
+        for length in [0, 31, 32, 63, 65, 96, 128] {
+            assert_eq!(ecdsa_signature(&vec![1; length], 32), None, "{length}");
         }
+        assert_eq!(ecdsa_signature(&[1; 64], 48), None);
+        assert!(ecdsa_signature(&[1; 96], 48).is_some());
         let mut signature = vec![0; 64];
         signature[31] = 1;
         signature[32] = 0x80;
         let mut expected = vec![0x30, 38, 2, 1, 1, 2, 33, 0, 0x80];
         expected.resize(40, 0);
-        assert_eq!(ecdsa_signature(&signature), Some(expected));
+        assert_eq!(ecdsa_signature(&signature, 32), Some(expected));
     }
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::net::IpAddr;
 
-use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 /// Everything that a proxy knows of a caller.
 #[derive(Clone, Debug)]
@@ -56,13 +56,24 @@ pub struct Identified {
     /// The log's name of the credential that was judged: `key:<first 16 hex digits of its sha-256>`, `jwt:<issuer>:<sub>`,
     /// `mtls:<uri or dns name>`, `metadata:<filter>`. `None` where none came that has a name, such as a token that is not an issuer's.
     pub credential: Option<String>,
+    /// By what, of all that came; none unless it is a client.
+    pub proofs: Proofs,
+    /// Operations that the credential does not extend to.
+    pub withheld: Operations,
 }
 
 impl Identified {
-    pub(crate) const fn refused(cause: &'static str) -> Self {
+    /// Without a proof; whatever credential there was extends to all that its client is granted.
+    pub fn new(identity: Identity, credential: Option<String>) -> Self {
         Self {
-            identity: Identity::Refused(cause),
-            credential: None,
+            identity,
+            credential,
+            proofs: Proofs::NONE,
+            withheld: Operations::default(),
         }
+    }
+
+    pub(crate) fn refused(cause: &'static str) -> Self {
+        Self::new(Identity::Refused(cause), None)
     }
 }

@@ -4,16 +4,17 @@
 //! proves nobody stands beside a good credential unheeded; two proofs of two clients are a conflict. Who is proven in one of these ways must
 //! still call from where the policy says.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Network, PeerName};
-use tensorgate_policy::request::{Credential, Identity};
+use tensorgate_policy::request::{Credential, Identity, Operations, Proof, Proofs};
 
 use crate::api_key::KeyRing;
+use crate::attempts::{Attempt, Attempts};
 use crate::cache::TokenCache;
 use crate::evidence::{Certificate, Evidence, Identified};
 use crate::token::Tokens;
@@ -27,6 +28,8 @@ pub struct Identifier {
     tokens: Tokens,
     names: BTreeMap<PeerName, String>,
     places: Vec<Place>,
+    /// Certificates that count no more, by SHA-256.
+    revoked: BTreeSet<[u8; 32]>,
     /// Networks of clients that have any.
     sources: BTreeMap<String, Vec<Network>>,
 }
@@ -40,9 +43,9 @@ struct Place {
 }
 
 /// One proof, judged by itself.
-enum Proof {
+enum Judged {
     Absent,
-    Client(String, String),
+    Client(String, String, Operations),
     Refused(Identified),
 }
 
@@ -83,6 +86,7 @@ impl Identifier {
             tokens: Tokens::new(policy),
             names,
             places,
+            revoked: policy.revoked().certificates().clone(),
             sources,
         }
     }
@@ -101,67 +105,104 @@ impl Identifier {
 
     /// Who calls.
     ///
-    /// `generation` names the policy in the cache; the cache may outlive it.
-    pub fn identify(
+    /// `generation` names the policy in the cache; the cache may outlive it. Every wrong credential in the header fields is told to the port, right
+    /// ones from a wrong place among them: whoever guesses learns nothing from the time that takes.
+    pub fn identify<P: Verifier + Attempts + ?Sized>(
         &self,
         evidence: &Evidence<'_>,
         now_unix_s: u64,
         generation: &str,
-        verifier: &mut dyn Verifier,
+        port: &mut P,
         cache: &mut TokenCache,
     ) -> Identified {
+        let (mut identified, attempt) = self.judge(evidence, now_unix_s, generation, port, cache);
+        if let Identity::Refused(cause) = identified.identity
+            && let Some(attempt) = attempt.or_else(|| Attempt::of(evidence.credential))
+            && port.was_wrong(&attempt)
+        {
+            identified.identity = Identity::LockedOut(cause);
+        }
+        identified
+    }
+
+    /// Who calls, and what a failure is counted under where that is more than a text.
+    fn judge<P: Verifier + Attempts + ?Sized>(
+        &self,
+        evidence: &Evidence<'_>,
+        now_unix_s: u64,
+        generation: &str,
+        port: &mut P,
+        cache: &mut TokenCache,
+    ) -> (Identified, Option<Attempt>) {
+        let mut attempt = None;
+        let kind = match evidence.credential {
+            Credential::Token(_) => Proof::Jwt,
+            Credential::ApiKey(_) | Credential::None | Credential::Unknown => Proof::ApiKey,
+        };
         let header = match evidence.credential {
-            Credential::None => Proof::Absent,
+            Credential::None => Judged::Absent,
             Credential::Unknown => {
-                Proof::Refused(Identified::refused("unknown authorization scheme"))
+                Judged::Refused(Identified::refused("unknown authorization scheme"))
             }
             Credential::ApiKey(text) => self.keys.identify(text, now_unix_s).into(),
-            Credential::Token(token) => self
-                .tokens
-                .identify(token, now_unix_s, generation, verifier, cache)
-                .into(),
+            Credential::Token(token) => {
+                let (identified, its) = self
+                    .tokens
+                    .identify(token, now_unix_s, generation, port, cache);
+                attempt = its;
+                identified.into()
+            }
         };
+        // A token extends as far as it says, whatever certificate comes with it.
+        let mut withheld = Operations::default();
+        let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
-            Proof::Refused(refused) => return refused,
-            Proof::Client(client, credential) => (Some(client), Some(credential)),
-            Proof::Absent => (None, None),
+            Judged::Refused(refused) => return (refused, attempt),
+            Judged::Client(client, credential, lacks) => {
+                withheld = lacks;
+                proofs = proofs.with(kind);
+                (Some(client), Some(credential))
+            }
+            Judged::Absent => (None, None),
         };
         let mut cause = None;
-        for proof in [
-            self.certificate(evidence.certificate.as_ref()),
-            self.metadata(evidence.metadata),
+        for (kind, proof) in [
+            (Proof::Mtls, self.certificate(evidence.certificate.as_ref())),
+            (Proof::Metadata, self.metadata(evidence.metadata)),
         ] {
             match proof {
-                Proof::Absent => {}
+                Judged::Absent => {}
                 // It is told only if nothing else proves anybody.
-                Proof::Refused(refused) => cause = cause.or(Some(refused)),
-                Proof::Client(other, name) => match &client {
-                    None => (client, credential) = (Some(other), Some(name)),
-                    Some(first) if *first == other => {}
-                    Some(_) => {
-                        return Identified {
-                            identity: Identity::Conflicting("two credentials prove two clients"),
-                            credential,
-                        };
+                Judged::Refused(refused) => cause = cause.or(Some(refused)),
+                Judged::Client(other, name, _) => {
+                    match &client {
+                        None => (client, credential) = (Some(other), Some(name)),
+                        Some(first) if *first == other => {}
+                        Some(_) => {
+                            let conflict =
+                                Identity::Conflicting("two credentials prove two clients");
+                            return (Identified::new(conflict, credential), attempt);
+                        }
                     }
-                },
+                    proofs = proofs.with(kind);
+                }
             }
         }
         let Some(client) = client else {
-            return cause.unwrap_or(Identified {
-                identity: Identity::Missing,
-                credential: None,
-            });
+            let nobody = cause.unwrap_or_else(|| Identified::new(Identity::Missing, None));
+            return (nobody, attempt);
         };
-        let identity = if self.may_call_from(&client, evidence) {
-            Identity::Client(client)
-        } else {
-            Identity::Refused("the client does not call from this address")
-        };
-        Identified {
-            identity,
-            credential,
+        if !self.may_call_from(&client, evidence) {
+            let elsewhere = Identity::Refused("the client does not call from this address");
+            return (Identified::new(elsewhere, credential), attempt);
         }
+        let identity = Identity::Client(client);
+        let identified = Identified {
+            proofs,
+            withheld,
+            ..Identified::new(identity, credential)
+        };
+        (identified, attempt)
     }
 
     /// An address that is not known is no place that a rule names.
@@ -175,14 +216,17 @@ impl Identifier {
 
     /// The only URI and the first DNS name count, as the header and the connection's own properties agree on them. Further DNS names stand in
     /// the header alone, where a name that holds `;DNS=` would be two.
-    fn certificate(&self, shown: Option<&Certificate<'_>>) -> Proof {
+    fn certificate(&self, shown: Option<&Certificate<'_>>) -> Judged {
         let Some(shown) = shown.filter(|_| !self.names.is_empty()) else {
-            return Proof::Absent;
+            return Judged::Absent;
         };
-        let refused = |cause| Proof::Refused(Identified::refused(cause));
+        let refused = |cause| Judged::Refused(Identified::refused(cause));
         let Some(forwarded) = xfcc::parse(shown.header) else {
             return refused("the certificate's header is odd, or it has several uris");
         };
+        if self.revoked.contains(&forwarded.sha256) {
+            return refused("the certificate is revoked");
+        }
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let (uri, dns) = (named(&shown.names.uri), named(&shown.names.dns));
         if forwarded.uri != uri || forwarded.dns.first() != dns.as_ref() {
@@ -205,13 +249,14 @@ impl Identifier {
         }
         match found {
             Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => {
-                Proof::Client(client.clone(), format!("mtls:{name}"))
+                let credential = format!("mtls:{name}");
+                Judged::Client(client.clone(), credential, Operations::default())
             }
             None => refused("the certificate proves no client"),
         }
     }
 
-    fn metadata(&self, texts: &[Option<String>]) -> Proof {
+    fn metadata(&self, texts: &[Option<String>]) -> Judged {
         let mut found: Option<(&String, &Place)> = None;
         let mut unknown = false;
         for (place, text) in self.places.iter().zip(texts) {
@@ -219,7 +264,7 @@ impl Identifier {
             match (place.clients.get(text), &found) {
                 (None, _) => unknown = true,
                 (Some(client), Some((first, _))) if *first != client => {
-                    return Proof::Refused(Identified::refused("metadata proves two clients"));
+                    return Judged::Refused(Identified::refused("metadata proves two clients"));
                 }
                 (Some(client), None) => found = Some((client, place)),
                 (Some(_), Some(_)) => {}
@@ -227,21 +272,24 @@ impl Identifier {
         }
         match found {
             Some((client, place)) => {
-                Proof::Client(client.clone(), format!("metadata:{}", place.filter))
+                let credential = format!("metadata:{}", place.filter);
+                Judged::Client(client.clone(), credential, Operations::default())
             }
-            None if unknown => Proof::Refused(Identified::refused("metadata proves no client")),
-            None => Proof::Absent,
+            None if unknown => Judged::Refused(Identified::refused("metadata proves no client")),
+            None => Judged::Absent,
         }
     }
 }
 
-impl From<Identified> for Proof {
+impl From<Identified> for Judged {
     fn from(identified: Identified) -> Self {
         match identified {
             Identified {
                 identity: Identity::Client(client),
                 credential,
-            } => Self::Client(client, credential.unwrap_or_default()),
+                withheld,
+                ..
+            } => Self::Client(client, credential.unwrap_or_default(), withheld),
             refused => Self::Refused(refused),
         }
     }

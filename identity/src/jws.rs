@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tensorgate_policy::policy::Algorithm;
 
-use crate::json::Object;
+use crate::attempts::Attempt;
+use crate::json::{Json, Object};
 
 /// A whole token, characters. A policy's bound on header fields is at most four times this.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -36,6 +37,14 @@ pub struct Parts<'a> {
     pub claims: Object,
     /// The signature.
     pub signature: Vec<u8>,
+}
+
+impl Parts<'_> {
+    /// What the token's failures are counted under.
+    pub fn attempt(&self, token: &str) -> Attempt {
+        let claim = |name| self.claims.get(name).and_then(Json::text);
+        Attempt::token(token, [claim("iss"), self.kid.as_deref(), claim("sub")])
+    }
 }
 
 /// Takes a token apart.

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod api_key;
+mod attempts;
 mod cache;
 pub mod der;
 mod evidence;
@@ -20,6 +21,7 @@ mod verifier;
 pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
+pub use attempts::{Attempt, Attempts};
 pub use cache::TokenCache;
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;

@@ -7,16 +7,17 @@
 use alloc::vec::Vec;
 
 use jwt_simple::algorithms::{
-    ECDSAP256PublicKeyLike as _, ES256PublicKey, Ed25519PublicKey, EdDSAPublicKeyLike as _,
-    RS256PublicKey, RSAPublicKeyLike as _,
+    ECDSAP256PublicKeyLike as _, ECDSAP384PublicKeyLike as _, ES256PublicKey, ES384PublicKey,
+    Ed25519PublicKey, EdDSAPublicKeyLike as _, RS256PublicKey, RSAPublicKeyLike as _,
 };
 use p256::ecdsa::signature::Verifier as _;
 use superboring::hash::MessageDigest;
 use superboring::pkey::PKey;
 use superboring::rsa::Padding;
 use superboring::sign;
-use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::policy::{Hash, KeyMaterial, RsaScheme};
 
+use crate::attempts::Attempts;
 use crate::verifier::{Verifier, VerifyFault};
 
 /// The key itself is no key: a point that is not on its curve, an Ed25519 key of small order.
@@ -26,6 +27,9 @@ const NO_KEY: VerifyFault = VerifyFault("the issuer's key is not one");
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PureVerifier;
 
+/// Nothing is counted where nobody has to be kept out.
+impl Attempts for PureVerifier {}
+
 impl Verifier for PureVerifier {
     fn verify(
         &mut self,
@@ -34,19 +38,37 @@ impl Verifier for PureVerifier {
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
         match key {
-            KeyMaterial::Rsa { n, e } => rs256(n, e, signed, signature),
+            KeyMaterial::Rsa { scheme, n, e } => rsa(*scheme, n, e, signed, signature),
             KeyMaterial::P256 { x, y } => es256(x, y, signed, signature),
+            KeyMaterial::P384 { x, y } => es384(x, y, signed, signature),
             KeyMaterial::Ed25519(key) => ed25519(key, signed, signature),
         }
     }
 }
 
-fn rs256(n: &[u8], e: &[u8], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+fn rsa(
+    scheme: RsaScheme,
+    n: &[u8],
+    e: &[u8],
+    signed: &[u8],
+    signature: &[u8],
+) -> Result<bool, VerifyFault> {
+    let (padding, hash) = match scheme {
+        RsaScheme::Pkcs1(hash) => (Padding::PKCS1, hash),
+        // The salt is as long as the hash unless one says otherwise, as RFC 7518 has it.
+        RsaScheme::Pss(hash) => (Padding::PKCS1_PSS, hash),
+    };
+    let hash = match hash {
+        Hash::Sha256 => MessageDigest::sha256(),
+        Hash::Sha384 => MessageDigest::sha384(),
+        Hash::Sha512 => MessageDigest::sha512(),
+    };
+    // Nothing in the key's type but its name is of RS256: it is the one that refuses weak keys.
     let key = RS256PublicKey::from_components(n, e).map_err(|_| NO_KEY)?;
     let fault = |_| VerifyFault("rsa failed");
     let key = PKey::from_rsa(key.public_key().as_ref().clone()).map_err(fault)?;
-    let mut check = sign::Verifier::new(MessageDigest::sha256(), &key).map_err(fault)?;
-    check.set_rsa_padding(Padding::PKCS1).map_err(fault)?;
+    let mut check = sign::Verifier::new(hash, &key).map_err(fault)?;
+    check.set_rsa_padding(padding).map_err(fault)?;
     check.update(signed).map_err(fault)?;
     // A signature of another length than the modulus is an error there, and no signature here.
     Ok(check.verify(signature).unwrap_or(false))
@@ -56,6 +78,13 @@ fn es256(x: &[u8; 32], y: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<
     let point: Vec<u8> = [&[UNCOMPRESSED], x.as_slice(), y].concat();
     let key = ES256PublicKey::from_bytes(&point).map_err(|_| NO_KEY)?;
     Ok(p256::ecdsa::Signature::from_slice(signature)
+        .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
+}
+
+fn es384(x: &[u8; 48], y: &[u8; 48], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+    let point: Vec<u8> = [&[UNCOMPRESSED], x.as_slice(), y].concat();
+    let key = ES384PublicKey::from_bytes(&point).map_err(|_| NO_KEY)?;
+    Ok(p384::ecdsa::Signature::from_slice(signature)
         .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
 }
 

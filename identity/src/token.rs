@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
-use tensorgate_policy::request::Identity;
+use tensorgate_policy::request::{Identity, Operations};
 
+use crate::attempts::{Attempt, Attempts};
 use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
@@ -92,50 +93,74 @@ impl Tokens {
         }
     }
 
-    /// Whose a token is at a wall-clock time.
-    pub fn identify(
+    /// Whose a token is at a wall-clock time, and what its failure is counted under if it is nobody's. Only the last of its steps asks
+    /// `attempts` first.
+    pub fn identify<P: Verifier + Attempts + ?Sized>(
         &self,
         token: &str,
         now_unix_s: u64,
         generation: &str,
-        verifier: &mut dyn Verifier,
+        port: &mut P,
         cache: &mut TokenCache,
-    ) -> Identified {
+    ) -> (Identified, Option<Attempt>) {
         if self.issuers.is_empty() {
-            return Identified::refused("no issuer's tokens are accepted");
+            return (Identified::refused("no issuer's tokens are accepted"), None);
         }
         if token.len() > jws::MAX_TOKEN_BYTES {
-            return Identified::refused("token is too long");
+            return (Identified::refused("token is too long"), None);
         }
         let id = TokenId::new(generation, token);
         match cache.get(id, now_unix_s) {
-            Some(Known::Good(proven)) => return proven.at(now_unix_s),
-            Some(Known::Bad(refusal)) => return refusal.into(),
+            Some(Known::Good(proven)) => return (proven.at(now_unix_s), None),
+            Some(Known::Bad(refusal)) => {
+                let attempt = refusal.attempt;
+                return (refusal.into(), Some(attempt));
+            }
             None => {}
         }
-        let checked = jws::parse(token).and_then(|parts| self.claims(parts, now_unix_s));
-        let claimed = match checked {
+        let parts = match jws::parse(token) {
+            Ok(parts) => parts,
+            // Cheap to find again: not worth a place in the cache.
+            Err(cause) => return (Identified::refused(cause), None),
+        };
+        let attempt = parts.attempt(token);
+        let identified = self.judge(parts, attempt, now_unix_s, id, port, cache);
+        (identified, Some(attempt))
+    }
+
+    /// Whose a token is that nobody knows yet.
+    fn judge<P: Verifier + Attempts + ?Sized>(
+        &self,
+        parts: Parts<'_>,
+        attempt: Attempt,
+        now_unix_s: u64,
+        id: TokenId,
+        port: &mut P,
+        cache: &mut TokenCache,
+    ) -> Identified {
+        let claimed = match self.claims(parts, now_unix_s) {
             Ok(claimed) => claimed,
-            // Cheap to find again, and some of it heals: not worth a place in the cache.
+            // Cheap to find again, and some of it heals.
             Err(cause) => return Identified::refused(cause),
         };
-        match verifier.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
+        if !port.may_check(&attempt) {
+            return Identified::new(Identity::LockedOut(UNCHECKED), None);
+        }
+        match port.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
             Ok(true) => {}
             Ok(false) => {
                 // What it claims is nobody's word: it has no name.
                 let refusal = Refusal {
                     cause: WRONG_SIGNATURE,
                     credential: None,
+                    attempt,
                 };
                 cache.remember_bad(id, refusal.clone());
                 return refusal.into();
             }
             // Nothing is known of it: neither that it is bad, nor for the next time.
             Err(fault) => {
-                return Identified {
-                    identity: Identity::Unjudged(fault.0),
-                    credential: None,
-                };
+                return Identified::new(Identity::Unjudged(fault.0), None);
             }
         }
         match self.owner(&claimed) {
@@ -145,15 +170,18 @@ impl Tokens {
                     credential: claimed.credential(),
                     from_unix_s: claimed.window.from,
                     until_unix_s: claimed.window.until,
+                    withheld: claimed.withheld(),
                 };
                 let identified = proven.at(now_unix_s);
                 cache.remember(id, proven);
+                port.was_right(&attempt);
                 identified
             }
             Err(cause) => {
                 let refusal = Refusal {
                     cause,
                     credential: Some(claimed.credential()),
+                    attempt,
                 };
                 cache.remember_bad(id, refusal.clone());
                 refusal.into()
@@ -195,6 +223,9 @@ impl Tokens {
             return Err("token is for another audience");
         }
         let window = window(&parts.claims, issuer, now_unix_s as f64)?;
+        if !hold(&parts.claims, issuer.required_claims()) {
+            return Err("token lacks a claim that all of its issuer's must have");
+        }
         Ok(Claimed {
             rules,
             key,
@@ -219,10 +250,13 @@ impl Tokens {
             .flatten()
             .chain(&rules.by_claims)
             .filter(|owner| {
-                owner.rule.claims().iter().all(|(name, texts)| {
-                    let claim = claimed.parts.claims.get(name);
-                    claim.is_some_and(|claim| texts.iter().all(|text| claim.holds(text)))
-                })
+                let claims = &claimed.parts.claims;
+                hold(claims, owner.rule.claims())
+                    && owner
+                        .rule
+                        .scopes()
+                        .iter()
+                        .all(|scope| carries(claims, scope))
             });
         match (owners.next(), owners.next()) {
             (Some(owner), None) => Ok(&owner.client),
@@ -234,6 +268,10 @@ impl Tokens {
 
 /// Remembered: the same token cannot get a better one.
 const WRONG_SIGNATURE: &str = "token's signature is wrong";
+
+/// Not remembered: it may be right.
+const UNCHECKED: &str =
+    "too many wrong credentials came from there: the token's signature was not checked";
 
 /// A token that claims what can be accepted, its signature yet to be checked.
 struct Claimed<'s, 'a> {
@@ -249,6 +287,15 @@ impl Claimed<'_, '_> {
     fn credential(&self) -> String {
         format!("jwt:{}:{}", self.rules.issuer.name(), self.subject)
     }
+
+    /// Operations whose scope the token lacks.
+    fn withheld(&self) -> Operations {
+        let scopes = self.rules.issuer.scopes().iter();
+        scopes
+            .filter(|(_, scope)| !carries(&self.parts.claims, scope))
+            .map(|(operation, _)| *operation)
+            .collect()
+    }
 }
 
 impl Proven {
@@ -263,23 +310,40 @@ impl Proven {
             Identity::Client(self.client.clone())
         };
         Identified {
-            identity,
-            credential: Some(self.credential.clone()),
+            withheld: self.withheld,
+            ..Identified::new(identity, Some(self.credential.clone()))
         }
     }
 }
 
 impl From<Refusal> for Identified {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            identity: Identity::Refused(refusal.cause),
-            credential: refusal.credential,
-        }
+        Self::new(Identity::Refused(refusal.cause), refusal.credential)
     }
 }
 
 const EXPIRED: &str = "token has expired";
 const NOT_YET: &str = "token is not valid yet";
+
+/// Whether claims are what they must be, or hold it.
+fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {
+    wanted.iter().all(|(name, texts)| {
+        let claim = claims.get(name);
+        claim.is_some_and(|claim| texts.iter().all(|text| claim.holds(text)))
+    })
+}
+
+/// Whether a token carries a scope: in `scope`, texts with a blank between any two (RFC 8693, 4.2), or in `scp`, as some issuers have it. Either may be
+/// a list.
+fn carries(claims: &Object, scope: &str) -> bool {
+    ["scope", "scp"]
+        .iter()
+        .filter_map(|name| claims.get(name))
+        .any(|claim| match claim {
+            Json::Text(texts) => texts.split(' ').any(|text| text == scope),
+            list => list.holds(scope),
+        })
+}
 
 /// The key that a token names; without a name, the only one of its algorithm.
 fn key<'i>(issuer: &'i Issuer, parts: &Parts<'_>) -> Result<&'i KeyMaterial, &'static str> {

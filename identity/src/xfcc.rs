@@ -14,6 +14,8 @@ const MAX_DNS_NAMES: usize = 32;
 /// Names of a certificate that Envoy has verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForwardedNames {
+    /// SHA-256 of the certificate.
+    pub sha256: [u8; 32],
     /// The one URI, if there is one.
     pub uri: Option<String>,
     /// Every DNS name.
@@ -52,7 +54,7 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
     let mut rest = text;
     let mut last = None;
     let mut uris = 0_usize;
-    let mut hashed = false;
+    let mut hash = None;
     loop {
         let (name, after) = rest.split_once('=')?;
         let key = Key::read(name)?;
@@ -65,7 +67,7 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
         let (value, after) = value(after)?;
         match key {
             Key::By => {}
-            Key::Hash => hashed = is_digest(&value),
+            Key::Hash => hash = digest(&value),
             Key::Uri => {
                 uris = uris.saturating_add(1);
                 names.uri = (!value.is_empty()).then_some(value);
@@ -80,7 +82,8 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
         rest = after.strip_prefix(';')?;
     }
     // Envoy always says which certificate.
-    (hashed && uris <= 1).then_some(names)
+    names.sha256 = hash.filter(|_| uris <= 1)?;
+    Some(names)
 }
 
 /// A value and what follows it. Inside quotes a backslash takes the next character as it is.
@@ -109,13 +112,27 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// SHA-256, hex.
-fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != digest.len() || !rest.is_empty() {
+        return None;
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    for (byte, &[high, low]) in digest.iter_mut().zip(pairs) {
+        *byte = u8::try_from(value(high)? << 4 | value(low)?).ok()?;
+    }
+    Some(digest)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
 
     use super::*;
     use alloc::format;
@@ -123,7 +140,12 @@ mod tests {
     const HASH: &str = "Hash=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn check(text: &str, expected: Option<(Option<&str>, &[&str])>) {
+        let mut sha256 = [0; 32];
+        for (at, byte) in sha256.iter_mut().enumerate() {
+            *byte = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef][at % 8];
+        }
         let expected = expected.map(|(uri, dns)| ForwardedNames {
+            sha256,
             uri: uri.map(Into::into),
             dns: dns.iter().map(|name| (*name).into()).collect(),
         });

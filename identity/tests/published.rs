@@ -1,4 +1,4 @@
-//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4) through the port: the right one holds, and nothing near it does.
+//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4; RFC 7520, 4.1 and 4.2; RFC 6979, A.2.6) through the port: the right one holds, and nothing near it does.
 #![cfg(feature = "jwt-simple")]
 #![allow(
     missing_docs,
@@ -15,7 +15,7 @@ use serde_json::json;
 use tensorgate_identity::{PureVerifier, Verifier};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{raw, validate::validate};
-use tensorgate_vectors::sign::{Signer, jwks, sign};
+use tensorgate_vectors::sign::{Signer, jwks, more_jwks, sign};
 
 const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 
@@ -41,6 +41,54 @@ const PUBLISHED: [(&str, &str, &str, Signer); 3] = [
     ),
 ];
 
+/// The payload of RFC 7520, 4, encoded.
+const ROAD: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
+/// The modulus of RFC 7520, 3.4.
+const BILBO: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
+
+/// A key, what is signed and the signature. The last is of ECDSA itself, over the bytes of a text.
+fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 3] {
+    let rsa = |alg| json!({"kty": "RSA", "alg": alg, "n": BILBO, "e": "AQAB"});
+    let road = |header| format!("{header}.{ROAD}").into_bytes();
+    let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
+    [
+        (
+            material("RS256", &rsa("RS256")),
+            road("eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9"),
+            decode(
+                "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx996ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7vjbU5y18kDquDg",
+            ),
+        ),
+        (
+            material("PS384", &rsa("PS384")),
+            road("eyJhbGciOiJQUzM4NCIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9"),
+            decode(
+                "cu22eBqkYDKgIlTpzDXGvaFfz6WGoz7fUDcfT0kkOy42miAh2qyBzk1xEsnk2IpN6-tPid6VrklHkqsGqDqHCdP6O8TTB5dDDItllVo6_1OLPpcbUrhiUSMxbbXUvdvWXzg-UD8biiReQFlfz28zGWVsdiNAUf8ZnyPEgVFn442ZdNqiVJRmBqrYRXe8P_ijQ7p8Vdz0TTrxUeT3lm8d9shnr2lfJT8ImUjvAA2Xez2Mlp8cBE5awDzT0qI0n6uiP1aCN_2_jLAeQTlqRHtfa64QQSUmFAAjVKPbByi7xho0uTOcbH510a6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw",
+            ),
+        ),
+        (
+            material("ES384", &more_jwks()["keys"][5]),
+            b"sample".to_vec(),
+            decode(
+                "lO27kqXsuKrUc25WxpGRaz-IFAZmzp-nPWTE6pWtEzyBpkgVLkSs-W423R6A-r5Gme9K6xXxeM6h_kDbJgMTjxMOdAoZYkUmIDtjUdCjqU-jKcFFeG5nnnuCxxo4YorI",
+            ),
+        ),
+    ]
+}
+
+/// A key as a policy holds it.
+fn material(algorithm: &str, key: &serde_json::Value) -> KeyMaterial {
+    let raw: raw::Policy = serde_json::from_value(json!({
+        "version": 1,
+        "issuers": {"one": {
+            "issuer": "joe", "audiences": ["a"], "algorithms": [algorithm], "jwks": {"keys": [key]}, "max_lifetime_s": 60
+        }}
+    }))
+    .unwrap();
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    policy.issuers()[0].keys()[0].material().clone()
+}
+
 /// The published keys as a policy holds them, in the order of [`PUBLISHED`].
 fn keys() -> Vec<KeyMaterial> {
     let raw: raw::Policy = serde_json::from_value(json!({
@@ -64,47 +112,83 @@ fn a_published_signature_holds_and_nothing_near_it_does() {
     for (key, (header, claims, signature, signer)) in keys().iter().zip(PUBLISHED) {
         let signed = format!("{header}.{claims}").into_bytes();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        assert!(verify(key, &signed, &signature), "{signer:?}");
+        only_this_holds(key, &signed, &signature);
         // The private half that signs our tests is the published one.
         assert!(
             verify(key, &signed, &sign(&signed, signer).unwrap()),
             "{signer:?}"
         );
-        for at in (0..signature.len()).step_by(7) {
-            let mut changed = signature.clone();
-            changed[at] ^= 1;
-            assert!(
-                !verify(key, &signed, &changed),
-                "{signer:?}: byte {at} of the signature"
+    }
+    for (key, signed, signature) in others() {
+        only_this_holds(&key, &signed, &signature);
+    }
+}
+
+#[test]
+fn every_signer_of_our_tests_is_believed_under_its_own_key_only() {
+    let signers = [
+        Signer::Rs384,
+        Signer::Rs512,
+        Signer::Ps256,
+        Signer::Ps384,
+        Signer::Ps512,
+        Signer::Ec384,
+    ];
+    let keys = more_jwks();
+    let keys = keys["keys"].as_array().unwrap();
+    for (own, signer) in signers.into_iter().enumerate() {
+        let signature = sign(b"a.b", signer).unwrap();
+        for (other, key) in keys.iter().enumerate() {
+            let key = material(key["alg"].as_str().unwrap(), key);
+            assert_eq!(
+                verify(&key, b"a.b", &signature),
+                own == other,
+                "{signer:?} under {key:?}"
             );
         }
-        for at in (0..signed.len()).step_by(11) {
-            let mut changed = signed.clone();
-            changed[at] ^= 1;
-            assert!(
-                !verify(key, &changed, &signature),
-                "{signer:?}: byte {at} of what is signed"
-            );
-        }
-        for length in [0, 1, 32, signature.len() - 1] {
-            assert!(
-                !verify(key, &signed, &signature[..length]),
-                "{signer:?}: {length} bytes"
-            );
-        }
+    }
+    // A salt of another length is another algorithm (RFC 7518, 3.5).
+    let short = sign(b"a.b", Signer::Ps256WithoutSalt).unwrap();
+    assert!(!verify(&material("PS256", &keys[2]), b"a.b", &short));
+}
+
+fn only_this_holds(key: &KeyMaterial, signed: &[u8], signature: &[u8]) {
+    let name = key.algorithm().name();
+    assert!(verify(key, signed, signature), "{name}");
+    for at in (0..signature.len()).step_by(7) {
+        let mut changed = signature.to_vec();
+        changed[at] ^= 1;
         assert!(
-            !verify(key, &signed, &[signature.clone(), vec![0]].concat()),
-            "{signer:?}: longer"
-        );
-        assert!(
-            !verify(key, &signed, &vec![0; signature.len()]),
-            "{signer:?}: zeros"
-        );
-        assert!(
-            !verify(key, &signed, &vec![0xff; signature.len()]),
-            "{signer:?}: ones"
+            !verify(key, signed, &changed),
+            "{name}: byte {at} of the signature"
         );
     }
+    for at in (0..signed.len()).step_by(11) {
+        let mut changed = signed.to_vec();
+        changed[at] ^= 1;
+        assert!(
+            !verify(key, &changed, signature),
+            "{name}: byte {at} of what is signed"
+        );
+    }
+    for length in [0, 1, 32, signature.len() - 1] {
+        assert!(
+            !verify(key, signed, &signature[..length]),
+            "{name}: {length} bytes"
+        );
+    }
+    assert!(
+        !verify(key, signed, &[signature, &[0]].concat()),
+        "{name}: longer"
+    );
+    assert!(
+        !verify(key, signed, &vec![0; signature.len()]),
+        "{name}: zeros"
+    );
+    assert!(
+        !verify(key, signed, &vec![0xff; signature.len()]),
+        "{name}: ones"
+    );
 }
 
 #[test]
@@ -130,6 +214,10 @@ fn what_is_no_key_is_a_fault_and_not_a_verdict() {
     neutral[0] = 1;
     for key in [
         ec,
+        KeyMaterial::P384 {
+            x: [1; 48],
+            y: [1; 48],
+        },
         KeyMaterial::Ed25519(neutral),
         KeyMaterial::Ed25519([0xff; 32]),
     ] {

@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, ModelId, Policy};
-use crate::request::{Head, Operation, Protocol, Route};
+use crate::request::{Head, Operation, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
 use plan::{grpc_plan, held_plan};
@@ -53,6 +53,8 @@ pub use step::{
 #[derive(Clone, Debug)]
 pub struct Decision {
     client: Option<ClientId>,
+    /// By what the caller has proven that it is the client.
+    proofs: Proofs,
     grant: Option<GrantId>,
     model: Option<ModelId>,
     version: Option<u32>,
@@ -113,6 +115,7 @@ impl Decision {
     pub fn begin(policy: &Policy, head: &Head<'_>) -> (Self, Step) {
         let mut decision = Self {
             client: None,
+            proofs: head.proofs,
             grant: None,
             model: None,
             version: None,
@@ -258,6 +261,7 @@ impl Decision {
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(policy, head, Some(*operation))?;
                 gate::binary_data(head, *protocol, *operation)?;
+                gate::in_scope(head, *operation)?;
                 match (protocol.is_grpc(), model, version) {
                     (false, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
@@ -373,33 +377,11 @@ impl Decision {
             return Err(foreign_policy());
         };
         let granted = gate::grant(policy, client, self.protocol, operation, model, version)?;
+        gate::proven(policy, granted.model, self.proofs)?;
         self.model = Some(granted.model);
         self.version = Some(granted.version);
         self.grant = Some(granted.grant);
         gate::coded(policy, granted.model, self.plan.expansion)
-    }
-
-    /// Refuses a declared length that the plan has no room for, before a byte of it is held.
-    fn fits(&self) -> Result<(), Denial> {
-        let Some(declared) = self.declared else {
-            return Ok(());
-        };
-        if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
-            return Err(Denial::new(
-                Reason::BodyTooLarge,
-                alloc::format!(
-                    "{declared} bytes are declared, {} are allowed",
-                    self.plan.max_bytes
-                ),
-            ));
-        }
-        if self.plan.format == BodyFormat::Empty && declared > 0 {
-            return Err(Denial::new(
-                Reason::Malformed,
-                alloc::format!("{declared} bytes are declared where no body may come"),
-            ));
-        }
-        Ok(())
     }
 
     fn read_body(&mut self) -> Result<Step, Denial> {

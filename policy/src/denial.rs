@@ -14,6 +14,7 @@ pub enum Reason {
     HeaderTooLarge,
     AmbiguousRequest,
     Unauthenticated,
+    LockedOut,
     NotAnInferenceRoute,
     MethodNotAllowed,
     UnsupportedMediaType,
@@ -60,12 +61,16 @@ pub enum GrpcStatus {
     Unauthenticated = 16,
 }
 
+/// What whoever proves nothing reads, for whatever reason.
+const UNKNOWN_CALLER: &str = "a valid credential is required";
+
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,
+        Self::LockedOut,
         Self::NotAnInferenceRoute,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -113,12 +118,8 @@ impl Reason {
                 G::InvalidArgument,
                 "the request can be read in two ways",
             ),
-            Self::Unauthenticated => (
-                "unauthenticated",
-                401,
-                G::Unauthenticated,
-                "a valid credential is required",
-            ),
+            Self::Unauthenticated => ("unauthenticated", 401, G::Unauthenticated, UNKNOWN_CALLER),
+            Self::LockedOut => ("locked-out", 401, G::Unauthenticated, UNKNOWN_CALLER),
             Self::NotAnInferenceRoute => (
                 "not-an-inference-route",
                 404,
@@ -294,6 +295,14 @@ impl Reason {
     /// The reason's name, as in `urn:tensorgate:<name>`.
     pub const fn name(self) -> &'static str {
         self.row().0
+    }
+
+    /// The reason that the caller is told: whether it is locked out is for the log.
+    pub const fn told(self) -> Self {
+        match self {
+            Self::LockedOut => Self::Unauthenticated,
+            other => other,
+        }
     }
 
     /// The HTTP status of a REST answer.

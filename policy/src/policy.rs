@@ -7,8 +7,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::lockout::Lockout;
 use crate::raw::{BackendKind, Health};
-use crate::request::{Operation, Protocol};
+use crate::request::{Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
@@ -18,8 +19,8 @@ mod shadow;
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
 pub use credentials::{
-    Algorithm, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey, Revoked,
-    Tls,
+    Algorithm, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey,
+    Revoked, RsaScheme, Tls,
 };
 pub use model::{Accepts, Model, ModelLimits};
 pub use shadow::Shadow;
@@ -62,6 +63,7 @@ pub struct Policy {
     pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
     /// What each client may do with some model or other, where a body is yet to name it.
     pub(crate) reachable: BTreeSet<(ClientId, Protocol, Operation)>,
+    pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
 }
 
@@ -104,6 +106,11 @@ impl Policy {
     /// Handlers by name.
     pub const fn handlers(&self) -> &BTreeMap<String, Handler> {
         &self.handlers
+    }
+
+    /// What wrong credentials come to, if anything.
+    pub const fn lockout(&self) -> Option<&Lockout> {
+        self.lockout.as_ref()
     }
 
     /// The audit log.
@@ -260,6 +267,19 @@ impl Client {
     /// Another filter's word for it.
     pub const fn metadata(&self) -> Option<&MetadataRule> {
         self.metadata.as_ref()
+    }
+
+    /// Kinds of proof that it has a rule for.
+    pub fn proofs(&self) -> Proofs {
+        [
+            (Proof::ApiKey, !self.api_keys.is_empty()),
+            (Proof::Jwt, self.jwt.is_some()),
+            (Proof::Mtls, self.mtls.is_some()),
+            (Proof::Metadata, self.metadata.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(proof, has)| has.then_some(proof))
+        .collect()
     }
 
     /// Networks that it calls from; empty for anywhere.

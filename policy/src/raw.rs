@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{Audit, AuditFailure};
 pub use credentials::{
-    Issuer, Jwk, Jwks, JwtRule, MetadataRule, MtlsRule, Revoked, Secret, Texts, Tls,
+    Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule, Requires, Revoked, Scopes, Secret,
+    Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
 pub use spelling::{ByteSize, Dim};
@@ -51,6 +52,9 @@ pub struct Policy {
     pub models: BTreeMap<String, Model>,
     /// Who may do what with which model, and how often.
     pub grants: Vec<Grant>,
+    /// What wrong credentials come to; without it each is judged like the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lockout: Option<Lockout>,
     /// The audit log. It is always written: without this section, with the section's defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
@@ -289,6 +293,9 @@ pub struct Model {
     /// What may be in flight to it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
+    /// Which kinds of proof it asks callers for, beside a grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Requires>,
     /// The handler that makes `inputs` of what the client sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<String>,

@@ -1,6 +1,10 @@
 //! Facts about a request's head, as `wire` and `identity` establish them and as a [`crate::Decision`] reads them.
 
+mod proofs;
+
 use alloc::borrow::Cow;
+
+pub use proofs::{Proof, Proofs, Requires};
 
 /// An inference protocol, as a policy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +75,32 @@ impl Operation {
         [Self::Infer, Self::Metadata, Self::Ready]
             .into_iter()
             .find(|operation| operation.name() == name)
+    }
+}
+
+/// Operations, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations(u8);
+
+impl Operations {
+    /// Whether an operation is in it.
+    pub const fn contains(self, operation: Operation) -> bool {
+        self.0 & Self::bit(operation) != 0
+    }
+
+    const fn bit(operation: Operation) -> u8 {
+        match operation {
+            Operation::Infer => 1,
+            Operation::Metadata => 2,
+            Operation::Ready => 4,
+        }
+    }
+}
+
+impl FromIterator<Operation> for Operations {
+    fn from_iter<I: IntoIterator<Item = Operation>>(operations: I) -> Self {
+        let operations = operations.into_iter();
+        Self(operations.fold(0, |set, operation| set | Self::bit(operation)))
     }
 }
 
@@ -156,6 +186,8 @@ pub enum Identity {
     Missing,
     /// A credential came and is wrong, unknown, expired, or right and from a wrong place.
     Refused(&'static str),
+    /// The same from where too many wrong ones came.
+    LockedOut(&'static str),
     /// A credential came, and what judges it could not do its work: nothing is known of it.
     Unjudged(&'static str),
     /// Two credentials came that prove two clients.
@@ -227,6 +259,10 @@ pub struct Head<'a> {
     pub ambiguous: Option<&'static str>,
     /// Who is calling.
     pub identity: Identity,
+    /// By what it has proven that.
+    pub proofs: Proofs,
+    /// What its credential does not extend to, whatever is granted: operations whose scope a token lacks.
+    pub withheld: Operations,
     /// Where to.
     pub route: Route<'a>,
     /// The body's declared type.

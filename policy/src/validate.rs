@@ -15,6 +15,7 @@ mod handlers;
 mod issuers;
 mod jwks;
 mod listen;
+mod lockout;
 mod mode;
 mod models;
 mod names;
@@ -22,6 +23,7 @@ mod parameters;
 mod proofs;
 mod rates;
 mod report;
+mod requires;
 mod revoked;
 mod serving;
 mod tensors;
@@ -77,9 +79,19 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
+    let lockout = raw
+        .lockout
+        .as_ref()
+        .map(|raw| lockout::lockout(report, &root.field("lockout"), raw));
     let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
-    let grants = grants?;
-    let models = models?;
+    let (grants, models, clients) = (grants?, models?, clients?);
+    requires::reachable(
+        report,
+        &root.field("models"),
+        grants.granted.keys().map(|key| (key.0, key.1, key.3)),
+        &clients,
+        &models,
+    );
     let reachable = grants
         .granted
         .keys()
@@ -97,7 +109,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         listen: listen?,
         issuers: issuers?,
         revoked: revoked?,
-        clients: clients?,
+        clients,
         reachable,
         models,
         grants: grants.grants,
@@ -106,6 +118,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         clients_by_name: grants.clients_by_name,
         models_by_name: grants.models_by_name,
         granted: grants.granted,
+        lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,
         audit: audit?,
     })
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::policy::{GrantId, ModelId};
-use tensorgate_policy::request::{ContentType, Identity, ServerQuestion};
+use tensorgate_policy::request::{ContentType, Identity, Proofs, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
     Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
@@ -273,7 +273,8 @@ impl Judge {
             }) => Identity::Client(client.clone()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
-        let head = read.into_head(identity);
+        let mut head = read.into_head(identity);
+        head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
         let protocol = head.route.protocol();
         let refused = |denial, caller, standing| {
             Err(Box::new(Refused {

@@ -52,6 +52,7 @@ fn is_named(digest: &[u8; 32], digits: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
+    use tensorgate_policy::request::Proofs;
 
     use super::*;
 
@@ -68,6 +69,7 @@ mod tests {
             let context = Context {
                 client: client.map(str::to_owned),
                 credential: credential.map(str::to_owned),
+                proofs: Proofs::NONE,
                 request_id: String::new(),
                 method: String::new(),
                 path: String::new(),

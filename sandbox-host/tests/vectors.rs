@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_host::request::{Allowed, Judge, Standing};
+use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered, load};
 use tensorgate_wire::context::{Context, HEADER, Key, Levels};
@@ -27,9 +28,16 @@ fn key() -> Key {
 
 /// The context that the gate would sign.
 fn context(vector: &Lowered) -> Context {
+    let token = |(name, _): &(Vec<u8>, Vec<u8>)| name.eq_ignore_ascii_case(b"authorization");
+    let kind = if vector.request.headers.iter().any(token) {
+        Proof::Jwt
+    } else {
+        Proof::ApiKey
+    };
     Context {
         client: vector.client.clone(),
         credential: Some("key:0123456789abcdef".to_owned()),
+        proofs: Proofs::NONE.with(kind),
         request_id: "8f1a2b3c-0000-4000-8000-000000000001".to_owned(),
         method: vector.request.method.clone(),
         path: vector.request.path.clone(),
@@ -61,7 +69,8 @@ fn seen_by_the_host(vector: &Lowered) -> bool {
         // The case writes the credential out itself, so the driver does not know whose it is.
         Expect::Allow => vector.client.is_some() || credentials.is_empty(),
         Expect::Deny {
-            reason: Reason::Unauthenticated | Reason::RateLimited | Reason::CostExceeded,
+            reason:
+                Reason::Unauthenticated | Reason::LockedOut | Reason::RateLimited | Reason::CostExceeded,
             ..
         } => false,
         // The gate takes credentials off: neither two of them nor a very long one arrive.

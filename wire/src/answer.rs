@@ -41,12 +41,13 @@ impl Answer {
     /// `request_id` is ours; an empty one is left out.
     pub fn to_denial(denial: &Denial, protocol: Protocol, request_id: &str) -> Self {
         let message = message(denial);
+        let reason = denial.reason.told();
         let mut headers = Vec::new();
         match protocol {
             Protocol::OipRest | Protocol::TfRest => {
                 headers.push(("content-type", "application/problem+json".to_owned()));
                 headers.push(("cache-control", "no-store".to_owned()));
-                if denial.reason == Reason::Unauthenticated {
+                if reason == Reason::Unauthenticated {
                     headers.push(("www-authenticate", "Bearer realm=\"tensorgate\"".to_owned()));
                 }
                 headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
@@ -64,12 +65,12 @@ impl Answer {
         }
         match protocol {
             Protocol::OipRest | Protocol::TfRest => Self::Rest {
-                status: denial.reason.http_status(),
+                status: reason.http_status(),
                 headers,
-                body: problem(denial.reason, &message, request_id).into_bytes(),
+                body: problem(reason, &message, request_id).into_bytes(),
             },
             Protocol::OipGrpc | Protocol::TfGrpc => Self::Grpc {
-                status: denial.reason.grpc_status(),
+                status: reason.grpc_status(),
                 message,
                 headers,
             },
@@ -157,7 +158,7 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
             .bytes(2, value.into_bytes())
     };
     let info = Message::default()
-        .bytes(1, denial.reason.name())
+        .bytes(1, denial.reason.told().name())
         .bytes(2, "tensorgate");
     let status = denial.reason.grpc_status();
     let mut details = Message::default()
@@ -247,7 +248,7 @@ mod tests {
                 .unwrap();
             let holds = |text: &[u8]| details.windows(text.len()).any(|window| window == text);
             assert!(
-                holds(reason.name().as_bytes()) && holds(b"tensorgate") && !holds(b"CAUSE"),
+                holds(reason.told().name().as_bytes()) && holds(b"tensorgate") && !holds(b"CAUSE"),
                 "{reason}"
             );
             assert_eq!(header(&headers, "x-request-id"), Some("0f3c"));

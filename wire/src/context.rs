@@ -4,15 +4,17 @@
 //! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict, only
 //! whether there is one about the body, and what limits have left.
 
+mod key;
 mod levels;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use hmac::Mac as _;
+use tensorgate_policy::request::Proofs;
 
 use crate::limits::MAX_CONTEXT_BYTES;
 
+pub use key::Key;
 pub use levels::Levels;
 
 /// Its name.
@@ -34,6 +36,8 @@ pub struct Context {
     pub client: Option<String>,
     /// The log's name of the credential that proved it; never the credential itself.
     pub credential: Option<String>,
+    /// By what it has proven who it is: models may ask for some.
+    pub proofs: Proofs,
     /// Our request id.
     pub request_id: String,
     /// The request's method.
@@ -50,17 +54,6 @@ pub struct Context {
     pub levels: Levels,
 }
 
-/// The HMAC-SHA256 key that gate and host share, 32 bytes. Never printed. Kept as HMAC's state after both of its paddings, which would
-/// otherwise be half of a signature's cost.
-#[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
-
-impl core::fmt::Debug for Key {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Key")
-    }
-}
-
 /// Why a context is not accepted; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -75,33 +68,6 @@ pub enum ContextFault {
     Age,
 }
 
-impl Key {
-    /// Reads 64 hex digits, surrounding white space apart.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut key = [0; 32];
-        let (pairs, rest) = text.trim_ascii().as_bytes().as_chunks::<2>();
-        if pairs.len() != key.len() || !rest.is_empty() {
-            return None;
-        }
-        for (byte, &[high, low]) in key.iter_mut().zip(pairs) {
-            let digit = |digit: u8| {
-                char::from(digit)
-                    .to_digit(16)
-                    .and_then(|value| u8::try_from(value).ok())
-            };
-            *byte = digit(high)? << 4 | digit(low)?;
-        }
-        // HMAC takes a key of any length.
-        Hmac::new_from_slice(&key).ok().map(Self)
-    }
-
-    fn mac(&self, signed: &str) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
-        mac.update(signed.as_bytes());
-        mac
-    }
-}
-
 impl Context {
     /// The header's value.
     pub fn sign(&self, key: &Key) -> String {
@@ -110,7 +76,7 @@ impl Context {
         for named in [&self.client, &self.credential] {
             fields.push(u8::from(named.is_some()));
         }
-        fields.push(u8::from(self.checked));
+        fields.push(u8::from(self.checked) | self.proofs.to_bits() << 1);
         for field in [
             self.client.as_deref().unwrap_or_default(),
             self.credential.as_deref().unwrap_or_default(),
@@ -177,11 +143,8 @@ impl Context {
     fn read(mut rest: &[u8]) -> Option<Self> {
         let issued_unix_s = u64::from_be_bytes(take_chunk(&mut rest)?);
         let named: [u8; 2] = take_chunk(&mut rest)?;
-        let checked = match take_chunk(&mut rest)? {
-            [0] => false,
-            [1] => true,
-            _ => return None,
-        };
+        let [flags] = take_chunk(&mut rest)?;
+        let (checked, proofs) = (flags & 1 == 1, Proofs::from_bits(flags >> 1)?);
         let mut optional = |named: u8| {
             let text = take_text(&mut rest)?;
             match named {
@@ -195,6 +158,7 @@ impl Context {
         let context = Self {
             client,
             credential,
+            proofs,
             request_id: take_text(&mut rest)?,
             method: take_text(&mut rest)?,
             path: take_text(&mut rest)?,
@@ -224,6 +188,9 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+    use hmac::Hmac;
+    use sha2::Sha256;
+
     use super::*;
 
     const NOW: u64 = 1_780_000_000;
@@ -236,6 +203,7 @@ mod tests {
         Context {
             client: Some("ocr".into()),
             credential: Some("key:0123456789abcdef".into()),
+            proofs: Proofs::from_bits(9).unwrap(),
             request_id: "0f3c".into(),
             method: "POST".into(),
             path: "/v2/models/m/infer".into(),

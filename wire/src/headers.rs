@@ -2,7 +2,7 @@
 //! read in two ways is reported as such, with a cause that holds nothing of the caller's.
 
 use tensorgate_policy::request::{
-    Coding, ContentType, Credential, Encoding, Head, Identity, Protocol, Route,
+    Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
@@ -100,6 +100,8 @@ impl<'a> ReadHead<'a> {
             header_count: self.header_count,
             ambiguous: self.ambiguous,
             identity,
+            proofs: Proofs::NONE,
+            withheld: Operations::default(),
             route: self.route,
             content_type: self.content_type,
             encoding: self.encoding,

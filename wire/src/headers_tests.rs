@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use tensorgate_policy::request::{
-    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Protocol, Route,
+    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
+    Protocol, Route,
 };
 
 use super::ReadHead;
@@ -57,6 +58,8 @@ fn a_plain_head_is_read_whole() {
             header_count: 9,
             ambiguous: None,
             identity: Identity::Client("c".into()),
+            proofs: Proofs::NONE,
+            withheld: Operations::default(),
             route: Route::Model {
                 protocol: Protocol::OipRest,
                 operation: Operation::Infer,

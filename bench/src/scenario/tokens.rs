@@ -17,10 +17,15 @@ pub const KEYS_FILE: &str = "issuer.jwks.json";
 
 /// A gate of these filters whose policy has the bench's issuer.
 pub fn render(lab: &Lab, upstream: &Server, chain: &str) -> Outcome<Rendered> {
-    let folder = lab.folder("tokens")?;
+    render_with(lab, upstream, chain, false)
+}
+
+fn render_with(lab: &Lab, upstream: &Server, chain: &str, lockout: bool) -> Outcome<Rendered> {
+    let folder = lab.folder(if lockout { "lockout" } else { "tokens" })?;
     std::fs::write(folder.join(KEYS_FILE), public_keys())?;
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.issuers = Some(policy(KEYS_FILE));
+    shape.lockout = lockout;
     Rendered::with_chain(lab, folder, &shape.to_json(), &upstream.socket, chain)
 }
 
@@ -66,7 +71,10 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
             report.reached(id, fresh.added_to(cached));
         }
     }
-    flood(report, &gate, &plain, course, all).await
+    let bounded = render_with(lab, &upstream, GATE, true)?;
+    let bounded = Filters::Json(bounded.filters()?);
+    let bounded = proxy::start(lab, "bounded", bounded, to()).await?;
+    flood(report, &bounded, &plain, course, all).await
 }
 
 async fn flood(
@@ -76,7 +84,7 @@ async fn flood(
     course: Course,
     all: usize,
 ) -> Outcome<()> {
-    report.section("A flood of bad tokens", "Well-formed tokens of the right issuer whose signature is wrong; each is another one, so that nothing that was remembered helps. Against requests without a credential. All get 401. Over HTTP/2: an HTTP/1.1 connection is closed with the answer, since the body is not read.");
+    report.section("A flood of bad tokens", "Well-formed tokens of the right issuer whose signature is wrong; each is another one, so that nothing that was remembered helps; the policy has a `lockout`. Against requests without a credential. All get 401. Over HTTP/2: an HTTP/1.1 connection is closed with the answer, since the body is not read.");
     let contender = |name: String, shots| Contender {
         name,
         client: client(&gate.address, Http::Two, Expect::Status(401)),

@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tensorgate_identity::{Certificate, Evidence, Identified, PeerNames, Verifier, VerifyFault};
+use tensorgate_identity::{
+    Attempt, Attempts, Certificate, Evidence, Identified, PeerNames, Verifier, VerifyFault,
+};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Credential, Now};
 
 use crate::host::Proxy;
+use crate::lockout::Marks;
 use crate::root::GateRoot;
 
 /// Asks the proxy for what a head does not say, and judges all of it.
@@ -47,7 +50,7 @@ pub fn identify(
         &evidence,
         now.unix_s,
         &root.generation,
-        &mut ByProxy(proxy),
+        &mut ByProxy { proxy, root, now },
         &mut root.tokens.borrow_mut(),
     )
 }
@@ -58,17 +61,50 @@ fn text(proxy: &mut dyn Proxy, path: &[&str]) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// The proxy as a verifier.
-struct ByProxy<'p>(&'p mut dyn Proxy);
+/// The proxy as what checks signatures and remembers who failed.
+struct ByProxy<'p, 'r> {
+    proxy: &'p mut dyn Proxy,
+    root: &'r GateRoot,
+    now: Now,
+}
 
-impl Verifier for ByProxy<'_> {
+impl<'r> ByProxy<'_, 'r> {
+    /// `None` where the policy counts no failures. The address is asked for only once something is to be counted.
+    fn marks(&mut self) -> Option<Marks<'r>> {
+        let rule = self.root.policy.lockout()?;
+        let key = self.root.context_key.as_ref()?;
+        let source = self.proxy.source_address();
+        let source = source.as_deref().and_then(address);
+        Some(Marks::new(rule, key, source, self.now))
+    }
+}
+
+impl Attempts for ByProxy<'_, '_> {
+    fn may_check(&mut self, attempt: &Attempt) -> bool {
+        self.marks()
+            .is_none_or(|marks| marks.may_check(self.proxy, attempt))
+    }
+
+    fn was_right(&mut self, attempt: &Attempt) {
+        if let Some(marks) = self.marks() {
+            marks.was_right(self.proxy, attempt);
+        }
+    }
+
+    fn was_wrong(&mut self, attempt: &Attempt) -> bool {
+        self.marks()
+            .is_some_and(|marks| marks.was_wrong(self.proxy, attempt))
+    }
+}
+
+impl Verifier for ByProxy<'_, '_> {
     fn verify(
         &mut self,
         key: &KeyMaterial,
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
-        self.0.verify(key, signed, signature)
+        self.proxy.verify(key, signed, signature)
     }
 }
 

@@ -115,7 +115,8 @@ impl Gate {
         let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
         let identified = identify(proxy, &root, &before, &read, now);
         self.outcome.record.credential = identified.credential;
-        let head = read.into_head(identified.identity);
+        let mut head = read.into_head(identified.identity);
+        (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
         let rewrite = if root.filter.duties().identify {
@@ -369,6 +370,7 @@ impl Gate {
                 SharedIdentity {
                     client: record.client.clone(),
                     credential: record.credential.clone(),
+                    proofs: held.decision.proofs(),
                 }
                 .publish(proxy)?;
             }

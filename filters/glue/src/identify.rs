@@ -63,9 +63,11 @@ pub(crate) fn identify(
 ) -> Identified {
     if let Some(said) = &before.said {
         let client = said.client.clone();
+        let identity = client.map_or(Identity::Missing, Identity::Client);
+        // What the credential does not extend to was refused where it was judged.
         return Identified {
-            identity: client.map_or(Identity::Missing, Identity::Client),
-            credential: said.credential.clone(),
+            proofs: said.proofs,
+            ..Identified::new(identity, said.credential.clone())
         };
     }
     let credential = if root.filter.duties().identify {

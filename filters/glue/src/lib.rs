@@ -11,6 +11,7 @@ pub mod filter;
 pub mod gate;
 pub mod host;
 mod identify;
+pub mod lockout;
 pub mod map;
 pub mod native;
 mod outcome;

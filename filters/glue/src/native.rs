@@ -17,6 +17,7 @@ use tensorgate_wire::Answer;
 use crate::enforced::Enforced;
 use crate::filter::{Filter, check_chain};
 use crate::host::Field;
+use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
@@ -101,6 +102,7 @@ impl NativeProxy {
             let (root, warned) = GateRoot::configure(*filter, bundle_json, context_key_hex)?;
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
+                .and_then(|()| make_pages(&mut store, root.policy()))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
             roots.push(Rc::new(root));

@@ -23,6 +23,7 @@ use crate::entry;
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::{Verdict, shadow_metric};
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
@@ -108,6 +109,7 @@ impl RootContext for Root {
                     .map_err(|fault| vec![host_fault(fault)])?;
                 make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
+                make_pages(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 define_counters().map_err(|fault| vec![host_fault(fault)])?;
                 take_name().map_err(|fault| vec![host_fault(fault)])?;
                 Ok((root, warnings))

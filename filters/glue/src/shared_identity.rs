@@ -4,6 +4,7 @@
 //! identity and no verdict.
 
 use serde_json::{Value, json};
+use tensorgate_policy::request::Proofs;
 
 use crate::host::{HostFault, Proxy};
 
@@ -17,6 +18,8 @@ pub struct SharedIdentity {
     pub client: Option<String>,
     /// The log's name of the credential that proved it.
     pub credential: Option<String>,
+    /// By what it has proven who it is.
+    pub proofs: Proofs,
 }
 
 impl SharedIdentity {
@@ -33,7 +36,9 @@ impl SharedIdentity {
 
     /// Says it. Refused by the proxy if it was said before: two filters cannot both know who is calling.
     pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
-        let text = json!({"client": self.client, "credential": self.credential}).to_string();
+        let proofs = self.proofs.to_bits();
+        let said = json!({"client": self.client, "credential": self.credential, "proofs": proofs});
+        let text = said.to_string();
         proxy.set_property(PROPERTY, &text)
     }
 
@@ -48,6 +53,7 @@ impl SharedIdentity {
         Some(Self {
             client: text("client")?,
             credential: text("credential")?,
+            proofs: Proofs::from_bits(u8::try_from(members.get("proofs")?.as_u64()?).ok()?)?,
         })
     }
 }
@@ -60,23 +66,38 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use tensorgate_policy::request::Proof;
 
     #[test]
     fn only_what_a_filter_of_ours_writes_is_read() {
         let named = |client: &str| SharedIdentity {
             client: Some(client.into()),
             credential: Some("jwt:i:s".into()),
+            proofs: Proofs::NONE.with(Proof::Jwt),
         };
         for (text, expected) in [
             (
-                &br#"{"client": "a", "credential": "jwt:i:s"}"#[..],
+                &br#"{"client": "a", "credential": "jwt:i:s", "proofs": 2}"#[..],
                 Some(named("a")),
             ),
             (
-                br#"{"client": null, "credential": null}"#,
+                br#"{"client": null, "credential": null, "proofs": 0}"#,
                 Some(SharedIdentity::default()),
             ),
             (br#"{"client": "a"}"#, None),
+            (br#"{"client": "a", "credential": null}"#, None),
+            (
+                br#"{"client": "a", "credential": null, "proofs": 16}"#,
+                None,
+            ),
+            (
+                br#"{"client": "a", "credential": null, "proofs": 256}"#,
+                None,
+            ),
+            (
+                br#"{"client": "a", "credential": null, "proofs": -1}"#,
+                None,
+            ),
             (br#"{"client": "a", "credential": 1}"#, None),
             (b"{}", None),
             (b"", None),

@@ -5,31 +5,47 @@
 //! answer: 1 whether it verifies, 2 why not.
 
 use tensorgate_identity::der;
-use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::policy::{Hash, KeyMaterial, RsaScheme};
 
 /// Its name.
 pub const FUNCTION: &str = "verify_signature";
 
-/// OpenSSL's name of the hash of RS256 and ES256.
-const HASH: &[u8] = b"sha256";
+/// OpenSSL's name of the hash that a key signs with; `None` where the function cannot check such a signature: it knows neither PSS nor Ed25519.
+const fn hash(key: &KeyMaterial) -> Option<&'static [u8]> {
+    match key {
+        KeyMaterial::Rsa { scheme, .. } => match scheme {
+            RsaScheme::Pkcs1(Hash::Sha256) => Some(b"sha256"),
+            RsaScheme::Pkcs1(Hash::Sha384) => Some(b"sha384"),
+            RsaScheme::Pkcs1(Hash::Sha512) => Some(b"sha512"),
+            RsaScheme::Pss(_) => None,
+        },
+        KeyMaterial::P256 { .. } => Some(b"sha256"),
+        KeyMaterial::P384 { .. } => Some(b"sha384"),
+        KeyMaterial::Ed25519(_) => None,
+    }
+}
 /// Tag and wire type (length-delimited) of a field.
 const fn tag(field: u8) -> u8 {
     field << 3 | 2
 }
 
-/// What to ask; `None` if the proxy has no way to check such a signature: Ed25519 is one that it cannot.
+/// What to ask; `None` if the proxy has no way to check such a signature.
 pub fn question(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Option<Question> {
+    let hash = hash(key)?;
     let public_key = der::public_key(key)?;
-    let signature = match key {
-        KeyMaterial::P256 { .. } => match der::ecdsa_signature(signature) {
-            Some(signature) => signature,
-            None => return Some(Question::NoSignature),
-        },
-        KeyMaterial::Rsa { .. } | KeyMaterial::Ed25519(_) => signature.to_vec(),
+    let octets = match key {
+        KeyMaterial::P256 { x, .. } => Some(x.len()),
+        KeyMaterial::P384 { x, .. } => Some(x.len()),
+        KeyMaterial::Rsa { .. } | KeyMaterial::Ed25519(_) => None,
+    };
+    let signature = match octets.map(|octets| der::ecdsa_signature(signature, octets)) {
+        Some(Some(signature)) => signature,
+        Some(None) => return Some(Question::NoSignature),
+        None => signature.to_vec(),
     };
     let mut message = Vec::new();
     for (field, value) in [
-        (1, HASH),
+        (1, hash),
         (2, public_key.as_slice()),
         (3, signature.as_slice()),
         (4, signed),
@@ -79,7 +95,7 @@ mod tests {
             y: [2; 32],
         };
         let der = der::public_key(&key).unwrap_or_default();
-        let signature = der::ecdsa_signature(&[3; 64]).unwrap_or_default();
+        let signature = der::ecdsa_signature(&[3; 64], 32).unwrap_or_default();
         let signed = vec![b'a'; 300];
         let mut expected = b"\x0a\x06sha256\x12\x5b".to_vec();
         expected.extend_from_slice(&der);
@@ -93,10 +109,14 @@ mod tests {
 
     #[test]
     fn what_the_proxy_cannot_check_is_not_asked() {
-        assert_eq!(
-            question(&KeyMaterial::Ed25519([1; 32]), b"a", &[0; 64]),
-            None
-        );
+        let pss = KeyMaterial::Rsa {
+            scheme: RsaScheme::Pss(Hash::Sha256),
+            n: vec![1; 256],
+            e: vec![1, 0, 1],
+        };
+        for key in [KeyMaterial::Ed25519([1; 32]), pss] {
+            assert_eq!(question(&key, b"a", &[0; 64]), None, "{key:?}");
+        }
         let key = KeyMaterial::P256 {
             x: [1; 32],
             y: [2; 32],

@@ -18,6 +18,7 @@ use tensorgate_glue::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_glue::native::{NativeProxy, Outcome, Request, Store};
 use tensorgate_glue::record::Verdict;
 use tensorgate_policy::Reason;
+use tensorgate_policy::request::Proofs;
 use tensorgate_wire::context::{Context, HEADER, Key, Levels};
 
 fn chain(filters: &[Filter]) -> NativeProxy {
@@ -165,6 +166,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
         let context = Context {
             client: Some("scorer".into()),
             credential: None,
+            proofs: Proofs::NONE,
             request_id: "1".into(),
             method: "POST".into(),
             path: "/v2/models/m/infer".into(),

@@ -17,6 +17,7 @@ use tensorgate_glue::host::Field;
 use tensorgate_glue::native::Request;
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::GrpcStatus;
+use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, Key, Levels};
 
@@ -204,6 +205,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
     let expected = Context {
         client: Some("scorer".into()),
         credential: Some(credential_name(&key())),
+        proofs: Proofs::NONE.with(Proof::ApiKey),
         request_id: id.into(),
         method: "POST".into(),
         path: "/v2/models/m/infer".into(),

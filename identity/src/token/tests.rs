@@ -76,13 +76,15 @@ fn ed(changes: Value) -> String {
 }
 
 fn identify(text: &str, now: u64) -> Identified {
-    Tokens::new(&policy(&document())).identify(
-        text,
-        now,
-        "g",
-        &mut PureVerifier,
-        &mut TokenCache::default(),
-    )
+    Tokens::new(&policy(&document()))
+        .identify(
+            text,
+            now,
+            "g",
+            &mut PureVerifier,
+            &mut TokenCache::default(),
+        )
+        .0
 }
 
 fn check(text: &str, expected: Result<&str, &'static str>) {
@@ -391,6 +393,7 @@ fn a_token_without_a_kid_needs_exactly_one_key_that_fits() {
         let cache = &mut TokenCache::default();
         tokens
             .identify(&text, NOW, "g", &mut PureVerifier, cache)
+            .0
             .identity
     };
     assert_eq!(
@@ -412,6 +415,7 @@ fn no_byte_of_a_good_token_can_be_changed() {
         let cache = &mut TokenCache::default();
         let identity = tokens
             .identify(text, NOW, "g", &mut PureVerifier, cache)
+            .0
             .identity;
         assert!(matches!(identity, Identity::Refused(_)), "{text}");
     };

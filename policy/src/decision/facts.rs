@@ -4,12 +4,17 @@ use super::Decision;
 use crate::contract::TensorRule;
 use crate::denial::Denial;
 use crate::policy::{Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Unit};
-use crate::request::{Operation, Protocol};
+use crate::request::{Operation, Proofs, Protocol};
 
 impl Decision {
     /// The client, once known.
     pub const fn client(&self) -> Option<ClientId> {
         self.client
+    }
+
+    /// By what the caller has proven that it is the client.
+    pub const fn proofs(&self) -> Proofs {
+        self.proofs
     }
 
     /// The grant, once found.

@@ -10,7 +10,8 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
-    ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+    ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Requires, Route,
+    ServerQuestion,
 };
 use crate::tensor::InferRequest;
 
@@ -47,6 +48,7 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
         },
         Identity::Missing => (Reason::Unauthenticated, "no credential"),
         Identity::Refused(cause) => (Reason::Unauthenticated, *cause),
+        Identity::LockedOut(cause) => (Reason::LockedOut, *cause),
         // Ours to mend: a caller that is told 401 would throw a good credential away.
         Identity::Unjudged(cause) => (Reason::Overloaded, *cause),
         Identity::Conflicting(cause) => return Err(Denial::new(Reason::AmbiguousRequest, *cause)),
@@ -201,6 +203,31 @@ pub(super) fn no_binary_data(head: &Head<'_>) -> Result<(), Denial> {
             Reason::UnsupportedEncoding,
             "binary data is declared on a route that takes no tensors",
         ));
+    }
+    Ok(())
+}
+
+/// Whether a caller has proven who it is in the ways that a model asks for.
+pub(super) fn proven(policy: &Policy, model: ModelId, proofs: Proofs) -> Result<(), Denial> {
+    let met = |requires: Requires| requires.met_by(proofs);
+    match policy.model(model) {
+        Some(model) if model.requires().is_none_or(met) => Ok(()),
+        Some(model) => {
+            let cause = format!(
+                "model {} asks for other proofs than came",
+                quote(model.name())
+            );
+            Err(Denial::new(Reason::NotGranted, cause))
+        }
+        None => Err(super::foreign_policy()),
+    }
+}
+
+/// A token may extend to less than its client's grants (RFC 6750, 3.1: `insufficient_scope`).
+pub(super) fn in_scope(head: &Head<'_>, operation: Operation) -> Result<(), Denial> {
+    if head.withheld.contains(operation) {
+        let cause = format!("the token lacks the scope for {}", operation.name());
+        return Err(Denial::new(Reason::NotGranted, cause));
     }
     Ok(())
 }

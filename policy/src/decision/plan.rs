@@ -6,6 +6,29 @@ use crate::policy::{Accepts, Policy};
 use crate::request::{ContentType, Encoding, Head, Operation, Protocol};
 
 impl Decision {
+    /// Refuses a declared length that the plan has no room for, before a byte of it is held.
+    pub(super) fn fits(&self) -> Result<(), Denial> {
+        let Some(declared) = self.declared else {
+            return Ok(());
+        };
+        if usize::try_from(declared).map_or(true, |declared| declared > self.plan.max_bytes) {
+            return Err(Denial::new(
+                Reason::BodyTooLarge,
+                alloc::format!(
+                    "{declared} bytes are declared, {} are allowed",
+                    self.plan.max_bytes
+                ),
+            ));
+        }
+        if self.plan.format == BodyFormat::Empty && declared > 0 {
+            return Err(Denial::new(
+                Reason::Malformed,
+                alloc::format!("{declared} bytes are declared where no body may come"),
+            ));
+        }
+        Ok(())
+    }
+
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
     pub(super) fn rest_plan(&self, policy: &Policy, head: &Head<'_>) -> Result<BodyPlan, Denial> {
         let model = self

@@ -20,7 +20,8 @@ use crate::denial::{Denial, Reason};
 use crate::fixture;
 use crate::policy::{Level, Policy, Wait};
 use crate::request::{
-    ContentType, Encoding, Head, Identity, Operation, Protocol, Route, ServerQuestion,
+    ContentType, Encoding, Head, Identity, Operation, Operations, Proof, Proofs, Protocol, Route,
+    ServerQuestion,
 };
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
@@ -53,6 +54,8 @@ fn rest(model: &'static str) -> Head<'static> {
         header_count: 16,
         ambiguous: None,
         identity: Identity::Client("scorer".into()),
+        proofs: Proofs::NONE.with(Proof::ApiKey),
+        withheld: Operations::default(),
         route: Route::Model {
             protocol: Protocol::OipRest,
             operation: Operation::Infer,

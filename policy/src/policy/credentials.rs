@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::request::Operation;
+
 /// Who may sign tokens.
 #[derive(Clone, Debug)]
 pub struct Issuer {
@@ -15,6 +17,8 @@ pub struct Issuer {
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) max_lifetime_s: u64,
     pub(crate) clock_skew_s: u64,
+    pub(crate) required_claims: BTreeMap<String, Vec<String>>,
+    pub(crate) scopes: Vec<(Operation, String)>,
 }
 
 impl Issuer {
@@ -52,28 +56,76 @@ impl Issuer {
     pub const fn clock_skew_s(&self) -> u64 {
         self.clock_skew_s
     }
+
+    /// Claims of every token, and the texts each of which must be the claim or be in it.
+    pub const fn required_claims(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.required_claims
+    }
+
+    /// Operations that ask for a scope, each once.
+    pub fn scopes(&self) -> &[(Operation, String)] {
+        &self.scopes
+    }
 }
 
 /// A signature algorithm of RFC 7518 and RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
+    /// RSA's.
+    Rsa(RsaScheme),
     /// ECDSA on P-256 with SHA-256.
     Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
     /// Ed25519.
     EdDsa,
 }
 
+/// How RSA signs. A key signs in one way only (RFC 8725, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RsaScheme {
+    /// RSASSA-PKCS1-v1_5.
+    Pkcs1(Hash),
+    /// RSASSA-PSS with MGF1 over the same hash and a salt of its length (RFC 7518, 3.5).
+    Pss(Hash),
+}
+
+/// What is signed is hashed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::Rs256, Self::Es256, Self::EdDsa];
+    pub const ALL: [Self; 9] = [
+        Self::Rsa(RsaScheme::Pkcs1(Hash::Sha256)),
+        Self::Rsa(RsaScheme::Pkcs1(Hash::Sha384)),
+        Self::Rsa(RsaScheme::Pkcs1(Hash::Sha512)),
+        Self::Rsa(RsaScheme::Pss(Hash::Sha256)),
+        Self::Rsa(RsaScheme::Pss(Hash::Sha384)),
+        Self::Rsa(RsaScheme::Pss(Hash::Sha512)),
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
 
     /// `alg`.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Rs256 => "RS256",
+            Self::Rsa(RsaScheme::Pkcs1(Hash::Sha256)) => "RS256",
+            Self::Rsa(RsaScheme::Pkcs1(Hash::Sha384)) => "RS384",
+            Self::Rsa(RsaScheme::Pkcs1(Hash::Sha512)) => "RS512",
+            Self::Rsa(RsaScheme::Pss(Hash::Sha256)) => "PS256",
+            Self::Rsa(RsaScheme::Pss(Hash::Sha384)) => "PS384",
+            Self::Rsa(RsaScheme::Pss(Hash::Sha512)) => "PS512",
             Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -110,6 +162,8 @@ impl PublicKey {
 pub enum KeyMaterial {
     /// 2048 to 4096 bits.
     Rsa {
+        /// The one way in which it signs.
+        scheme: RsaScheme,
         /// The modulus, big-endian, without leading zeros.
         n: Vec<u8>,
         /// The exponent, big-endian: 65537.
@@ -122,6 +176,13 @@ pub enum KeyMaterial {
         /// Its y.
         y: [u8; 32],
     },
+    /// A point of P-384, big-endian.
+    P384 {
+        /// Its x.
+        x: [u8; 48],
+        /// Its y.
+        y: [u8; 48],
+    },
     /// An Ed25519 key.
     Ed25519([u8; 32]),
 }
@@ -130,8 +191,9 @@ impl KeyMaterial {
     /// The one algorithm that such a key verifies. A key of one kind is never used for another's algorithm.
     pub const fn algorithm(&self) -> Algorithm {
         match self {
-            Self::Rsa { .. } => Algorithm::Rs256,
+            Self::Rsa { scheme, .. } => Algorithm::Rsa(*scheme),
             Self::P256 { .. } => Algorithm::Es256,
+            Self::P384 { .. } => Algorithm::Es384,
             Self::Ed25519(_) => Algorithm::EdDsa,
         }
     }
@@ -143,6 +205,7 @@ pub struct JwtRule {
     pub(crate) issuer: String,
     pub(crate) subject: Option<String>,
     pub(crate) claims: BTreeMap<String, Vec<String>>,
+    pub(crate) scopes: Vec<String>,
 }
 
 impl JwtRule {
@@ -159,6 +222,11 @@ impl JwtRule {
     /// Further claims, and the texts each of which must be the claim or be in it.
     pub const fn claims(&self) -> &BTreeMap<String, Vec<String>> {
         &self.claims
+    }
+
+    /// Scopes, all of which it must carry.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
     }
 }
 
@@ -226,6 +294,7 @@ impl Network {
 pub struct Revoked {
     pub(crate) jti: BTreeSet<String>,
     pub(crate) keys: BTreeSet<[u8; 32]>,
+    pub(crate) certificates: BTreeSet<[u8; 32]>,
 }
 
 impl Revoked {
@@ -237,6 +306,11 @@ impl Revoked {
     /// API keys, by SHA-256 digest.
     pub const fn keys(&self) -> &BTreeSet<[u8; 32]> {
         &self.keys
+    }
+
+    /// Client certificates, by SHA-256 fingerprint.
+    pub const fn certificates(&self) -> &BTreeSet<[u8; 32]> {
+        &self.certificates
     }
 }
 

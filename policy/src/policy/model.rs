@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::contract::{Contract, TensorRule};
-use crate::request::{Coding, Protocol};
+use crate::request::{Coding, Protocol, Requires};
 
 /// A model and its contract.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub struct Model {
     pub(crate) returns: Vec<TensorRule>,
     pub(crate) encodings: Vec<Coding>,
     pub(crate) limits: ModelLimits,
+    pub(crate) requires: Option<Requires>,
     pub(crate) preprocess: Option<String>,
     pub(crate) postprocess: Option<String>,
 }
@@ -78,6 +79,11 @@ impl Model {
     /// What may be in flight to it at once.
     pub const fn limits(&self) -> &ModelLimits {
         &self.limits
+    }
+
+    /// Which kinds of proof it asks for, if it asks.
+    pub const fn requires(&self) -> Option<Requires> {
+        self.requires
     }
 
     /// The handler before dispatch; a key of [`crate::Policy::handlers`].

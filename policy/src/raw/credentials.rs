@@ -1,6 +1,6 @@
 //! What users write about who is who: issuers of tokens, certificates, places that a client calls from, and what was revoked.
 //!
-//! Files that are named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`) are read where the policy is loaded, and what they hold
+//! Files that are named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`, `certificates_file`) are read where the policy is loaded, and what they hold
 //! takes the place of their names: no enforcement point reads a file. Certificates and keys of the listener are Envoy's
 //! own to read, and stay names.
 
@@ -20,7 +20,7 @@ pub struct Issuer {
     pub issuer: Option<String>,
     /// What `aud` must name one of.
     pub audiences: Vec<String>,
-    /// `RS256`, `ES256`, `EdDSA`.
+    /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
     /// Its public keys.
     pub jwks: Option<Jwks>,
@@ -29,6 +29,28 @@ pub struct Issuer {
     /// How far its clock and ours may differ; 30 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<u64>,
+    /// What claims of every token must hold, whoever it proves: a text or a list of texts, each of which must be the claim or be in it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub required_claims: BTreeMap<String, Texts>,
+    /// Which scope a token must carry for an operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Scopes>,
+}
+
+/// A scope for each operation; an operation without one asks for none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Scopes {
+    /// For inference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub infer: Option<String>,
+    /// For a model's metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// For a model's readiness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
 }
 
 /// Public keys: a file, or the keys themselves.
@@ -127,6 +149,9 @@ pub struct JwtRule {
     /// What further claims must hold: a text or a list of texts, each of which must be the claim or be in it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, Texts>,
+    /// Scopes that the token must carry, all of them (`scope` or `scp`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 /// A client certificate that proves a client: exactly one of these.
@@ -167,18 +192,54 @@ pub struct Revoked {
     /// A file of API keys' SHA-256 digests, one a line, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<String>,
+    /// A file of client certificates' SHA-256 fingerprints, one a line, relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates_file: Option<String>,
     /// Tokens, by `jti`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jti: Vec<String>,
     /// API keys, by SHA-256 digest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
+    /// Client certificates, by the SHA-256 of their DER form.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
 }
 
 impl Revoked {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Kinds of proof (`api_key`, `jwt`, `mtls`, `metadata`): exactly one of the two lists.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Requires {
+    /// One of these is enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any_of: Vec<String>,
+    /// Every one of these must prove the same client.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub all_of: Vec<String>,
+}
+
+/// After how many wrong credentials a source's next ones are checked at a bounded pace only: each source with one credential prefix by itself, and a
+/// source whose wrong ones are all different.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lockout {
+    /// Wrong ones within a window; 10 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u64>,
+    /// The window; 60 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_s: Option<u64>,
+    /// How long a lock holds; 300 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
 }
 
 /// TLS of the listener. Files are relative to the policy.

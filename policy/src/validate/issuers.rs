@@ -6,9 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{jwks, names};
+use super::{jwks, names, proofs};
 use crate::policy::{Algorithm, Issuer};
 use crate::raw;
+use crate::request::Operation;
 
 /// Seconds by which clocks differ, unless the policy says.
 const DEFAULT_CLOCK_SKEW_S: u64 = 30;
@@ -22,10 +23,8 @@ const LONG_LIFETIME_S: u64 = 86_400;
 const MAX_TEXT_BYTES: usize = 512;
 /// Audiences of one issuer.
 const MAX_AUDIENCES: usize = 64;
-/// Algorithms that the field has and this gate does not check yet.
-const NOT_YET: [&str; 7] = [
-    "RS384", "RS512", "PS256", "PS384", "PS512", "ES384", "ES512",
-];
+/// Algorithms that the field has and this gate does not check.
+const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
 
 pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
     let mut urls = BTreeMap::new();
@@ -110,6 +109,9 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
         MAX_CLOCK_SKEW_S,
         "s",
     );
+    let required_claims =
+        proofs::claims(report, &path.field("required_claims"), &raw.required_claims);
+    let scopes = scopes(report, &path.field("scopes"), raw.scopes.as_ref());
     url?;
     audiences?;
     Some(Issuer {
@@ -120,7 +122,55 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
         keys: keys?,
         max_lifetime_s: max_lifetime_s?,
         clock_skew_s: clock_skew_s?,
+        required_claims: required_claims?,
+        scopes: scopes?,
     })
+}
+
+fn scopes(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::Scopes>,
+) -> Option<Vec<(Operation, String)>> {
+    let Some(raw) = raw else {
+        return Some(Vec::new());
+    };
+    let raw::Scopes {
+        infer,
+        metadata,
+        ready,
+    } = raw;
+    let named = [
+        (Operation::Infer, infer),
+        (Operation::Metadata, metadata),
+        (Operation::Ready, ready),
+    ];
+    let scopes: Vec<_> = named
+        .into_iter()
+        .filter_map(|(operation, scope)| Some((operation, scope.as_ref()?)))
+        .collect();
+    report.not_empty(path, &scopes, "{infer: the scope that inference asks for}")?;
+    scopes
+        .into_iter()
+        .map(|(operation, scope)| {
+            let path = path.field(operation.name());
+            self::scope(report, &path, scope).map(|()| (operation, scope.clone()))
+        })
+        .collect()
+}
+
+/// One scope (RFC 6749, 3.3): printable, and nothing that would end it in a list of them.
+pub(super) fn scope(report: &mut Report, path: &Path, scope: &str) -> Option<()> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if scope.is_empty() || scope.len() > MAX_TEXT_BYTES || !scope.bytes().all(plain) {
+        report.error_with_fix(
+            path,
+            format!("{} is not one scope", quote(scope)),
+            "printable characters without blanks",
+        );
+        return None;
+    }
+    Some(())
 }
 
 fn audiences(report: &mut Report, path: &Path, raw: &[String]) -> Option<()> {
@@ -142,7 +192,7 @@ fn audiences(report: &mut Report, path: &Path, raw: &[String]) -> Option<()> {
 }
 
 fn algorithms(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
-    const FIX: &str = "RS256, ES256, EdDSA";
+    const FIX: &str = "RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA";
     report.not_empty(path, raw, FIX)?;
     let distinct = report.distinct(path, raw);
     let algorithms = raw
@@ -152,8 +202,8 @@ fn algorithms(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Al
             let algorithm = Algorithm::from_name(name);
             if algorithm.is_none() {
                 let name_shown = quote(name);
-                let message = if NOT_YET.contains(&name.as_str()) {
-                    format!("{name_shown} is not supported yet")
+                let message = if NOT_CHECKED.contains(&name.as_str()) {
+                    format!("{name_shown} is not supported")
                 } else if name.eq_ignore_ascii_case("none") {
                     format!("{name_shown} signs nothing")
                 } else if name.starts_with("HS") {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
-use crate::policy::{Algorithm, KeyMaterial, PublicKey};
+use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks};
 
 /// Keys of one issuer. Issuers publish two or three while they rotate.
@@ -132,8 +132,12 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
         return Key::Faulty;
     }
     let own = match (kty, raw.crv.as_deref()) {
-        ("RSA", None) => Algorithm::Rs256,
+        ("RSA", None) => match rsa_scheme(report, path, raw, algorithms) {
+            Some(scheme) => Algorithm::Rsa(scheme),
+            None => return Key::Faulty,
+        },
         ("EC", Some("P-256")) => Algorithm::Es256,
+        ("EC", Some("P-384")) => Algorithm::Es384,
         ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
         ("RSA", Some(_)) => {
             report.error(&path.field("crv"), "an RSA key has no curve");
@@ -141,7 +145,7 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
         }
         (kind, curve) => {
             let what = curve.map_or_else(|| quote(kind), |curve| quote(&format!("{kind} {curve}")));
-            return not_for_us(report, path, &format!("{what} is not supported yet"));
+            return not_for_us(report, path, &format!("{what} is not supported"));
         }
     };
     match purpose(report, path, raw, own) {
@@ -154,10 +158,13 @@ fn key(report: &mut Report, path: &Path, raw: &Jwk, algorithms: &[Algorithm]) ->
         return not_for_us(report, path, &message);
     }
     let material = match own {
-        Algorithm::Rs256 => rsa(report, path, raw),
+        Algorithm::Rsa(scheme) => rsa(report, path, raw, scheme),
         Algorithm::Es256 => coordinate(report, &path.field("x"), raw.x.as_deref())
             .zip(coordinate(report, &path.field("y"), raw.y.as_deref()))
             .map(|(x, y)| KeyMaterial::P256 { x, y }),
+        Algorithm::Es384 => coordinate(report, &path.field("x"), raw.x.as_deref())
+            .zip(coordinate(report, &path.field("y"), raw.y.as_deref()))
+            .map(|(x, y)| KeyMaterial::P384 { x, y }),
         Algorithm::EdDsa => {
             if raw.y.is_some() {
                 report.error(&path.field("y"), "an Ed25519 key has no y");
@@ -241,7 +248,39 @@ fn purpose(report: &mut Report, path: &Path, raw: &Jwk, own: Algorithm) -> Optio
     }
 }
 
-fn rsa(report: &mut Report, path: &Path, raw: &Jwk) -> Option<KeyMaterial> {
+/// The one way in which an RSA key signs: what it says, else what the issuer's tokens may be signed with, if that is one.
+fn rsa_scheme(
+    report: &mut Report,
+    path: &Path,
+    raw: &Jwk,
+    algorithms: &[Algorithm],
+) -> Option<RsaScheme> {
+    const USUAL: RsaScheme = RsaScheme::Pkcs1(crate::policy::Hash::Sha256);
+    let scheme = |algorithm: &Algorithm| match algorithm {
+        Algorithm::Rsa(scheme) => Some(*scheme),
+        _ => None,
+    };
+    if let Some(alg) = &raw.alg {
+        // Another kind's algorithm, or one that is none: told where purposes are.
+        let said = Algorithm::from_name(alg);
+        return Some(said.as_ref().and_then(scheme).unwrap_or(USUAL));
+    }
+    let mut possible = algorithms.iter().filter_map(scheme);
+    match (possible.next(), possible.next()) {
+        (None, _) => Some(USUAL),
+        (Some(only), None) => Some(only),
+        (Some(_), Some(_)) => {
+            report.error_with_fix(
+                &path.field("alg"),
+                "is missing, and the issuer has several for RSA keys",
+                "the one algorithm that the key is for",
+            );
+            None
+        }
+    }
+}
+
+fn rsa(report: &mut Report, path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
     let n = octets(report, &path.field("n"), raw.n.as_deref());
     let e = octets(report, &path.field("e"), raw.e.as_deref());
     let (n, e) = (n?, e?);
@@ -270,7 +309,7 @@ fn rsa(report: &mut Report, path: &Path, raw: &Jwk) -> Option<KeyMaterial> {
         report.error_with_fix(&path.field("e"), "is not 65537", "AQAB");
         return None;
     }
-    Some(KeyMaterial::Rsa { n, e })
+    Some(KeyMaterial::Rsa { scheme, n, e })
 }
 
 /// A number without leading zeros (RFC 7518, 2: Base64urlUInt).
@@ -283,7 +322,11 @@ fn octets(report: &mut Report, path: &Path, text: Option<&str>) -> Option<Vec<u8
     Some(bytes)
 }
 
-fn coordinate(report: &mut Report, path: &Path, text: Option<&str>) -> Option<[u8; 32]> {
+fn coordinate<const BYTES: usize>(
+    report: &mut Report,
+    path: &Path,
+    text: Option<&str>,
+) -> Option<[u8; BYTES]> {
     let bytes = decode(report, path, text)?;
     let length = bytes.len();
     let coordinate = bytes.try_into().ok();
@@ -291,7 +334,7 @@ fn coordinate(report: &mut Report, path: &Path, text: Option<&str>) -> Option<[u
         report.error_with_fix(
             path,
             format!("{length} bytes are no coordinate"),
-            "32 bytes",
+            format!("{BYTES} bytes"),
         );
     }
     coordinate

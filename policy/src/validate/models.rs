@@ -8,7 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, parameters, serving, tensors};
+use super::{flight, names, parameters, requires, serving, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Model};
 use crate::raw;
@@ -88,6 +88,7 @@ fn model(
         .is_some_and(|accepts| accepts.raw.is_some());
     let bodies = &policy.listen.limits;
     let limits = flight::model(report, &limits_path, raw.limits.as_ref(), bodies, takes_raw);
+    let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
     if takes_raw && !raw.parameters.is_empty() {
         report.error_with_fix(
             &parameters_path,
@@ -161,6 +162,7 @@ fn model(
     Some(Model {
         encodings: encodings?,
         limits: limits?,
+        requires: requires?,
         name: name.into(),
         backend: backend?.clone(),
         backend_model: backend_model?,

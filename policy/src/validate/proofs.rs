@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::issuers::text;
+use super::issuers::{scope, text};
 use super::report::{Path, Report, quote, unknown};
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
@@ -60,44 +60,62 @@ pub(super) fn jwt(
     let mut good = Some(());
     if let Some(subject) = &raw.subject {
         good = text(report, &path.field("subject"), subject);
-    } else if raw.claims.is_empty() {
+    } else if raw.claims.is_empty() && raw.scopes.is_empty() {
         report.error_with_fix(
             path,
             "every token of the issuer would prove this client",
-            "a subject, or claims",
+            "a subject, claims or scopes",
         );
         good = None;
     }
-    let claims_path = path.field("claims");
-    if raw.claims.len() > MAX_CLAIMS {
+    let claims = claims(report, &path.field("claims"), &raw.claims);
+    let scopes_path = path.field("scopes");
+    if raw.scopes.len() > MAX_CLAIMS {
         report.error_with_fix(
-            &claims_path,
-            format!("{} claims are too many", raw.claims.len()),
+            &scopes_path,
+            format!("{} scopes are too many", raw.scopes.len()),
             format!("at most {MAX_CLAIMS}"),
         );
         good = None;
     }
-    for (claim, texts) in &raw.claims {
-        good = good.and(required_claim(
-            report,
-            &claims_path.key(claim),
-            claim,
-            &texts.0,
-        ));
+    good = good.and(report.distinct(&scopes_path, &raw.scopes));
+    for (index, text) in raw.scopes.iter().enumerate() {
+        good = good.and(scope(report, &scopes_path.index(index), text));
     }
     good?;
     let rule = JwtRule {
         issuer: issuer?.into(),
         subject: raw.subject.clone(),
-        claims: raw
-            .claims
-            .iter()
-            .map(|(claim, texts)| (claim.clone(), texts.0.clone()))
-            .collect(),
+        claims: claims?,
+        scopes: raw.scopes.clone(),
     };
     let owned = not_another_clients(report, path, &rule, &owners.tokens);
     owners.tokens.push((rule.clone(), path.clone()));
     owned.map(|()| rule)
+}
+
+/// Claims that a token must have, by name.
+pub(super) fn claims(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::Texts>,
+) -> Option<BTreeMap<String, Vec<String>>> {
+    if raw.len() > MAX_CLAIMS {
+        report.error_with_fix(
+            path,
+            format!("{} claims are too many", raw.len()),
+            format!("at most {MAX_CLAIMS}"),
+        );
+        return None;
+    }
+    let claims: Vec<_> = raw
+        .iter()
+        .map(|(claim, texts)| {
+            required_claim(report, &path.key(claim), claim, &texts.0)
+                .map(|()| (claim.clone(), texts.0.clone()))
+        })
+        .collect();
+    claims.into_iter().collect()
 }
 
 fn required_claim(report: &mut Report, path: &Path, claim: &str, texts: &[String]) -> Option<()> {
@@ -175,6 +193,10 @@ fn implies(strict: &JwtRule, loose: &JwtRule) -> bool {
                 .get(claim)
                 .is_some_and(|own| texts.iter().all(|text| own.contains(text)))
         })
+        && loose
+            .scopes
+            .iter()
+            .all(|scope| strict.scopes.contains(scope))
 }
 
 pub(super) fn mtls(

@@ -1,6 +1,8 @@
 //! What counts no more.
 
 use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::report::{Path, Report};
 use super::{issuers, names};
@@ -9,7 +11,11 @@ use crate::raw;
 
 pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     let mut good = Some(());
-    for (field, file) in [("jti_file", &raw.jti_file), ("keys_file", &raw.keys_file)] {
+    for (field, file) in [
+        ("jti_file", &raw.jti_file),
+        ("keys_file", &raw.keys_file),
+        ("certificates_file", &raw.certificates_file),
+    ] {
         if file.is_some() {
             // Whoever loads a policy puts the entries in the file's place.
             report.error(&path.field(field), "the file has not been read");
@@ -23,13 +29,21 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
         good = good.and(issuers::text(report, &jti_path.index(index), text));
         jti.insert(text.clone());
     }
-    let keys_path = path.field("keys");
-    let mut keys = BTreeSet::new();
-    for (index, text) in raw.keys.iter().enumerate() {
-        match names::sha256(report, &keys_path.index(index), text) {
-            Some(digest) => _ = keys.insert(digest),
-            None => good = None,
-        }
-    }
-    good.map(|()| Revoked { jti, keys })
+    let keys = digests(report, &path.field("keys"), &raw.keys);
+    let certificates = digests(report, &path.field("certificates"), &raw.certificates);
+    good?;
+    Some(Revoked {
+        jti,
+        keys: keys?,
+        certificates: certificates?,
+    })
+}
+
+fn digests(report: &mut Report, path: &Path, raw: &[String]) -> Option<BTreeSet<[u8; 32]>> {
+    let digests: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(index, text)| names::sha256(report, &path.index(index), text))
+        .collect();
+    digests.into_iter().collect()
 }

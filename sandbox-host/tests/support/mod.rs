@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_policy::Bundle;
+use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::context::{Context, HEADER, Key, Levels};
 use tokio::net::UnixStream;
 
@@ -192,6 +193,7 @@ pub fn context(method: &str, path: &str) -> Context {
     Context {
         client: Some("scorer".to_owned()),
         credential: Some("key:0303030303030303".to_owned()),
+        proofs: Proofs::NONE.with(Proof::ApiKey),
         request_id: REQUEST_ID.to_owned(),
         method: method.to_owned(),
         path: path.to_owned(),

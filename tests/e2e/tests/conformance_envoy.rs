@@ -100,6 +100,11 @@ async fn every_vector_about_shadow_gets_its_decision() {
     play("policies/shadow.json").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_lockout_gets_its_decision() {
+    play("policies/lockout.json").await;
+}
+
 #[test]
 fn every_policy_of_the_vectors_is_played() {
     let mut policies = BTreeMap::<String, usize>::new();
@@ -113,6 +118,7 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/closed.json",
             "policies/costs.json",
             "policies/encodings.json",
+            "policies/lockout.json",
             "policies/main.json",
             "policies/rates.json",
             "policies/raw.json",

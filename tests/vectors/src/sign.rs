@@ -1,11 +1,11 @@
-//! Tokens for tests, signed with the private keys that RFC 7515 (A.2, A.3) and RFC 8037 (A.1) publish. They open nothing but tests, and everybody
+//! Tokens for tests, signed with the private keys that RFC 7515 (A.2, A.3), RFC 8037 (A.1) and RFC 6979 (A.2.6) publish. They open nothing but tests, and everybody
 //! has them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{
-    ECDSAP256KeyPairLike as _, ES256KeyPair, Ed25519KeyPair, EdDSAKeyPairLike as _, RS256KeyPair,
-    RSAKeyPairLike as _,
+    ECDSAP256KeyPairLike as _, ECDSAP384KeyPairLike as _, ES256KeyPair, ES384KeyPair,
+    Ed25519KeyPair, EdDSAKeyPairLike as _, RS256KeyPair, RSAKeyPairLike as _,
 };
 use p256::ecdsa::signature::Signer as _;
 use serde::Deserialize;
@@ -28,6 +28,11 @@ const RSA: &str = r#"{"kty": "RSA",
 const EC: &str = r#"{"kty": "EC", "crv": "P-256",
   "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
   "d": "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#;
+/// RFC 6979, A.2.6.
+const EC384: &str = r#"{"kty": "EC", "crv": "P-384",
+  "x": "7DpOQVtOGaRWhhgCn0J_pdqai8SukuAuBqrlKGswDGTe-PDqkFWGYGSiVFFUgLwT",
+  "y": "gBXZty19VyROqO-awMYhiWcIpZNn-d-59UyoSz8cnbEoiyMcOuDU_nNE_SUzJkcg",
+  "d": "a509rS4bjBwFsZh1tmWfTeI8O2Z78pe6mqR3QHhxN9iW1XJOTHCoJfhyyepg0u31"}"#;
 /// RFC 8037, A.1.
 const OKP: &str = r#"{"kty": "OKP", "crv": "Ed25519",
   "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}"#;
@@ -40,6 +45,20 @@ const PUBLIC: [&str; 6] = ["kty", "crv", "n", "e", "x", "y"];
 pub enum Signer {
     /// RS256; `kid` is `rsa`.
     Rsa,
+    /// RS384, by the same key under another name; `kid` is `rs384`.
+    Rs384,
+    /// RS512; `kid` is `rs512`.
+    Rs512,
+    /// PS256; `kid` is `ps256`.
+    Ps256,
+    /// PS384; `kid` is `ps384`.
+    Ps384,
+    /// PS512; `kid` is `ps512`.
+    Ps512,
+    /// PS256 without the salt that belongs there; for the key `ps256`.
+    Ps256WithoutSalt,
+    /// ES384; `kid` is `es384`.
+    Ec384,
     /// ES256; `kid` is `ec`.
     Ec,
     /// `EdDSA`; `kid` is `ed`.
@@ -57,17 +76,29 @@ pub struct SignFault;
 
 /// The public halves, as an issuer publishes them.
 pub fn jwks() -> Value {
-    let public = |private: &str, kid: &str, alg: &str| {
-        let key: Value = serde_json::from_str(private).unwrap_or_default();
-        let mut public = json!({"kid": kid, "alg": alg, "use": "sig"});
-        for name in PUBLIC {
-            if let (Some(value), Some(members)) = (key.get(name), public.as_object_mut()) {
-                members.insert(name.into(), value.clone());
-            }
-        }
-        public
-    };
     json!({"keys": [public(RSA, "rsa", "RS256"), public(EC, "ec", "ES256"), public(OKP, "ed", "EdDSA")]})
+}
+
+/// The same for the less usual algorithms: one name for each, since a key is for one.
+pub fn more_jwks() -> Value {
+    let rsa = ["RS384", "RS512", "PS256", "PS384", "PS512"]
+        .map(|alg| public(RSA, &alg.to_lowercase(), alg));
+    let keys: Vec<Value> = rsa
+        .into_iter()
+        .chain([public(EC384, "es384", "ES384")])
+        .collect();
+    json!({"keys": keys})
+}
+
+fn public(private: &str, kid: &str, alg: &str) -> Value {
+    let key: Value = serde_json::from_str(private).unwrap_or_default();
+    let mut public = json!({"kid": kid, "alg": alg, "use": "sig"});
+    for name in PUBLIC {
+        if let (Some(value), Some(members)) = (key.get(name), public.as_object_mut()) {
+            members.insert(name.into(), value.clone());
+        }
+    }
+    public
 }
 
 /// A compact token over two texts, which may be anything.
@@ -84,22 +115,44 @@ pub fn token(header: &str, claims: &str, signer: Signer) -> Result<String, SignF
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
-/// A signature in the form of JWS. The same bytes get the same one.
+fn rsa(
+    signed: &[u8],
+    hash: MessageDigest,
+    padding: Padding,
+    salt_bytes: Option<i32>,
+) -> Result<Vec<u8>, SignFault> {
+    let pair = RS256KeyPair::from_jwk(RSA).map_err(|_| SignFault)?;
+    let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).map_err(|_| SignFault)?;
+    let mut signer = superboring::sign::Signer::new(hash, &key).map_err(|_| SignFault)?;
+    signer.set_rsa_padding(padding).map_err(|_| SignFault)?;
+    if let Some(bytes) = salt_bytes {
+        signer
+            .set_rsa_pss_saltlen(superboring::sign::RsaPssSaltlen::custom(bytes))
+            .map_err(|_| SignFault)?;
+    }
+    signer.update(signed).map_err(|_| SignFault)?;
+    signer.sign_to_vec().map_err(|_| SignFault)
+}
+
+/// A signature in the form of JWS. The same bytes get the same one, but for PSS, whose salt is made up.
 ///
 /// # Errors
 /// A key of this file is none.
 pub fn sign(signed: &[u8], signer: Signer) -> Result<Vec<u8>, SignFault> {
     Ok(match signer {
-        Signer::Rsa => {
-            let pair = RS256KeyPair::from_jwk(RSA).map_err(|_| SignFault)?;
-            let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).map_err(|_| SignFault)?;
-            let mut signer = superboring::sign::Signer::new(MessageDigest::sha256(), &key)
-                .map_err(|_| SignFault)?;
-            signer
-                .set_rsa_padding(Padding::PKCS1)
-                .map_err(|_| SignFault)?;
-            signer.update(signed).map_err(|_| SignFault)?;
-            signer.sign_to_vec().map_err(|_| SignFault)?
+        Signer::Rsa => rsa(signed, MessageDigest::sha256(), Padding::PKCS1, None)?,
+        Signer::Rs384 => rsa(signed, MessageDigest::sha384(), Padding::PKCS1, None)?,
+        Signer::Rs512 => rsa(signed, MessageDigest::sha512(), Padding::PKCS1, None)?,
+        Signer::Ps256 => rsa(signed, MessageDigest::sha256(), Padding::PKCS1_PSS, None)?,
+        Signer::Ps384 => rsa(signed, MessageDigest::sha384(), Padding::PKCS1_PSS, None)?,
+        Signer::Ps512 => rsa(signed, MessageDigest::sha512(), Padding::PKCS1_PSS, None)?,
+        Signer::Ps256WithoutSalt => {
+            rsa(signed, MessageDigest::sha256(), Padding::PKCS1_PSS, Some(0))?
+        }
+        Signer::Ec384 => {
+            let pair = ES384KeyPair::from_jwk(EC384).map_err(|_| SignFault)?;
+            let signature: p384::ecdsa::Signature = pair.key_pair().as_ref().sign(signed);
+            signature.to_bytes().to_vec()
         }
         Signer::Ec => {
             let pair = ES256KeyPair::from_jwk(EC).map_err(|_| SignFault)?;

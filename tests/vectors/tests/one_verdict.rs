@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{
-    ContentType, Encoding, Head, Identity, Operation, Protocol, Route,
+    ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, Step, raw, validate,
@@ -285,6 +285,8 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
         header_count: 5,
         ambiguous: None,
         identity: Identity::Client("c".into()),
+        proofs: Proofs::NONE,
+        withheld: Operations::default(),
         route: Route::Model {
             protocol: request.protocol,
             operation: Operation::Infer,

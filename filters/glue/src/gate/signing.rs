@@ -33,6 +33,7 @@ impl Gate {
         let context = Context {
             client: self.outcome.record.client.clone(),
             credential: self.outcome.record.credential.clone(),
+            proofs: held.decision.proofs(),
             request_id: held.upstream.request_id.clone(),
             method: held.upstream.method.clone(),
             path: held.upstream.path.clone(),

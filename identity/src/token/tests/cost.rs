@@ -10,6 +10,8 @@ struct Counting {
     fails: bool,
 }
 
+impl Attempts for Counting {}
+
 impl Verifier for Counting {
     fn verify(
         &mut self,
@@ -33,6 +35,7 @@ fn a_signature_is_checked_once_and_only_where_nothing_cheaper_refuses() {
     let mut ask = |text: &str, now: u64, generation: &str, checks: usize| {
         let identity = tokens
             .identify(text, now, generation, &mut verifier, &mut cache)
+            .0
             .identity;
         assert_eq!(verifier.checks, checks, "{text}");
         identity
@@ -88,11 +91,15 @@ fn a_verifier_that_fails_is_no_word_on_the_token_and_is_asked_again() {
     };
     let mut cache = TokenCache::default();
     let good = ed(json!({}));
-    let refused = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
+    let refused = tokens
+        .identify(&good, NOW, "g", &mut verifier, &mut cache)
+        .0;
     assert_eq!(refused.identity, Identity::Unjudged("the library is gone"));
     assert_eq!(refused.credential, None);
     verifier.fails = false;
-    let identified = tokens.identify(&good, NOW, "g", &mut verifier, &mut cache);
+    let identified = tokens
+        .identify(&good, NOW, "g", &mut verifier, &mut cache)
+        .0;
     assert_eq!(identified.identity, Identity::Client("web".into()));
 }
 
@@ -116,7 +123,9 @@ fn a_refusal_that_is_remembered_keeps_its_name() {
     ] {
         let mut cache = TokenCache::default();
         for _ in 0..2 {
-            let refused = tokens.identify(&text, NOW, "g", &mut PureVerifier, &mut cache);
+            let refused = tokens
+                .identify(&text, NOW, "g", &mut PureVerifier, &mut cache)
+                .0;
             assert_eq!(refused.identity, Identity::Refused(cause));
             assert_eq!(refused.credential.as_deref(), name, "{cause}");
         }

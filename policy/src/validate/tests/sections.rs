@@ -467,3 +467,30 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
         "answered without a line",
     );
 }
+
+#[test]
+fn a_lockout_is_bounded_and_has_defaults() {
+    let field = |name: &str, value: Value, text: &str| {
+        check(
+            "/lockout",
+            json!({ name: value }),
+            &format!("lockout.{name}"),
+            text,
+        );
+    };
+    field("failures", json!(0), "too little");
+    field("failures", json!(10_001), "too much");
+    field("window_s", json!(0), "too little");
+    field("window_s", json!(3_601), "too much");
+    field("for_s", json!(0), "too little");
+    field("for_s", json!(86_401), "too much");
+    let rule = |value: Value| {
+        let policy = policy(with("/lockout", value));
+        policy
+            .lockout()
+            .map(|rule| [rule.failures(), rule.window_s(), rule.for_s()])
+    };
+    assert_eq!(rule(Value::Null), None);
+    assert_eq!(rule(json!({})), Some([10, 60, 300]));
+    assert_eq!(rule(json!({"failures": 3, "for_s": 9})), Some([3, 60, 9]));
+}

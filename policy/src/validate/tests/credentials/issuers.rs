@@ -47,9 +47,9 @@ fn an_issuer_is_whole_and_bounded() {
     );
     listed(
         "algorithms",
-        json!(["PS256", "ES256"]),
+        json!(["ES512", "ES256"]),
         "algorithms[0]",
-        "not supported yet",
+        "not supported",
     );
     listed(
         "algorithms",
@@ -240,4 +240,145 @@ fn a_private_key_is_not_written_out_again() {
     let text = serde_json::to_string(&jwk).unwrap();
     assert_eq!(text, r#"{"kty":"RSA"}"#);
     assert!(!format!("{jwk:?}").contains("secret"));
+}
+
+#[test]
+fn an_rsa_key_signs_in_one_way() {
+    let document = |algorithms: Value, key: Value| {
+        let mut document = proven();
+        put(&mut document, "/issuers/corp/algorithms", algorithms);
+        put(&mut document, "/issuers/corp/jwks/keys", json!([key]));
+        document
+    };
+    let rsa = |alg: Option<&str>| {
+        let mut key = json!({"kty": "RSA", "n": N, "e": "AQAB"});
+        if let Some(alg) = alg {
+            put(&mut key, "/alg", json!(alg));
+        }
+        key
+    };
+    for (algorithms, alg, expected) in [
+        (json!(["RS256"]), None, "RS256"),
+        (json!(["PS384", "ES256"]), None, "PS384"),
+        (json!(["PS384", "RS256"]), Some("RS256"), "RS256"),
+        (json!(["RS512", "PS512"]), Some("PS512"), "PS512"),
+    ] {
+        let policy = policy(document(algorithms, rsa(alg)));
+        let key = &policy.issuers()[0].keys()[0];
+        assert_eq!(key.material().algorithm().name(), expected);
+    }
+    let told = errors(document(json!(["RS256", "PS256"]), rsa(None)));
+    assert!(
+        told.iter()
+            .any(|fault| fault.contains("keys[0].alg: is missing")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_every_token_must_hold_and_carry_is_bounded() {
+    let at = "/issuers/corp/required_claims";
+    let claims = "issuers.corp.required_claims";
+    accept(at, json!({"tier": "gold", "groups": ["a", "b"]}));
+    check(at, json!({"sub": "a"}), &format!("{claims}.sub"), "subject");
+    check(
+        at,
+        json!({"exp": "1"}),
+        &format!("{claims}.exp"),
+        "checked for every",
+    );
+    check(
+        at,
+        json!({"tier": []}),
+        &format!("{claims}.tier"),
+        "lists nothing",
+    );
+    let many: serde_json::Map<_, _> = (0..33).map(|at| (at.to_string(), json!("a"))).collect();
+    check(at, json!(many), claims, "too many");
+    let at = "/issuers/corp/scopes";
+    accept(at, json!({"infer": "ml.infer", "ready": "a:b/c#d"}));
+    check(at, json!({}), "issuers.corp.scopes", "lists nothing");
+    for odd in ["", "a b", "a\tb", "a\"b", "a\\b", "é"] {
+        check(
+            at,
+            json!({"infer": odd}),
+            "issuers.corp.scopes.infer",
+            "is not one scope",
+        );
+    }
+    let at = "/clients/scorer/jwt";
+    accept(at, json!({"issuer": "corp", "scopes": ["ml.infer"]}));
+    check(
+        at,
+        json!({"issuer": "corp", "scopes": []}),
+        "clients.scorer.jwt",
+        "every token of the issuer",
+    );
+    check(
+        at,
+        json!({"issuer": "corp", "scopes": ["a", "a"]}),
+        "clients.scorer.jwt.scopes[1]",
+        "listed twice",
+    );
+    check(
+        at,
+        json!({"issuer": "corp", "scopes": ["a b"]}),
+        "clients.scorer.jwt.scopes[0]",
+        "is not one scope",
+    );
+    // A rule that asks for more holds only where the other does.
+    let mut document = proven();
+    let rule = |scopes: Value| json!({"issuer": "corp", "subject": "svc", "scopes": scopes});
+    put(&mut document, "/clients/scorer/jwt", rule(json!(["a"])));
+    put(
+        &mut document,
+        "/clients/reader/jwt",
+        rule(json!(["a", "b"])),
+    );
+    let told = errors(document);
+    assert!(
+        told.iter()
+            .any(|fault| fault.contains("one token would prove this client")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_a_model_asks_for_can_be_proven_by_somebody() {
+    let path = "models.digits.requires";
+    let at = format!("/{}", path.replace('.', "/"));
+    let at = at.as_str();
+    check(at, json!({}), path, "exactly one of any_of and all_of");
+    check(
+        at,
+        json!({"any_of": ["jwt"], "all_of": ["mtls"]}),
+        path,
+        "exactly one",
+    );
+    let any = format!("{path}.any_of");
+    check(
+        at,
+        json!({"any_of": ["jwt", "jwt"]}),
+        &format!("{any}[1]"),
+        "listed twice",
+    );
+    check(
+        at,
+        json!({"any_of": ["password"]}),
+        &format!("{any}[0]"),
+        "no kind of proof",
+    );
+    check(
+        at,
+        json!({"all_of": ["jwt", "api_key"]}),
+        &format!("{path}.all_of"),
+        "a key or a token, never both",
+    );
+    accept(at, json!({"all_of": ["jwt", "mtls"]}));
+    warn(
+        at,
+        json!({"any_of": ["metadata"]}),
+        path,
+        "never able to prove it",
+    );
 }

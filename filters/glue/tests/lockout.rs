@@ -1,0 +1,298 @@
+//! Wrong credentials through the filter: what they come to, what never changes for right ones, and that nobody learns anything.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod support;
+
+use serde_json::json;
+use support::{CONTEXT_KEY, NOW, field, stranger_key};
+use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store, StoreMode};
+use tensorgate_glue::record::Record;
+use tensorgate_identity::api_key::{digest, format_key};
+use tensorgate_policy::lockout::CHECKS_PER_S;
+use tensorgate_policy::{Now, Reason, hex};
+use tensorgate_vectors::sign::{Signer, jwks, token};
+use tensorgate_wire::Answer;
+
+const FAILURES: u32 = 3;
+const UNCHECKED: &str = "the token's signature was not checked";
+
+fn key() -> String {
+    format_key(&[7; 20])
+}
+
+fn bundle() -> String {
+    json!({"generation": "0123456789abcdef", "policy": {
+        "version": 1,
+        "issuers": {"corp": {
+            "issuer": "https://login.example.com", "audiences": ["tensorgate"], "algorithms": ["EdDSA"],
+            "jwks": {"keys": [jwks()["keys"][2]]}, "max_lifetime_s": 3600
+        }},
+        "clients": {
+            "scorer": {"api_keys": [{"sha256": hex(&digest(&key()))}]},
+            "people": {"jwt": {"issuer": "corp", "claims": {"kind": "person"}}}
+        },
+        "lockout": {"failures": FAILURES, "window_s": 60, "for_s": 300}
+    }})
+    .to_string()
+}
+
+fn proxy(store: &Store) -> NativeProxy {
+    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store.clone()).unwrap()
+}
+
+fn at(seconds: u64) -> Now {
+    Now {
+        unix_s: NOW.unix_s + seconds,
+        monotonic_ns: NOW.monotonic_ns + seconds * 1_000_000_000,
+    }
+}
+
+fn from(proxy: &mut NativeProxy, address: &str) {
+    proxy.set_peer(Peer {
+        address: address.into(),
+        ..Peer::default()
+    });
+}
+
+/// Asks whether the server is alive, which any client may.
+fn ask(proxy: &mut NativeProxy, name: &str, value: &str, now: Now) -> (Outcome, Record) {
+    let request = Request {
+        headers: vec![
+            field(":method", "GET"),
+            field(":path", "/v2/health/live"),
+            field(":authority", "gate.example"),
+            field(":scheme", "http"),
+            field(name, value),
+        ],
+        body: Vec::new(),
+        trailers: None,
+    };
+    proxy.send(&request, now)
+}
+
+fn by_key(proxy: &mut NativeProxy, key: &str, now: Now) -> Record {
+    ask(proxy, "x-api-key", key, now).1
+}
+
+fn by_token(proxy: &mut NativeProxy, token: &str, now: Now) -> Record {
+    ask(proxy, "authorization", &format!("Bearer {token}"), now).1
+}
+
+/// A token of `subject`; another `jti` makes another token.
+fn signed(subject: &str, jti: u64, signer: Signer) -> String {
+    let claims = json!({
+        "iss": "https://login.example.com", "sub": subject, "aud": "tensorgate", "jti": jti.to_string(),
+        "iat": NOW.unix_s - 60, "exp": NOW.unix_s + 3000, "kind": "person"
+    });
+    token(r#"{"alg":"EdDSA","kid":"ed"}"#, &claims.to_string(), signer).unwrap()
+}
+
+fn right(subject: &str, jti: u64) -> String {
+    signed(subject, jti, Signer::Ed)
+}
+
+fn forged(subject: &str, jti: u64) -> String {
+    signed(subject, jti, Signer::Ec)
+}
+
+#[test]
+fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_answer() {
+    let mut proxy = proxy(&Store::default());
+    let mut answers = Vec::new();
+    for attempt in 0..50_u32 {
+        let (outcome, record) = ask(&mut proxy, "x-api-key", &stranger_key(), NOW);
+        let expected = if attempt < FAILURES {
+            Reason::Unauthenticated
+        } else {
+            Reason::LockedOut
+        };
+        assert_eq!(record.reason, Some(expected), "{attempt}: {record:?}");
+        assert_eq!(record.detail, "unknown api key");
+        let Outcome::Denied(Answer::Rest {
+            status,
+            headers,
+            body,
+        }) = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(status, 401);
+        let headers: Vec<_> = headers
+            .into_iter()
+            .filter(|(name, _)| *name != "x-request-id")
+            .collect();
+        let mut body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        body["instance"] = json!(null);
+        answers.push((headers, body));
+        assert_eq!(by_key(&mut proxy, &key(), NOW).reason, None);
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    // The lock ends by itself.
+    assert_eq!(
+        by_key(&mut proxy, &stranger_key(), at(301)).reason,
+        Some(Reason::Unauthenticated)
+    );
+}
+
+#[test]
+fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
+    let mut proxy = proxy(&Store::default());
+    let mut checked = 0;
+    for jti in 0..300 {
+        let record = by_token(&mut proxy, &forged("victim", jti), NOW);
+        if !record.detail.ends_with(UNCHECKED) {
+            assert_eq!(record.detail, "token's signature is wrong");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, FAILURES + CHECKS_PER_S);
+    // Its neighbours at the same address are nothing to it: neither subjects nor keys.
+    for jti in 0..100 {
+        assert_eq!(
+            by_token(&mut proxy, &right("neighbour", jti), NOW).reason,
+            None
+        );
+    }
+    // Its own new token has to wait for its turn, which comes.
+    let fresh = right("victim", 1_000);
+    let refused = by_token(&mut proxy, &fresh, NOW);
+    assert_eq!(refused.reason, Some(Reason::LockedOut));
+    assert_eq!(refused.credential, None, "nobody has checked whose it is");
+    assert_eq!(by_token(&mut proxy, &fresh, at(1)).reason, None);
+}
+
+#[test]
+fn a_token_that_was_right_is_right_in_every_worker_and_under_the_next_policy() {
+    let store = Store::default();
+    let mut one = proxy(&store);
+    let good = right("victim", 0);
+    assert_eq!(by_token(&mut one, &good, NOW).reason, None);
+    for jti in 1..200 {
+        by_token(&mut one, &forged("victim", jti), NOW);
+    }
+    assert_eq!(by_token(&mut one, &good, NOW).reason, None);
+    // Another worker has never seen it, and has nothing left of this second either.
+    let mut other = proxy(&store);
+    assert_eq!(
+        by_token(&mut other, &right("victim", 500), NOW).reason,
+        Some(Reason::LockedOut)
+    );
+    assert_eq!(by_token(&mut other, &good, NOW).reason, None);
+    // From elsewhere it is nobody's business what fails here.
+    from(&mut other, "192.0.2.1:1");
+    assert_eq!(
+        by_token(&mut other, &right("victim", 501), NOW).reason,
+        None
+    );
+}
+
+#[test]
+fn many_different_failures_lock_their_source_and_one_stale_client_does_not() {
+    let mut proxy = proxy(&Store::default());
+    // One client with one stale token, again and again.
+    for _ in 0..100 {
+        by_token(&mut proxy, &forged("stale", 0), NOW);
+    }
+    let fresh = |proxy: &mut NativeProxy, from: u64| {
+        (from..from + 100)
+            .map(|jti| by_token(proxy, &right(&format!("s{jti}"), jti), NOW))
+            .filter(|record| record.reason.is_none())
+            .count()
+    };
+    assert_eq!(fresh(&mut proxy, 0), 100);
+    // A spray: every failure is of another subject. The first is counted already.
+    for jti in 0..FAILURES - 1 {
+        by_token(&mut proxy, &forged(&format!("sprayed {jti}"), 0), NOW);
+    }
+    assert_eq!(
+        fresh(&mut proxy, 200),
+        CHECKS_PER_S as usize,
+        "checked at a bounded pace, whoever it is"
+    );
+    assert_eq!(by_key(&mut proxy, &key(), NOW).reason, None);
+}
+
+#[test]
+fn a_site_is_one_source_and_another_site_is_another() {
+    let mut proxy = proxy(&Store::default());
+    let lock = |proxy: &mut NativeProxy, address: &str| {
+        from(proxy, address);
+        for _ in 0..FAILURES {
+            by_key(proxy, &stranger_key(), NOW);
+        }
+    };
+    let locked = |proxy: &mut NativeProxy, address: &str| {
+        from(proxy, address);
+        by_key(proxy, &stranger_key(), NOW).reason == Some(Reason::LockedOut)
+    };
+    lock(&mut proxy, "[2001:db8:1:2::5]:1");
+    assert!(locked(&mut proxy, "[2001:db8:1:2:ffff::9]:1"));
+    assert!(!locked(&mut proxy, "[2001:db8:1:3::5]:1"));
+    lock(&mut proxy, "192.0.2.7:1");
+    assert!(locked(&mut proxy, "192.0.2.7:2"));
+    assert!(
+        locked(&mut proxy, "[::ffff:192.0.2.7]:2"),
+        "the same, spelt anew"
+    );
+    assert!(!locked(&mut proxy, "192.0.2.8:1"));
+}
+
+#[test]
+fn a_store_that_fails_bounds_nothing_and_decides_nothing() {
+    for mode in [
+        StoreMode::Fails,
+        StoreMode::FailsToWrite,
+        StoreMode::AlwaysContended,
+    ] {
+        let store = Store::default();
+        let mut proxy = proxy(&store);
+        store.set_mode(mode);
+        for jti in 0..50 {
+            let wrong = by_token(&mut proxy, &forged("a", jti), NOW);
+            assert_eq!(wrong.reason, Some(Reason::Unauthenticated), "{mode:?}");
+        }
+        assert_eq!(by_token(&mut proxy, &right("a", 99), NOW).reason, None);
+        assert_eq!(by_key(&mut proxy, &key(), NOW).reason, None);
+    }
+    // Something else in the pages is no page.
+    let store = Store::default();
+    let mut proxy = proxy(&store);
+    for key in store.keys() {
+        store.overwrite(&key, b"odd");
+    }
+    for _ in 0..9 {
+        let wrong = by_key(&mut proxy, &stranger_key(), NOW);
+        assert_eq!(wrong.reason, Some(Reason::Unauthenticated));
+    }
+}
+
+#[test]
+fn memory_is_bounded_whoever_calls_and_locks_outlive_a_reload() {
+    let store = Store::default();
+    let mut one = proxy(&store);
+    let slots = store.keys().len();
+    for address in 0..5_000_u32 {
+        from(
+            &mut one,
+            &format!("10.0.{}.{}:1", address / 256, address % 256),
+        );
+        by_key(&mut one, &format!("tg_{address}"), NOW);
+    }
+    assert_eq!(store.keys().len(), slots);
+    from(&mut one, "192.0.2.7:1");
+    for _ in 0..FAILURES {
+        by_key(&mut one, &stranger_key(), NOW);
+    }
+    let mut next = proxy(&store);
+    from(&mut next, "192.0.2.7:1");
+    let wrong = by_key(&mut next, &stranger_key(), NOW);
+    assert_eq!(wrong.reason, Some(Reason::LockedOut));
+}

@@ -1,0 +1,129 @@
+//! By what a caller has proven who it is.
+
+/// A kind of proof, as a policy names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// An API key.
+    ApiKey,
+    /// A token of an issuer.
+    Jwt,
+    /// A client certificate.
+    Mtls,
+    /// Another filter's word.
+    Metadata,
+}
+
+impl Proof {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::ApiKey, Self::Jwt, Self::Mtls, Self::Metadata];
+
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
+            Self::Metadata => "metadata",
+        }
+    }
+
+    /// The kind that a name spells.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|proof| proof.name() == name)
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::ApiKey => 1,
+            Self::Jwt => 2,
+            Self::Mtls => 4,
+            Self::Metadata => 8,
+        }
+    }
+}
+
+/// Kinds of proof, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proofs(u8);
+
+impl Proofs {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// The set with one kind more.
+    #[must_use]
+    pub const fn with(self, proof: Proof) -> Self {
+        Self(self.0 | proof.bit())
+    }
+
+    /// Whether there is one kind at least that is in both.
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether every kind of `other` is in it.
+    pub const fn holds(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// As four bits, for whoever passes it on.
+    pub const fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of four bits; `None` for more.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits < 16 { Some(Self(bits)) } else { None }
+    }
+}
+
+impl FromIterator<Proof> for Proofs {
+    fn from_iter<I: IntoIterator<Item = Proof>>(proofs: I) -> Self {
+        proofs.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+/// What a model asks of a caller's proofs, beside a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requires {
+    /// One of these at least.
+    AnyOf(Proofs),
+    /// All of these, and all of the same client.
+    AllOf(Proofs),
+}
+
+impl Requires {
+    /// Whether these are enough.
+    pub const fn met_by(self, proofs: Proofs) -> bool {
+        match self {
+            Self::AnyOf(wanted) => proofs.meets(wanted),
+            Self::AllOf(wanted) => proofs.holds(wanted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_is_one_of_them_and_all_is_every_one() {
+        use Proof::{ApiKey, Jwt, Mtls};
+        let set = |proofs: &[Proof]| proofs.iter().copied().collect::<Proofs>();
+        let wanted = set(&[Jwt, Mtls]);
+        for (proofs, any, all) in [
+            (&[][..], false, false),
+            (&[ApiKey], false, false),
+            (&[Jwt], true, false),
+            (&[Mtls, ApiKey], true, false),
+            (&[Mtls, Jwt], true, true),
+            (&Proof::ALL, true, true),
+        ] {
+            let proofs = set(proofs);
+            assert_eq!(Requires::AnyOf(wanted).met_by(proofs), any, "{proofs:?}");
+            assert_eq!(Requires::AllOf(wanted).met_by(proofs), all, "{proofs:?}");
+            assert_eq!(Proofs::from_bits(proofs.to_bits()), Some(proofs));
+        }
+        assert_eq!(Proofs::from_bits(16), None);
+    }
+}

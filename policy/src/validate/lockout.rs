@@ -1,0 +1,30 @@
+//! What wrong credentials come to.
+
+use super::report::{Path, Report};
+use crate::lockout::Lockout;
+use crate::raw;
+
+/// Unless the policy says.
+const DEFAULT: [u64; 3] = [10, 60, 300];
+/// Failures that lock: beyond this nothing would ever.
+const MAX_FAILURES: u64 = 10_000;
+/// A window, seconds: an hour.
+const MAX_WINDOW_S: u64 = 3_600;
+/// A lock, seconds: a day.
+const MAX_FOR_S: u64 = 86_400;
+
+pub(super) fn lockout(report: &mut Report, path: &Path, raw: &raw::Lockout) -> Option<Lockout> {
+    let [failures, window_s, for_s] = DEFAULT;
+    let mut bounded = |name: &str, value: Option<u64>, default, most, unit| {
+        let value = report.within(&path.field(name), value.unwrap_or(default), 1, most, unit)?;
+        u32::try_from(value).ok()
+    };
+    let failures = bounded("failures", raw.failures, failures, MAX_FAILURES, "failures");
+    let window_s = bounded("window_s", raw.window_s, window_s, MAX_WINDOW_S, "s");
+    let for_s = bounded("for_s", raw.for_s, for_s, MAX_FOR_S, "s");
+    Some(Lockout {
+        failures: failures?,
+        window_s: window_s?,
+        for_s: for_s?,
+    })
+}

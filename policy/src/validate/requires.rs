@@ -1,0 +1,108 @@
+//! Which kinds of proof a model asks for.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, quote};
+use crate::policy::{Client, ClientId, Model, ModelId};
+use crate::raw;
+use crate::request::{Operation, Proof, Proofs, Requires};
+
+const KINDS: &str = "api_key, jwt, mtls, metadata";
+
+/// What a model asks for; the outer `None` is a fault.
+pub(super) fn requires(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::Requires>,
+) -> Option<Option<Requires>> {
+    let Some(raw) = raw else {
+        return Some(None);
+    };
+    let (field, names) = match (raw.any_of.as_slice(), raw.all_of.as_slice()) {
+        ([_, ..], []) => ("any_of", &raw.any_of),
+        ([], [_, ..]) => ("all_of", &raw.all_of),
+        _ => {
+            report.error_with_fix(
+                path,
+                "names exactly one of any_of and all_of",
+                format!("any_of: [{KINDS}], or some of them"),
+            );
+            return None;
+        }
+    };
+    let path = path.field(field);
+    let distinct = report.distinct(&path, names);
+    let proofs: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let proof = Proof::from_name(name);
+            if proof.is_none() {
+                let message = format!("{} is no kind of proof", quote(name));
+                report.error_with_fix(&path.index(index), message, KINDS);
+            }
+            proof
+        })
+        .collect();
+    let proofs: Proofs = proofs.into_iter().collect::<Option<_>>()?;
+    distinct?;
+    let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
+    if field == "all_of" && proofs.holds(both) {
+        report.error_with_fix(
+            &path,
+            "a request carries a key or a token, never both",
+            "one of the two, and mtls",
+        );
+        return None;
+    }
+    Some(Some(if field == "any_of" {
+        Requires::AnyOf(proofs)
+    } else {
+        Requires::AllOf(proofs)
+    }))
+}
+
+/// Warns of clients that are granted a model and have no rule by which they could ever prove what it asks for.
+pub(super) fn reachable(
+    report: &mut Report,
+    path: &Path,
+    granted: impl Iterator<Item = (ClientId, ModelId, Operation)>,
+    clients: &[Client],
+    models: &[Model],
+) {
+    let mut seen = BTreeSet::new();
+    let mut shut: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (client, model, _) in granted {
+        if !seen.insert((client, model)) {
+            continue;
+        }
+        let client = usize::try_from(client.0)
+            .ok()
+            .and_then(|at| clients.get(at));
+        let model = usize::try_from(model.0).ok().and_then(|at| models.get(at));
+        let (Some(client), Some(model)) = (client, model) else {
+            continue;
+        };
+        if model
+            .requires()
+            .is_some_and(|requires| !requires.met_by(client.proofs()))
+        {
+            shut.entry(model.name())
+                .or_default()
+                .push(quote(client.name()));
+        }
+    }
+    for (model, clients) in shut {
+        report.warn(
+            &path.key(model).field("requires"),
+            format!(
+                "granted, and never able to prove it: {}",
+                clients.join(", ")
+            ),
+            "give them such credentials, or take the grant away",
+        );
+    }
+}
