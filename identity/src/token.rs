@@ -144,7 +144,7 @@ impl Tokens {
             Err(cause) => return Identified::refused(cause),
         };
         if !port.may_check(&attempt) {
-            return Identified::new(Identity::LockedOut(UNCHECKED), None);
+            return Identified::new(Identity::Unjudged(UNCHECKED), None);
         }
         match port.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
             Ok(true) => {}
@@ -269,7 +269,7 @@ impl Tokens {
 /// Remembered: the same token cannot get a better one.
 const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
-/// Not remembered: it may be right.
+/// Not remembered, and no word on the token: it may be right, and whoever is told 401 throws it away.
 const UNCHECKED: &str =
     "too many wrong credentials came from there: the token's signature was not checked";
 

@@ -176,7 +176,8 @@ impl Page {
         else {
             return Check::Open;
         };
-        if mark.second != now_s {
+        // A worker whose clock was read a moment before another's spends from that one's second.
+        if now_s > mark.second {
             mark.second = now_s;
             mark.checks = 0;
         }
@@ -250,12 +251,9 @@ impl Mark {
         now_s < self.until_s
     }
 
-    /// Whether its window is over. A clock that went back begins a new one.
+    /// Whether its window is over. For a worker whose clock was read before the window began it has just begun.
     const fn idle(&self, now_s: u32, window_s: u32) -> bool {
-        match now_s.checked_sub(self.since_s) {
-            Some(age_s) => age_s >= window_s,
-            None => true,
-        }
+        now_s.saturating_sub(self.since_s) >= window_s
     }
 
     fn seen_s(&self) -> u32 {

@@ -82,7 +82,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let lockout = raw
         .lockout
         .as_ref()
-        .map(|raw| lockout::lockout(report, &root.field("lockout"), raw));
+        .map(|rule| lockout::lockout(report, &root.field("lockout"), rule, &raw.listen));
     let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
     let (grants, models, clients) = (grants?, models?, clients?);
     requires::reachable(

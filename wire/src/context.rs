@@ -418,9 +418,10 @@ mod tests {
             fields.extend([0, 0]);
             signed(&format!("v4.{}", URL_SAFE_NO_PAD.encode(fields)))
         };
-        let fields = |named: u8, client: &str| of(named, client, 1);
+        // Checked, and by proofs 9; beyond four bits of proofs there is nothing.
+        let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);
         assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
-        assert_eq!(verify(&of(1, "ocr", 2)), Err(ContextFault::Form));
+        assert_eq!(verify(&of(1, "ocr", 32)), Err(ContextFault::Form));
         let nobody = Context {
             client: None,
             ..context()

@@ -164,7 +164,7 @@ fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
     // Its own new token has to wait for its turn, which comes.
     let fresh = right("victim", 1_000);
     let refused = by_token(&mut proxy, &fresh, NOW);
-    assert_eq!(refused.reason, Some(Reason::LockedOut));
+    assert_eq!(refused.reason, Some(Reason::Overloaded), "it is not judged");
     assert_eq!(refused.credential, None, "nobody has checked whose it is");
     assert_eq!(by_token(&mut proxy, &fresh, at(1)).reason, None);
 }
@@ -183,7 +183,7 @@ fn a_token_that_was_right_is_right_in_every_worker_and_under_the_next_policy() {
     let mut other = proxy(&store);
     assert_eq!(
         by_token(&mut other, &right("victim", 500), NOW).reason,
-        Some(Reason::LockedOut)
+        Some(Reason::Overloaded)
     );
     assert_eq!(by_token(&mut other, &good, NOW).reason, None);
     // From elsewhere it is nobody's business what fails here.

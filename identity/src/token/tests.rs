@@ -122,6 +122,7 @@ fn a_token_of_each_algorithm_proves_its_client() {
 #[test]
 fn a_header_that_is_not_plainly_the_issuers_is_refused() {
     const ALG: &str = "token's algorithm is none that is checked here";
+    const NOT_ITS: &str = "token's algorithm is not one of its issuer's";
     const KEY: &str = "token's algorithm is not its key's";
     const BRINGS: &str = "token's header brings a key, an extension or another kind of token";
     const TYPE: &str = "token is of another type";
@@ -146,8 +147,9 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
             WRONG_SIGNATURE,
         ),
         (r#"{"alg":"rs256"}"#.into(), Signer::Rsa, ALG),
-        (r#"{"alg":"RS512"}"#.into(), Signer::Rsa, ALG),
-        (r#"{"alg":"PS256"}"#.into(), Signer::Rsa, ALG),
+        (r#"{"alg":"RS512"}"#.into(), Signer::Rsa, NOT_ITS),
+        (r#"{"alg":"PS256"}"#.into(), Signer::Ps256, NOT_ITS),
+        (r#"{"alg":"ES512"}"#.into(), Signer::Ec, ALG),
         (r#"{"alg":"ES256K"}"#.into(), Signer::Ec, ALG),
         (r#"{"alg":["EdDSA"]}"#.into(), Signer::Ed, ALG),
         (r#"{"alg":null}"#.into(), Signer::Ed, ALG),

@@ -50,8 +50,9 @@ fn failures_further_apart_than_the_window_never_lock() {
     for at in 0..100 {
         assert_eq!(page.fail(&RULE, A, at * 60), counted(true, false));
     }
-    // A clock that goes back begins anew.
-    assert_eq!(page.fail(&RULE, A, 0), counted(true, false));
+    // A clock that was read a moment earlier begins nothing anew: two workers count together.
+    assert_eq!(page.fail(&RULE, A, 99 * 60 - 1), counted(false, false));
+    assert_eq!(page.fail(&RULE, A, 99 * 60 - 1), counted(false, true));
 }
 
 #[test]
@@ -69,6 +70,8 @@ fn what_is_locked_is_checked_so_often_a_second_never_less_and_never_more() {
             assert_eq!(page.check(A, second), Check::Shut);
         }
         assert_eq!(page.check(B, second), Check::Open);
+        // Two workers on both sides of a second's end have one second's checks between them.
+        assert_eq!(page.check(A, second - 1), Check::Shut);
     }
     assert_eq!(page.check(A, 301), Check::Open);
 }

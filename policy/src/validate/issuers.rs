@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
 use super::{jwks, names, proofs};
-use crate::policy::{Algorithm, Issuer};
+use crate::policy::{Algorithm, Issuer, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
@@ -46,6 +46,11 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
             );
         }
         let issuer = self::issuer(report, &path, name, issuer);
+        if raw.lockout.is_none()
+            && let Some(issuer) = &issuer
+        {
+            unbounded(report, &path.field("algorithms"), issuer);
+        }
         issuers.push(named.and(distinct).and(issuer));
     }
     issuers.into_iter().collect()
@@ -125,6 +130,32 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
         required_claims: required_claims?,
         scopes: scopes?,
     })
+}
+
+/// What no proxy's library checks is checked in the filter's VM, for milliseconds of a core: whoever can send tokens can spend those.
+fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
+    let in_vm = |algorithm: &&Algorithm| {
+        matches!(
+            algorithm,
+            Algorithm::EdDsa | Algorithm::Rsa(RsaScheme::Pss(_))
+        )
+    };
+    let names: Vec<_> = issuer
+        .algorithms
+        .iter()
+        .filter(in_vm)
+        .map(|algorithm| algorithm.name())
+        .collect();
+    if !names.is_empty() {
+        report.warn(
+            path,
+            format!(
+                "forged tokens cost milliseconds each, and nothing bounds them: {}",
+                names.join(", ")
+            ),
+            "lockout: {}",
+        );
+    }
 }
 
 fn scopes(

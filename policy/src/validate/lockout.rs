@@ -13,7 +13,20 @@ const MAX_WINDOW_S: u64 = 3_600;
 /// A lock, seconds: a day.
 const MAX_FOR_S: u64 = 86_400;
 
-pub(super) fn lockout(report: &mut Report, path: &Path, raw: &raw::Lockout) -> Option<Lockout> {
+pub(super) fn lockout(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Lockout,
+    listen: &raw::Listen,
+) -> Option<Lockout> {
+    // Who ends TLS here is called by its callers themselves.
+    if listen.trusted_hops == 0 && listen.tls.is_none() {
+        report.warn(
+            path,
+            "behind a proxy or a balancer all callers are one source, and share one lock",
+            "listen.trusted_hops: the proxies in front",
+        );
+    }
     let [failures, window_s, for_s] = DEFAULT;
     let mut bounded = |name: &str, value: Option<u64>, default, most, unit| {
         let value = report.within(&path.field(name), value.unwrap_or(default), 1, most, unit)?;

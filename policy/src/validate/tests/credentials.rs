@@ -14,6 +14,7 @@ const ED: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 fn proven() -> Value {
     let mut document = document();
     document["listen"]["tls"] = json!({"cert": "c.pem", "key": "k.pem", "client_ca": "ca.pem"});
+    document["lockout"] = json!({});
     document["issuers"] = json!({"corp": {
         "issuer": "https://login.example.com", "audiences": ["gate"], "algorithms": ["RS256", "ES256", "EdDSA"],
         "max_lifetime_s": 3600, "jwks": {"keys": [

@@ -382,3 +382,38 @@ fn what_a_model_asks_for_can_be_proven_by_somebody() {
         "never able to prove it",
     );
 }
+
+#[test]
+fn what_forged_tokens_may_cost_is_warned_of_where_nothing_bounds_it() {
+    let told = |algorithms: Value, lockout: Value| {
+        let mut document = proven();
+        put(&mut document, "/issuers/corp/algorithms", algorithms);
+        put(&mut document, "/lockout", lockout);
+        warnings(document)
+            .iter()
+            .any(|warning| warning.contains("forged tokens cost milliseconds"))
+    };
+    for (algorithms, expected) in [
+        (json!(["ES256", "EdDSA"]), true),
+        (json!(["PS256", "ES256"]), true),
+        (json!(["RS256", "ES256"]), false),
+    ] {
+        // A key that says its algorithm is passed over, where another is asked for.
+        assert_eq!(
+            told(algorithms.clone(), Value::Null),
+            expected,
+            "{algorithms}"
+        );
+        assert!(!told(algorithms, json!({})));
+    }
+    let one_source = |document: Value| {
+        warnings(document)
+            .iter()
+            .any(|warning| warning.contains("all callers are one source"))
+    };
+    assert!(!one_source(proven()), "TLS ends here");
+    assert!(one_source(with("/lockout", json!({}))));
+    let mut behind = with("/lockout", json!({}));
+    put(&mut behind, "/listen/trusted_hops", json!(1));
+    assert!(!one_source(behind));
+}
