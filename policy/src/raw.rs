@@ -119,7 +119,7 @@ pub struct Limits {
     /// A request's body. Larger ones than `hold_bytes` are checked as they pass, which binary tensors can be: OIP's binary data
     /// extension, and gRPC with raw contents.
     pub body_bytes: ByteSize,
-    /// What is held of one body until it is judged, JSON and raw bodies whole; `body_bytes`, but at most 8 MiB, unless given.
+    /// What is held of one body until it is judged: what is not binary, and what is compressed, whole; `body_bytes`, but at most 8 MiB, unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_bytes: Option<ByteSize>,
     /// Bytes that one byte of a compressed body may stand for, where a model takes `encodings`. What it expands to is bounded by
@@ -318,7 +318,7 @@ pub struct ModelLimits {
     /// Inferences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
-    /// Bytes of their bodies as they came.
+    /// Bytes of their bodies as they came; of a compressed one, what it may become.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight_bytes: Option<ByteSize>,
 }

@@ -1,6 +1,6 @@
 //! The one header of our own: who is calling, signed by the gate for the sandbox host.
 //!
-//! `v4.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
+//! `v5.<fields>.<mac>`, both parts base64url without padding. The fields are length-prefixed, in one order, so that no two
 //! contexts share an encoding; the MAC is HMAC-SHA256 over everything before its dot, version included. It carries no verdict, only
 //! whether there is one about the body, and what limits have left.
 
@@ -27,7 +27,7 @@ pub const CLOCK_SKEW_S: u64 = 5;
 const USUAL_FIELD_BYTES: usize = 256;
 
 /// What every context of this form begins with.
-const VERSION: &str = "v4.";
+const VERSION: &str = "v5.";
 
 /// What crosses from the gate to the host. Identity does; verdicts do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,10 +289,10 @@ mod tests {
                 ContextFault::Signature,
             ),
             ("empty", String::new(), ContextFault::Form),
-            ("no signature", "v4.AAAA".into(), ContextFault::Form),
+            ("no signature", "v5.AAAA".into(), ContextFault::Form),
             (
                 "an empty signature",
-                "v4.AAAA.".into(),
+                "v5.AAAA.".into(),
                 ContextFault::Signature,
             ),
             (
@@ -313,17 +313,17 @@ mod tests {
             ),
             (
                 "a signature that is right, over no fields",
-                signed("v4."),
+                signed("v5."),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over no base64",
-                signed("v4.!!"),
+                signed("v5.!!"),
                 ContextFault::Form,
             ),
             (
                 "a signature that is right, over fields with a rest",
-                signed(&format!("v4.{fields}")),
+                signed(&format!("v5.{fields}")),
                 ContextFault::Form,
             ),
             (
@@ -416,7 +416,7 @@ mod tests {
                 fields.extend_from_slice(field.as_bytes());
             }
             fields.extend([0, 0]);
-            signed(&format!("v4.{}", URL_SAFE_NO_PAD.encode(fields)))
+            signed(&format!("v5.{}", URL_SAFE_NO_PAD.encode(fields)))
         };
         // Checked, and by proofs 9; beyond four bits of proofs there is nothing.
         let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);

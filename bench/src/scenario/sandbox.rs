@@ -32,7 +32,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let handler = load(lab, &sandbox, "normalise")?;
     let runs = if lab.quick { 20 } else { 2_000 };
 
-    report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the faster of its two rows.");
+    report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the second of its two rows, which keeps its output.");
     let mut instances = Vec::with_capacity(runs);
     for _ in 0..runs {
         let began = Instant::now();

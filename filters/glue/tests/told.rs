@@ -39,7 +39,7 @@ fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
     .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-/// Every filter alone and every order of them.
+/// The fused filter, and its parts in two orders.
 const CHAINS: [&[Filter]; 3] = [&[Gate], &Filter::THREE, &[Auth, TensorGuard, RateLimit]];
 
 fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<Outcome>, Logged) {

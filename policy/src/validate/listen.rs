@@ -62,6 +62,18 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
         );
     }
     let limits = limits(report, &path.field("limits"), &raw.limits);
+    if raw.limits.max_expansion != raw::Limits::default().max_expansion
+        && policy
+            .models
+            .values()
+            .all(|model| model.encodings.is_empty())
+    {
+        report.warn(
+            &path.field("limits").field("max_expansion"),
+            "no model takes compressed requests",
+            "encodings: [gzip] on a model",
+        );
+    }
     Some(Listen {
         address: address?,
         trusted_hops: u32::try_from(trusted_hops?).ok()?,

@@ -1,4 +1,4 @@
-//! Which rules of a grant are in shadow. A mode that changes nothing is a fault: whoever wrote it means something else.
+//! Which rules of a grant are in shadow. To name a rule that the grant does not have is a fault: whoever wrote it means something else.
 
 use alloc::format;
 

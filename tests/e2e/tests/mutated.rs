@@ -1,5 +1,5 @@
-//! Ten thousand requests that are almost right, at a running gate: every decision vector, changed at random places by a fixed seed. Whatever
-//! they come to, no worker is lost, nothing of ours fails, and what they took is given back.
+//! Ten thousand requests that are almost right, at a running gate: the vectors of the main policy, changed at random places by a fixed seed.
+//! Whatever they come to, no worker is lost, nothing of ours fails, and memory does not grow.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

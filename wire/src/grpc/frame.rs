@@ -1,4 +1,4 @@
-//! gRPC's framing of a unary body: exactly one message, not compressed.
+//! gRPC's framing of a unary body: exactly one message, which its flag says is compressed or not.
 
 use tensorgate_policy::decision::BodyFormat;
 
