@@ -80,6 +80,11 @@ async fn every_vector_about_costs_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_contents_gets_its_decision() {
+    play("policies/contents.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_encodings_gets_its_decision() {
     play("policies/encodings.json").await;
 }
@@ -116,6 +121,7 @@ fn every_policy_of_the_vectors_is_played() {
         names,
         [
             "policies/closed.json",
+            "policies/contents.json",
             "policies/costs.json",
             "policies/encodings.json",
             "policies/lockout.json",
