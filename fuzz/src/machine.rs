@@ -5,7 +5,8 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PlaceScope, PlaceUnit};
 use tensorgate_policy::policy::{Level, Wait};
 use tensorgate_policy::request::{
-    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route, ServerQuestion,
+    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route,
+    ServerQuestion,
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{

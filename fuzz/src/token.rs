@@ -4,7 +4,9 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use tensorgate_identity::{Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault, xfcc};
+use tensorgate_identity::{
+    Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault, xfcc,
+};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::{Credential, Identity};
 
