@@ -51,7 +51,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         ..denial.clone()
     };
     // Only a fault in the caller's own tensors and parameters may name a field.
-    let named = (Reason::Malformed..=Reason::OutOfRange).contains(&reason);
+    let named = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
     let unnamed = Denial {
         field: None,
         ..denial.clone()

@@ -10,7 +10,7 @@ use tensorgate_policy::Protocol;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
-const MAX_SEEDS: usize = 60;
+const MAX_SEEDS: usize = 100;
 /// Seeds of target `stream` out of one file of vectors.
 const MAX_OF_A_FILE: usize = 10;
 /// One seed, bytes.
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut of_file: BTreeMap<String, usize> = BTreeMap::new();
     for vector in load()? {
         let request = &vector.request;
-        if let Some(bytes) = in_pieces(request) {
+        if let Some(bytes) = in_pieces(&vector.policy_file, request) {
             // Some of every file of vectors, not all of the first.
             let file = vector.id.split_once('/').map_or("", |(file, _)| file);
             let seen = of_file.entry(file.to_owned()).or_default();
@@ -136,13 +136,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The input of target `stream` that plays a request, if it is one that can pass in pieces.
-fn in_pieces(request: &RawRequest) -> Option<Vec<u8>> {
+fn in_pieces(policy: &str, request: &RawRequest) -> Option<Vec<u8>> {
     /// Without a declared length.
     const UNDECLARED: u8 = 2 << 3;
     const GRPC: u8 = 1;
     let model = request.path.split('/').nth(3).unwrap_or_default();
     let model = MODELS.iter().position(|known| *known == model);
     let model = u8::try_from(model.unwrap_or_default()).ok()?;
+    // A message names its model itself: any model of its policy will do.
+    let contents = policy == "policies/contents.json";
+    let first = if contents { MODELS.len() - 1 } else { 0 };
+    let first = u8::try_from(first).ok()?;
     match (request.protocol, json_bytes(&request.headers)) {
         (Protocol::OipRest, Some(length)) => {
             let [low, high] = length.to_le_bytes();
@@ -153,7 +157,7 @@ fn in_pieces(request: &RawRequest) -> Option<Vec<u8>> {
             // Some entry of raw contents: field 7.
             message
                 .contains(&(7 << 3 | 2))
-                .then(|| [&[UNDECLARED | GRPC, 0, 1, 0, 0], message].concat())
+                .then(|| [&[UNDECLARED | GRPC, first, 1, 0, 0], message].concat())
         }
         _ => None,
     }

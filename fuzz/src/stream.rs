@@ -10,15 +10,48 @@ use tensorgate_policy::decision::{
 use tensorgate_policy::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
-use tensorgate_policy::{Charge, ChargeOutcome, Decision, Denial, InferRequest, Reason, Step};
+use tensorgate_policy::{
+    Charge, ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, Step,
+};
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
 
 use crate::support::{POLICIES, check_body_denial, frame};
 
 /// Models of the vectors' main policy that take tensors.
-pub const MODELS: [&str; 9] = [
-    "vec", "digits", "pair", "types", "ranges", "loose", "text", "grid", "narrow",
+const MAIN: usize = 9;
+/// These, and behind them those of the policy about what tensors may hold.
+pub const MODELS: [&str; 30] = [
+    "vec",
+    "digits",
+    "pair",
+    "types",
+    "ranges",
+    "loose",
+    "text",
+    "grid",
+    "narrow",
+    "planes",
+    "table",
+    "pixels",
+    "small",
+    "narrowed",
+    "codes",
+    "greatest",
+    "grades",
+    "steps",
+    "lively",
+    "not-constant",
+    "dense",
+    "named",
+    "unicode",
+    "language",
+    "plate",
+    "plain",
+    "link",
+    "picture",
+    "sound",
+    "answers",
 ];
 /// More than any input of a fuzzer.
 const ROOM: usize = 1 << 20;
@@ -38,6 +71,12 @@ struct Told {
     head: String,
     tensors: Vec<(String, Vec<u8>)>,
     body_bytes: usize,
+}
+
+/// The policy that has the model.
+fn policy(play: &Play<'_>) -> &'static Policy {
+    let main = MODELS.iter().take(MAIN).any(|model| *model == play.model);
+    &POLICIES[if main { 0 } else { 4 }]
 }
 
 /// Runs one input.
@@ -280,7 +319,7 @@ fn begin(play: &Play<'_>) -> Decision {
         content_length: None,
         end_of_stream: false,
     };
-    match decide_head(&POLICIES[0], &head, spent) {
+    match decide_head(policy(play), &head, spent) {
         (decision, Step::ReadBody(plan)) => {
             assert_eq!(plan.format, play.format);
             decision
@@ -298,7 +337,7 @@ fn outcome(step: Step) -> Result<(), Denial> {
 }
 
 fn held(play: &Play<'_>) -> Result<Vec<(String, Vec<u8>)>, Denial> {
-    let policy = &POLICIES[0];
+    let policy = policy(play);
     let mut decision = begin(play);
     let whom = addressee(play.format, play.body);
     match decide_body(&mut decision, policy, play.body.len(), whom, spent) {
@@ -311,7 +350,7 @@ fn held(play: &Play<'_>) -> Result<Vec<(String, Vec<u8>)>, Denial> {
 }
 
 fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>, Denial> {
-    let policy = &POLICIES[0];
+    let policy = policy(play);
     let mut decision = begin(play);
     let mut stream = BodyStream::new(play.format, play.max_head_bytes, play.declared)
         .expect("a form that can pass in pieces");

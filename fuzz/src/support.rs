@@ -14,6 +14,9 @@ pub const COSTS: &str = include_str!("../../policy/vectors/policies/costs.json")
 /// One with bodies that a handler takes as they are.
 pub const RAW: &str = include_str!("../../policy/vectors/policies/raw.json");
 
+/// One whose contracts say what tensors may hold.
+pub const CONTENTS: &str = include_str!("../../policy/vectors/policies/contents.json");
+
 /// The context key of the gates in play.
 pub const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -27,8 +30,8 @@ pub const KEYS: [&str; 2] = [
 ];
 
 /// All of them, validated.
-pub static POLICIES: LazyLock<[Policy; 4]> =
-    LazyLock::new(|| [MAIN, RATES, RAW, COSTS].map(policy));
+pub static POLICIES: LazyLock<[Policy; 5]> =
+    LazyLock::new(|| [MAIN, RATES, RAW, COSTS, CONTENTS].map(policy));
 
 /// A policy from its JSON.
 pub fn policy(json: &str) -> Policy {

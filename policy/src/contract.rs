@@ -4,10 +4,15 @@
 //! wherever in the request they stand. It never decodes: the bytes that it checks are the bytes that are sent on.
 
 mod carried;
+mod items;
 mod kernels;
+mod media;
+mod numbers;
 mod parameters;
 mod passing;
+mod pattern;
 mod tensors;
+mod url;
 
 use alloc::format;
 use alloc::string::String;
@@ -15,12 +20,21 @@ use alloc::vec::Vec;
 
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
+use crate::policy::Grant;
+use crate::release::Release;
 use crate::tensor::{InferRequest, Tensor};
 
 pub use carried::Carried;
-pub(crate) use kernels::holds_a_value;
+pub(crate) use items::{Items, MAX_LISTED_BYTES};
+pub(crate) use kernels::{
+    Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round,
+};
+pub(crate) use media::{MediaRule, MediaType};
+pub(crate) use numbers::Numbers;
 pub(crate) use passing::Passing;
 pub use passing::{Elements, Part};
+pub(crate) use pattern::Pattern;
+pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, is_name};
 
 /// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
 pub const MAX_RANK: usize = 16;
@@ -44,22 +58,42 @@ impl Contract {
 
     /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
     pub fn check(&self, request: &InferRequest<'_>, unkept: &mut Unkept<'_>) -> Result<(), Denial> {
-        self.check_all_but_tensors(request)?;
+        self.check_under(None, request, unkept)
+    }
+
+    /// The same for a client of a grant, which may let it have some of the outputs only.
+    pub(crate) fn check_under(
+        &self,
+        grant: Option<&Grant>,
+        request: &InferRequest<'_>,
+        unkept: &mut Unkept<'_>,
+    ) -> Result<(), Denial> {
+        self.check_all_but_tensors(grant, request)?;
         tensors::check("input", &self.inputs, &request.inputs, unkept)
     }
 
-    fn check_all_but_tensors(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+    fn check_all_but_tensors(
+        &self,
+        grant: Option<&Grant>,
+        request: &InferRequest<'_>,
+    ) -> Result<(), Denial> {
         parameters::check(&self.parameters, request)?;
-        self.check_outputs(request)
+        self.check_outputs(grant, request)
     }
 
-    /// Outputs that are asked for must be published ones, each once. None means all.
-    fn check_outputs(&self, request: &InferRequest<'_>) -> Result<(), Denial> {
+    /// Outputs that are asked for must be published ones, to this grant's clients, each once. None means all of these.
+    fn check_outputs(
+        &self,
+        grant: Option<&Grant>,
+        request: &InferRequest<'_>,
+    ) -> Result<(), Denial> {
         let mut asked: Vec<&str> = Vec::new();
         for output in &request.outputs {
             let name = output.name.as_ref();
             let cause = if !self.output_names.iter().any(|published| published == name) {
                 "the contract has no such output"
+            } else if grant.is_some_and(|grant| !grant.publishes(name)) {
+                "the grant does not give this output"
             } else if asked.contains(&name) {
                 "the output is asked for twice"
             } else {
@@ -116,7 +150,10 @@ pub struct TensorRule {
     pub(crate) optional: bool,
     pub(crate) finite: bool,
     pub(crate) range: Option<(f64, f64)>,
+    pub(crate) numbers: Numbers,
     pub(crate) max_item_bytes: Option<usize>,
+    pub(crate) items: Items,
+    pub(crate) release: Release,
 }
 
 impl TensorRule {

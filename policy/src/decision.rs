@@ -339,13 +339,16 @@ impl Decision {
                 Accepts::Tensors(contract),
             ) => {
                 let shadow = self.shadow(policy);
-                contract.check(request, &mut |denial| {
+                let grant = self.grant.and_then(|id| policy.grant(id));
+                contract.check_under(grant, request, &mut |denial| {
                     shadow::hold(shadow, &mut self.shadowed, denial)
                 })?;
                 self.pay_content(policy, contract.cost(request))
             }
-            (BodyFormat::Raw, Accepts::Raw { .. }) => {
-                gate::no_content(request)?;
+            (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
+                let shadow = self.shadow(policy);
+                gate::raw_body(media.as_ref(), request)
+                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
                 self.pay_content(policy, Carried::raw(self.body_bytes))
             }
             (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {

@@ -38,6 +38,7 @@ pub enum Reason {
     ItemTooLong,
     NotFinite,
     OutOfRange,
+    UrlBlocked,
     CostExceeded,
     HandlerRejected,
     HandlerFault,
@@ -94,6 +95,7 @@ impl Reason {
         Self::ItemTooLong,
         Self::NotFinite,
         Self::OutOfRange,
+        Self::UrlBlocked,
         Self::CostExceeded,
         Self::HandlerRejected,
         Self::HandlerFault,
@@ -252,6 +254,12 @@ impl Reason {
                 400,
                 G::InvalidArgument,
                 "an input holds a value out of range",
+            ),
+            Self::UrlBlocked => (
+                "url-blocked",
+                400,
+                G::InvalidArgument,
+                "a URL leads where it may not",
             ),
             Self::CostExceeded => (
                 "cost-exceeded",

@@ -23,6 +23,7 @@ pub mod in_flight;
 pub mod lockout;
 pub mod policy;
 pub mod raw;
+pub mod release;
 pub mod request;
 pub mod tensor;
 pub mod time;

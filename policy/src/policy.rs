@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use crate::lockout::Lockout;
 use crate::raw::{BackendKind, Health};
+use crate::release::Narrowed;
 use crate::request::{Operation, Proof, Proofs, Protocol};
 
 mod allowance;
@@ -22,7 +23,7 @@ pub use credentials::{
     Algorithm, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey,
     Revoked, RsaScheme, Tls,
 };
-pub use model::{Accepts, Model, ModelLimits};
+pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::Shadow;
 
 macro_rules! index {
@@ -403,6 +404,7 @@ pub struct Grant {
     pub(crate) budget: Budget,
     pub(crate) concurrency: Option<u64>,
     pub(crate) shadow: Shadow,
+    pub(crate) narrowed: Narrowed,
 }
 
 impl Grant {
@@ -457,6 +459,12 @@ impl Grant {
     /// Which of its rules refuse nobody.
     pub const fn shadow(&self) -> Shadow {
         self.shadow
+    }
+
+    /// Whether its clients get this output.
+    pub fn publishes(&self, output: &str) -> bool {
+        let outputs = self.narrowed.outputs.as_ref();
+        outputs.is_none_or(|outputs| outputs.iter().any(|name| name == output))
     }
 }
 

@@ -20,8 +20,8 @@ pub use credentials::{
     Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
-pub use spelling::{ByteSize, Dim};
-pub use tensors::{Input, Output};
+pub use spelling::{ByteSize, Dim, Scalar};
+pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 
 /// A whole `gate.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -345,6 +345,9 @@ pub struct RawBody {
     pub content_types: Vec<String>,
     /// Its size.
     pub max_bytes: Option<ByteSize>,
+    /// It is a file of these kinds and sizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media: Option<Media>,
 }
 
 /// What a client gets from a model with a postprocess handler.
@@ -403,6 +406,15 @@ pub struct Grant {
     /// Whether rates, costs and rules on values refuse or only tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// The outputs that these clients may ask for and get; all of the contract's unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
+    /// Decimals of the floats that these clients get, where the contract has more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_decimals: Option<u64>,
+    /// Class scores that these clients get of each row, where the contract has more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u64>,
 }
 
 /// A request rate.

@@ -24,6 +24,8 @@ pub struct InferRequest<'a> {
     pub inputs: Vec<Tensor<'a>>,
     /// Outputs asked for; empty means all.
     pub outputs: Vec<RequestedOutput<'a>>,
+    /// A body that is no tensors, as it came: a preprocess handler reads it.
+    pub body: Option<&'a [u8]>,
     /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
     pub binary_data_output: bool,
     /// Whether the answer is written output by output rather than row by row (TF Serving REST, which answers as it was asked).

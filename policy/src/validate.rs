@@ -13,6 +13,7 @@ mod flight;
 mod grants;
 mod handlers;
 mod issuers;
+mod items;
 mod jwks;
 mod listen;
 mod lockout;
@@ -22,12 +23,14 @@ mod names;
 mod parameters;
 mod proofs;
 mod rates;
+mod release;
 mod report;
 mod requires;
 mod revoked;
 mod serving;
 mod tensors;
 mod usage;
+mod values;
 
 use alloc::vec::Vec;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Model, ModelId};
+use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Reason, Tensor};
 use tensorgate_wire::encode::{self, Encoded};
@@ -116,6 +117,9 @@ impl Pipeline {
             Accepts::Tensors(contract) => contract.inputs(),
             Accepts::Raw { .. } => &[],
         };
+        let grant = request.grant.and_then(|id| self.policy.grant(id));
+        let published = |rule: &&TensorRule| grant.is_none_or(|grant| grant.publishes(rule.name()));
+        let outputs: Vec<_> = model.returns().iter().filter(published).cloned().collect();
         // Only the version that was asked for: others may not be granted.
         let versions = std::slice::from_ref(&request.version);
         Ok(encode::model_metadata(
@@ -123,7 +127,7 @@ impl Pipeline {
             model.name(),
             versions,
             inputs,
-            model.returns(),
+            &outputs,
         ))
     }
 
@@ -153,7 +157,7 @@ impl Pipeline {
             protocol,
             operation: _,
             model: _,
-            grant: _,
+            grant,
             version,
             id,
             parameters,
@@ -241,7 +245,11 @@ impl Pipeline {
                 shadow,
             )?;
         }
-        let outputs = select(model.returns(), &wanted, outputs);
+        let mut outputs = select(model.returns(), &wanted, outputs);
+        let grant = grant
+            .and_then(|id| self.policy.grant(id))
+            .ok_or_else(|| Denial::new(Reason::Overloaded, "an answer under no grant"))?;
+        release(model.returns(), grant, &mut outputs);
         let response = InferResponse {
             model: model.name().to_owned(),
             version,

@@ -398,6 +398,7 @@ impl Judge {
             parameters,
             inputs,
             outputs,
+            body: _,
             binary_data_output: _,
             by_column: _,
         } = request;

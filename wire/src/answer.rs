@@ -83,7 +83,7 @@ fn message(denial: &Denial) -> String {
     let title = denial.reason.title();
     match &denial.field {
         // What comes earlier is said to callers whom nobody knows yet, what comes later is not the caller's doing.
-        Some(field) if (Reason::Malformed..=Reason::OutOfRange).contains(&denial.reason) => {
+        Some(field) if (Reason::Malformed..=Reason::UrlBlocked).contains(&denial.reason) => {
             format!("{title}: {field}")
         }
         _ => title.to_owned(),
@@ -229,7 +229,7 @@ mod tests {
         for reason in Reason::ALL {
             let denial = Denial::with_field(reason, "FIELD", "CAUSE");
             let (status, _, body) = rest(&denial);
-            let names_field = (Reason::Malformed..=Reason::OutOfRange).contains(&reason);
+            let names_field = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
             assert_eq!(status, reason.http_status());
             assert!(!body.to_string().contains("CAUSE"), "{reason}");
             assert_eq!(body.to_string().contains("FIELD"), names_field, "{reason}");

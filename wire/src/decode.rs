@@ -25,7 +25,7 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
 }
 
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
-/// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives an empty request.
+/// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives a request of the body alone.
 ///
 /// `rules` are the model's input tensors ([`tensorgate_policy::Decision::inputs`]): TF Serving's JSON says no datatypes, and is read by theirs.
 /// The other formats say all of it themselves.
@@ -44,7 +44,10 @@ pub fn decode<'a>(
         BodyFormat::TfGrpcModel { metadata } => {
             grpc::open(body).and_then(|message| grpc::question(message, metadata))
         }
-        BodyFormat::Raw => Ok(InferRequest::default()),
+        BodyFormat::Raw => Ok(InferRequest {
+            body: Some(body),
+            ..InferRequest::default()
+        }),
         BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),
         BodyFormat::Empty => Err(BodyFault::Form {
             what: "a body comes where none may",

@@ -100,14 +100,20 @@ const fn passes(format: BodyFormat) -> bool {
 }
 
 /// Whether any of these duties looks at the bytes of a body that is read so.
-pub(crate) const fn looks(duties: Duties, format: BodyFormat) -> bool {
+pub(crate) fn looks(
+    duties: Duties,
+    format: BodyFormat,
+    decision: &Decision,
+    policy: &Policy,
+) -> bool {
     match format {
         BodyFormat::OipGrpcInfer
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. } => true,
         BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::TfJson => duties.check,
-        // A handler's raw body is not looked at here: no need to copy it out of the proxy.
-        BodyFormat::Empty | BodyFormat::Raw => false,
+        // A handler's raw body is copied out of the proxy only where its model says which files it may be.
+        BodyFormat::Raw => duties.check && decision.reads_raw(policy),
+        BodyFormat::Empty => false,
     }
 }

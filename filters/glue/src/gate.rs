@@ -237,7 +237,8 @@ impl Gate {
         let Body::Judge(plan) = held.body else {
             return self.advance(proxy, held, now, Step::Forward, None, true);
         };
-        let looked_at = if looks(self.root.filter.duties(), plan.format) {
+        let (duties, policy) = (self.root.filter.duties(), &self.root.policy);
+        let looked_at = if looks(duties, plan.format, &held.decision, policy) {
             held.body_bytes
         } else {
             0

@@ -9,8 +9,20 @@
 //!
 //! NaN lies in no range. It never decides which reason is given.
 
+mod channels;
+mod element;
+mod listed;
+mod release;
+mod tally;
+
 use super::TensorRule;
 use crate::datatype::Datatype;
+
+pub(crate) use channels::Channels;
+pub(in crate::contract) use channels::Place;
+pub(crate) use element::{Listed, bounds, listed_bits};
+pub(crate) use release::{keep_greatest, round};
+pub(in crate::contract) use tally::Tally;
 
 /// Elements a block: large enough to vectorise, small enough to stop early on a bad value.
 const BLOCK: usize = 1024;
@@ -70,8 +82,15 @@ impl Scan for First {
     }
 }
 
-/// Whether every value is one that its rule allows. One scan: a value in range is finite.
-pub(super) fn clean(rule: &TensorRule, data: &[u8]) -> bool {
+/// Whether every value is one that its rule allows. One scan: a value in range, or listed, is finite.
+pub(super) fn clean(rule: &TensorRule, place: Place, data: &[u8]) -> bool {
+    if let Some(channels) = &rule.numbers.channels {
+        return channels::clean(rule.datatype, channels, place, data);
+    }
+    if let Some(bits) = &rule.numbers.allowed {
+        let size = rule.datatype.size_bytes().unwrap_or(0);
+        return !listed::listed(Any, size, bits, data);
+    }
     match rule.range {
         Some(range) => !out_of_range(Any, rule.datatype, range, data),
         None if rule.datatype == Datatype::Bool => !no_boolean(Any, data),
@@ -88,8 +107,15 @@ pub(super) fn first_not_finite(rule: &TensorRule, data: &[u8]) -> Option<usize> 
     }
 }
 
-/// Where the first value out of the rule's range is; of BOOL, the first that is neither 0 nor 1.
-pub(super) fn first_out_of_range(rule: &TensorRule, data: &[u8]) -> Option<usize> {
+/// Where the first value is that is out of the rule's range, of its channel's, or not listed; of BOOL, the first that is neither 0 nor 1.
+pub(super) fn first_out_of_range(rule: &TensorRule, place: Place, data: &[u8]) -> Option<usize> {
+    if let Some(channels) = &rule.numbers.channels {
+        return channels::first_out(rule.datatype, channels, place, data);
+    }
+    if let Some(bits) = &rule.numbers.allowed {
+        let size = rule.datatype.size_bytes().unwrap_or(0);
+        return listed::listed(First, size, bits, data);
+    }
     match rule.range {
         Some(range) => out_of_range(First, rule.datatype, range, data),
         None if rule.datatype == Datatype::Bool => no_boolean(First, data),
@@ -349,6 +375,11 @@ fn is_below(whole: i128, number: f64) -> bool {
 /// As [`is_below`], the other way.
 fn is_above(whole: i128, number: f64) -> bool {
     (whole as f64) > number
+}
+
+/// The double nearest to an integer.
+const fn nearest_f64(number: i128) -> f64 {
+    number as f64
 }
 
 /// A double that is a whole number, as one.

@@ -6,12 +6,14 @@
 //! the beginning of an element that a cut has split.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::items::{Fault, Item, Values};
+use super::kernels::{Place, Tally};
 use super::{Contract, TensorRule, Unkept, kernels, tensors};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
+use crate::policy::Grant;
 use crate::tensor::{DataFault, InferRequest};
 
 /// Bytes of the widest element, and of more than a `BYTES` item's length.
@@ -57,6 +59,8 @@ pub(super) struct Coming {
     pub(super) rule: usize,
     /// Elements that its shape says.
     pub(super) elements: usize,
+    /// Elements of one channel that lie side by side, where channels have ranges.
+    pub(super) run: usize,
 }
 
 /// The tensor that is passing.
@@ -72,23 +76,22 @@ struct Open {
     split_bytes: usize,
     /// `BYTES`: bytes of the present item still to come.
     item_left: usize,
+    /// `BYTES`: the present item, where its bytes are looked at.
+    item: Option<Item>,
+    /// What is counted over the whole.
+    tally: Tally,
 }
-
-/// A reason and its cause; the field is the tensor's.
-type Fault = (Reason, String);
-
-/// [`Unkept`], of the tensor that is passing.
-type Values<'f> = dyn FnMut(Fault) -> Result<(), Fault> + 'f;
 
 impl Contract {
     /// Checks all that a request says before the elements that are coming. `elements` has one entry an input.
     pub(crate) fn check_head(
         &self,
+        grant: Option<&Grant>,
         request: &InferRequest<'_>,
         elements: &[Elements],
         unkept: &mut Unkept<'_>,
     ) -> Result<Passing, Denial> {
-        self.check_all_but_tensors(request)?;
+        self.check_all_but_tensors(grant, request)?;
         let inputs = &request.inputs;
         let coming = tensors::check_head("input", &self.inputs, inputs, elements, unkept)?;
         Ok(Passing {
@@ -116,21 +119,26 @@ impl Contract {
                     split: [0; WIDEST_ELEMENT_BYTES],
                     split_bytes: 0,
                     item_left: 0,
+                    item: None,
+                    tally: Tally::default(),
                 });
                 (of, self.rule(of).and_then(|rule| begins(rule, of, bytes)))
             }
             (Part::Piece(piece), Some(mut open)) if piece.len() <= open.left => {
                 let of = open.of;
-                let outcome = self.rule(of).and_then(|rule| {
-                    open.take(rule, piece, &mut |(reason, cause)| {
-                        let denial = tensors::deny("input", rule, reason, &cause);
-                        unkept(denial).map_err(|_| (reason, cause))
-                    })
-                });
+                let outcome = self
+                    .rule(of)
+                    .and_then(|rule| open.take(rule, piece, &mut told(rule, unkept)));
                 passing.open = Some(open);
                 (of, outcome)
             }
-            (Part::End, Some(open)) if open.left == 0 => (open.of, open.ends()),
+            (Part::End, Some(open)) if open.left == 0 => {
+                let of = open.of;
+                let outcome = self
+                    .rule(of)
+                    .and_then(|rule| open.ends(rule, &mut told(rule, unkept)));
+                (of, outcome)
+            }
             _ => return Err(disordered()),
         };
         outcome.map_err(|(reason, cause)| match self.inputs.get(of.rule) {
@@ -161,6 +169,17 @@ fn disordered() -> Denial {
     )
 }
 
+/// Tells of a value of a tensor that is passing.
+fn told<'f, 'u: 'f>(
+    rule: &'f TensorRule,
+    unkept: &'f mut Unkept<'u>,
+) -> impl FnMut(Fault) -> Result<(), Fault> + 'f {
+    move |(reason, cause)| {
+        let denial = tensors::deny("input", rule, reason, &cause);
+        unkept(denial).map_err(|_| (reason, cause))
+    }
+}
+
 /// `size-mismatch`: the bytes that are to come against the shape.
 fn begins(rule: &TensorRule, of: Coming, bytes: usize) -> Result<(), Fault> {
     tensors::fits(rule.datatype, of.elements, bytes).map_err(|cause| (Reason::SizeMismatch, cause))
@@ -176,7 +195,7 @@ impl Open {
         self.left = self.left.saturating_sub(piece.len());
         match rule.datatype.size_bytes() {
             Some(size) => self.elements(rule, size, piece, unkept),
-            None => self.items(rule, piece),
+            None => self.items(rule, piece, unkept),
         }
     }
 
@@ -192,12 +211,12 @@ impl Open {
             let Some(element) = self.complete(size, &mut piece) else {
                 return Ok(());
             };
-            scan(rule, self.seen, element.get(..size).unwrap_or(&[]), unkept)?;
+            self.scan(rule, element.get(..size).unwrap_or(&[]), unkept)?;
             self.seen = self.seen.saturating_add(1);
         }
         let split = piece.len().checked_rem(size).unwrap_or(0);
         let (whole, rest) = piece.split_at(piece.len().saturating_sub(split));
-        scan(rule, self.seen, whole, unkept)?;
+        self.scan(rule, whole, unkept)?;
         self.seen = self
             .seen
             .saturating_add(whole.len().checked_div(size).unwrap_or(0));
@@ -206,15 +225,23 @@ impl Open {
         Ok(())
     }
 
-    /// `BYTES`: every item's length, before its bytes have come.
-    fn items(&mut self, rule: &TensorRule, mut piece: &[u8]) -> Result<(), Fault> {
+    /// `BYTES`: every item's length before its bytes have come, then these.
+    fn items(
+        &mut self,
+        rule: &TensorRule,
+        mut piece: &[u8],
+        unkept: &mut Values<'_>,
+    ) -> Result<(), Fault> {
         // Bytes of the tensor that are not yet looked at.
         let mut ahead = self.left.saturating_add(piece.len());
         loop {
-            let skip = self.item_left.min(piece.len());
-            piece = piece.get(skip..).unwrap_or(&[]);
-            self.item_left = self.item_left.saturating_sub(skip);
-            ahead = ahead.saturating_sub(skip);
+            let (here, rest) = piece
+                .split_at_checked(self.item_left)
+                .unwrap_or((piece, &[]));
+            piece = rest;
+            self.item_left = self.item_left.saturating_sub(here.len());
+            ahead = ahead.saturating_sub(here.len());
+            self.contents(rule, here, unkept)?;
             if piece.is_empty() {
                 return Ok(());
             }
@@ -241,9 +268,30 @@ impl Open {
                     format!("element {index} has {length} bytes, {most} are allowed"),
                 ));
             }
+            if !rule.items.are_any() {
+                self.item = Some(rule.items.begin(self.seen, length)?);
+            }
             self.seen = self.seen.saturating_add(1);
             self.item_left = length;
         }
+    }
+
+    /// What the present item says; nothing where nobody asks.
+    fn contents(
+        &mut self,
+        rule: &TensorRule,
+        here: &[u8],
+        unkept: &mut Values<'_>,
+    ) -> Result<(), Fault> {
+        let Some(mut item) = self.item.take() else {
+            return Ok(());
+        };
+        item.take(&rule.items, here, unkept)?;
+        if self.item_left == 0 {
+            return item.end(&rule.items, unkept);
+        }
+        self.item = Some(item);
+        Ok(())
     }
 
     /// Adds to what is split until there are `size` bytes of it; gives them, and is empty again, once there are.
@@ -263,13 +311,32 @@ impl Open {
     }
 
     /// That nothing is left in the middle. Of elements of one size the begin has said so already.
-    fn ends(&self) -> Result<(), Fault> {
+    fn ends(&self, rule: &TensorRule, unkept: &mut Values<'_>) -> Result<(), Fault> {
         if self.split_bytes > 0 || self.item_left > 0 {
             return Err((Reason::SizeMismatch, format!("{}", DataFault::Framing)));
         }
         if self.seen != self.of.elements {
             return Err(self.miscounted("other"));
         }
+        match self.tally.fault(rule) {
+            Some(cause) => unkept((Reason::OutOfRange, cause)),
+            None => Ok(()),
+        }
+    }
+
+    /// Every value of whole elements, and what is counted of them.
+    fn scan(
+        &mut self,
+        rule: &TensorRule,
+        data: &[u8],
+        unkept: &mut Values<'_>,
+    ) -> Result<(), Fault> {
+        let place = Place {
+            first: self.seen,
+            run: self.of.run,
+        };
+        scan(rule, place, data, unkept)?;
+        self.tally.take(rule, data);
         Ok(())
     }
 
@@ -282,16 +349,16 @@ impl Open {
     }
 }
 
-/// `datatype` (of BOOL), `not-finite`, `out-of-range`: every value of whole elements; `first` is the first one's index. Of
+/// `datatype` (of BOOL), `not-finite`, `out-of-range`: every value of whole elements. Of
 /// several bad ones the first is told, so that it does not matter where the pieces were cut; of those that pass all the same, the
 /// first of each kind.
 fn scan(
     rule: &TensorRule,
-    first: usize,
+    place: Place,
     data: &[u8],
     unkept: &mut Values<'_>,
 ) -> Result<(), Fault> {
-    if kernels::clean(rule, data) {
+    if kernels::clean(rule, place, data) {
         return Ok(());
     }
     let no_boolean = match rule.datatype {
@@ -299,7 +366,7 @@ fn scan(
         _ => None,
     };
     let not_finite = kernels::first_not_finite(rule, data);
-    let out_of_range = kernels::first_out_of_range(rule, data);
+    let out_of_range = kernels::first_out_of_range(rule, place, data);
     let mut bad: Vec<(usize, Reason)> = [
         (no_boolean, Reason::Datatype),
         (not_finite, Reason::NotFinite),
@@ -315,7 +382,7 @@ fn scan(
         return Err((Reason::OutOfRange, cause));
     }
     for (bad, reason) in bad {
-        let index = first.saturating_add(bad);
+        let index = place.first.saturating_add(bad);
         match reason {
             Reason::Datatype => return Err((reason, format!("{}", DataFault::Kind { index }))),
             Reason::NotFinite => unkept((reason, format!("element {index} is not finite")))?,

@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::items::Fault;
+use super::kernels::{Place, Tally};
 use super::passing::{Coming, Elements};
 use super::{DimRule, TensorRule, Unkept, kernels, quote};
 use crate::datatype::Datatype;
@@ -46,6 +48,21 @@ impl Pair<'_, '_> {
         })
     }
 
+    /// Where its elements lie, all of them.
+    fn place(&self) -> Place {
+        Place {
+            first: 0,
+            run: run(self.rule, self.tensor),
+        }
+    }
+
+    /// What is wrong with its elements as a whole.
+    fn tally(&self) -> Option<String> {
+        let mut tally = Tally::default();
+        tally.take(self.rule, self.data());
+        tally.fault(self.rule)
+    }
+
     /// The elements, once no pass before has refused them. An error that no pass knows gives nothing, and so a refusal.
     fn data(&self) -> &[u8] {
         self.tensor.data.as_deref().unwrap_or(&[])
@@ -63,7 +80,8 @@ pub(super) fn check(
     for pass in [datatypes, shapes, sizes, item_lengths] {
         pass(&pairs)?;
     }
-    values(&pairs, unkept)
+    values(&pairs, unkept)?;
+    contents(&pairs, unkept)
 }
 
 /// Checks tensors of which some have their elements behind them, as far as can be said before these come; gives what is to
@@ -104,10 +122,16 @@ pub(super) fn check_head(
                 .map_err(|cause| pair.deny(Reason::SizeMismatch, cause))?;
         }
         let rule = rules.iter().position(|rule| rule.name == pair.rule.name);
-        coming.extend(rule.map(|rule| Coming { rule, elements }));
+        let run = run(pair.rule, pair.tensor);
+        coming.extend(rule.map(|rule| Coming {
+            rule,
+            elements,
+            run,
+        }));
     }
     item_lengths(&here)?;
     values(&here, unkept)?;
+    contents(&here, unkept)?;
     Ok(coming)
 }
 
@@ -124,6 +148,17 @@ pub(super) fn deny(
 ) -> Denial {
     let field = field(noun, rule);
     Denial::with_field(reason, field.as_str(), format!("{field}: {cause}"))
+}
+
+/// Elements of one channel that lie side by side: the dims behind the axis. Where there are no channels, none.
+fn run(rule: &TensorRule, tensor: &Tensor<'_>) -> usize {
+    let Some(channels) = &rule.numbers.channels else {
+        return 0;
+    };
+    let behind = tensor.shape.iter().skip(channels.axis.saturating_add(1));
+    behind.fold(1_usize, |elements, dim| {
+        elements.saturating_mul(usize::try_from(*dim).unwrap_or(0))
+    })
 }
 
 /// Whether so many bytes are what so many elements take; of `BYTES`, whose elements have a length of their own, any may be.
@@ -295,7 +330,8 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
         pair.tensor
             .data
             .as_ref()
-            .is_ok_and(|data| kernels::clean(pair.rule, data))
+            .is_ok_and(|data| kernels::clean(pair.rule, pair.place(), data))
+            && pair.tally().is_none()
     }) {
         return Ok(());
     }
@@ -313,7 +349,7 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
         if let Err(fault) = pair.tensor.data {
             return Err(pair.deny(Reason::OutOfRange, fault));
         }
-        if let Some(index) = kernels::first_out_of_range(pair.rule, pair.data()) {
+        if let Some(index) = kernels::first_out_of_range(pair.rule, pair.place(), pair.data()) {
             let denial = pair.deny(
                 Reason::OutOfRange,
                 format!("element {index} is out of range"),
@@ -322,6 +358,10 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
                 return Err(denial);
             }
             unkept(denial)?;
+            passing = true;
+        }
+        if let Some(cause) = pair.tally() {
+            unkept(pair.deny(Reason::OutOfRange, cause))?;
             passing = true;
         }
     }
@@ -333,4 +373,31 @@ fn values(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial>
         Reason::OutOfRange,
         "internal: a value is unclean and no scan finds it",
     ))
+}
+
+/// `out-of-range`, `url-blocked`: what the items of `BYTES` say.
+fn contents(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denial> {
+    let mut blocked = None;
+    let looked_at = |pair: &&Pair<'_, '_>| !pair.rule.items.are_any();
+    for pair in pairs.iter().filter(looked_at) {
+        let rule = &pair.rule.items;
+        for (index, item) in items(pair.data()).enumerate() {
+            let item = item.map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?;
+            let mut told = |(reason, cause): Fault| {
+                unkept(pair.deny(reason, &cause)).map_err(|_| (reason, cause))
+            };
+            let judged = rule.begin(index, item.len()).and_then(|mut state| {
+                state.take(rule, item, &mut told)?;
+                state.end(rule, &mut told)
+            });
+            match judged {
+                Ok(()) => {}
+                Err((Reason::UrlBlocked, cause)) => {
+                    blocked = blocked.or_else(|| Some(pair.deny(Reason::UrlBlocked, cause)));
+                }
+                Err((reason, cause)) => return Err(pair.deny(reason, cause)),
+            }
+        }
+    }
+    blocked.map_or(Ok(()), Err)
 }

@@ -7,7 +7,7 @@ use alloc::string::String;
 use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, ClientId, GrantId, ModelId, Policy};
+use crate::policy::{Accepts, ClientId, GrantId, Media, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
     ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Requires, Route,
@@ -323,4 +323,20 @@ pub(super) fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
         Reason::Malformed,
         "tensors or parameters came where none are read",
     ))
+}
+
+/// A body as it is, for a handler: no tensors, and a file of the kinds and sizes that its model takes.
+pub(super) fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Denial> {
+    no_content(request)?;
+    let Some(Media(rule)) = media else {
+        return Ok(());
+    };
+    let file = request.body.ok_or_else(|| {
+        Denial::new(
+            Reason::Overloaded,
+            "internal: a raw body was not brought to its check",
+        )
+    })?;
+    rule.check(file)
+        .map_err(|cause| Denial::new(Reason::OutOfRange, cause))
 }

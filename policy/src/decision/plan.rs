@@ -2,7 +2,7 @@
 
 use super::{BodyFormat, BodyPlan, Decision, Expansion, foreign_policy, gate};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Policy};
+use crate::policy::{Accepts, Model, Policy};
 use crate::request::{ContentType, Encoding, Head, Operation, Protocol};
 
 impl Decision {
@@ -76,6 +76,7 @@ impl Decision {
                 Accepts::Raw {
                     content_types,
                     max_bytes,
+                    media: _,
                 },
                 ContentType::Other(declared),
             ) if content_types.iter().any(|accepted| accepted == declared) => {
@@ -152,5 +153,14 @@ pub(super) fn passing_plan(policy: &Policy, format: BodyFormat) -> BodyPlan {
     BodyPlan {
         max_bytes: policy.listen().limits().body_bytes,
         ..held_plan(policy, format)
+    }
+}
+
+impl Decision {
+    /// Whether the bytes of a raw body are looked at: its model says which files it may be.
+    pub fn reads_raw(&self, policy: &Policy) -> bool {
+        let model = self.model.and_then(|id| policy.model(id));
+        let ruled = |model: &Model| matches!(model.accepts(), Accepts::Raw { media: Some(_), .. });
+        model.is_some_and(ruled)
     }
 }

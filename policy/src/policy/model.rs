@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::contract::{Contract, TensorRule};
+use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
 
 /// A model and its contract.
@@ -117,5 +117,11 @@ pub enum Accepts {
         content_types: Vec<String>,
         /// Its size, at most the listener's.
         max_bytes: usize,
+        /// Which files it may be.
+        media: Option<Media>,
     },
 }
+
+/// Which files a body may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Media(pub(crate) MediaRule);

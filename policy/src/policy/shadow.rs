@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | `rate` | `rate-limited`: requests a window and a day | a store of limits that fails: `overloaded` |
 //! | `cost` | `cost-exceeded`: elements and bytes a window and a day | the same |
-//! | `values` | `not-finite`, `out-of-range` of an input, and of what a preprocess handler makes of it | a value that the datatype cannot hold: there is nothing to send on |
+//! | `values` | `not-finite`, `out-of-range` of an input or a raw body, and of what a preprocess handler makes of it | a value that the datatype cannot hold: there is nothing to send on |
 //! | `outputs` | the same of a backend's answer, and of what a postprocess handler makes of it | a value that the caller's protocol cannot say |
 //!
 //! Every other reason holds in any mode: who asks and what for (`unauthenticated`, `not-granted`, routes, types), how many at once (`concurrency`,
 //! which keeps memory), and all that says how bytes are read or how many there are (`malformed`, `parameter`, names, `datatype`, `shape`, `size-mismatch`,
-//! `item-too-long`, `body-too-large`).
+//! `item-too-long`, `body-too-large`), and where a URL leads (`url-blocked`).
 //!
 //! What a limit in shadow refuses is not charged, as if it had refused it; answers do not tell of it.
 

@@ -1,4 +1,4 @@
-//! The two types that are written in several ways: a size and a dim.
+//! The types that are written in several ways: a size, a dim, a value.
 
 use alloc::string::String;
 use core::fmt;
@@ -23,6 +23,17 @@ pub enum Dim {
     },
 }
 
+/// A value: a whole number, kept exactly, any other number, or a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// A whole number without a fraction, within 64 bits, signed or not.
+    Integer(i128),
+    /// Any other number.
+    Float(f64),
+    /// A text.
+    Text(String),
+}
+
 /// A number of bytes: a plain number, or with a unit (`KiB`, `MiB`, `GiB`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
@@ -43,6 +54,49 @@ impl ByteSize {
             .ok()?
             .checked_mul(1_u64.checked_shl(shift)?)
             .map(Self)
+    }
+}
+
+impl Serialize for Scalar {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Integer(number) => match u64::try_from(*number) {
+                Ok(number) => serializer.serialize_u64(number),
+                Err(_) => serializer.serialize_i64(i64::try_from(*number).unwrap_or(i64::MIN)),
+            },
+            Self::Float(number) => serializer.serialize_f64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a text")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value.into()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(value.into()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Float(value))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.into()))
+            }
+        }
+        deserializer.deserialize_any(Any)
     }
 }
 
@@ -141,12 +195,22 @@ impl<'de> Deserialize<'de> for Dim {
     }
 }
 
-/// The schemas of the two types that are written in several ways.
+/// The schemas of the types that are written in several ways.
 #[cfg(feature = "schema")]
 mod schema {
-    use super::{ByteSize, Dim};
+    use super::{ByteSize, Dim, Scalar};
     use alloc::borrow::Cow;
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    impl JsonSchema for Scalar {
+        fn schema_name() -> Cow<'static, str> {
+            "Scalar".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({"description": "a number or a text", "type": ["number", "string"]})
+        }
+    }
 
     impl JsonSchema for ByteSize {
         fn schema_name() -> Cow<'static, str> {

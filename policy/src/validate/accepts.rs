@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::dims::Symbols;
 use super::report::{Path, Report, quote};
-use super::tensors;
-use crate::contract::TensorRule;
+use super::{items, tensors};
+use crate::contract::{MediaRule, TensorRule};
 use crate::raw::{self, ByteSize};
 
 /// What the client sends, still without what the rest of the model says about it.
@@ -17,6 +17,7 @@ pub(super) enum Sent {
     Raw {
         content_types: Vec<String>,
         max_bytes: usize,
+        media: Option<MediaRule>,
     },
 }
 
@@ -61,10 +62,15 @@ fn raw_body(
     let max_bytes = report
         .required(&size_path, raw.max_bytes, "max_bytes: 1MiB")
         .and_then(|size| report.bytes_within(&size_path, size, 1, hold_bytes.0));
+    let media = match &raw.media {
+        Some(media) => items::media(report, &path.field("media"), media).map(Some),
+        None => Some(None),
+    };
     good?;
     Some(Sent::Raw {
         content_types: raw.content_types.clone(),
         max_bytes: max_bytes?,
+        media: media?,
     })
 }
 

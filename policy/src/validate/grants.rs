@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, mode, names, rates};
+use super::{flight, mode, names, rates, release};
 use crate::policy::{ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::Operation;
@@ -103,6 +103,7 @@ pub(super) fn grants(
         let budget = rates::budget(report, &path, grant, infers, &inferred);
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);
+        let narrowed = release::grant(report, &path, grant, infers, &inferred);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named);
         let (
@@ -115,6 +116,7 @@ pub(super) fn grants(
             Some(budget),
             Some(concurrency),
             Some(shadow),
+            Some(narrowed),
         ) = (
             id,
             clients,
@@ -125,6 +127,7 @@ pub(super) fn grants(
             budget,
             concurrency,
             shadow,
+            narrowed,
         )
         else {
             good = None;
@@ -147,6 +150,7 @@ pub(super) fn grants(
             budget,
             concurrency,
             shadow,
+            narrowed,
         });
     }
     good.map(|()| granted)

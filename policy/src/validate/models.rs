@@ -8,9 +8,9 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, parameters, requires, serving, tensors};
+use super::{flight, names, parameters, release, requires, serving, tensors};
 use crate::contract::{Contract, TensorRule};
-use crate::policy::{Accepts, Model};
+use crate::policy::{Accepts, Media, Model};
 use crate::raw;
 use crate::request::Protocol;
 
@@ -132,8 +132,10 @@ fn model(
         policy,
     );
     let returns = returns(report, &path.field("returns"), raw, &symbols);
+    let met = release::unmet(report, &path.field("outputs"), raw);
 
     let (inputs, outputs) = (inputs?, outputs?);
+    met?;
     let returns = returns?.unwrap_or_else(|| outputs.clone());
     let (sent, protocols) = (sent?, protocols?);
     let asked = match &sent {
@@ -152,9 +154,11 @@ fn model(
         Some(Sent::Raw {
             content_types,
             max_bytes,
+            media,
         }) => Accepts::Raw {
             content_types,
             max_bytes,
+            media: media.map(Media),
         },
         Some(Sent::Tensors(rules)) => tensors_contract(rules, &returns, parameters?),
         None => tensors_contract(inputs.clone(), &returns, parameters?),

@@ -6,12 +6,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::dims::{self, Symbols};
-use super::listen::MAX_BODY_BYTES;
+use super::items::{self, Written};
 use super::names;
+use super::release;
 use super::report::{Path, Report, nearest, quote};
-use crate::contract::{TensorRule, holds_a_value};
+use super::values::{self, Checked, Values};
+use crate::contract::TensorRule;
 use crate::datatype::Datatype;
-use crate::raw::{self, ByteSize};
+use crate::raw;
 
 /// Tensors of one list; what the decoders read at most of a request.
 const MAX_TENSORS: usize = 64;
@@ -24,17 +26,10 @@ pub(super) struct Entry<'a> {
     name: Option<&'a str>,
     datatype: Option<&'a str>,
     shape: Option<&'a [raw::Dim]>,
-    max_item_bytes: Option<ByteSize>,
+    items: Written<'a>,
     optional: bool,
-    values: Values,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Values {
-    /// Whether a range can be written at all: what a client sends has one, what a model answers has not.
-    ranged: bool,
-    range: Option<(f64, f64)>,
-    finite: Option<bool>,
+    release: release::Written,
+    values: Values<'a>,
 }
 
 impl<'a> From<&'a raw::Input> for Entry<'a> {
@@ -44,20 +39,44 @@ impl<'a> From<&'a raw::Input> for Entry<'a> {
             datatype,
             shape,
             range,
+            max_abs,
+            channel_ranges,
+            allowed,
+            min_distinct,
+            max_zero_fraction,
             finite,
             optional,
             max_item_bytes,
+            min_item_bytes,
+            utf8,
+            pattern,
+            media,
+            url,
         } = raw;
         Self {
             name: name.as_deref(),
             datatype: datatype.as_deref(),
             shape: shape.as_deref(),
-            max_item_bytes: *max_item_bytes,
+            items: Written {
+                max_bytes: *max_item_bytes,
+                min_bytes: *min_item_bytes,
+                utf8: *utf8,
+                allowed: allowed.as_deref(),
+                pattern: pattern.as_deref(),
+                media: media.as_ref(),
+                url: url.as_ref(),
+            },
             optional: *optional,
+            release: release::Written::default(),
             values: Values {
-                ranged: true,
-                range: *range,
+                ruled: true,
                 finite: *finite,
+                range: *range,
+                max_abs: *max_abs,
+                channel_ranges: channel_ranges.as_ref(),
+                allowed: allowed.as_deref(),
+                min_distinct: *min_distinct,
+                max_zero_fraction: *max_zero_fraction,
             },
         }
     }
@@ -71,17 +90,23 @@ impl<'a> From<&'a raw::Output> for Entry<'a> {
             shape,
             finite,
             max_item_bytes,
+            role: _,
+            round_decimals: _,
+            top_k: _,
         } = raw;
         Self {
             name: name.as_deref(),
             datatype: datatype.as_deref(),
             shape: shape.as_deref(),
-            max_item_bytes: *max_item_bytes,
+            items: Written {
+                max_bytes: *max_item_bytes,
+                ..Written::default()
+            },
             optional: false,
+            release: release::Written::of(raw),
             values: Values {
-                ranged: false,
-                range: None,
                 finite: *finite,
+                ..Values::default()
             },
         }
     }
@@ -143,18 +168,33 @@ fn rule(
     let shape = report
         .required(&shape_path, raw.shape, "one entry a dim, [] for a scalar")
         .and_then(|dims| dims::shape(report, &shape_path, dims, symbols));
-    let range = datatype.and_then(|datatype| range(report, path, raw.values, datatype));
-    let max_item_bytes =
-        datatype.and_then(|datatype| item_bytes(report, path, datatype, raw.max_item_bytes));
+    let values = datatype
+        .and_then(|datatype| values::values(report, path, raw.values, datatype, shape.as_deref()));
+    let items = datatype.and_then(|datatype| items::items(report, path, raw.items, datatype));
+    let release = datatype.and_then(|datatype| {
+        release::output(report, path, raw.release, datatype, shape.as_deref())
+    });
     let datatype = datatype?;
+    let Checked {
+        finite,
+        range,
+        numbers,
+    } = values?;
+    let (max_item_bytes, items) = items?;
+    let release = release?;
+    // A score below zero would be under those that are put to zero.
+    let range = range.or_else(|| release.scores.then_some((0.0, f64::MAX)));
     let rule = TensorRule {
         name: name?.into(),
         datatype,
         shape: shape?,
         optional: raw.optional,
-        finite: datatype.is_float() && raw.values.finite.unwrap_or(true),
-        range: range?,
-        max_item_bytes: max_item_bytes?,
+        finite,
+        range,
+        numbers,
+        max_item_bytes,
+        items,
+        release,
     };
     if max_bytes(&rule).is_none() {
         report.error(
@@ -189,101 +229,6 @@ fn datatype(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<Datat
         );
     }
     datatype
-}
-
-/// The range, `Some(None)` where there is none to have.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn range(
-    report: &mut Report,
-    path: &Path,
-    raw: Values,
-    datatype: Datatype,
-) -> Option<Option<(f64, f64)>> {
-    let finite_path = path.field("finite");
-    match (raw.finite, raw.range) {
-        (Some(_), _) if !datatype.is_float() => report.warn(
-            &finite_path,
-            format!("every {datatype} is finite"),
-            "remove it",
-        ),
-        (Some(false), Some(_)) => {
-            report.warn(
-                &finite_path,
-                "has no effect: neither NaN nor an infinity lies in a range",
-                "remove one of the two",
-            );
-        }
-        (_, None) if datatype.is_float() && raw.ranged => {
-            report.warn(
-                path,
-                "a float input without a range takes every value",
-                "range: [least, greatest]",
-            );
-        }
-        _ => {}
-    }
-    let Some((least, greatest)) = raw.range else {
-        return Some(None);
-    };
-    let path = path.field("range");
-    if datatype == Datatype::Bytes {
-        report.error_with_fix(&path, format!("{datatype} has no range"), "remove it");
-    } else if !least.is_finite() || !greatest.is_finite() {
-        report.error(&path, "a bound is not finite");
-    } else if least > greatest {
-        report.error_with_fix(
-            &path,
-            format!("{least} is over {greatest}"),
-            format!("[{greatest}, {least}]"),
-        );
-    } else if !holds_a_value(datatype, (least, greatest)) {
-        report.error(
-            &path,
-            format!("no {datatype} lies between {least} and {greatest}"),
-        );
-    } else {
-        return Some(Some((least, greatest)));
-    }
-    None
-}
-
-/// The greatest length of an element: of `BYTES` always, of anything else never.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-fn item_bytes(
-    report: &mut Report,
-    path: &Path,
-    datatype: Datatype,
-    raw: Option<ByteSize>,
-) -> Option<Option<usize>> {
-    let path = path.field("max_item_bytes");
-    match (datatype, raw) {
-        (Datatype::Bytes, None) => {
-            report.error_with_fix(
-                &path,
-                "is missing: nothing else bounds an element of BYTES",
-                "max_item_bytes: 1KiB",
-            );
-            None
-        }
-        (Datatype::Bytes, Some(size)) => report
-            .bytes_within(&path, size, 1, MAX_BODY_BYTES)
-            .map(Some),
-        (_, None) => Some(None),
-        (datatype, Some(_)) => {
-            report.error_with_fix(
-                &path,
-                format!("elements of {datatype} have one size"),
-                "remove it",
-            );
-            None
-        }
-    }
 }
 
 /// Bytes of the largest tensor that a rule allows, in raw form; `None` beyond 64 bits.

@@ -97,6 +97,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
     );
 }
 
+mod contents;
 mod contracts;
 mod costs;
 mod credentials;

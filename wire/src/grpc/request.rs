@@ -109,6 +109,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
             parameters,
             inputs: Vec::new(),
             outputs,
+            body: None,
             binary_data_output: false,
             by_column: false,
         },

@@ -55,6 +55,7 @@ impl<'a> Rest<'a> {
             parameters,
             inputs,
             outputs,
+            body: None,
             binary_data_output,
             by_column: false,
         }

@@ -11,9 +11,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{BF16, BLOCK, FP16, clean, first_not_finite, first_out_of_range, holds_a_value};
-use crate::contract::TensorRule;
+use super::{BF16, BLOCK, FP16, Place, first_not_finite, holds_a_value};
+use crate::contract::{Items, Numbers, TensorRule};
 use crate::datatype::Datatype;
+use crate::release::Release;
+
+mod numbers;
 
 fn rule(datatype: Datatype, finite: bool, range: Option<(f64, f64)>) -> TensorRule {
     TensorRule {
@@ -23,8 +26,19 @@ fn rule(datatype: Datatype, finite: bool, range: Option<(f64, f64)>) -> TensorRu
         optional: false,
         finite,
         range,
+        numbers: Numbers::default(),
         max_item_bytes: None,
+        items: Items::default(),
+        release: Release::default(),
     }
+}
+
+fn clean(rule: &TensorRule, data: &[u8]) -> bool {
+    super::clean(rule, Place::default(), data)
+}
+
+fn first_out_of_range(rule: &TensorRule, data: &[u8]) -> Option<usize> {
+    super::first_out_of_range(rule, Place::default(), data)
 }
 
 /// One value against one range: whether it is in.

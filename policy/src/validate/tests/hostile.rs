@@ -301,6 +301,9 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 cost: None,
                 budget: None,
                 concurrency: None,
+                outputs: Some(alloc::vec![text.clone(); 2]),
+                round_decimals: Some(99),
+                top_k: Some(0),
             }
         });
         push(&|p| {

@@ -13,6 +13,8 @@
     reason = "tests"
 )]
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -27,8 +29,10 @@ use tensorgate_vectors::{RawRequest, Spelling, spell};
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
 
+use rules::{Rule, request, rules, spoil};
+
 /// Requests a run.
-const CASES: u64 = 3_000;
+const CASES: u64 = 6_000;
 /// Ways to cut each of them.
 const CUTS: usize = 4;
 
@@ -57,49 +61,8 @@ impl Random {
     }
 }
 
-/// A rule of the contract under test, and what is needed to fill it.
-struct Rule {
-    name: String,
-    datatype: Datatype,
-    /// Most elements of each dim; the first may vary from 0.
-    shape: Vec<usize>,
-    range: Option<(i64, i64)>,
-}
-
-fn rules(random: &mut Random) -> Vec<Rule> {
-    (0..1 + random.below(3))
-        .map(|index| {
-            let datatype = *random.pick(&Datatype::ALL);
-            let rank = 1 + random.below(3);
-            let signed = !datatype.name().starts_with('U') && datatype != Datatype::Bool;
-            let ranged = !matches!(datatype, Datatype::Bytes | Datatype::Bool) && random.one_in(2);
-            Rule {
-                name: format!("input-{index}"),
-                datatype,
-                shape: (0..rank).map(|_| 1 + random.below(5)).collect(),
-                range: ranged.then_some((if signed { -50 } else { 0 }, 100)),
-            }
-        })
-        .collect()
-}
-
 fn policy(rules: &[Rule]) -> Policy {
-    let inputs: Vec<Value> = rules
-        .iter()
-        .map(|rule| {
-            let mut shape: Vec<Value> = rule.shape.iter().map(|dim| json!(dim)).collect();
-            shape[0] = json!({"min": 0, "max": rule.shape[0]});
-            let mut input =
-                json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape});
-            if let Some((least, most)) = rule.range {
-                input["range"] = json!([least, most]);
-            }
-            if rule.datatype == Datatype::Bytes {
-                input["max_item_bytes"] = json!(6);
-            }
-            input
-        })
-        .collect();
+    let inputs: Vec<Value> = rules.iter().map(Rule::input).collect();
     // What TF Serving's JSON cannot carry may not be called by it.
     let half = |rule: &Rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16);
     let protocols: Vec<&str> = Protocol::ALL
@@ -125,121 +88,6 @@ fn policy(rules: &[Rule]) -> Policy {
     validate::validate(&raw)
         .map(|(policy, _)| policy)
         .unwrap_or_else(|faults| panic!("{faults:?}"))
-}
-
-/// A scalar that a rule allows.
-fn scalar(random: &mut Random, rule: &Rule) -> Value {
-    let (least, most) = rule.range.unwrap_or(match rule.datatype {
-        Datatype::Int8 => (-128, 127),
-        Datatype::Uint8 => (0, 255),
-        Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64 => (0, 65_535),
-        _ => (-3_000, 3_000),
-    });
-    match rule.datatype {
-        Datatype::Bool => json!(random.one_in(2)),
-        Datatype::Bytes => json!(
-            "é\"x0\u{1}~"
-                .chars()
-                .take(random.below(6))
-                .collect::<String>()
-        ),
-        // Small halves are exact in every float datatype.
-        float if float.is_float() => {
-            let halves = least.max(-60) * 2
-                + random.below(((most.min(60) - least.max(-60)) * 2 + 1) as usize) as i64;
-            json!(halves as f64 / 2.0)
-        }
-        _ => json!(least + random.below((most - least + 1) as usize) as i64),
-    }
-}
-
-fn request(random: &mut Random, rules: &[Rule]) -> Value {
-    let inputs: Vec<Value> = rules
-        .iter()
-        .map(|rule| {
-            let mut shape = rule.shape.clone();
-            shape[0] = random.below(rule.shape[0] + 1);
-            let count = shape.iter().product();
-            let data: Vec<Value> = (0..count).map(|_| scalar(random, rule)).collect();
-            json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape, "data": data})
-        })
-        .collect();
-    let mut request = json!({"model": "m", "inputs": inputs});
-    if random.one_in(3) {
-        request["parameters"] = json!({"priority": random.below(11)});
-    }
-    if random.one_in(3) {
-        request["outputs"] = json!(["y"]);
-    }
-    request
-}
-
-/// Puts one fault into a request; says which, if there was a place for it.
-fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option<&'static str> {
-    let at = random.below(rules.len());
-    let rule = &rules[at];
-    let kind = random.below(11);
-    let input = &mut request["inputs"][at];
-    let elements = input["data"].as_array().unwrap().len();
-    match kind {
-        0 if elements > 0 && rule.range.is_some() => {
-            let value = if rule.datatype.is_float() {
-                json!(120.0)
-            } else {
-                json!(101)
-            };
-            input["data"][random.below(elements)] = value;
-            Some("a value out of range")
-        }
-        1 if elements > 0 && rule.datatype.is_float() => {
-            let value = *random.pick(&["NaN", "Infinity", "-Infinity"]);
-            input["data"][random.below(elements)] = json!(value);
-            Some("a value that is not finite")
-        }
-        2 if elements > 0 && rule.datatype == Datatype::Bytes => {
-            input["data"][random.below(elements)] = json!("seven77");
-            Some("an item too long")
-        }
-        3 => {
-            let dim = random.below(rule.shape.len());
-            input["shape"][dim] = json!(rule.shape[dim] + 1);
-            Some("a dim too large")
-        }
-        4 => {
-            input["shape"].as_array_mut().unwrap().push(json!(1));
-            Some("another rank")
-        }
-        5 => {
-            input["shape"][0] = json!(-1);
-            Some("a negative dim")
-        }
-        6 if elements > 0 => {
-            input["data"].as_array_mut().unwrap().pop();
-            Some("an element missing")
-        }
-        7 => {
-            input["name"] = json!("other");
-            Some("an unknown input")
-        }
-        8 => {
-            let twin = input.clone();
-            request["inputs"].as_array_mut().unwrap().push(twin);
-            Some("an input twice")
-        }
-        9 => {
-            request["inputs"].as_array_mut().unwrap().remove(at);
-            Some("an input missing")
-        }
-        10 => {
-            if random.one_in(2) {
-                request["parameters"] = json!({"priority": 11});
-            } else {
-                request["outputs"] = json!(["x"]);
-            }
-            Some("a parameter or an output that is not allowed")
-        }
-        _ => None,
-    }
 }
 
 /// What a request came to: its tensors by name and what they cost, or why it was refused.
@@ -479,7 +327,7 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
         said.len() == Spelling::ALL.len() && said.values().all(|requests| *requests >= 50),
         "{said:?}"
     );
-    assert_eq!(seen.len(), 12, "{seen:?}");
+    assert_eq!(seen.len(), 13, "{seen:?}");
     assert!(
         seen.values()
             .all(|(cases, verdicts)| *cases >= 10 && verdicts / cases >= 10),

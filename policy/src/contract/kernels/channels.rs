@@ -1,0 +1,154 @@
+//! A range for each channel: what lies along one axis has bounds of its own.
+//!
+//! Elements of one channel lie in runs: as many as the dims behind the axis say. Long runs are scanned one by one; short ones against a tile
+//! of bounds that repeats, so that both become vector code. What is shorter than a tile, and what is refused, is walked.
+
+use alloc::vec::Vec;
+
+use super::element::{Element, by_element};
+use crate::datatype::Datatype;
+
+/// Elements a run from which on runs are scanned one by one.
+const LONG_RUN: usize = 64;
+/// Elements a tile at least.
+const TILE: usize = 256;
+
+/// Bounds along an axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channels {
+    /// The axis.
+    pub(crate) axis: usize,
+    /// The bounds of each, as the element type's bits.
+    pub(crate) bounds: Vec<(u64, u64)>,
+}
+
+/// Where in its tensor a piece of data begins, and how the tensor lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::contract) struct Place {
+    /// The first element's index.
+    pub(in crate::contract) first: usize,
+    /// Elements a run: of one channel, side by side.
+    pub(in crate::contract) run: usize,
+}
+
+/// Where the first element is that is out of its channel's bounds; bytes left over at the end count as one.
+pub(super) fn first_out(
+    datatype: Datatype,
+    channels: &Channels,
+    place: Place,
+    data: &[u8],
+) -> Option<usize> {
+    by_element!(datatype, E => walk::<E>(channels, place, data), Some(0))
+}
+
+/// Whether every element is within its channel's bounds.
+pub(super) fn clean(datatype: Datatype, channels: &Channels, place: Place, data: &[u8]) -> bool {
+    by_element!(datatype, E => scan::<E>(channels, place, data), false)
+}
+
+fn outside<E: Element>(element: E::Bytes, least: E::Key, greatest: E::Key) -> bool {
+    let key = E::key(element);
+    // Written so that NaN, which compares with nothing, is outside.
+    !((key >= least) & (key <= greatest))
+}
+
+/// The channel of an element, and how many of its run are still to come, itself included. `None` where there are no channels.
+fn channel(channels: &Channels, place: Place, index: usize) -> Option<(usize, usize)> {
+    let at = place.first.checked_add(index)?;
+    let channel = at
+        .checked_div(place.run)?
+        .checked_rem(channels.bounds.len())?;
+    let left = place.run.checked_sub(at.checked_rem(place.run)?)?;
+    Some((channel, left))
+}
+
+fn walk<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> Option<usize> {
+    let (elements, rest) = E::split(data);
+    let mut index = 0_usize;
+    while let Some(left) = elements.get(index..).filter(|left| !left.is_empty()) {
+        // Elements without a channel: nobody can say that they are in range.
+        let Some((number, run)) = channel(channels, place, index) else {
+            return Some(index);
+        };
+        let Some((least, greatest)) = channels.bounds.get(number) else {
+            return Some(index);
+        };
+        let (least, greatest) = (E::kept(*least), E::kept(*greatest));
+        let mut run = left.iter().take(run);
+        let length = run.len();
+        if let Some(bad) = run.position(|element| outside::<E>(*element, least, greatest)) {
+            return Some(index.saturating_add(bad));
+        }
+        index = index.saturating_add(length);
+    }
+    (!rest.is_empty()).then_some(elements.len())
+}
+
+fn scan<E: Element>(channels: &Channels, place: Place, data: &[u8]) -> bool {
+    let (elements, rest) = E::split(data);
+    if !rest.is_empty() {
+        return false;
+    }
+    if place.run >= LONG_RUN {
+        return runs::<E>(channels, place, elements);
+    }
+    let period = place.run.saturating_mul(channels.bounds.len());
+    let tile = TILE
+        .checked_next_multiple_of(period)
+        .filter(|tile| *tile <= elements.len());
+    match tile {
+        Some(tile) => tiles::<E>(channels, place, tile, elements),
+        None => walk::<E>(channels, place, data).is_none(),
+    }
+}
+
+fn runs<E: Element>(channels: &Channels, place: Place, mut left: &[E::Bytes]) -> bool {
+    let mut index = 0_usize;
+    while !left.is_empty() {
+        let bounds = channel(channels, place, index)
+            .and_then(|(number, run)| Some((channels.bounds.get(number)?, run)));
+        let Some(((least, greatest), run)) = bounds else {
+            return false;
+        };
+        let (least, greatest) = (E::kept(*least), E::kept(*greatest));
+        let (run, after) = left.split_at(run.min(left.len()));
+        let bad = run.iter().fold(false, |flag, element| {
+            flag | outside::<E>(*element, least, greatest)
+        });
+        if bad {
+            return false;
+        }
+        index = index.saturating_add(run.len());
+        left = after;
+    }
+    true
+}
+
+fn tiles<E: Element>(
+    channels: &Channels,
+    place: Place,
+    tile: usize,
+    elements: &[E::Bytes],
+) -> bool {
+    let (mut least, mut greatest) = (Vec::with_capacity(tile), Vec::with_capacity(tile));
+    while least.len() < tile {
+        let bounds = channel(channels, place, least.len())
+            .and_then(|(number, run)| Some((channels.bounds.get(number)?, run)));
+        let Some(((low, high), run)) = bounds else {
+            return false;
+        };
+        let end = least.len().saturating_add(run).min(tile);
+        least.resize(end, E::kept(*low));
+        greatest.resize(end, E::kept(*high));
+    }
+    // A tile is whole periods, so that each block begins where the tile does.
+    elements.chunks(tile).all(|block| {
+        let bounds = least.iter().zip(&greatest);
+        !block
+            .iter()
+            .zip(bounds)
+            .fold(false, |flag, (element, (least, greatest))| {
+                flag | outside::<E>(*element, *least, *greatest)
+            })
+    })
+}

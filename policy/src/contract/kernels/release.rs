@@ -1,0 +1,103 @@
+//! What is done to the values of an answer: rounded to so many decimals, and all but the greatest of a row put to zero.
+
+use alloc::vec::Vec;
+
+use super::{BF16, FP16, Half, SIGN, nearest_f32, nearest_f64, toward_zero};
+use crate::datatype::Datatype;
+
+/// From where on a double has no fraction.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
+/// A finite number rounded to `1 / scale`, halves away from zero; another one as it is.
+fn rounded(number: f64, scale: f64) -> f64 {
+    let scaled = number * scale;
+    if scaled.abs() < WHOLE {
+        let half = if scaled < 0.0 { -0.5 } else { 0.5 };
+        // A whole number has no minus zero: a sign would tell of what was rounded away.
+        toward_zero(scaled + half).map_or(number, |whole| nearest_f64(whole) / scale)
+    } else {
+        number
+    }
+}
+
+/// Rounds every element of a float datatype; of another one none.
+pub(crate) fn round(datatype: Datatype, decimals: u32, data: &mut [u8]) {
+    let scale = (0..decimals).fold(1.0, |scale, _| scale * 10.0);
+    let half = |format: &Half, bytes: &mut [u8; 2]| {
+        let bits = u16::from_le_bytes(*bytes);
+        let magnitude = bits & !SIGN;
+        if magnitude < format.infinity {
+            let value = rounded(format.value(magnitude), scale).min(format.value(format.max()));
+            let value = format.nearest(value);
+            let sign = if value == 0 { 0 } else { bits & SIGN };
+            *bytes = (value | sign).to_le_bytes();
+        }
+    };
+    match datatype {
+        Datatype::Fp16 => {
+            for bytes in data.as_chunks_mut().0 {
+                half(&FP16, bytes);
+            }
+        }
+        Datatype::Bf16 => {
+            for bytes in data.as_chunks_mut().0 {
+                half(&BF16, bytes);
+            }
+        }
+        Datatype::Fp32 => {
+            for bytes in data.as_chunks_mut().0 {
+                let value = rounded(f32::from_le_bytes(*bytes).into(), scale);
+                *bytes = nearest_f32(value).to_le_bytes();
+            }
+        }
+        Datatype::Fp64 => {
+            for bytes in data.as_chunks_mut().0 {
+                *bytes = rounded(f64::from_le_bytes(*bytes), scale).to_le_bytes();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Puts all but the `k` greatest elements of each row to zero; of equal ones the earlier stays. For floats that are zero or more, whose bits are in the order of
+/// their values.
+pub(crate) fn keep_greatest(datatype: Datatype, row: usize, k: usize, data: &mut [u8]) {
+    let Some(size) = datatype.size_bytes().filter(|_| datatype.is_float()) else {
+        return;
+    };
+    let Some(row_bytes) = row.checked_mul(size).filter(|bytes| *bytes > 0) else {
+        return;
+    };
+    let mut order: Vec<(u64, usize)> = Vec::new();
+    for row in data.chunks_mut(row_bytes) {
+        order.clear();
+        order.extend(
+            row.chunks(size)
+                .map(|element| {
+                    let bits = element.iter().rev();
+                    let bits =
+                        bits.fold(0_u64, |bits, byte| bits.wrapping_shl(8) | u64::from(*byte));
+                    // Minus zero is zero; so is what is below it, which only an answer in shadow has.
+                    let sign = 1_u64.wrapping_shl(
+                        u32::try_from(size)
+                            .unwrap_or(0)
+                            .wrapping_mul(8)
+                            .wrapping_sub(1),
+                    );
+                    if bits & sign == 0 { bits } else { 0 }
+                })
+                .zip(0..),
+        );
+        if k >= order.len() {
+            continue;
+        }
+        order.select_nth_unstable_by(k, |(one, here), (other, there)| {
+            other.cmp(one).then(here.cmp(there))
+        });
+        for (_, index) in order.iter().skip(k) {
+            if let Some(element) = row.chunks_mut(size).nth(*index) {
+                element.fill(0);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is counted over a whole tensor: how many values differ, how many are zero. A few dozen values are kept and no more, however
+//! large the tensor and however it is cut.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::TensorRule;
+use crate::datatype::Datatype;
+
+/// Elements that are counted in 32 bits before the sum is carried over.
+const BLOCK: usize = 4096;
+
+/// A count on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::contract) struct Tally {
+    /// Elements that were counted.
+    elements: u64,
+    /// Of these, zeros.
+    zeros: u64,
+    /// Values that differ, ascending, as bits; at most as many as are asked for.
+    distinct: Vec<u64>,
+    /// The value before, which the next one most often is.
+    last: Option<u64>,
+}
+
+impl Tally {
+    /// Counts whole elements.
+    pub(in crate::contract) fn take(&mut self, rule: &TensorRule, data: &[u8]) {
+        let counts_zeros = rule.numbers.max_zero_fraction.is_some();
+        let wanted = rule.numbers.min_distinct.unwrap_or(0);
+        if !counts_zeros && wanted == 0 {
+            return;
+        }
+        let form = Form::of(rule.datatype);
+        macro_rules! elements {
+            ($type:ty) => {{
+                let (elements, _) = data.as_chunks::<{ size_of::<$type>() }>();
+                self.elements = self.elements.saturating_add(as_u64(elements.len()));
+                let magnitude = <$type>::try_from(form.magnitude).unwrap_or(<$type>::MAX);
+                if counts_zeros {
+                    for block in elements.chunks(BLOCK) {
+                        let zeros = block.iter().fold(0_u32, |zeros, bytes| {
+                            let zero = <$type>::from_le_bytes(*bytes) & magnitude == 0;
+                            zeros.wrapping_add(u32::from(zero))
+                        });
+                        self.zeros = self.zeros.saturating_add(zeros.into());
+                    }
+                }
+                for bytes in elements {
+                    if self.distinct.len() >= wanted {
+                        break;
+                    }
+                    self.meet(form.one(<$type>::from_le_bytes(*bytes).into()));
+                }
+            }};
+        }
+        match rule.datatype.size_bytes() {
+            Some(1) => elements!(u8),
+            Some(2) => elements!(u16),
+            Some(4) => elements!(u32),
+            Some(8) => elements!(u64),
+            _ => {}
+        }
+    }
+
+    fn meet(&mut self, value: u64) {
+        if self.last.replace(value) == Some(value) {
+            return;
+        }
+        if let Err(place) = self.distinct.binary_search(&value) {
+            self.distinct.insert(place, value);
+        }
+    }
+
+    /// What is wrong with the whole, if anything.
+    pub(in crate::contract) fn fault(&self, rule: &TensorRule) -> Option<String> {
+        let (distinct, elements) = (self.distinct.len(), self.elements);
+        if let Some(least) = rule.numbers.min_distinct
+            && distinct < least
+        {
+            return Some(format!(
+                "{distinct} distinct values, at least {least} must be"
+            ));
+        }
+        let most = rule.numbers.max_zero_fraction?;
+        let zeros = self.zeros;
+        // Divided, so that 29 of 100 are exactly 0.29.
+        let above = elements > 0 && as_f64(zeros) / as_f64(elements) > most;
+        above.then(|| format!("{zeros} of {elements} elements are zero, {most} of all may be"))
+    }
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no tensor has 2^53 elements: that many bytes fit no memory"
+)]
+const fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// How a datatype spells values that are one: the two zeros, the many NaNs.
+struct Form {
+    /// All bits but a float's sign.
+    magnitude: u64,
+    /// A float's infinity, beyond which is NaN; of integers nothing is.
+    infinity: u64,
+}
+
+impl Form {
+    fn of(datatype: Datatype) -> Self {
+        let float = |sign: u64, infinity: u64| Self {
+            magnitude: sign.wrapping_sub(1),
+            infinity,
+        };
+        match datatype {
+            Datatype::Fp16 => float(super::SIGN.into(), super::FP16.infinity.into()),
+            Datatype::Bf16 => float(super::SIGN.into(), super::BF16.infinity.into()),
+            Datatype::Fp32 => float((-0.0_f32).to_bits().into(), super::FP32_EXPONENT.into()),
+            Datatype::Fp64 => float((-0.0_f64).to_bits(), super::FP64_EXPONENT),
+            _ => Self {
+                magnitude: u64::MAX,
+                infinity: u64::MAX,
+            },
+        }
+    }
+
+    /// One spelling of a value.
+    const fn one(&self, bits: u64) -> u64 {
+        let magnitude = bits & self.magnitude;
+        if magnitude == 0 {
+            0
+        } else if magnitude > self.infinity {
+            self.magnitude
+        } else {
+            bits
+        }
+    }
+}

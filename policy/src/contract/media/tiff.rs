@@ -1,0 +1,90 @@
+//! TIFF 6.0: a chain of directories, one a page, each with its page's size. They may lie anywhere; here each lies behind the one before, so that the chain
+//! ends and can be read as it passes.
+
+use alloc::string::String;
+
+use super::{MediaRule, Next, Probe, be, le};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Where the next directory is, if there is one.
+    Offset,
+    /// How many entries it has.
+    Count,
+    /// An entry; so many come behind it.
+    Entry(u16),
+}
+
+const WIDTH: u64 = 256;
+const HEIGHT: u64 = 257;
+/// Types of a number of 16 bits and of one of 32.
+const SHORT: u64 = 3;
+const LONG: u64 = 4;
+/// Bytes of an entry.
+const ENTRY: usize = 12;
+
+pub(super) const fn begin() -> Next {
+    step(0, 4, Step::Offset)
+}
+
+const fn step(skip: u64, bytes: usize, step: Step) -> Next {
+    Next::read(skip, bytes, super::Step::Tiff(step))
+}
+
+pub(super) fn read(
+    probe: &mut Probe,
+    rule: &MediaRule,
+    at: Step,
+    read: &[u8],
+) -> Result<Next, String> {
+    let number = if probe.notes.flag { be } else { le };
+    let not_one = || String::from("the TIFF directory is not one");
+    match at {
+        Step::Offset => {
+            let offset = number(read);
+            if offset == 0 {
+                return rule.frames(probe.notes.frames).map(|()| Next::Known);
+            }
+            let skip = offset
+                .checked_sub(probe.at)
+                .ok_or("a TIFF directory lies before the one that names it")?;
+            probe.notes.frames = probe.notes.frames.saturating_add(1);
+            rule.frames(probe.notes.frames)?;
+            (probe.notes.width, probe.notes.height) = (0, 0);
+            Ok(step(skip, 2, Step::Count))
+        }
+        Step::Count => {
+            let entries = u16::try_from(number(read)).unwrap_or(0);
+            let behind = entries.checked_sub(1).ok_or_else(not_one)?;
+            Ok(step(0, ENTRY, Step::Entry(behind)))
+        }
+        Step::Entry(behind) => {
+            let &[t0, t1, k0, k1, n0, n1, n2, n3, v0, v1, v2, v3] = read else {
+                return Err(not_one());
+            };
+            let tag = number(&[t0, t1]);
+            if tag == WIDTH || tag == HEIGHT {
+                let value = match number(&[k0, k1]) {
+                    SHORT => number(&[v0, v1]),
+                    LONG => number(&[v0, v1, v2, v3]),
+                    _ => return Err(not_one()),
+                };
+                let notes = &mut probe.notes;
+                let slot = if tag == WIDTH {
+                    &mut notes.width
+                } else {
+                    &mut notes.height
+                };
+                if number(&[n0, n1, n2, n3]) != 1 || *slot != 0 {
+                    return Err(not_one());
+                }
+                *slot = value;
+            }
+            if let Some(behind) = behind.checked_sub(1) {
+                return Ok(step(0, ENTRY, Step::Entry(behind)));
+            }
+            rule.picture(probe.notes.width, probe.notes.height)?;
+            Ok(step(0, 4, Step::Offset))
+        }
+    }
+}

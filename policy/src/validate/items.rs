@@ -1,0 +1,364 @@
+//! What the items of `BYTES` may be: their length, their text, the files and URLs that they are.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::listen::MAX_BODY_BYTES;
+use super::report::{Path, Report, quote, unknown};
+use super::values::few;
+use crate::contract::{
+    Items, MAX_LISTED_BYTES, MAX_URL_BYTES, MediaRule, MediaType, Pattern, UrlRule, default_port,
+    is_name,
+};
+use crate::datatype::Datatype;
+use crate::raw::{self, ByteSize, Scalar};
+
+/// Hosts that can be named.
+const MAX_HOSTS: usize = 256;
+/// Ports that can be named.
+const MAX_PORTS: usize = 16;
+/// The largest size that can be asked for: no format says a larger one.
+const MAX_SIZE: u64 = u32::MAX as u64;
+
+const SCHEMES: [&str; 4] = ["https", "http", "s3", "gs"];
+
+/// What is written about the items of a tensor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written<'a> {
+    pub(super) max_bytes: Option<ByteSize>,
+    pub(super) min_bytes: Option<ByteSize>,
+    pub(super) utf8: bool,
+    pub(super) allowed: Option<&'a [Scalar]>,
+    pub(super) pattern: Option<&'a str>,
+    pub(super) media: Option<&'a raw::Media>,
+    pub(super) url: Option<&'a raw::Url>,
+}
+
+/// The rules of `BYTES`, the greatest length of an item among them; of anything else, that nothing is written.
+pub(super) fn items(
+    report: &mut Report,
+    path: &Path,
+    raw: Written<'_>,
+    datatype: Datatype,
+) -> Option<(Option<usize>, Items)> {
+    if datatype != Datatype::Bytes {
+        return no_items(report, path, raw, datatype).then(|| (None, Items::default()));
+    }
+    let max_path = path.field("max_item_bytes");
+    let max_bytes = if raw.max_bytes.is_none() {
+        report.error_with_fix(
+            &max_path,
+            "is missing: nothing else bounds an element of BYTES",
+            "max_item_bytes: 1KiB",
+        );
+        None
+    } else {
+        raw.max_bytes
+            .and_then(|size| report.bytes_within(&max_path, size, 1, MAX_BODY_BYTES))
+    };
+    let most = raw.max_bytes.map_or(MAX_BODY_BYTES, |size| size.0);
+    let min_bytes = match raw.min_bytes {
+        Some(size) => report.bytes_within(&path.field("min_item_bytes"), size, 1, most),
+        None => Some(0),
+    };
+    let allowed = match raw.allowed {
+        Some(list) => listed(report, &path.field("allowed"), list, most).map(Some),
+        None => Some(None),
+    };
+    let pattern = match raw.pattern {
+        Some(text) => pattern(report, &path.field("pattern"), text).map(Some),
+        None => Some(None),
+    };
+    let media_rule = match raw.media {
+        Some(media_raw) => media(report, &path.field("media"), media_raw).map(Some),
+        None => Some(None),
+    };
+    let url_path = path.field("url");
+    let url_rule = match raw.url {
+        Some(url_raw) => url(report, &url_path, url_raw).map(Some),
+        None => Some(None),
+    };
+    let mut good = Some(());
+    if raw.media.is_some()
+        && (raw.utf8 || raw.pattern.is_some() || raw.allowed.is_some() || raw.url.is_some())
+    {
+        report.error_with_fix(
+            &path.field("media"),
+            "no file of these kinds is a text",
+            "remove one of the two",
+        );
+        good = None;
+    }
+    if raw.url.is_some() && most > MAX_URL_BYTES as u64 {
+        report.error_with_fix(
+            &max_path,
+            "a URL is kept while it passes, so that it is no longer than 2048 bytes",
+            "max_item_bytes: 2KiB",
+        );
+        good = None;
+    }
+    good?;
+    Some((
+        Some(max_bytes?),
+        Items {
+            min_bytes: min_bytes?,
+            utf8: raw.utf8,
+            allowed: allowed?,
+            pattern: pattern?,
+            media: media_rule?,
+            url: url_rule?,
+        },
+    ))
+}
+
+/// Whether nothing is written that only `BYTES` has.
+fn no_items(report: &mut Report, path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
+    let written = [
+        ("max_item_bytes", raw.max_bytes.is_some()),
+        ("min_item_bytes", raw.min_bytes.is_some()),
+        ("utf8", raw.utf8),
+        ("pattern", raw.pattern.is_some()),
+        ("media", raw.media.is_some()),
+        ("url", raw.url.is_some()),
+    ];
+    let mut good = true;
+    for (field, written) in written {
+        if written {
+            let message = if field.ends_with("bytes") {
+                format!("elements of {datatype} have one size")
+            } else {
+                format!("elements of {datatype} are numbers")
+            };
+            report.error_with_fix(&path.field(field), message, "remove it");
+            good = false;
+        }
+    }
+    good
+}
+
+fn listed(report: &mut Report, path: &Path, list: &[Scalar], most: u64) -> Option<Vec<Vec<u8>>> {
+    few(report, path, list)?;
+    let most = most.min(MAX_LISTED_BYTES as u64);
+    let mut items = Vec::new();
+    let mut good = Some(());
+    for (index, value) in list.iter().enumerate() {
+        let path = path.index(index);
+        match value {
+            Scalar::Text(text) if text.len() as u64 > most => {
+                report.error_with_fix(
+                    &path,
+                    format!("{} bytes are too long", text.len()),
+                    format!("at most {most}"),
+                );
+                good = None;
+            }
+            Scalar::Text(text) if items.iter().any(|item| item == text.as_bytes()) => {
+                report.error(&path, format!("{} is listed twice", quote(text)));
+                good = None;
+            }
+            Scalar::Text(text) => items.push(text.as_bytes().to_vec()),
+            Scalar::Integer(_) | Scalar::Float(_) => {
+                report.error_with_fix(&path, "a number is no BYTES", "put it in quotes");
+                good = None;
+            }
+        }
+    }
+    items.sort_unstable();
+    good.map(|()| items)
+}
+
+fn pattern(report: &mut Report, path: &Path, text: &str) -> Option<Arc<Pattern>> {
+    match Pattern::compile(text) {
+        Ok(pattern) => Some(Arc::new(pattern)),
+        Err(fault) => {
+            report.error(path, format!("{fault}"));
+            None
+        }
+    }
+}
+
+/// The rules of a file.
+pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
+    let raw::Media {
+        types,
+        max_width,
+        max_height,
+        max_pixels,
+        max_frames,
+        max_duration_ms,
+    } = raw;
+    let types_path = path.field("types");
+    let mut good = report.not_empty(&types_path, types, "[png, jpeg]");
+    good = good.and(report.distinct(&types_path, types));
+    let mut kinds = Vec::new();
+    for (index, name) in types.iter().enumerate() {
+        if let Some(kind) = MediaType::ALL.into_iter().find(|kind| kind.name() == name) {
+            kinds.push(kind);
+        } else {
+            let names = MediaType::ALL.iter().map(|kind| kind.name());
+            unknown(
+                report,
+                &types_path.index(index),
+                "kind of file",
+                name,
+                names,
+            );
+            good = None;
+        }
+    }
+    let records = kinds.contains(&MediaType::Wav);
+    let pictures = kinds.iter().any(|kind| *kind != MediaType::Wav);
+    let frames = kinds
+        .iter()
+        .any(|kind| !matches!(kind, MediaType::Wav | MediaType::Jpeg));
+    let mut size = |name: &str, value: Option<u64>, has: bool, whose: &str| {
+        let path = path.field(name);
+        let Some(value) = value else {
+            return Some(None);
+        };
+        if !has && good.is_some() {
+            report.error_with_fix(&path, format!("none of the types is {whose}"), "remove it");
+            return None;
+        }
+        report
+            .within(&path, value, 1, MAX_SIZE, "as a size")
+            .map(Some)
+    };
+    let sizes = [
+        size("max_width", *max_width, pictures, "a picture"),
+        size("max_height", *max_height, pictures, "a picture"),
+        size("max_pixels", *max_pixels, pictures, "a picture"),
+        size("max_frames", *max_frames, frames, "one with frames"),
+        size("max_duration_ms", *max_duration_ms, records, "a recording"),
+    ];
+    if pictures && max_pixels.is_none() && (max_width.is_none() || max_height.is_none()) {
+        report.error_with_fix(
+            &path.field("max_pixels"),
+            "is missing: a small file can say that it is a huge picture",
+            "max_pixels: 4000000",
+        );
+        good = None;
+    }
+    if records && max_duration_ms.is_none() {
+        report.error_with_fix(
+            &path.field("max_duration_ms"),
+            "is missing: nothing else bounds a recording",
+            "max_duration_ms: 60000",
+        );
+        good = None;
+    }
+    let [width, height, pixels, frames, duration] = sizes;
+    let (width, height, pixels) = (width?, height?, pixels?);
+    let (frames, duration) = (frames?, duration?);
+    good.map(|()| MediaRule {
+        types: kinds,
+        max_width: width.unwrap_or(u64::MAX),
+        max_height: height.unwrap_or(u64::MAX),
+        max_pixels: pixels.unwrap_or(u64::MAX),
+        max_frames: frames
+            .and_then(|frames| u32::try_from(frames).ok())
+            .unwrap_or(1),
+        max_duration_ms: duration.unwrap_or(0),
+    })
+}
+
+fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<UrlRule> {
+    let raw::Url {
+        hosts,
+        schemes,
+        ports,
+    } = raw;
+    let hosts_path = path.field("hosts");
+    let mut good = report.not_empty(&hosts_path, hosts, "[images.example.com]");
+    good = good.and(report.distinct(&hosts_path, hosts));
+    if hosts.len() > MAX_HOSTS {
+        report.error(
+            &hosts_path,
+            format!(
+                "{} hosts are too many, {MAX_HOSTS} are allowed",
+                hosts.len()
+            ),
+        );
+        return None;
+    }
+    for (index, host) in hosts.iter().enumerate() {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let two_labels = host.len() == name.len() || name.contains('.');
+        if !is_name(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            report.error_with_fix(
+                &hosts_path.index(index),
+                format!("{} is no lower-case host name", quote(host)),
+                "images.example.com, or *.example.com for all below it",
+            );
+            good = None;
+        } else if !two_labels {
+            report.error_with_fix(
+                &hosts_path.index(index),
+                format!("{} is everybody below a top-level domain", quote(host)),
+                "*.example.com",
+            );
+            good = None;
+        }
+    }
+    let schemes_path = path.field("schemes");
+    good = good.and(report.distinct(&schemes_path, schemes));
+    for (index, scheme) in schemes.iter().enumerate() {
+        if !SCHEMES.contains(&scheme.as_str()) {
+            unknown(
+                report,
+                &schemes_path.index(index),
+                "scheme of a fetch",
+                scheme,
+                SCHEMES.into_iter(),
+            );
+            good = None;
+        } else if scheme == "http" {
+            report.warn(
+                &schemes_path.index(index),
+                "whoever is on the way can change what http fetches",
+                "https",
+            );
+        }
+    }
+    let schemes: Vec<String> = if schemes.is_empty() {
+        vec!["https".into()]
+    } else {
+        schemes.clone()
+    };
+    let ports_path = path.field("ports");
+    if ports.len() > MAX_PORTS {
+        report.error(
+            &ports_path,
+            format!(
+                "{} ports are too many, {MAX_PORTS} are allowed",
+                ports.len()
+            ),
+        );
+        return None;
+    }
+    let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
+    if !ports.is_empty() && !ported {
+        report.error_with_fix(&ports_path, "none of the schemes has ports", "remove it");
+        good = None;
+    }
+    let mut kept = Vec::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = ports_path.index(index);
+        let port = report.within(&path, *port, 1, u16::MAX.into(), "as a port");
+        match port.and_then(|port| u16::try_from(port).ok()) {
+            Some(port) => kept.push(port),
+            None => good = None,
+        }
+    }
+    if ports.is_empty() {
+        kept.push(443);
+    }
+    good.map(|()| UrlRule {
+        schemes,
+        hosts: hosts.clone(),
+        ports: kept,
+    })
+}

@@ -1,0 +1,233 @@
+//! What of an answer clients get: an output's own rule, and what a grant narrows.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::report::{Path, Report, quote, unknown};
+use crate::contract::DimRule;
+use crate::datatype::Datatype;
+use crate::policy::Model;
+use crate::raw::{self, Role};
+use crate::release::{Narrowed, Release};
+
+/// Decimals that can be asked for: a double has no more.
+const MAX_DECIMALS: u64 = 15;
+/// Scores that can be asked for.
+const MAX_TOP: u64 = u32::MAX as u64;
+
+/// What is written about an output.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pub(super) role: Option<Role>,
+    pub(super) round_decimals: Option<u64>,
+    pub(super) top_k: Option<u64>,
+}
+
+impl Written {
+    pub(super) const fn of(raw: &raw::Output) -> Self {
+        Self {
+            role: raw.role,
+            round_decimals: raw.round_decimals,
+            top_k: raw.top_k,
+        }
+    }
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn decimals(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<u32>> {
+    let Some(decimals) = raw else {
+        return Some(None);
+    };
+    let decimals = report.within(path, decimals, 0, MAX_DECIMALS, "decimals")?;
+    u32::try_from(decimals).ok().map(Some)
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn top(report: &mut Report, path: &Path, raw: Option<u64>) -> Option<Option<usize>> {
+    let Some(top) = raw else {
+        return Some(None);
+    };
+    let top = report.within(path, top, 1, MAX_TOP, "scores")?;
+    usize::try_from(top).ok().map(Some)
+}
+
+/// An output's rule. `shape` is there unless it is faulty.
+pub(super) fn output(
+    report: &mut Report,
+    path: &Path,
+    raw: Written,
+    datatype: Datatype,
+    shape: Option<&[DimRule]>,
+) -> Option<Release> {
+    let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
+    let round_decimals = decimals(report, &decimals_path, raw.round_decimals);
+    let top_k = top(report, &top_path, raw.top_k);
+    let mut good = Some(());
+    if !datatype.is_float() {
+        for (field, written) in [
+            ("role", raw.role.is_some()),
+            ("round_decimals", raw.round_decimals.is_some()),
+        ] {
+            if written {
+                let message = format!("elements of {datatype} have no decimals");
+                report.error_with_fix(&path.field(field), message, "remove it");
+                good = None;
+            }
+        }
+    }
+    let scores = raw.role == Some(Role::ClassScores);
+    if raw.top_k.is_some() && !scores {
+        report.error_with_fix(
+            &top_path,
+            "is for class scores: of anything else a 0 is a value too",
+            "role: class-scores",
+        );
+        good = None;
+    }
+    if scores {
+        match shape.map(<[DimRule]>::last) {
+            Some(None) => {
+                let path = path.field("role");
+                report.error_with_fix(&path, "a scalar has no classes", "remove it");
+                good = None;
+            }
+            Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
+                let message = format!("has no effect: there are {} classes at most", classes.max);
+                report.warn(&top_path, message, "fewer, or remove it");
+            }
+            _ => {}
+        }
+        if raw.top_k.is_none() && raw.round_decimals.is_none() {
+            report.warn(
+                path,
+                "whole scores are what a copy of the model is trained on",
+                "round_decimals: 3, or top_k: 5",
+            );
+        }
+    }
+    good?;
+    Some(Release {
+        scores,
+        round_decimals: round_decimals?,
+        top_k: top_k?,
+    })
+}
+
+/// Outputs whose rule no answer meets, since a postprocess handler makes others of them.
+pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
+    let mut good = Some(());
+    if raw.returns.is_none() {
+        return good;
+    }
+    for (index, output) in raw.outputs.iter().enumerate() {
+        let Written {
+            role: _,
+            round_decimals,
+            top_k,
+        } = Written::of(output);
+        for (field, written) in [
+            ("round_decimals", round_decimals.is_some()),
+            ("top_k", top_k.is_some()),
+        ] {
+            if written {
+                report.error_with_fix(
+                    &path.index(index).field(field),
+                    "no client gets this output: the postprocess handler makes what is returned",
+                    "put it under returns.outputs",
+                );
+                good = None;
+            }
+        }
+    }
+    good
+}
+
+/// What a grant narrows of the answers of its models.
+pub(super) fn grant(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Grant,
+    infers: bool,
+    models: &[&Model],
+) -> Option<Narrowed> {
+    let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
+    let outputs_path = path.field("outputs");
+    let round_decimals = decimals(report, &decimals_path, raw.round_decimals);
+    let top_k = top(report, &top_path, raw.top_k);
+    let mut good = Some(());
+    for (path, written) in [
+        (&outputs_path, raw.outputs.is_some()),
+        (&decimals_path, raw.round_decimals.is_some()),
+        (&top_path, raw.top_k.is_some()),
+    ] {
+        if written && !infers {
+            let message = "is for answers: the grant lets nobody infer";
+            report.error_with_fix(path, message, "remove it");
+            good = None;
+        }
+    }
+    let rules = || models.iter().flat_map(|model| model.returns());
+    // Without models their own faults are told, or that nobody infers.
+    if !models.is_empty() {
+        if raw.top_k.is_some() && !rules().any(|rule| rule.release.scores) {
+            let message = "none of the models has an output of class scores";
+            report.error_with_fix(&top_path, message, "role: class-scores on that output");
+            good = None;
+        }
+        if raw.round_decimals.is_some() && !rules().any(|rule| rule.datatype.is_float()) {
+            let message = "none of the models has an output of floats";
+            report.error_with_fix(&decimals_path, message, "remove it");
+            good = None;
+        }
+        if let Some(outputs) = raw.outputs.as_ref().filter(|outputs| !outputs.is_empty()) {
+            good = good.and(named(report, &outputs_path, outputs, models));
+        }
+    }
+    if let Some(outputs) = &raw.outputs {
+        good = good.and(report.not_empty(&outputs_path, outputs, "the names of outputs"));
+        good = good.and(report.distinct(&outputs_path, outputs));
+    }
+    let (round_decimals, top_k) = (round_decimals?, top_k?);
+    good.map(|()| Narrowed {
+        outputs: raw.outputs.clone(),
+        round_decimals,
+        top_k,
+    })
+}
+
+/// That every name is some model's output, and that every model has one of them.
+fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[&Model]) -> Option<()> {
+    let mut good = Some(());
+    let has = |model: &Model, name: &str| model.returns().iter().any(|rule| rule.name == name);
+    for (index, name) in outputs.iter().enumerate() {
+        if !models.iter().any(|model| has(model, name)) {
+            let known = models.iter().flat_map(|model| model.returns());
+            let known = known.map(|rule| rule.name.as_str());
+            unknown(
+                report,
+                &path.index(index),
+                "output of these models",
+                name,
+                known,
+            );
+            good = None;
+        }
+    }
+    for model in models {
+        if good.is_some() && !outputs.iter().any(|name| has(model, name)) {
+            report.error_with_fix(
+                path,
+                format!("names no output of model {}", quote(model.name())),
+                "another grant for that model",
+            );
+            good = None;
+        }
+    }
+    good
+}

@@ -1,0 +1,381 @@
+//! What the numbers of a tensor may be: a range for all or for each channel, a list, and what is counted over the whole.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, quote};
+use crate::contract::{Channels, DimRule, Listed, Numbers, bounds, holds_a_value, listed_bits};
+use crate::datatype::Datatype;
+use crate::raw::{ChannelRanges, Scalar};
+
+/// Channels that can have ranges of their own.
+const MAX_CHANNELS: usize = 1024;
+/// Values that can be listed.
+const MAX_LISTED: usize = 1024;
+/// Distinct values that can be asked for: the filter keeps as many for each tensor that passes.
+const MAX_DISTINCT: u64 = 64;
+
+/// What is written about the values of a tensor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Values<'a> {
+    /// Whether rules can be written at all: what a client sends has some, what a model answers has not.
+    pub(super) ruled: bool,
+    pub(super) finite: Option<bool>,
+    pub(super) range: Option<(f64, f64)>,
+    pub(super) max_abs: Option<f64>,
+    pub(super) channel_ranges: Option<&'a ChannelRanges>,
+    pub(super) allowed: Option<&'a [Scalar]>,
+    pub(super) min_distinct: Option<u64>,
+    pub(super) max_zero_fraction: Option<f64>,
+}
+
+/// The same as rules.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) finite: bool,
+    pub(super) range: Option<(f64, f64)>,
+    pub(super) numbers: Numbers,
+}
+
+/// The rules of a tensor of numbers; of `BYTES`, which has none, that nothing is written. `shape` is there unless it is faulty.
+pub(super) fn values(
+    report: &mut Report,
+    path: &Path,
+    raw: Values<'_>,
+    datatype: Datatype,
+    shape: Option<&[DimRule]>,
+) -> Option<Checked> {
+    finite(report, path, raw, datatype);
+    if datatype == Datatype::Bytes {
+        return no_numbers(report, path, raw).then(|| Checked {
+            finite: false,
+            range: None,
+            numbers: Numbers::default(),
+        });
+    }
+    let range = narrowed(report, path, raw, datatype);
+    let whole = range.flatten().unwrap_or((f64::MIN, f64::MAX));
+    let channels = match raw.channel_ranges {
+        Some(raw) => channels(
+            report,
+            &path.field("channel_ranges"),
+            raw,
+            datatype,
+            shape,
+            whole,
+        )
+        .map(Some),
+        None => Some(None),
+    };
+    let allowed = match raw.allowed {
+        Some(raw_list) => listed(report, path, raw, raw_list, datatype).map(Some),
+        None => Some(None),
+    };
+    let min_distinct = match raw.min_distinct {
+        Some(least) => distinct(report, &path.field("min_distinct"), least, datatype, shape),
+        None => Some(None),
+    };
+    let max_zero_fraction = zeros(
+        report,
+        &path.field("max_zero_fraction"),
+        raw.max_zero_fraction,
+    );
+    let range = range?;
+    let numbers = Numbers {
+        channels: channels?,
+        allowed: allowed?,
+        min_distinct: min_distinct?,
+        max_zero_fraction: max_zero_fraction?,
+    };
+    Some(Checked {
+        finite: datatype.is_float() && raw.finite.unwrap_or(true),
+        range,
+        numbers,
+    })
+}
+
+/// Warns of a `finite` that says nothing, and of a float that takes every value.
+fn finite(report: &mut Report, path: &Path, raw: Values<'_>, datatype: Datatype) {
+    let bounded = raw.range.is_some()
+        || raw.max_abs.is_some()
+        || raw.channel_ranges.is_some()
+        || raw.allowed.is_some();
+    let finite_path = path.field("finite");
+    match raw.finite {
+        Some(_) if !datatype.is_float() => report.warn(
+            &finite_path,
+            format!("every {datatype} is finite"),
+            "remove it",
+        ),
+        Some(false) if bounded => report.warn(
+            &finite_path,
+            "has no effect: neither NaN nor an infinity lies in a range",
+            "remove one of the two",
+        ),
+        _ if !bounded && datatype.is_float() && raw.ruled => report.warn(
+            path,
+            "a float input without a range takes every value",
+            "range: [least, greatest]",
+        ),
+        _ => {}
+    }
+}
+
+/// Whether nothing is written that only numbers have.
+fn no_numbers(report: &mut Report, path: &Path, raw: Values<'_>) -> bool {
+    let written = [
+        ("range", raw.range.is_some()),
+        ("max_abs", raw.max_abs.is_some()),
+        ("channel_ranges", raw.channel_ranges.is_some()),
+        ("min_distinct", raw.min_distinct.is_some()),
+        ("max_zero_fraction", raw.max_zero_fraction.is_some()),
+    ];
+    let mut good = true;
+    for (field, written) in written {
+        if written {
+            let message = if field == "range" {
+                "BYTES has no range"
+            } else {
+                "BYTES has no numbers"
+            };
+            report.error_with_fix(&path.field(field), message, "remove it");
+            good = false;
+        }
+    }
+    good
+}
+
+/// A range with bounds in order that holds some value of the datatype.
+fn range(report: &mut Report, path: &Path, range: (f64, f64), datatype: Datatype) -> Option<()> {
+    let (least, greatest) = range;
+    if !least.is_finite() || !greatest.is_finite() {
+        report.error(path, "a bound is not finite");
+    } else if least > greatest {
+        report.error_with_fix(
+            path,
+            format!("{least} is over {greatest}"),
+            format!("[{greatest}, {least}]"),
+        );
+    } else if !holds_a_value(datatype, range) {
+        report.error(
+            path,
+            format!("no {datatype} lies between {least} and {greatest}"),
+        );
+    } else {
+        return Some(());
+    }
+    None
+}
+
+/// What `range` and `max_abs` come to together, `Some(None)` where there is neither.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn narrowed(
+    report: &mut Report,
+    path: &Path,
+    raw: Values<'_>,
+    datatype: Datatype,
+) -> Option<Option<(f64, f64)>> {
+    let ranged = match raw.range {
+        Some(written) => range(report, &path.field("range"), written, datatype).map(|()| written),
+        None => Some((f64::MIN, f64::MAX)),
+    };
+    let Some(most) = raw.max_abs else {
+        return ranged.map(|ranged| raw.range.map(|_| ranged));
+    };
+    let path = path.field("max_abs");
+    if !most.is_finite() || most < 0.0 {
+        report.error_with_fix(&path, format!("{most} is no magnitude"), "0 or more");
+        return None;
+    }
+    let (least, greatest) = ranged?;
+    let both = (least.max(-most), greatest.min(most));
+    if both.0 > both.1 || !holds_a_value(datatype, both) {
+        report.error(
+            &path,
+            format!("no {datatype} of the range is within {most}"),
+        );
+        return None;
+    }
+    Some(Some(both))
+}
+
+fn channels(
+    report: &mut Report,
+    path: &Path,
+    raw: &ChannelRanges,
+    datatype: Datatype,
+    shape: Option<&[DimRule]>,
+    whole: (f64, f64),
+) -> Option<Channels> {
+    let ChannelRanges { axis, ranges } = raw;
+    let axis_path = path.field("axis");
+    let ranges_path = path.field("ranges");
+    if datatype == Datatype::Bool {
+        report.error_with_fix(path, "BOOL has no channels", "remove it");
+        return None;
+    }
+    let axis = report.required(&axis_path, *axis, "axis: 1");
+    let mut good = Some(());
+    report.not_empty(&ranges_path, ranges, "[[least, greatest], …]")?;
+    if ranges.len() > MAX_CHANNELS {
+        report.error(
+            &ranges_path,
+            format!(
+                "{} channels are too many, {MAX_CHANNELS} are allowed",
+                ranges.len()
+            ),
+        );
+        return None;
+    }
+    let mut kept = Vec::with_capacity(ranges.len());
+    for (index, (least, greatest)) in ranges.iter().enumerate() {
+        let path = ranges_path.index(index);
+        if range(report, &path, (*least, *greatest), datatype).is_none() {
+            good = None;
+            continue;
+        }
+        let both = (least.max(whole.0), greatest.min(whole.1));
+        match bounds(datatype, both).filter(|_| both.0 <= both.1) {
+            Some(bits) => kept.push(bits),
+            None => {
+                report.error(
+                    &path,
+                    format!("no {datatype} of it is in the whole tensor's range"),
+                );
+                good = None;
+            }
+        }
+    }
+    let (axis, shape) = (axis?, shape?);
+    let dim = usize::try_from(axis)
+        .ok()
+        .and_then(|axis| Some((axis, shape.get(axis)?)));
+    let Some((axis, dim)) = dim else {
+        report.error(
+            &axis_path,
+            format!("the shape has {} dims, the first is 0", shape.len()),
+        );
+        return None;
+    };
+    let channels = u64::try_from(ranges.len()).ok();
+    if dim.fixed() != channels {
+        let message = match dim.fixed() {
+            Some(size) => format!("{} channels, dim {axis} has {size}", ranges.len()),
+            None => format!("dim {axis} varies; channels with ranges have one number"),
+        };
+        report.error_with_fix(&ranges_path, message, "one range for each of a fixed dim");
+        return None;
+    }
+    good.map(|()| Channels { axis, bounds: kept })
+}
+
+fn listed(
+    report: &mut Report,
+    path: &Path,
+    raw: Values<'_>,
+    list: &[Scalar],
+    datatype: Datatype,
+) -> Option<Vec<u64>> {
+    let path = path.field("allowed");
+    if datatype == Datatype::Bool {
+        report.error_with_fix(&path, "BOOL takes a range", "range: [1, 1]");
+        return None;
+    }
+    if raw.range.is_some() || raw.max_abs.is_some() || raw.channel_ranges.is_some() {
+        report.error_with_fix(
+            &path,
+            "says all that may be; a range beside it says nothing",
+            "remove one of the two",
+        );
+        return None;
+    }
+    few(report, &path, list)?;
+    let mut bits = Vec::new();
+    let mut good = Some(());
+    for (index, value) in list.iter().enumerate() {
+        let (number, shown) = match value {
+            Scalar::Integer(number) => (Some(Listed::Integer(*number)), format!("{number}")),
+            Scalar::Float(number) => (Some(Listed::Float(*number)), format!("{number}")),
+            Scalar::Text(text) => (None, quote(text)),
+        };
+        let Some((one, other)) = number.and_then(|number| listed_bits(datatype, number)) else {
+            report.error(&path.index(index), format!("{shown} is no {datatype}"));
+            good = None;
+            continue;
+        };
+        if bits.contains(&one) {
+            report.error(&path.index(index), format!("{shown} is listed twice"));
+            good = None;
+        }
+        bits.push(one);
+        bits.extend(other);
+    }
+    bits.sort_unstable();
+    good.map(|()| bits)
+}
+
+/// A list of values that is neither empty nor too long.
+pub(super) fn few(report: &mut Report, path: &Path, list: &[Scalar]) -> Option<()> {
+    report.not_empty(path, list, "[0, 1]")?;
+    if list.len() > MAX_LISTED {
+        report.error(
+            path,
+            format!(
+                "{} values are too many, {MAX_LISTED} are allowed",
+                list.len()
+            ),
+        );
+        return None;
+    }
+    Some(())
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn distinct(
+    report: &mut Report,
+    path: &Path,
+    least: u64,
+    datatype: Datatype,
+    shape: Option<&[DimRule]>,
+) -> Option<Option<usize>> {
+    let most = if datatype == Datatype::Bool {
+        2
+    } else {
+        MAX_DISTINCT
+    };
+    let least = report.within(path, least, 2, most, "distinct values")?;
+    let elements = shape?
+        .iter()
+        .fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
+    if elements < least {
+        report.error(
+            path,
+            format!("the largest tensor has {elements} elements, {least} cannot differ"),
+        );
+        return None;
+    }
+    usize::try_from(least).ok().map(Some)
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn zeros(report: &mut Report, path: &Path, raw: Option<f64>) -> Option<Option<f64>> {
+    let Some(most) = raw else { return Some(None) };
+    if (0.0..1.0).contains(&most) {
+        return Some(Some(most));
+    }
+    report.error_with_fix(
+        path,
+        format!("{most} is no part of the elements that refuses any tensor"),
+        "at least 0, below 1",
+    );
+    None
+}
