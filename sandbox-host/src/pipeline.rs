@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Accepts, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, Grant, Model, ModelId};
 use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Reason, Tensor};
@@ -156,7 +156,7 @@ impl Pipeline {
             caller,
             protocol,
             operation: _,
-            model: _,
+            model: model_id,
             grant,
             version,
             id,
@@ -245,12 +245,10 @@ impl Pipeline {
                 shadow,
             )?;
         }
-        let mut outputs = select(model.returns(), &wanted, outputs);
-        let grant = grant
-            .and_then(|id| self.policy.grant(id))
-            .ok_or_else(|| Denial::new(Reason::Overloaded, "an answer under no grant"))?;
-        release(model.returns(), grant, &mut outputs);
-        let response = InferResponse {
+        let grant_id = grant.ok_or_else(under_no_grant)?;
+        let grant = self.policy.grant(grant_id).ok_or_else(under_no_grant)?;
+        let outputs = select(model.returns(), &wanted, grant, outputs);
+        let mut response = InferResponse {
             model: model.name().to_owned(),
             version,
             id,
@@ -266,7 +264,10 @@ impl Pipeline {
                 "no room for the encoded answer within the host's bytes",
             ));
         }
+        let policy = Arc::clone(&self.policy);
         offload(data_bytes, move || {
+            let (model, grant) = (policy.model(model_id)?, policy.grant(grant_id)?);
+            release(model.returns(), grant, &mut response.outputs);
             encode::infer_response(protocol, &response, &form)
         })
         .await
@@ -387,17 +388,23 @@ fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
     )
 }
 
-/// The outputs that were asked for, in the contract's order; all of them if none was named.
+/// A request that was judged has a grant: whoever finds none has mixed up policies.
+fn under_no_grant() -> Denial {
+    Denial::new(Reason::Overloaded, "internal: an answer under no grant")
+}
+
+/// The outputs that were asked for, in the contract's order; all that the grant gives if none was named.
 fn select(
     rules: &[TensorRule],
     wanted: &[String],
+    grant: &Grant,
     outputs: Vec<Tensor<'static>>,
 ) -> Vec<Tensor<'static>> {
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let place = |tensor: &Tensor<'_>| rules.iter().position(|rule| rule.name() == tensor.name);
     let mut selected: Vec<_> = outputs
         .into_iter()
-        .filter(|tensor| asked(&tensor.name))
+        .filter(|tensor| asked(&tensor.name) && grant.publishes(&tensor.name))
         .collect();
     selected.sort_by_key(|tensor| place(tensor));
     selected
