@@ -15,11 +15,12 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::{Contract, Elements, TensorRule, check_tensors, quote};
+use super::{Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
 use crate::datatype::Datatype;
 use crate::denial::Reason;
 use crate::fixture;
 use crate::policy::Accepts;
+use crate::release::Release;
 use crate::tensor::{DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor};
 
 mod order;
@@ -411,7 +412,10 @@ fn what_is_no_value_of_its_datatype_never_passes() {
         optional: false,
         finite: true,
         range,
+        numbers: Numbers::default(),
         max_item_bytes: None,
+        items: Items::default(),
+        release: Release::default(),
     };
     let tensor = |datatype: Datatype, data| Tensor {
         name: "a".into(),
