@@ -167,7 +167,12 @@ impl Decision {
     ) -> Step {
         let step = match self.stage {
             Stage::Body => {
-                self.body_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                // Of a compressed one, what it may become: that is what stands behind the gate while it is in flight.
+                let becomes = self
+                    .plan
+                    .expansion
+                    .map_or(bytes, |expansion| expansion.most(bytes));
+                self.body_bytes = u64::try_from(becomes).unwrap_or(u64::MAX);
                 self.whole(policy, addressee)
             }
             _ => Err(out_of_order("body")),

@@ -67,7 +67,7 @@ const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,

@@ -7,17 +7,18 @@ use crate::budget::Held;
 use crate::owned;
 use crate::sandbox::Payload;
 
-/// Takes room for what a compressed body may become, beside it.
+/// Takes room for what a compressed body may become, beside it. Bytes that it may become; none if it is not compressed.
 pub(crate) fn hold_expanded(
     held: &mut Held,
     plan: &BodyPlan,
     wire_bytes: usize,
-) -> Result<(), Denial> {
+) -> Result<usize, Denial> {
     let Some(expansion) = plan.expansion else {
-        return Ok(());
+        return Ok(0);
     };
-    if held.resize(wire_bytes.saturating_add(expansion.most(wire_bytes))) {
-        Ok(())
+    let most = expansion.most(wire_bytes);
+    if held.resize(wire_bytes.saturating_add(most)) {
+        Ok(most)
     } else {
         Err(Denial::new(
             Reason::Overloaded,
@@ -73,7 +74,7 @@ mod tests {
                 }),
             };
             let mut held = Budget::new(total).hold();
-            let held_bytes = hold_expanded(&mut held, &plan, 10).map(|()| held.bytes());
+            let held_bytes = hold_expanded(&mut held, &plan, 10).map(|_| held.bytes());
             assert_eq!(held_bytes.ok(), expected, "{total}");
         }
     }

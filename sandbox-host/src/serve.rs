@@ -248,9 +248,9 @@ where
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
     let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
 
-    hold_expanded(&mut held, &admitted.plan(), body.len())?;
+    let becomes = hold_expanded(&mut held, &admitted.plan(), body.len())?;
     let judge = Arc::clone(&generation.judge);
-    let judged = offload(body.len(), move || judge.body(admitted, body)).await;
+    let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
     if let Some(entered) = entered {
         entered.judged(Instant::now());
     }

@@ -28,7 +28,7 @@ impl Body {
     pub(crate) fn within(self, enforced: Enforced) -> Self {
         match (self, enforced.hold_bytes) {
             (Self::Judge(plan), Some(hold_bytes)) if hold_bytes < plan.hold_bytes => {
-                let max_bytes = if passes(plan.format) {
+                let max_bytes = if plan.expansion.is_none() && passes(plan.format) {
                     plan.max_bytes
                 } else {
                     plan.max_bytes.min(hold_bytes)

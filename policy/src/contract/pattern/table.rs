@@ -34,6 +34,8 @@ enum Place {
 #[derive(Debug, Default)]
 struct Graph {
     places: Vec<Place>,
+    /// Expressions put so far. What repeats nothing takes no place and is work all the same.
+    work: usize,
 }
 
 impl Graph {
@@ -48,6 +50,7 @@ impl Graph {
 
     /// Puts an expression before a place; gives where it begins.
     fn before(&mut self, node: &Node, next: u16) -> Option<u16> {
+        self.work = self.work.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
         match node {
             Node::One(set) => self.put(Place::One(set.clone(), next)),
             Node::All(nodes) => {
