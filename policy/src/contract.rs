@@ -56,12 +56,8 @@ impl Contract {
         &self.inputs
     }
 
-    /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
-    pub fn check(&self, request: &InferRequest<'_>, unkept: &mut Unkept<'_>) -> Result<(), Denial> {
-        self.check_under(None, request, unkept)
-    }
-
-    /// The same for a client of a grant, which may let it have some of the outputs only.
+    /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order. The client's grant may let it have some of the
+    /// outputs only.
     pub(crate) fn check_under(
         &self,
         grant: Option<&Grant>,

@@ -134,7 +134,8 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract.check(request, &mut Err).err().map(|denial| {
+    let checked = contract.check_under(None, request, &mut Err);
+    checked.err().map(|denial| {
         assert!(
             denial
                 .cause
