@@ -6,6 +6,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tensorgate_policy::unhex;
+
 /// The whole header, bytes: a certificate with more names than this holds is not one of a workload.
 const MAX_BYTES: usize = 8192;
 /// DNS names of one certificate.
@@ -67,7 +69,11 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
         let (value, after) = value(after)?;
         match key {
             Key::By => {}
-            Key::Hash => hash = digest(&value),
+            Key::Hash => {
+                let mut digits = value;
+                digits.make_ascii_lowercase();
+                hash = unhex(digits.as_bytes());
+            }
             Key::Uri => {
                 uris = uris.saturating_add(1);
                 names.uri = (!value.is_empty()).then_some(value);
@@ -109,20 +115,6 @@ fn value(text: &str) -> Option<(String, &str)> {
             character => value.push(character),
         }
     }
-}
-
-/// SHA-256, hex.
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != digest.len() || !rest.is_empty() {
-        return None;
-    }
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    for (byte, &[high, low]) in digest.iter_mut().zip(pairs) {
-        *byte = u8::try_from(value(high)? << 4 | value(low)?).ok()?;
-    }
-    Some(digest)
 }
 
 #[cfg(test)]

@@ -57,12 +57,8 @@ impl Contract {
     }
 
     /// Checks a decoded request, reporting the fault that comes first in [`crate::Reason`]'s order.
-    pub fn check(&self, request: &InferRequest<'_>, unkept: &mut Unkept<'_>) -> Result<(), Denial> {
-        self.check_under(None, request, unkept)
-    }
-
-    /// The same for a client of a grant, which may let it have some of the outputs only.
-    pub(crate) fn check_under(
+    /// A grant may let its clients have some of the outputs only.
+    pub(crate) fn check(
         &self,
         grant: Option<&Grant>,
         request: &InferRequest<'_>,

@@ -345,7 +345,7 @@ impl Decision {
             ) => {
                 let shadow = self.shadow(policy);
                 let grant = self.grant.and_then(|id| policy.grant(id));
-                contract.check_under(grant, request, &mut |denial| {
+                contract.check(grant, request, &mut |denial| {
                     shadow::hold(shadow, &mut self.shadowed, denial)
                 })?;
                 self.pay_content(policy, contract.cost(request))

@@ -1,4 +1,4 @@
-//! Bytes as text, as digests and keys are written everywhere. Nothing is read back here.
+//! Bytes as text and back, as digests and keys are written everywhere.
 
 use alloc::string::String;
 
@@ -11,8 +11,39 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// Exactly `N` bytes in lower-case hex digits. Whoever takes capitals too lowers them first.
+pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => digit.checked_sub(b'0'),
+        b'a'..=b'f' => digit.checked_sub(b'a')?.checked_add(10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn as_many_bytes_are_read_back_and_no_others() {
+        for byte in 0..=u8::MAX {
+            let text = super::hex(&[byte, 0x5a]);
+            assert_eq!(super::unhex(text.as_bytes()), Some([byte, 0x5a]));
+        }
+        for text in [
+            "", "0", "000", "00000", "0000 ", "00FF", "00fg", "+00f", "0x00", "00é",
+        ] {
+            assert_eq!(super::unhex::<2>(text.as_bytes()), None, "{text}");
+        }
+    }
+
     #[test]
     fn every_byte_is_two_digits() {
         for byte in 0..=u8::MAX {

@@ -34,7 +34,7 @@ pub use datatype::Datatype;
 pub use decision::{Charge, ChargeOutcome, Decision, Step};
 pub use denial::{Denial, Reason};
 pub use fault::{Fault, Severity};
-pub use hex::hex;
+pub use hex::{hex, unhex};
 pub use policy::Policy;
 pub use request::{Credential, Head, Operation, Protocol, Route};
 pub use tensor::{InferRequest, Tensor};

@@ -24,7 +24,7 @@ pub use credentials::{
     Revoked, RsaScheme, Tls,
 };
 pub use model::{Accepts, Media, Model, ModelLimits};
-pub use shadow::Shadow;
+pub use shadow::{Shadow, note};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {

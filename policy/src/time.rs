@@ -1,7 +1,7 @@
 //! Time as an argument: a driver reads its clocks once a step and passes both readings in.
 
 /// Nanoseconds a second.
-pub(crate) const SECOND_NS: u64 = 1_000_000_000;
+pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// Two clock readings taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

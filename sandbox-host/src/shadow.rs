@@ -2,7 +2,7 @@
 //! may pass, [`Shadow`] says; here they are noted, the first of each.
 
 use tensorgate_policy::contract::{TensorRule, check_tensors};
-use tensorgate_policy::policy::Shadow;
+use tensorgate_policy::policy::{Shadow, note};
 use tensorgate_policy::{Denial, Reason, Tensor};
 
 /// A request's.
@@ -52,10 +52,7 @@ impl InShadow {
             if !passes(denial.reason) {
                 return Err(denial);
             }
-            let denial = own(denial);
-            if noted.iter().all(|known| known.reason != denial.reason) {
-                noted.push(denial);
-            }
+            note(noted, own(denial));
             Ok(())
         })
         .map_err(&own)

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use tensorgate_identity::Attempt;
 use tensorgate_policy::lockout::{Check, Failed, Lockout, Page, Tag};
+use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
@@ -14,8 +15,6 @@ use crate::host::{HostFault, Level, Proxy, SharedStore};
 use crate::slots::{self, SlotFault};
 use crate::spend::{KEY_PREFIX, MAX_SWAP_TRIES};
 
-/// Nanoseconds a second.
-const SECOND_NS: u64 = 1_000_000_000;
 /// Bytes of an IPv6 address that tell one source: a site has a /64 at least, and every address in it.
 const IPV6_SOURCE_BYTES: usize = 8;
 

@@ -134,7 +134,7 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract.check(request, &mut Err).err().map(|denial| {
+    contract.check(None, request, &mut Err).err().map(|denial| {
         assert!(
             denial
                 .cause

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Decision;
 use crate::denial::Denial;
-use crate::policy::{Policy, Shadow};
+use crate::policy::{Policy, Shadow, note};
 
 impl Decision {
     /// What is in shadow for this request: nothing until its grant is found.
@@ -21,8 +21,6 @@ pub(super) fn hold(shadow: Shadow, noted: &mut Vec<Denial>, denial: Denial) -> R
     if !shadow.lets_pass(denial.reason) {
         return Err(denial);
     }
-    if noted.iter().all(|known| known.reason != denial.reason) {
-        noted.push(denial);
-    }
+    note(noted, denial);
     Ok(())
 }

@@ -14,7 +14,16 @@
 //! What a limit in shadow refuses is not charged, as if it had refused it; answers do not tell of it.
 
 use super::Unit;
-use crate::denial::Reason;
+use alloc::vec::Vec;
+
+use crate::denial::{Denial, Reason};
+
+/// Notes what was let pass: the first denial of each reason, of which there are few.
+pub fn note(noted: &mut Vec<Denial>, denial: Denial) {
+    if noted.iter().all(|known| known.reason != denial.reason) {
+        noted.push(denial);
+    }
+}
 
 /// Which rules are in shadow. None, unless a grant says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +98,7 @@ mod tests {
             values: true,
             outputs: true,
         };
-        let passing: alloc::vec::Vec<Reason> = Reason::ALL
+        let passing: Vec<Reason> = Reason::ALL
             .into_iter()
             .filter(|reason| all.lets_pass(*reason))
             .collect();

@@ -6,6 +6,7 @@
 use alloc::format;
 
 use super::report::{Path, Report, quote};
+use crate::hex::unhex;
 
 /// Bytes of a name; what the decoders read at most of one.
 pub(super) const MAX_NAME_BYTES: usize = 128;
@@ -101,36 +102,16 @@ fn characters(
 
 /// A SHA-256 digest: 64 lower-case hex digits.
 pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8; 32]> {
-    let digest = hex(text);
+    let digest = unhex(text.as_bytes());
     if digest.is_none() {
         let message = "is not a sha256 digest";
-        if hex(&text.to_ascii_lowercase()).is_some() {
+        if unhex::<32>(text.to_ascii_lowercase().as_bytes()).is_some() {
             report.error_with_fix(path, message, text.to_ascii_lowercase());
         } else {
             report.error_with_fix(path, message, "64 lower-case hex digits");
         }
     }
     digest
-}
-
-fn hex(text: &str) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' | b'a'..=b'f' => char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok()),
-        _ => None,
-    };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let mut digest = [0; 32];
-    if pairs.len() != digest.len() {
-        return None;
-    }
-    for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
-        *byte = (digit(*high)? << 4) | digit(*low)?;
-    }
-    Some(digest)
 }
 
 /// A file or folder, relative to the policy.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 use sha2::{Digest as _, Sha256};
-pub use tensorgate_policy::hex;
+pub use tensorgate_policy::{hex, unhex};
 
 /// A key file, bytes: a label, 64 hex digits and white space.
 const MAX_FILE_BYTES: u64 = 1 << 10;
@@ -177,24 +177,6 @@ fn make(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
         .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-/// Exactly `N` bytes in lower-case hex digits.
-pub fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let (pairs, rest) = text.as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    let digit = |digit: u8| match digit {
-        b'0'..=b'9' => digit.checked_sub(b'0'),
-        b'a'..=b'f' => digit.checked_sub(b'a')?.checked_add(10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

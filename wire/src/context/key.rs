@@ -2,6 +2,7 @@
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
+use tensorgate_policy::unhex;
 
 /// The HMAC-SHA256 key that gate and host share, 32 bytes. Never printed. Kept as HMAC's state after both of its paddings, which would
 /// otherwise be half of a signature's cost.
@@ -17,19 +18,7 @@ impl core::fmt::Debug for Key {
 impl Key {
     /// Reads 64 hex digits, surrounding white space apart.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut key = [0; 32];
-        let (pairs, rest) = text.trim_ascii().as_bytes().as_chunks::<2>();
-        if pairs.len() != key.len() || !rest.is_empty() {
-            return None;
-        }
-        for (byte, &[high, low]) in key.iter_mut().zip(pairs) {
-            let digit = |digit: u8| {
-                char::from(digit)
-                    .to_digit(16)
-                    .and_then(|value| u8::try_from(value).ok())
-            };
-            *byte = digit(high)? << 4 | digit(low)?;
-        }
+        let key: [u8; 32] = unhex(text.trim_ascii().to_ascii_lowercase().as_bytes())?;
         // HMAC takes a key of any length.
         Hmac::new_from_slice(&key).ok().map(Self)
     }
