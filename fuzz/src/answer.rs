@@ -33,7 +33,12 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
             for _ in 0..data.int_in_range(0..=3_u8)? {
                 rates.push(RateNote {
                     policy: data.arbitrary()?,
-                    unit: *data.choose(&[Unit::Requests, Unit::Elements, Unit::Bytes])?,
+                    unit: *data.choose(&[
+                        Unit::Requests,
+                        Unit::Elements,
+                        Unit::Bytes,
+                        Unit::Tokens,
+                    ])?,
                     quota: data.arbitrary()?,
                     window_s: data.arbitrary()?,
                     left: data.arbitrary()?,

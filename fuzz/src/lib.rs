@@ -14,6 +14,7 @@ pub mod json;
 pub mod json_scalar;
 pub mod machine;
 mod messages;
+pub mod openai;
 pub mod policy_json;
 pub mod policy_yaml;
 pub mod predict;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tensorgate_fuzz::stream::MODELS;
 use tensorgate_policy::Protocol;
+use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
@@ -89,7 +90,15 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let message = request.body.get(5..).unwrap_or_default();
                 add("predict_grpc", &vector.id, message.to_vec());
             }
-            Protocol::OipRest | Protocol::TfRest => {}
+            Protocol::OpenAi if !request.body.is_empty() => {
+                let api = Api::ALL
+                    .iter()
+                    .position(|api| api.path() == request.path)
+                    .unwrap_or_default();
+                let api = u8::try_from(api).unwrap_or_default();
+                add("openai", &vector.id, [&[api], &*request.body].concat());
+            }
+            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {}
         }
         let mut lines = vec![u8::from(request.body.is_empty())];
         for (name, value) in request.fields() {

@@ -8,6 +8,7 @@ mod items;
 mod kernels;
 mod media;
 mod numbers;
+pub mod openai;
 mod parameters;
 mod passing;
 mod pattern;

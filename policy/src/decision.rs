@@ -24,6 +24,7 @@
 //! It never reads a clock, spends, decodes or answers: those are the driver's.
 
 mod drive;
+mod driver_fault;
 mod facts;
 mod gate;
 mod passing;
@@ -41,6 +42,7 @@ use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, ModelId, Polic
 use crate::request::{Head, Operation, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
+use driver_fault::{foreign_policy, out_of_order};
 use plan::{grpc_plan, held_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
@@ -251,10 +253,15 @@ impl Decision {
                 gate::media_type(policy, head, *protocol, None)?;
                 gate::encoding(policy, head, None)?;
                 gate::no_binary_data(head)?;
+                gate::may_ask(policy, head, self.client, *question)?;
                 if !protocol.is_grpc() {
                     self.fits()?;
                 }
                 Ok(Step::Answer(*protocol, *question))
+            }
+            Route::OpenAi { api } => {
+                self.operation = Some(Operation::Infer);
+                self.open_ai(policy, head, *api)
             }
             Route::Model {
                 protocol,
@@ -289,7 +296,7 @@ impl Decision {
 
     /// Whom a whole body is for.
     fn whole(&mut self, policy: &Policy, addressee: Option<Addressee<'_>>) -> Result<Step, Denial> {
-        match (self.protocol.is_grpc(), addressee) {
+        match (self.protocol.body_names_model(), addressee) {
             (false, None) => self.enter(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
             (true, None) => self.proceed(After::Body),
@@ -303,7 +310,7 @@ impl Decision {
     /// Whom the message is for.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
-        match (self.protocol.is_grpc(), named, self.model) {
+        match (self.protocol.body_names_model(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
             (false, ..) => Err(named_twice()),
             (true, (None, _), _) => Err(Denial::new(
@@ -350,6 +357,10 @@ impl Decision {
                 })?;
                 self.pay_content(policy, contract.cost(request))
             }
+            (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
+                let carried = rules.check(api, &request.document)?;
+                self.pay_content(policy, carried)
+            }
             (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
                 let shadow = self.shadow(policy);
                 gate::raw_body(media.as_ref(), request)
@@ -386,6 +397,7 @@ impl Decision {
         };
         let granted = gate::grant(policy, client, self.protocol, operation, model, version)?;
         gate::proven(policy, granted.model, self.proofs)?;
+        gate::takes(policy, granted.model, self.plan.format)?;
         self.model = Some(granted.model);
         self.version = Some(granted.version);
         self.grant = Some(granted.grant);
@@ -419,22 +431,6 @@ fn named_twice() -> Denial {
     Denial::new(
         Reason::Malformed,
         "the body names a model on a route that names it already",
-    )
-}
-
-/// A driver called the machine out of order: it cannot decide, so it denies.
-fn out_of_order(call: &str) -> Denial {
-    Denial::new(
-        Reason::Overloaded,
-        alloc::format!("internal: `{call}` was called out of order"),
-    )
-}
-
-/// A driver mixed up policies, so that an id names nothing: the machine cannot decide, so it denies.
-fn foreign_policy() -> Denial {
-    Denial::new(
-        Reason::Overloaded,
-        "internal: the decision belongs to another policy",
     )
 }
 

@@ -20,6 +20,7 @@ mod fixture;
 pub mod gcra;
 mod hex;
 pub mod in_flight;
+pub mod json;
 pub mod lockout;
 pub mod policy;
 pub mod raw;

@@ -14,6 +14,7 @@ use crate::request::{Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
+mod listed;
 mod model;
 mod shadow;
 
@@ -444,11 +445,10 @@ impl Grant {
         let (cost, budget) = (&self.cost, &self.budget);
         let elements = cost.elements.map(Limit::Window);
         let bytes = cost.bytes.map(Limit::Window);
-        limits(Unit::Elements, elements, budget.elements).chain(limits(
-            Unit::Bytes,
-            bytes,
-            budget.bytes,
-        ))
+        let tokens = cost.tokens.map(Limit::Window);
+        limits(Unit::Elements, elements, budget.elements)
+            .chain(limits(Unit::Bytes, bytes, budget.bytes))
+            .chain(limits(Unit::Tokens, tokens, budget.tokens))
     }
 
     /// Requests that each of them may have in flight at once.

@@ -6,6 +6,7 @@
 mod audit;
 mod credentials;
 mod mode;
+mod openai;
 mod spelling;
 mod tensors;
 
@@ -20,6 +21,7 @@ pub use credentials::{
     Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
+pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 
@@ -219,9 +221,9 @@ pub struct ApiKey {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Backend {
-    /// `open-inference` (OIP over gRPC) or `embedded` (the CPU server that comes along).
+    /// `open-inference` (OIP over gRPC), `openai` (its API over HTTP/1.1) or `embedded` (the CPU server that comes along).
     pub kind: Option<BackendKind>,
-    /// For `open-inference`: `http://host:port`.
+    /// For `open-inference` and `openai`: `http://host:port`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
     /// For `embedded`: the folder of models.
@@ -242,6 +244,9 @@ pub struct Backend {
 pub enum BackendKind {
     /// OIP over gRPC: Triton and its like.
     OpenInference,
+    /// OpenAI's API over HTTP/1.1: vLLM and its like.
+    #[serde(rename = "openai")]
+    OpenAi,
     /// The CPU server that comes along; OIP over gRPC too.
     Embedded,
 }
@@ -278,7 +283,7 @@ pub struct Model {
     pub backend_model: Option<String>,
     /// Versions that may be named; a request that names none means the single one.
     pub versions: Vec<String>,
-    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`. A backend is spoken to in its own.
+    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, or `openai` alone. A backend is spoken to in its own.
     pub protocols: Vec<String>,
     /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -290,6 +295,9 @@ pub struct Model {
     /// Request parameters that may be sent, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
+    /// With `openai`, in place of inputs and outputs: what may be asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openai: Option<OpenAi>,
     /// What may be in flight to it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
@@ -431,7 +439,7 @@ pub struct Rate {
     pub burst: Option<u64>,
 }
 
-/// A rate of what input tensors hold: one of the two amounts or both.
+/// A rate of what requests hold: one of the amounts or several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -442,11 +450,14 @@ pub struct Cost {
     /// Bytes in OIP's raw form a window, and at once; of a raw body, its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ByteSize>,
+    /// With `openai`: tokens a window, and at once: as many as a request's texts can come to, and all that it lets be generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// The window.
     pub window_s: Option<u64>,
 }
 
-/// What a day has: one of the three amounts or several.
+/// What a day has: one of the amounts or several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -460,6 +471,9 @@ pub struct Budget {
     /// Bytes of input tensors in OIP's raw form; of a raw body, its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<ByteSize>,
+    /// With `openai`: tokens, as a cost counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
     /// `day`: from midnight to midnight, UTC.
     pub per: Option<Period>,
 }

@@ -17,11 +17,19 @@ pub enum Protocol {
     TfRest,
     /// TensorFlow Serving's predict API over gRPC.
     TfGrpc,
+    /// OpenAI's completions, chat completions and embeddings over REST, as vLLM and its like serve them.
+    OpenAi,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 4] = [Self::OipRest, Self::OipGrpc, Self::TfRest, Self::TfGrpc];
+    pub const ALL: [Self; 5] = [
+        Self::OipRest,
+        Self::OipGrpc,
+        Self::TfRest,
+        Self::TfGrpc,
+        Self::OpenAi,
+    ];
 
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
@@ -30,6 +38,7 @@ impl Protocol {
             Self::OipGrpc => "oip-grpc",
             Self::TfRest => "tf-serving-rest",
             Self::TfGrpc => "tf-serving-grpc",
+            Self::OpenAi => "openai",
         }
     }
 
@@ -40,11 +49,19 @@ impl Protocol {
             .find(|protocol| protocol.name() == name)
     }
 
-    /// Whether it travels over gRPC: a frame around each message, the status in trailers, the model named in the body and not in the path.
+    /// Whether it travels over gRPC: a frame around each message, the status in trailers.
     pub const fn is_grpc(self) -> bool {
         match self {
-            Self::OipRest | Self::TfRest => false,
+            Self::OipRest | Self::TfRest | Self::OpenAi => false,
             Self::OipGrpc | Self::TfGrpc => true,
+        }
+    }
+
+    /// Whether the body names the model, and not the path.
+    pub const fn body_names_model(self) -> bool {
+        match self {
+            Self::OipRest | Self::TfRest => false,
+            Self::OipGrpc | Self::TfGrpc | Self::OpenAi => true,
         }
     }
 }
@@ -104,6 +121,40 @@ impl FromIterator<Operation> for Operations {
     }
 }
 
+/// What of OpenAI's API a request is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Api {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/embeddings`.
+    Embeddings,
+}
+
+impl Api {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Embeddings];
+
+    /// Its one path, the same at the gate and behind it.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
+        }
+    }
+
+    /// The policy's spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
 /// A question about the server as a whole, which the gate answers by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerQuestion {
@@ -115,6 +166,8 @@ pub enum ServerQuestion {
     Health,
     /// `/v2`, ServerMetadata.
     Metadata,
+    /// OpenAI's `/v1/models`: which models the caller may use.
+    Models,
 }
 
 /// Where a request's method and path lead. Everything that is not listed by a rule is [`Route::Unknown`].
@@ -130,6 +183,11 @@ pub enum Route<'a> {
         model: Option<Cow<'a, str>>,
         /// The version that the path names.
         version: Option<Cow<'a, str>>,
+    },
+    /// An inference of OpenAI's API; the body names the model.
+    OpenAi {
+        /// Which.
+        api: Api,
     },
     /// A question that the gate answers.
     Server {
@@ -160,6 +218,7 @@ impl Route<'_> {
             | Self::Server { protocol, .. }
             | Self::WrongMethod { protocol, .. }
             | Self::Unknown { protocol } => *protocol,
+            Self::OpenAi { .. } => Protocol::OpenAi,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct InferRequest<'a> {
     pub body: Option<&'a [u8]>,
     /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
     pub binary_data_output: bool,
+    /// The members of a JSON document that says no tensors (OpenAI's), but for the model's name, in the order they came; names are distinct.
+    pub document: Vec<(Cow<'a, str>, crate::json::Value<'a>)>,
     /// Whether the answer is written output by output rather than row by row (TF Serving REST, which answers as it was asked).
     pub by_column: bool,
 }

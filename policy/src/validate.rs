@@ -20,6 +20,7 @@ mod lockout;
 mod mode;
 mod models;
 mod names;
+mod openai;
 mod parameters;
 mod proofs;
 mod rates;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Backend, Handler, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
+use tensorgate_policy::raw::BackendKind;
 
 use crate::backends::answer;
 use crate::backends::oip::{Endpoint, EndpointError};
@@ -16,6 +17,7 @@ use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
 use crate::metrics::{BackendLabels, Metrics};
+use crate::pipeline::openai::ANSWER_COPIES;
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
 use crate::request::Judge;
 use crate::sandbox::{LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
@@ -245,7 +247,12 @@ impl Loader {
         }
         let endpoints = addresses
             .iter()
-            .map(|uri| Endpoint::new(uri).map(Arc::new))
+            .map(|uri| match rule.kind() {
+                BackendKind::OpenAi => Endpoint::of_openai(uri).map(Arc::new),
+                BackendKind::OpenInference | BackendKind::Embedded => {
+                    Endpoint::new(uri).map(Arc::new)
+                }
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|source| PolicyFault::Endpoint {
                 name: name.to_owned(),
@@ -307,7 +314,10 @@ fn routes(
     let gives = policy.listen().limits().buffered_bytes;
     let mut routes = HashMap::new();
     for model in policy.models() {
-        let needs = answer::max_bytes(model.backend_outputs());
+        let needs = match model.accepts() {
+            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => answer::max_bytes(model.backend_outputs()),
+        };
         if needs > gives {
             faults.push(PolicyFault::Budget {
                 model: model.name().to_owned(),

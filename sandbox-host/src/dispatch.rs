@@ -1,6 +1,8 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait and the call. Dropping a dispatch gives its place back and cancels its call.
 
+mod openai;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -73,9 +75,7 @@ impl Dispatcher {
         waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let came = Instant::now();
-        let deadline = came
-            .checked_add(self.timeout)
-            .map_or(latest, |own| own.min(latest));
+        let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;
         *waited = came.elapsed();
         let _place = place?;
@@ -95,6 +95,12 @@ impl Dispatcher {
         answered
             .and_then(|answer| answer::tensors(answer, id, model, version))
             .map_err(|error| denial(&error, endpoint.uri()))
+    }
+
+    /// When a dispatch has to be over that came now.
+    fn deadline(&self, came: Instant, latest: Instant) -> Instant {
+        let own = came.checked_add(self.timeout);
+        own.map_or(latest, |own| own.min(latest))
     }
 
     /// A place at the backend. Those who wait are served in order.
@@ -170,7 +176,7 @@ impl Dispatcher {
 }
 
 /// A failure as a refusal; `at` is where it happened.
-fn denial(error: &BackendError, at: &str) -> Denial {
+pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
     let reason = match error {
         BackendError::Unavailable(_) | BackendError::Busy(_) => Reason::BackendUnavailable,
         BackendError::Timeout(_) => Reason::BackendTimeout,

@@ -20,6 +20,7 @@ pub mod body;
 pub mod budget;
 pub mod config;
 pub mod dispatch;
+pub mod document;
 pub mod generations;
 pub mod guard;
 pub mod health;

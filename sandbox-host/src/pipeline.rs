@@ -1,6 +1,8 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory.
 
+pub(crate) mod openai;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,7 +117,7 @@ impl Pipeline {
         let (model, _) = self.route(request.model)?;
         let inputs = match model.accepts() {
             Accepts::Tensors(contract) => contract.inputs(),
-            Accepts::Raw { .. } => &[],
+            Accepts::Raw { .. } | Accepts::OpenAi(_) => &[],
         };
         let grant = request.grant.and_then(|id| self.policy.grant(id));
         let published = |rule: &&TensorRule| grant.is_none_or(|grant| grant.publishes(rule.name()));
@@ -166,8 +168,21 @@ impl Pipeline {
             payload,
             rates: _,
             shadowed: _,
+            document,
         } = request;
         let request_id = caller.request_id.as_str();
+        if let Some(document) = document {
+            return self
+                .complete(
+                    (model, route, &version),
+                    document,
+                    request_id,
+                    held,
+                    latest,
+                    timings,
+                )
+                .await;
+        }
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {

@@ -1,5 +1,7 @@
 //! Answers to HTTP responses: REST with a body, gRPC with a frame and trailers, refusals in the caller's own protocol.
 
+mod pieces;
+
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
@@ -14,16 +16,20 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::answer::rate_fields;
 use tensorgate_wire::headers::JSON_LENGTH;
 
+use crate::backends::openai::Streamed;
 use crate::budget::Held;
+use pieces::Pieces;
 
 /// gRPC's status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
 
-/// A whole answer in memory, with trailers where the protocol ends in them.
+/// A whole answer in memory, with trailers where the protocol ends in them, or one that comes in pieces.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
+    /// What comes in pieces, in place of data.
+    pieces: Option<Pieces>,
 }
 
 /// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
@@ -64,8 +70,13 @@ impl Body for ReplyBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(pieces) = &mut self.pieces {
+            return pieces
+                .poll(context)
+                .map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
+        }
         let frame = self
             .data
             .take()
@@ -75,10 +86,13 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_none() && self.trailers.is_none() && self.pieces.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.pieces.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))
     }
 }
@@ -92,7 +106,7 @@ pub fn success(
 ) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
     let (content_type, trailers) = match protocol {
-        Protocol::OipRest | Protocol::TfRest => {
+        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
             *response.status_mut() = status;
             ("application/json", None)
         }
@@ -110,7 +124,20 @@ pub fn success(
     }
     put(response.headers_mut(), "x-request-id", request_id);
     let data = (!body.is_empty()).then(|| Bytes::from(body));
-    *response.body_mut() = ReplyBody { data, trailers };
+    *response.body_mut() = ReplyBody {
+        data,
+        trailers,
+        pieces: None,
+    };
+    response
+}
+
+/// A success that comes in pieces, as server-sent events.
+pub fn events(streamed: Streamed, request_id: &str) -> Response<ReplyBody> {
+    let mut response = success(Protocol::OpenAi, StatusCode::OK, Vec::new(), request_id);
+    put(response.headers_mut(), "content-type", "text/event-stream");
+    put(response.headers_mut(), "cache-control", "no-cache");
+    response.body_mut().pieces = Some(Pieces::new(streamed));
     response
 }
 

@@ -22,6 +22,7 @@ use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 
+use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
 use limits::charged;
@@ -153,6 +154,8 @@ pub struct ModelRequest {
     pub rates: Vec<RateNote>,
     /// What would have refused it but for its grant's mode.
     pub shadowed: Vec<Denial>,
+    /// What the backend gets in place of it, where the protocol has no tensors.
+    pub document: Option<Document>,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -401,7 +404,9 @@ impl Judge {
             body: _,
             binary_data_output: _,
             by_column: _,
+            document,
         } = request;
+        let document = Document::of(&self.policy, model, plan.format, document);
         let version = version.to_owned();
         let id = id.map(std::borrow::Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();
@@ -421,6 +426,7 @@ impl Judge {
             | BodyFormat::TfJson
             | BodyFormat::TfGrpcPredict
             | BodyFormat::TfGrpcModel { .. }
+            | BodyFormat::OpenAi(_)
             | BodyFormat::Empty => {
                 Payload::Tensors(inputs.into_iter().map(owned::tensor).collect())
             }
@@ -439,6 +445,7 @@ impl Judge {
             payload,
             rates: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
+            document,
         })
     }
 

@@ -1,6 +1,8 @@
 //! One request from its head to its answer: reads, judges, runs, answers. The only place where a request meets clocks,
 //! the budget and the log.
 
+mod models;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,6 +180,9 @@ where
         } => {
             record.caller = caller;
             record.protocol = protocol;
+            if question == ServerQuestion::Models {
+                return Ok(models::answer(generation.policy(), &record.caller));
+            }
             return Ok(server_answer(
                 app,
                 protocol,
@@ -281,12 +286,17 @@ where
 
 async fn infer(
     generation: &Generation,
-    request: ModelRequest,
+    mut request: ModelRequest,
     mut held: Held,
     latest: Instant,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    if let Some(document) = request.document.take_if(|document| document.stream) {
+        let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
+        let streamed = pipeline.stream(request, document, held, latest, timings);
+        return Ok(reply::events(streamed.await?, &request_id));
+    }
     let answer = generation
         .pipeline
         .infer(
@@ -312,7 +322,7 @@ fn server_answer(
     request_id: &str,
 ) -> Response<ReplyBody> {
     let yes = match question {
-        ServerQuestion::Live | ServerQuestion::Metadata => true,
+        ServerQuestion::Live | ServerQuestion::Metadata | ServerQuestion::Models => true,
         ServerQuestion::Ready | ServerQuestion::Health => app.ready(),
     };
     reply::success(
@@ -327,7 +337,9 @@ fn server_answer(
 const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
     match protocol {
         Protocol::TfRest => StatusCode::OK,
-        Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc => readiness(ready),
+        Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {
+            readiness(ready)
+        }
     }
 }
 

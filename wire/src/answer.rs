@@ -16,7 +16,8 @@ use crate::protobuf::Message;
 /// A refusal in the caller's own protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// RFC 9457 problem details plus the `error` member that clients of OIP and of TF Serving decode, a string for both.
+    /// RFC 9457 problem details plus the `error` member that the route's own clients decode: a string for OIP and TF
+    /// Serving, an object for OpenAI.
     Rest {
         /// HTTP status.
         status: u16,
@@ -44,7 +45,7 @@ impl Answer {
         let reason = denial.reason.told();
         let mut headers = Vec::new();
         match protocol {
-            Protocol::OipRest | Protocol::TfRest => {
+            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
                 headers.push(("content-type", "application/problem+json".to_owned()));
                 headers.push(("cache-control", "no-store".to_owned()));
                 if reason == Reason::Unauthenticated {
@@ -64,10 +65,10 @@ impl Answer {
             headers.push(("x-request-id", request_id.to_owned()));
         }
         match protocol {
-            Protocol::OipRest | Protocol::TfRest => Self::Rest {
+            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => Self::Rest {
                 status: reason.http_status(),
                 headers,
-                body: problem(reason, &message, request_id).into_bytes(),
+                body: problem(reason, protocol, &message, request_id).into_bytes(),
             },
             Protocol::OipGrpc | Protocol::TfGrpc => Self::Grpc {
                 status: reason.grpc_status(),
@@ -90,7 +91,7 @@ fn message(denial: &Denial) -> String {
     }
 }
 
-fn problem(reason: Reason, message: &str, request_id: &str) -> String {
+fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) -> String {
     let mut body = String::from("{");
     member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
     body.push(',');
@@ -101,9 +102,30 @@ fn problem(reason: Reason, message: &str, request_id: &str) -> String {
         member(&mut body, "instance", request_id);
         body.push(',');
     }
-    member(&mut body, "error", message);
+    if protocol == Protocol::OpenAi {
+        body.push_str("\"error\":{");
+        member(&mut body, "message", message);
+        body.push(',');
+        member(&mut body, "type", error_type(reason));
+        body.push_str(",\"param\":null,");
+        member(&mut body, "code", reason.name());
+        body.push('}');
+    } else {
+        member(&mut body, "error", message);
+    }
     body.push('}');
     body
+}
+
+/// What OpenAI's API calls errors of a status.
+fn error_type(reason: Reason) -> &'static str {
+    match reason.http_status() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    }
 }
 
 /// The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers): an item for each limit, none without limits. Where no
@@ -125,6 +147,7 @@ pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
             Unit::Requests => "",
             Unit::Elements => ";qu=\"tensor-elements\"",
             Unit::Bytes => ";qu=\"tensor-bytes\"",
+            Unit::Tokens => ";qu=\"tokens\"",
         };
         // Writing to a String does not fail.
         let _ = write!(policies, "{comma}{name};q={quota}{unit};w={window_s}");

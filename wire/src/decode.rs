@@ -16,6 +16,7 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
         BodyFormat::TfGrpcPredict | BodyFormat::TfGrpcModel { .. } => {
             grpc::open(body).ok().and_then(grpc::addressee_in_spec)
         }
+        BodyFormat::OpenAi(_) => json::named(body),
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
@@ -40,6 +41,7 @@ pub fn decode<'a>(
         BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
         BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),
         BodyFormat::TfJson => json::predict(body, rules),
+        BodyFormat::OpenAi(_) => json::document(body),
         BodyFormat::TfGrpcPredict => grpc::open(body).and_then(grpc::predict),
         BodyFormat::TfGrpcModel { metadata } => {
             grpc::open(body).and_then(|message| grpc::question(message, metadata))

@@ -41,6 +41,7 @@ pub fn infer_response(
         Protocol::OipGrpc => frame(infer_message(response)?)?,
         Protocol::TfRest => predict::infer_json(response, form)?,
         Protocol::TfGrpc => frame(predict::infer_message(response, form)?)?,
+        Protocol::OpenAi => return None,
     };
     Some(Encoded {
         body,
@@ -61,6 +62,8 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             Protocol::OipRest | Protocol::OipGrpc => (1, 0),
             Protocol::TfRest => (JSON_GROWTH, predict::json_overhead(output)),
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
+            // It has no tensors.
+            Protocol::OpenAi => (1, 0),
         };
         let bytes = output.data.as_ref().map_or(0, |data| data.len());
         sum.saturating_add(bytes.saturating_mul(growth))
@@ -80,6 +83,8 @@ pub fn model_metadata(
     match protocol {
         Protocol::TfRest => predict::metadata_json(model, version, inputs, outputs).into_bytes(),
         Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
+        // It asks about all models at once: [`crate::openai::models`].
+        Protocol::OpenAi => crate::openai::models([model]),
         Protocol::OipRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
@@ -131,7 +136,7 @@ pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) 
     match protocol {
         Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
         Protocol::TfGrpc => small_frame(predict::status_message(version, ready)),
-        Protocol::OipRest => {
+        Protocol::OipRest | Protocol::OpenAi => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
             json.push_str(if ready {
@@ -151,7 +156,8 @@ const SERVING: u64 = 1;
 const NOT_SERVING: u64 = 2;
 
 /// The answer to a server-level question; `yes` is liveness or readiness. REST has no route to
-/// [`ServerQuestion::Health`]: it would read as readiness. TF Serving's protocols have no route to any.
+/// [`ServerQuestion::Health`]: it would read as readiness. TF Serving's protocols have no route to any, OpenAI's
+/// only to [`ServerQuestion::Models`].
 pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
     match (protocol.is_grpc(), question) {
         (false, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
@@ -171,6 +177,8 @@ pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) ->
         (true, ServerQuestion::Health) => {
             small_frame(Message::default().varint(1, if yes { SERVING } else { NOT_SERVING }))
         }
+        // Whoever knows the caller answers this.
+        (_, ServerQuestion::Models) => crate::openai::models([]),
         (true, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
     }
 }

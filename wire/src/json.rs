@@ -1,8 +1,9 @@
-//! Inference over REST, OIP's and TF Serving's: one JSON document, scanned strictly and without building a tree.
+//! Inference over REST, OIP's, TF Serving's and OpenAI's: one JSON document, scanned strictly; a tree is built of what has no tensors only.
 
 mod binary;
 mod data;
 mod digits;
+mod document;
 mod number;
 mod predict;
 mod request;
@@ -13,6 +14,7 @@ mod string;
 mod tree;
 
 pub(crate) use binary::infer_binary;
+pub(crate) use document::{document, named};
 pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;

@@ -3,6 +3,10 @@
 /// Nesting of a JSON document, the outermost value being depth 1. OIP needs 3 levels around `data`, and
 /// `data` nests as deep as a tensor's rank ([`tensorgate_policy::contract::MAX_RANK`]).
 pub const MAX_JSON_DEPTH: usize = 24;
+/// Members of one object in a document without tensors: each is compared with those before it.
+pub const MAX_JSON_MEMBERS: usize = 256;
+/// Values in a document without tensors; each takes some 56 bytes, so that all of them take less than 4 MiB.
+pub const MAX_JSON_VALUES: usize = 65_536;
 /// Input tensors of one request.
 pub const MAX_INPUTS: usize = 64;
 /// Outputs that one request names.

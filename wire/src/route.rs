@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::request::{Operation, Protocol, Route, ServerQuestion};
+use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuestion};
 
 use crate::grpc::is_number;
 use crate::limits::MAX_NAME_BYTES;
@@ -21,6 +21,11 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         )
     } else if let Some(call) = path.strip_prefix("/tensorflow.serving.") {
         (tf_grpc_call(call), "POST")
+    } else if path == "/v1/models" {
+        let question = ServerQuestion::Models;
+        (Some(server(Protocol::OpenAi, question)), "GET")
+    } else if let Some(api) = Api::ALL.into_iter().find(|api| api.path() == path) {
+        (Some(Route::OpenAi { api }), "POST")
     } else {
         let route = rest_path(path).or_else(|| tf_rest_path(path));
         let infer = matches!(

@@ -39,6 +39,30 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         ),
         (
             "GET",
+            "/v1/models",
+            server(Protocol::OpenAi, ServerQuestion::Models),
+        ),
+        (
+            "POST",
+            "/v1/chat/completions",
+            Route::OpenAi { api: Api::Chat },
+        ),
+        (
+            "POST",
+            "/v1/completions",
+            Route::OpenAi {
+                api: Api::Completions,
+            },
+        ),
+        (
+            "POST",
+            "/v1/embeddings",
+            Route::OpenAi {
+                api: Api::Embeddings,
+            },
+        ),
+        (
+            "GET",
             "/v2/health/live",
             server(Protocol::OipRest, ServerQuestion::Live),
         ),
@@ -201,6 +225,9 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
         ),
         ("GET", "/v1/models/m:predict", Protocol::TfRest, "POST"),
         ("POST", "/v1/models/m", Protocol::TfRest, "GET"),
+        ("POST", "/v1/models", Protocol::OpenAi, "GET"),
+        ("GET", "/v1/chat/completions", Protocol::OpenAi, "POST"),
+        ("PUT", "/v1/embeddings", Protocol::OpenAi, "POST"),
         ("DELETE", "/v1/models/m/versions/1", Protocol::TfRest, "GET"),
         (
             "GET",

@@ -60,6 +60,7 @@ impl BodyStream {
             | BodyFormat::TfJson
             | BodyFormat::TfGrpcPredict
             | BodyFormat::TfGrpcModel { .. }
+            | BodyFormat::OpenAi(_)
             | BodyFormat::Raw
             | BodyFormat::Empty => return None,
         };
@@ -142,6 +143,10 @@ mod tests {
             (BodyFormat::TfJson, false),
             (BodyFormat::TfGrpcPredict, false),
             (BodyFormat::TfGrpcModel { metadata: true }, false),
+            (
+                BodyFormat::OpenAi(tensorgate_policy::request::Api::Chat),
+                false,
+            ),
             (BodyFormat::Raw, false),
             (BodyFormat::Empty, false),
             (BodyFormat::OipGrpcInfer, true),

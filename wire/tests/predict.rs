@@ -53,7 +53,7 @@ fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
         .accepts()
     {
         Accepts::Tensors(contract) => contract.inputs().to_vec(),
-        Accepts::Raw { .. } => panic!("tensors"),
+        Accepts::Raw { .. } | Accepts::OpenAi(_) => panic!("tensors"),
     }
 }
 

@@ -75,7 +75,8 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
         BodyFormat::OipGrpcInfer
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
-        | BodyFormat::TfGrpcModel { .. } => true,
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_) => true,
         // There is nothing to hold, and every filter sees to it that it stays so.
         BodyFormat::Empty => true,
         BodyFormat::OipJson
@@ -94,6 +95,7 @@ const fn passes(format: BodyFormat) -> bool {
         | BodyFormat::TfJson
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_)
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }
@@ -110,7 +112,8 @@ pub(crate) fn looks(
         BodyFormat::OipGrpcInfer
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
-        | BodyFormat::TfGrpcModel { .. } => true,
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_) => true,
         BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::TfJson => duties.check,
         // A handler's raw body is copied out of the proxy only where its model says which files it may be.
         BodyFormat::Raw => duties.check && decision.reads_raw(policy),

@@ -13,18 +13,25 @@ pub struct Carried {
     pub elements: u64,
     /// Their bytes in raw form.
     pub bytes: u64,
+    /// Tokens of texts, and those that may be generated: at least as many as there will be.
+    pub tokens: u64,
 }
 
 impl Carried {
     /// A raw body has bytes only.
     pub const fn raw(bytes: u64) -> Self {
-        Self { elements: 0, bytes }
+        Self {
+            elements: 0,
+            bytes,
+            tokens: 0,
+        }
     }
 
     fn add(self, elements: u64, bytes: u64) -> Self {
         Self {
             elements: self.elements.saturating_add(elements),
             bytes: self.bytes.saturating_add(bytes),
+            tokens: self.tokens,
         }
     }
 }

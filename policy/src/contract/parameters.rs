@@ -60,7 +60,7 @@ fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
 }
 
 /// Whether a value is of a bound's type and within it.
-fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
+pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
     match (bound, value) {
         (ParameterBound::Bool, ParameterValue::Bool(_)) => true,
         (ParameterBound::OneOf(allowed), ParameterValue::String(value)) => {

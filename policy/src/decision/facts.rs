@@ -56,7 +56,7 @@ impl Decision {
             .map(Model::accepts)
         {
             Some(Accepts::Tensors(contract)) => contract.inputs(),
-            Some(Accepts::Raw { .. }) | None => &[],
+            Some(Accepts::Raw { .. } | Accepts::OpenAi(_)) | None => &[],
         }
     }
 

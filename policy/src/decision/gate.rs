@@ -94,10 +94,11 @@ pub(super) fn media_type(
                 Accepts::Raw { content_types, .. } => {
                     content_types.iter().any(|accepted| accepted == declared)
                 }
-                Accepts::Tensors(_) => false,
+                Accepts::Tensors(_) | Accepts::OpenAi(_) => false,
             })
         }
-        (Protocol::OipRest | Protocol::TfRest, _, _) => true,
+        (Protocol::OpenAi, Some(Operation::Infer), declared) => *declared == ContentType::Json,
+        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _, _) => true,
     };
     if accepted {
         return Ok(());
@@ -293,6 +294,20 @@ pub(super) fn grant(
     }
 }
 
+/// Whether a model takes what a body of OpenAI's API asks for. One that does not is no more than one that is not there.
+pub(super) fn takes(policy: &Policy, id: ModelId, format: BodyFormat) -> Result<(), Denial> {
+    let (BodyFormat::OpenAi(api), Some(model)) = (format, policy.model(id)) else {
+        return Ok(());
+    };
+    match model.accepts() {
+        Accepts::OpenAi(rules) if rules.takes(api) => Ok(()),
+        _ => {
+            let cause = format!("model {} takes no {}", quote(model.name()), api.name());
+            Err(Denial::new(Reason::NotGranted, cause))
+        }
+    }
+}
+
 /// Whether a client may do this with any model at all: where the body names the model, a client that may not is refused before a
 /// byte of the body is held.
 pub(super) fn reaches(
@@ -314,9 +329,30 @@ pub(super) fn reaches(
     Err(Denial::new(Reason::NotGranted, cause))
 }
 
+/// Whether a client may ask a question about the server: which models of OpenAI's API there are is nothing to those who may see none of them.
+pub(super) fn may_ask(
+    policy: &Policy,
+    head: &Head<'_>,
+    client: Option<ClientId>,
+    question: ServerQuestion,
+) -> Result<(), Denial> {
+    match question {
+        ServerQuestion::Models => {
+            let operation = Operation::Metadata;
+            in_scope(head, operation)?;
+            reaches(policy, client, Protocol::OpenAi, operation)
+        }
+        ServerQuestion::Live
+        | ServerQuestion::Ready
+        | ServerQuestion::Health
+        | ServerQuestion::Metadata => Ok(()),
+    }
+}
+
 /// A message that no contract reads must say nothing: whatever it says would go unchecked.
 pub(super) fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
-    if request.inputs.is_empty() && request.outputs.is_empty() && request.parameters.is_empty() {
+    let tensors = !request.inputs.is_empty() || !request.outputs.is_empty();
+    if !tensors && request.parameters.is_empty() && request.document.is_empty() {
         return Ok(());
     }
     Err(Denial::new(

@@ -92,7 +92,7 @@ impl Decision {
             return Err(foreign_policy());
         };
         // Where the path names the model, the head has taken the first two by the time the body is whole.
-        let own = after == After::Head || self.protocol.is_grpc();
+        let own = after == After::Head || self.protocol.body_names_model();
         let shared = after != After::Head && self.operation == Some(Operation::Infer);
         let mut places = Vec::new();
         if own {

@@ -1,9 +1,9 @@
 //! How a body is read: what its bytes are, how many may come, how many of them are held. Reads none.
 
-use super::{BodyFormat, BodyPlan, Decision, Expansion, foreign_policy, gate};
+use super::{BodyFormat, BodyPlan, Decision, Expansion, Step, foreign_policy, gate};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Model, Policy};
-use crate::request::{ContentType, Encoding, Head, Operation, Protocol};
+use crate::request::{Api, ContentType, Encoding, Head, Operation, Protocol};
 
 impl Decision {
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.
@@ -27,6 +27,24 @@ impl Decision {
             ));
         }
         Ok(())
+    }
+
+    /// What the head of a request of OpenAI's API decides. Whom it is for, its body says.
+    pub(super) fn open_ai(
+        &mut self,
+        policy: &Policy,
+        head: &Head<'_>,
+        api: Api,
+    ) -> Result<Step, Denial> {
+        let (protocol, operation) = (Protocol::OpenAi, Operation::Infer);
+        gate::media_type(policy, head, protocol, Some(operation))?;
+        // No model of this API takes compressed bodies.
+        gate::encoding(policy, head, None)?;
+        gate::no_binary_data(head)?;
+        gate::in_scope(head, operation)?;
+        gate::reaches(policy, self.client, protocol, operation)?;
+        self.plan = held_plan(policy, BodyFormat::OpenAi(api));
+        self.read_body()
     }
 
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
@@ -115,7 +133,9 @@ pub(super) fn grpc_plan(
             let metadata = operation == Operation::Metadata;
             held_plan(policy, BodyFormat::TfGrpcModel { metadata })
         }
-        (Protocol::OipRest | Protocol::TfRest, _) => return Err(foreign_policy()),
+        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _) => {
+            return Err(foreign_policy());
+        }
     };
     Ok(expanding(policy, head, plan))
 }

@@ -155,6 +155,7 @@ fn amount(unit: Unit, carried: Carried) -> u64 {
         Unit::Requests => REQUEST_COST,
         Unit::Elements => carried.elements,
         Unit::Bytes => carried.bytes,
+        Unit::Tokens => carried.tokens,
     };
     carried.max(REQUEST_COST)
 }

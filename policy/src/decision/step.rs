@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::denial::Denial;
 use crate::policy::{Allowance, Level, Wait};
-use crate::request::{Coding, Protocol, ServerQuestion};
+use crate::request::{Api, Coding, Protocol, ServerQuestion};
 
 /// What a driver does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +89,8 @@ pub enum BodyFormat {
         /// Whether it asks for metadata.
         metadata: bool,
     },
+    /// A JSON request of OpenAI's API.
+    OpenAi(Api),
     /// Bytes for a handler; not decoded. `message` is called with a default request.
     Raw,
     /// No body may come; a byte of one is `malformed`.

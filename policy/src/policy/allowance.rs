@@ -18,6 +18,8 @@ pub enum Unit {
     Elements,
     /// Bytes of a request's input tensors in OIP's raw form, or of a raw body.
     Bytes,
+    /// Tokens of a request's texts, and those that it lets be generated: reserved, whatever is generated then.
+    Tokens,
 }
 
 impl Unit {
@@ -27,6 +29,7 @@ impl Unit {
             Self::Requests => "requests",
             Self::Elements => "elements",
             Self::Bytes => "bytes",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct Cost {
     pub elements: Option<Rate>,
     /// Bytes.
     pub bytes: Option<Rate>,
+    /// Tokens.
+    pub tokens: Option<Rate>,
 }
 
 /// What a calendar day has, UTC.
@@ -74,6 +79,8 @@ pub struct Budget {
     pub elements: Option<u64>,
     /// Bytes.
     pub bytes: Option<u64>,
+    /// Tokens.
+    pub tokens: Option<u64>,
 }
 
 /// One limit of a grant on one unit.

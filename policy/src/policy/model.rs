@@ -1,8 +1,10 @@
 //! A model as a policy has it: where it is served, what it takes and answers, how much of it may be in flight.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
 
@@ -120,6 +122,8 @@ pub enum Accepts {
         /// Which files it may be.
         media: Option<Media>,
     },
+    /// A JSON document of OpenAI's API.
+    OpenAi(Box<OpenAi>),
 }
 
 /// Which files a body may be.

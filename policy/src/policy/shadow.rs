@@ -63,7 +63,7 @@ impl Shadow {
     pub const fn limits(self, unit: Unit) -> bool {
         match unit {
             Unit::Requests => self.rate,
-            Unit::Elements | Unit::Bytes => self.cost,
+            Unit::Elements | Unit::Bytes | Unit::Tokens => self.cost,
         }
     }
 

@@ -46,9 +46,13 @@ pub(super) fn backends(
 }
 
 fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backend> {
-    let kind = report.required(&path.field("kind"), raw.kind, "open-inference or embedded");
+    let kind = report.required(
+        &path.field("kind"),
+        raw.kind,
+        "open-inference, openai or embedded",
+    );
     let place = match kind {
-        Some(BackendKind::OpenInference) => remote(report, path, raw),
+        Some(BackendKind::OpenInference | BackendKind::OpenAi) => remote(report, path, raw),
         Some(BackendKind::Embedded) => embedded(report, path, raw),
         None => None,
     };
@@ -104,7 +108,7 @@ fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     if raw.models.is_some() {
         report.error_with_fix(
             &path.field("models"),
-            "an open-inference backend has its models elsewhere",
+            "a backend elsewhere has its models there",
             "remove it",
         );
         good = None;

@@ -8,7 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, parameters, release, requires, serving, tensors};
+use super::{flight, names, openai, parameters, release, requires, serving, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
@@ -28,7 +28,11 @@ pub(super) fn models(
     for (name, model_raw) in &raw.models {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let model = model(report, &path, name, model_raw, raw);
+        let model = if openai::is(model_raw) {
+            openai::model(report, &path, name, model_raw, raw)
+        } else {
+            model(report, &path, name, model_raw, raw)
+        };
         if !used.models.contains(name.as_str()) {
             report.warn(
                 &path,
@@ -62,6 +66,16 @@ fn model(
             "backend",
             backend,
             policy.backends.keys().map(|name| name.as_str()),
+        );
+    }
+    if backend
+        .and_then(|backend| policy.backends.get(backend)?.kind)
+        .is_some_and(|kind| kind == raw::BackendKind::OpenAi)
+    {
+        report.error_with_fix(
+            &backend_path,
+            "serves OpenAI's API, which has no tensors",
+            "protocols: [openai], and openai: {…}",
         );
     }
     let backend_model = match &raw.backend_model {

@@ -91,13 +91,15 @@ pub(super) fn cost(
 ) -> Option<Cost> {
     let path = &grant_path.field("cost");
     let Some(raw) = &grant.cost else {
-        let by_budget = grant
-            .budget
-            .as_ref()
-            .is_some_and(|budget| budget.elements.is_some() || budget.bytes.is_some());
+        let by_budget = grant.budget.as_ref().is_some_and(|budget| {
+            budget.elements.is_some() || budget.bytes.is_some() || budget.tokens.is_some()
+        });
         if infers && !by_budget {
             let takes_raw = models.iter().any(|model| takes_raw(model));
-            let amount = if takes_raw {
+            let takes_texts = models.iter().any(|model| takes_texts(model));
+            let amount = if takes_texts {
+                "tokens: 100000"
+            } else if takes_raw {
                 "bytes: 64MiB"
             } else {
                 "elements: 1000000"
@@ -111,8 +113,9 @@ pub(super) fn cost(
         return Some(Cost::default());
     };
     charges_nothing(report, path, infers);
-    if raw.elements.is_none() && raw.bytes.is_none() {
-        report.error_with_fix(path, "limits nothing", "elements or bytes");
+    let nothing = raw.elements.is_none() && raw.bytes.is_none() && raw.tokens.is_none();
+    if nothing {
+        report.error_with_fix(path, "limits nothing", "elements, bytes or tokens");
     }
     let window_s = window(report, path, raw.window_s);
     let mut amount = |unit: Unit, amount: Option<u64>| {
@@ -134,13 +137,15 @@ pub(super) fn cost(
     };
     let elements = amount(Unit::Elements, raw.elements);
     let bytes = amount(Unit::Bytes, raw.bytes.map(|bytes| bytes.0));
+    let tokens = amount(Unit::Tokens, raw.tokens);
     window_s?;
-    if raw.elements.is_none() && raw.bytes.is_none() {
+    if nothing {
         return None;
     }
     Some(Cost {
         elements: elements?,
         bytes: bytes?,
+        tokens: tokens?,
     })
 }
 
@@ -156,9 +161,14 @@ pub(super) fn budget(
     let Some(raw) = &grant.budget else {
         return Some(Budget::default());
     };
-    let amounts = [raw.requests, raw.elements, raw.bytes.map(|bytes| bytes.0)];
+    let bytes = raw.bytes.map(|bytes| bytes.0);
+    let amounts = [raw.requests, raw.elements, bytes, raw.tokens];
     if amounts.iter().all(Option::is_none) {
-        report.error_with_fix(path, "limits nothing", "requests, elements or bytes");
+        report.error_with_fix(
+            path,
+            "limits nothing",
+            "requests, elements, bytes or tokens",
+        );
         report.required(&path.field("per"), raw.per, "day")?;
         return None;
     }
@@ -173,15 +183,17 @@ pub(super) fn budget(
             units(report, &path, unit, amount, models).map(Some)
         }
     };
-    let [requests, elements, bytes] = amounts;
+    let [requests, elements, bytes, tokens] = amounts;
     let requests = amount(Unit::Requests, requests);
     let elements = amount(Unit::Elements, elements);
     let bytes = amount(Unit::Bytes, bytes);
+    let tokens = amount(Unit::Tokens, tokens);
     let raw::Period::Day = per?;
     Some(Budget {
         requests: requests?,
         elements: elements?,
         bytes: bytes?,
+        tokens: tokens?,
     })
 }
 
@@ -228,6 +240,26 @@ fn units(
             }
             (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
             (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
+            (Unit::Elements, Accepts::OpenAi(_)) => {
+                report.error_with_fix(
+                    path,
+                    format!("model {name} takes texts, which have no elements"),
+                    "tokens",
+                );
+                good = None;
+                continue;
+            }
+            (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
+            (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
+            (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => {
+                report.error_with_fix(
+                    path,
+                    format!("model {name} takes no texts, and so has no tokens"),
+                    "elements or bytes",
+                );
+                good = None;
+                continue;
+            }
             (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
                 Carried::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
             }
@@ -242,6 +274,10 @@ fn units(
 
 fn takes_raw(model: &Model) -> bool {
     matches!(model.accepts(), Accepts::Raw { .. })
+}
+
+fn takes_texts(model: &Model) -> bool {
+    matches!(model.accepts(), Accepts::OpenAi(_))
 }
 
 fn beyond(model: &str, most: u64, unit: Unit) -> String {

@@ -6,7 +6,7 @@ use alloc::string::String;
 use super::report::{Path, Report, quote, unknown};
 use crate::contract::DimRule;
 use crate::datatype::Datatype;
-use crate::policy::Model;
+use crate::policy::{Accepts, Model};
 use crate::raw::{self, Role};
 use crate::release::{Narrowed, Release};
 
@@ -171,6 +171,16 @@ pub(super) fn grant(
             report.error_with_fix(path, message, "remove it");
             good = None;
         }
+    }
+    let documents = |model: &&&Model| matches!(model.accepts(), Accepts::OpenAi(_));
+    let written = raw.outputs.is_some() || raw.round_decimals.is_some() || raw.top_k.is_some();
+    if let Some(model) = models.iter().find(documents).filter(|_| written) {
+        let message = format!(
+            "answers of model {} have no outputs that could be narrowed",
+            quote(model.name())
+        );
+        report.error_with_fix(path, message, "a grant of its own");
+        good = None;
     }
     let rules = || models.iter().flat_map(|model| model.returns());
     // Without models their own faults are told, or that nobody infers.

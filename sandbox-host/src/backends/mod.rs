@@ -4,6 +4,7 @@
 pub mod answer;
 mod link;
 pub mod oip;
+pub mod openai;
 pub mod signature;
 
 /// Why a backend gave no usable answer. Every text is for the log.

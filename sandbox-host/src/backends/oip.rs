@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::link::{Connector, Turns};
+use super::openai::Upstream;
 use super::{BackendError, Call};
 
 /// Time to connect: a backend is near, and a request's deadline runs meanwhile.
@@ -52,6 +53,8 @@ pub struct Endpoint {
     builder: tonic::transport::Endpoint,
     connector: Connector,
     channel: RwLock<Channel>,
+    /// Where it is spoken to in OpenAI's API, and over no connection of these.
+    openai: Option<Upstream>,
 }
 
 impl Endpoint {
@@ -78,7 +81,22 @@ impl Endpoint {
             builder,
             connector,
             channel,
+            openai: None,
         })
+    }
+
+    /// The same for a server that speaks OpenAI's API.
+    pub fn of_openai(uri: &str) -> Result<Self, EndpointError> {
+        let upstream = Upstream::new(uri).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        Ok(Self {
+            openai: Some(upstream),
+            ..Self::new(uri)?
+        })
+    }
+
+    /// How it is spoken to in OpenAI's API, if it is.
+    pub const fn openai(&self) -> Option<&Upstream> {
+        self.openai.as_ref()
     }
 
     /// How often a connection was made or lost. What was learnt at one count is not known at another.

@@ -8,9 +8,13 @@ use super::standing::Said;
 use super::{Key, PROBE_TIMEOUT, Standing};
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
+use crate::backends::openai::Upstream;
 
 /// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
+    if let Some(upstream) = endpoint.openai() {
+        return listed(keys, upstream, endpoint).await;
+    }
     let found = server(endpoint).await;
     // The connection over which all that follows must be answered.
     let turns = endpoint.turns();
@@ -26,6 +30,28 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
         // The connection may be dead without a word, as after a power cut: open another.
         endpoint.reconnect();
     }
+    Standing {
+        turns: endpoint.turns(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+/// What a server of OpenAI's API lists. It makes a connection for each question, so that nothing hangs on one.
+async fn listed(
+    keys: impl Iterator<Item = &Key>,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+) -> Standing {
+    let found = upstream.models(soon()).await.map(|models| {
+        let said = |key: &Key| {
+            if models.contains(&key.0) {
+                Said::Listed
+            } else {
+                Said::Unready("it is not in the list of models".to_owned())
+            }
+        };
+        keys.map(|key| (key.clone(), said(key))).collect()
+    });
     Standing {
         turns: endpoint.turns(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),

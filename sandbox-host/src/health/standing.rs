@@ -17,6 +17,8 @@ pub(super) enum Said {
     Unready(String),
     /// It is ready. The server does not implement descriptions.
     Undescribed,
+    /// It is ready. Its protocol has no descriptions.
+    Listed,
     /// It is ready, and this is what it is.
     Described(ModelMetadataResponse),
 }
@@ -51,7 +53,7 @@ impl Standing {
         let said = said.get(&(model.backend_model().to_owned(), version.to_owned()))?;
         Some(match said {
             Said::Unready(cause) => Err(BackendError::Unavailable(cause.clone())),
-            Said::Undescribed => Ok(()),
+            Said::Undescribed | Said::Listed => Ok(()),
             Said::Described(said) => match compare(model, version, said) {
                 Comparison::Fits | Comparison::Silent => Ok(()),
                 Comparison::Drifts(cause) => Err(BackendError::Fault(format!(
@@ -81,7 +83,7 @@ impl Standing {
                 Said::Unready(cause) => {
                     Some(format!("model {model:?} version {version:?}: {cause}"))
                 }
-                Said::Undescribed | Said::Described(_) => None,
+                Said::Undescribed | Said::Listed | Said::Described(_) => None,
             }),
         }
     }
@@ -113,7 +115,7 @@ impl Standing {
 /// Whether a server names none of a model's tensors.
 fn silent(said: &Said) -> bool {
     match said {
-        Said::Unready(_) => false,
+        Said::Unready(_) | Said::Listed => false,
         Said::Undescribed => true,
         Said::Described(said) => said.inputs.is_empty() && said.outputs.is_empty(),
     }

@@ -11,7 +11,7 @@ use tensorgate_vectors::RawRequest;
 /// Sends it on a connection of its own.
 pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, ClientError> {
     match request.protocol {
-        Protocol::OipRest | Protocol::TfRest => {
+        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
             let declared = request
                 .headers
                 .iter()

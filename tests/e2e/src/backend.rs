@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use crate::openai::OpenAi;
 use bytes::Bytes;
 use tensorgate_policy::datatype::Datatype;
 use tensorgate_policy::raw::{Dim, Input, Policy};
@@ -54,6 +55,8 @@ pub struct Backend {
     seen: Arc<Mutex<Vec<Seen>>>,
     mode: Arc<Mutex<Mode>>,
     server: tokio::task::JoinHandle<()>,
+    /// The one for models of OpenAI's API.
+    pub openai: OpenAi,
 }
 
 impl Backend {
@@ -61,6 +64,7 @@ impl Backend {
     pub async fn start(policy: Policy) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let openai = OpenAi::start(policy.models.keys().cloned()).await;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mode = Arc::new(Mutex::new(Mode::default()));
         let service = GrpcInferenceServiceServer::new(StandIn {
@@ -83,6 +87,7 @@ impl Backend {
             seen,
             mode,
             server,
+            openai,
         }
     }
 

@@ -12,6 +12,8 @@
 
 pub mod ask;
 pub mod backend;
+#[path = "../../../sandbox-host/tests/support/openai.rs"]
+pub mod openai;
 pub mod policy;
 pub mod stack;
 pub mod verdict;

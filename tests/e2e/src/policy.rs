@@ -1,10 +1,11 @@
 //! Policies of the vectors, made fit for real processes.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tensorgate_policy::raw::{BackendKind, Policy};
+
+use crate::backend::Backend;
 
 /// The policy of a file in the vectors' folder.
 pub fn vectors_policy(name: &str) -> Policy {
@@ -23,14 +24,15 @@ pub fn key(name: &str) -> String {
     keys[name]["text"].as_str().unwrap().to_owned()
 }
 
-/// Sends every backend's requests to one address, and puts the handlers' real files, from `components`, beside the policy.
-pub fn settle(policy: &mut Policy, backend: SocketAddr, components: &Path, folder: &Path) {
-    for server in policy
-        .backends
-        .values_mut()
-        .filter(|server| server.kind == Some(BackendKind::OpenInference))
-    {
-        server.endpoints = vec![format!("http://{backend}")];
+/// Sends every backend's requests to the stand-in, and puts the handlers' real files, from `components`, beside the policy.
+pub fn settle(policy: &mut Policy, backend: &Backend, components: &Path, folder: &Path) {
+    for server in policy.backends.values_mut() {
+        let address = match server.kind {
+            Some(BackendKind::OpenInference) => backend.address,
+            Some(BackendKind::OpenAi) => backend.openai.address,
+            Some(BackendKind::Embedded) | None => continue,
+        };
+        server.endpoints = vec![format!("http://{address}")];
     }
     for handler in policy.handlers.values_mut() {
         let file = Path::new(handler.component.as_ref().unwrap())

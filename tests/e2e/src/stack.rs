@@ -110,12 +110,7 @@ impl Stack {
         std::fs::create_dir_all(&state).unwrap();
 
         let backend = Backend::start(policy.clone()).await;
-        policy::settle(
-            &mut policy,
-            backend.address,
-            &target.join("components"),
-            &state,
-        );
+        policy::settle(&mut policy, &backend, &target.join("components"), &state);
         for (name, text) in files {
             std::fs::write(state.join(name), text).unwrap();
         }
@@ -202,12 +197,7 @@ impl Stack {
 
     /// Puts another policy where the running gate's stands.
     pub fn write_policy(&self, mut policy: Policy) {
-        policy::settle(
-            &mut policy,
-            self.backend.address,
-            &self.components,
-            &self.state,
-        );
+        policy::settle(&mut policy, &self.backend, &self.components, &self.state);
         write(&self.state.join("gate.yaml"), &policy);
     }
 

@@ -55,7 +55,7 @@ pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
 
 fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
     let served = match protocol {
-        Protocol::OipRest | Protocol::TfRest => reply.status == 200,
+        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => reply.status == 200,
         Protocol::OipGrpc | Protocol::TfGrpc => {
             reply.status == 200 && reply.grpc_status() == Some(0)
         }
@@ -96,13 +96,14 @@ fn text(reply: &Reply) -> String {
     if let Some(message) = reply.header("grpc-message") {
         return percent_decode(&message);
     }
-    let member = |name| {
+    let member = |pointer| {
         reply
             .json()
-            .and_then(|json| json.get(name)?.as_str().map(str::to_owned))
+            .and_then(|json| json.pointer(pointer)?.as_str().map(str::to_owned))
     };
-    member("error")
-        .or_else(|| member("title"))
+    member("/error")
+        .or_else(|| member("/error/message"))
+        .or_else(|| member("/title"))
         .unwrap_or_default()
 }
 

@@ -94,6 +94,11 @@ async fn every_vector_about_raw_bodies_gets_its_decision() {
     play("policies/raw.json").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_of_openais_api_gets_its_decision() {
+    play("policies/openai.json").await;
+}
+
 /// RS256 and ES256 are checked by Envoy's own library here, and in Rust by the in-memory drivers: the same vectors, the same decisions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_tokens_gets_its_decision() {
@@ -126,6 +131,7 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/encodings.json",
             "policies/lockout.json",
             "policies/main.json",
+            "policies/openai.json",
             "policies/rates.json",
             "policies/raw.json",
             "policies/shadow.json",

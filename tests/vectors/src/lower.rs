@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
 use crate::file::{
@@ -244,10 +245,13 @@ fn http_request(
     for (name, value) in &http.headers {
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
-    let tf = http.path.starts_with("/v1/models/");
+    let path = http.path.as_str();
+    let openai = path == "/v1/models" || Api::ALL.iter().any(|api| api.path() == path);
     Ok(RawRequest {
-        protocol: if tf {
+        protocol: if path.starts_with("/v1/models/") {
             Protocol::TfRest
+        } else if openai {
+            Protocol::OpenAi
         } else {
             Protocol::OipRest
         },

@@ -17,7 +17,7 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 5] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 12] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
@@ -25,6 +25,15 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 5] = [
     (Reason::OutputNotAllowed, Protocol::TfRest),
     (Reason::DuplicateInput, Protocol::TfRest),
     (Reason::SizeMismatch, Protocol::TfRest),
+    // Its routes are few, exact paths: another one is of no protocol, and so of OIP's.
+    (Reason::NotAnInferenceRoute, Protocol::OpenAi),
+    // It has texts and members in place of tensors: a member that no rule names, or whose value is out of its bounds, is a parameter.
+    (Reason::OutputNotAllowed, Protocol::OpenAi),
+    (Reason::UnknownInput, Protocol::OpenAi),
+    (Reason::DuplicateInput, Protocol::OpenAi),
+    (Reason::SizeMismatch, Protocol::OpenAi),
+    (Reason::NotFinite, Protocol::OpenAi),
+    (Reason::OutOfRange, Protocol::OpenAi),
 ];
 
 fn vectors() -> Vec<Lowered> {

@@ -20,6 +20,7 @@ pub(crate) const fn is_framed(format: BodyFormat) -> bool {
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
+        | BodyFormat::OpenAi(_)
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }

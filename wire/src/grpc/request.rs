@@ -111,6 +111,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
             outputs,
             body: None,
             binary_data_output: false,
+            document: Vec::new(),
             by_column: false,
         },
         inputs,

@@ -57,6 +57,7 @@ impl<'a> Rest<'a> {
             outputs,
             body: None,
             binary_data_output,
+            document: Vec::new(),
             by_column: false,
         }
     }

@@ -106,7 +106,7 @@ fn a_cost_and_a_budget_say_what_they_limit_and_for_how_long() {
         "cost",
         json!({"window_s": 60}),
         "",
-        "limits nothing (elements or bytes)",
+        "limits nothing (elements, bytes or tokens)",
     );
     refuse("cost", json!({"elements": 9000}), ".window_s", "is missing");
     refuse(
@@ -141,11 +141,21 @@ fn a_cost_and_a_budget_say_what_they_limit_and_for_how_long() {
             json!({"elements": 9000, "window_s": 60, "burst": 1}),
         ),
         ("budget", json!({"requests": 1, "per": "week"})),
-        ("budget", json!({"tokens": 1, "per": "day"})),
+        ("budget", json!({"words": 1, "per": "day"})),
     ] {
         let document = digits_alone(section, &value);
         let read: Result<crate::raw::Policy, _> = serde_json::from_value(document);
         assert!(read.is_err(), "{value}");
+    }
+}
+
+#[test]
+fn tensors_have_no_tokens() {
+    for (section, value) in [
+        ("cost", json!({"tokens": 1_000, "window_s": 60})),
+        ("budget", json!({"tokens": 1_000, "per": "day"})),
+    ] {
+        refuse(section, value, ".tokens", "takes no texts");
     }
 }
 

@@ -203,6 +203,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 p.grants[0].cost = Some(Cost {
                     elements: Some(number),
                     bytes: Some(ByteSize(number)),
+                    tokens: Some(other),
                     window_s: Some(other),
                 })
             });
@@ -211,6 +212,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     requests: Some(number),
                     elements: Some(other),
                     bytes: Some(ByteSize(number)),
+                    tokens: Some(number),
                     per: Some(Period::Day),
                 })
             });

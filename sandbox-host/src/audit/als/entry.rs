@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use serde::Deserialize;
+use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
 use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
@@ -269,6 +270,9 @@ fn protocol(request: &HttpRequest) -> Option<String> {
         None if typed => Protocol::OipGrpc,
         None if path.is_empty() => return None,
         None if path.starts_with("/v1/models/") => Protocol::TfRest,
+        None if path == "/v1/models" || Api::ALL.iter().any(|api| api.path() == path) => {
+            Protocol::OpenAi
+        }
         None => Protocol::OipRest,
     };
     Some(protocol.name().to_owned())

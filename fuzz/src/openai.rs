@@ -1,0 +1,121 @@
+//! A document of OpenAI's API, beside serde_json: what the gate accepts is JSON to serde_json too, the same; what keeps the contract and is written
+//! anew for the backend keeps it still; whom a short look finds, decoding finds.
+
+use std::sync::OnceLock;
+
+use serde_json::Value as Json;
+use tensorgate_policy::contract::openai::rebuild;
+use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
+use tensorgate_policy::json::Value;
+use tensorgate_policy::policy::Accepts;
+use tensorgate_policy::request::{
+    Api, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
+};
+use tensorgate_policy::{ChargeOutcome, Policy, Step, raw, validate};
+use tensorgate_wire::openai::to_json;
+use tensorgate_wire::{addressee, decode};
+
+use crate::support::check_body_denial;
+
+const POLICY: &str = include_str!("../../policy/vectors/policies/openai.json");
+
+fn policy() -> &'static Policy {
+    static POLICY_ONCE: OnceLock<Policy> = OnceLock::new();
+    POLICY_ONCE.get_or_init(|| {
+        let raw: raw::Policy = serde_json::from_str(POLICY).expect("a policy");
+        validate::validate(&raw).expect("a valid one").0
+    })
+}
+
+/// Runs one input: a byte that says which of the three requests, and a body.
+pub fn run(data: &[u8]) {
+    let Some((which, body)) = data.split_first() else {
+        return;
+    };
+    let api = Api::ALL[usize::from(*which) % Api::ALL.len()];
+    let format = BodyFormat::OpenAi(api);
+    let named = addressee(format, body).map(|named| named.model.to_owned());
+    let request = match decode(format, body, &[]) {
+        Ok(request) => request,
+        Err(denial) => return check_body_denial(&denial),
+    };
+    assert!(named.is_none() || named.as_deref() == request.model.as_deref());
+    let theirs: Json = serde_json::from_slice(body).expect("serde_json refuses what we accept");
+    let members = theirs.as_object().expect("an object");
+    let model = usize::from(request.model.is_some());
+    assert_eq!(request.document.len() + model, members.len());
+    for (name, value) in &request.document {
+        same(value, &members[name.as_ref()]);
+    }
+    if !allowed(api, body) {
+        return;
+    }
+    let id = policy().model_id(request.model.as_deref().expect("it was granted"));
+    let model = id.and_then(|id| policy().model(id)).expect("it is there");
+    let Accepts::OpenAi(rules) = model.accepts() else {
+        panic!("a model of another kind was granted");
+    };
+    let built = rebuild(rules, api, model.name(), request.document);
+    let text = to_json(&built);
+    assert!(text.len() <= built.text_bytes());
+    assert!(allowed(api, text.as_bytes()), "{text}");
+    assert_eq!(built.get("max_tokens").is_some(), api != Api::Embeddings);
+    assert_eq!(built.get("stream"), None);
+}
+
+/// Whether a body passes.
+fn allowed(api: Api, body: &[u8]) -> bool {
+    let head = Head {
+        header_bytes: 100,
+        header_count: 4,
+        ambiguous: None,
+        identity: Identity::Client("scorer".to_owned()),
+        proofs: Proofs::NONE,
+        withheld: Operations::default(),
+        route: Route::OpenAi { api },
+        content_type: ContentType::Json,
+        encoding: Encoding::Identity,
+        json_length: None,
+        content_length: None,
+        end_of_stream: false,
+    };
+    let spent = |_: &_| ChargeOutcome::SPENT;
+    let (mut decision, step) = decide_head(policy(), &head, spent);
+    let Step::ReadBody(plan) = step else {
+        panic!("{step:?}");
+    };
+    let named = addressee(plan.format, body);
+    let step = decide_body(&mut decision, policy(), body.len(), named, spent);
+    let Step::Decode = step else {
+        return false;
+    };
+    let Ok(request) = decode(plan.format, body, &[]) else {
+        return false;
+    };
+    decide_message(&mut decision, policy(), &request, spent) == Step::Forward
+}
+
+fn same(ours: &Value<'_>, theirs: &Json) {
+    match (ours, theirs) {
+        (Value::Null, Json::Null) => {}
+        (Value::Bool(ours), Json::Bool(theirs)) => assert_eq!(ours, theirs),
+        (Value::Int(ours), Json::Number(theirs)) => assert_eq!(Some(*ours), theirs.as_i64()),
+        (Value::Float(ours), Json::Number(theirs)) => {
+            // serde_json rounds fast and not always to the nearest.
+            let theirs = theirs.as_f64().expect("a float");
+            let near = (ours - theirs).abs() <= ours.abs() * 1e-12 + f64::MIN_POSITIVE;
+            assert!(near, "{ours} and {theirs}");
+        }
+        (Value::String(ours), Json::String(theirs)) => assert_eq!(ours, theirs),
+        (Value::Array(ours), Json::Array(theirs)) => {
+            assert_eq!(ours.len(), theirs.len());
+            ours.iter().zip(theirs).for_each(|(a, b)| same(a, b));
+        }
+        (Value::Object(ours), Json::Object(theirs)) => {
+            assert_eq!(ours.len(), theirs.len());
+            ours.iter()
+                .for_each(|(name, value)| same(value, &theirs[name.as_ref()]));
+        }
+        _ => panic!("{ours:?} and {theirs:?}"),
+    }
+}

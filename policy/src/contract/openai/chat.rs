@@ -1,0 +1,337 @@
+//! A conversation: who says what, in texts and pictures, and which functions were called.
+
+use alloc::format;
+
+use super::members::{count, is_function, is_id};
+use super::tokens::Held;
+use super::{Chat, Faults, OpenAi, missing};
+use crate::denial::Reason;
+use crate::json::{Members, Value};
+
+/// Calls of functions in one message.
+const MAX_CALLS: usize = 32;
+
+impl Chat {
+    pub(super) fn check(
+        &self,
+        model: &OpenAi,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) -> Held {
+        let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
+        let member = |name| crate::json::member(document, name);
+        for (name, value) in document {
+            let more = match name.as_ref() {
+                "messages" => {
+                    messages = Some(self.messages(value, faults));
+                    0
+                }
+                "tools" => {
+                    tools = *value != Value::Null;
+                    self.tools(value, faults)
+                }
+                "tool_choice" => {
+                    self.tool_choice(value, document, faults);
+                    0
+                }
+                "response_format" => self.response_format(value, faults),
+                "logprobs" => {
+                    self.logprobs(value, faults);
+                    0
+                }
+                "top_logprobs" => {
+                    let most = self.generation.logprobs.unwrap_or(0);
+                    let told = member("logprobs") == Some(&Value::Bool(true));
+                    if told || *value == Value::Null {
+                        count("top_logprobs", value, 0, most, faults);
+                    } else {
+                        let field = || "parameter \"top_logprobs\"".into();
+                        faults.add(Reason::Parameter, field, "without logprobs");
+                    }
+                    0
+                }
+                name if self.generation.knows(name) => {
+                    self.generation.check(name, value, document, faults);
+                    0
+                }
+                name => {
+                    model.parameter(name, value, faults);
+                    0
+                }
+            };
+            schemas = schemas.saturating_add(more);
+        }
+        Held {
+            schemas,
+            tools,
+            ..messages.unwrap_or_else(|| missing("messages", faults))
+        }
+    }
+
+    fn logprobs(&self, value: &Value<'_>, faults: &mut Faults) {
+        let allowed = match value {
+            Value::Bool(true) => self.generation.logprobs.is_some(),
+            Value::Bool(false) | Value::Null => true,
+            _ => false,
+        };
+        if !allowed {
+            let field = || "parameter \"logprobs\"".into();
+            faults.add(Reason::Parameter, field, "not as the contract allows it");
+        }
+    }
+
+    fn messages(&self, value: &Value<'_>, faults: &mut Faults) -> Held {
+        let field = || "messages".into();
+        let Some(messages) = value.as_array() else {
+            faults.add(Reason::Datatype, field, "is not a list");
+            return Held::default();
+        };
+        if messages.is_empty() || messages.len() > self.max_messages {
+            let cause = format!(
+                "{} messages, 1 to {} are allowed",
+                messages.len(),
+                self.max_messages
+            );
+            faults.add(Reason::Shape, field, &cause);
+            return Held::default();
+        }
+        let mut held = Held {
+            items: messages.len(),
+            ..Held::default()
+        };
+        for (index, message) in messages.iter().enumerate() {
+            let said = Message {
+                rule: self,
+                index,
+                faults,
+                texts: 0,
+                pictures: 0,
+                count: 0,
+            }
+            .check(message);
+            held.texts = held.texts.saturating_add(said.texts);
+            held.pictures = held.pictures.saturating_add(said.pictures);
+            held.images = held.images.saturating_add(said.count);
+        }
+        if held.texts > self.max_prompt_bytes {
+            let cause = format!(
+                "{} bytes in all, {} are allowed",
+                held.texts, self.max_prompt_bytes
+            );
+            faults.add(Reason::ItemTooLong, field, &cause);
+        }
+        if self
+            .images
+            .as_ref()
+            .is_some_and(|rule| held.images > rule.max)
+        {
+            faults.add(
+                Reason::Shape,
+                field,
+                "more pictures than the contract allows",
+            );
+        }
+        held
+    }
+}
+
+/// What a message came to.
+struct Said {
+    texts: usize,
+    pictures: usize,
+    count: usize,
+}
+
+/// One message on its way.
+struct Message<'r, 'f> {
+    rule: &'r Chat,
+    index: usize,
+    faults: &'f mut Faults,
+    /// Bytes of its texts.
+    texts: usize,
+    /// Bytes of its pictures.
+    pictures: usize,
+    /// How many of them.
+    count: usize,
+}
+
+impl Message<'_, '_> {
+    fn add(&mut self, reason: Reason, member: &str, cause: &str) {
+        let index = self.index;
+        let field = || format!("messages[{index}]{member}");
+        self.faults.add(reason, field, cause);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.texts = self.texts.saturating_add(text.len());
+    }
+
+    fn check(mut self, message: &Value<'_>) -> Said {
+        if let Some(members) = message.as_object() {
+            self.members(message, members);
+        } else {
+            self.add(Reason::Datatype, "", "is not an object");
+        }
+        if self.texts > self.rule.max_message_bytes {
+            let most = self.rule.max_message_bytes;
+            let cause = format!("{} bytes, {most} are allowed", self.texts);
+            self.add(Reason::ItemTooLong, "", &cause);
+        }
+        Said {
+            texts: self.texts,
+            pictures: self.pictures,
+            count: self.count,
+        }
+    }
+
+    fn members(
+        &mut self,
+        message: &Value<'_>,
+        members: &[(alloc::borrow::Cow<'_, str>, Value<'_>)],
+    ) {
+        let role = message.get("role").and_then(Value::as_str).unwrap_or("");
+        if !self.rule.roles.iter().any(|known| known == role) {
+            self.add(
+                Reason::Parameter,
+                ".role",
+                "no role that the contract allows",
+            );
+        }
+        let calls = role == "assistant" && message.get("tool_calls").is_some_and(is_list);
+        let mut content = calls;
+        for (name, value) in members {
+            match (name.as_ref(), value) {
+                ("role", _) => {}
+                ("content", value) => {
+                    content = true;
+                    self.content(value, role, calls);
+                }
+                ("name", Value::String(name)) if is_id(name) => self.text(name),
+                ("tool_call_id", Value::String(id)) if role == "tool" && is_id(id) => {
+                    self.text(id);
+                }
+                ("tool_calls", Value::Array(calls)) if role == "assistant" => self.calls(calls),
+                ("name" | "tool_calls" | "refusal" | "function_call", Value::Null) => {}
+                _ => self.add(Reason::Parameter, "", "a member that no rule names"),
+            }
+        }
+        if !content {
+            self.add(Reason::MissingInput, ".content", "is missing");
+        }
+    }
+
+    fn content(&mut self, value: &Value<'_>, role: &str, calls: bool) {
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Null if calls => {}
+            Value::Array(parts) if !parts.is_empty() => {
+                for part in parts {
+                    self.part(part, role);
+                }
+            }
+            _ => self.add(
+                Reason::Datatype,
+                ".content",
+                "is no text and no list of parts",
+            ),
+        }
+    }
+
+    fn part(&mut self, part: &Value<'_>, role: &str) {
+        // Every part costs a server something, however short its text.
+        self.texts = self.texts.saturating_add(1);
+        let kind = part.get("type").and_then(Value::as_str);
+        let two = part.as_object().is_some_and(|members| members.len() == 2);
+        match (kind, part.get("text"), part.get("image_url")) {
+            (Some("text"), Some(Value::String(text)), _) if two => self.text(text),
+            (Some("image_url"), _, Some(image)) if two && role == "user" => self.picture(image),
+            _ => self.add(Reason::Parameter, ".content", "a part that no rule names"),
+        }
+    }
+
+    fn picture(&mut self, image: &Value<'_>) {
+        let Some(rule) = &self.rule.images else {
+            self.add(
+                Reason::Parameter,
+                ".content",
+                "the contract allows no pictures",
+            );
+            return;
+        };
+        let max_bytes = rule.max_bytes;
+        let known = image.as_object().is_some_and(|members| {
+            members.iter().all(|(name, value)| match name.as_ref() {
+                "url" => true,
+                "detail" => matches!(value.as_str(), Some("low" | "high" | "auto")),
+                _ => false,
+            })
+        });
+        let data = image.get("url").and_then(Value::as_str).and_then(base64);
+        match data.filter(|_| known) {
+            // Whatever else a URL names, the server would go and fetch it.
+            None => self.add(
+                Reason::Parameter,
+                ".content",
+                "a picture is not data:image/…;base64,… of a known type",
+            ),
+            Some(data) => {
+                self.count = self.count.saturating_add(1);
+                self.pictures = self.pictures.saturating_add(data.len());
+                if data.len() > max_bytes {
+                    let cause =
+                        format!("a picture of {} bytes, {max_bytes} are allowed", data.len());
+                    self.add(Reason::ItemTooLong, ".content", &cause);
+                }
+            }
+        }
+    }
+
+    fn calls(&mut self, calls: &[Value<'_>]) {
+        if calls.is_empty() || calls.len() > MAX_CALLS || self.rule.tools.is_none() {
+            self.add(
+                Reason::Parameter,
+                ".tool_calls",
+                "as many as the contract does not allow",
+            );
+            return;
+        }
+        for call in calls {
+            let id = call
+                .get("id")
+                .and_then(Value::as_str)
+                .filter(|id| is_id(id));
+            let function = call.get("function");
+            let name = function.and_then(|function| function.get("name")?.as_str());
+            let arguments = function.and_then(|function| function.get("arguments")?.as_str());
+            let members = |value: &Value<'_>| value.as_object().map_or(0, <[_]>::len);
+            let whole = members(call) == 3 && function.map_or(0, members) == 2 && is_function(call);
+            match (id, name.filter(|name| is_id(name)), arguments) {
+                (Some(id), Some(name), Some(arguments)) if whole => {
+                    for text in [id, name, arguments] {
+                        self.text(text);
+                    }
+                }
+                _ => self.add(Reason::Parameter, ".tool_calls", "is no call of a function"),
+            }
+        }
+    }
+}
+
+fn is_list(value: &Value<'_>) -> bool {
+    matches!(value, Value::Array(_))
+}
+
+/// The text in base64 of a picture's `data:` URL (RFC 2397), in its one spelling: padded, without blanks, of a type that is a picture and nothing else
+/// (SVG is a program).
+fn base64(url: &str) -> Option<&str> {
+    let types = ["png", "jpeg", "webp", "gif"];
+    let rest = url.strip_prefix("data:image/")?;
+    let (kind, data) = rest.split_once(";base64,")?;
+    let digits = data.trim_end_matches('=');
+    let padding = data.len().saturating_sub(digits.len());
+    let plain = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    let whole = data.len().checked_rem(4) == Some(0) && padding <= 2 && !digits.is_empty();
+    (types.contains(&kind) && plain && whole).then_some(data)
+}

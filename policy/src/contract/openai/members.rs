@@ -1,0 +1,322 @@
+//! Members that several requests have: texts, numbers of choices and tokens, stops, functions, formats. Each is known by name; here its value is
+//! held against the rule.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::tokens::Held;
+use super::{Chat, Faults, Generation, schema};
+use crate::denial::Reason;
+use crate::json::{Members, Value, member};
+
+/// A stop sequence, bytes: longer than any word of a template.
+const MAX_STOP_BYTES: usize = 256;
+/// A name of a function, a participant or a call, bytes; the API's own bound.
+const MAX_ID_BYTES: usize = 64;
+/// What a function does, bytes: of its share of the rule's bytes no more than this is prose.
+const MAX_DESCRIPTION_BYTES: usize = 4096;
+
+/// The words of a `tool_choice` that names no function.
+const CHOICES: [&str; 3] = ["none", "auto", "required"];
+
+impl Generation {
+    /// Whether a member is one of those that [`Self::check`] checks.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        matches!(
+            name,
+            "max_tokens" | "max_completion_tokens" | "n" | "stop" | "stream" | "stream_options"
+        )
+    }
+
+    pub(super) fn check(
+        &self,
+        name: &str,
+        value: &Value<'_>,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) {
+        match name {
+            "n" => count("n", value, 1, self.n, faults),
+            "stop" => self.stops(value, faults),
+            "stream" => match value {
+                Value::Bool(false) | Value::Null => {}
+                Value::Bool(true) if self.stream => {}
+                _ => faults.add(
+                    Reason::Parameter,
+                    || "parameter \"stream\"".into(),
+                    "the contract has answers in one piece only",
+                ),
+            },
+            "stream_options" => {
+                let streams = member(document, "stream") == Some(&Value::Bool(true));
+                let known = value.as_object().is_some_and(|members| {
+                    members.iter().all(|(name, value)| {
+                        name == "include_usage" && matches!(value, Value::Bool(_))
+                    })
+                });
+                if !(*value == Value::Null || streams && known) {
+                    faults.add(
+                        Reason::Parameter,
+                        || "parameter \"stream_options\"".into(),
+                        "not include_usage of an answer in pieces",
+                    );
+                }
+            }
+            // One bound by two names: of two values nobody could say which counts.
+            "max_completion_tokens" if member(document, "max_tokens").is_some() => faults.add(
+                Reason::Parameter,
+                || "parameter \"max_completion_tokens\"".into(),
+                "comes beside max_tokens",
+            ),
+            name => count(name, value, 1, self.max_tokens, faults),
+        }
+    }
+
+    fn stops(&self, value: &Value<'_>, faults: &mut Faults) {
+        let good = |value: &Value<'_>| {
+            let text = value.as_str();
+            text.is_some_and(|text| (1..=MAX_STOP_BYTES).contains(&text.len()))
+        };
+        let allowed = match value {
+            Value::Null => true,
+            Value::String(_) => self.stop > 0 && good(value),
+            Value::Array(texts) => texts.len() <= self.stop && texts.iter().all(good),
+            _ => false,
+        };
+        if !allowed {
+            faults.add(
+                Reason::Parameter,
+                || "parameter \"stop\"".into(),
+                "not as many short texts as the contract allows",
+            );
+        }
+    }
+}
+
+/// A whole number between two bounds; `null` leaves it out. A float is none, whatever its value: parsers differ over it.
+pub(super) fn count(name: &str, value: &Value<'_>, least: u64, most: u64, faults: &mut Faults) {
+    let allowed = match value {
+        Value::Null => true,
+        Value::Int(value) => {
+            u64::try_from(*value).is_ok_and(|value| (least..=most).contains(&value))
+        }
+        _ => false,
+    };
+    if !allowed {
+        faults.add(
+            Reason::Parameter,
+            || format!("parameter \"{name}\""),
+            "not a whole number within the contract's bounds",
+        );
+    }
+}
+
+/// A number of likely tokens.
+pub(super) fn likely(name: &str, value: &Value<'_>, rule: &Generation, faults: &mut Faults) {
+    match (rule.logprobs, value) {
+        (_, Value::Null) => {}
+        (Some(most), value) => count(name, value, 0, most, faults),
+        (None, _) => faults.add(
+            Reason::Parameter,
+            || format!("parameter \"{name}\""),
+            "the contract allows none",
+        ),
+    }
+}
+
+/// A text, or a list of as many as the rule allows. Token numbers are none: a server may fail on one that its vocabulary does not have, and nobody
+/// can read them here.
+pub(super) fn texts(
+    name: &str,
+    value: &Value<'_>,
+    (max_items, max_bytes): (usize, usize),
+    faults: &mut Faults,
+) -> Held {
+    let mut item = |value: &Value<'_>, field: &dyn Fn() -> String| {
+        let Some(text) = value.as_str() else {
+            faults.add(Reason::Datatype, field, "is not a text");
+            return 0;
+        };
+        if text.len() > max_bytes {
+            faults.add(
+                Reason::ItemTooLong,
+                field,
+                &format!("{} bytes, {max_bytes} are allowed", text.len()),
+            );
+        }
+        text.len()
+    };
+    match value {
+        Value::Array(items) => {
+            if items.is_empty() || items.len() > max_items {
+                let cause = format!("{} texts, 1 to {max_items} are allowed", items.len());
+                faults.add(Reason::Shape, || name.into(), &cause);
+                return Held::default();
+            }
+            let sizes = items
+                .iter()
+                .enumerate()
+                .map(|(index, value)| item(value, &|| format!("{name}[{index}]")));
+            Held {
+                texts: sizes.fold(0, usize::saturating_add),
+                items: items.len(),
+                ..Held::default()
+            }
+        }
+        value => Held {
+            texts: item(value, &|| name.into()),
+            items: 1,
+            ..Held::default()
+        },
+    }
+}
+
+/// A name that means nothing in any text around it.
+pub(super) fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
+impl Chat {
+    /// `tools`: functions with a schema each. Answers with the bytes that they take as text.
+    pub(super) fn tools(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        let refuse = |faults: &mut Faults, cause: &str| {
+            faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
+            0
+        };
+        let tools = match (&self.tools, value) {
+            (_, Value::Null) => return 0,
+            (Some(rule), Value::Array(tools)) if tools.len() <= rule.max => tools,
+            (Some(_), Value::Array(_)) => return refuse(faults, "more than the contract allows"),
+            (Some(_), _) => return refuse(faults, "is not a list"),
+            (None, _) => return refuse(faults, "the contract allows none"),
+        };
+        let bytes = value.text_bytes();
+        if self
+            .tools
+            .as_ref()
+            .is_some_and(|rule| bytes > rule.max_bytes)
+        {
+            return refuse(faults, "larger than the contract allows");
+        }
+        for (index, tool) in tools.iter().enumerate() {
+            if let Err(cause) = function(tool) {
+                faults.add(
+                    Reason::Parameter,
+                    || format!("parameter \"tools\"[{index}]"),
+                    cause,
+                );
+            }
+        }
+        bytes
+    }
+
+    /// `tool_choice`: a word, or one of the functions that are sent along.
+    pub(super) fn tool_choice(
+        &self,
+        value: &Value<'_>,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) {
+        let sent = |name: &str| {
+            let tools = member(document, "tools").and_then(Value::as_array);
+            tools.unwrap_or_default().iter().any(|tool| {
+                let function = tool
+                    .get("function")
+                    .and_then(|function| function.get("name"));
+                function.and_then(Value::as_str) == Some(name)
+            })
+        };
+        let allowed = self.tools.is_some()
+            && match value {
+                Value::String(word) => CHOICES.contains(&word.as_ref()),
+                Value::Object(members) => {
+                    let name = value.get("function").and_then(only_name);
+                    members.len() == 2 && is_function(value) && name.is_some_and(sent)
+                }
+                _ => false,
+            };
+        if !allowed && *value != Value::Null {
+            faults.add(
+                Reason::Parameter,
+                || "parameter \"tool_choice\"".into(),
+                "no choice that the contract allows",
+            );
+        }
+    }
+
+    /// `response_format`. Answers with the bytes of its schema.
+    pub(super) fn response_format(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+        match self.format(value) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                let field = || "parameter \"response_format\"".into();
+                faults.add(Reason::Parameter, field, cause);
+                0
+            }
+        }
+    }
+
+    fn format(&self, value: &Value<'_>) -> Result<usize, &'static str> {
+        if *value == Value::Null {
+            return Ok(0);
+        }
+        let members = value.as_object().ok_or("is not an object")?;
+        let kind = value.get("type").and_then(Value::as_str);
+        let kind = kind
+            .filter(|kind| self.formats.iter().any(|known| known == kind))
+            .ok_or("of no type that the contract allows")?;
+        let schema = match (kind, members.len()) {
+            ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
+            ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
+            _ => return Ok(0),
+        };
+        let bytes = schema.text_bytes();
+        if bytes > self.max_schema_bytes {
+            return Err("a schema larger than the contract allows");
+        }
+        for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
+            match (name.as_ref(), value) {
+                ("name", Value::String(text)) if is_id(text) => {}
+                ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
+                ("strict", Value::Bool(_) | Value::Null) => {}
+                ("schema", value) => schema::check(value)?,
+                _ => return Err("a member of the schema's is not allowed"),
+            }
+        }
+        if schema.get("name").is_none() || schema.get("schema").is_none() {
+            return Err("a schema has no name or says nothing");
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether an object says that it is a function.
+pub(super) fn is_function(value: &Value<'_>) -> bool {
+    value.get("type").and_then(Value::as_str) == Some("function")
+}
+
+/// The name that is all an object says.
+fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+    let single = value.as_object()?.len() == 1;
+    value.get("name")?.as_str().filter(|_| single)
+}
+
+/// A function's definition.
+fn function(tool: &Value<'_>) -> Result<(), &'static str> {
+    let members = tool.as_object().ok_or("is not an object")?;
+    let function = tool.get("function").and_then(Value::as_object);
+    let function = function.filter(|_| members.len() == 2 && is_function(tool));
+    let function = function.ok_or("is no function")?;
+    let mut named = false;
+    for (name, value) in function {
+        match (name.as_ref(), value) {
+            ("name", Value::String(text)) if is_id(text) => named = true,
+            ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
+            ("strict", Value::Bool(_) | Value::Null) => {}
+            ("parameters", value) => schema::check(value)?,
+            _ => return Err("a member of a function is not allowed"),
+        }
+    }
+    if named { Ok(()) } else { Err("has no name") }
+}

@@ -1,0 +1,51 @@
+//! What the backend gets of a document that kept the contract: its model by the name that it has there, and bounds that the caller left out.
+
+use alloc::borrow::Cow;
+
+use super::OpenAi;
+use super::tokens::max_tokens;
+use crate::json::{Members, Value, object};
+use crate::request::Api;
+
+/// The document for the backend. What a caller may say in two ways is said in one: how many tokens there may be at most is always
+/// there, as `max_tokens`, so that no server falls back on a bound of its own.
+pub fn rebuild<'a>(
+    rules: &OpenAi,
+    api: Api,
+    backend_model: &str,
+    document: Members<'a>,
+) -> Value<'a> {
+    let generation = match api {
+        Api::Chat => rules.chat.as_ref().map(|rule| &rule.generation),
+        Api::Completions => rules.completions.as_ref().map(|rule| &rule.generation),
+        Api::Embeddings => None,
+    };
+    let mut stream = false;
+    let max_tokens = generation.map(|rule| max_tokens(&document, rule.max_tokens));
+    let mut members: Members<'a> = Members::new();
+    members.push((
+        Cow::Borrowed("model"),
+        Value::String(Cow::Owned(backend_model.into())),
+    ));
+    for (name, value) in document {
+        match (name.as_ref(), value) {
+            // Left out is what it means.
+            (_, Value::Null) => {}
+            ("max_tokens" | "max_completion_tokens", _) => {}
+            ("stream", Value::Bool(true)) => stream = true,
+            ("stream" | "stream_options", _) => {}
+            (_, value) => members.push((name, value)),
+        }
+    }
+    if let Some(tokens) = max_tokens {
+        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        members.push((Cow::Borrowed("max_tokens"), Value::Int(tokens)));
+    }
+    if stream {
+        members.push((Cow::Borrowed("stream"), Value::Bool(true)));
+        // Asked for whoever asked: what was generated is counted.
+        let options = object([("include_usage", Value::Bool(true))]);
+        members.push((Cow::Borrowed("stream_options"), options));
+    }
+    Value::Object(members)
+}

@@ -1,0 +1,226 @@
+//! JSON schemas that a caller sends for tools and formats: servers compile them into grammars. Keywords are known by name; what a
+//! grammar could explode on is bounded: repetitions, choices, and all of it by what it comes to once every reference is followed and every repetition written out. Patterns are
+//! refused, and so are definitions that reach themselves.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+
+use crate::json::Value;
+
+/// Schemas and characters, once every reference is replaced by what it names, and every repetition by as many of what repeats.
+const MAX_EXPANDED: u64 = 16_384;
+/// Schemas inside schemas, references followed: a document nests 24 deep, and this much stack is there in a filter's VM too.
+const MAX_DEPTH: usize = 64;
+/// A repetition's bound: each may become a state of a grammar.
+const MAX_REPEATED: i64 = 1_024;
+/// Definitions.
+const MAX_DEFINITIONS: usize = 64;
+/// Values of an `enum`.
+const MAX_CHOICES: usize = 256;
+/// `title`, `format` and their like, bytes.
+const MAX_WORD_BYTES: usize = 128;
+
+const TYPES: [&str; 7] = [
+    "object", "array", "string", "number", "integer", "boolean", "null",
+];
+
+/// Why a schema is refused, for the log.
+type Fault = &'static str;
+
+/// Checks a schema.
+pub(super) fn check(schema: &Value<'_>) -> Result<(), Fault> {
+    let mut weights = Weights::default();
+    for key in ["$defs", "definitions"] {
+        let Some(definitions) = schema.get(key) else {
+            continue;
+        };
+        let definitions = definitions.as_object().ok_or("definitions are no object")?;
+        for (name, schema) in definitions {
+            let path = alloc::format!("#/{key}/{name}");
+            weights.definitions.insert(path, (schema, Known::Unknown));
+        }
+    }
+    if weights.definitions.len() > MAX_DEFINITIONS {
+        return Err("a schema has too many definitions");
+    }
+    // Those that nothing refers to are compiled all the same.
+    let paths: alloc::vec::Vec<_> = weights.definitions.keys().cloned().collect();
+    for path in paths {
+        weights.of_reference(&path, 0)?;
+    }
+    weights.of(schema, true, 0)?;
+    Ok(())
+}
+
+/// What a schema comes to.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    /// Schemas in it, each as often as it may repeat, and the characters of texts.
+    weight: u64,
+    /// Schemas inside schemas.
+    height: usize,
+}
+
+impl Size {
+    /// Both beside each other.
+    fn and(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.saturating_add(other.weight),
+            height: self.height.max(other.height),
+        }
+    }
+
+    fn times(self, count: u64) -> Self {
+        Self {
+            weight: self.weight.saturating_mul(count),
+            ..self
+        }
+    }
+}
+
+/// What is known of a definition.
+#[derive(Clone, Copy)]
+enum Known {
+    Unknown,
+    /// It is being weighed: whoever asks for it now is reached by itself.
+    Open,
+    Size(Size),
+}
+
+/// Schemas that each definition comes to.
+#[derive(Default)]
+struct Weights<'v, 'a> {
+    definitions: BTreeMap<alloc::string::String, (&'v Value<'a>, Known)>,
+}
+
+impl<'v, 'a> Weights<'v, 'a> {
+    fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
+        let place = self.definitions.get_mut(path);
+        let (schema, known) = place.ok_or("a reference to what is not there")?;
+        match *known {
+            Known::Size(size) => return Ok(size),
+            Known::Open => return Err("a definition reaches itself"),
+            Known::Unknown => *known = Known::Open,
+        }
+        let schema = *schema;
+        let size = self.of(schema, false, depth)?;
+        if let Some((_, known)) = self.definitions.get_mut(path) {
+            *known = Known::Size(size);
+        }
+        Ok(size)
+    }
+
+    /// The schemas in a schema, itself included. The recursion goes no deeper than [`MAX_DEPTH`], references followed; the height makes the verdict the
+    /// same in whatever order definitions are looked at.
+    fn of(&mut self, schema: &'v Value<'a>, root: bool, depth: usize) -> Result<Size, Fault> {
+        let depth = depth.saturating_add(1);
+        if depth > MAX_DEPTH {
+            return Err("a schema is nested too deeply");
+        }
+        let members = match schema {
+            Value::Bool(_) => {
+                return Ok(Size {
+                    weight: 1,
+                    height: 1,
+                });
+            }
+            Value::Object(members) => members,
+            _ => return Err("a schema is no object"),
+        };
+        let often = |bounds: [&str; 2]| {
+            let bounds = bounds
+                .into_iter()
+                .filter_map(|name| match schema.get(name) {
+                    Some(Value::Int(count)) => u64::try_from(*count).ok(),
+                    _ => None,
+                });
+            bounds.max().unwrap_or(1).max(1)
+        };
+        let mut sum = Size::default();
+        for (name, value) in members {
+            let more = match name.as_ref() {
+                "properties" => self.all(named(value)?, depth)?,
+                "$defs" | "definitions" if root => Size::default(),
+                "items" => self
+                    .of(value, false, depth)?
+                    .times(often(["minItems", "maxItems"])),
+                "additionalProperties" => self
+                    .of(value, false, depth)?
+                    .times(often(["minProperties", "maxProperties"])),
+                "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
+                    let several = value.as_array().ok_or("no list of schemas")?;
+                    self.all(several.iter(), depth)?
+                }
+                "$ref" => {
+                    let path = value.as_str().ok_or("a reference is no text")?;
+                    self.of_reference(path, depth)?
+                }
+                name => plain(name, value).map(|()| Size::default())?,
+            };
+            sum = sum.and(more);
+        }
+        // A text of so many characters is as many states.
+        let characters = often(["minLength", "maxLength"]);
+        let size = Size {
+            weight: sum.weight.saturating_add(characters),
+            height: sum.height.saturating_add(1),
+        };
+        if size.weight > MAX_EXPANDED {
+            return Err("a schema comes to too much");
+        }
+        if size.height > MAX_DEPTH {
+            return Err("a schema is nested too deeply");
+        }
+        Ok(size)
+    }
+
+    fn all(
+        &mut self,
+        schemas: impl Iterator<Item = &'v Value<'a>>,
+        depth: usize,
+    ) -> Result<Size, Fault> {
+        let mut sum = Size::default();
+        for schema in schemas {
+            sum = sum.and(self.of(schema, false, depth)?);
+        }
+        Ok(sum)
+    }
+}
+
+fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<'a>>, Fault> {
+    let members: &'v [(Cow<'a, str>, Value<'a>)] =
+        value.as_object().ok_or("properties are no object")?;
+    Ok(members.iter().map(|(_, schema)| schema))
+}
+
+/// A keyword that holds no schema.
+fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
+    let is_text = |value: &Value<'_>| matches!(value, Value::String(_));
+    let is_type = |value: &Value<'_>| value.as_str().is_some_and(|text| TYPES.contains(&text));
+    let good = match (name, value) {
+        ("type", Value::Array(types)) => types.len() <= TYPES.len() && types.iter().all(is_type),
+        ("type", value) => is_type(value),
+        ("required", Value::Array(names)) => names.iter().all(is_text),
+        ("enum", Value::Array(values)) => values.len() <= MAX_CHOICES,
+        ("const" | "default" | "examples", _) | ("description", Value::String(_)) => true,
+        ("title" | "format" | "$schema" | "$id", Value::String(text)) => {
+            text.len() <= MAX_WORD_BYTES
+        }
+        ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf", value) => {
+            matches!(value, Value::Int(_) | Value::Float(_))
+        }
+        (
+            "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties",
+            Value::Int(count),
+        ) => (0..=MAX_REPEATED).contains(count),
+        ("uniqueItems" | "nullable" | "deprecated" | "readOnly" | "writeOnly", Value::Bool(_)) => {
+            true
+        }
+        _ => return Err("a keyword of a schema is not allowed, or too large"),
+    };
+    if good {
+        Ok(())
+    } else {
+        Err("a keyword of a schema has a value that it cannot have")
+    }
+}

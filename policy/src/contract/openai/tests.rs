@@ -1,0 +1,265 @@
+//! Tests of what a request cannot show: the most that a contract lets through, and what the backend gets.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use alloc::borrow::Cow;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::json::object;
+
+fn generation() -> Generation {
+    Generation {
+        max_tokens: 64,
+        n: 2,
+        stop: 4,
+        stream: true,
+        logprobs: None,
+    }
+}
+
+fn rules() -> OpenAi {
+    OpenAi {
+        chat: Some(Chat {
+            max_messages: 4,
+            max_message_bytes: 100,
+            max_prompt_bytes: 300,
+            roles: ["user", "assistant"].map(String::from).into(),
+            generation: generation(),
+            tools: Some(Tools {
+                max: 2,
+                max_bytes: 1_000,
+            }),
+            formats: ["json_schema"].map(String::from).into(),
+            max_schema_bytes: 500,
+            images: Some(Images {
+                max: 2,
+                max_bytes: 40,
+                max_tokens: 1_000,
+            }),
+        }),
+        completions: Some(Completions {
+            max_prompts: 3,
+            max_prompt_bytes: 10,
+            best_of: 4,
+            generation: generation(),
+        }),
+        embeddings: Some(Embeddings {
+            max_items: 2,
+            max_item_bytes: 7,
+        }),
+        parameters: Vec::new(),
+        max_answer_bytes: 1 << 20,
+    }
+}
+
+fn members<const N: usize>(members: [(&str, Value<'static>); N]) -> Members<'static> {
+    match object(members) {
+        Value::Object(members) => members,
+        _ => Vec::new(),
+    }
+}
+
+fn said(content: Value<'static>) -> Value<'static> {
+    Value::Array(vec![object([
+        ("role", Value::text("user")),
+        ("content", content),
+    ])])
+}
+
+#[test]
+fn what_passes_carries_no_more_than_the_contract_says_it_can() {
+    let mut rules = rules();
+    assert_eq!(rules.most().bytes, 300 + 1_000 + 500 + 2 * 40);
+    let tools = 512 + 4 * (1_000 + 500);
+    let tokens = 64 + 300 + 4 * 16 + tools + 2 * 1_000 + 64 * 2;
+    assert_eq!(rules.most().tokens, tokens);
+    rules.chat = None;
+    assert_eq!(rules.most().bytes, 30);
+    assert_eq!(rules.most().tokens, 30 + 3 * 4 + 3 * 64 * 4);
+    rules.completions = None;
+    assert_eq!(rules.most().bytes, 14);
+    assert_eq!(rules.most().tokens, 14 + 2 * 4);
+    assert!(!rules.takes(Api::Chat) && rules.takes(Api::Embeddings));
+    let chat = rules.check(Api::Chat, &members([]));
+    assert_eq!(chat.unwrap_err().reason, Reason::NotGranted);
+}
+
+#[test]
+fn every_text_counts() {
+    let rules = rules();
+    let carried = |api, document| rules.check(api, &document).unwrap().bytes;
+    let picture = |digits: &'static str| {
+        object([
+            ("type", Value::text("image_url")),
+            ("image_url", object([("url", Value::text(digits))])),
+        ])
+    };
+    let text = object([("type", Value::text("text")), ("text", Value::text("abc"))]);
+    for (content, bytes) in [
+        (Value::text("hello"), 5),
+        (Value::text(""), 0),
+        // One for each part, and the digits of the picture.
+        (
+            Value::Array(vec![text, picture("data:image/png;base64,AAAA")]),
+            3 + 2 + 4,
+        ),
+    ] {
+        let document = members([("messages", said(content))]);
+        assert_eq!(carried(Api::Chat, document), bytes);
+    }
+    let prompts = Value::Array(vec![Value::text("ab"), Value::text("c")]);
+    assert_eq!(carried(Api::Completions, members([("prompt", prompts)])), 3);
+    let input = members([("input", Value::text("abcd"))]);
+    assert_eq!(carried(Api::Embeddings, input), 4);
+}
+
+#[test]
+fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
+    let rules = rules();
+    let tokens = |api, document| rules.check(api, &document).unwrap().tokens;
+    let texts = || Value::Array(vec![Value::text("ab"), Value::text("c")]);
+    for (more, expected) in [
+        (vec![], 64),
+        (vec![("n", 2)], 2 * 64),
+        (vec![("n", 2), ("max_tokens", 10)], 2 * 10),
+        (vec![("max_completion_tokens", 10)], 10),
+    ] {
+        let mut document = members([("messages", said(Value::text("hello")))]);
+        let more = more.into_iter();
+        document.extend(more.map(|(name, value)| (Cow::Borrowed(name), Value::Int(value))));
+        assert_eq!(tokens(Api::Chat, document), 64 + 16 + 5 + expected);
+    }
+    let prompt = members([("prompt", texts()), ("best_of", Value::Int(3))]);
+    assert_eq!(tokens(Api::Completions, prompt), 3 + 2 * 4 + 2 * 3 * 64);
+    assert_eq!(
+        tokens(Api::Embeddings, members([("input", texts())])),
+        3 + 2 * 4
+    );
+}
+
+#[test]
+fn the_backend_is_always_told_how_many_tokens_there_may_be() {
+    let rules = rules();
+    let built = |api, more: Vec<(&'static str, Value<'static>)>| {
+        let mut document = members([("messages", said(Value::text("x")))]);
+        let more = more
+            .into_iter()
+            .map(|(name, value)| (Cow::Borrowed(name), value));
+        document.extend(more);
+        rebuild(&rules, api, "their-name", document)
+    };
+    for (name, value, tokens) in [
+        ("max_tokens", Value::Int(3), 3),
+        ("max_completion_tokens", Value::Int(4), 4),
+        ("max_tokens", Value::Null, 64),
+        ("stream", Value::Bool(false), 64),
+    ] {
+        let document = built(Api::Chat, vec![(name, value)]);
+        assert_eq!(document.get("max_tokens"), Some(&Value::Int(tokens)));
+        assert_eq!(document.get("model"), Some(&Value::text("their-name")));
+        assert_eq!(document.get("max_completion_tokens"), None);
+        assert_eq!(document.get("stream"), None);
+        assert!(document.get("messages").is_some());
+        let names = document.as_object().unwrap();
+        assert_eq!(names.len(), 3, "{name}");
+    }
+    let none = built(Api::Embeddings, vec![]);
+    assert_eq!(none.get("max_tokens"), None);
+}
+
+#[test]
+fn what_is_charged_is_what_the_backend_is_told() {
+    let rules = rules();
+    let twice = members([
+        ("prompt", Value::text("a")),
+        ("max_tokens", Value::Int(1)),
+        ("max_completion_tokens", Value::Int(32)),
+    ]);
+    let denial = rules.check(Api::Completions, &twice).unwrap_err();
+    assert_eq!(denial.reason, Reason::Parameter);
+    for (name, value) in [("max_tokens", 7), ("max_completion_tokens", 9)] {
+        let document = members([("prompt", Value::text("a")), (name, Value::Int(value))]);
+        let tokens = rules.check(Api::Completions, &document).unwrap().tokens;
+        let built = rebuild(&rules, Api::Completions, "m", document);
+        assert_eq!(built.get("max_tokens"), Some(&Value::Int(value)));
+        assert_eq!(tokens, 1 + 4 + u64::try_from(value).unwrap());
+    }
+}
+
+fn definition(name: &'static str) -> Value<'static> {
+    object([("$ref", Value::text(name))])
+}
+
+/// So many schemas, each the items of the one around it, the last a reference.
+fn nested(levels: usize, reference: Value<'static>) -> Value<'static> {
+    (0..levels).fold(reference, |inner, _| object([("items", inner)]))
+}
+
+#[test]
+fn definitions_on_definitions_go_no_deeper_than_one_document_may() {
+    for (each, count, good) in [
+        (17, 3, true),
+        (17, 4, false),
+        (17, 64, false),
+        (1, 31, true),
+    ] {
+        for backwards in [false, true] {
+            let mut definitions: Members<'static> = (0..count)
+                .map(|index: usize| {
+                    let next = index + 1;
+                    let inner = if next < count {
+                        let path = format!("#/$defs/d{next:02}");
+                        object([("$ref", Value::String(Cow::Owned(path)))])
+                    } else {
+                        object([("type", Value::text("null"))])
+                    };
+                    (Cow::Owned(format!("d{index:02}")), nested(each, inner))
+                })
+                .collect();
+            if backwards {
+                definitions.reverse();
+            }
+            let schema = Value::Object(vec![
+                (Cow::Borrowed("$defs"), Value::Object(definitions)),
+                (Cow::Borrowed("items"), definition("#/$defs/d00")),
+            ]);
+            assert_eq!(schema::check(&schema).is_ok(), good, "{count} of {each}");
+        }
+    }
+}
+
+#[test]
+fn repetitions_inside_repetitions_multiply() {
+    let array = |most, items| object([("maxItems", Value::Int(most)), ("items", items)]);
+    let text = |most| object([("maxLength", Value::Int(most))]);
+    for (schema, good) in [
+        (array(1_000, text(10)), true),
+        (array(1_000, text(20)), false),
+        (array(100, array(100, text(1))), true),
+        (array(200, array(100, text(1))), false),
+        (array(1_024, array(1_024, text(1))), false),
+        (text(1_024), true),
+    ] {
+        assert_eq!(schema::check(&schema).is_ok(), good, "{schema:?}");
+    }
+}
+
+#[test]
+fn of_several_faults_the_first_of_the_earliest_reason_is_told() {
+    let mut faults = Faults::default();
+    for (reason, field) in [
+        (Reason::ItemTooLong, "a"),
+        (Reason::Parameter, "b"),
+        (Reason::Parameter, "c"),
+        (Reason::Shape, "d"),
+    ] {
+        faults.add(reason, || field.into(), "cause");
+    }
+    let first = faults.first.unwrap();
+    assert_eq!(
+        (first.reason, first.field.as_deref()),
+        (Reason::Parameter, Some("b"))
+    );
+}

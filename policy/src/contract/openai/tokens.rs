@@ -1,0 +1,195 @@
+//! How many tokens a request can come to, without a tokenizer: a bound that holds for any that splits texts into bytes or longer pieces (byte-level BPE,
+//! SentencePiece with byte fallback), since none of these makes more tokens than a text has bytes. What a server's template adds is stated here.
+
+use super::{Chat, Completions, Embeddings, OpenAi};
+use crate::contract::Carried;
+use crate::json::{Members, Value, member};
+
+/// What a template puts around a conversation: a date, a default instruction, where the answer begins.
+const TOKENS_AROUND: u64 = 64;
+/// What it puts around a message: a role, its beginning and its end.
+const TOKENS_A_MESSAGE: u64 = 16;
+/// What it says about tools, once.
+const TOKENS_ABOUT_TOOLS: u64 = 512;
+/// Schemas are written out indented: each byte of them can become so many.
+const BYTES_OF_A_SCHEMA: u64 = 4;
+/// What is put around a text by itself: its beginning and its end.
+const TOKENS_A_TEXT: u64 = 4;
+
+/// What a request holds, as it was checked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    /// Bytes of texts.
+    pub(super) texts: usize,
+    /// Messages, prompts or texts.
+    pub(super) items: usize,
+    /// Bytes of tools and schemas.
+    pub(super) schemas: usize,
+    /// Bytes of pictures.
+    pub(super) pictures: usize,
+    /// How many of them.
+    pub(super) images: usize,
+    /// Whether tools came along.
+    pub(super) tools: bool,
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+impl Held {
+    /// All bytes of it.
+    fn bytes(&self) -> u64 {
+        [self.texts, self.schemas, self.pictures]
+            .into_iter()
+            .map(number)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Tokens that a conversation comes to.
+    fn conversation(&self, rule: &Chat) -> u64 {
+        let images = rule.images.as_ref().map_or(0, |images| images.max_tokens);
+        let about = if self.tools { TOKENS_ABOUT_TOOLS } else { 0 };
+        [
+            number(self.texts),
+            number(self.items).saturating_mul(TOKENS_A_MESSAGE),
+            number(self.schemas).saturating_mul(BYTES_OF_A_SCHEMA),
+            number(self.images).saturating_mul(images),
+            about,
+        ]
+        .into_iter()
+        .fold(TOKENS_AROUND, u64::saturating_add)
+    }
+
+    /// Tokens that texts by themselves come to.
+    fn texts(&self) -> u64 {
+        let around = number(self.items).saturating_mul(TOKENS_A_TEXT);
+        number(self.texts).saturating_add(around)
+    }
+}
+
+/// What of a request says how much is generated.
+#[derive(Clone, Copy, Debug)]
+struct Generated {
+    max_tokens: u64,
+    choices: u64,
+}
+
+impl Generated {
+    fn tokens(self) -> u64 {
+        self.max_tokens.saturating_mul(self.choices)
+    }
+}
+
+/// A whole number that was checked, if it was given.
+fn asked(document: &Members<'_>, name: &str) -> Option<u64> {
+    match member(document, name) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// The bound that a request gives, or the contract's: what is charged is what the backend is told.
+pub(super) fn max_tokens(document: &Members<'_>, most: u64) -> u64 {
+    asked(document, "max_tokens")
+        .or_else(|| asked(document, "max_completion_tokens"))
+        .unwrap_or(most)
+}
+
+impl Chat {
+    pub(super) fn carried(&self, held: Held, document: &Members<'_>) -> Carried {
+        let generated = Generated {
+            max_tokens: max_tokens(document, self.generation.max_tokens),
+            choices: asked(document, "n").unwrap_or(1),
+        };
+        self.sum(held, generated)
+    }
+
+    fn most(&self) -> Carried {
+        let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
+        let images = self.images.as_ref();
+        let held = Held {
+            texts: self.max_prompt_bytes,
+            items: self.max_messages,
+            schemas: tools.saturating_add(self.max_schema_bytes),
+            pictures: images.map_or(0, |images| images.max.saturating_mul(images.max_bytes)),
+            images: images.map_or(0, |images| images.max),
+            tools: self.tools.is_some(),
+        };
+        let generated = Generated {
+            max_tokens: self.generation.max_tokens,
+            choices: self.generation.n,
+        };
+        self.sum(held, generated)
+    }
+
+    fn sum(&self, held: Held, generated: Generated) -> Carried {
+        Carried {
+            tokens: held.conversation(self).saturating_add(generated.tokens()),
+            ..Carried::raw(held.bytes())
+        }
+    }
+}
+
+impl Completions {
+    pub(super) fn carried(&self, held: Held, document: &Members<'_>) -> Carried {
+        let n = asked(document, "n").unwrap_or(1);
+        let choices = n.max(asked(document, "best_of").unwrap_or(1));
+        let max_tokens = max_tokens(document, self.generation.max_tokens);
+        sum(held, max_tokens, choices)
+    }
+
+    fn most(&self) -> Carried {
+        let held = Held {
+            texts: self.max_prompts.saturating_mul(self.max_prompt_bytes),
+            items: self.max_prompts,
+            ..Held::default()
+        };
+        let choices = self.generation.n.max(self.best_of);
+        sum(held, self.generation.max_tokens, choices)
+    }
+}
+
+/// Every prompt has as many choices as it is asked for.
+fn sum(held: Held, max_tokens: u64, choices: u64) -> Carried {
+    let generated = Generated {
+        max_tokens,
+        choices: choices.saturating_mul(number(held.items)),
+    };
+    Carried {
+        tokens: held.texts().saturating_add(generated.tokens()),
+        ..Carried::raw(held.bytes())
+    }
+}
+
+impl Embeddings {
+    pub(super) fn carried(&self, held: Held) -> Carried {
+        sum(held, 0, 0)
+    }
+
+    fn most(&self) -> Carried {
+        self.carried(Held {
+            texts: self.max_items.saturating_mul(self.max_item_bytes),
+            items: self.max_items,
+            ..Held::default()
+        })
+    }
+}
+
+impl OpenAi {
+    /// The most that a request can carry within the contract.
+    pub(crate) fn most(&self) -> Carried {
+        let all = [
+            self.chat.as_ref().map(Chat::most),
+            self.completions.as_ref().map(Completions::most),
+            self.embeddings.as_ref().map(Embeddings::most),
+        ];
+        all.into_iter()
+            .flatten()
+            .fold(Carried::default(), |most, one| Carried {
+                elements: 0,
+                bytes: most.bytes.max(one.bytes),
+                tokens: most.tokens.max(one.tokens),
+            })
+    }
+}

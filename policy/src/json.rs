@@ -1,0 +1,133 @@
+//! A JSON document as `wire` has read it, for protocols that say no tensors: nothing in it has been checked against a contract.
+
+use alloc::borrow::{Cow, ToOwned};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A value. Its depth and the number of values in it are bounded by whoever reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without fraction or exponent.
+    Int(i64),
+    /// Any other number; finite.
+    Float(f64),
+    /// A string.
+    String(Cow<'a, str>),
+    /// A list.
+    Array(Vec<Value<'a>>),
+    /// An object: names are distinct, in the order they came.
+    Object(Members<'a>),
+}
+
+/// An object's members.
+pub type Members<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
+
+impl<'a> Value<'a> {
+    /// A text that outlives whatever it was read from.
+    pub const fn text(text: &'a str) -> Self {
+        Self::String(Cow::Borrowed(text))
+    }
+
+    /// The string that it is.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The members that it has.
+    pub fn as_object(&self) -> Option<&[(Cow<'a, str>, Value<'a>)]> {
+        match self {
+            Self::Object(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// The elements that it has.
+    pub fn as_array(&self) -> Option<&[Value<'a>]> {
+        match self {
+            Self::Array(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The member of a name.
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        member(self.as_object()?, name)
+    }
+
+    /// At least as many bytes as it takes as text without blanks, escapes included. Bounded by the depth that it was read with.
+    pub fn text_bytes(&self) -> usize {
+        /// A number, at most, as it is written.
+        const NUMBER_BYTES: usize = 25;
+        /// A character that has to be escaped takes six bytes.
+        const ESCAPED_BYTES: usize = 6;
+        let text = |text: &str| {
+            let bytes = text.chars().map(|character| match character {
+                '"' | '\\' | '\0'..='\x1f' | '\x7f' | '\u{2028}' | '\u{2029}' => ESCAPED_BYTES,
+                _ => character.len_utf8(),
+            });
+            bytes.fold(2, usize::saturating_add)
+        };
+        match self {
+            Self::Null | Self::Bool(_) => 5,
+            Self::Int(_) | Self::Float(_) => NUMBER_BYTES,
+            Self::String(string) => text(string),
+            Self::Array(elements) => elements.iter().fold(2, |sum, element| {
+                sum.saturating_add(element.text_bytes()).saturating_add(1)
+            }),
+            Self::Object(members) => members.iter().fold(2, |sum, (name, value)| {
+                sum.saturating_add(text(name))
+                    .saturating_add(value.text_bytes())
+                    .saturating_add(2)
+            }),
+        }
+    }
+
+    /// The same, owning its texts.
+    pub fn into_owned(self) -> Value<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(String::from(text));
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Int(value) => Value::Int(value),
+            Self::Float(value) => Value::Float(value),
+            Self::String(text) => Value::String(owned(text)),
+            Self::Array(elements) => {
+                Value::Array(elements.into_iter().map(Value::into_owned).collect())
+            }
+            Self::Object(members) => Value::Object(
+                members
+                    .into_iter()
+                    .map(|(name, value)| (owned(name), value.into_owned()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// The member of a name.
+pub fn member<'m, 'a>(
+    members: &'m [(Cow<'a, str>, Value<'a>)],
+    name: &str,
+) -> Option<&'m Value<'a>> {
+    members
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value)
+}
+
+/// An object of these members.
+pub fn object<'a, const N: usize>(members: [(&str, Value<'a>); N]) -> Value<'a> {
+    Value::Object(
+        members
+            .into_iter()
+            .map(|(name, value)| (Cow::Owned(name.to_owned()), value))
+            .collect(),
+    )
+}

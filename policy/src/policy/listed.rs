@@ -1,0 +1,27 @@
+//! Which models a client may see, for protocols that list them.
+
+use super::{Model, ModelId, Policy};
+use crate::request::{Operation, Protocol};
+
+impl Policy {
+    /// The models that a client may do this with over a protocol, in name order.
+    pub fn models_of(
+        &self,
+        client: &str,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> impl Iterator<Item = &str> {
+        let client = self.client_id(client);
+        let may = move |id: &ModelId, model: &Model| {
+            let versions = 0..u32::try_from(model.versions.len()).unwrap_or(0);
+            client.is_some_and(|client| {
+                let mut keys = versions.map(|version| (client, *id, version, operation));
+                keys.any(|key| self.granted.contains_key(&key))
+            })
+        };
+        self.models_by_name.values().filter_map(move |id| {
+            let model = self.model(*id).filter(|model| may(id, model))?;
+            model.protocols.contains(&protocol).then_some(model.name())
+        })
+    }
+}

@@ -1,0 +1,427 @@
+//! Models that are called by OpenAI's API: what each kind of request may ask for, and what of a model has no meaning then.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, quote};
+use super::{flight, names, parameters, requires};
+use crate::contract::openai::{Chat, Completions, Embeddings, Generation, Images, OpenAi, Tools};
+use crate::policy::{Accepts, Model};
+use crate::raw::{self, BackendKind, ByteSize};
+use crate::request::Protocol;
+
+/// Messages, prompts or texts of a request; the API's own bound on texts to embed.
+const MAX_ITEMS: u64 = 2_048;
+/// Tokens of one choice: more than any model's context.
+const MAX_TOKENS: u64 = 100_000_000;
+/// Choices; the API's own bound.
+const MAX_N: u64 = 128;
+/// Choices to choose from; the API's own bound is 20.
+const MAX_BEST_OF: u64 = 128;
+/// Stop sequences: the API has 4, servers have more.
+const MAX_STOP: u64 = 64;
+/// Likely tokens beside each; the API's own bound.
+const MAX_LOGPROBS: u64 = 20;
+/// Functions; the API's own bound.
+const MAX_TOOLS: u64 = 128;
+/// Pictures.
+const MAX_IMAGES: u64 = 64;
+/// An answer, unless the policy says.
+const DEFAULT_ANSWER_BYTES: ByteSize = ByteSize(8 << 20);
+/// An answer: as much as a request.
+const MAX_ANSWER_BYTES: u64 = 1 << 30;
+
+const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
+const DEFAULT_ROLES: [&str; 3] = ["system", "user", "assistant"];
+const FORMATS: [&str; 3] = ["text", "json_object", "json_schema"];
+
+/// Members that have rules of their own: `parameters` cannot lift these.
+const NAMED: [&str; 22] = [
+    "model",
+    "messages",
+    "prompt",
+    "input",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "best_of",
+    "stop",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+    "stream",
+    "stream_options",
+    "encoding_format",
+    "suffix",
+    "prompt_embeds",
+];
+
+/// Whether a model is of this kind, or says that it is.
+pub(super) fn is(raw: &raw::Model) -> bool {
+    raw.openai.is_some()
+        || raw
+            .protocols
+            .iter()
+            .any(|name| name == Protocol::OpenAi.name())
+}
+
+/// A model that takes documents in place of tensors.
+pub(super) fn model(
+    report: &mut Report,
+    path: &Path,
+    name: &str,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Option<Model> {
+    let backend_path = path.field("backend");
+    let backend = report.required(&backend_path, raw.backend.as_ref(), "the name of a backend");
+    let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
+    if kind.is_some_and(|kind| kind != BackendKind::OpenAi) {
+        report.error_with_fix(
+            &backend_path,
+            "serves tensors, which openai has none of",
+            "a backend of kind openai",
+        );
+    }
+    if let Some(backend) = backend
+        && !policy.backends.contains_key(backend)
+    {
+        let names = policy.backends.keys().map(|name| name.as_str());
+        super::report::unknown(report, &backend_path, "backend", backend, names);
+    }
+    let backend_model = match &raw.backend_model {
+        Some(name) => {
+            names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
+        }
+        None => Some(name.into()),
+    };
+    let versions = versions(report, &path.field("versions"), &raw.versions);
+    let protocols = protocols(report, &path.field("protocols"), &raw.protocols);
+    meaningless(report, path, raw);
+    let hold_bytes = policy.listen.limits.hold_bytes().0;
+    let parameters = own_parameters(report, &path.field("parameters"), raw);
+    let rules_path = path.field("openai");
+    let fix = "openai: {chat: {…}}";
+    let rules = report
+        .required(&rules_path, raw.openai.as_ref(), fix)
+        .and_then(|raw| rules(report, &rules_path, raw, hold_bytes));
+    let limits = flight::model(
+        report,
+        &path.field("limits"),
+        raw.limits.as_ref(),
+        &policy.listen.limits,
+        true,
+    );
+    let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
+    let (chat, completions, embeddings, max_answer_bytes) = rules?;
+    Some(Model {
+        limits: limits?,
+        encodings: Vec::new(),
+        requires: requires?,
+        name: name.into(),
+        backend: backend
+            .filter(|_| kind == Some(BackendKind::OpenAi))?
+            .clone(),
+        backend_model: backend_model?,
+        versions: versions?,
+        protocols: protocols?,
+        accepts: Accepts::OpenAi(Box::new(OpenAi {
+            chat,
+            completions,
+            embeddings,
+            parameters: parameters?,
+            max_answer_bytes,
+        })),
+        backend_inputs: Vec::new(),
+        backend_outputs: Vec::new(),
+        returns: Vec::new(),
+        preprocess: None,
+        postprocess: None,
+    })
+}
+
+fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
+    report.not_empty(path, raw, "[\"1\"]")?;
+    match raw {
+        [version] => names::version(report, &path.index(0), version).map(|()| raw.to_vec()),
+        _ => {
+            report.error_with_fix(
+                path,
+                "openai names no versions, so that there can be one only",
+                "a model for each",
+            );
+            None
+        }
+    }
+}
+
+fn protocols(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Protocol>> {
+    match raw {
+        [only] if only == Protocol::OpenAi.name() => Some([Protocol::OpenAi].into()),
+        _ => {
+            report.error_with_fix(
+                path,
+                "a model of OpenAI's API is called by no other",
+                "[openai]",
+            );
+            None
+        }
+    }
+}
+
+/// What belongs to tensors and to handlers.
+fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
+    for (name, is_there) in [
+        ("inputs", !raw.inputs.is_empty()),
+        ("outputs", !raw.outputs.is_empty()),
+        ("preprocess", raw.preprocess.is_some()),
+        ("accepts", raw.accepts.is_some()),
+        ("postprocess", raw.postprocess.is_some()),
+        ("returns", raw.returns.is_some()),
+        ("encodings", !raw.encodings.is_empty()),
+    ] {
+        if is_there {
+            report.error_with_fix(
+                &path.field(name),
+                "has no meaning for a model of OpenAI's API",
+                "remove it",
+            );
+        }
+    }
+}
+
+/// Scalars that may be sent beside what has rules of its own.
+fn own_parameters(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
+    let mut good = Some(());
+    for name in raw.parameters.keys() {
+        if NAMED.contains(&name.as_str()) {
+            report.error_with_fix(
+                &path.key(name),
+                "has a rule of its own under openai, or is never taken",
+                "remove it",
+            );
+            good = None;
+        }
+    }
+    good.and(parameters::parameters(report, path, &raw.parameters))
+}
+
+type Rules = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
+
+fn rules(report: &mut Report, path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Rules> {
+    if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
+        report.error_with_fix(path, "takes nothing", "chat, completions or embeddings");
+        return None;
+    }
+    let mut rules = Reader { report, hold_bytes };
+    let chat = raw
+        .chat
+        .as_ref()
+        .map(|raw| rules.chat(&path.field("chat"), raw));
+    let completions = raw
+        .completions
+        .as_ref()
+        .map(|raw| rules.completions(&path.field("completions"), raw));
+    let embeddings = raw
+        .embeddings
+        .as_ref()
+        .map(|raw| rules.embeddings(&path.field("embeddings"), raw));
+    let answer = raw.max_answer_bytes.unwrap_or(DEFAULT_ANSWER_BYTES);
+    let answer_path = path.field("max_answer_bytes");
+    let answer = report.bytes_within(&answer_path, answer, 1, MAX_ANSWER_BYTES);
+    // The outer one is validity, as everywhere in these modules.
+    let chat = chat.map_or(Some(None), |chat| chat.map(Some));
+    let completions = completions.map_or(Some(None), |rule| rule.map(Some));
+    let embeddings = embeddings.map_or(Some(None), |rule| rule.map(Some));
+    Some((chat?, completions?, embeddings?, answer?))
+}
+
+struct Reader<'r> {
+    report: &'r mut Report,
+    hold_bytes: u64,
+}
+
+impl Reader<'_> {
+    fn chat(&mut self, path: &Path, raw: &raw::Chat) -> Option<Chat> {
+        let max_messages = self.items(&path.field("max_messages"), raw.max_messages, "64");
+        let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
+        let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
+        let roles = self.words(&path.field("roles"), &raw.roles, &ROLES);
+        let generation = self.generation(path, raw.max_tokens, raw.n, raw.stop, raw.logprobs);
+        let generation = generation.map(|rule| Generation {
+            stream: raw.stream,
+            ..rule
+        });
+        let tools = raw.tools.as_ref().map(|raw| {
+            let path = path.field("tools");
+            let max = self.number(&path.field("max"), raw.max, MAX_TOOLS, "8");
+            let max_bytes = self.bytes(&path.field("max_bytes"), raw.max_bytes);
+            Some(Tools {
+                max: max?,
+                max_bytes: max_bytes?,
+            })
+        });
+        let formats_path = path.field("response_format");
+        let formats = self.words(&formats_path, &raw.response_format, &FORMATS);
+        let schemas = raw.response_format.iter().any(|word| word == "json_schema");
+        let schema_path = path.field("max_schema_bytes");
+        let max_schema_bytes = match raw.max_schema_bytes {
+            None if !schemas => Some(0),
+            size if schemas => self.bytes(&schema_path, size),
+            _ => {
+                let fix = "response_format: [json_schema]";
+                self.report
+                    .error_with_fix(&schema_path, "bounds nothing", fix);
+                None
+            }
+        };
+        let images = raw.images.as_ref().map(|raw| {
+            let path = path.field("images");
+            let max = self.number(&path.field("max"), raw.max, MAX_IMAGES, "4");
+            let max_bytes = self.bytes(&path.field("max_bytes"), raw.max_bytes);
+            let tokens_path = path.field("max_tokens");
+            let max_tokens = self
+                .report
+                .required(&tokens_path, raw.max_tokens, "max_tokens: 2048")
+                .and_then(|tokens| {
+                    self.report
+                        .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
+                });
+            Some(Images {
+                max: max?,
+                max_bytes: max_bytes?,
+                max_tokens: max_tokens?,
+            })
+        });
+        let tools = tools.map_or(Some(None), |tools| tools.map(Some));
+        let images = images.map_or(Some(None), |images| images.map(Some));
+        let roles = roles.map(|roles| {
+            if roles.is_empty() {
+                DEFAULT_ROLES.map(String::from).into()
+            } else {
+                roles
+            }
+        });
+        Some(Chat {
+            max_messages: max_messages?,
+            max_message_bytes: max_message_bytes?,
+            max_prompt_bytes: max_prompt_bytes?,
+            roles: roles?,
+            generation: generation?,
+            tools: tools?,
+            formats: formats?,
+            max_schema_bytes: max_schema_bytes?,
+            images: images?,
+        })
+    }
+
+    fn completions(&mut self, path: &Path, raw: &raw::Completions) -> Option<Completions> {
+        let max_prompts = self.items(&path.field("max_prompts"), raw.max_prompts.or(Some(1)), "1");
+        let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
+        let best_of_path = path.field("best_of");
+        let best_of = raw.best_of.unwrap_or(1);
+        let best_of = self
+            .report
+            .within(&best_of_path, best_of, 1, MAX_BEST_OF, "choices");
+        let generation = self.generation(path, raw.max_tokens, raw.n, raw.stop, raw.logprobs);
+        let generation = generation.map(|rule| Generation {
+            stream: raw.stream,
+            ..rule
+        });
+        Some(Completions {
+            max_prompts: max_prompts?,
+            max_prompt_bytes: max_prompt_bytes?,
+            best_of: best_of?,
+            generation: generation?,
+        })
+    }
+
+    fn embeddings(&mut self, path: &Path, raw: &raw::Embeddings) -> Option<Embeddings> {
+        let max_items = self.items(&path.field("max_items"), raw.max_items.or(Some(1)), "1");
+        let max_item_bytes = self.bytes(&path.field("max_item_bytes"), raw.max_item_bytes);
+        Some(Embeddings {
+            max_items: max_items?,
+            max_item_bytes: max_item_bytes?,
+        })
+    }
+
+    fn generation(
+        &mut self,
+        path: &Path,
+        max_tokens: Option<u64>,
+        n: Option<u64>,
+        stop: Option<u64>,
+        logprobs: Option<u64>,
+    ) -> Option<Generation> {
+        let tokens_path = path.field("max_tokens");
+        let max_tokens = self
+            .report
+            .required(&tokens_path, max_tokens, "max_tokens: 1024")
+            .and_then(|tokens| {
+                self.report
+                    .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
+            });
+        let n = self
+            .report
+            .within(&path.field("n"), n.unwrap_or(1), 1, MAX_N, "choices");
+        let stop = self
+            .report
+            .within(&path.field("stop"), stop.unwrap_or(0), 0, MAX_STOP, "texts");
+        let logprobs = match logprobs {
+            None => Some(None),
+            Some(most) => self
+                .report
+                .within(&path.field("logprobs"), most, 0, MAX_LOGPROBS, "tokens")
+                .map(Some),
+        };
+        Some(Generation {
+            max_tokens: max_tokens?,
+            n: n?,
+            stop: usize::try_from(stop?).ok()?,
+            stream: false,
+            logprobs: logprobs?,
+        })
+    }
+
+    fn items(&mut self, path: &Path, raw: Option<u64>, fix: &str) -> Option<usize> {
+        self.number(path, raw, MAX_ITEMS, fix)
+    }
+
+    fn number(&mut self, path: &Path, raw: Option<u64>, most: u64, fix: &str) -> Option<usize> {
+        let number = self.report.required(path, raw, fix)?;
+        let number = self.report.within(path, number, 1, most, "items")?;
+        usize::try_from(number).ok()
+    }
+
+    fn bytes(&mut self, path: &Path, raw: Option<ByteSize>) -> Option<usize> {
+        let size = self.report.required(path, raw, "32KiB")?;
+        self.report.bytes_within(path, size, 1, self.hold_bytes)
+    }
+
+    /// Words of a fixed list, each once.
+    fn words(&mut self, path: &Path, raw: &[String], known: &[&str]) -> Option<Vec<String>> {
+        let mut good = self.report.distinct(path, raw);
+        for (index, word) in raw.iter().enumerate() {
+            if !known.contains(&word.as_str()) {
+                self.report.error_with_fix(
+                    &path.index(index),
+                    format!("{} is not known", quote(word)),
+                    known.join(", "),
+                );
+                good = None;
+            }
+        }
+        good.map(|()| raw.to_vec())
+    }
+}

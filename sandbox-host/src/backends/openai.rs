@@ -1,0 +1,177 @@
+//! OpenAI's API over HTTP/1.1: vLLM and its like. One connection a request: dropping it is the one way in which such servers learn that nobody waits
+//! any more, and nothing of one request's answer can be taken for another's.
+
+mod answer;
+mod chunk;
+mod connection;
+mod events;
+mod stream;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use tensorgate_policy::request::Api;
+use tokio::time::Instant;
+
+use super::BackendError;
+use crate::document::Document;
+pub use answer::check;
+use connection::Connection;
+pub use stream::{Kept, Streamed};
+
+/// The type of an answer in pieces.
+const EVENTS: &str = "text/event-stream";
+/// A list of models, bytes: thousands of them.
+const MAX_MODELS_BYTES: usize = 1 << 20;
+
+/// One server's address.
+#[derive(Debug)]
+pub struct Upstream {
+    /// `host:port`.
+    authority: String,
+}
+
+impl Upstream {
+    /// A server at `http://host:port`; `None` for another address.
+    pub fn new(uri: &str) -> Option<Self> {
+        let authority = uri.strip_prefix("http://")?.trim_end_matches('/');
+        Some(Self {
+            authority: authority.to_owned(),
+        })
+    }
+
+    /// Sends a document and reads the answer, all before the deadline. Dropping this drops the connection.
+    pub async fn complete(
+        &self,
+        api: Api,
+        json: Bytes,
+        request_id: &str,
+        max_answer_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Bytes, BackendError> {
+        let request = Request::post(api.path())
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .header("x-request-id", request_id);
+        within(deadline, self.ask(request, json, max_answer_bytes)).await
+    }
+
+    /// Sends a document whose answer comes in pieces; `model` is the name that the caller used. The head of the answer is there when this is done, and
+    /// the rest comes as it is asked for.
+    pub async fn stream(
+        &self,
+        document: Document,
+        model: &str,
+        request_id: &str,
+        max_answer_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Streamed, BackendError> {
+        let request = Request::post(document.api.path())
+            .header("content-type", "application/json")
+            .header("accept", EVENTS)
+            .header("x-request-id", request_id);
+        let (connection, response) =
+            within(deadline, self.begin(request, document.json.clone())).await?;
+        let events = response.headers().get(http::header::CONTENT_TYPE);
+        if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
+            return Err(BackendError::Fault(
+                "an answer that is not in pieces".to_owned(),
+            ));
+        }
+        let asked = (document, model, request_id);
+        Ok(Streamed::new(
+            connection,
+            response.into_body(),
+            asked,
+            max_answer_bytes,
+            deadline,
+        ))
+    }
+
+    /// The models that the server says it serves.
+    pub async fn models(&self, deadline: Instant) -> Result<Vec<String>, BackendError> {
+        #[derive(Deserialize)]
+        struct Models {
+            data: Vec<Named>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let request = Request::get("/v1/models");
+        let answer = self.ask(request, Bytes::new(), MAX_MODELS_BYTES);
+        let answer = within(deadline, answer).await?;
+        let models: Models = serde_json::from_slice(&answer)
+            .map_err(|error| BackendError::Fault(format!("its list of models: {error}")))?;
+        Ok(models.data.into_iter().map(|named| named.id).collect())
+    }
+
+    async fn ask(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+        max_bytes: usize,
+    ) -> Result<Bytes, BackendError> {
+        let (_connection, response) = self.begin(request, body).await?;
+        read(response.into_body(), max_bytes).await
+    }
+
+    /// Sends a request, and reads the head of an answer that is a success.
+    async fn begin(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<(Connection, Response<Incoming>), BackendError> {
+        let request = request
+            .header("host", &self.authority)
+            .header("connection", "close")
+            .body(Full::new(body))
+            .map_err(|error| BackendError::Fault(format!("no request: {error}")))?;
+        let mut connection = Connection::open(&self.authority).await?;
+        let response = connection.send(request).await?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok((connection, response));
+        }
+        // Its text is not for a log: servers repeat prompts in it.
+        let declared = response.headers().get(http::header::CONTENT_LENGTH);
+        let declared = declared.and_then(|length| length.to_str().ok());
+        let cause = match declared {
+            Some(length) => format!("{status}, and a text of {length} bytes"),
+            None => status.to_string(),
+        };
+        Err(match status.as_u16() {
+            // Its own word that it is busy is none that it is gone.
+            429 | 503 => BackendError::Busy(cause),
+            408 | 504 => BackendError::Timeout(cause),
+            _ => BackendError::Fault(cause),
+        })
+    }
+}
+
+/// A whole body within its bound.
+async fn read(body: Incoming, max_bytes: usize) -> Result<Bytes, BackendError> {
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(read) => Ok(read.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BackendError::Fault(
+            format!("an answer of more than {max_bytes} bytes"),
+        )),
+        Err(error) => Err(BackendError::Unavailable(format!(
+            "the answer broke off: {error}"
+        ))),
+    }
+}
+
+async fn within<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(BackendError::Timeout(
+            "no answer within the deadline".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,341 @@
+//! A backend's answer, read as untrusted input and written anew: members that the API has, as many choices as were asked for, numbers that can be. Ids,
+//! names and whatever else a server adds are left behind.
+
+use serde::{Deserialize, Serialize};
+use tensorgate_policy::request::Api;
+
+use crate::backends::BackendError;
+use crate::document::Document;
+
+/// Why a choice ended, and what called things are named: short words.
+pub(super) const MAX_WORD_BYTES: usize = 128;
+/// The largest whole number that every JSON parser reads alike.
+pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
+/// Tokens beyond what was asked for that a server may count: the end of a text is one.
+const TOKENS_BESIDE: u64 = 1;
+
+/// A chat completion, or a completion.
+#[derive(Deserialize)]
+struct Completion<C> {
+    #[serde(default)]
+    created: u64,
+    choices: Vec<C>,
+    usage: Option<Usage>,
+}
+
+#[derive(Serialize)]
+struct CompletionOut<C> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+    choices: Vec<C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct Usage {
+    prompt_tokens: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    completion_tokens: Option<u64>,
+    total_tokens: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ChatChoice {
+    index: u64,
+    message: Message,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    logprobs: Option<ChatLogprobs>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Message {
+    role: Assistant,
+    content: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall>,
+}
+
+/// Nobody else answers.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Assistant {
+    Assistant,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ToolCall {
+    id: String,
+    r#type: Function,
+    function: Called,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Function {
+    Function,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Called {
+    name: String,
+    arguments: String,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct ChatLogprobs {
+    content: Option<Vec<TokenLogprob>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct TokenLogprob {
+    token: String,
+    logprob: f64,
+    #[serde(default)]
+    bytes: Option<Vec<u8>>,
+    #[serde(default)]
+    top_logprobs: Vec<TopLogprob>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct TopLogprob {
+    token: String,
+    logprob: f64,
+    #[serde(default)]
+    bytes: Option<Vec<u8>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct TextChoice {
+    index: u64,
+    text: String,
+    #[serde(default)]
+    logprobs: Option<TextLogprobs>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(super) struct TextLogprobs {
+    tokens: Vec<String>,
+    token_logprobs: Vec<Option<f64>>,
+    top_logprobs: Option<Vec<Option<std::collections::BTreeMap<String, f64>>>>,
+    text_offset: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct Embedded {
+    data: Vec<Embedding>,
+    usage: Option<Usage>,
+}
+
+#[derive(Serialize)]
+struct EmbeddedOut {
+    object: &'static str,
+    data: Vec<EmbeddingOut>,
+    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    index: u64,
+    embedding: Vector,
+}
+
+#[derive(Serialize)]
+struct EmbeddingOut {
+    object: &'static str,
+    index: u64,
+    embedding: Vector,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Vector {
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+/// A choice of either kind.
+trait Choice {
+    fn index(&self) -> u64;
+    fn finish_reason(&self) -> Option<&str>;
+    fn fits(&self) -> bool {
+        true
+    }
+}
+
+impl Choice for ChatChoice {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
+    }
+
+    fn fits(&self) -> bool {
+        self.message.tool_calls.iter().all(|call| {
+            call.id.len() <= MAX_WORD_BYTES && call.function.name.len() <= MAX_WORD_BYTES
+        })
+    }
+}
+
+impl Choice for TextChoice {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
+    }
+}
+
+/// Checks an answer to a document and writes it anew. `model` is the name that the caller used.
+pub fn check(
+    asked: &Document,
+    answer: &[u8],
+    model: &str,
+    request_id: &str,
+) -> Result<Vec<u8>, BackendError> {
+    match asked.api {
+        Api::Chat => {
+            let answer: Completion<ChatChoice> = parse(answer)?;
+            completion(
+                asked,
+                answer,
+                model,
+                request_id,
+                ("chatcmpl", "chat.completion"),
+            )
+        }
+        Api::Completions => {
+            let answer: Completion<TextChoice> = parse(answer)?;
+            completion(
+                asked,
+                answer,
+                model,
+                request_id,
+                ("cmpl", "text_completion"),
+            )
+        }
+        Api::Embeddings => embeddings(asked, parse(answer)?, model),
+    }
+}
+
+pub(super) fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, BackendError> {
+    serde_json::from_slice(answer).map_err(|error| BackendError::Fault(format!("answer: {error}")))
+}
+
+fn completion<C: Choice + Serialize>(
+    asked: &Document,
+    answer: Completion<C>,
+    model: &str,
+    request_id: &str,
+    (prefix, object): (&str, &'static str),
+) -> Result<Vec<u8>, BackendError> {
+    let Completion {
+        created,
+        choices,
+        usage,
+    } = answer;
+    indexes(asked, choices.iter().map(Choice::index))?;
+    let short = |choice: &C| {
+        let reason = choice.finish_reason();
+        reason.is_none_or(|reason| reason.len() <= MAX_WORD_BYTES) && choice.fits()
+    };
+    if !choices.iter().all(short) {
+        return fault("a word of the answer is too long");
+    }
+    counted(asked, usage.as_ref())?;
+    write(&CompletionOut {
+        id: format!("{prefix}-{request_id}"),
+        object,
+        created: created.min(MAX_NUMBER),
+        model: model.to_owned(),
+        choices,
+        usage,
+    })
+}
+
+fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Vec<u8>, BackendError> {
+    let Embedded { data, usage } = answer;
+    indexes(asked, data.iter().map(|embedding| embedding.index))?;
+    if data.len() != asked.choices {
+        return fault("not as many embeddings as texts");
+    }
+    let good = |vector: &Vector| match vector {
+        Vector::Floats(floats) => floats.iter().all(|float| float.is_finite()),
+        Vector::Base64(text) => text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')),
+    };
+    if !data.iter().all(|embedding| good(&embedding.embedding)) {
+        return fault("an embedding that is none");
+    }
+    counted(asked, usage.as_ref())?;
+    write(&EmbeddedOut {
+        object: "list",
+        data: data
+            .into_iter()
+            .map(|Embedding { index, embedding }| EmbeddingOut {
+                object: "embedding",
+                index,
+                embedding,
+            })
+            .collect(),
+        model: model.to_owned(),
+        usage,
+    })
+}
+
+/// At least one, at most as many as were asked for, each once.
+fn indexes(asked: &Document, indexes: impl Iterator<Item = u64>) -> Result<(), BackendError> {
+    let most = u64::try_from(asked.choices).unwrap_or(u64::MAX);
+    let mut seen = std::collections::BTreeSet::new();
+    for index in indexes {
+        if index >= most || !seen.insert(index) {
+            return fault("a choice that nobody asked for");
+        }
+    }
+    if seen.is_empty() {
+        return fault("no choice");
+    }
+    Ok(())
+}
+
+/// Counts that can be: whole numbers that add up, and no more tokens than the choices may have.
+pub(super) fn counted(asked: &Document, usage: Option<&Usage>) -> Result<(), BackendError> {
+    let Some(usage) = usage else {
+        return Ok(());
+    };
+    let completion = usage.completion_tokens.unwrap_or(0);
+    let sum = usage.prompt_tokens.checked_add(completion);
+    if sum != Some(usage.total_tokens) || usage.total_tokens > MAX_NUMBER {
+        return fault("its usage does not add up");
+    }
+    let choices = u64::try_from(asked.choices).unwrap_or(u64::MAX);
+    let most = asked
+        .max_tokens
+        .map(|tokens| tokens.saturating_add(TOKENS_BESIDE).saturating_mul(choices));
+    if most.is_some_and(|most| asked.choices == 1 && completion > most) {
+        return fault("more tokens than were asked for");
+    }
+    Ok(())
+}
+
+fn write(answer: &impl Serialize) -> Result<Vec<u8>, BackendError> {
+    serde_json::to_vec(answer).map_err(|error| BackendError::Fault(format!("answer: {error}")))
+}
+
+pub(super) fn fault<T>(what: &str) -> Result<T, BackendError> {
+    Err(BackendError::Fault(what.to_owned()))
+}

@@ -1,0 +1,68 @@
+//! A checked document of OpenAI's API on its way to the backend: written anew, with what its answer will be held against.
+
+use bytes::Bytes;
+use tensorgate_policy::Policy;
+use tensorgate_policy::contract::openai::rebuild;
+use tensorgate_policy::decision::BodyFormat;
+use tensorgate_policy::json::{Members, Value};
+use tensorgate_policy::policy::{Accepts, ModelId};
+use tensorgate_policy::request::Api;
+use tensorgate_wire::openai::to_json;
+
+/// What the backend gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// To which of its paths.
+    pub api: Api,
+    /// The body.
+    pub json: Bytes,
+    /// Choices, or embeddings, that the answer may have at most.
+    pub choices: usize,
+    /// Tokens that each choice may have at most; `None` where nothing is generated.
+    pub max_tokens: Option<u64>,
+    /// Whether it comes in pieces.
+    pub stream: bool,
+    /// Whether the caller wants to be told of counts then.
+    pub include_usage: bool,
+}
+
+impl Document {
+    /// Writes a document that was checked under a policy; `None` where the body was of another kind.
+    pub fn of(
+        policy: &Policy,
+        model: ModelId,
+        format: BodyFormat,
+        members: Members<'_>,
+    ) -> Option<Self> {
+        let BodyFormat::OpenAi(api) = format else {
+            return None;
+        };
+        let model = policy.model(model)?;
+        let Accepts::OpenAi(rules) = model.accepts() else {
+            return None;
+        };
+        let options = tensorgate_policy::json::member(&members, "stream_options");
+        let include_usage = options.and_then(|options| options.get("include_usage"));
+        let include_usage = include_usage == Some(&Value::Bool(true));
+        let document = rebuild(rules, api, model.backend_model(), members);
+        let number = |name| match document.get(name) {
+            Some(Value::Int(number)) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let asked = match api {
+            Api::Chat => None,
+            Api::Completions => document.get("prompt"),
+            Api::Embeddings => document.get("input"),
+        };
+        let texts = asked.and_then(Value::as_array).map_or(1, <[_]>::len);
+        let n = number("n").and_then(|n| usize::try_from(n).ok());
+        Some(Self {
+            api,
+            choices: texts.saturating_mul(n.unwrap_or(1)),
+            max_tokens: number("max_tokens"),
+            stream: document.get("stream") == Some(&Value::Bool(true)),
+            include_usage,
+            json: Bytes::from(to_json(&document)),
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! A document of OpenAI's API from check to answer. There are no handlers on its way.
+
+use tensorgate_policy::policy::{Accepts, Model};
+use tensorgate_policy::{Denial, Reason};
+use tensorgate_wire::encode::Encoded;
+use tokio::time::Instant;
+
+use super::{ModelRoute, Pipeline, Timings};
+use crate::backends::openai::Streamed;
+use crate::budget::Held;
+use crate::document::Document;
+use crate::metrics::ModelLabels;
+use crate::request::ModelRequest;
+
+/// What an answer takes while it is read, in lengths of its text: the text, what was read of it, and what is written.
+pub(crate) const ANSWER_COPIES: usize = 6;
+
+/// What a piece of an answer takes: an event as it came, as what was read, and written anew.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Pipeline {
+    /// A request whose answer comes in pieces. The time at the backend is counted up to the head of the answer.
+    pub async fn stream(
+        &self,
+        request: ModelRequest,
+        document: Document,
+        mut held: Held,
+        latest: Instant,
+        timings: &mut Timings,
+    ) -> Result<Streamed, Denial> {
+        let (model, route) = self.route(request.model)?;
+        if !held.resize(document.json.len().saturating_add(PIECE_BYTES)) {
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "no room for the answer within the host's bytes",
+            ));
+        }
+        let started = Instant::now();
+        let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
+        let queue = &mut timings.queue;
+        let streamed = route
+            .backend
+            .stream((model, version), document, request_id, latest, queue, held)
+            .await;
+        timings.dispatch = started.elapsed();
+        streamed
+    }
+
+    pub(super) async fn complete(
+        &self,
+        (model, route, version): (&Model, &ModelRoute, &str),
+        document: Document,
+        request_id: &str,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+    ) -> Result<Encoded, Denial> {
+        let answer_bytes = match model.accepts() {
+            Accepts::OpenAi(rules) => rules.max_answer_bytes(),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => 0,
+        };
+        let room = answer_bytes
+            .saturating_mul(ANSWER_COPIES)
+            .saturating_add(document.json.len());
+        // The answer's room is taken before it is asked for: a backend cannot fill the host.
+        if !held.resize(room) {
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "no room for the answer within the host's bytes",
+            ));
+        }
+        let started = Instant::now();
+        let answered = route
+            .backend
+            .complete(
+                model,
+                version,
+                document,
+                request_id,
+                latest,
+                &mut timings.queue,
+            )
+            .await;
+        timings.dispatch = started.elapsed();
+        let labels = ModelLabels {
+            model: model.name().to_owned(),
+        };
+        self.metrics
+            .dispatch_seconds
+            .get_or_create(&labels)
+            .observe(timings.dispatch.as_secs_f64());
+        let body = answered?;
+        // Less than was taken, unless it was written longer than it came: then what was taken covers it.
+        let _ = held.resize(body.len().min(room));
+        Ok(Encoded {
+            body,
+            json_bytes: None,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! A request of OpenAI's API: one object that names the model, read whole into a tree of bounded size. What its members mean is a contract's
+//! business.
+
+use tensorgate_policy::InferRequest;
+use tensorgate_policy::decision::Addressee;
+use tensorgate_policy::json::{Members, Value};
+
+use super::request::{name, once};
+use super::scan::Scanner;
+use crate::fault::{BodyFault, quote};
+use crate::limits::{MAX_JSON_MEMBERS, MAX_JSON_VALUES};
+use crate::raw::Budget;
+
+/// The member that names the model.
+const MODEL: &str = "model";
+
+/// Reads a request.
+pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+    let mut scanner = Scanner::new(text(body)?);
+    let mut reader = Reader {
+        values: 0,
+        budget: Budget::new(),
+    };
+    let mut model = None;
+    let mut document = Members::new();
+    scanner.object(|scanner, key| match &*key {
+        MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
+        _ => reader.member(scanner, &mut document, key),
+    })?;
+    scanner.end()?;
+    Ok(InferRequest {
+        model,
+        document,
+        ..InferRequest::default()
+    })
+}
+
+/// The model that a request names; `None` where that takes decoding: its name comes escaped or twice, or the body is no document.
+pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
+    let mut scanner = Scanner::new(text(body).ok()?);
+    let mut model = None;
+    let read = scanner.object(|scanner, key| match &*key {
+        MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
+        _ => scanner.value().map(drop),
+    });
+    read.and_then(|()| scanner.end()).ok()?;
+    match model? {
+        std::borrow::Cow::Borrowed(model) => Some(Addressee {
+            model,
+            version: None,
+        }),
+        std::borrow::Cow::Owned(_) => None,
+    }
+}
+
+fn text(body: &[u8]) -> Result<&str, BodyFault> {
+    str::from_utf8(body).map_err(|error| BodyFault::Form {
+        what: "not UTF-8",
+        at: error.valid_up_to(),
+    })
+}
+
+/// What a document may still hold.
+struct Reader {
+    values: usize,
+    budget: Budget,
+}
+
+impl Reader {
+    fn member<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        members: &mut Members<'a>,
+        key: std::borrow::Cow<'a, str>,
+    ) -> Result<(), BodyFault> {
+        if members.len() >= MAX_JSON_MEMBERS {
+            return Err(BodyFault::TooMany {
+                what: "members of an object",
+                max: MAX_JSON_MEMBERS,
+            });
+        }
+        let value = self.value(scanner)?;
+        if members.iter().any(|(known, _)| *known == key) {
+            return Err(BodyFault::Duplicate(quote(&key)));
+        }
+        members.push((key, value));
+        Ok(())
+    }
+
+    /// The recursion is as deep as the scanner lets a document be.
+    fn value<'a>(&mut self, scanner: &mut Scanner<'a>) -> Result<Value<'a>, BodyFault> {
+        self.values = self.values.saturating_add(1);
+        if self.values > MAX_JSON_VALUES {
+            return Err(BodyFault::TooMany {
+                what: "values",
+                max: MAX_JSON_VALUES,
+            });
+        }
+        match scanner.token() {
+            Some(b'{') => {
+                let mut members = Members::new();
+                scanner.object(|scanner, key| self.member(scanner, &mut members, key))?;
+                Ok(Value::Object(members))
+            }
+            Some(b'[') => {
+                let mut elements = Vec::new();
+                scanner.array(|scanner| {
+                    elements.push(self.value(scanner)?);
+                    Ok(())
+                })?;
+                Ok(Value::Array(elements))
+            }
+            Some(b'"') => scanner.string().map(Value::String),
+            Some(b'-' | b'0'..=b'9') => {
+                let number = scanner.number()?;
+                if number.is_long() {
+                    self.budget.take_long_number()?;
+                }
+                let value = if number.integer {
+                    number.to_integer().map(Value::Int)
+                } else {
+                    let float = number.to_f64().filter(|value| value.is_finite());
+                    float.map(Value::Float)
+                };
+                value.ok_or_else(|| scanner.form("a number beyond 64 bits"))
+            }
+            _ => Ok(scanner.word()?.map_or(Value::Null, Value::Bool)),
+        }
+    }
+}
