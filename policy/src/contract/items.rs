@@ -61,29 +61,40 @@ impl Items {
         *self == Self::default()
     }
 
-    /// Begins with an item of so many bytes.
-    pub(super) fn begin(&self, index: usize, bytes: usize) -> Result<Item, Fault> {
+    /// Whether nothing of an item is looked at once something was `told` of its tensor.
+    pub(super) const fn is_over(&self, told: bool) -> bool {
+        told && self.url.is_none()
+    }
+
+    /// Begins with an item of so many bytes. `told`: whether something against an earlier one of the tensor was told, and it passes all the same.
+    pub(super) fn begin(&self, index: usize, bytes: usize, told: bool) -> Result<Item, Fault> {
         if self.url.is_some() && bytes > MAX_URL_BYTES {
             return Err(of_element(index, Reason::UrlBlocked, "the URL is too long"));
         }
         let listed = self.allowed.is_none() || bytes <= MAX_LISTED_BYTES;
         let least = self.min_bytes;
-        let length = if bytes < least {
+        let length = if told {
+            None
+        } else if bytes < least {
             Some(format!("has {bytes} bytes, at least {least} must be"))
         } else if listed {
             None
         } else {
             Some(NOT_LISTED.into())
         };
-        let compared = (self.allowed.is_some() && listed) || self.url.is_some();
+        let compared = (!told && self.allowed.is_some() && listed) || self.url.is_some();
         Ok(Item {
             index,
             length,
-            told: false,
+            told,
             split: [0; 4],
             split_bytes: 0,
             state: pattern::START,
-            probe: self.media.as_ref().map(|_| Probe::new(bytes)),
+            probe: self
+                .media
+                .as_ref()
+                .filter(|_| !told)
+                .map(|_| Probe::new(bytes)),
             whole: compared.then(|| Vec::with_capacity(bytes.min(MAX_URL_BYTES))),
         })
     }
@@ -98,6 +109,11 @@ fn of_element(index: usize, reason: Reason, cause: &str) -> Fault {
 }
 
 impl Item {
+    /// Whether something against it was told.
+    pub(super) const fn told(&self) -> bool {
+        self.told
+    }
+
     /// The next bytes of it.
     pub(super) fn take(
         &mut self,
@@ -114,7 +130,7 @@ impl Item {
     }
 
     /// That was all of it.
-    pub(super) fn end(mut self, rule: &Items, unkept: &mut Values<'_>) -> Result<(), Fault> {
+    pub(super) fn end(&mut self, rule: &Items, unkept: &mut Values<'_>) -> Result<(), Fault> {
         let judged = self.last_look(rule);
         self.tell(judged, unkept)?;
         let Some(url) = &rule.url else {
@@ -153,6 +169,9 @@ impl Item {
     }
 
     fn last_look(&self, rule: &Items) -> Result<(), String> {
+        if self.told {
+            return Ok(());
+        }
         if self.split_bytes > 0 {
             return Err(NOT_TEXT.into());
         }

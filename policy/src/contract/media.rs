@@ -147,7 +147,10 @@ struct Notes {
     frames: u32,
     width: u64,
     height: u64,
-    /// A format's own mark: PNG's that it is an animation, WebP's too, TIFF's that its numbers are big-endian.
+    /// TIFF: width and height of a tile, where there are any.
+    tile: (u64, u64),
+    /// A format's own mark: PNG's that it is an animation, WebP's too, TIFF's that its numbers are big-endian,
+    /// JPEG's and WAV's that the frame or the samples were found.
     flag: bool,
     /// WAV: bytes a second, once its format was read.
     bytes_per_s: u64,
@@ -237,7 +240,7 @@ impl Probe {
             let next = match step {
                 Step::Kind => self.kind(rule, read)?,
                 Step::Png(step) => png::read(self, rule, step, read)?,
-                Step::Jpeg(step) => jpeg::read(rule, step, read)?,
+                Step::Jpeg(step) => jpeg::read(self, rule, step, read)?,
                 Step::Gif(step) => gif::read(self, rule, step, read)?,
                 Step::Riff(step) => riff::read(self, rule, step, read)?,
                 Step::Tiff(step) => tiff::read(self, rule, step, read)?,

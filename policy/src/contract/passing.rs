@@ -78,6 +78,8 @@ struct Open {
     item_left: usize,
     /// `BYTES`: the present item, where its bytes are looked at.
     item: Option<Item>,
+    /// `BYTES`: whether something against an item was told, and the tensor passes all the same.
+    told: bool,
     /// What is counted over the whole.
     tally: Tally,
 }
@@ -120,6 +122,7 @@ impl Contract {
                     split_bytes: 0,
                     item_left: 0,
                     item: None,
+                    told: false,
                     tally: Tally::default(),
                 });
                 (of, self.rule(of).and_then(|rule| begins(rule, of, bytes)))
@@ -268,8 +271,8 @@ impl Open {
                     format!("element {index} has {length} bytes, {most} are allowed"),
                 ));
             }
-            if !rule.items.are_any() {
-                self.item = Some(rule.items.begin(self.seen, length)?);
+            if !rule.items.are_any() && !rule.items.is_over(self.told) {
+                self.item = Some(rule.items.begin(self.seen, length, self.told)?);
             }
             self.seen = self.seen.saturating_add(1);
             self.item_left = length;
@@ -288,7 +291,9 @@ impl Open {
         };
         item.take(&rule.items, here, unkept)?;
         if self.item_left == 0 {
-            return item.end(&rule.items, unkept);
+            item.end(&rule.items, unkept)?;
+            self.told |= item.told();
+            return Ok(());
         }
         self.item = Some(item);
         Ok(())

@@ -381,12 +381,20 @@ fn contents(pairs: &[Pair<'_, '_>], unkept: &mut Unkept<'_>) -> Result<(), Denia
     let looked_at = |pair: &&Pair<'_, '_>| !pair.rule.items.are_any();
     for pair in pairs.iter().filter(looked_at) {
         let rule = &pair.rule.items;
+        // Of a tensor that passes all the same one fault is told, however many items have one.
+        let mut passing = false;
         for (index, item) in items(pair.data()).enumerate() {
             let item = item.map_err(|fault| pair.deny(Reason::SizeMismatch, fault))?;
+            if rule.is_over(passing) {
+                break;
+            }
+            let before = passing;
             let mut told = |(reason, cause): Fault| {
-                unkept(pair.deny(reason, &cause)).map_err(|_| (reason, cause))
+                unkept(pair.deny(reason, &cause)).map_err(|_| (reason, cause))?;
+                passing = true;
+                Ok(())
             };
-            let judged = rule.begin(index, item.len()).and_then(|mut state| {
+            let judged = rule.begin(index, item.len(), before).and_then(|mut state| {
                 state.take(rule, item, &mut told)?;
                 state.end(rule, &mut told)
             });

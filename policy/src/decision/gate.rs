@@ -374,5 +374,5 @@ pub(super) fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Res
         )
     })?;
     rule.check(file)
-        .map_err(|cause| Denial::new(Reason::OutOfRange, cause))
+        .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
 }

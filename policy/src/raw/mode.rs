@@ -40,10 +40,11 @@ pub struct Modes {
     /// Elements and bytes a window and a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Enforcement>,
-    /// Values of inputs: finite, range.
+    /// Values of inputs: `finite`, `range`, `max_abs`, `channel_ranges`, `allowed`, `min_distinct`, `max_zero_fraction`, `pattern`, `utf8`,
+    /// `min_item_bytes`, `media`. A `url` always holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Enforcement>,
-    /// Values of outputs: finite.
+    /// Values of outputs: `finite`, and class scores below 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Enforcement>,
 }

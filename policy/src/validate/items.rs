@@ -65,7 +65,14 @@ pub(super) fn items(
         None => Some(0),
     };
     let allowed = match raw.allowed {
-        Some(list) => listed(report, &path.field("allowed"), list, most).map(Some),
+        Some(list) => listed(
+            report,
+            &path.field("allowed"),
+            list,
+            min_bytes.unwrap_or(0),
+            most,
+        )
+        .map(Some),
         None => Some(None),
     };
     let pattern = match raw.pattern {
@@ -88,6 +95,14 @@ pub(super) fn items(
         report.error_with_fix(
             &path.field("media"),
             "no file of these kinds is a text",
+            "remove one of the two",
+        );
+        good = None;
+    }
+    if raw.allowed.is_some() && raw.pattern.is_some() {
+        report.error_with_fix(
+            &path.field("allowed"),
+            "says all that may be; a pattern beside it says nothing",
             "remove one of the two",
         );
         good = None;
@@ -139,7 +154,13 @@ fn no_items(report: &mut Report, path: &Path, raw: Written<'_>, datatype: Dataty
     good
 }
 
-fn listed(report: &mut Report, path: &Path, list: &[Scalar], most: u64) -> Option<Vec<Vec<u8>>> {
+fn listed(
+    report: &mut Report,
+    path: &Path,
+    list: &[Scalar],
+    least: usize,
+    most: u64,
+) -> Option<Vec<Vec<u8>>> {
     few(report, path, list)?;
     let most = most.min(MAX_LISTED_BYTES as u64);
     let mut items = Vec::new();
@@ -152,6 +173,13 @@ fn listed(report: &mut Report, path: &Path, list: &[Scalar], most: u64) -> Optio
                     &path,
                     format!("{} bytes are too long", text.len()),
                     format!("at most {most}"),
+                );
+                good = None;
+            }
+            Scalar::Text(text) if text.len() < least => {
+                report.error(
+                    &path,
+                    format!("{} bytes are fewer than min_item_bytes", text.len()),
                 );
                 good = None;
             }
@@ -344,6 +372,7 @@ fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<UrlRule> {
         report.error_with_fix(&ports_path, "none of the schemes has ports", "remove it");
         good = None;
     }
+    good = good.and(report.distinct(&ports_path, ports));
     let mut kept = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let path = ports_path.index(index);

@@ -147,14 +147,18 @@ impl Report {
     }
 
     /// Texts that must differ from each other; the later of two is the fault.
-    pub(super) fn distinct(&mut self, path: &Path, texts: &[String]) -> Option<()> {
+    pub(super) fn distinct<T: Ord + core::fmt::Display>(
+        &mut self,
+        path: &Path,
+        texts: &[T],
+    ) -> Option<()> {
         let mut seen = alloc::collections::BTreeSet::new();
         let mut outcome = Some(());
         for (index, text) in texts.iter().enumerate() {
             if !seen.insert(text) {
                 self.error(
                     &path.index(index),
-                    format!("{} is listed twice", quote(text)),
+                    format!("{} is listed twice", quote(&format!("{text}"))),
                 );
                 outcome = None;
             }

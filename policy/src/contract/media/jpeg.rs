@@ -1,8 +1,8 @@
-//! JPEG (ITU-T T.81 annex B): segments up to the one that begins the frame, which has the size. Decoders skip rubbish between segments; here it is refused.
+//! JPEG (ITU-T T.81 annex B): segments up to the first scan. The one that begins the frame has the size; a second one would have another. Decoders skip rubbish between segments; here it is refused.
 
 use alloc::string::String;
 
-use super::{MediaRule, Next, be};
+use super::{MediaRule, Next, Probe, be};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -17,35 +17,51 @@ pub(super) enum Step {
 }
 
 pub(super) fn begin(marker: u8) -> Result<Next, String> {
-    segment(marker)
+    segment(marker, false)
 }
 
 const fn step(skip: u64, bytes: usize, step: Step) -> Next {
     Next::read(skip, bytes, super::Step::Jpeg(step))
 }
 
-fn segment(marker: u8) -> Result<Next, String> {
+/// `framed`: whether the frame has begun.
+fn segment(marker: u8, framed: bool) -> Result<Next, String> {
     match marker {
         0xff => Ok(step(0, 1, Step::Filled)),
         // DHT, JPG and DAC are in the midst of the frames' markers.
-        0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => Ok(step(0, 7, Step::Frame)),
+        0xc0..=0xcf if !framed && !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+            Ok(step(0, 7, Step::Frame))
+        }
+        0xda if framed => Ok(Next::Known),
         0xc4 | 0xcc | 0xdb | 0xdd | 0xe0..=0xef | 0xfe => Ok(step(0, 2, Step::Length)),
         _ => Err("a JPEG segment stands where it must not".into()),
     }
 }
 
-pub(super) fn read(rule: &MediaRule, at: Step, read: &[u8]) -> Result<Next, String> {
+pub(super) fn read(
+    probe: &mut Probe,
+    rule: &MediaRule,
+    at: Step,
+    read: &[u8],
+) -> Result<Next, String> {
     match (at, read) {
-        (Step::Marker, [0xff, marker]) | (Step::Filled, [marker]) => segment(*marker),
+        (Step::Marker, [0xff, marker]) | (Step::Filled, [marker]) => {
+            segment(*marker, probe.notes.flag)
+        }
         (Step::Marker, _) => Err("rubbish between JPEG segments".into()),
         (Step::Length, length) => match be(length).checked_sub(2) {
             Some(rest) => Ok(step(rest, 2, Step::Marker)),
             None => Err("a JPEG segment is shorter than its length".into()),
         },
-        (Step::Frame, [_, _, _, high, low, wide, narrow]) => {
+        (Step::Frame, [l0, l1, _, high, low, wide, narrow]) => {
             // A height of 0 comes after the data (DNL): nobody knows it in time.
             rule.picture(be(&[*wide, *narrow]), be(&[*high, *low]))?;
-            rule.frames(1).map(|()| Next::Known)
+            rule.frames(1)?;
+            probe.notes.flag = true;
+            match be(&[*l0, *l1]).checked_sub(7) {
+                Some(rest) => Ok(step(rest, 2, Step::Marker)),
+                None => Err("a JPEG segment is shorter than its length".into()),
+            }
         }
         _ => Err("the JPEG header is not one".into()),
     }

@@ -23,7 +23,12 @@ pub(super) enum Step {
     WavChunk,
     /// How WAV's samples are written; the chunk's length.
     Format(u32),
+    /// More said of them behind; the chunk's length.
+    Extensible(u32),
 }
+
+/// The end of every sub-format that is one of the formats by number.
+const SUB_FORMAT: &[u8] = &[0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71];
 
 pub(super) const fn begin() -> Next {
     step(0, 8, Step::Form)
@@ -59,10 +64,13 @@ pub(super) fn read(
     let (front, back) = read.split_at_checked(4).unwrap_or((read, &[]));
     match at {
         Step::Form => {
-            // What lies behind the file's own end is none of its.
             let inside = le(front).checked_sub(4).ok_or_else(truncated)?;
             if inside > probe.left {
                 return Err(truncated());
+            }
+            // What lies behind the file's own end, but for the byte that makes it even, some players play.
+            if probe.left > inside.saturating_add(1) {
+                return Err("the file goes on behind its own end".into());
             }
             probe.left = inside;
             let (kind, step_) = match back {
@@ -136,9 +144,11 @@ pub(super) fn read(
                     let length = u32::try_from(length).unwrap_or(u32::MAX);
                     Ok(step(0, 16, Step::Format(length)))
                 }
-                b"data" if probe.notes.bytes_per_s > 0 => recording(probe, rule, length),
+                b"data" if probe.notes.bytes_per_s > 0 && !probe.notes.flag => {
+                    recording(probe, rule, length)
+                }
                 b"fmt " | b"data" => Err("a WAV chunk stands where it must not".into()),
-                _ => Ok(step(even(length), 8, Step::WavChunk)),
+                _ => Ok(behind(probe, length)),
             }
         }
         Step::Format(length) => {
@@ -167,17 +177,38 @@ pub(super) fn read(
             let (rate, bytes_per_s) = (le(&[r0, r1, r2, r3]), le(&[b0, b1, b2, b3]));
             let sample = le(&[a0, a1]);
             // Whole numbers, floats, and either with more said behind; what a second takes follows from the rest.
-            let plain = matches!(le(&[f0, f1]), 1 | 3 | 0xfffe)
+            let format = le(&[f0, f1]);
+            let plain = matches!(format, 1 | 3 | 0xfffe)
                 && channels.saturating_mul(bits) == sample.saturating_mul(8)
                 && rate.saturating_mul(sample) == bytes_per_s;
             if !plain || bytes_per_s == 0 {
                 return Err("the WAV's samples are not plain ones".into());
             }
             probe.notes.bytes_per_s = bytes_per_s;
+            if format == 0xfffe {
+                return Ok(step(0, 24, Step::Extensible(length)));
+            }
             let rest = u64::from(length).saturating_sub(16);
             Ok(step(even(rest), 8, Step::WavChunk))
         }
+        Step::Extensible(length) => {
+            let rest = u64::from(length).checked_sub(40);
+            let (Some(rest), Some((&[1 | 3, 0], SUB_FORMAT))) =
+                (rest, read.get(8..).and_then(<[u8]>::split_first_chunk))
+            else {
+                return Err("the WAV's samples are not plain ones".into());
+            };
+            Ok(step(even(rest), 8, Step::WavChunk))
+        }
     }
+}
+
+/// The next chunk of a WAV, or the end of one whose samples were found. The last chunk's length may be odd all the same.
+fn behind(probe: &Probe, length: u64) -> Next {
+    if probe.notes.flag && (probe.left == length || probe.left == even(length)) {
+        return Next::Known;
+    }
+    step(even(length), 8, Step::WavChunk)
 }
 
 /// A picture that does not move; within a file that says a size, of that size.
@@ -190,10 +221,15 @@ fn still(probe: &Probe, rule: &MediaRule, width: u64, height: u64) -> Result<Nex
     rule.frames(1).map(|()| Next::Known)
 }
 
-fn recording(probe: &Probe, rule: &MediaRule, bytes: u64) -> Result<Next, String> {
+fn recording(probe: &mut Probe, rule: &MediaRule, bytes: u64) -> Result<Next, String> {
     if bytes > probe.left {
         return Err(truncated());
     }
+    // Players take it as: up to the end of the file.
+    if bytes == 0 {
+        return Err("the WAV says that it has no samples".into());
+    }
+    probe.notes.flag = true;
     // A millisecond that has begun counts; the format was read, so that this is no division by zero.
     let ms = bytes
         .saturating_mul(1_000)
@@ -201,5 +237,5 @@ fn recording(probe: &Probe, rule: &MediaRule, bytes: u64) -> Result<Next, String
     if ms > rule.max_duration_ms {
         return Err(format!("the recording says that it lasts {ms} ms"));
     }
-    Ok(Next::Known)
+    Ok(behind(probe, bytes))
 }

@@ -64,7 +64,8 @@ fn jpeg(width: u16, height: u16, between: &[Vec<u8>]) -> Vec<u8> {
         &segment(0xe0, b"JFIF\0"),
         &between.concat(),
         &segment(0xc0, &frame),
-        b"scans",
+        &segment(0xda, b"scans"),
+        b"data",
     ])
 }
 
@@ -347,6 +348,16 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
     check(&riff(b"WEBP", &[(b"ALPH", vec![0; 10])]), Err("not one"));
     check(&riff(b"AVI ", &[(b"LIST", vec![])]), Err("no kind"));
     check(&wav(8_000, 10, true), Err("not plain"));
+    check(
+        &jpeg(1, 1, &[segment(0xc2, &[8, 0, 1, 0, 1, 1])]),
+        Err("where it must not"),
+    );
+    let frame = segment(0xc0, &[8, 0, 1, 0, 1, 1]);
+    check(
+        &join(&[&[0xff, 0xd8], &frame, &frame]),
+        Err("where it must not"),
+    );
+    check(&join(&[&[0xff, 0xd8], &frame]), Err("ends within"));
     // A directory that names itself, and one before it.
     let mut ring = tiff(false, &[(1, 1)]);
     let end = ring.len() - 4;
@@ -365,6 +376,70 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
         Err("ends within"),
     );
     check(b"RIFF\0\0\0\0WEBPVP8 \xff\xff\xff\xff", Err("ends within"));
+}
+
+/// A WAV of the format and its fields behind the first 16 bytes.
+fn wave(format: u16, more: &[u8], chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+    let fields = join(&[
+        &format.to_le_bytes(),
+        &[1, 0, 8, 0, 0, 0, 8, 0, 0, 0, 1, 0, 8, 0],
+        more,
+    ]);
+    riff(b"WAVE", &[&[(b"fmt ", fields)], chunks].concat())
+}
+
+#[test]
+fn a_recording_lasts_what_players_play() {
+    let data = |bytes: usize| (b"data", vec![0; bytes]);
+    check(&wave(1, &[], &[data(8)]), Ok(()));
+    check(&wave(1, &[], &[data(7), (b"LIST", vec![1; 3])]), Ok(()));
+    check(&wave(1, &[], &[data(0)]), Err("no samples"));
+    check(&wave(1, &[], &[data(0), data(8)]), Err("no samples"));
+    check(&wave(1, &[], &[data(1), data(8)]), Err("where it must not"));
+    let format = (b"fmt ", vec![0; 16]);
+    check(&wave(1, &[], &[data(1), format]), Err("where it must not"));
+    check(&wave(1, &[], &[]), Err("ends within"));
+    let good = wave(1, &[], &[data(8)]);
+    check(&join(&[&good, b"0"]), Ok(()));
+    check(&join(&[&good, b"00"]), Err("behind its own end"));
+    let guid = |format: u8| {
+        let mut more = vec![22, 0, 8, 0, 4, 0, 0, 0, format, 0, 0, 0, 0, 0];
+        more.extend([0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71]);
+        more
+    };
+    check(&wave(0xfffe, &guid(1), &[data(8)]), Ok(()));
+    check(&wave(0xfffe, &guid(3), &[data(8)]), Ok(()));
+    check(&wave(0xfffe, &guid(2), &[data(8)]), Err("not plain"));
+    check(&wave(0xfffe, &[0; 2], &[data(30)]), Err("not plain"));
+    let mut other = guid(1);
+    other[23] = 0;
+    check(&wave(0xfffe, &other, &[data(8)]), Err("not plain"));
+}
+
+#[test]
+fn tiles_samples_and_directories_below_count() {
+    let page = |entries: &[(u16, u16)]| {
+        let mut file = join(&[b"II*\0", &8_u32.to_le_bytes()]);
+        let all = [&[(256, 9), (257, 9)], entries].concat();
+        file.extend(u16::try_from(all.len()).unwrap().to_le_bytes());
+        for (tag, value) in all {
+            file.extend(join(&[
+                &tag.to_le_bytes(),
+                &[3, 0, 1, 0, 0, 0],
+                &value.to_le_bytes(),
+                &[0, 0],
+            ]));
+        }
+        file.extend([0; 4]);
+        file
+    };
+    check(&page(&[(277, 3), (322, 16), (323, 16)]), Ok(()));
+    check(&page(&[(322, 101), (323, 16)]), Err("too many"));
+    check(&page(&[(322, 16), (323, 51)]), Err("too many"));
+    check(&page(&[(322, 16)]), Err("it is empty"));
+    check(&page(&[(277, 8)]), Ok(()));
+    check(&page(&[(277, 9)]), Err("too many samples"));
+    check(&page(&[(330, 8)]), Err("below it"));
 }
 
 #[test]

@@ -17,6 +17,13 @@ pub(super) enum Step {
 
 const WIDTH: u64 = 256;
 const HEIGHT: u64 = 257;
+const SAMPLES: u64 = 277;
+const TILE_WIDTH: u64 = 322;
+const TILE_HEIGHT: u64 = 323;
+/// Directories below a directory, which are pictures that no chain names.
+const BELOW: u64 = 330;
+/// Samples that a pixel may have.
+const MAX_SAMPLES: u64 = 8;
 /// Types of a number of 16 bits and of one of 32.
 const SHORT: u64 = 3;
 const LONG: u64 = 4;
@@ -51,6 +58,7 @@ pub(super) fn read(
             probe.notes.frames = probe.notes.frames.saturating_add(1);
             rule.frames(probe.notes.frames)?;
             (probe.notes.width, probe.notes.height) = (0, 0);
+            probe.notes.tile = (0, 0);
             Ok(step(skip, 2, Step::Count))
         }
         Step::Count => {
@@ -63,27 +71,41 @@ pub(super) fn read(
                 return Err(not_one());
             };
             let tag = number(&[t0, t1]);
-            if tag == WIDTH || tag == HEIGHT {
+            if tag == BELOW {
+                return Err("a TIFF directory has others below it".into());
+            }
+            if matches!(tag, WIDTH | HEIGHT | SAMPLES | TILE_WIDTH | TILE_HEIGHT) {
                 let value = match number(&[k0, k1]) {
                     SHORT => number(&[v0, v1]),
                     LONG => number(&[v0, v1, v2, v3]),
                     _ => return Err(not_one()),
                 };
                 let notes = &mut probe.notes;
-                let slot = if tag == WIDTH {
-                    &mut notes.width
-                } else {
-                    &mut notes.height
+                let mut samples = 0;
+                let slot = match tag {
+                    WIDTH => &mut notes.width,
+                    HEIGHT => &mut notes.height,
+                    TILE_WIDTH => &mut notes.tile.0,
+                    TILE_HEIGHT => &mut notes.tile.1,
+                    _ => &mut samples,
                 };
                 if number(&[n0, n1, n2, n3]) != 1 || *slot != 0 {
                     return Err(not_one());
                 }
                 *slot = value;
+                if samples > MAX_SAMPLES {
+                    return Err("a TIFF pixel has too many samples".into());
+                }
             }
             if let Some(behind) = behind.checked_sub(1) {
                 return Ok(step(0, ENTRY, Step::Entry(behind)));
             }
             rule.picture(probe.notes.width, probe.notes.height)?;
+            // A tile may be larger than its picture, and is what is decoded.
+            let (width, height) = probe.notes.tile;
+            if (width, height) != (0, 0) {
+                rule.picture(width, height)?;
+            }
             Ok(step(0, 4, Step::Offset))
         }
     }

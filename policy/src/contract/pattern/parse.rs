@@ -18,7 +18,7 @@ const MAX_REPEATS: u32 = 1024;
 /// The last character.
 const LAST: u32 = 0x10_ffff;
 
-/// Characters, first and last of each stretch.
+/// Characters, first and last of each stretch; ascending, no two stretches overlap.
 pub(super) type Set = Vec<(u32, u32)>;
 
 /// An expression.
@@ -265,13 +265,26 @@ impl Parser<'_> {
                 }
             }
         }
-        set.sort_unstable();
+        let set = merged(set);
         Ok(if negative { opposite(&set) } else { set })
     }
 }
 
 fn point(character: char) -> (u32, u32) {
     (character.into(), character.into())
+}
+
+/// The same characters, in ascending order and each in one stretch.
+fn merged(mut set: Set) -> Set {
+    set.sort_unstable();
+    let mut stretches = Set::new();
+    for (from, to) in set {
+        match stretches.last_mut() {
+            Some((_, last)) if from <= last.saturating_add(1) => *last = to.max(*last),
+            _ => stretches.push((from, to)),
+        }
+    }
+    stretches
 }
 
 /// Every character that is not in a set in ascending order.

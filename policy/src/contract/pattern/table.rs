@@ -17,6 +17,8 @@ const MAX_STATES: usize = 1024;
 const MAX_MOVES: usize = 1 << 16;
 /// Places that are visited while the table is made: some tens of milliseconds in a filter.
 const MAX_VISITS: usize = 1 << 21;
+/// Stretches of characters that its places name.
+const MAX_STRETCHES: usize = 1 << 16;
 /// ASCII's characters.
 const ASCII: u32 = 128;
 
@@ -36,6 +38,7 @@ struct Graph {
     places: Vec<Place>,
     /// Expressions put so far. What repeats nothing takes no place and is work all the same.
     work: usize,
+    stretches: usize,
 }
 
 impl Graph {
@@ -52,7 +55,13 @@ impl Graph {
     fn before(&mut self, node: &Node, next: u16) -> Option<u16> {
         self.work = self.work.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
         match node {
-            Node::One(set) => self.put(Place::One(set.clone(), next)),
+            Node::One(set) => {
+                self.stretches = self
+                    .stretches
+                    .checked_add(set.len())
+                    .filter(|all| *all <= MAX_STRETCHES)?;
+                self.put(Place::One(set.clone(), next))
+            }
             Node::All(nodes) => {
                 let mut nodes = nodes.iter().rev();
                 nodes.try_fold(next, |next, node| self.before(node, next))
@@ -188,5 +197,7 @@ pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
 }
 
 fn holds(set: &Set, point: u32) -> bool {
-    set.iter().any(|(from, to)| (*from..=*to).contains(&point))
+    let behind = set.partition_point(|(from, _)| *from <= point);
+    let stretch = behind.checked_sub(1).and_then(|at| set.get(at));
+    stretch.is_some_and(|(_, to)| point <= *to)
 }

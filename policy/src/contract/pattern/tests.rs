@@ -199,3 +199,23 @@ fn random_expressions_match_what_a_matcher_that_tries_everything_does() {
         "Pattern(\"a\")".to_string()
     );
 }
+
+#[test]
+fn what_repeats_much_of_nothing_or_of_a_wide_class_is_refused() {
+    let wide: String = (0..240)
+        .filter_map(|at| char::from_u32(0x4e00 + 2 * at))
+        .collect();
+    for expression in [
+        "((((){1024}){1024}){1024}){1024}".into(),
+        format!("([{wide}]{{1024}}){{4}}"),
+    ] {
+        assert_eq!(
+            Pattern::compile(&expression),
+            Err(PatternFault::Large),
+            "{expression}"
+        );
+    }
+    assert_eq!(parse("[a-cb-de-fxx]"), parse("[a-fx]"));
+    let pattern = Pattern::compile("[c-ea-df-gx]+").unwrap();
+    assert!(matches(&pattern, "abcdefgx") && !matches(&pattern, "h"));
+}
