@@ -308,7 +308,6 @@ fn every_other_path_leads_nowhere() {
         "/models?url=http://h/m.mar",
         "/predictions/m",
         "/v1",
-        "/v1/models",
         "/v1/models/",
         "/v1/models/:predict",
         "/v1/models/m:",

@@ -112,6 +112,7 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
     let cost = policy_with(|policy| {
         policy.grants[0].cost = Some(Cost {
             elements: Some(121),
+            tokens: None,
             bytes: Some(ByteSize(4_000)),
             window_s: Some(MONTH_S),
         });
@@ -123,6 +124,7 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
         policy.grants[0].budget = Some(Budget {
             requests: None,
             elements: None,
+            tokens: None,
             bytes: Some(ByteSize(483)),
             per: Some(Period::Day),
         });

@@ -8,6 +8,8 @@ use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
 use crate::json::{Members, Value};
 
+/// How the URL of what is inside a request begins (RFC 2397), in its one spelling.
+const DATA: &str = "data:";
 /// Calls of functions in one message.
 const MAX_CALLS: usize = 32;
 
@@ -266,9 +268,17 @@ impl Message<'_, '_> {
                 _ => false,
             })
         });
-        let data = image.get("url").and_then(Value::as_str).and_then(base64);
-        match data.filter(|_| known) {
-            // Whatever else a URL names, the server would go and fetch it.
+        let url = image.get("url").and_then(Value::as_str);
+        // Whatever else a URL names, the server would go and fetch it.
+        if url.is_some_and(|url| !url.starts_with(DATA)) {
+            self.add(
+                Reason::UrlBlocked,
+                ".content",
+                "a picture's URL leads out of the request",
+            );
+            return;
+        }
+        match url.and_then(base64).filter(|_| known) {
             None => self.add(
                 Reason::Parameter,
                 ".content",
@@ -325,7 +335,7 @@ fn is_list(value: &Value<'_>) -> bool {
 /// (SVG is a program).
 fn base64(url: &str) -> Option<&str> {
     let types = ["png", "jpeg", "webp", "gif"];
-    let rest = url.strip_prefix("data:image/")?;
+    let rest = url.strip_prefix(DATA)?.strip_prefix("image/")?;
     let (kind, data) = rest.split_once(";base64,")?;
     let digits = data.trim_end_matches('=');
     let padding = data.len().saturating_sub(digits.len());

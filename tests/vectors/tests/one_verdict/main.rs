@@ -63,10 +63,11 @@ impl Random {
 
 fn policy(rules: &[Rule]) -> Policy {
     let inputs: Vec<Value> = rules.iter().map(Rule::input).collect();
-    // What TF Serving's JSON cannot carry may not be called by it.
+    // OpenAI's API has no tensors. What TF Serving's JSON cannot carry may not be called by it.
     let half = |rule: &Rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16);
     let protocols: Vec<&str> = Protocol::ALL
         .iter()
+        .filter(|protocol| **protocol != Protocol::OpenAi)
         .filter(|protocol| **protocol != Protocol::TfRest || !rules.iter().any(half))
         .map(|protocol| protocol.name())
         .collect();

@@ -367,7 +367,9 @@ fn a_refusal_is_told_in_the_protocol_that_its_path_says() {
     for (path, expected) in [
         (&b"/v2/models/m/infer"[..], Some("oip-rest")),
         (b"/v1/models/m:predict", Some("tf-serving-rest")),
-        (b"/v1/chat/completions", Some("oip-rest")),
+        (b"/v1/chat/completions", Some("openai")),
+        (b"/v1/models", Some("openai")),
+        (b"/v1/responses", Some("oip-rest")),
         (
             b"/inference.GRPCInferenceService/ModelInfer",
             Some("oip-grpc"),
