@@ -57,7 +57,7 @@ pub fn models<'m>(names: impl IntoIterator<Item = &'m str>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
     use crate::decode;
