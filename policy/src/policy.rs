@@ -8,18 +8,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::lockout::Lockout;
-use crate::raw::{BackendKind, Health};
+use crate::raw::Health;
 use crate::release::Narrowed;
 use crate::request::{Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
+mod backend;
 mod listed;
 mod model;
 mod shadow;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
+pub use backend::{Backend, BackendTls, OutlierDetection, Retry};
 pub use credentials::{
     Algorithm, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey,
     Revoked, RsaScheme, Tls,
@@ -306,49 +308,6 @@ impl ApiKey {
     /// The first Unix second at which it no longer counts.
     pub const fn expires_unix_s(&self) -> Option<u64> {
         self.expires_unix_s
-    }
-}
-
-/// An inference server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
-    pub(crate) kind: BackendKind,
-    pub(crate) endpoints: Vec<String>,
-    pub(crate) models: Option<String>,
-    pub(crate) max_in_flight: usize,
-    pub(crate) queue: usize,
-    pub(crate) timeout_ms: u64,
-}
-
-impl Backend {
-    /// What it speaks.
-    pub const fn kind(&self) -> BackendKind {
-        self.kind
-    }
-
-    /// `http://host:port`; empty for an embedded one.
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
-    }
-
-    /// The embedded server's folder of models.
-    pub fn models(&self) -> Option<&str> {
-        self.models.as_deref()
-    }
-
-    /// Requests at the backend at once.
-    pub const fn max_in_flight(&self) -> usize {
-        self.max_in_flight
-    }
-
-    /// Requests that wait for a place.
-    pub const fn queue(&self) -> usize {
-        self.queue
-    }
-
-    /// A dispatch, the wait included, milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
     }
 }
 

@@ -4,6 +4,7 @@
 //! can report every missing one at once instead of the first. Serialising gives the canonical form.
 
 mod audit;
+mod backend;
 mod credentials;
 mod mode;
 mod openai;
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{Audit, AuditFailure};
+pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
 pub use credentials::{
     Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule, Requires, Revoked, Scopes, Secret,
     Texts, Tls,
@@ -214,41 +216,6 @@ pub struct ApiKey {
     /// The last day on which it counts, `YYYY-MM-DD`, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<String>,
-}
-
-/// An inference server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Backend {
-    /// `open-inference` (OIP over gRPC), `openai` (its API over HTTP/1.1) or `embedded` (the CPU server that comes along).
-    pub kind: Option<BackendKind>,
-    /// For `open-inference` and `openai`: `http://host:port`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<String>,
-    /// For `embedded`: the folder of models.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub models: Option<String>,
-    /// Requests at the backend at once.
-    pub max_in_flight: Option<u64>,
-    /// Requests that wait for a place; more are shed.
-    pub queue: Option<u64>,
-    /// A dispatch, the wait for a place included.
-    pub timeout_ms: Option<u64>,
-}
-
-/// What a backend speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum BackendKind {
-    /// OIP over gRPC: Triton and its like.
-    OpenInference,
-    /// OpenAI's API over HTTP/1.1: vLLM and its like.
-    #[serde(rename = "openai")]
-    OpenAi,
-    /// The CPU server that comes along; OIP over gRPC too.
-    Embedded,
 }
 
 /// A sandboxed handler.

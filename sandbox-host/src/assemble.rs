@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
@@ -12,6 +13,7 @@ use tensorgate_policy::raw::BackendKind;
 
 use crate::backends::answer;
 use crate::backends::oip::{Endpoint, EndpointError};
+use crate::backends::tls::{Tls, TlsError};
 use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
@@ -35,6 +37,8 @@ pub enum PolicyFault {
     Load(#[from] LoadFault),
     #[error("backend {name:?}: {source}")]
     Endpoint { name: String, source: EndpointError },
+    #[error("backend {name:?}: {source}")]
+    Tls { name: String, source: TlsError },
     #[error(
         "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
     )]
@@ -245,12 +249,24 @@ impl Loader {
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }
+        let protocol: &[u8] = match rule.kind() {
+            BackendKind::OpenAi => b"http/1.1",
+            BackendKind::OpenInference | BackendKind::Embedded => b"h2",
+        };
+        let tls = rule
+            .tls()
+            .map(|rule| Tls::new(&self.root, rule, protocol).map(Arc::new))
+            .transpose()
+            .map_err(|source| PolicyFault::Tls {
+                name: name.to_owned(),
+                source,
+            })?;
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
-                BackendKind::OpenAi => Endpoint::of_openai(uri).map(Arc::new),
+                BackendKind::OpenAi => Endpoint::of_openai(uri, tls.clone()).map(Arc::new),
                 BackendKind::OpenInference | BackendKind::Embedded => {
-                    Endpoint::new(uri).map(Arc::new)
+                    Endpoint::new(uri, tls.clone()).map(Arc::new)
                 }
             })
             .collect::<Result<Vec<_>, _>>()
@@ -260,6 +276,7 @@ impl Loader {
             })?;
         let health = Arc::new(BackendHealth::new(
             name,
+            Duration::from_millis(rule.health_interval_ms()),
             endpoints.len(),
             models_at(policy, name),
         ));

@@ -1,7 +1,9 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
-//! covers the wait and the call. Dropping a dispatch gives its place back and cancels its call.
+//! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
 mod openai;
+mod pool;
+mod retries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,17 +16,20 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::backends::oip::Endpoint;
+use crate::backends::oip::{self, Endpoint};
 use crate::backends::{BackendError, Call, answer};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
+pub use pool::Load;
+use pool::Pool;
+use retries::{Retries, Tries};
 
 /// One backend.
 #[derive(Debug)]
 pub struct Dispatcher {
-    endpoints: Vec<Arc<Endpoint>>,
+    pool: Arc<Pool>,
     health: Arc<BackendHealth>,
-    next: AtomicUsize,
+    retries: Retries,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue: usize,
@@ -32,6 +37,16 @@ pub struct Dispatcher {
     in_flight: Gauge,
     queued: Gauge,
     shed: Counter,
+    retried: Counter,
+    ejected: Counter,
+}
+
+/// The server that a call goes to, and its mark there.
+#[derive(Debug)]
+struct Chosen {
+    place: usize,
+    endpoint: Arc<Endpoint>,
+    load: Load,
 }
 
 impl Dispatcher {
@@ -47,9 +62,9 @@ impl Dispatcher {
             backend: name.to_owned(),
         };
         Self {
-            endpoints,
+            pool: Arc::new(Pool::new(endpoints, rule.outliers())),
             health,
-            next: AtomicUsize::new(0),
+            retries: Retries::new(rule.retry()),
             places: Arc::new(Semaphore::new(
                 rule.max_in_flight().min(Semaphore::MAX_PERMITS),
             )),
@@ -59,6 +74,8 @@ impl Dispatcher {
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             queued: metrics.backend_queue.get_or_create(&labels).clone(),
             shed: metrics.shed.get_or_create(&labels).clone(),
+            retried: metrics.retried.get_or_create(&labels).clone(),
+            ejected: metrics.ejected.get_or_create(&labels).clone(),
         }
     }
 
@@ -80,21 +97,73 @@ impl Dispatcher {
         *waited = came.elapsed();
         let _place = place?;
         let _raised = Raised::new(&self.in_flight);
-        let (id, model, version) = (call.id, call.model, call.version);
+        let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
         let max_answer_bytes = answer::max_bytes(call.outputs);
-        let (index, endpoint) = self
-            .endpoint(call.contract, version, deadline)
-            .await
-            .map_err(|error| denial(&error, self.health.name()))?;
-        let answered = endpoint.infer(call, max_answer_bytes, deadline).await;
-        if matches!(answered, Err(BackendError::Unavailable(_))) {
-            // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
-            // The next request tries another endpoint before the prober has looked.
-            self.health.failed(index);
+        let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
+        let mut tries = self.retries.begin(contract, self.pool.turn());
+        loop {
+            let chosen = self
+                .choose(contract, version, deadline, &tries)
+                .await
+                .map_err(|error| denial(&error, self.health.name()))?;
+            let answered = chosen
+                .endpoint
+                .infer(request.clone(), max_answer_bytes, deadline)
+                .await;
+            if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
+                continue;
+            }
+            return answered
+                .and_then(|answer| answer::tensors(answer, id, model, version))
+                .map_err(|error| denial(&error, chosen.endpoint.uri()));
         }
-        answered
-            .and_then(|answer| answer::tensors(answer, id, model, version))
-            .map_err(|error| denial(&error, endpoint.uri()))
+    }
+
+    /// Keeps what became of a call: whether it is made again, with another server where there is one. `latest` is the caller's deadline.
+    fn again(
+        &self,
+        tries: &mut Tries,
+        chosen: &Chosen,
+        error: Option<&BackendError>,
+        latest: Instant,
+    ) -> bool {
+        let place = chosen.place;
+        let Some(error) = error else {
+            self.pool.succeeded(place);
+            return false;
+        };
+        let failed = match error {
+            BackendError::Unavailable(_) => {
+                // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
+                // The next request tries another endpoint before the prober has looked.
+                self.health.failed(place);
+                true
+            }
+            // Whoever brings a short deadline says nothing of the server.
+            BackendError::Timeout(_) => Instant::now() < latest,
+            BackendError::Busy(_) | BackendError::Fault(_) => false,
+        };
+        if failed && let Some(time) = self.pool.failed(place) {
+            self.ejected.inc();
+            tracing::warn!(
+                backend = self.health.name(),
+                endpoint = chosen.endpoint.uri(),
+                seconds = time.as_secs(),
+                %error,
+                "an endpoint failed in a row and is left alone"
+            );
+        }
+        let again = self.retries.again(tries, place, error);
+        if again {
+            self.retried.inc();
+            tracing::debug!(
+                backend = self.health.name(),
+                endpoint = chosen.endpoint.uri(),
+                %error,
+                "sent again"
+            );
+        }
+        again
     }
 
     /// When a dispatch has to be over that came now.
@@ -126,30 +195,31 @@ impl Dispatcher {
         }
     }
 
-    /// The next endpoint in turn whose server was seen to fit the model's contract, over the connection that it has now. One
+    /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One
     /// that is not yet looked at, or that has another connection since, is waited for; nothing is sent to it before.
-    async fn endpoint(
+    async fn choose(
         &self,
         model: &Model,
         version: &str,
         deadline: Instant,
-    ) -> Result<(usize, &Arc<Endpoint>), BackendError> {
-        let start = self
-            .next
-            .fetch_add(1, Ordering::Relaxed)
-            .checked_rem(self.endpoints.len())
-            .unwrap_or(0);
+        tries: &Tries,
+    ) -> Result<Chosen, BackendError> {
         let mut standings = self.health.standings();
         loop {
             let (mut waits, mut unfit) = (false, None);
             {
                 let known = standings.borrow_and_update();
-                let turn = self.endpoints.iter().enumerate().zip(known.iter());
-                let count = self.endpoints.len();
-                for ((index, endpoint), standing) in turn.cycle().skip(start).take(count) {
-                    match standing.of(model, version, endpoint.turns()) {
+                for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
+                    let standing = known.get(place);
+                    match standing.and_then(|known| known.of(model, version, endpoint.turns())) {
                         None => waits = true,
-                        Some(Ok(())) => return Ok((index, endpoint)),
+                        Some(Ok(())) => {
+                            return Ok(Chosen {
+                                place,
+                                endpoint: Arc::clone(endpoint),
+                                load: self.pool.enter(place),
+                            });
+                        }
                         Some(Err(error)) => {
                             self.health.tell(model, version, &error);
                             unfit = Some(error);
@@ -207,6 +277,35 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+    use tensorgate_policy::{Policy, raw, validate};
+
+    /// A policy of one model with these parameters at one backend with these settings.
+    pub(super) fn policy(backend: &Value, parameters: &Value) -> Policy {
+        let mut policy = json!({
+            "version": 1,
+            "listen": {"address": "127.0.0.1:8080"},
+            "clients": {"c": {"api_keys": [{"sha256": "03".repeat(32)}]}},
+            "backends": {"b": {"kind": "open-inference", "endpoints": ["http://a:1"]}},
+            "models": {"m": {
+                "backend": "b", "versions": ["1"], "protocols": ["oip-rest"], "parameters": parameters,
+                "inputs": [{"name": "x", "datatype": "INT8", "shape": [1]}],
+                "outputs": [{"name": "y", "datatype": "INT8", "shape": [1]}],
+            }},
+            "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"]}],
+        });
+        let settings = policy
+            .pointer_mut("/backends/b")
+            .and_then(Value::as_object_mut);
+        if let (Some(settings), Some(more)) = (settings, backend.as_object()) {
+            settings.extend(more.clone());
+        }
+        let raw: raw::Policy = serde_json::from_value(policy).unwrap_or_default();
+        match validate::validate(&raw) {
+            Ok((policy, _)) => policy,
+            Err(faults) => unreachable!("{faults:?}"),
+        }
+    }
 
     #[test]
     fn a_queue_takes_its_length_and_no_more() {

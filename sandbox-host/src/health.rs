@@ -20,14 +20,12 @@ use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 pub use standing::Standing;
 
-/// Between two probes of a backend that is ready.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two probes of one that is not: it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// One question's deadline.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer counts: three probes missed.
-const FRESH_MS: u64 = 15_000;
+/// Probes missed until an answer counts no more.
+const MISSED: u32 = 3;
 
 /// When something was last seen ready, milliseconds since the start.
 #[derive(Debug, Default)]
@@ -42,9 +40,9 @@ impl Seen {
         );
     }
 
-    fn fresh(&self, now_ms: u64) -> bool {
+    fn fresh(&self, now_ms: u64, fresh_ms: u64) -> bool {
         let seen_ms = self.0.load(Ordering::Relaxed).checked_sub(1);
-        seen_ms.is_some_and(|seen_ms| now_ms.saturating_sub(seen_ms) <= FRESH_MS)
+        seen_ms.is_some_and(|seen_ms| now_ms.saturating_sub(seen_ms) <= fresh_ms)
     }
 }
 
@@ -53,6 +51,8 @@ impl Seen {
 pub struct BackendHealth {
     name: String,
     start: Instant,
+    /// Between two probes while it is ready.
+    interval: Duration,
     endpoints: Vec<Seen>,
     /// Those that some policy has served here.
     models: RwLock<Models>,
@@ -78,12 +78,14 @@ impl BackendHealth {
     /// Nothing seen yet.
     pub fn new(
         name: &str,
+        interval: Duration,
         endpoints: usize,
         models: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         Self {
             name: name.to_owned(),
             start: Instant::now(),
+            interval,
             endpoints: std::iter::repeat_with(Seen::default)
                 .take(endpoints)
                 .collect(),
@@ -163,16 +165,27 @@ impl BackendHealth {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// How long an answer counts, milliseconds.
+    fn fresh_ms(&self) -> u64 {
+        u64::try_from(self.interval.saturating_mul(MISSED).as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Whether a server and every model version answered lately that they are ready.
     pub fn ready(&self) -> bool {
-        let now_ms = self.now_ms();
-        self.reachable() && self.models().values().all(|seen| seen.fresh(now_ms))
+        let (now_ms, fresh_ms) = (self.now_ms(), self.fresh_ms());
+        self.reachable()
+            && self
+                .models()
+                .values()
+                .all(|seen| seen.fresh(now_ms, fresh_ms))
     }
 
     /// Whether a server did.
     pub fn reachable(&self) -> bool {
-        let now_ms = self.now_ms();
-        self.endpoints.iter().any(|seen| seen.fresh(now_ms))
+        let (now_ms, fresh_ms) = (self.now_ms(), self.fresh_ms());
+        self.endpoints
+            .iter()
+            .any(|seen| seen.fresh(now_ms, fresh_ms))
     }
 
     /// Its name in the policy.
@@ -188,7 +201,7 @@ impl BackendHealth {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
-            .is_some_and(|seen| seen.fresh(self.now_ms()));
+            .is_some_and(|seen| seen.fresh(self.now_ms(), self.fresh_ms()));
         ready && self.unready(model, version).is_empty()
     }
 
@@ -285,7 +298,7 @@ pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, ga
         let pause = async {
             if ready {
                 // A failed request shortens the wait, never below the retry's.
-                let _ = tokio::time::timeout(PROBE_INTERVAL, health.doubted.notified()).await;
+                let _ = tokio::time::timeout(health.interval, health.doubted.notified()).await;
             }
             let next = began.checked_add(RETRY_INTERVAL).unwrap_or(began);
             tokio::time::sleep_until(next).await;
@@ -353,7 +366,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn readiness_lapses_when_nothing_answers_any_more() {
-        let health = BackendHealth::new("b", 1, [("m".to_owned(), "1".to_owned())]);
+        let health = BackendHealth::new(
+            "b",
+            Duration::from_secs(5),
+            1,
+            [("m".to_owned(), "1".to_owned())],
+        );
         assert!(!health.ready(), "nothing seen yet");
         let see = |endpoint, model| {
             health
@@ -374,7 +392,7 @@ mod tests {
             assert_eq!(health.ready(), ready, "endpoint {endpoint}, model {model}");
             assert_eq!(health.reachable(), endpoint);
         }
-        tokio::time::advance(Duration::from_millis(FRESH_MS)).await;
+        tokio::time::advance(Duration::from_secs(15)).await;
         assert!(health.ready(), "still fresh");
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!health.ready(), "lapsed");

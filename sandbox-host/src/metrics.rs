@@ -126,6 +126,10 @@ pub struct Metrics {
     pub backend_queue: Family<BackendLabels, Gauge>,
     /// Requests shed because a backend's queue was full.
     pub shed: Family<BackendLabels, Counter>,
+    /// Requests sent again to a backend.
+    pub retried: Family<BackendLabels, Counter>,
+    /// Endpoints left alone because they failed in a row.
+    pub ejected: Family<BackendLabels, Counter>,
     /// Whether a backend answered its last probe, 0 or 1.
     pub backend_ready: Family<BackendLabels, Gauge>,
     /// Refusals of what the gate let through. Not zero: a bug.
@@ -190,6 +194,8 @@ impl Metrics {
             backend_in_flight: Family::default(),
             backend_queue: Family::default(),
             shed: Family::default(),
+            retried: Family::default(),
+            ejected: Family::default(),
             backend_ready: Family::default(),
             disagreement: Family::default(),
             shadowed: Family::default(),
@@ -287,6 +293,16 @@ impl Metrics {
             "tensorgate_host_shed",
             "Requests shed at a full queue",
             self.shed.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_retries",
+            "Requests sent again to a backend",
+            self.retried.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_ejections",
+            "Endpoints left alone because they failed in a row",
+            self.ejected.clone(),
         );
         registry.register(
             "tensorgate_host_backend_ready",

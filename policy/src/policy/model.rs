@@ -88,6 +88,17 @@ impl Model {
         self.requires
     }
 
+    /// Whether its requests lean on one another, as those of a sequence do that a server keeps state for: one more of them is another answer.
+    pub fn keeps_state(&self) -> bool {
+        match &self.accepts {
+            Accepts::Tensors(contract) => contract
+                .parameters
+                .iter()
+                .any(|(name, _)| name.starts_with("sequence_")),
+            Accepts::Raw { .. } | Accepts::OpenAi(_) => false,
+        }
+    }
+
     /// The handler before dispatch; a key of [`crate::Policy::handlers`].
     pub fn preprocess(&self) -> Option<&str> {
         self.preprocess.as_deref()

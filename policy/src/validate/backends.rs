@@ -6,9 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
+use super::proofs::spiffe;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
-use crate::policy::Backend;
+use crate::policy::{Backend, BackendTls, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
 /// Requests at a backend at once, unless the policy says: what one GPU keeps busy with.
@@ -21,6 +22,29 @@ const DEFAULT_TIMEOUT_MS: u64 = 2_000;
 const MAX_REQUESTS: u64 = 65_536;
 /// A dispatch, milliseconds: one hour.
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
+/// Servers of one backend: each has a connection and is probed.
+const MAX_ENDPOINTS: usize = 64;
+/// Retries of one request, unless the policy says.
+const DEFAULT_ATTEMPTS: u64 = 1;
+/// Retries of one request.
+const MAX_ATTEMPTS: u64 = 5;
+/// Retries for each hundred requests, unless the policy says: as Envoy has it.
+const DEFAULT_BUDGET_PERCENT: u64 = 20;
+/// Between two probes, seconds, unless the policy says.
+const DEFAULT_HEALTH_INTERVAL_S: u64 = 5;
+/// Between two probes, seconds: what was found counts for three of them.
+const MAX_HEALTH_INTERVAL_S: u64 = 300;
+/// Failures in a row, unless the policy says: as Envoy has it, as the two below.
+const DEFAULT_FAILURES: u64 = 5;
+/// The first ejection, seconds.
+const DEFAULT_EJECTION_S: u64 = 30;
+/// Endpoints out at once. Envoy has 10; of two servers one must be able to go.
+const DEFAULT_EJECTION_PERCENT: u64 = 50;
+/// Failures in a row.
+const MAX_FAILURES: u64 = 1_000;
+/// The first ejection, seconds: one hour.
+const MAX_EJECTION_S: u64 = 3_600;
+const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
     report: &mut Report,
@@ -79,31 +103,180 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         MAX_TIMEOUT_MS,
         "ms",
     );
+    let tls = tls(report, path, raw);
+    let retry = raw.retry.as_ref().map_or(Some(Retry::NONE), |raw| {
+        retry(report, &path.field("retry"), raw)
+    });
+    let health = raw.health_check.as_ref();
+    let health_interval_s = report.within(
+        &path.field("health_check").field("interval_s"),
+        health
+            .and_then(|health| health.interval_s)
+            .unwrap_or(DEFAULT_HEALTH_INTERVAL_S),
+        1,
+        MAX_HEALTH_INTERVAL_S,
+        "s",
+    );
+    let outliers = outliers(
+        report,
+        &path.field("outlier_detection"),
+        raw.outlier_detection.as_ref(),
+    );
     place?;
     Some(Backend {
         kind: kind?,
         endpoints: raw.endpoints.clone(),
         models: raw.models.clone(),
+        tls: tls?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
         queue: usize::try_from(queue?).ok()?,
         timeout_ms: timeout_ms?,
+        retry: retry?,
+        health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
+        outliers: outliers?,
     })
 }
 
-/// A server elsewhere: one plain-text endpoint so far.
+/// Authorities for `https` endpoints, and only for them: plain text beside encrypted would be what a request falls back to.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn tls(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Option<BackendTls>> {
+    let path = path.field("tls");
+    let encrypted = |text: &String| text.starts_with("https://");
+    let Some(tls) = &raw.tls else {
+        if raw.endpoints.iter().any(encrypted) {
+            report.error_with_fix(
+                &path,
+                "nothing says who may vouch for an https endpoint",
+                "tls: {ca: FILE}",
+            );
+            return None;
+        }
+        return Some(None);
+    };
+    if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
+        report.error_with_fix(
+            &path,
+            "has no effect on an endpoint without https",
+            "https://host:port everywhere",
+        );
+        return None;
+    }
+    let mut file = |name: &str, text: Option<&str>| {
+        text.map(|text| names::file(report, &path.field(name), text).map(|()| String::from(text)))
+    };
+    let ca = file("ca", tls.ca.as_deref());
+    let cert = file("cert", tls.cert.as_deref());
+    let key = file("key", tls.key.as_deref());
+    let ca = report.required(&path.field("ca"), ca, "a PEM file");
+    let identity = match (cert, key) {
+        (None, None) => Some(None),
+        (Some(cert), Some(key)) => cert.zip(key).map(Some),
+        (cert, _) => {
+            let (missing, there) = if cert.is_some() {
+                ("key", "cert")
+            } else {
+                ("cert", "key")
+            };
+            report.error_with_fix(
+                &path.field(missing),
+                format!("is missing beside {there}"),
+                "a PEM file",
+            );
+            None
+        }
+    };
+    let spiffe = match tls.spiffe.as_deref() {
+        Some(id) => spiffe(report, &path.field("spiffe"), id).map(|()| Some(id.into())),
+        None => Some(None),
+    };
+    Some(Some(BackendTls {
+        ca: ca??,
+        identity: identity?,
+        spiffe: spiffe?,
+    }))
+}
+
+fn retry(report: &mut Report, path: &Path, raw: &raw::Retry) -> Option<Retry> {
+    let attempts = report.within(
+        &path.field("attempts"),
+        raw.attempts.unwrap_or(DEFAULT_ATTEMPTS),
+        1,
+        MAX_ATTEMPTS,
+        "retries",
+    );
+    let budget_percent = report.within(
+        &path.field("budget_percent"),
+        raw.budget_percent.unwrap_or(DEFAULT_BUDGET_PERCENT),
+        1,
+        100,
+        "percent",
+    );
+    Some(Retry {
+        attempts: u32::try_from(attempts?).ok()?,
+        budget_percent: u32::try_from(budget_percent?).ok()?,
+    })
+}
+
+fn outliers(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::OutlierDetection>,
+) -> Option<OutlierDetection> {
+    let raw = raw.cloned().unwrap_or_default();
+    let failures = report.within(
+        &path.field("consecutive_failures"),
+        raw.consecutive_failures.unwrap_or(DEFAULT_FAILURES),
+        1,
+        MAX_FAILURES,
+        "failures",
+    );
+    let ejection_s = report.within(
+        &path.field("base_ejection_s"),
+        raw.base_ejection_s.unwrap_or(DEFAULT_EJECTION_S),
+        1,
+        MAX_EJECTION_S,
+        "s",
+    );
+    let percent = report.within(
+        &path.field("max_ejection_percent"),
+        raw.max_ejection_percent.unwrap_or(DEFAULT_EJECTION_PERCENT),
+        0,
+        100,
+        "percent",
+    );
+    Some(OutlierDetection {
+        consecutive_failures: u32::try_from(failures?).ok()?,
+        base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
+        max_ejection_percent: u32::try_from(percent?).ok()?,
+    })
+}
+
+/// Servers elsewhere.
 fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
     let mut good = report.not_empty(&endpoints_path, &raw.endpoints, "http://host:port");
-    if raw.endpoints.len() > 1 {
+    if raw.endpoints.len() > MAX_ENDPOINTS {
         report.error_with_fix(
             &endpoints_path,
-            "more than one endpoint is not supported yet",
-            "name one",
+            format!("{} endpoints are too many", raw.endpoints.len()),
+            format!("at most {MAX_ENDPOINTS}"),
         );
-        good = None;
+        return None;
     }
     for (index, text) in raw.endpoints.iter().enumerate() {
-        good = good.and(endpoint(report, &endpoints_path.index(index), text));
+        let path = endpoints_path.index(index);
+        good = good.and(endpoint(report, &path, text));
+        if raw.endpoints.iter().take(index).any(|other| other == text) {
+            report.error_with_fix(
+                &path,
+                format!("{} is named twice", quote(text)),
+                "remove it",
+            );
+            good = None;
+        }
     }
     if raw.models.is_some() {
         report.error_with_fix(
@@ -132,18 +305,11 @@ fn embedded(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> 
     good
 }
 
-/// `http://host:port` and not a byte more: no user, path or query that could mean something to a client library.
+/// `http(s)://host:port` and not a byte more: no user, path or query that could mean something to a client library.
 fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
-    if text.starts_with("https://") {
-        report.error_with_fix(
-            path,
-            "https to a backend is not supported yet",
-            "http:// on a private network",
-        );
-        return None;
-    }
     let good = text
         .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
         .and_then(|rest| rest.rsplit_once(':'))
         .is_some_and(|(host, port)| {
             let is_port = !port.starts_with('0')

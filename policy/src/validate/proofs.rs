@@ -243,7 +243,7 @@ pub(super) fn mtls(
 }
 
 /// `spiffe://trust-domain/path` (SPIFFE-ID, 2).
-fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
+pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
     let good = id.len() <= MAX_SPIFFE_BYTES
         && id
             .strip_prefix("spiffe://")

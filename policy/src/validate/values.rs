@@ -72,13 +72,15 @@ pub(super) fn values(
         None => Some(None),
     };
     let min_distinct = match raw.min_distinct {
-        Some(least) => distinct(report, &path.field("min_distinct"), least, datatype, shape),
+        Some(least) => distinct(report, &path.field("min_distinct"), least, datatype, shape)
+            .filter(|_| can_differ(report, path, least, raw.allowed, range.flatten(), datatype)),
         None => Some(None),
     };
     let max_zero_fraction = zeros(
         report,
         &path.field("max_zero_fraction"),
         raw.max_zero_fraction,
+        whole,
     );
     let range = range?;
     let numbers = Numbers {
@@ -363,13 +365,61 @@ fn distinct(
     usize::try_from(least).ok().map(Some)
 }
 
+/// Whether a list or a range has as many values as are to differ: without them every tensor would be refused.
+fn can_differ(
+    report: &mut Report,
+    path: &Path,
+    least: u64,
+    listed: Option<&[Scalar]>,
+    range: Option<(f64, f64)>,
+    datatype: Datatype,
+) -> bool {
+    let path = path.field("min_distinct");
+    if let Some(listed) = listed {
+        let values = listed.len();
+        if u64::try_from(values).is_ok_and(|values| values < least) {
+            report.error(
+                &path,
+                format!("{values} values are allowed, {least} cannot differ"),
+            );
+            return false;
+        }
+    }
+    // Whole numbers between two bounds are at most so many; floats are as good as without number, unless the bounds are one.
+    let few = range.is_some_and(|(from, to)| {
+        if datatype.is_float() {
+            from >= to
+        } else {
+            // `least` is small: a float holds it.
+            #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+            let wanted = least as f64;
+            to - from + 1.0 < wanted
+        }
+    });
+    if few {
+        report.error(
+            &path,
+            format!("the range has fewer values than {least}, they cannot differ"),
+        );
+    }
+    !few
+}
+
 #[expect(
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-fn zeros(report: &mut Report, path: &Path, raw: Option<f64>) -> Option<Option<f64>> {
+fn zeros(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<f64>,
+    whole: (f64, f64),
+) -> Option<Option<f64>> {
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
+        if whole.0 > 0.0 || whole.1 < 0.0 {
+            report.warn(path, "has no effect: the range has no zero", "remove it");
+        }
         return Some(Some(most));
     }
     report.error_with_fix(

@@ -13,10 +13,68 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::codegen::Service;
 
-/// The port of a URI that names none.
-const HTTP_PORT: u16 = 80;
+use super::tls::Tls;
+
+/// Where a server is, and how its connections are secured.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    place: Place,
+    tls: Option<Arc<Tls>>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Unix(PathBuf),
+    Tcp(String, u16),
+}
+
+impl Dialer {
+    /// To `unix:/path`, `http://host:port` or, with TLS and only then, `https://host:port`.
+    pub(super) fn new(uri: &str, tls: Option<Arc<Tls>>) -> Option<Self> {
+        if let Some(path) = uri.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let place = Place::Unix(path.into());
+            return (path.starts_with('/') && tls.is_none()).then_some(Self { place, tls: None });
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let parsed: Uri = uri.parse().ok()?;
+        if parsed.scheme_str() != Some(scheme) {
+            return None;
+        }
+        let host = parsed.host().filter(|host| !host.is_empty())?;
+        // A URI spells IPv6 in brackets, a resolver does not.
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let place = Place::Tcp(host.to_owned(), parsed.port_u16()?);
+        Some(Self { place, tls })
+    }
+
+    /// A new connection, its handshake done.
+    pub(super) async fn dial(&self) -> io::Result<Box<dyn Stream>> {
+        let (host, port) = match &self.place {
+            Place::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            Place::Tcp(host, port) => (host.as_str(), *port),
+        };
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let reading = Arc::clone(tls);
+        let config = tokio::task::spawn_blocking(move || reading.config())
+            .await
+            .map_err(io::Error::other)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let secured = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Box::new(secured))
+    }
+}
 
 /// Counts connections made and connections lost. Between two equal readings nothing of either happened.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +91,10 @@ impl Turns {
     }
 }
 
-/// Opens connections, to a Unix socket or to where the URI says.
+/// Opens connections and counts them.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    pub(super) unix: Option<PathBuf>,
+    pub(super) dialer: Dialer,
     pub(super) turns: Turns,
 }
 
@@ -49,13 +107,10 @@ impl Service<Uri> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { unix, turns } = self.clone();
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { dialer, turns } = self.clone();
         Box::pin(async move {
-            let stream: Box<dyn Stream> = match unix {
-                Some(path) => Box::new(UnixStream::connect(path).await?),
-                None => Box::new(tcp(&uri).await?),
-            };
+            let stream = dialer.dial().await?;
             turns.turn();
             Ok(Connection {
                 io: TokioIo::new(stream),
@@ -65,20 +120,8 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn tcp(uri: &Uri) -> io::Result<TcpStream> {
-    // A URI spells IPv6 in brackets, a resolver does not.
-    let host = uri.host().unwrap_or_default();
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(HTTP_PORT))).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// What a connection runs on.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 

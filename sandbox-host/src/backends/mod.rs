@@ -6,6 +6,7 @@ mod link;
 pub mod oip;
 pub mod openai;
 pub mod signature;
+pub mod tls;
 
 /// Why a backend gave no usable answer. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

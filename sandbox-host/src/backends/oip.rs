@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::link::{Connector, Turns};
+use super::link::{Connector, Dialer, Turns};
 use super::openai::Upstream;
+use super::tls::Tls;
 use super::{BackendError, Call};
 
 /// Time to connect: a backend is near, and a request's deadline runs meanwhile.
@@ -33,8 +34,10 @@ const MAX_MESSAGE_CHARS: usize = 2_048;
 /// An address that no endpoint can have.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// Neither `http://host:port` nor `unix:/path`.
-    #[error("endpoint {0:?} is neither http://host:port nor unix:/path")]
+    /// Neither `http://host:port`, nor `https://host:port` and TLS, nor `unix:/path`.
+    #[error(
+        "endpoint {0:?} is neither http://host:port, nor https://host:port with tls, nor unix:/path"
+    )]
     Scheme(String),
     /// Not a URI.
     #[error("endpoint {uri:?}: {cause}")]
@@ -58,11 +61,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint at `http://host:port` or `unix:/path`. Must be called within a Tokio runtime.
-    pub fn new(uri: &str) -> Result<Self, EndpointError> {
-        if !uri.starts_with("http://") && !uri.starts_with("unix:/") {
-            return Err(EndpointError::Scheme(uri.to_owned()));
-        }
+    /// An endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`. Must be called within a Tokio runtime.
+    pub fn new(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
+        let dialer = Dialer::new(uri, tls).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
         let builder = tonic::transport::Endpoint::from_shared(uri.to_owned())
             .map_err(|error| EndpointError::Uri {
                 uri: uri.to_owned(),
@@ -70,9 +71,8 @@ impl Endpoint {
             })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
-        let unix = uri.strip_prefix("unix:");
         let connector = Connector {
-            unix: unix.map(|path| path.strip_prefix("//").unwrap_or(path).into()),
+            dialer,
             turns: Turns::default(),
         };
         let channel = RwLock::new(builder.connect_with_connector_lazy(connector.clone()));
@@ -86,11 +86,13 @@ impl Endpoint {
     }
 
     /// The same for a server that speaks OpenAI's API.
-    pub fn of_openai(uri: &str) -> Result<Self, EndpointError> {
-        let upstream = Upstream::new(uri).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+    pub fn of_openai(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let upstream = Upstream::new(uri, &endpoint.connector.dialer)
+            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
         Ok(Self {
             openai: Some(upstream),
-            ..Self::new(uri)?
+            ..endpoint
         })
     }
 
@@ -133,14 +135,14 @@ impl Endpoint {
             .max_encoding_message_size(usize::MAX)
     }
 
-    /// One inference. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
+    /// One inference; see [`request`]. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
     pub async fn infer(
         &self,
-        call: Call<'_>,
+        request: proto::ModelInferRequest,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<proto::ModelInferResponse, BackendError> {
-        let request = timed(infer_request(call)?, deadline);
+        let request = timed(request, deadline);
         let mut client = self.client(max_answer_bytes);
         within(deadline, client.model_infer(request)).await
     }
@@ -249,8 +251,8 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     text.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// The message, made afresh.
-fn infer_request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
+/// An inference's message, made afresh. Copies of it share the tensors' bytes.
+pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError> {
     let Call {
         contract: _,
         id,
@@ -322,7 +324,7 @@ mod tests {
             ("127.0.0.1:8001", false),
             ("http://", false),
         ] {
-            assert_eq!(Endpoint::new(uri).is_ok(), expected, "{uri}");
+            assert_eq!(Endpoint::new(uri, None).is_ok(), expected, "{uri}");
         }
     }
 

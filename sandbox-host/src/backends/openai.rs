@@ -16,6 +16,7 @@ use tensorgate_policy::request::Api;
 use tokio::time::Instant;
 
 use super::BackendError;
+use super::link::Dialer;
 use crate::document::Document;
 pub use answer::check;
 use connection::Connection;
@@ -31,14 +32,16 @@ const MAX_MODELS_BYTES: usize = 1 << 20;
 pub struct Upstream {
     /// `host:port`.
     authority: String,
+    dialer: Dialer,
 }
 
 impl Upstream {
-    /// A server at `http://host:port`; `None` for another address.
-    pub fn new(uri: &str) -> Option<Self> {
-        let authority = uri.strip_prefix("http://")?.trim_end_matches('/');
+    /// A server at `http://host:port`, or with TLS at `https://host:port`; `None` for another address.
+    pub(super) fn new(uri: &str, dialer: &Dialer) -> Option<Self> {
+        let (_, authority) = uri.split_once("://")?;
         Some(Self {
-            authority: authority.to_owned(),
+            authority: authority.trim_end_matches('/').to_owned(),
+            dialer: dialer.clone(),
         })
     }
 
@@ -129,7 +132,7 @@ impl Upstream {
             .header("connection", "close")
             .body(Full::new(body))
             .map_err(|error| BackendError::Fault(format!("no request: {error}")))?;
-        let mut connection = Connection::open(&self.authority).await?;
+        let mut connection = Connection::open(&self.dialer).await?;
         let response = connection.send(request).await?;
         let status = response.status();
         if status == StatusCode::OK {

@@ -7,7 +7,7 @@ use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
-use super::{Dispatcher, denial};
+use super::{Chosen, Dispatcher, denial};
 use crate::backends::BackendError;
 use crate::backends::openai::{Kept, Streamed, Upstream, check};
 use crate::budget::Held;
@@ -31,43 +31,36 @@ impl Dispatcher {
         *waited = came.elapsed();
         let place = place?;
         let raised = Raised::new(&self.in_flight);
-        let (index, upstream, max_answer_bytes) = self.server(model, version, deadline).await?;
-        let begun = upstream
-            .stream(
-                document,
-                model.name(),
-                request_id,
-                max_answer_bytes,
-                deadline,
-            )
-            .await;
-        if matches!(begun, Err(BackendError::Unavailable(_))) {
-            self.health.failed(index);
-        }
-        let mut streamed = begun.map_err(|error| denial(&error, self.health.name()))?;
-        streamed.keep(Kept { place, raised }, held);
-        Ok(streamed)
-    }
-
-    /// Where a document goes, and how long its answer may be.
-    async fn server(
-        &self,
-        model: &Model,
-        version: &str,
-        deadline: Instant,
-    ) -> Result<(usize, &Upstream, usize), Denial> {
-        let (index, endpoint) = self
-            .endpoint(model, version, deadline)
-            .await
-            .map_err(|error| denial(&error, self.health.name()))?;
-        match (model.accepts(), endpoint.openai()) {
-            (Accepts::OpenAi(rules), Some(upstream)) => {
-                Ok((index, upstream, rules.max_answer_bytes()))
+        let max_answer_bytes = longest_answer(model)?;
+        let mut tries = self.retries.begin(model, self.pool.turn());
+        loop {
+            let chosen = self
+                .choose(model, version, deadline, &tries)
+                .await
+                .map_err(|error| denial(&error, self.health.name()))?;
+            let begun = upstream(&chosen)?
+                .stream(
+                    document.clone(),
+                    model.name(),
+                    request_id,
+                    max_answer_bytes,
+                    deadline,
+                )
+                .await;
+            if self.again(&mut tries, &chosen, begun.as_ref().err(), latest) {
+                continue;
             }
-            _ => Err(Denial::new(
-                Reason::BackendUnavailable,
-                "the backend does not speak OpenAI's API",
-            )),
+            let mut streamed = begun.map_err(|error| denial(&error, self.health.name()))?;
+            let load = chosen.load;
+            streamed.keep(
+                Kept {
+                    place,
+                    raised,
+                    load,
+                },
+                held,
+            );
+            return Ok(streamed);
         }
     }
 
@@ -88,21 +81,48 @@ impl Dispatcher {
         *waited = came.elapsed();
         let _place = place?;
         let _raised = Raised::new(&self.in_flight);
-        let (index, upstream, max_answer_bytes) = self.server(model, version, deadline).await?;
-        let answered: Result<Bytes, BackendError> = upstream
-            .complete(
-                document.api,
-                document.json.clone(),
-                request_id,
-                max_answer_bytes,
-                deadline,
-            )
-            .await;
-        if matches!(answered, Err(BackendError::Unavailable(_))) {
-            self.health.failed(index);
+        let max_answer_bytes = longest_answer(model)?;
+        let mut tries = self.retries.begin(model, self.pool.turn());
+        loop {
+            let chosen = self
+                .choose(model, version, deadline, &tries)
+                .await
+                .map_err(|error| denial(&error, self.health.name()))?;
+            let answered: Result<Bytes, BackendError> = upstream(&chosen)?
+                .complete(
+                    document.api,
+                    document.json.clone(),
+                    request_id,
+                    max_answer_bytes,
+                    deadline,
+                )
+                .await;
+            if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
+                continue;
+            }
+            return answered
+                .and_then(|answer| check(&document, &answer, model.name(), request_id))
+                .map_err(|error| denial(&error, self.health.name()));
         }
-        answered
-            .and_then(|answer| check(&document, &answer, model.name(), request_id))
-            .map_err(|error| denial(&error, self.health.name()))
     }
+}
+
+/// How a server is spoken to in OpenAI's API.
+fn upstream(chosen: &Chosen) -> Result<&Upstream, Denial> {
+    chosen.endpoint.openai().ok_or_else(other)
+}
+
+/// How long an answer of a model may be, bytes.
+fn longest_answer(model: &Model) -> Result<usize, Denial> {
+    match model.accepts() {
+        Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),
+        Accepts::Tensors(_) | Accepts::Raw { .. } => Err(other()),
+    }
+}
+
+fn other() -> Denial {
+    Denial::new(
+        Reason::BackendUnavailable,
+        "the backend does not speak OpenAI's API",
+    )
 }

@@ -35,6 +35,8 @@ pub struct Seen {
     pub begun: AtomicUsize,
     /// Inferences that are here.
     pub inside: AtomicUsize,
+    /// Times that it was asked what its model is.
+    pub looked: AtomicUsize,
     /// What it says of its model; none is the truth.
     pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
@@ -113,6 +115,11 @@ impl Backend {
     /// Inferences that have come.
     pub fn begun(&self) -> usize {
         self.seen.begun.load(Ordering::SeqCst)
+    }
+
+    /// Times that a prober has looked at it.
+    pub fn looked(&self) -> usize {
+        self.seen.looked.load(Ordering::SeqCst)
     }
 
     /// Dies as a process dies: every connection breaks.
@@ -244,6 +251,7 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<proto::ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
+        self.seen.looked.fetch_add(1, Ordering::SeqCst);
         match self.seen.says.lock().unwrap().clone() {
             Some(Ok(said)) => Ok(Response::new(said)),
             Some(Err(code)) => Err(Status::new(code, "secret: /models/vec.onnx")),

@@ -129,6 +129,13 @@ impl Running {
         std::fs::remove_file(self.folder.join(name)).unwrap();
     }
 
+    /// Puts another file in the place of one below the host's root, as a renewal does.
+    pub fn replace(&self, name: &str, content: &str) {
+        let fresh = self.folder.join(format!("{name}.new"));
+        std::fs::write(&fresh, content).unwrap();
+        std::fs::rename(fresh, self.folder.join(name)).unwrap();
+    }
+
     /// What the host counts.
     pub fn metrics(&self) -> String {
         self.host.app().metrics.text().unwrap()

@@ -164,6 +164,24 @@ fn counts_over_the_whole_are_within_it() {
         "models.hidden.inputs[1].min_distinct",
         "has 1 elements, 2 cannot differ",
     );
+    for (beside, told) in [
+        (
+            json!({"allowed": [0, 1, 2]}),
+            "3 values are allowed, 4 cannot differ",
+        ),
+        (json!({"range": [0, 2]}), "fewer values than 4"),
+    ] {
+        let mut x = json!({"name": "x", "datatype": "INT8", "shape": [8], "min_distinct": 4});
+        if let (Some(x), Some(beside)) = (x.as_object_mut(), beside.as_object()) {
+            x.extend(beside.clone());
+        }
+        check(
+            "/models/hidden/inputs/1",
+            x,
+            "models.hidden.inputs[1].min_distinct",
+            told,
+        );
+    }
     accept("/models/hidden/inputs/0/max_zero_fraction", json!(0));
     for bad in [json!(1), json!(-0.1), json!(1.5)] {
         input(

@@ -293,15 +293,57 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         "lists nothing (http://host:port)",
     );
     cpu(
-        remote(json!(["http://a:1", "http://b:1"])),
+        remote(json!(["http://a:1", "http://a:1"])),
+        ".endpoints[1]",
+        "is named twice",
+    );
+    let many: Vec<_> = (1..=65).map(|port| format!("http://a:{port}")).collect();
+    cpu(
+        remote(json!(many)),
         ".endpoints",
-        "more than one endpoint is not supported yet",
+        "65 endpoints are too many (at most 64)",
     );
     cpu(
         remote(json!(["https://a:1"])),
-        ".endpoints[0]",
-        "https to a backend is not supported yet",
+        ".tls",
+        "nothing says who may vouch",
     );
+    let with = |endpoint: &str, field: &str, value: Value| json!({"kind": "open-inference", "endpoints": [endpoint], field: value});
+    cpu(
+        with("http://a:1", "tls", json!({"ca": "ca.pem"})),
+        ".tls",
+        "without https",
+    );
+    let tls = |value: Value| with("https://a:1", "tls", value);
+    cpu(tls(json!({})), ".tls.ca", "is missing (a PEM file)");
+    cpu(tls(json!({"ca": ""})), ".tls.ca", "is empty");
+    for (one, other) in [("cert", "key"), ("key", "cert")] {
+        cpu(
+            tls(json!({"ca": "c", one: "f"})),
+            &format!(".tls.{other}"),
+            "is missing beside",
+        );
+    }
+    cpu(
+        tls(json!({"ca": "c", "spiffe": "spiffe://a"})),
+        ".tls.spiffe",
+        "is not a workload's id",
+    );
+    for (section, field, bad, message) in [
+        ("retry", "attempts", 0, "too little (at least 1)"),
+        ("retry", "attempts", 6, "too much (at most 5)"),
+        ("retry", "budget_percent", 101, "too much (at most 100)"),
+        ("health_check", "interval_s", 0, "too little (at least 1)"),
+        ("outlier_detection", "consecutive_failures", 0, "too little"),
+        ("outlier_detection", "base_ejection_s", 0, "too little"),
+        ("outlier_detection", "max_ejection_percent", 101, "too much"),
+    ] {
+        cpu(
+            with("http://a:1", section, json!({field: bad})),
+            &format!(".{section}.{field}"),
+            message,
+        );
+    }
     cpu(
         json!({"kind": "open-inference", "endpoints": ["http://a:1"], "models": "m"}),
         ".models",

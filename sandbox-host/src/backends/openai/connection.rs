@@ -6,10 +6,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::backends::BackendError;
+use crate::backends::link::Dialer;
 
 /// Header fields of an answer; servers send a dozen.
 const MAX_HEADERS: usize = 64;
@@ -23,16 +23,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to `host:port`.
-    pub(super) async fn open(authority: &str) -> Result<Self, BackendError> {
+    /// Connects to a server.
+    pub(super) async fn open(dialer: &Dialer) -> Result<Self, BackendError> {
         let unavailable = |what: &str, error: &dyn std::fmt::Display| {
             BackendError::Unavailable(format!("{what}: {error}"))
         };
-        let stream = TcpStream::connect(authority)
+        let stream = dialer
+            .dial()
             .await
-            .map_err(|error| unavailable("no connection", &error))?;
-        stream
-            .set_nodelay(true)
             .map_err(|error| unavailable("no connection", &error))?;
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)

@@ -87,6 +87,8 @@ pub struct Kept {
     pub place: OwnedSemaphorePermit,
     /// Its mark among those in flight there.
     pub raised: Raised,
+    /// Its mark at the server that it was sent to.
+    pub load: dispatch::Load,
 }
 
 impl Streamed {

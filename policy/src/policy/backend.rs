@@ -1,0 +1,149 @@
+//! Inference servers, validated.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::raw::BackendKind;
+
+/// An inference server, or several that serve the same models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub(crate) kind: BackendKind,
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) models: Option<String>,
+    pub(crate) tls: Option<BackendTls>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) queue: usize,
+    pub(crate) timeout_ms: u64,
+    pub(crate) retry: Retry,
+    pub(crate) health_interval_ms: u64,
+    pub(crate) outliers: OutlierDetection,
+}
+
+impl Backend {
+    /// What it speaks.
+    pub const fn kind(&self) -> BackendKind {
+        self.kind
+    }
+
+    /// `http://host:port`, or `https://host:port` with [`Self::tls`]; empty for an embedded one.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// The embedded server's folder of models.
+    pub fn models(&self) -> Option<&str> {
+        self.models.as_deref()
+    }
+
+    /// Whom to trust at `https` endpoints.
+    pub const fn tls(&self) -> Option<&BackendTls> {
+        self.tls.as_ref()
+    }
+
+    /// Requests at the backend at once.
+    pub const fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    /// Requests that wait for a place.
+    pub const fn queue(&self) -> usize {
+        self.queue
+    }
+
+    /// A dispatch, the wait and every retry included, milliseconds.
+    pub const fn timeout_ms(&self) -> u64 {
+        self.timeout_ms
+    }
+
+    /// Sending a request again.
+    pub const fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// Between two probes of a backend that is ready, milliseconds.
+    pub const fn health_interval_ms(&self) -> u64 {
+        self.health_interval_ms
+    }
+
+    /// When an endpoint is left alone for a while.
+    pub const fn outliers(&self) -> OutlierDetection {
+        self.outliers
+    }
+}
+
+/// TLS to a backend: files, relative to the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    pub(crate) ca: String,
+    pub(crate) identity: Option<(String, String)>,
+    pub(crate) spiffe: Option<String>,
+}
+
+impl BackendTls {
+    /// Authorities that may vouch for a server.
+    pub fn ca(&self) -> &str {
+        &self.ca
+    }
+
+    /// The certificate chain that the gate shows, and its key.
+    pub fn identity(&self) -> Option<(&str, &str)> {
+        let (cert, key) = self.identity.as_ref()?;
+        Some((cert, key))
+    }
+
+    /// The SPIFFE ID of every server, in place of host names.
+    pub fn spiffe(&self) -> Option<&str> {
+        self.spiffe.as_deref()
+    }
+}
+
+/// Sending a request again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub(crate) attempts: u32,
+    pub(crate) budget_percent: u32,
+}
+
+impl Retry {
+    /// Never.
+    pub(crate) const NONE: Self = Self {
+        attempts: 0,
+        budget_percent: 0,
+    };
+
+    /// Times that one request is sent again at most.
+    pub const fn attempts(self) -> u32 {
+        self.attempts
+    }
+
+    /// Retries to the backend, in percent of the requests to it.
+    pub const fn budget_percent(self) -> u32 {
+        self.budget_percent
+    }
+}
+
+/// Leaving an endpoint alone that fails in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierDetection {
+    pub(crate) consecutive_failures: u32,
+    pub(crate) base_ejection_ms: u64,
+    pub(crate) max_ejection_percent: u32,
+}
+
+impl OutlierDetection {
+    /// Failures in a row that eject an endpoint.
+    pub const fn consecutive_failures(self) -> u32 {
+        self.consecutive_failures
+    }
+
+    /// How long for the first time, milliseconds.
+    pub const fn base_ejection_ms(self) -> u64 {
+        self.base_ejection_ms
+    }
+
+    /// Endpoints that may be ejected at once, in percent.
+    pub const fn max_ejection_percent(self) -> u32 {
+        self.max_ejection_percent
+    }
+}

@@ -1,0 +1,252 @@
+//! TLS to a server: whom to trust there, and who the gate is. Files are read again before a connection is made once they were replaced; what cannot be used
+//! then leaves what was read before in force, and is told once.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tensorgate_policy::policy::BackendTls;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+/// A file of certificates or a key, bytes: hundreds of authorities.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Files that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct TlsError {
+    path: PathBuf,
+    cause: String,
+}
+
+/// TLS to one backend's servers.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    spiffe: Option<String>,
+    protocol: &'static [u8],
+    read: Mutex<Read>,
+}
+
+#[derive(Debug)]
+struct Files {
+    ca: PathBuf,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// What was read last, and of which files.
+#[derive(Debug)]
+struct Read {
+    stamps: Vec<Stamp>,
+    config: Arc<ClientConfig>,
+}
+
+/// Tells a file from one that has replaced it; none of one that is not there.
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+impl Tls {
+    /// Reads a backend's files below a folder. `protocol` is the one that is spoken, by its ALPN name.
+    pub fn new(root: &Path, rule: &BackendTls, protocol: &'static [u8]) -> Result<Self, TlsError> {
+        let files = Files {
+            ca: root.join(rule.ca()),
+            identity: rule
+                .identity()
+                .map(|(cert, key)| (root.join(cert), root.join(key))),
+        };
+        let spiffe = rule.spiffe().map(str::to_owned);
+        let stamps = files.stamps();
+        let config = files.read(spiffe.as_deref(), protocol)?;
+        Ok(Self {
+            files,
+            spiffe,
+            protocol,
+            read: Mutex::new(Read { stamps, config }),
+        })
+    }
+
+    /// What the next connection is made with. Reads files.
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        let stamps = self.files.stamps();
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.stamps != stamps {
+            // One that was replaced while it was read is another one the next time.
+            match self.files.read(self.spiffe.as_deref(), self.protocol) {
+                Ok(config) => {
+                    tracing::info!(ca = %self.files.ca.display(), "certificates for a backend were read again");
+                    read.config = config;
+                }
+                Err(error) => tracing::error!(
+                    %error,
+                    "certificates for a backend cannot be used: those before stay in force"
+                ),
+            }
+            read.stamps = stamps;
+        }
+        Arc::clone(&read.config)
+    }
+}
+
+impl Files {
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        std::iter::once(&self.ca).chain(identity)
+    }
+
+    fn stamps(&self) -> Vec<Stamp> {
+        let stamp = |path: &PathBuf| {
+            let data = fs::metadata(path).ok()?;
+            Some((data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
+        };
+        self.all().map(stamp).collect()
+    }
+
+    fn read(
+        &self,
+        spiffe: Option<&str>,
+        protocol: &'static [u8],
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let failed = |path: &Path, cause: &dyn std::fmt::Display| TlsError {
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(&self.ca)? {
+            roots
+                .add(authority)
+                .map_err(|error| failed(&self.ca, &error))?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(&self.ca, &error))?;
+        let builder = match spiffe {
+            Some(id) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Workload::new(id, roots, &provider))),
+            None => builder.with_root_certificates(roots),
+        };
+        let mut config = match &self.identity {
+            Some((cert, key)) => {
+                let chain = certificates(cert)?;
+                let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?)
+                    .map_err(|error| failed(key, &error))?;
+                builder
+                    .with_client_auth_cert(chain, secret)
+                    .map_err(|error| failed(cert, &error))?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// The certificates of a file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |cause: String| TlsError {
+        path: path.to_owned(),
+        cause,
+    };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes(path)?).collect();
+    let read = read.map_err(|error| failed(error.to_string()))?;
+    if read.is_empty() {
+        return Err(failed("no certificate in it".to_owned()));
+    }
+    Ok(read)
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let data = fs::metadata(path)?;
+        if !data.is_file() || data.len() > MAX_FILE_BYTES {
+            return Err(io::Error::other("not a file of at most 1 MiB"));
+        }
+        fs::read(path)
+    };
+    read().map_err(|error| TlsError {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+/// Knows a server by the SPIFFE ID in its certificate (X.509-SVID): its address says nothing then.
+#[derive(Debug)]
+struct Workload {
+    id: String,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Workload {
+    fn new(id: &str, roots: RootCertStore, provider: &CryptoProvider) -> Self {
+        Self {
+            id: id.to_owned(),
+            roots,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+}
+
+impl ServerCertVerifier for Workload {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            self.algorithms.all,
+        )?;
+        let leaf = webpki::EndEntityCert::try_from(end_entity)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        // A workload's certificate holds one URI and no other (X.509-SVID, 2).
+        let mut names = leaf.valid_uri_names();
+        match (names.next(), names.next()) {
+            (Some(name), None) if name == self.id => Ok(ServerCertVerified::assertion()),
+            _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

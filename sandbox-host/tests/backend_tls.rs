@@ -1,0 +1,199 @@
+//! TLS to a model server: who is believed to be it, who the gate is to it, and certificates that are replaced.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+#[path = "support/secured.rs"]
+mod secured;
+mod support;
+
+use secured::Front;
+use serde_json::{Value, json};
+use support::backend::{Act, Backend};
+use support::{Running, policy, start_with, until};
+use tensorgate_client::pki::{Authority, Leaf};
+
+const ANYWHERE: &str = "127.0.0.1:0";
+
+async fn host(uri: &str, tls: Value, files: &[(&str, &str)]) -> Running {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, content)| (*name, content.as_bytes()))
+        .collect();
+    start_with(
+        policy(uri, json!({}), json!({"tls": tls, "timeout_ms": 1000})),
+        &files,
+    )
+    .await
+}
+
+/// What a client gets, and whether the server behind TLS saw anything.
+async fn outcome(
+    leaf: &Leaf,
+    clients: Option<&Authority>,
+    host_name: &str,
+    tls: Value,
+    files: &[(&str, &str)],
+) -> (u16, bool) {
+    let server = Backend::start(Act::Answer);
+    let front = Front::start(ANYWHERE, server.address, leaf, clients);
+    let running = host(&front.uri(host_name), tls, files).await;
+    let status = running.gate.infer(&[1.0]).await.status;
+    let seen = server.begun() > 0 || server.looked() > 0;
+    running.stop().await;
+    (status, seen)
+}
+
+#[tokio::test]
+async fn only_a_server_that_the_authority_vouches_for_by_name_is_spoken_to() {
+    let (ours, theirs) = (
+        Authority::new("ours").unwrap(),
+        Authority::new("theirs").unwrap(),
+    );
+    let named = ["dns:localhost", "ip:127.0.0.1"];
+    let ca = [("ca.pem", ours.pem.as_str())];
+    let tls = json!({"ca": "ca.pem"});
+    for (what, leaf, name, expected) in [
+        (
+            "a name",
+            ours.issue(1, &named).unwrap(),
+            "localhost",
+            (200, true),
+        ),
+        (
+            "an address",
+            ours.issue(2, &named).unwrap(),
+            "127.0.0.1",
+            (200, true),
+        ),
+        (
+            "another name",
+            ours.issue(3, &["dns:elsewhere"]).unwrap(),
+            "localhost",
+            (503, false),
+        ),
+        (
+            "another authority",
+            theirs.issue(4, &named).unwrap(),
+            "localhost",
+            (503, false),
+        ),
+    ] {
+        assert_eq!(
+            outcome(&leaf, None, name, tls.clone(), &ca).await,
+            expected,
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_known_by_its_id_and_not_by_where_it_is() {
+    let ours = Authority::new("ours").unwrap();
+    let ca = [("ca.pem", ours.pem.as_str())];
+    let tls = json!({"ca": "ca.pem", "spiffe": "spiffe://prod/ns/ml/sa/triton"});
+    for (what, names, expected) in [
+        (
+            "itself",
+            &["uri:spiffe://prod/ns/ml/sa/triton"][..],
+            (200, true),
+        ),
+        (
+            "another",
+            &["uri:spiffe://prod/ns/ml/sa/other"],
+            (503, false),
+        ),
+        (
+            "a longer one",
+            &["uri:spiffe://prod/ns/ml/sa/triton2"],
+            (503, false),
+        ),
+        (
+            "two at once",
+            &["uri:spiffe://prod/ns/ml/sa/triton", "uri:spiffe://prod/b"],
+            (503, false),
+        ),
+        ("a host name", &["dns:localhost"], (503, false)),
+    ] {
+        let leaf = ours.issue(1, names).unwrap();
+        assert_eq!(
+            outcome(&leaf, None, "localhost", tls.clone(), &ca).await,
+            expected,
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_is_shown_who_the_gate_is() {
+    let (ours, theirs) = (
+        Authority::new("ours").unwrap(),
+        Authority::new("theirs").unwrap(),
+    );
+    let server = ours.issue(1, &["dns:localhost"]).unwrap();
+    let with = json!({"ca": "ca.pem", "cert": "gate.pem", "key": "gate.key"});
+    for (what, gate, tls, expected) in [
+        ("a certificate", &ours, with.clone(), (200, true)),
+        ("none", &ours, json!({"ca": "ca.pem"}), (503, false)),
+        ("one of another authority", &theirs, with, (503, false)),
+    ] {
+        let gate = gate.issue(2, &["dns:gate"]).unwrap();
+        let files = [
+            ("ca.pem", ours.pem.as_str()),
+            ("gate.pem", gate.pem.as_str()),
+            ("gate.key", gate.key.as_str()),
+        ];
+        let got = outcome(&server, Some(&ours), "localhost", tls, &files).await;
+        assert_eq!(got, expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_were_replaced_count_for_the_next_connection() {
+    let (old, new) = (
+        Authority::new("old").unwrap(),
+        Authority::new("new").unwrap(),
+    );
+    let server = Backend::start(Act::Answer);
+    let leaf = old.issue(1, &["dns:localhost"]).unwrap();
+    let front = Front::start(ANYWHERE, server.address, &leaf, Some(&old));
+    let gate = old.issue(2, &["dns:gate"]).unwrap();
+    let tls = json!({"ca": "ca.pem", "cert": "gate.pem", "key": "gate.key"});
+    let files = [
+        ("ca.pem", old.pem.as_str()),
+        ("gate.pem", gate.pem.as_str()),
+        ("gate.key", gate.key.as_str()),
+    ];
+    let running = host(&front.uri("localhost"), tls, &files).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+
+    // The certificate and its key do not come at the same moment, and rubbish changes nothing.
+    let gate = new.issue(3, &["dns:gate"]).unwrap();
+    running.replace("gate.pem", &gate.pem);
+    running.replace("ca.pem", "rubbish");
+    let address = front.address.to_string();
+    drop(front);
+    let front = Front::start(&address, server.address, &leaf, Some(&old));
+    running.ready().await;
+    until("the connection is back", || server.looked() > 0).await;
+    let mut status = 0;
+    for _ in 0..100 {
+        status = running.gate.infer(&[1.0]).await.status;
+        if status == 200 {
+            break;
+        }
+    }
+    assert_eq!(status, 200, "what was read before is in force");
+
+    running.replace("gate.key", &gate.key);
+    running.replace("ca.pem", &new.pem);
+    drop(front);
+    let leaf = new.issue(4, &["dns:localhost"]).unwrap();
+    let _front = Front::start(&address, server.address, &leaf, Some(&new));
+    for _ in 0..100 {
+        status = running.gate.infer(&[1.0]).await.status;
+        if status == 200 {
+            break;
+        }
+    }
+    assert_eq!(status, 200);
+    running.stop().await;
+}
