@@ -30,6 +30,23 @@ impl Chain {
             open.push(format!(
                 "{self} reads no credentials: another filter in front has to prove who is calling"
             ));
+            let issuers = policy.issuers();
+            let by_credential = [
+                (
+                    policy.lockout().is_some(),
+                    "counts no wrong credentials: the policy's lockout is not kept here",
+                ),
+                (
+                    issuers.iter().any(|issuer| !issuer.scopes().is_empty()),
+                    "looks at no scopes: the policy's issuers' scopes are not asked for here",
+                ),
+                (
+                    policy.passes_claims_on(),
+                    "reads no claims: the policy's claim_to_headers set no fields here",
+                ),
+            ];
+            let told = by_credential.into_iter().filter(|(is_there, _)| *is_there);
+            open.extend(told.map(|(_, what)| format!("{self} {what}")));
         }
         if counts && !has(|duties| duties.charge) {
             open.push(format!(
@@ -105,7 +122,7 @@ impl fmt::Display for Chain {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
 
@@ -132,6 +149,30 @@ mod tests {
             let chain = chain.parse::<Chain>().unwrap();
             let kept_here = can_keep(chain.filters(), &policy(grant));
             assert_eq!(kept_here.is_ok(), kept, "{chain} {grant}: {kept_here:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_reads_no_credentials_says_what_of_them_it_leaves_open() {
+        let mut policy: serde_json::Value =
+            serde_json::from_str(include_str!("../../policy/vectors/policies/claims.json"))
+                .unwrap();
+        let plain = serde_json::from_value(policy.clone()).unwrap();
+        policy["lockout"] = serde_json::json!({});
+        policy["issuers"]["plain"]["scopes"] = serde_json::json!({"infer": "ml.infer"});
+        let all = serde_json::from_value(policy).unwrap();
+        let told = |chain: &str, policy: &tensorgate_policy::raw::Policy| {
+            let policy = tensorgate_policy::validate::validate(policy).unwrap().0;
+            let open = chain.parse::<Chain>().unwrap().leaves_open(&policy);
+            let about = |word: &str| open.iter().any(|line| line.contains(word));
+            ["credentials", "lockout", "scopes", "claim_to_headers"].map(about)
+        };
+        for chain in ["gate", "auth", "auth,rate-limit,tensor-guard"] {
+            assert_eq!(told(chain, &all), [false; 4], "{chain}");
+        }
+        for chain in ["rate-limit", "tensor-guard,rate-limit"] {
+            assert_eq!(told(chain, &all), [true; 4], "{chain}");
+            assert_eq!(told(chain, &plain), [true, false, false, true], "{chain}");
         }
     }
 

@@ -67,6 +67,15 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> (Vec<PathBuf>, Vec<Fault
         let plain = digests.map(|digest| digest.replace(':', "").to_ascii_lowercase());
         revoked.certificates.extend(plain);
     }
+    if let Some(text) = reader.take(&mut revoked.serials_file, "revoked.serials_file") {
+        // As `openssl x509 -serial -ext authorityKeyIdentifier` writes them, too.
+        let plain = lines(&text).map(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.join(" ").replace(':', "").to_ascii_lowercase()
+        });
+        // A list without entries is one: it is looked at from the first request on.
+        revoked.serials.get_or_insert_default().extend(plain);
+    }
     (reader.files, reader.faults)
 }
 

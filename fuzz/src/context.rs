@@ -57,6 +57,9 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         issued_unix_s: NOW_UNIX_S - age,
         checked: data.arbitrary()?,
         levels: levels(data)?,
+        claims: (0..data.int_in_range(0..=16)?)
+            .map(|_| data.arbitrary())
+            .collect::<Result<_>>()?,
     };
     let value = context.sign(key);
     let verify =
@@ -67,7 +70,7 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
             assert_eq!(read, context);
         }
         Err(ContextFault::Age) => assert!(age > 30),
-        Err(ContextFault::Form) => assert!(value.len() > 4096, "{value}"),
+        Err(ContextFault::Form) => assert!(value.len() > 12 << 10, "{value}"),
         Err(fault) => panic!("{fault}: {value}"),
     }
     let (at, byte) = (usize::from(change.0) % value.len(), change.1 & 0x7f);

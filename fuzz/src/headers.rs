@@ -1,8 +1,13 @@
 //! A head, one `name:value` a line: it is read the same in whatever order and case its fields come; no field of the gate's own and no
 //! repeated one passes; a route is made of exactly the bytes of the path.
 
+use std::sync::LazyLock;
+
+use tensorgate_policy::Policy;
 use tensorgate_policy::request::{Credential, Head, Identity, Operation, Protocol, Route};
 use tensorgate_wire::headers::{OWN_PREFIX, ReadHead};
+
+use crate::support::policy;
 
 type Field = (Vec<u8>, Vec<u8>);
 
@@ -13,6 +18,7 @@ pub fn run(data: &[u8]) {
     };
     let end_of_stream = flags & 1 == 1;
     let fields = fields(lines);
+    keys(&fields, end_of_stream);
     let (head, method, path, credential) = read(&fields, end_of_stream);
 
     let mut turned: Vec<Field> = fields
@@ -40,6 +46,41 @@ pub fn run(data: &[u8]) {
     route(&head.route, &method, &path);
 }
 
+/// A key in a cookie or a query is read once and leaves the path; the rest of the head is read as without it.
+fn keys(fields: &[Field], end_of_stream: bool) {
+    static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+        policy(r#"{"version": 1, "listen": {"api_key": {"cookie": "k", "query": "k"}}}"#)
+    });
+    let read = ReadHead::read_keys(fields, end_of_stream, POLICY.listen().key_places());
+    let plain = ReadHead::read(fields, end_of_stream);
+    let (key, in_path, path) = (read.credential, read.key_in_path, read.path.clone());
+    let (whole, of_field) = (plain.path.clone(), plain.credential);
+    let (head, without) = (
+        read.into_head(Identity::Missing),
+        plain.into_head(Identity::Missing),
+    );
+    assert_eq!(head.header_bytes, without.header_bytes);
+    if head.ambiguous.is_some() {
+        return;
+    }
+    let names = |path: &str| {
+        let query = path
+            .split_once('?')
+            .map_or("", |(_, query)| query)
+            .to_owned();
+        let named = |it: &&str| it.split('=').next() == Some("k");
+        query.split('&').filter(named).count()
+    };
+    assert_eq!(names(&path), 0, "{path}");
+    assert_eq!(names(&whole), usize::from(in_path), "{whole}");
+    if in_path {
+        assert!(matches!(key, Credential::ApiKey(_)) && of_field == Credential::None);
+    } else {
+        assert_eq!(path, whole);
+        assert_eq!(head.route, without.route);
+    }
+}
+
 /// `name:value` lines; a name may begin with a colon.
 pub fn fields(lines: &[u8]) -> Vec<Field> {
     lines
@@ -62,7 +103,7 @@ pub fn fields(lines: &[u8]) -> Vec<Field> {
 
 fn read(fields: &[Field], end_of_stream: bool) -> (Head<'_>, String, String, String) {
     let read = ReadHead::read(fields, end_of_stream);
-    let (method, path) = (read.method.to_owned(), read.path.to_owned());
+    let (method, path) = (read.method.to_owned(), read.path.clone().into_owned());
     let credential = match read.credential {
         Credential::None => String::new(),
         other => format!("{other:?}"),

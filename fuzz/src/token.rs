@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tensorgate_identity::{
-    Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault, xfcc,
+    Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault, x509, xfcc,
 };
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::{Credential, Identity};
@@ -39,13 +39,14 @@ pub fn run(data: &[u8]) {
     let Some((answer, text)) = data.split_first() else {
         return;
     };
+    if let Some(read) = x509::from_der(text) {
+        assert!(read.serial.len() <= 21 && read.serial.first() != Some(&0));
+        assert!(read.uris.len() <= 64 && read.dns.len() <= 64);
+    }
     let Ok(text) = str::from_utf8(text) else {
         return;
     };
-    // Names of a certificate are read off another header, but by the same kind of reader.
-    if let Some(names) = xfcc::parse(text) {
-        assert!(names.dns.len() <= 32, "{} names", names.dns.len());
-    }
+    certificates(text);
     let identify = |cache: &mut TokenCache| {
         IDENTIFIER.identify(
             &Evidence::of(Credential::Token(text)),
@@ -95,6 +96,29 @@ pub fn run(data: &[u8]) {
     let now = NOW_UNIX_S as f64;
     assert!(time("exp").expect("an end") > now - SKEW_S);
     assert!(time("nbf").is_none_or(|nbf| nbf <= now + SKEW_S));
+}
+
+/// Names of a certificate are read off another header, but by the same kind of reader.
+fn certificates(text: &str) {
+    if let Some(names) = xfcc::parse(text) {
+        assert!(names.dns.len() <= 32, "{} names", names.dns.len());
+        assert_eq!(
+            xfcc::parse_all(text),
+            Some(vec![names]),
+            "one element is one"
+        );
+    }
+    if let Some(elements) = xfcc::parse_all(text) {
+        assert!(elements.len() <= 32, "{} elements", elements.len());
+    }
+    // Whatever came before: what the proxy adds is told from it.
+    let own = format!("Hash={};URI=spiffe://a/b", "5a".repeat(32));
+    let header = format!("{text},{own}");
+    assert_eq!(
+        xfcc::split_own(&header, &"5a".repeat(32)),
+        Some((text, own.as_str()))
+    );
+    let _ = x509::from_escaped_pem(text);
 }
 
 /// base64url without padding, decoded a second time here.

@@ -8,10 +8,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use crate::attempts::Attempt;
+use crate::claim_headers::Fields;
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Operations;
 
-/// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB.
+/// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB, and what their claims take that go on as
+/// header fields: up to 4 KiB each.
 const MAX_GOOD: usize = 4096;
 /// Bad tokens at once. About 2 MiB: a name of one is as long as its subject may be.
 const MAX_BAD: usize = 4096;
@@ -45,6 +47,8 @@ pub struct Proven {
     pub until_unix_s: f64,
     /// Operations whose scope it lacks.
     pub withheld: Operations,
+    /// Its claims that go on as header fields.
+    pub claims: Fields,
 }
 
 /// What is known of a token.
@@ -174,6 +178,7 @@ mod tests {
             from_unix_s: 0.0,
             until_unix_s,
             withheld: Operations::default(),
+            claims: Fields::new(),
         }
     }
 

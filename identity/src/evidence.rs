@@ -5,6 +5,8 @@ use core::net::IpAddr;
 
 use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
+use crate::claim_headers::Fields;
+
 /// Everything that a proxy knows of a caller.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {
@@ -21,19 +23,22 @@ pub struct Evidence<'a> {
 /// A certificate that the proxy has verified.
 #[derive(Clone, Debug)]
 pub struct Certificate<'a> {
-    /// `x-forwarded-client-cert` as the proxy itself made it. Whoever passes on a client's own gives identities away.
+    /// `x-forwarded-client-cert` as the proxy itself made it; where [`crate::Identifier::hears_of_certificates`], behind what came to it. Whoever passes on
+    /// a client's own otherwise gives identities away.
     pub header: &'a str,
     /// What the proxy says of it elsewhere. The header's names are not quoted: a name with `;` in it would be several there, and is one here.
     pub names: PeerNames,
 }
 
-/// The first name of each kind among a certificate's subject alternative names.
+/// The first name of each kind among a certificate's subject alternative names, and which certificate it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerNames {
     /// The first URI.
     pub uri: Option<String>,
     /// The first DNS name.
     pub dns: Option<String>,
+    /// Its SHA-256, hex digits in lower case. Looked at only where [`crate::Identifier::hears_of_certificates`].
+    pub sha256: String,
 }
 
 impl<'a> Evidence<'a> {
@@ -60,6 +65,8 @@ pub struct Identified {
     pub proofs: Proofs,
     /// Operations that the credential does not extend to.
     pub withheld: Operations,
+    /// What a token says of its client that goes on as header fields.
+    pub claims: Fields,
 }
 
 impl Identified {
@@ -70,6 +77,7 @@ impl Identified {
             credential,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            claims: Fields::new(),
         }
     }
 

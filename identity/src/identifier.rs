@@ -4,32 +4,31 @@
 //! proves nobody stands beside a good credential unheeded; two proofs of two clients are a conflict. Who is proven in one of these ways must
 //! still call from where the policy says.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Network, PeerName};
+use tensorgate_policy::policy::Network;
 use tensorgate_policy::request::{Credential, Identity, Operations, Proof, Proofs};
 
 use crate::api_key::KeyRing;
 use crate::attempts::{Attempt, Attempts};
 use crate::cache::TokenCache;
+use crate::certificates::{self, Certificates};
+use crate::claim_headers::Fields;
 use crate::evidence::{Certificate, Evidence, Identified};
 use crate::token::Tokens;
 use crate::verifier::Verifier;
-use crate::xfcc;
 
 /// Who is who under one policy.
 #[derive(Debug)]
 pub struct Identifier {
     keys: KeyRing,
     tokens: Tokens,
-    names: BTreeMap<PeerName, String>,
+    certificates: Certificates,
     places: Vec<Place>,
-    /// Certificates that count no more, by SHA-256.
-    revoked: BTreeSet<[u8; 32]>,
     /// Networks of clients that have any.
     sources: BTreeMap<String, Vec<Network>>,
 }
@@ -45,24 +44,38 @@ struct Place {
 /// One proof, judged by itself.
 enum Judged {
     Absent,
-    Client(String, String, Operations),
+    Client(Known),
     Refused(Identified),
+}
+
+/// A client that one proof proves.
+struct Known {
+    client: String,
+    /// The log's name of the proof.
+    credential: String,
+    withheld: Operations,
+    claims: Fields,
+}
+
+impl Known {
+    /// By a proof that extends to all that its client is granted, and says nothing of it.
+    fn by(client: &str, credential: String) -> Judged {
+        Judged::Client(Self {
+            client: client.into(),
+            credential,
+            withheld: Operations::default(),
+            claims: Fields::new(),
+        })
+    }
 }
 
 impl Identifier {
     /// Indexes a policy's rules.
     pub fn new(policy: &Policy) -> Self {
-        let mut names = BTreeMap::new();
         let mut places: Vec<Place> = Vec::new();
         let mut sources = BTreeMap::new();
         for client in policy.clients() {
             let name = || String::from(client.name());
-            // Without a question for certificates the header, if there is one, is nobody's word.
-            if let Some(peer) = client.mtls()
-                && policy.listen().asks_for_certificates()
-            {
-                names.insert(peer.clone(), name());
-            }
             if let Some(rule) = client.metadata() {
                 let at = places
                     .iter()
@@ -84,9 +97,8 @@ impl Identifier {
         Self {
             keys: KeyRing::new(policy),
             tokens: Tokens::new(policy),
-            names,
+            certificates: Certificates::new(policy),
             places,
-            revoked: policy.revoked().certificates().clone(),
             sources,
         }
     }
@@ -96,6 +108,11 @@ impl Identifier {
         self.places
             .iter()
             .map(|place| (place.filter.as_str(), place.claim.as_slice()))
+    }
+
+    /// Whether proxies in front may speak of certificates, so that [`crate::PeerNames::sha256`] is needed.
+    pub fn hears_of_certificates(&self) -> bool {
+        self.certificates.are_forwarded()
     }
 
     /// Whether any client may call from some addresses only: where none does, nobody need know the caller's.
@@ -154,14 +171,14 @@ impl Identifier {
             }
         };
         // A token extends as far as it says, whatever certificate comes with it.
-        let mut withheld = Operations::default();
+        let (mut withheld, mut claims) = (Operations::default(), Fields::new());
         let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
             Judged::Refused(refused) => return (refused, attempt),
-            Judged::Client(client, credential, lacks) => {
-                withheld = lacks;
+            Judged::Client(known) => {
+                (withheld, claims) = (known.withheld, known.claims);
                 proofs = proofs.with(kind);
-                (Some(client), Some(credential))
+                (Some(known.client), Some(known.credential))
             }
             Judged::Absent => (None, None),
         };
@@ -174,10 +191,12 @@ impl Identifier {
                 Judged::Absent => {}
                 // It is told only if nothing else proves anybody.
                 Judged::Refused(refused) => cause = cause.or(Some(refused)),
-                Judged::Client(other, name, _) => {
+                Judged::Client(other) => {
                     match &client {
-                        None => (client, credential) = (Some(other), Some(name)),
-                        Some(first) if *first == other => {}
+                        None => {
+                            (client, credential) = (Some(other.client), Some(other.credential));
+                        }
+                        Some(first) if *first == other.client => {}
                         Some(_) => {
                             let conflict =
                                 Identity::Conflicting("two credentials prove two clients");
@@ -200,6 +219,7 @@ impl Identifier {
         let identified = Identified {
             proofs,
             withheld,
+            claims,
             ..Identified::new(identity, credential)
         };
         (identified, attempt)
@@ -214,45 +234,15 @@ impl Identifier {
         })
     }
 
-    /// The only URI and the first DNS name count, as the header and the connection's own properties agree on them. Further DNS names stand in
-    /// the header alone, where a name that holds `;DNS=` would be two.
     fn certificate(&self, shown: Option<&Certificate<'_>>) -> Judged {
-        let Some(shown) = shown.filter(|_| !self.names.is_empty()) else {
-            return Judged::Absent;
-        };
-        let refused = |cause| Judged::Refused(Identified::refused(cause));
-        let Some(forwarded) = xfcc::parse(shown.header) else {
-            return refused("the certificate's header is odd, or it has several uris");
-        };
-        if self.revoked.contains(&forwarded.sha256) {
-            return refused("the certificate is revoked");
-        }
-        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-        let (uri, dns) = (named(&shown.names.uri), named(&shown.names.dns));
-        if forwarded.uri != uri || forwarded.dns.first() != dns.as_ref() {
-            return refused("the certificate's names are not what its header says");
-        }
-        let uri = uri.map(PeerName::Uri);
-        let dns = dns.map(|name| PeerName::Dns(name.to_ascii_lowercase()));
-        let mut found: Option<(&String, PeerName)> = None;
-        for name in uri.into_iter().chain(dns) {
-            let Some(client) = self.names.get(&name) else {
-                continue;
-            };
-            match &found {
-                Some((first, _)) if *first != client => {
-                    return refused("the certificate proves two clients");
-                }
-                Some(_) => {}
-                None => found = Some((client, name)),
+        match shown.map(|shown| self.certificates.judge(shown)) {
+            None | Some(certificates::Proven::Nothing) => Judged::Absent,
+            Some(certificates::Proven::Client(client, credential)) => {
+                Known::by(&client, credential)
             }
-        }
-        match found {
-            Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => {
-                let credential = format!("mtls:{name}");
-                Judged::Client(client.clone(), credential, Operations::default())
+            Some(certificates::Proven::Nobody(cause)) => {
+                Judged::Refused(Identified::refused(cause))
             }
-            None => refused("the certificate proves no client"),
         }
     }
 
@@ -271,10 +261,7 @@ impl Identifier {
             }
         }
         match found {
-            Some((client, place)) => {
-                let credential = format!("metadata:{}", place.filter);
-                Judged::Client(client.clone(), credential, Operations::default())
-            }
+            Some((client, place)) => Known::by(client, format!("metadata:{}", place.filter)),
             None if unknown => Judged::Refused(Identified::refused("metadata proves no client")),
             None => Judged::Absent,
         }
@@ -288,8 +275,14 @@ impl From<Identified> for Judged {
                 identity: Identity::Client(client),
                 credential,
                 withheld,
+                claims,
                 ..
-            } => Self::Client(client, credential.unwrap_or_default(), withheld),
+            } => Self::Client(Known {
+                client,
+                credential: credential.unwrap_or_default(),
+                withheld,
+                claims,
+            }),
             refused => Self::Refused(refused),
         }
     }

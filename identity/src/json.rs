@@ -14,8 +14,10 @@ const MAX_MEMBERS: usize = 128;
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
-    /// `null`, `true`, `false`.
+    /// `null`.
     Other,
+    /// `true`, `false`.
+    Bool(bool),
     /// A whole number from 0 on.
     Whole(u64),
     /// Any other number; finite.
@@ -94,8 +96,8 @@ impl<'de> Visitor<'de> for At {
         Ok(Json::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Json, E> {

@@ -9,6 +9,8 @@ extern crate alloc;
 pub mod api_key;
 mod attempts;
 mod cache;
+mod certificates;
+mod claim_headers;
 pub mod der;
 mod evidence;
 mod identifier;
@@ -18,11 +20,13 @@ mod jws;
 mod pure;
 mod token;
 mod verifier;
+pub mod x509;
 pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
 pub use attempts::{Attempt, Attempts};
 pub use cache::TokenCache;
+pub use claim_headers::{Fields as ClaimFields, MAX_BYTES as MAX_CLAIM_BYTES};
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;
 #[cfg(feature = "jwt-simple")]

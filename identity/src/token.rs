@@ -14,6 +14,7 @@ use tensorgate_policy::request::{Identity, Operations};
 
 use crate::attempts::{Attempt, Attempts};
 use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
+use crate::claim_headers::ClaimHeaders;
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
@@ -36,6 +37,7 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Rules {
     issuer: Issuer,
+    claim_headers: ClaimHeaders,
     by_subject: BTreeMap<String, Vec<Owner>>,
     /// Rules without a subject.
     by_claims: Vec<Owner>,
@@ -61,6 +63,7 @@ impl Tokens {
         let rules_of = |issuer: &Issuer| {
             let mut rules = Rules {
                 issuer: issuer.clone(),
+                claim_headers: ClaimHeaders::new(issuer),
                 by_subject: BTreeMap::new(),
                 by_claims: Vec::new(),
             };
@@ -171,6 +174,7 @@ impl Tokens {
                     from_unix_s: claimed.window.from,
                     until_unix_s: claimed.window.until,
                     withheld: claimed.withheld(),
+                    claims: claimed.rules.claim_headers.fields(&claimed.parts.claims),
                 };
                 let identified = proven.at(now_unix_s);
                 cache.remember(id, proven);
@@ -311,6 +315,7 @@ impl Proven {
         };
         Identified {
             withheld: self.withheld,
+            claims: self.claims.clone(),
             ..Identified::new(identity, Some(self.credential.clone()))
         }
     }

@@ -1,19 +1,26 @@
-//! `x-forwarded-client-cert`, as Envoy's `SANITIZE_SET` writes it for one certificate: `Hash=…;URI=…;DNS=…;DNS=…`.
+//! `x-forwarded-client-cert`: an element of Envoy's own, as it writes it for the certificate of a connection
+//! (`Hash=…;Cert="…";URI=…;DNS=…;DNS=…`), and elements that proxies in front wrote before it.
 //!
-//! It reads names off a header that Envoy made, and off nothing else. A certificate whose header is odd in any way has no names: a second
-//! element, an unknown or repeated key, a quote that does not close. A certificate with several URIs is nobody's (X509-SVID, 2).
+//! It reads names off a header, and believes nothing: whose word an element is, [`crate::Identifier`] asks. An element that is odd in any way has
+//! no names: an unknown or repeated key, keys in another order, a quote that does not close. A certificate with several URIs is nobody's
+//! (X509-SVID, 2).
+//!
+//! Envoy quotes no URI and no DNS name, so that one with `;` or `,` in it reads as several keys, or as several elements. What is quoted or
+//! escaped (a certificate, a subject) cannot.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::unhex;
 
-/// The whole header, bytes: a certificate with more names than this holds is not one of a workload.
-const MAX_BYTES: usize = 8192;
+/// One element, bytes: a certificate of a workload with its names, as text; a chain beside it.
+const MAX_BYTES: usize = 48 << 10;
 /// DNS names of one certificate.
 const MAX_DNS_NAMES: usize = 32;
+/// Elements of proxies in front: more than any path has, and what clients may have made up before.
+const MAX_ELEMENTS: usize = 32;
 
-/// Names of a certificate that Envoy has verified.
+/// What an element says of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForwardedNames {
     /// SHA-256 of the certificate.
@@ -22,6 +29,10 @@ pub struct ForwardedNames {
     pub uri: Option<String>,
     /// Every DNS name.
     pub dns: Vec<String>,
+    /// The certificate itself, PEM with the escapes of URLs.
+    pub certificate: Option<String>,
+    /// Whether it has names, which nobody has quoted.
+    pub named: bool,
 }
 
 /// Where a key may stand: Envoy writes them in this order. A value that holds `;` or `,` and were not quoted could only add what comes later.
@@ -29,6 +40,9 @@ pub struct ForwardedNames {
 enum Key {
     By,
     Hash,
+    Cert,
+    Chain,
+    Subject,
     Uri,
     Dns,
 }
@@ -38,6 +52,9 @@ impl Key {
         [
             ("By", Self::By),
             ("Hash", Self::Hash),
+            ("Cert", Self::Cert),
+            ("Chain", Self::Chain),
+            ("Subject", Self::Subject),
             ("URI", Self::Uri),
             ("DNS", Self::Dns),
         ]
@@ -47,11 +64,65 @@ impl Key {
     }
 }
 
-/// Reads one element; `None` if anything about it is odd.
+/// Reads one element, and nothing behind it; `None` if anything about it is odd.
 pub fn parse(text: &str) -> Option<ForwardedNames> {
-    if text.len() > MAX_BYTES {
-        return None;
+    let (names, rest) = element(text)?;
+    rest.is_empty().then_some(names)
+}
+
+/// Reads elements with a comma between any two; `None` if anything about one of them is odd, or there are too many. Without any text there are none.
+pub fn parse_all(text: &str) -> Option<Vec<ForwardedNames>> {
+    let mut elements = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        if elements.len() == MAX_ELEMENTS {
+            return None;
+        }
+        let (names, after) = element(rest)?;
+        elements.push(names);
+        if after.is_empty() {
+            break;
+        }
+        // A comma with nothing behind it would be another proxy's word that is lost.
+        rest = after
+            .strip_prefix(',')
+            .map(|rest| rest.trim_start_matches(' '))
+            .filter(|rest| !rest.is_empty())?;
     }
+    Some(elements)
+}
+
+/// Parts what Envoy has written for the certificate of the connection, whose digest it tells elsewhere too, from what came before it. Nothing
+/// that a client, or whoever had a certificate signed, has chosen can look like it and stand behind it: no certificate holds its own digest.
+pub fn split_own<'a>(text: &'a str, sha256: &str) -> Option<(&'a str, &'a str)> {
+    const HASH: &str = "Hash=";
+    const BY: &str = "By=";
+    // Ends of what may come before a key.
+    let begins = |at: usize| {
+        text.get(..at)
+            .is_some_and(|it| it.is_empty() || it.ends_with([',', ';']))
+    };
+    let mut at = text
+        .rmatch_indices(HASH)
+        .map(|(at, _)| at)
+        .find(|at| {
+            let own = text.get(at.saturating_add(HASH.len())..);
+            own.is_some_and(|own| own.starts_with(sha256)) && begins(*at)
+        })
+        .filter(|_| !sha256.is_empty())?;
+    // What this proxy is called itself comes first: names of its own certificate, which no client has chosen.
+    while text.get(..at).is_some_and(|before| before.ends_with(';')) {
+        at = text.get(..at)?.rfind(BY).filter(|at| begins(*at))?;
+    }
+    let (before, own) = text.split_at_checked(at)?;
+    match before.strip_suffix(',') {
+        Some(before) => Some((before, own)),
+        None => before.is_empty().then_some((before, own)),
+    }
+}
+
+/// The first element of a text, and what follows it.
+fn element(text: &str) -> Option<(ForwardedNames, &str)> {
     let mut names = ForwardedNames::default();
     let mut rest = text;
     let mut last = None;
@@ -60,13 +131,16 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
     loop {
         let (name, after) = rest.split_once('=')?;
         let key = Key::read(name)?;
-        // Only DNS names and what this gate's own certificate is called (By) may come several times.
+        // Names, and what the proxy's own certificate is called (By), may come several times.
         let repeats = matches!(key, Key::Dns | Key::By | Key::Uri);
         if last.is_some_and(|last| key < last || (key == last && !repeats)) {
             return None;
         }
         last = Some(key);
-        let (value, after) = value(after)?;
+        let quoted = after.starts_with('"');
+        // A subject is escaped in ways of its own (RFC 4514); nobody reads it here.
+        let read = matches!(key, Key::Hash | Key::Cert | Key::Uri | Key::Dns);
+        let (value, after) = value(after, read)?;
         match key {
             Key::By => {}
             Key::Hash => {
@@ -74,26 +148,39 @@ pub fn parse(text: &str) -> Option<ForwardedNames> {
                 digits.make_ascii_lowercase();
                 hash = unhex(digits.as_bytes());
             }
+            // Never written without quotes.
+            Key::Cert | Key::Chain | Key::Subject if !quoted => return None,
+            Key::Cert => names.certificate = Some(value),
+            Key::Chain | Key::Subject => {}
             Key::Uri => {
                 uris = uris.saturating_add(1);
+                names.named |= !value.is_empty();
                 names.uri = (!value.is_empty()).then_some(value);
             }
             Key::Dns if value.is_empty() || names.dns.len() == MAX_DNS_NAMES => return None,
-            Key::Dns => names.dns.push(value),
+            Key::Dns => {
+                names.named = true;
+                names.dns.push(value);
+            }
         }
-        if after.is_empty() {
-            break;
+        match after.strip_prefix(';') {
+            Some(after) => rest = after,
+            None => {
+                rest = after;
+                break;
+            }
         }
-        // A comma would begin another element: another proxy's word.
-        rest = after.strip_prefix(';')?;
+    }
+    if text.len().saturating_sub(rest.len()) > MAX_BYTES {
+        return None;
     }
     // Envoy always says which certificate.
     names.sha256 = hash.filter(|_| uris <= 1)?;
-    Some(names)
+    Some((names, rest))
 }
 
-/// A value and what follows it. Inside quotes a backslash takes the next character as it is.
-fn value(text: &str) -> Option<(String, &str)> {
+/// A value and what follows it. Inside quotes a backslash takes the next character as it is; where the value is to be `read`, only one that needs it.
+fn value(text: &str, read: bool) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ',']).unwrap_or(text.len());
         let (value, rest) = text.split_at_checked(end)?;
@@ -108,7 +195,7 @@ fn value(text: &str) -> Option<(String, &str)> {
         match characters.next()? {
             '"' => return Some((value, characters.as_str())),
             '\\' => match characters.next()? {
-                escaped @ ('"' | '\\') => value.push(escaped),
+                escaped if !read || matches!(escaped, '"' | '\\') => value.push(escaped),
                 _ => return None,
             },
             character if character.is_control() => return None,
@@ -140,6 +227,8 @@ mod tests {
             sha256,
             uri: uri.map(Into::into),
             dns: dns.iter().map(|name| (*name).into()).collect(),
+            certificate: None,
+            named: uri.is_some() || !dns.is_empty(),
         });
         assert_eq!(parse(text), expected, "{text}");
     }
@@ -208,8 +297,12 @@ mod tests {
             &format!("{HASH};URI=spiffe://a/b;{HASH}"),
             &format!("{HASH};DNS=a.example;URI=spiffe://a/b"),
             &format!("{HASH};DNS="),
-            &format!("{HASH};Subject=\"CN=a\""),
+            &format!("{HASH};Subject=CN"),
             &format!("{HASH};Cert=a"),
+            &format!("{HASH};Chain=a"),
+            &format!("{HASH};Subject=\"a\";Cert=\"b\""),
+            &format!("{HASH};Cert=\"a\";Cert=\"a\""),
+            &format!("{HASH};URI=spiffe://a/b;Cert=\"a\""),
             &format!("{HASH};Email=a"),
             &format!("{HASH};URI=\"spiffe://a/b"),
             &format!("{HASH};URI=\"spiffe://a/b\"c"),
@@ -227,5 +320,77 @@ mod tests {
         ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn a_certificate_comes_between_quotes_and_hides_nothing() {
+        let read = parse(&format!(
+            "{HASH};Cert=\"-----BEGIN%0A\";Chain=\"x\";Subject=\"CN=\\\"a\\\",O=b\\,c\\2B;URI=c\";URI=spiffe://a/b"
+        ))
+        .unwrap();
+        assert_eq!(read.certificate.as_deref(), Some("-----BEGIN%0A"));
+        assert_eq!(read.uri.as_deref(), Some("spiffe://a/b"));
+        let bare = parse(&format!("{HASH};Cert=\"a\";Subject=\"\";URI=")).unwrap();
+        assert!(!bare.named);
+    }
+
+    #[test]
+    fn elements_stand_in_a_row_and_each_is_whole() {
+        let uri = |name: &str| format!("{HASH};URI=spiffe://{name}");
+        for (text, expected) in [
+            (String::new(), Some(0)),
+            (uri("a"), Some(1)),
+            (format!("{},{}", uri("a"), uri("b")), Some(2)),
+            (format!("{}, {}", uri("a"), uri("b")), Some(2)),
+            (format!("{},", uri("a")), None),
+            (format!(",{}", uri("a")), None),
+            (format!("{},,{}", uri("a"), uri("b")), None),
+            (format!("{},URI=spiffe://b", uri("a")), None),
+            (format!("{} ,{}", uri("a"), uri("b")), None),
+            (
+                alloc::vec![uri("a"); MAX_ELEMENTS].join(","),
+                Some(MAX_ELEMENTS),
+            ),
+            (alloc::vec![uri("a"); MAX_ELEMENTS + 1].join(","), None),
+        ] {
+            let read = parse_all(&text).map(|elements| elements.len());
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_proxys_own_element_is_told_by_what_nobody_else_can_write() {
+        let digest = |digit: &str| digit.repeat(64);
+        let own = format!("Hash={};URI=spiffe://own", digest("1"));
+        let other = format!("Hash={};URI=spiffe://other", digest("2"));
+        for (text, expected) in [
+            (own.clone(), Some(("", own.as_str()))),
+            (
+                format!("{other},{own}"),
+                Some((other.as_str(), own.as_str())),
+            ),
+            (format!("{other},By=spiffe://gate;{own}"), None),
+            // Another's claim to be this certificate stands before what the proxy wrote.
+            (format!("{own},{own}"), Some((own.as_str(), own.as_str()))),
+            (other.clone(), None),
+            (format!("{other}{own}"), None),
+            (format!("{other};{own}"), None),
+            (format!("x{own}"), None),
+            (String::new(), None),
+        ] {
+            let by = format!("By=spiffe://gate;{own}");
+            let read = split_own(&text, &digest("1"));
+            if text.contains("By=") {
+                assert_eq!(read, Some((other.as_str(), by.as_str())), "{text}");
+            } else {
+                assert_eq!(read, expected, "{text}");
+            }
+        }
+        let twice = format!("By=spiffe://gate;By=spiffe://b;{own}");
+        assert_eq!(split_own(&twice, &digest("1")), Some(("", twice.as_str())));
+        // Whoever chose these names has not written the proxy's element.
+        let names = format!("{own},Hash={};DNS=a", digest("2"));
+        assert_eq!(split_own(&names, &digest("1")), Some(("", names.as_str())));
+        assert_eq!(split_own(&own, ""), None);
     }
 }

@@ -12,8 +12,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use tensorgate_identity::{PureVerifier, Verifier};
+use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache, Verifier};
 use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::request::{Credential, Identity};
 use tensorgate_policy::{raw, validate::validate};
 use tensorgate_vectors::sign::{Signer, jwks, more_jwks, sign};
 
@@ -200,6 +201,73 @@ fn a_key_checks_its_own_algorithms_signatures_only() {
         for (other, key) in keys.iter().enumerate().filter(|(other, _)| *other != own) {
             assert!(!verify(key, &signed, &signature), "{own} under {other}");
         }
+    }
+}
+
+/// Whole examples that are no tokens of anybody's here: other algorithms (RFC 7515, A.1 and A.4; RFC 7520, 4.4), no signature (A.5), JSON in place of three parts (A.6, A.7),
+/// contents elsewhere or unencoded (RFC 7520, 4.5; RFC 7797, 4.2), an extension that nobody knows (RFC 7515, E, whose published result is a refusal).
+#[test]
+fn other_published_examples_are_refused_for_what_they_are() {
+    let of_bilbo =
+        "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9";
+    let mac = "s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0";
+    let [(rs256, claims, by_rsa, _), (es256, _, by_ec, _), _] = PUBLISHED;
+    let signatures = json!([
+        {"protected": rs256, "header": {"kid": "2010-12-29"}, "signature": by_rsa},
+        {"protected": es256, "header": {"kid": "e9bc097a-ce51-4036-9562-d2ade882db0d"}, "signature": by_ec}
+    ]);
+    let general = json!({"payload": claims, "signatures": signatures}).to_string();
+    let flattened = json!({
+        "payload": claims, "protected": es256, "header": {"kid": "e9bc097a-ce51-4036-9562-d2ade882db0d"}, "signature": by_ec
+    });
+    let algorithm = "token's algorithm is none that is checked here";
+    let form = "token is not three parts of base64url";
+    let extension = "token's header brings a key, an extension or another kind of token";
+    let identifier = {
+        let raw: raw::Policy = serde_json::from_value(json!({
+            "version": 1,
+            "issuers": {"rfc": {
+                "issuer": "joe", "audiences": ["a"], "algorithms": ["RS256", "ES256", "EdDSA"], "jwks": jwks(), "max_lifetime_s": 60
+            }}
+        }))
+        .unwrap();
+        let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        Identifier::new(&policy)
+    };
+    for (text, expected) in [
+        (
+            format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{CLAIMS}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            algorithm,
+        ),
+        (
+            "eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA.AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn".to_owned(),
+            algorithm,
+        ),
+        (format!("eyJhbGciOiJub25lIn0.{CLAIMS}."), form),
+        (general, form),
+        (flattened.to_string(), form),
+        (format!("{of_bilbo}.{ROAD}.{mac}"), algorithm),
+        (format!("{of_bilbo}..{mac}"), form),
+        (
+            "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19.JC4wMg.A5dxf2s96_n5FLueVuW1Z_vh161FwXZC4YLPff6dmDY".to_owned(),
+            extension,
+        ),
+        (
+            "eyJhbGciOiJub25lIiwNCiAiY3JpdCI6WyJodHRwOi8vZXhhbXBsZS5jb20vVU5ERUZJTkVEIl0sDQogImh0dHA6Ly9leGFtcGxlLmNvbS9VTkRFRklORUQiOnRydWUNCn0.RkFJTA.".to_owned(),
+            form,
+        ),
+        // The right ones say neither whose they are nor for whom.
+        (format!("{rs256}.{claims}.{by_rsa}"), "token has no usable subject"),
+        (format!("{es256}.{claims}.{by_ec}"), "token has no usable subject"),
+    ] {
+        let evidence = Evidence::of(Credential::Token(&text));
+        let mut cache = TokenCache::default();
+        let identified = identifier.identify(&evidence, 1_300_000_000, "g", &mut PureVerifier, &mut cache);
+        let refused = match identified.identity {
+            Identity::Refused(cause) => cause,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(refused, expected, "{text}");
     }
 }
 

@@ -15,6 +15,7 @@ use crate::request::{Operation, Proof, Proofs, Protocol};
 mod allowance;
 mod audit;
 mod backend;
+mod key_places;
 mod listed;
 mod model;
 mod shadow;
@@ -23,9 +24,10 @@ pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wa
 pub use audit::Audit;
 pub use backend::{Backend, BackendTls, OutlierDetection, Retry};
 pub use credentials::{
-    Algorithm, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey,
-    Revoked, RsaScheme, Tls,
+    Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
+    PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
+pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
 
@@ -177,6 +179,7 @@ pub struct Listen {
     pub(crate) address: core::net::SocketAddr,
     pub(crate) trusted_hops: u32,
     pub(crate) tls: Option<Tls>,
+    pub(crate) key_places: KeyPlaces,
     pub(crate) health: Health,
     pub(crate) limits: Limits,
 }
@@ -200,6 +203,11 @@ impl Listen {
     /// Whether Envoy asks clients for certificates, and so makes `x-forwarded-client-cert` itself.
     pub fn asks_for_certificates(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+    }
+
+    /// Where a request may carry an API key.
+    pub const fn key_places(&self) -> &KeyPlaces {
+        &self.key_places
     }
 
     /// Who may ask for liveness and readiness.

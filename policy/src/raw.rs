@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use audit::{Audit, AuditFailure};
 pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
 pub use credentials::{
-    Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule, Requires, Revoked, Scopes, Secret,
-    Texts, Tls,
+    ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
+    Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
@@ -77,6 +77,9 @@ pub struct Listen {
     /// TLS; plain text without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Where a request may carry an API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyPlaces>,
     /// `public` lets live and ready through without a credential; `clients` asks for one.
     pub health: Health,
     /// Bounds on what is read.
@@ -89,6 +92,7 @@ impl Default for Listen {
             address: "127.0.0.1:8080".into(),
             trusted_hops: 0,
             tls: None,
+            api_key: None,
             health: Health::Clients,
             limits: Limits::default(),
         }

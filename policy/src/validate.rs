@@ -6,6 +6,7 @@
 mod accepts;
 mod audit;
 mod backends;
+mod claim_headers;
 mod clients;
 mod date;
 mod dims;
@@ -15,6 +16,7 @@ mod handlers;
 mod issuers;
 mod items;
 mod jwks;
+mod key_places;
 mod listen;
 mod lockout;
 mod mode;

@@ -98,7 +98,7 @@ impl Dispatcher {
         let _place = place?;
         let _raised = Raised::new(&self.in_flight);
         let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
-        let max_answer_bytes = answer::max_bytes(call.outputs);
+        let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
         let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
         let mut tries = self.retries.begin(contract, self.pool.turn());
         loop {
@@ -108,7 +108,7 @@ impl Dispatcher {
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered = chosen
                 .endpoint
-                .infer(request.clone(), max_answer_bytes, deadline)
+                .infer(request.clone(), claims, max_answer_bytes, deadline)
                 .await;
             if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
                 continue;

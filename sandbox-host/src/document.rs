@@ -1,6 +1,7 @@
 //! A checked document of OpenAI's API on its way to the backend: written anew, with what its answer will be held against.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tensorgate_policy::Policy;
 use tensorgate_policy::contract::openai::rebuild;
 use tensorgate_policy::decision::BodyFormat;
@@ -24,6 +25,8 @@ pub struct Document {
     pub stream: bool,
     /// Whether the caller wants to be told of counts then.
     pub include_usage: bool,
+    /// What the caller's token says of it, as header fields that the policy names.
+    pub claims: HeaderMap,
 }
 
 impl Document {
@@ -33,6 +36,7 @@ impl Document {
         model: ModelId,
         format: BodyFormat,
         members: Members<'_>,
+        claims: &HeaderMap,
     ) -> Option<Self> {
         let BodyFormat::OpenAi(api) = format else {
             return None;
@@ -62,6 +66,7 @@ impl Document {
             max_tokens: number("max_tokens"),
             stream: document.get("stream") == Some(&Value::Bool(true)),
             include_usage,
+            claims: claims.clone(),
             json: Bytes::from(to_json(&document)),
         })
     }

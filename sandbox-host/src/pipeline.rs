@@ -169,6 +169,7 @@ impl Pipeline {
             rates: _,
             shadowed: _,
             document,
+            claims,
         } = request;
         let request_id = caller.request_id.as_str();
         if let Some(document) = document {
@@ -226,6 +227,7 @@ impl Pipeline {
             parameters,
             inputs,
             outputs: model.backend_outputs(),
+            claims: &claims,
         };
         let dispatched = route
             .backend

@@ -5,12 +5,14 @@
 //! to what it came to there; every place in flight counts as taken. A client's name is believed only from a context that the gate signed.
 
 mod arrival;
+mod claims;
 mod limits;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::policy::{GrantId, ModelId};
@@ -84,6 +86,7 @@ pub struct Admitted {
     /// Whether a filter has held the body against the contract, or does so while it passes.
     checked: bool,
     levels: Levels,
+    claims: HeaderMap,
 }
 
 impl Admitted {
@@ -157,6 +160,8 @@ pub struct ModelRequest {
     pub shadowed: Vec<Denial>,
     /// What the backend gets in place of it, where the protocol has no tensors.
     pub document: Option<Document>,
+    /// What the caller's token says of it, for the backend.
+    pub claims: HeaderMap,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -317,6 +322,11 @@ impl Judge {
             );
         }
 
+        let Some(claims) = claims::fields(&context.claims) else {
+            let denial = Denial::new(Reason::Overloaded, "a claim that no header field can hold");
+            return refused(denial, caller, Standing::Disagreement);
+        };
+        claims::uncount(&mut head, &context.claims);
         let content_type = match &head.content_type {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
@@ -335,6 +345,7 @@ impl Judge {
                 content_type,
                 checked: context.checked,
                 levels,
+                claims,
             }))),
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
@@ -353,6 +364,7 @@ impl Judge {
             content_type,
             checked,
             levels,
+            claims,
         } = admitted;
         let charged = |charge: &Charge| charged(&levels, charge);
         let protocol = decision.protocol();
@@ -407,7 +419,7 @@ impl Judge {
             by_column: _,
             document,
         } = request;
-        let document = Document::of(&self.policy, model, plan.format, document);
+        let document = Document::of(&self.policy, model, plan.format, document, &claims);
         let version = version.to_owned();
         let id = id.map(Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();
@@ -442,6 +454,7 @@ impl Judge {
             rates: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
             document,
+            claims,
         })
     }
 

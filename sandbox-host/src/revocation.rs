@@ -77,6 +77,7 @@ mod tests {
                 issued_unix_s: 0,
                 checked: true,
                 levels: tensorgate_wire::context::Levels::default(),
+                claims: Vec::new(),
             };
             assert_eq!(
                 lets_in(&policy, &context),

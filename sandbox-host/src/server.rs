@@ -33,10 +33,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487). The peer is
 /// our own gate, whose connection carries every client's streams: all of them may go away at once, several times over.
 const MAX_RESET_STREAMS: usize = 8_192;
-/// Fields that the gate adds to a client's: the context, and what a proxy writes.
-const OWN_FIELDS: usize = 16;
-/// Bytes of those fields. The context repeats the path, hence twice the policy's header bytes, and this.
-const OWN_FIELD_BYTES: usize = 8 << 10;
+/// Fields that the gate adds to a client's: the context, claims of its token, and what a proxy writes.
+const OWN_FIELDS: usize = 32;
+/// Bytes of those fields. The context repeats the path, hence twice the policy's header bytes, and this: claims, and these again in the context.
+const OWN_FIELD_BYTES: usize = 24 << 10;
 /// Connections that the data plane takes. A proxy's worker keeps its own to us, whatever clients have open, and some more
 /// while it drains old ones. Memory is bounded by the byte budget, work by the queues of backends and handlers.
 const HOP_CONNECTIONS: usize = 1_024;

@@ -45,7 +45,16 @@ fn context(vector: &Lowered) -> Context {
         issued_unix_s: vector.now_unix_s,
         checked: true,
         levels: Levels::default(),
+        claims: claims(vector),
     }
+}
+
+/// What the gate would have read off the token.
+fn claims(vector: &Lowered) -> Vec<(String, String)> {
+    let claims = vector.headers.iter();
+    claims
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+        .collect()
 }
 
 /// Whether the host can come to a vector's verdict by itself.
@@ -115,7 +124,9 @@ fn check(vector: &Lowered) -> Option<String> {
         Expect::Deny { reason, field } => (Some(*reason), field),
     };
     match judged {
-        Ok(allowed) if expected.is_none() => shadow(vector, &allowed),
+        Ok(allowed) if expected.is_none() => {
+            shadow(vector, &allowed).or_else(|| passed_on(vector, &allowed))
+        }
         Ok(_) => Some(format!("{}: expected {expected:?}, allowed", vector.id)),
         Err(refused) => {
             let same = expected == Some(refused.denial.reason)
@@ -135,6 +146,18 @@ fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
         Allowed::Model(request) => request.shadowed.iter().map(|it| it.reason).collect(),
     };
     (noted != expected).then(|| format!("{}: in shadow {expected:?}, noted {noted:?}", vector.id))
+}
+
+/// What is wrong with what goes on to a backend beside the message.
+fn passed_on(vector: &Lowered, allowed: &Allowed) -> Option<String> {
+    let Allowed::Model(request) = allowed else {
+        return None;
+    };
+    let fields = request.claims.iter().map(|(name, value)| {
+        let value = value.to_str().unwrap_or_default();
+        (name.to_string(), value.to_owned())
+    });
+    vector.wrong_headers(&fields.collect::<Vec<_>>())
 }
 
 #[test]

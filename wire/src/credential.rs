@@ -1,17 +1,39 @@
-//! `x-api-key` and `authorization` to a credential. It never judges one.
+//! Where a head carries its credential: a header field for keys, `authorization`, a cookie or a query. It never judges one.
+//!
+//! A credential is read character for character: nothing is unescaped, so that a key has one spelling. What another reader could
+//! take for the same place (a name escaped or in other letters, `;` between parameters, quotes around a cookie's neighbours) makes the head
+//! ambiguous.
 
+use std::borrow::Cow;
+
+use tensorgate_policy::policy::KeyPlaces;
 use tensorgate_policy::request::Credential;
 
 /// What every API key begins with; a bearer token that begins otherwise is an issuer's.
 const API_KEY_PREFIX: &str = "tg_";
 
+/// A key that came beside the header fields.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Beside<'a> {
+    /// Untrusted.
+    pub key: Option<&'a str>,
+    /// The path without the key.
+    pub path: Cow<'a, str>,
+}
+
 /// The credential of a head that has at most one of the two fields.
-pub(crate) fn read<'a>(api_key: Option<&'a str>, authorization: Option<&'a str>) -> Credential<'a> {
+pub(crate) fn read<'a>(
+    places: &KeyPlaces,
+    api_key: Option<&'a str>,
+    authorization: Option<&'a str>,
+) -> Credential<'a> {
     match (api_key, authorization) {
         (None, None) => Credential::None,
         (Some(key), None) => Credential::ApiKey(key),
         (None, Some(value)) => match bearer(value) {
-            Some(key) if key.starts_with(API_KEY_PREFIX) => Credential::ApiKey(key),
+            Some(key) if places.bearer() && key.starts_with(API_KEY_PREFIX) => {
+                Credential::ApiKey(key)
+            }
             Some(token) => Credential::Token(token),
             None => Credential::Unknown,
         },
@@ -25,6 +47,122 @@ fn bearer(value: &str) -> Option<&str> {
     let token = token.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' '))
         .then_some(token)
+}
+
+/// The value of the one cookie of a name, in all `cookie` fields together: over HTTP/2 each pair may have a field of its own (RFC 9113, 8.2.3).
+pub(crate) fn in_cookies<'a>(
+    fields: &[&'a [u8]],
+    name: &str,
+) -> Result<Option<&'a str>, &'static str> {
+    let mut found = None;
+    let mut quoted = false;
+    for pair in fields
+        .iter()
+        .flat_map(|field| field.split(|byte| *byte == b';'))
+    {
+        // Who knows RFC 2109 takes a semicolon between quotes for a part of the value.
+        quoted |= pair.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+        let (own, value) = split(pair);
+        let own = own.trim_ascii();
+        if own == name.as_bytes() {
+            if found.is_some() {
+                return Err("the key's cookie came twice");
+            }
+            let text = str::from_utf8(value.trim_ascii());
+            found = Some(text.map_err(|_| "the key's cookie is not UTF-8")?);
+        } else if is_like(own, name) {
+            return Err("a cookie's name can be read as the key's");
+        }
+    }
+    if found.is_some() && quoted {
+        return Err("the key's cookie stands among open quotes");
+    }
+    Ok(found)
+}
+
+/// The value of the one parameter of a name, and the path without it. The others stay as they are, in their order.
+pub(crate) fn in_query<'a>(path: &'a str, name: &str) -> Result<Beside<'a>, &'static str> {
+    let absent = Beside {
+        key: None,
+        path: Cow::Borrowed(path),
+    };
+    let Some((bare, query)) = path.split_once('?') else {
+        return Ok(absent);
+    };
+    let mut key = None;
+    let mut rest: Vec<&str> = Vec::new();
+    for parameter in query.split('&') {
+        let mut parts = parameter.split(';').map(|part| split(part.as_bytes()));
+        let own = parameter.split_once('=').unwrap_or((parameter, ""));
+        if own.0 == name && parts.clone().nth(1).is_none() {
+            if key.replace(own.1).is_some() {
+                return Err("the key's parameter came twice");
+            }
+        } else if parts.any(|(part, _)| is_like(part, name)) {
+            return Err("a parameter can be read as the key's");
+        } else {
+            rest.push(parameter);
+        }
+    }
+    if key.is_none() {
+        return Ok(absent);
+    }
+    let path = if rest.is_empty() {
+        Cow::Borrowed(bare)
+    } else {
+        Cow::Owned(format!("{bare}?{}", rest.join("&")))
+    };
+    Ok(Beside { key, path })
+}
+
+/// A name and what follows its first `=`.
+fn split(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|byte| *byte == b'=') {
+        Some(at) => (
+            pair.get(..at).unwrap_or_default(),
+            pair.get(at.saturating_add(1)..).unwrap_or_default(),
+        ),
+        None => (pair, &[]),
+    }
+}
+
+/// Whether some reader takes one name for another: one that undoes escapes, once or again and again, passes over blanks, or looks at no case.
+fn is_like(own: &[u8], name: &str) -> bool {
+    let mut own = own.to_vec();
+    loop {
+        let plain = unescaped(&own);
+        if plain.len() == own.len() {
+            break;
+        }
+        own = plain;
+    }
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || *byte == b'+';
+    own.retain(|byte| !blank(byte));
+    own.eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// Percent escapes undone, as far as they are some.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let escape = match (first, after) {
+            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        match escape.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -59,10 +197,95 @@ mod tests {
             (Some("tg_a"), Some("Bearer tg_a"), Credential::Unknown),
         ] {
             assert_eq!(
-                read(api_key, authorization),
+                read(&KeyPlaces::USUAL, api_key, authorization),
                 expected,
                 "{api_key:?} {authorization:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_cookie_has_one_spelling_and_one_place() {
+        let twice = Err("the key's cookie came twice");
+        let like = Err("a cookie's name can be read as the key's");
+        let open = Err("the key's cookie stands among open quotes");
+        for (fields, expected) in [
+            (&[][..], Ok(None)),
+            (&[&b""[..]], Ok(None)),
+            (&[b"k=a"], Ok(Some("a"))),
+            (&[b"a=1; k=a; b=2"], Ok(Some("a"))),
+            (&[b"a=1;k=a"], Ok(Some("a"))),
+            (&[b" k = a "], Ok(Some("a"))),
+            (&[b"a=1", b"k=a", b"b=2"], Ok(Some("a"))),
+            (&[b"k=a=b"], Ok(Some("a=b"))),
+            (&[b"k="], Ok(Some(""))),
+            (&[b"k"], Ok(Some(""))),
+            // Read as they are: neither is a key.
+            (&[b"k=\"a\""], Ok(Some("\"a\""))),
+            (&[b"k=%61"], Ok(Some("%61"))),
+            (&[b"a=1, k=a"], Ok(None)),
+            (&[b"kk=a; ak=a"], Ok(None)),
+            (&[b"a=\xff; k=a"], Ok(Some("a"))),
+            (&[b"k=\xff"], Err("the key's cookie is not UTF-8")),
+            (&[b"k=a; k=a"], twice),
+            (&[b"k=a; a=1; k=b"], twice),
+            (&[b"k=a", b"k=a"], twice),
+            (&[b"k; k=a"], twice),
+            (&[b"K=a"], like),
+            (&[b"k=a; K=b"], like),
+            (&[b"%6b=a"], like),
+            (&[b"%256b=a"], like),
+            (&[b"%25256B=a; k=a"], like),
+            (&[b"+k=a"], like),
+            (&[b"a=\"x; k=a; b=y\""], open),
+            (&[b"a=\"x", b"k=a", b"b=y\""], open),
+            (&[b"a=\"x\"; k=a"], Ok(Some("a"))),
+        ] {
+            assert_eq!(in_cookies(fields, "k"), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_has_one_spelling_and_the_rest_stays_as_it_is() {
+        let twice = Err("the key's parameter came twice");
+        let like = Err("a parameter can be read as the key's");
+        let found = |key: &'static str, path: &'static str| Ok((Some(key), path));
+        for (path, expected) in [
+            ("/a", Ok((None, "/a"))),
+            ("/a?", Ok((None, "/a?"))),
+            ("/a?b=k", Ok((None, "/a?b=k"))),
+            ("/a?kk=1&ak=2", Ok((None, "/a?kk=1&ak=2"))),
+            ("/k=a", Ok((None, "/k=a"))),
+            ("/a?k=tg_x", found("tg_x", "/a")),
+            ("/a?k=tg_x&b=1", found("tg_x", "/a?b=1")),
+            ("/a?b=%20+1&k=tg_x&&c", found("tg_x", "/a?b=%20+1&&c")),
+            ("/a?&k=tg_x", found("tg_x", "/a?")),
+            ("/a?k=tg_x&", found("tg_x", "/a?")),
+            ("/a?b;c=1&k=a", found("a", "/a?b;c=1")),
+            ("/a?k=", found("", "/a")),
+            ("/a?k", found("", "/a")),
+            ("/a?k=a=b", found("a=b", "/a")),
+            ("/a?k=%74g_x", found("%74g_x", "/a")),
+            ("/a?k=a?k=b", found("a?k=b", "/a")),
+            ("/a?k=a&k=a", twice),
+            ("/a?k&k=a", twice),
+            ("/a?k=a;b=1", like),
+            ("/a?b=1;k=a", like),
+            ("/a?k=a;k=a", like),
+            ("/a?K=a", like),
+            ("/a?%6b=a", like),
+            ("/a?%6B=a&k=a", like),
+            ("/a?%256b=a", like),
+            ("/a?+k=a", like),
+            ("/a?%20k=a", like),
+            ("/a?k%00=a", like),
+        ] {
+            let read = in_query(path, "k");
+            let read = read
+                .as_ref()
+                .map(|it| (it.key, &*it.path))
+                .map_err(|it| *it);
+            assert_eq!(read, expected, "{path}");
         }
     }
 }

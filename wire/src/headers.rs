@@ -1,6 +1,9 @@
 //! Header fields to facts: route, types, credential, and whatever makes a head ambiguous. It never decides: a head that can be
 //! read in two ways is reported as such, with a cause that holds nothing of the caller's.
 
+use std::borrow::Cow;
+
+use tensorgate_policy::policy::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
@@ -14,20 +17,28 @@ pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
 /// The binary data extension: how many bytes of JSON a body begins with, on requests and answers.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
 
+/// The field in which a proxy says what certificate it was shown.
+pub const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
+
 /// The longest field name that means anything here, bytes.
 const LONGEST_NAME: usize = 32;
+const _: () = assert!(MAX_KEY_HEADER_BYTES <= LONGEST_NAME);
 
 /// A head, read once.
 #[derive(Debug)]
 pub struct ReadHead<'a> {
     /// `:method`; empty if absent.
     pub method: &'a str,
-    /// `:path` with its query; empty if absent.
-    pub path: &'a str,
+    /// `:path` with its query, less the key in it; empty if absent.
+    pub path: Cow<'a, str>,
     /// `x-request-id` as the proxy set it; empty if absent.
     pub request_id: &'a str,
     /// What came as proof of identity.
     pub credential: Credential<'a>,
+    /// Whether the path came with a key, or with what may be one: [`Self::path`] is what it is without.
+    pub key_in_path: bool,
+    /// Whether a key came in a cookie, or what may be one.
+    pub key_in_cookie: bool,
     /// `x-forwarded-client-cert`. Only a proxy that makes it itself gives it a meaning.
     pub certificate: Option<&'a str>,
     header_bytes: usize,
@@ -42,18 +53,33 @@ pub struct ReadHead<'a> {
 }
 
 impl<'a> ReadHead<'a> {
-    /// Reads every field once. Names are compared without case; values are bytes and may be anything.
+    /// Reads every field once, keys in their usual places. Names are compared without case; values are bytes and may be anything.
     /// `end_of_stream`: no body follows.
     pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &'a [(N, V)], end_of_stream: bool) -> Self {
+        Self::read_keys(fields, end_of_stream, &KeyPlaces::USUAL)
+    }
+
+    /// The same with keys in places that a policy names.
+    pub fn read_keys<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        fields: &'a [(N, V)],
+        end_of_stream: bool,
+        places: &KeyPlaces,
+    ) -> Self {
         let mut known = Known::default();
         let mut header_bytes = 0_usize;
         let mut doubt = Doubt(None);
         for (name, value) in fields {
             let (name, value) = (name.as_ref(), value.as_ref());
+            // The proxy's own word, and as long as a certificate, counts with what a client sent as little as that.
+            let value_bytes = if name.eq_ignore_ascii_case(CERTIFICATE) {
+                0
+            } else {
+                value.len()
+            };
             header_bytes = header_bytes
                 .saturating_add(name.len())
-                .saturating_add(value.len());
-            doubt.unless(known.take(name, value));
+                .saturating_add(value_bytes);
+            doubt.unless(known.take(name, value, places));
         }
         let (content_length, json_length) = match known.lengths(end_of_stream) {
             Ok(lengths) => lengths,
@@ -70,14 +96,50 @@ impl<'a> ReadHead<'a> {
             Protocol::OipRest
         };
         let method = known.method.unwrap_or_default();
-        let path = known.path.unwrap_or_default();
-        let route = route::resolve(method, path, unknown);
+        let whole = known.path.unwrap_or_default();
+        let (path, key_in_path, in_path) = match places.query() {
+            None => (Cow::Borrowed(whole), false, None),
+            Some(name) => match credential::in_query(whole, name) {
+                Ok(beside) => (beside.path, beside.key.is_some(), beside.key),
+                Err(cause) => {
+                    doubt.unless(Err(cause));
+                    let bare = whole.split('?').next().unwrap_or_default();
+                    (Cow::Borrowed(bare), true, None)
+                }
+            },
+        };
+        let (key_in_cookie, in_cookie) = match places.cookie() {
+            None => (false, None),
+            Some(name) => match credential::in_cookies(&known.cookies, name) {
+                Ok(key) => (key.is_some(), key),
+                Err(cause) => {
+                    doubt.unless(Err(cause));
+                    (true, None)
+                }
+            },
+        };
+        let in_fields = known.api_key.is_some() || known.authorization.is_some();
+        let came = [in_fields, in_path.is_some(), in_cookie.is_some()];
+        if came.into_iter().filter(|came| *came).count() > 1 {
+            doubt.unless(Err("two credentials came"));
+        }
+        let credential = match in_path.or(in_cookie) {
+            Some(key) => Credential::ApiKey(key),
+            None => credential::read(places, known.api_key, known.authorization),
+        };
+        let route = match path {
+            Cow::Borrowed(path) => route::resolve(method, path, unknown),
+            // A query is left, and no route takes one.
+            Cow::Owned(_) => Route::Unknown { protocol: unknown },
+        };
         let encoding = known.encoding(route.protocol());
         Self {
             method,
             path,
             request_id: known.request_id.unwrap_or_default(),
-            credential: credential::read(known.api_key, known.authorization),
+            credential,
+            key_in_path,
+            key_in_cookie,
             certificate: known.certificate,
             header_bytes,
             header_count: fields.len(),
@@ -153,14 +215,22 @@ struct Known<'a> {
     grpc_encoding: Option<&'a str>,
     json_length: Option<&'a str>,
     authorization: Option<&'a str>,
+    /// Of whatever field holds keys.
     api_key: Option<&'a str>,
+    /// Kept only where one of them may be a key.
+    cookies: Vec<&'a [u8]>,
     certificate: Option<&'a str>,
     request_id: Option<&'a str>,
     expect: Option<&'a str>,
 }
 
 impl<'a> Known<'a> {
-    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), &'static str> {
+    fn take(
+        &mut self,
+        name: &[u8],
+        value: &'a [u8],
+        places: &KeyPlaces,
+    ) -> Result<(), &'static str> {
         let pseudo = name.first() == Some(&b':');
         let token = name.strip_prefix(b":").unwrap_or(name);
         if token.is_empty() || !token.iter().copied().all(media_type::is_token_byte) {
@@ -205,7 +275,6 @@ impl<'a> Known<'a> {
                 "inference-header-content-length is repeated",
             ),
             b"authorization" => (&mut self.authorization, "authorization is repeated"),
-            b"x-api-key" => (&mut self.api_key, "x-api-key is repeated"),
             b"x-forwarded-client-cert" => {
                 (&mut self.certificate, "x-forwarded-client-cert is repeated")
             }
@@ -216,7 +285,14 @@ impl<'a> Known<'a> {
             b"x-http-method-override" | b"x-http-method" | b"x-method-override" => {
                 return Err("a method override is asked for");
             }
+            b"cookie" if places.cookie().is_some() => {
+                self.cookies.push(value);
+                return Ok(());
+            }
             _ if pseudo => return Err("a pseudo-header is unknown"),
+            name if places.headers().any(|known| known.as_bytes() == name) => {
+                (&mut self.api_key, "a field for keys is repeated")
+            }
             _ => return Ok(()),
         };
         let text = str::from_utf8(value).map_err(|_| "a field value is not UTF-8")?;

@@ -43,7 +43,7 @@ fn a_plain_head_is_read_whole() {
     ]);
     let read = ReadHead::read(&fields, false);
     assert_eq!(
-        (read.method, read.path, read.request_id),
+        (read.method, &*read.path, read.request_id),
         ("POST", "/v2/models/m/infer", "0f3c")
     );
     assert_eq!(read.credential, Credential::ApiKey("tg_k"));
@@ -106,7 +106,7 @@ fn a_head_that_can_be_read_in_two_ways_says_why() {
         ),
         (
             &[("x-api-key", b"tg_a"), ("X-Api-Key", b"tg_b")],
-            "x-api-key is repeated",
+            "a field for keys is repeated",
         ),
         (
             &[("x-request-id", b"1"), ("x-request-id", b"2")],

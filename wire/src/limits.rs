@@ -28,7 +28,10 @@ pub const PLAIN_DIGITS: usize = 19;
 pub const MAX_LONG_NUMBERS: usize = 1024;
 /// A request id as a proxy sets it, bytes. Envoy's are 36 (a UUID).
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
-/// The context header, bytes. Its longest part is the path, and a path that leads anywhere is at most two names long.
-pub const MAX_CONTEXT_BYTES: usize = 4096;
+/// The context header, bytes. Its longest parts are the path, and a path that leads anywhere is at most two names long, and what claims go on
+/// with it: 4 KiB of them at most, encoded.
+pub const MAX_CONTEXT_BYTES: usize = 12 << 10;
+/// Header fields for claims that a context carries: one issuer's.
+pub const MAX_CLAIM_FIELDS: usize = 16;
 /// Characters of a caller's own name that an answer or a log line repeats.
 pub const MAX_QUOTED_CHARS: usize = 64;

@@ -1,17 +1,18 @@
 //! `explain`: what the gate would say to a request, without a gate. The filter's own code decides, with fresh buckets, and the
 //! host's own code after it.
 
-use std::net::{IpAddr, SocketAddr};
+mod peer;
+
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request, Store};
+use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store};
 use tensorgate_glue::record::{Record, Shadowed};
 use tensorgate_host::request::{self as host, Judge};
-use tensorgate_policy::policy::PeerName;
 use tensorgate_policy::{Denial, Now, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -71,9 +72,9 @@ pub struct Explain {
     /// Filters in order, as `up` has them.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
-    /// A name of the certificate that the caller shows: `spiffe://…` or `dns:NAME`; several for a certificate with several.
-    #[arg(long, value_name = "NAME", value_parser = peer_name)]
-    tls_peer: Vec<PeerName>,
+    /// The certificate that the caller shows: a PEM file, or what it says: `spiffe://…`, `dns:NAME`, `sha256:HEX`, several of these for one.
+    #[arg(long, value_name = "CERTIFICATE")]
+    tls_peer: Vec<String>,
     /// The caller's address.
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
@@ -131,7 +132,7 @@ impl Explain {
             (None, Some(folder)) => files_in(folder)?,
             (None, None) => return Err(Failure::Input("say which message with --http".into())),
         };
-        let peer = peer(&loaded, &self.tls_peer, self.source)?;
+        let peer = peer::of(&loaded.policy, &self.tls_peer, self.source)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
@@ -159,40 +160,6 @@ impl Explain {
             state.ok_or_else(|| Failure::Input("say where the log is with --audit".into()))?;
         Ok(state.join(tensorgate_policy::raw::Audit::default().path))
     }
-}
-
-/// `spiffe://…` or `dns:NAME`.
-fn peer_name(text: &str) -> Result<PeerName, String> {
-    match text.strip_prefix("dns:") {
-        Some(name) if !name.is_empty() => Ok(PeerName::Dns(name.to_owned())),
-        None if text.contains("://") => Ok(PeerName::Uri(text.to_owned())),
-        _ => Err("spiffe://trust-domain/path or dns:name".into()),
-    }
-}
-
-/// The caller as Envoy would know it.
-fn peer(loaded: &Loaded, names: &[PeerName], source: Option<IpAddr>) -> Result<Peer, Failure> {
-    let mut peer = Peer::default();
-    if let Some(source) = source {
-        peer.address = SocketAddr::new(source, 0).to_string();
-    }
-    if names.is_empty() {
-        return Ok(peer);
-    }
-    if !loaded.policy.listen().asks_for_certificates() {
-        return Err(Failure::Input(
-            "nobody would ask for that certificate: the policy has no listen.tls.client_ca".into(),
-        ));
-    }
-    let mut certificate = PeerCertificate::default();
-    for name in names {
-        match name {
-            PeerName::Uri(uri) => certificate.uris.push(uri.clone()),
-            PeerName::Dns(host) => certificate.dns.push(host.clone()),
-        }
-    }
-    peer.certificate = Some(certificate);
-    Ok(peer)
 }
 
 fn present() -> Result<u64, Failure> {

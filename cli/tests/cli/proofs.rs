@@ -2,6 +2,7 @@
 //! and the filters that ask.
 
 use serde_json::Value;
+use sha2::Digest as _;
 use tensorgate_client::pki::Authority;
 
 use crate::program::{Ran, Scratch, filters, run, run_with};
@@ -191,6 +192,17 @@ fn a_caller_is_who_the_command_line_says_it_is() {
             no,
         ),
         ("", &["--tls-peer", "engine"], "2"),
+        ("", &["--tls-peer", "sha256:00"], "2"),
+        (
+            "",
+            &[
+                "--tls-peer",
+                "spiffe://prod/engine",
+                "--tls-peer",
+                "engine.pem",
+            ],
+            "2",
+        ),
         ("", &[], no),
         (&key, &["--source", "10.1.2.3"], "batch"),
         (&key, &["--source", "192.0.2.1"], no),
@@ -207,6 +219,106 @@ fn a_caller_is_who_the_command_line_says_it_is() {
     scratch.file("gate.yaml", FILES.replace(", client_ca: ca.pem", ""));
     let peer = ["--tls-peer", "spiffe://prod/engine"];
     assert_eq!(explain(&scratch, "", GOOD, &peer), "2", "nobody would ask");
+}
+
+#[test]
+fn a_certificate_is_a_file_or_a_digest_and_revoked_by_both_and_by_its_number() {
+    let scratch = beside();
+    let authority = Authority::new("clients").unwrap();
+    let leaf = authority
+        .issue(0x0a0b, &["uri:spiffe://prod/engine", "dns:x.example.com"])
+        .unwrap();
+    let file = scratch.file("engine.pem", format!("engine's own\n{}", leaf.pem));
+    let file = file.to_str().unwrap();
+    let digest = tensorgate_policy::hex(&<[u8; 32]>::from(sha2::Sha256::digest(&leaf.der)));
+    let colons: Vec<_> = digest
+        .as_bytes()
+        .chunks(2)
+        .map(|it| str::from_utf8(it).unwrap())
+        .collect();
+    let sha256 = format!("sha256:{}", colons.join(":").to_uppercase());
+    let by_digest = [
+        "--tls-peer",
+        "spiffe://prod/engine",
+        "--tls-peer",
+        sha256.as_str(),
+    ];
+    let no = "unauthenticated";
+    for (revoked, by_file, by_digest_alone) in [
+        ("", "engine", "engine"),
+        ("certificates_file: list.txt", no, no),
+        ("serials_file: serials.txt", no, no),
+        ("serials_file: others.txt", "engine", no),
+        ("serials_file: theirs.txt", "engine", no),
+        ("serials_file: none.txt", "engine", no),
+    ] {
+        scratch.file("list.txt", format!("{}\n", colons.join(":").to_uppercase()));
+        scratch.file("serials.txt", "# lost\n0A0B\n");
+        scratch.file("others.txt", "0A0C\n");
+        scratch.file("theirs.txt", format!("0A0B {}\n", "01:".repeat(19) + "01"));
+        scratch.file("none.txt", "# none yet\n");
+        scratch.file(
+            "gate.yaml",
+            FILES.replace(
+                "keys_file: revoked.txt",
+                &format!("keys_file: revoked.txt, {revoked}"),
+            ),
+        );
+        assert_eq!(
+            explain(&scratch, "", GOOD, &["--tls-peer", file]),
+            by_file,
+            "{revoked}"
+        );
+        assert_eq!(
+            explain(&scratch, "", GOOD, &by_digest),
+            by_digest_alone,
+            "{revoked}"
+        );
+    }
+    scratch.file("gate.yaml", FILES);
+    let odd = scratch.file(
+        "odd.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    assert_eq!(
+        explain(&scratch, "", GOOD, &["--tls-peer", odd.to_str().unwrap()]),
+        "2"
+    );
+}
+
+#[test]
+fn a_proxy_in_front_speaks_for_its_client() {
+    let scratch = beside();
+    let policy = FILES.replace(
+        "client_ca: ca.pem",
+        "client_ca: ca.pem, forwarded_by: [{dns: lb.example.com}]",
+    );
+    scratch.file(
+        "gate.yaml",
+        policy.replace("listen: {", "listen: {trusted_hops: 1, "),
+    );
+    let leaf = Authority::new("clients")
+        .unwrap()
+        .issue(7, &["dns:night.example.com"])
+        .unwrap();
+    let digest = tensorgate_policy::hex(&<[u8; 32]>::from(sha2::Sha256::digest(&leaf.der)));
+    let escaped = leaf
+        .pem
+        .replace('\n', "%0A")
+        .replace(' ', "%20")
+        .replace('+', "%2B")
+        .replace('/', "%2F")
+        .replace('=', "%3D");
+    let shown = format!("x-forwarded-client-cert: Hash={digest};Cert=\"{escaped}\"\r\n");
+    let (proxy, stranger) = (
+        ["--tls-peer", "dns:lb.example.com"],
+        ["--tls-peer", "dns:x.example.com"],
+    );
+    let no = "unauthenticated";
+    assert_eq!(explain(&scratch, &shown, GOOD, &proxy), "night");
+    assert_eq!(explain(&scratch, &shown, GOOD, &stranger), no);
+    assert_eq!(explain(&scratch, &shown, GOOD, &[]), no);
+    assert_eq!(explain(&scratch, "", GOOD, &proxy), no);
 }
 
 #[test]

@@ -34,6 +34,12 @@ pub fn identify(
     let names = PeerNames {
         uri: name(&["connection", "uri_san_peer_certificate"]),
         dns: name(&["connection", "dns_san_peer_certificate"]),
+        sha256: root
+            .identifier
+            .hears_of_certificates()
+            .then(|| name(&["connection", "sha256_peer_certificate_digest"]))
+            .flatten()
+            .unwrap_or_default(),
     };
     let source = root
         .identifier

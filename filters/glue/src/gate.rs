@@ -18,7 +18,7 @@ use std::rc::Rc;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
-use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{Answer, addressee, context, decode, expand};
 
 use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
@@ -54,6 +54,8 @@ enum Phase {
 /// A head that a caller sent is held as it came up to so many bytes of names and values. Writing it anew costs a tenth of a small request;
 /// what may cross of it is some 400 bytes, so this is what a stream costs at most.
 const MAX_HELD_HEAD_BYTES: usize = 2048;
+/// What the proxy says of a certificate is held beside that up to so many bytes.
+const MAX_HELD_CERTIFICATE_BYTES: usize = 4096;
 
 /// A request on hold.
 struct Held {
@@ -111,10 +113,14 @@ impl Gate {
             Ok(read) => read,
             Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, ""),
         };
-        let read = ReadHead::read(&fields, end_of_stream);
-        let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
+        let read = ReadHead::read_keys(&fields, end_of_stream, root.key_places());
+        if let Err(fault) = take_key_away(proxy, &read) {
+            return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, "");
+        }
+        let mut upstream = Upstream::new(read.method, &read.path, read.request_id, &fields);
         let identified = identify(proxy, &root, &before, &read, now);
         self.outcome.record.credential = identified.credential;
+        upstream.claims = identified.claims;
         let mut head = read.into_head(identified.identity);
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         upstream.accept(&head);
@@ -131,6 +137,10 @@ impl Gate {
             rewrite,
             head_bytes: fields
                 .iter()
+                // One certificate is what a connection holds anyway.
+                .filter(|(name, value)| {
+                    name != headers::CERTIFICATE || value.len() > MAX_HELD_CERTIFICATE_BYTES
+                })
                 .map(|(name, value)| name.len().saturating_add(value.len()))
                 .fold(0, usize::saturating_add),
             body: Body::None,
@@ -452,6 +462,17 @@ enum Rest {
     Passes,
     /// A body that is checked as it passes.
     Checked(Box<Checking>),
+}
+
+/// A key that is no header field's whole value goes at once: whatever becomes of the request, nothing that the proxy writes has it.
+fn take_key_away(proxy: &mut dyn Proxy, read: &ReadHead<'_>) -> Result<(), HostFault> {
+    if read.key_in_path {
+        proxy.set_request_header(":path", &read.path)?;
+    }
+    if read.key_in_cookie {
+        proxy.remove_request_header("cookie")?;
+    }
+    Ok(())
 }
 
 /// So many bytes of body, all that the proxy has said it holds.

@@ -22,8 +22,9 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Looks what was settled, and takes the signed context, which is ours, out of the fields that are judged. At the front of a chain such
-    /// a header is a client's: it stays, and makes the request ambiguous. So does a second one anywhere.
+    /// Looks what was settled, and takes what is ours out of the fields that are judged: the signed context, and claims. At the front of a chain
+    /// a context is a client's: it stays, and makes the request ambiguous. So does a second one anywhere. A client's own claims are taken
+    /// away there.
     pub(crate) fn read(
         root: &GateRoot,
         proxy: &mut dyn Proxy,
@@ -32,9 +33,18 @@ impl Before {
         if root.filter.duties().identify {
             return Ok(Self::default());
         }
+        let is_claim = |field: &Field| root.policy.is_for_claims(&field.0);
         let Some(said) = SharedIdentity::read(proxy)? else {
+            // Whose duty it is to identify puts its own fields in place of all. Nobody does here.
+            for (name, _) in fields.iter().filter(|field| is_claim(field)) {
+                let name = String::from_utf8_lossy(name);
+                proxy.remove_request_header(&name)?;
+            }
             return Ok(Self::default());
         };
+        if root.policy.passes_claims_on() {
+            fields.retain(|field| !is_claim(field));
+        }
         let place = fields
             .iter()
             .position(|(name, _)| name.eq_ignore_ascii_case(context::HEADER.as_bytes()));

@@ -3,7 +3,8 @@
 //! [`NativeProxy::send`] plays one whole request; [`Stream`] plays one callback at a time. Where it differs from Envoy:
 //! Envoy's own limits (header size, buffer size, timeouts) and normalisations (path, `Host`, hop-by-hop fields) are not played:
 //! what is given here is what Envoy would hand to a filter. Three are, because filters rely on them: names are lower-cased, a
-//! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate.
+//! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate, or stands before it
+//! where the policy believes proxies in front.
 
 mod peer;
 mod store;

@@ -15,8 +15,8 @@ pub(crate) enum Rewrite {
     Fields {
         /// Names that do not cross.
         gone: Vec<String>,
-        /// Names that cross with another value, come more than once, or did not come.
-        put: Vec<&'static str>,
+        /// Of the fields that cross, by their places, those that came with another value, more than once, or not at all.
+        put: Vec<usize>,
     },
 }
 
@@ -28,7 +28,7 @@ impl Rewrite {
     };
 
     /// From every field that the proxy has to those that are to cross.
-    pub(crate) fn plan(fields: &[Field], crossing: &[(&'static str, &str)]) -> Self {
+    pub(crate) fn plan(fields: &[Field], crossing: &[(&str, &str)]) -> Self {
         let mut gone: Vec<String> = Vec::new();
         for (name, _) in fields {
             let crosses = crossing.iter().any(|(known, _)| known.as_bytes() == name);
@@ -50,8 +50,9 @@ impl Rewrite {
         };
         let put: Vec<_> = crossing
             .iter()
-            .filter(|field| !is_so(field))
-            .map(|(name, _)| *name)
+            .enumerate()
+            .filter(|(_, field)| !is_so(field))
+            .map(|(place, _)| place)
             .collect();
         if gone.len().saturating_add(put.len()) > MAX_CHANGES {
             return Self::Whole;
@@ -63,8 +64,8 @@ impl Rewrite {
     pub(crate) fn carry_out(
         &self,
         proxy: &mut dyn Proxy,
-        crossing: &[(&'static str, &str)],
-        added: Option<(&'static str, &str)>,
+        crossing: &[(&str, &str)],
+        added: Option<(&str, &str)>,
     ) -> Result<(), HostFault> {
         match self {
             Self::Whole => {
@@ -75,7 +76,7 @@ impl Rewrite {
                 for name in gone {
                     proxy.remove_request_header(name)?;
                 }
-                let changed = crossing.iter().filter(|(name, _)| put.contains(name));
+                let changed = put.iter().filter_map(|place| crossing.get(*place));
                 for (name, value) in changed.copied().chain(added) {
                     proxy.set_request_header(name, value)?;
                 }
@@ -87,6 +88,8 @@ impl Rewrite {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
+
     use super::*;
 
     const CROSSING: [(&str, &str); 3] = [(":path", "/v2"), (":authority", "ours"), ("te", "")];
@@ -99,10 +102,8 @@ mod tests {
             .collect();
         let expected = expected.map_or(Rewrite::Whole, |(gone, put)| Rewrite::Fields {
             gone: gone.iter().map(|name| (*name).to_owned()).collect(),
-            put: CROSSING
-                .iter()
-                .map(|(name, _)| *name)
-                .filter(|name| put.contains(name))
+            put: (0..CROSSING.len())
+                .filter(|place| put.contains(&CROSSING[*place].0))
                 .collect(),
         });
         assert_eq!(Rewrite::plan(&fields, &CROSSING), expected, "{fields:?}");

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use tensorgate_identity::{Identifier, TokenCache};
+use tensorgate_policy::policy::KeyPlaces;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity};
 use tensorgate_wire::context::Key;
@@ -95,6 +96,17 @@ impl GateRoot {
     /// Which filter it is.
     pub const fn filter(&self) -> Filter {
         self.filter
+    }
+
+    /// Where requests may carry API keys, for whoever looks for them. Another filter reads the path as it is: the one in front has taken a key
+    /// out of it, or nobody does, and such a path is no route.
+    pub(crate) fn key_places(&self) -> &KeyPlaces {
+        static USUAL: KeyPlaces = KeyPlaces::USUAL;
+        if self.filter.duties().identify {
+            self.policy.listen().key_places()
+        } else {
+            &USUAL
+        }
     }
 
     /// The policy.

@@ -1,8 +1,10 @@
 //! The header fields that the upstream sees: made afresh from what was judged, in one canonical form.
 //!
 //! Nothing that a client sent crosses unless it is named here. What crosses of a client's own text is the path, the declared
-//! lengths, a media type that the policy accepts and a deadline, each in a checked form.
+//! lengths, a media type that the policy accepts and a deadline, each in a checked form; and of its verified token the claims that the policy
+//! names, in fields that no client can send.
 
+use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
 use tensorgate_wire::headers;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
@@ -29,6 +31,8 @@ pub struct Upstream {
     pub request_id: String,
     /// `grpc-timeout`, if it came once and is well formed.
     pub grpc_timeout: Option<String>,
+    /// Claims of the caller's token.
+    pub claims: ClaimFields,
     content_type: Option<String>,
     content_length: Option<String>,
     json_length: Option<String>,
@@ -49,6 +53,7 @@ impl Upstream {
                 String::new()
             },
             grpc_timeout: grpc_timeout(fields),
+            claims: ClaimFields::new(),
             content_type: None,
             content_length: None,
             json_length: None,
@@ -85,7 +90,7 @@ impl Upstream {
     }
 
     /// Every field but the signed context, in order.
-    pub fn fields(&self) -> Vec<(&'static str, &str)> {
+    pub fn fields(&self) -> Vec<(&str, &str)> {
         let mut fields = vec![
             (":method", self.method.as_str()),
             (":path", self.path.as_str()),
@@ -126,6 +131,11 @@ impl Upstream {
                     .map(|value| ("grpc-timeout", value)),
             );
         }
+        fields.extend(
+            self.claims
+                .iter()
+                .map(|(name, value)| (&**name, value.as_str())),
+        );
         fields
     }
 }

@@ -174,6 +174,7 @@ fn nobody_is_known_to_a_filter_that_no_other_told() {
             issued_unix_s: NOW.unix_s,
             checked: true,
             levels: Levels::default(),
+            claims: Vec::new(),
         };
         let signed = context.sign(&Key::from_hex(CONTEXT_KEY).unwrap());
         assert_eq!(

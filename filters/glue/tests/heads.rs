@@ -213,6 +213,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
         issued_unix_s: NOW.unix_s,
         checked: true,
         levels: Levels::default(),
+        claims: Vec::new(),
     };
     assert_eq!(
         Context::verify(

@@ -69,7 +69,7 @@ fn shows(proxy: &mut NativeProxy, uri: Option<&str>) {
     proxy.set_peer(Peer {
         certificate: uri.map(|uri| PeerCertificate {
             uris: vec![uri.into()],
-            dns: Vec::new(),
+            ..PeerCertificate::default()
         }),
         ..Peer::default()
     });

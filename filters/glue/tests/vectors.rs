@@ -81,7 +81,8 @@ fn check(filters: &[Filter], vector: &Lowered) -> Option<String> {
             played.record
         ));
     }
-    shadow(vector, &played)
+    let wrong = || vector.wrong_headers(&played.upstream());
+    shadow(vector, &played).or_else(|| played.allowed().then(wrong).flatten())
 }
 
 /// What is wrong with what is noted as in shadow: what is counted, by each filter its own, and what the access log is told, by the last.

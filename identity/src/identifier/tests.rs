@@ -75,6 +75,7 @@ fn shown(uris: &[&str], dns: &[&str]) -> Shown {
         names: PeerNames {
             uri: first(uris),
             dns: first(dns),
+            sha256: String::new(),
         },
     }
 }

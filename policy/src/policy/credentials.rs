@@ -19,6 +19,45 @@ pub struct Issuer {
     pub(crate) clock_skew_s: u64,
     pub(crate) required_claims: BTreeMap<String, Vec<String>>,
     pub(crate) scopes: Vec<(Operation, String)>,
+    pub(crate) claim_headers: Vec<ClaimHeader>,
+}
+
+/// A claim that goes on as a header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimHeader {
+    pub(crate) claim: String,
+    pub(crate) keys: Vec<String>,
+    pub(crate) header: String,
+}
+
+impl ClaimHeader {
+    /// The claim's name, whole.
+    pub fn claim(&self) -> &str {
+        &self.claim
+    }
+
+    /// The same as keys that lead to it, outermost first; at least one.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The field, lower-case.
+    pub fn header(&self) -> &str {
+        &self.header
+    }
+}
+
+impl super::Policy {
+    /// Whether any claim goes on as a header field.
+    pub fn passes_claims_on(&self) -> bool {
+        self.issuers.iter().any(|it| !it.claim_headers.is_empty())
+    }
+
+    /// Whether a header field is for claims: whoever sends one from outside is not believed.
+    pub fn is_for_claims(&self, name: &[u8]) -> bool {
+        let mut rules = self.issuers.iter().flat_map(|it| &it.claim_headers);
+        rules.any(|rule| name.eq_ignore_ascii_case(rule.header.as_bytes()))
+    }
 }
 
 impl Issuer {
@@ -60,6 +99,11 @@ impl Issuer {
     /// Claims of every token, and the texts each of which must be the claim or be in it.
     pub const fn required_claims(&self) -> &BTreeMap<String, Vec<String>> {
         &self.required_claims
+    }
+
+    /// Claims that go on as header fields; no field twice.
+    pub fn claim_headers(&self) -> &[ClaimHeader] {
+        &self.claim_headers
     }
 
     /// Operations that ask for a scope, each once.
@@ -295,6 +339,24 @@ pub struct Revoked {
     pub(crate) jti: BTreeSet<String>,
     pub(crate) keys: BTreeSet<[u8; 32]>,
     pub(crate) certificates: BTreeSet<[u8; 32]>,
+    pub(crate) serials: Option<Serials>,
+}
+
+/// Serial numbers of certificates, each of one authority or of any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Serials(pub(crate) BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>);
+
+impl Serials {
+    /// Whether a certificate is listed: by its number, big-endian without leading zeros, and the name of the key that signed it, if it says so. One that
+    /// does not say counts as any authority's.
+    pub fn hold(&self, serial: &[u8], authority_key: Option<&[u8]>) -> bool {
+        self.0.get(serial).is_some_and(|authorities| {
+            authorities.iter().any(|authority| {
+                let both = authority.as_deref().zip(authority_key);
+                both.is_none_or(|(listed, its)| listed == its)
+            })
+        })
+    }
 }
 
 impl Revoked {
@@ -312,6 +374,11 @@ impl Revoked {
     pub const fn certificates(&self) -> &BTreeSet<[u8; 32]> {
         &self.certificates
     }
+
+    /// The same by serial number; `None` where the policy names no such list, and numbers need not be known.
+    pub const fn serials(&self) -> Option<&Serials> {
+        self.serials.as_ref()
+    }
 }
 
 /// TLS of the listener; files relative to the policy.
@@ -321,6 +388,7 @@ pub struct Tls {
     pub(crate) key: String,
     pub(crate) client_ca: Option<String>,
     pub(crate) client_crl: Option<String>,
+    pub(crate) forwarders: Vec<PeerName>,
 }
 
 impl Tls {
@@ -339,6 +407,11 @@ impl Tls {
         self.client_ca.as_deref()
     }
 
+    /// Proxies in front whose word on their own clients' certificates counts.
+    pub fn forwarders(&self) -> &[PeerName] {
+        &self.forwarders
+    }
+
     /// Their revocation lists.
     pub fn client_crl(&self) -> Option<&str> {
         self.client_crl.as_deref()
@@ -348,6 +421,31 @@ impl Tls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_its_authoritys_unless_somebody_does_not_say_whose() {
+        let one = |bytes: &[u8]| Some(bytes.to_vec());
+        let listed = [
+            (alloc::vec![1], alloc::vec![None]),
+            (alloc::vec![2], alloc::vec![one(b"a"), one(b"b")]),
+        ];
+        let serials = Serials(listed.into());
+        for (serial, authority_key, expected) in [
+            (&[1][..], None, true),
+            (&[1], Some(&b"x"[..]), true),
+            (&[2], Some(b"a"), true),
+            (&[2], Some(b"b"), true),
+            (&[2], Some(b"c"), false),
+            (&[2], Some(b""), false),
+            (&[2], None, true),
+            (&[3], None, false),
+            (&[], None, false),
+            (&[0, 1], None, false),
+        ] {
+            let held = serials.hold(serial, authority_key);
+            assert_eq!(held, expected, "{serial:?} {authority_key:?}");
+        }
+    }
 
     #[test]
     fn a_network_holds_what_shares_its_prefix() {

@@ -35,6 +35,20 @@ pub struct Issuer {
     /// Which scope a token must carry for an operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Scopes>,
+    /// Claims that go on as header fields to whatever stands behind, once the token is verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claim_to_headers: Vec<ClaimToHeader>,
+}
+
+/// A claim and its header field. A field of that name that comes from outside never goes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ClaimToHeader {
+    /// The claim: a text, a number, `true`, `false`, or a list of texts, which are joined by commas. Further keys behind dots.
+    pub claim: Option<String>,
+    /// The field, `x-…`. It is left out where the token has no such claim, or one that a field cannot hold.
+    pub header: Option<String>,
 }
 
 /// A scope for each operation; an operation without one asks for none.
@@ -195,6 +209,10 @@ pub struct Revoked {
     /// A file of client certificates' SHA-256 fingerprints, one a line, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates_file: Option<String>,
+    /// A file of client certificates' serial numbers, one a line in hex digits, relative to the policy. Behind a blank the identifier of the authority's
+    /// key, which the certificate has too; without it, of every authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serials_file: Option<String>,
     /// Tokens, by `jti`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jti: Vec<String>,
@@ -204,6 +222,9 @@ pub struct Revoked {
     /// Client certificates, by the SHA-256 of their DER form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<String>,
+    /// The same by serial number, in lower-case hex digits, and behind a blank the identifier of the authority's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serials: Option<Vec<String>>,
 }
 
 impl Revoked {
@@ -242,6 +263,22 @@ pub struct Lockout {
     pub for_s: Option<u64>,
 }
 
+/// Where a request may carry its API key: in one of these places, or it is refused. The gate takes it away before the request goes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ApiKeyPlaces {
+    /// Header fields; `x-api-key` and `authorization` (`Bearer tg_…`) unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<String>>,
+    /// A cookie's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// The name of a parameter of the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+}
+
 /// TLS of the listener. Files are relative to the policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -257,6 +294,10 @@ pub struct Tls {
     /// Revocation lists of these authorities, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_crl: Option<String>,
+    /// Proxies in front, `trusted_hops` of them, whose certificates have one of these names: what they say of their own clients' certificates in
+    /// `x-forwarded-client-cert` is believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwarded_by: Vec<MtlsRule>,
 }
 
 /// One text, or a list of them.

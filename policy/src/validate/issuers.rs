@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{jwks, names, proofs};
+use super::{claim_headers, jwks, names, proofs};
 use crate::policy::{Algorithm, Issuer, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
@@ -45,7 +45,7 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
                 "remove it",
             );
         }
-        let issuer = self::issuer(report, &path, name, issuer);
+        let issuer = self::issuer(report, &path, name, issuer, &raw.listen);
         if raw.lockout.is_none()
             && let Some(issuer) = &issuer
         {
@@ -74,7 +74,13 @@ fn distinct<'r>(
     first.is_none().then_some(())
 }
 
-fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Option<Issuer> {
+fn issuer(
+    report: &mut Report,
+    path: &Path,
+    name: &str,
+    raw: &raw::Issuer,
+    listen: &raw::Listen,
+) -> Option<Issuer> {
     let url_path = path.field("issuer");
     let url = report
         .required(
@@ -117,6 +123,9 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
     let required_claims =
         proofs::claims(report, &path.field("required_claims"), &raw.required_claims);
     let scopes = scopes(report, &path.field("scopes"), raw.scopes.as_ref());
+    let headers_path = path.field("claim_to_headers");
+    let claim_headers =
+        claim_headers::claim_headers(report, &headers_path, &raw.claim_to_headers, listen);
     url?;
     audiences?;
     Some(Issuer {
@@ -129,6 +138,7 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
         clock_skew_s: clock_skew_s?,
         required_claims: required_claims?,
         scopes: scopes?,
+        claim_headers: claim_headers?,
     })
 }
 

@@ -1,10 +1,11 @@
 //! The listener and its bounds.
 
 use alloc::format;
+use alloc::vec::Vec;
 
-use super::names;
 use super::report::{Path, Report, quote};
-use crate::policy::{Limits, Listen, Tls};
+use super::{key_places, names, proofs};
+use crate::policy::{Limits, Listen, PeerName, Tls};
 use crate::raw::{self, Health};
 
 /// Bytes of all headers: past this, header tables of proxies and servers behind us misbehave first.
@@ -29,6 +30,8 @@ const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_STREAMS: u64 = 65_536;
 /// Proxies in front of the gate: more than any path through a mesh and a load balancer has.
 const MAX_TRUSTED_HOPS: u64 = 16;
+/// Names of proxies that are believed on certificates: for every request each is compared with.
+const MAX_FORWARDERS: usize = 16;
 
 pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> Option<Listen> {
     let raw = &policy.listen;
@@ -50,10 +53,11 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
     let tls = raw
         .tls
         .as_ref()
-        .map(|tls| self::tls(report, &path.field("tls"), tls));
+        .map(|tls| self::tls(report, &path.field("tls"), tls, raw.trusted_hops));
     if raw.tls.is_none() {
         plain_text(report, &path.field("tls"), policy, address);
     }
+    let key_places = key_places::key_places(report, &path.field("api_key"), raw.api_key.as_ref());
     if raw.health == Health::Public {
         report.warn(
             &path.field("health"),
@@ -78,6 +82,7 @@ pub(super) fn listen(report: &mut Report, path: &Path, policy: &raw::Policy) -> 
         address: address?,
         trusted_hops: u32::try_from(trusted_hops?).ok()?,
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+        key_places: key_places?,
         health: raw.health,
         limits: limits?,
     })
@@ -101,7 +106,7 @@ fn plain_text(
     }
 }
 
-fn tls(report: &mut Report, path: &Path, raw: &raw::Tls) -> Option<Tls> {
+fn tls(report: &mut Report, path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
     let mut file = |name: &str, text: Option<&str>| {
         let path = path.field(name);
         let text = report.required(&path, text, "a PEM file")?;
@@ -125,13 +130,67 @@ fn tls(report: &mut Report, path: &Path, raw: &raw::Tls) -> Option<Tls> {
         );
         good = None;
     }
+    let forwarders = forwarders(report, &path.field("forwarded_by"), raw, trusted_hops);
     good?;
     Some(Tls {
         cert: raw.cert.clone()?,
         key: raw.key.clone()?,
         client_ca: raw.client_ca.clone(),
         client_crl: raw.client_crl.clone(),
+        forwarders: forwarders?,
     })
+}
+
+/// Proxies in front that are believed on certificates.
+fn forwarders(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Tls,
+    trusted_hops: u64,
+) -> Option<Vec<PeerName>> {
+    if raw.forwarded_by.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut good = Some(());
+    for (missing, message, fix) in [
+        (
+            raw.client_ca.is_none(),
+            "no proxy shows a certificate of its own",
+            "client_ca",
+        ),
+        (
+            trusted_hops == 0,
+            "no proxy stands in front",
+            "listen.trusted_hops: 1",
+        ),
+    ] {
+        if missing {
+            report.error_with_fix(path, message, fix);
+            good = None;
+        }
+    }
+    if raw.forwarded_by.len() > MAX_FORWARDERS {
+        report.error_with_fix(
+            path,
+            format!("{} are too many", raw.forwarded_by.len()),
+            format!("at most {MAX_FORWARDERS}"),
+        );
+        return None;
+    }
+    let mut names = Vec::new();
+    for (index, rule) in raw.forwarded_by.iter().enumerate() {
+        let path = path.index(index);
+        let name = proofs::peer_name(report, &path, rule);
+        if name.as_ref().is_some_and(|name| names.contains(name)) {
+            report.error(&path, "is listed twice");
+            good = None;
+        }
+        match name {
+            Some(name) => names.push(name),
+            None => good = None,
+        }
+    }
+    good.map(|()| names)
 }
 
 fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits> {

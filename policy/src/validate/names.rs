@@ -100,6 +100,78 @@ fn characters(
     Some(())
 }
 
+/// Header fields that mean something to a protocol, to the proxy or to what stands around it.
+const TAKEN_FIELDS: [&str; 29] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "inference-header-content-length",
+    "keep-alive",
+    "origin",
+    "range",
+    "referer",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-http-method",
+    "x-method-override",
+    "x-request-id",
+];
+/// How the names of further ones begin.
+const TAKEN_FAMILIES: [&str; 10] = [
+    "access-control-",
+    "grpc-",
+    "proxy-",
+    "sec-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-http-method-",
+    "x-original-",
+    "x-rewrite-",
+    "x-tensorgate-",
+];
+
+/// A header field of the policy's own, in lower case. No underscore: what stands around takes it for a dash.
+pub(super) fn header(report: &mut Report, path: &Path, name: &str, max_bytes: usize) -> Option<()> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = (1..=max_bytes).contains(&name.len())
+        && name.bytes().all(plain)
+        && name.starts_with(|first: char| first.is_ascii_lowercase());
+    if !good {
+        report.error_with_fix(
+            path,
+            format!("{} is not a header field's name", quote(name)),
+            format!("at most {max_bytes} letters, digits and dashes, a letter first"),
+        );
+        return None;
+    }
+    let family = |start: &&str| name.starts_with(*start);
+    if TAKEN_FIELDS.contains(&name) || TAKEN_FAMILIES.iter().any(family) {
+        report.error_with_fix(
+            path,
+            format!("{} has a meaning already", quote(name)),
+            "a name of its own, such as x-my-name",
+        );
+        return None;
+    }
+    Some(())
+}
+
 /// A SHA-256 digest: 64 lower-case hex digits.
 pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8; 32]> {
     let digest = unhex(text.as_bytes());

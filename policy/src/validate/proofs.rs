@@ -217,18 +217,15 @@ pub(super) fn mtls(
             "listen.tls.client_ca",
         );
     }
-    let name = match (&raw.spiffe, &raw.dns) {
-        (Some(id), None) => {
-            spiffe(report, &path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone()))
-        }
-        (None, Some(name)) => {
-            dns(report, &path.field("dns"), name).map(|()| PeerName::Dns(name.clone()))
-        }
-        _ => {
-            report.error(path, "names exactly one of spiffe and dns");
-            None
-        }
-    }?;
+    let name = peer_name(report, path, raw)?;
+    let mut proxies = listen.tls.iter().flat_map(|tls| &tls.forwarded_by);
+    if proxies.any(|proxy| proxy == raw) {
+        report.error(
+            path,
+            "is the name of a proxy in front: all of its clients would be this one",
+        );
+        return None;
+    }
     let first = owners.names.insert(name.clone(), path.clone());
     if let Some(first) = &first {
         report.error(
@@ -240,6 +237,22 @@ pub(super) fn mtls(
         );
     }
     (asked && first.is_none()).then_some(name)
+}
+
+/// A certificate's name.
+pub(super) fn peer_name(report: &mut Report, path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
+    match (&raw.spiffe, &raw.dns) {
+        (Some(id), None) => {
+            spiffe(report, &path.field("spiffe"), id).map(|()| PeerName::Uri(id.clone()))
+        }
+        (None, Some(name)) => {
+            dns(report, &path.field("dns"), name).map(|()| PeerName::Dns(name.clone()))
+        }
+        _ => {
+            report.error(path, "names exactly one of spiffe and dns");
+            None
+        }
+    }
 }
 
 /// `spiffe://trust-domain/path` (SPIFFE-ID, 2).

@@ -1,13 +1,20 @@
 //! What counts no more.
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report};
+use super::report::{Path, Report, quote};
 use super::{issuers, names};
-use crate::policy::Revoked;
+use crate::hex::unhex;
+use crate::policy::{Revoked, Serials};
 use crate::raw;
+
+/// A serial number, octets (RFC 5280, 4.1.2.2), and one more that some tools print before it.
+const MAX_SERIAL_BYTES: usize = 21;
+/// An authority's key's identifier, octets: a digest.
+const MAX_KEY_ID_BYTES: usize = 64;
 
 pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     let mut good = Some(());
@@ -15,6 +22,7 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
         ("jti_file", &raw.jti_file),
         ("keys_file", &raw.keys_file),
         ("certificates_file", &raw.certificates_file),
+        ("serials_file", &raw.serials_file),
     ] {
         if file.is_some() {
             // Whoever loads a policy puts the entries in the file's place.
@@ -31,12 +39,58 @@ pub(super) fn revoked(report: &mut Report, path: &Path, raw: &raw::Revoked) -> O
     }
     let keys = digests(report, &path.field("keys"), &raw.keys);
     let certificates = digests(report, &path.field("certificates"), &raw.certificates);
+    let numbers = raw
+        .serials
+        .as_ref()
+        .map(|raw| serials(report, &path.field("serials"), raw));
     good?;
     Some(Revoked {
         jti,
         keys: keys?,
         certificates: certificates?,
+        serials: numbers.map_or(Some(None), |serials| serials.map(Some))?,
     })
+}
+
+fn serials(report: &mut Report, path: &Path, raw: &[String]) -> Option<Serials> {
+    let mut serials = Serials::default();
+    let mut good = Some(());
+    for (index, text) in raw.iter().enumerate() {
+        let mut parts = text.split(' ');
+        let serial = parts
+            .next()
+            .and_then(|digits| octets(digits, MAX_SERIAL_BYTES));
+        let authority = parts.next().map(|digits| octets(digits, MAX_KEY_ID_BYTES));
+        let (Some(serial), Some(authority), None) = (
+            serial,
+            authority.map_or(Some(None), |octets| octets.map(Some)),
+            parts.next(),
+        ) else {
+            report.error_with_fix(
+                &path.index(index),
+                format!("{} is not a certificate's serial number", quote(text)),
+                "hex digits, and behind a blank those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
+            );
+            good = None;
+            continue;
+        };
+        let zeros = serial.iter().take_while(|octet| **octet == 0).count();
+        let serial = serial.get(zeros..).unwrap_or_default().to_vec();
+        serials.0.entry(serial).or_default().push(authority);
+    }
+    good.map(|()| serials)
+}
+
+/// Hex digits, two an octet, in lower case.
+fn octets(digits: &str, most: usize) -> Option<Vec<u8>> {
+    if digits.is_empty() || digits.len() > most.saturating_mul(2) {
+        return None;
+    }
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let octets = pairs
+        .iter()
+        .map(|pair| unhex::<1>(pair).map(|[octet]| octet));
+    rest.is_empty().then(|| octets.collect()).flatten()
 }
 
 fn digests(report: &mut Report, path: &Path, raw: &[String]) -> Option<BTreeSet<[u8; 32]>> {

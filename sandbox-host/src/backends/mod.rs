@@ -42,4 +42,6 @@ pub struct Call<'a> {
     pub inputs: Vec<tensorgate_policy::Tensor<'static>>,
     /// Every output of the contract.
     pub outputs: &'a [tensorgate_policy::contract::TensorRule],
+    /// What the caller's token says of it, as header fields that the policy names.
+    pub claims: &'a http::HeaderMap,
 }

@@ -135,14 +135,16 @@ impl Endpoint {
             .max_encoding_message_size(usize::MAX)
     }
 
-    /// One inference; see [`request`]. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
+    /// One inference; see [`request`]. `claims` go along as metadata. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
     pub async fn infer(
         &self,
         request: proto::ModelInferRequest,
+        claims: &http::HeaderMap,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<proto::ModelInferResponse, BackendError> {
-        let request = timed(request, deadline);
+        let mut request = timed(request, deadline);
+        request.metadata_mut().as_mut().extend(claims.clone());
         let mut client = self.client(max_answer_bytes);
         within(deadline, client.model_infer(request)).await
     }
@@ -261,6 +263,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
         parameters,
         inputs,
         outputs,
+        claims: _,
     } = call;
     let mut described = Vec::with_capacity(inputs.len());
     let mut raw_input_contents = Vec::with_capacity(inputs.len());

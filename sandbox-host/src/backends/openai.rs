@@ -12,7 +12,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use tensorgate_policy::request::Api;
 use tokio::time::Instant;
 
 use super::BackendError;
@@ -48,16 +47,13 @@ impl Upstream {
     /// Sends a document and reads the answer, all before the deadline. Dropping this drops the connection.
     pub async fn complete(
         &self,
-        api: Api,
-        json: Bytes,
+        document: &Document,
         request_id: &str,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
-        let request = Request::post(api.path())
-            .header("content-type", "application/json")
-            .header("accept", "application/json")
-            .header("x-request-id", request_id);
+        let request = post(document, "application/json", request_id);
+        let json = document.json.clone();
         within(deadline, self.ask(request, json, max_answer_bytes)).await
     }
 
@@ -71,10 +67,7 @@ impl Upstream {
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<Streamed, BackendError> {
-        let request = Request::post(document.api.path())
-            .header("content-type", "application/json")
-            .header("accept", EVENTS)
-            .header("x-request-id", request_id);
+        let request = post(&document, EVENTS, request_id);
         let (connection, response) =
             within(deadline, self.begin(request, document.json.clone())).await?;
         let events = response.headers().get(http::header::CONTENT_TYPE);
@@ -152,6 +145,18 @@ impl Upstream {
             _ => BackendError::Fault(cause),
         })
     }
+}
+
+/// A document's head: nothing of the client's, but for what its token says of it where the policy names a field for that.
+fn post(document: &Document, accept: &'static str, request_id: &str) -> http::request::Builder {
+    let mut request = Request::post(document.api.path())
+        .header("content-type", "application/json")
+        .header("accept", accept)
+        .header("x-request-id", request_id);
+    if let Some(fields) = request.headers_mut() {
+        fields.extend(document.claims.clone());
+    }
+    request
 }
 
 /// A whole body within its bound.

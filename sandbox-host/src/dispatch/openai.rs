@@ -89,13 +89,7 @@ impl Dispatcher {
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered: Result<Bytes, BackendError> = upstream(&chosen)?
-                .complete(
-                    document.api,
-                    document.json.clone(),
-                    request_id,
-                    max_answer_bytes,
-                    deadline,
-                )
+                .complete(&document, request_id, max_answer_bytes, deadline)
                 .await;
             if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
                 continue;

@@ -29,7 +29,7 @@ pub fn arrive<T>(
         .map(|(name, value)| (name.as_slice(), value.as_slice()))
         .collect();
     let read = ReadHead::read(&rest, end_of_stream);
-    let context = open(&contexts, key, read.method, read.path, now_unix_s);
+    let context = open(&contexts, key, read.method, &read.path, now_unix_s);
     then(read, context)
 }
 

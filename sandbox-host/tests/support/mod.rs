@@ -208,6 +208,7 @@ pub fn context(method: &str, path: &str) -> Context {
         issued_unix_s: now_unix_s(),
         checked: true,
         levels: Levels::default(),
+        claims: Vec::new(),
     }
 }
 

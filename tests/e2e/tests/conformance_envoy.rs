@@ -56,7 +56,15 @@ async fn ask(stack: &Stack, vector: &Lowered) -> Result<(), String> {
                 .map_err(|error| format!("{}: {error}", vector.id))?,
         );
     }
-    verdict::compare(vector, &last.unwrap())
+    verdict::compare(vector, &last.unwrap())?;
+    if vector.headers.is_empty() {
+        return Ok(());
+    }
+    let seen = stack.backend.seen();
+    let fields = seen.last().map(|seen| seen.fields.as_slice());
+    vector
+        .wrong_headers(fields.unwrap_or_default())
+        .map_or(Ok(()), Err)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,6 +114,16 @@ async fn every_vector_about_tokens_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_places_of_keys_gets_its_decision() {
+    play("policies/key-places.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_claims_gets_its_decision() {
+    play("policies/claims.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_shadow_gets_its_decision() {
     play("policies/shadow.json").await;
 }
@@ -125,10 +143,12 @@ fn every_policy_of_the_vectors_is_played() {
     assert_eq!(
         names,
         [
+            "policies/claims.json",
             "policies/closed.json",
             "policies/contents.json",
             "policies/costs.json",
             "policies/encodings.json",
+            "policies/key-places.json",
             "policies/lockout.json",
             "policies/main.json",
             "policies/openai.json",

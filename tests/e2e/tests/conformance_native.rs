@@ -60,10 +60,15 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
     }
     let (outcome, record) = last.unwrap();
     match (&outcome, &vector.expect) {
-        (Outcome::Forwarded { body, .. }, Expect::Allow)
+        (Outcome::Forwarded { body, headers }, Expect::Allow)
             if *body == vector.request.body && record.reason.is_none() =>
         {
-            Ok(())
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let fields = headers
+                .iter()
+                .map(|(name, value)| (text(name), text(value)));
+            let fields: Vec<_> = fields.collect();
+            vector.wrong_headers(&fields).map_or(Ok(()), Err)
         }
         (Outcome::Forwarded { .. }, _) => Err(format!(
             "{}: was sent on, expected {:?}",

@@ -85,12 +85,14 @@ fn envoy() -> PathBuf {
     }
 }
 
-/// The rendered bootstrap with `jwt_authn` before our filters, and another server behind them.
-fn meshed(rendered: &[u8], upstream: SocketAddr) -> Value {
-    let mut bootstrap: Value = serde_json::from_slice(rendered).unwrap();
-    let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
-        [0]["typed_config"];
-    let filters = manager["http_filters"].as_array_mut().unwrap();
+/// The connection manager of a bootstrap.
+fn manager(bootstrap: &mut Value) -> &mut Value {
+    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// Puts `jwt_authn` before our filters.
+fn meshed(bootstrap: &mut Value) {
+    let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
     let names: Vec<_> = filters.iter().map(|one| one["name"].clone()).collect();
     assert_eq!(
         names,
@@ -114,8 +116,12 @@ fn meshed(rendered: &[u8], upstream: SocketAddr) -> Value {
         },
     });
     filters.insert(0, authn);
+}
+
+/// Puts another server behind our filters.
+fn before(bootstrap: &mut Value, upstream: SocketAddr) {
     // Another server needs no word of ours for an audit record.
-    let routes = manager["route_config"].as_object_mut().unwrap();
+    let routes = manager(bootstrap)["route_config"].as_object_mut().unwrap();
     assert!(routes.remove("request_headers_to_add").is_some());
     let cluster = &mut bootstrap["static_resources"]["clusters"][0];
     cluster
@@ -125,7 +131,98 @@ fn meshed(rendered: &[u8], upstream: SocketAddr) -> Value {
     cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = json!({
         "socket_address": {"address": upstream.ip().to_string(), "port_value": upstream.port()}
     });
-    bootstrap
+}
+
+/// An Envoy of somebody's own with filters of ours. Stops when dropped.
+struct Mesh {
+    gate: SocketAddr,
+    folder: PathBuf,
+    sockets: PathBuf,
+    _proxy: tokio::process::Child,
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.sockets);
+    }
+}
+
+impl Mesh {
+    /// Renders a chain for a policy, changes what is rendered, and starts an Envoy with that; with a context key if anybody behind reads a context.
+    async fn start(
+        name: &str,
+        policy: &Value,
+        chain: &str,
+        context_key: Option<&str>,
+        change: impl FnOnce(&mut Value, &Path),
+    ) -> Self {
+        let target = std::env::var_os("TENSORGATE_BIN").map_or_else(
+            || {
+                let test = std::env::current_exe().unwrap();
+                test.parent().and_then(Path::parent).unwrap().to_owned()
+            },
+            PathBuf::from,
+        );
+        let folder = target
+            .parent()
+            .unwrap()
+            .join(format!("e2e/{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("gate.yaml");
+        std::fs::write(&file, serde_json::to_vec(policy).unwrap()).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = free.local_addr().unwrap();
+        drop(free);
+        let sockets = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&sockets).unwrap();
+        let rendered = Command::new(target.join("tensorgate"))
+            .args(["--json", "render", "-c"])
+            .arg(&file)
+            .args(["envoy", "--chain", chain])
+            .args(["--listen", &gate.to_string(), "--filters"])
+            .arg(target.parent().unwrap().join("filters"))
+            .arg("--admin-socket")
+            .arg(sockets.join("admin.sock"))
+            .output()
+            .await
+            .unwrap();
+        assert!(
+            rendered.status.success(),
+            "{}",
+            String::from_utf8_lossy(&rendered.stderr)
+        );
+        let mut bootstrap: Value = serde_json::from_slice(&rendered.stdout).unwrap();
+        change(&mut bootstrap, &folder);
+        let started = folder.join("envoy.json");
+        std::fs::write(&started, serde_json::to_vec(&bootstrap).unwrap()).unwrap();
+        let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
+        let mut command = Command::new(envoy());
+        command
+            .args(["--disable-hot-restart", "--concurrency", "2", "-c"])
+            .arg(&started)
+            .env_remove("TENSORGATE_CONTEXT_KEY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        if let Some(key) = context_key {
+            command.env("TENSORGATE_CONTEXT_KEY", key);
+        }
+        let mut proxy = command.spawn().unwrap();
+        let end = Instant::now() + PATIENCE;
+        while tokio::net::TcpStream::connect(gate).await.is_err() {
+            let log = || std::fs::read_to_string(folder.join("envoy.log")).unwrap();
+            assert!(proxy.try_wait().unwrap().is_none(), "{}", log());
+            assert!(Instant::now() < end, "{}", log());
+            tokio::task::yield_now().await;
+        }
+        Self {
+            gate,
+            folder,
+            sockets,
+            _proxy: proxy,
+        }
+    }
 }
 
 async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, Option<String>) {
@@ -140,18 +237,6 @@ async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
-    let target = std::env::var_os("TENSORGATE_BIN").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            test.parent().and_then(Path::parent).unwrap().to_owned()
-        },
-        PathBuf::from,
-    );
-    let folder = target
-        .parent()
-        .unwrap()
-        .join(format!("e2e/mesh-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
     let mut policy = policy::vectors_policy("rates.json");
     policy.clients.get_mut("rate-1").unwrap().metadata = Some(MetadataRule {
         filter: Some("envoy.filters.http.jwt_authn".into()),
@@ -163,52 +248,21 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
         window_s: Some(2_678_400),
         burst: Some(5),
     });
-    let file = folder.join("gate.yaml");
-    std::fs::write(&file, serde_json::to_vec(&policy).unwrap()).unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gate = free.local_addr().unwrap();
-    drop(free);
-    let sockets = std::env::temp_dir().join(format!("tg-mesh-{}", std::process::id()));
-    std::fs::create_dir_all(&sockets).unwrap();
-    let rendered = Command::new(target.join("tensorgate"))
-        .args(["--json", "render", "-c"])
-        .arg(&file)
-        .args(["envoy", "--chain", "rate-limit,tensor-guard"])
-        .args(["--listen", &gate.to_string(), "--filters"])
-        .arg(target.parent().unwrap().join("filters"))
-        .arg("--admin-socket")
-        .arg(sockets.join("admin.sock"))
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        rendered.status.success(),
-        "{}",
-        String::from_utf8_lossy(&rendered.stderr)
-    );
+    let policy = serde_json::to_value(policy).unwrap();
     let (behind, seen) = upstream().await;
-    let bootstrap = folder.join("envoy.json");
-    let meshed = meshed(&rendered.stdout, behind);
-    std::fs::write(&bootstrap, serde_json::to_vec(&meshed).unwrap()).unwrap();
     // Without a context key: nobody behind reads a context.
-    let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
-    let mut proxy = Command::new(envoy())
-        .args(["--disable-hot-restart", "--concurrency", "2", "-c"])
-        .arg(&bootstrap)
-        .env_remove("TENSORGATE_CONTEXT_KEY")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let end = Instant::now() + PATIENCE;
-    while tokio::net::TcpStream::connect(gate).await.is_err() {
-        let log = || std::fs::read_to_string(folder.join("envoy.log")).unwrap();
-        assert!(proxy.try_wait().unwrap().is_none(), "{}", log());
-        assert!(Instant::now() < end, "{}", log());
-        tokio::task::yield_now().await;
-    }
+    let mesh = Mesh::start(
+        "mesh",
+        &policy,
+        "rate-limit,tensor-guard",
+        None,
+        |bootstrap, _| {
+            meshed(bootstrap);
+            before(bootstrap, behind);
+        },
+    )
+    .await;
+    let gate = mesh.gate;
 
     let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
     let key = ("x-api-key", policy::key("rate-1"));
@@ -274,5 +328,108 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
         assert!(!head.contains("x-tensorgate-"), "{head}");
         assert!(head.starts_with(&format!("POST {PATH} ")), "{head}");
     }
-    std::fs::remove_dir_all(&sockets).unwrap();
+}
+
+/// Any key: nobody behind reads a context.
+const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auth_alone_hands_claims_to_any_server_and_keys_to_nobody() {
+    let mut policy = serde_json::to_value(policy::vectors_policy("claims.json")).unwrap();
+    policy["listen"]["api_key"] = json!({"cookie": "tg-key", "query": "api_key"});
+    policy["issuers"]["mesh"] = json!({
+        "issuer": "https://mesh.example", "audiences": ["tensorgate"], "algorithms": ["ES256"], "max_lifetime_s": 3_155_760_000_u64,
+        "jwks": serde_json::from_str::<Value>(JWKS).unwrap(),
+        "claim_to_headers": [{"claim": "sub", "header": "x-user"}, {"claim": "iss", "header": "x-user-issuer"}, {"claim": "groups", "header": "x-user-groups"}]
+    });
+    policy["clients"]["mesh"] = json!({"jwt": {"issuer": "mesh", "subject": "svc-web"}});
+    policy["grants"][0]["clients"] = json!(["scorer", "web", "plain", "mesh"]);
+    let (behind, seen) = upstream().await;
+    let mesh = Mesh::start("auth-alone", &policy, "auth", Some(CONTEXT_KEY), |bootstrap, folder| {
+        before(bootstrap, behind);
+        let format = "%REQ(:PATH)%|%REQ(X-ENVOY-ORIGINAL-PATH)%|%REQ(COOKIE)%|%REQ(X-USER)%|%RESPONSE_CODE%\n";
+        manager(bootstrap)["access_log"] = json!([{
+            "name": "envoy.access_loggers.file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": folder.join("access.log"),
+                "log_format": {"text_format_source": {"inline_string": format}}
+            }
+        }]);
+    })
+    .await;
+    let (right, wrong) = (policy::key("scorer"), policy::key("unknown"));
+    let query = |query: &str| format!("{PATH}?{query}");
+    let forged = ("x-user", "root".to_owned());
+    let token = ("authorization", format!("Bearer {KNOWN}"));
+    let cookie = |key: &str| ("cookie", format!("a=1; tg-key={key}"));
+    for (path, fields, expected) in [
+        (
+            PATH.to_owned(),
+            vec![token, forged.clone(), ("x-user-groups", "admin".to_owned())],
+            200,
+        ),
+        (
+            query(&format!("api_key={right}")),
+            vec![forged.clone()],
+            200,
+        ),
+        (PATH.to_owned(), vec![cookie(&right), forged.clone()], 200),
+        (query(&format!("api_key={wrong}")), vec![], 401),
+        (PATH.to_owned(), vec![cookie(&wrong)], 401),
+        (query(&format!("a=1&api_key={right}")), vec![], 404),
+        (
+            query(&format!("api_key={right}&API_KEY={wrong}")),
+            vec![],
+            400,
+        ),
+    ] {
+        let mut all = vec![("content-type", "application/json".to_owned())];
+        all.extend(fields);
+        let reply = http1::send(
+            mesh.gate,
+            "POST",
+            &path,
+            &all,
+            GOOD.as_bytes(),
+            Framing::Length,
+        )
+        .await
+        .unwrap();
+        assert_eq!(reply.status, expected, "{path}: {reply:?}");
+    }
+    let heads = seen.lock().unwrap().clone();
+    let [by_token, by_query, by_cookie] = heads.as_slice() else {
+        panic!("{heads:#?}")
+    };
+    for (head, user) in [(by_token, true), (by_query, false), (by_cookie, false)] {
+        assert!(head.starts_with(&format!("POST {PATH} ")), "{head}");
+        assert_eq!(head.contains("x-user: svc-web"), user, "{head}");
+        assert_eq!(
+            head.contains("x-user-issuer: https://mesh.example"),
+            user,
+            "{head}"
+        );
+        for gone in [
+            right.as_str(),
+            "root",
+            "x-user-groups",
+            "cookie",
+            "authorization",
+        ] {
+            assert!(!head.contains(gone), "{gone}: {head}");
+        }
+    }
+    let log = mesh.folder.join("access.log");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    tensorgate_tests::ask::met("every request is in Envoy's log", || {
+        lines().lines().count() >= 7
+    })
+    .await;
+    assert!(!lines().contains("tg_"), "{}", lines());
+    assert!(
+        lines().contains(&format!("{PATH}|-|-|svc-web|200")),
+        "{}",
+        lines()
+    );
 }

@@ -81,6 +81,9 @@ pub(crate) struct RawExpect {
     pub reason: Option<String>,
     pub field: Option<String>,
     pub shadow: Option<Vec<String>>,
+    /// What stands behind gets in header fields of these names; `null`: no such field.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

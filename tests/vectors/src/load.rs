@@ -93,6 +93,7 @@ fn load_file(
                 repeat: case.repeat,
                 expect: expect.clone(),
                 shadow: shadow.clone(),
+                headers: case.expect.headers.clone(),
                 only: only.clone(),
             });
         }

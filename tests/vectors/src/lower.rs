@@ -350,6 +350,9 @@ fn grpc_fields(content_type: Option<&Blob>, fields: &[Field]) -> Result<Fields, 
 pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
     match (raw.verdict, &raw.reason) {
         (Verdict::Allow, None) if raw.field.is_none() => Ok(Expect::Allow),
+        (Verdict::Deny, _) if !raw.headers.is_empty() => {
+            Err("nothing stands behind what is denied".into())
+        }
         (Verdict::Allow, _) => Err("what is allowed has no reason and no field".into()),
         (Verdict::Deny, None) => Err("what is denied has a reason".into()),
         (Verdict::Deny, Some(name)) => {

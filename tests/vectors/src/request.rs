@@ -1,5 +1,6 @@
 //! What a driver gets: one concrete request and the decision it must come to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tensorgate_policy::{Protocol, Reason};
@@ -30,11 +31,26 @@ pub struct Lowered {
     pub expect: Expect,
     /// Reasons that must be noted as in shadow, in order of precedence; `None` where the case does not say.
     pub shadow: Option<Vec<Reason>>,
+    /// Header fields that whoever stands behind gets, and those that it does not.
+    pub headers: BTreeMap<String, Option<String>>,
     /// Who can run it.
     pub only: Vec<Driver>,
 }
 
 impl Lowered {
+    /// What is wrong with the header fields that whoever stands behind got, if anything.
+    pub fn wrong_headers(&self, got: &[(String, String)]) -> Option<String> {
+        self.headers.iter().find_map(|(name, expected)| {
+            let values: Vec<_> = got.iter().filter(|(known, _)| known == name).collect();
+            let as_expected = match (values.as_slice(), expected) {
+                ([], None) => true,
+                ([(_, value)], Some(expected)) => value == expected,
+                _ => false,
+            };
+            (!as_expected).then(|| format!("{}: {name} is {values:?}, not {expected:?}", self.id))
+        })
+    }
+
     /// Whether a driver can run it.
     pub fn runs_on(&self, driver: Driver) -> bool {
         self.only.contains(&driver)

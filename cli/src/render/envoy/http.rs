@@ -34,6 +34,7 @@ pub fn connection_manager(
         },
     });
     let certificates = listen.asks_for_certificates();
+    let forwarded = listen.tls().is_some_and(|tls| !tls.forwarders().is_empty());
     let mut lifetimes = vec![
         (
             "idle_timeout".to_owned(),
@@ -68,8 +69,13 @@ pub fn connection_manager(
             "unix_sockets" => false,
             "cidr_ranges" => list![map! {"address_prefix" => "255.255.255.255", "prefix_len" => 32_u64}],
         },
-        // A client's own `x-forwarded-client-cert` never arrives. Where clients are asked for certificates, Envoy writes what it has verified.
-        "forward_client_cert_details" => if certificates { "SANITIZE_SET" } else { "SANITIZE" },
+        // A client's own `x-forwarded-client-cert` never arrives. Where clients are asked for certificates, Envoy writes what it has verified; and
+        // where proxies in front are believed, behind what came over a connection that has shown one.
+        "forward_client_cert_details" => match (certificates, forwarded) {
+            (false, _) => "SANITIZE",
+            (true, false) => "SANITIZE_SET",
+            (true, true) => "APPEND_FORWARD",
+        },
         "server_header_transformation" => "PASS_THROUGH",
         // One id for each request, ours: a client's own is written over. Before that it would be the client's that Envoy puts into its
         // answer, so every answer has its id from whoever makes it: the filter, the host, or `local_reply_config`.
@@ -136,7 +142,8 @@ pub fn connection_manager(
     if certificates && let Node::Map(entries) = &mut manager {
         entries.push((
             "set_current_client_cert_details".to_owned(),
-            map! {"uri" => true, "dns" => true},
+            // The certificate itself has what no other word of Envoy's says: its serial number.
+            map! {"cert" => true, "uri" => true, "dns" => true},
         ));
     }
     Ok(manager)

@@ -20,14 +20,21 @@ impl Gate {
         if held.upstream.request_id.is_empty() {
             return Err(Denial::new(Reason::Overloaded, "proxy set no request id"));
         }
+        let claims = held.upstream.claims.iter();
+        let mut claims: Vec<_> = claims
+            .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
+            .collect();
         if let Some(before) = &held.before.context {
             if !checked && levels == Levels::default() {
                 return Ok(None);
             }
-            if limits_anything(&self.root.policy, &held.decision) {
+            if self.root.policy.passes_claims_on()
+                || limits_anything(&self.root.policy, &held.decision)
+            {
                 let before = read(before, key, held, now)?;
                 checked |= before.checked;
                 levels = joined(levels, before.levels);
+                claims = before.claims;
             }
         }
         let context = Context {
@@ -41,6 +48,7 @@ impl Gate {
             issued_unix_s: now.unix_s,
             checked,
             levels,
+            claims,
         };
         Ok(Some(context.sign(key)))
     }

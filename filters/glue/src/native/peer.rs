@@ -1,6 +1,9 @@
 //! The caller as a proxy knows it, beside what it sends, in the forms that Envoy gives it. It verifies nothing: a certificate here is one that
 //! Envoy would have verified.
 
+use tensorgate_identity::x509;
+use tensorgate_policy::hex;
+
 /// The caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -12,13 +15,17 @@ pub struct Peer {
     pub metadata: Vec<(String, Vec<String>, String)>,
 }
 
-/// Subject alternative names of a verified certificate.
+/// A verified certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerCertificate {
-    /// URIs.
+    /// URIs among its subject alternative names.
     pub uris: Vec<String>,
-    /// DNS names.
+    /// DNS names among them.
     pub dns: Vec<String>,
+    /// Its digest.
+    pub sha256: [u8; 32],
+    /// The whole of it, PEM, where there is more to it than names.
+    pub pem: Option<String>,
 }
 
 impl Default for Peer {
@@ -43,7 +50,9 @@ impl Peer {
             names.first().map(|name| (path, name.clone()))
         };
         let names = self.certificate.iter().flat_map(move |shown| {
-            [first("uri", &shown.uris), first("dns", &shown.dns)]
+            let digest = "connection.sha256_peer_certificate_digest".to_owned();
+            let digest = Some((digest, hex(&shown.sha256)));
+            [first("uri", &shown.uris), first("dns", &shown.dns), digest]
                 .into_iter()
                 .flatten()
         });
@@ -52,9 +61,23 @@ impl Peer {
 }
 
 impl PeerCertificate {
-    /// `x-forwarded-client-cert` as Envoy writes it: digest, URIs, DNS names. Envoy quotes nothing, so nothing is quoted here.
+    /// What it says of itself, as its text has it; `None` for a text that is not one certificate.
+    pub fn read(pem: &str) -> Option<Self> {
+        let read = x509::from_pem(pem)?;
+        Some(Self {
+            uris: read.uris,
+            dns: read.dns,
+            sha256: read.sha256,
+            pem: Some(pem.to_owned()),
+        })
+    }
+
+    /// `x-forwarded-client-cert` as Envoy writes it: digest, certificate, URIs, DNS names. Envoy quotes no name, so none is quoted here.
     pub(super) fn header(&self) -> String {
-        let mut header = format!("Hash={}", "0".repeat(64));
+        let mut header = format!("Hash={}", hex(&self.sha256));
+        if let Some(pem) = &self.pem {
+            header.push_str(&format!(";Cert=\"{}\"", escaped(pem)));
+        }
         if self.uris.is_empty() {
             header.push_str(";URI=");
         }
@@ -66,4 +89,18 @@ impl PeerCertificate {
         }
         header
     }
+}
+
+/// A certificate's text with the escapes that Envoy writes.
+fn escaped(pem: &str) -> String {
+    pem.chars()
+        .map(|character| match character {
+            '\n' => "%0A".to_owned(),
+            ' ' => "%20".to_owned(),
+            '+' => "%2B".to_owned(),
+            '/' => "%2F".to_owned(),
+            '=' => "%3D".to_owned(),
+            other => other.to_string(),
+        })
+        .collect()
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
+use tensorgate_wire::headers::CERTIFICATE;
 
 use super::store::Store;
 use super::{Outcome, Peer};
@@ -22,9 +23,6 @@ use crate::shared_identity;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
-
-/// What the proxy has verified of a client's certificate. It takes a client's own away.
-const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
 
 /// What a filter told its proxy beside the outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +65,8 @@ struct Io {
     store: Store,
     request_id: String,
     peer: Peer,
+    /// Whether it adds its word on a certificate to what came, and does not put it in place of that.
+    appends: bool,
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
@@ -95,10 +95,13 @@ impl Stream {
         now: Now,
     ) -> Self {
         let properties = peer.properties().collect();
+        let tls = roots.first().and_then(|root| root.policy().listen().tls());
+        let appends = tls.is_some_and(|tls| !tls.forwarders().is_empty());
         let io = Io {
             store,
             request_id,
             peer,
+            appends,
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
@@ -239,6 +242,11 @@ impl Stream {
         &self.io.sent
     }
 
+    /// Header fields as the proxy has them now: the upstream's once they are dispatched, and the access log's.
+    pub fn headers(&self) -> &[Field] {
+        &self.io.headers
+    }
+
     /// Trailer fields that the upstream sees.
     pub fn trailers(&self) -> &[Field] {
         &self.io.trailers
@@ -291,9 +299,18 @@ impl Io {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
             .filter(|(name, _)| name != b"x-request-id" && name != CERTIFICATE)
             .collect();
-        let certificate = self.peer.certificate.as_ref();
-        admitted
-            .extend(certificate.map(|shown| (CERTIFICATE.to_vec(), shown.header().into_bytes())));
+        if let Some(shown) = &self.peer.certificate {
+            // Where others in front are believed, what they wrote comes before what this proxy has verified.
+            let before = fields
+                .iter()
+                .filter(|(name, _)| self.appends && name.eq_ignore_ascii_case(CERTIFICATE));
+            let own = shown.header().into_bytes();
+            let values: Vec<_> = before
+                .map(|(_, value)| value.clone())
+                .chain([own])
+                .collect();
+            admitted.push((CERTIFICATE.to_vec(), values.join(&b","[..])));
+        }
         admitted.push((
             b"x-request-id".to_vec(),
             self.request_id.clone().into_bytes(),

@@ -1,0 +1,95 @@
+//! The caller as Envoy would know it: what the command line says of its certificate and its address.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use tensorgate_glue::native::{Peer, PeerCertificate};
+use tensorgate_policy::{Policy, unhex};
+
+use crate::Failure;
+use crate::load::read_at_most;
+
+/// A certificate's file, bytes; what stands before the certificate in it included.
+const MAX_FILE_BYTES: u64 = 256 << 10;
+/// Where a certificate begins in a file, and where it ends.
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----\n";
+
+/// The caller. `shown`: a certificate's file, or what a certificate says.
+pub(super) fn of(
+    policy: &Policy,
+    shown: &[String],
+    source: Option<IpAddr>,
+) -> Result<Peer, Failure> {
+    let mut peer = Peer::default();
+    if let Some(source) = source {
+        peer.address = SocketAddr::new(source, 0).to_string();
+    }
+    if shown.is_empty() {
+        return Ok(peer);
+    }
+    if !policy.listen().asks_for_certificates() {
+        return Err(Failure::Input(
+            "nobody would ask for that certificate: the policy has no listen.tls.client_ca".into(),
+        ));
+    }
+    peer.certificate = Some(match shown {
+        [file] if !says_something(file) => read(Path::new(file))?,
+        said => from(said)?,
+    });
+    Ok(peer)
+}
+
+fn says_something(text: &str) -> bool {
+    text.contains("://") || text.starts_with("dns:") || text.starts_with("sha256:")
+}
+
+/// From what it says.
+fn from(said: &[String]) -> Result<PeerCertificate, Failure> {
+    let mut certificate = PeerCertificate::default();
+    let mut digests = 0_usize;
+    for text in said {
+        if let Some(name) = text.strip_prefix("dns:").filter(|name| !name.is_empty()) {
+            certificate.dns.push(name.to_owned());
+        } else if let Some(digits) = text.strip_prefix("sha256:") {
+            // As openssl prints it, too.
+            let digits = digits.replace(':', "").to_ascii_lowercase();
+            let digest = unhex(digits.as_bytes());
+            certificate.sha256 = digest.ok_or_else(|| {
+                Failure::Input(format!("{text:?} is not sha256: and 64 hex digits"))
+            })?;
+            digests = digests.saturating_add(1);
+        } else if text.contains("://") {
+            certificate.uris.push(text.clone());
+        } else {
+            return Err(Failure::Input(format!(
+                "{text:?} is not spiffe://trust-domain/path, dns:name or sha256:digest, nor a certificate's file by itself"
+            )));
+        }
+    }
+    if digests > 1 {
+        return Err(Failure::Input("a certificate has one digest".into()));
+    }
+    Ok(certificate)
+}
+
+/// The first certificate of a file.
+fn read(file: &Path) -> Result<PeerCertificate, Failure> {
+    let cannot = |why: String| Failure::Input(format!("{}: {why}", file.display()));
+    let bytes = read_at_most(file, MAX_FILE_BYTES)
+        .map_err(|error| {
+            cannot(format!(
+                "{error}; a certificate is its PEM file, or spiffe://…, dns:NAME, sha256:HEX"
+            ))
+        })?
+        .ok_or_else(|| cannot(format!("is larger than {MAX_FILE_BYTES} bytes")))?;
+    let text = String::from_utf8(bytes).map_err(|_| cannot("is not text".into()))?;
+    let text = text.replace("\r\n", "\n");
+    let first = text.find(BEGIN).and_then(|begin| {
+        let text = text.get(begin..)?;
+        text.get(..text.find(END)?.saturating_add(END.len()))
+    });
+    first
+        .and_then(PeerCertificate::read)
+        .ok_or_else(|| cannot("has no certificate that can be read, in PEM form".into()))
+}

@@ -1,0 +1,380 @@
+//! Whose certificate it is, from the connection and from proxies in front; what nobody's word can make it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tensorgate_policy::{hex, raw, validate::validate};
+
+use super::*;
+use crate::x509::tests::{certificate, key, names as alternative_names};
+
+const ENGINE: &str = "spiffe://prod/engine";
+const GATEWAY: &str = "spiffe://mesh/gateway";
+const EDGE: &str = "spiffe://mesh/edge";
+const URI: u8 = 0x86;
+const DNS: u8 = 0x82;
+
+/// Clients `engine` by URI and `batch` by DNS name, behind so many proxies in front.
+fn certificates(hops: u32, revoked: Value) -> Certificates {
+    let forwarders = if hops == 0 {
+        json!([])
+    } else {
+        json!([{"spiffe": GATEWAY}, {"spiffe": EDGE}, {"dns": "lb.example.com"}])
+    };
+    let document = json!({
+        "version": 1,
+        "listen": {"trusted_hops": hops, "tls": {"cert": "c", "key": "k", "client_ca": "ca", "forwarded_by": forwarders}},
+        "clients": {
+            "engine": {"mtls": {"spiffe": ENGINE}},
+            "batch": {"mtls": {"dns": "batch.example.com"}}
+        },
+        "revoked": revoked
+    });
+    let raw: raw::Policy = serde_json::from_value(document).unwrap();
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    Certificates::new(&policy)
+}
+
+/// A certificate of these names, its serial number and its authority's key.
+struct Leaf {
+    uris: Vec<String>,
+    dns: Vec<String>,
+    pem: String,
+    sha256: String,
+}
+
+fn leaf(serial: u8, authority: u8, uris: &[&str], dns: &[&str]) -> Leaf {
+    let names: Vec<(u8, &[u8])> = uris
+        .iter()
+        .map(|uri| (URI, uri.as_bytes()))
+        .chain(dns.iter().map(|name| (DNS, name.as_bytes())))
+        .collect();
+    let mut extensions = Vec::from([alternative_names(&names)]);
+    if authority > 0 {
+        extensions.push(key(&[authority; 20]));
+    }
+    let der = certificate(&[serial], &extensions);
+    let digits = STANDARD.encode(&der);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{digits}\n-----END CERTIFICATE-----\n");
+    Leaf {
+        uris: uris.iter().map(ToString::to_string).collect(),
+        dns: dns.iter().map(ToString::to_string).collect(),
+        sha256: hex(&x509::from_der(&der).unwrap().sha256),
+        pem,
+    }
+}
+
+fn named(uris: &[&str], dns: &[&str]) -> Leaf {
+    leaf(1, 1, uris, dns)
+}
+
+impl Leaf {
+    fn escaped(&self) -> String {
+        let text = self.pem.replace('\n', "%0A").replace(' ', "%20");
+        text.replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D")
+    }
+
+    /// `Hash=…;Cert="…"`: nothing in it that a name could break.
+    fn bare(&self) -> String {
+        format!("Hash={};Cert=\"{}\"", self.sha256, self.escaped())
+    }
+
+    /// The same with names, as Envoy writes them.
+    fn full(&self) -> String {
+        format!("{}{}", self.bare(), self.names())
+    }
+
+    /// Names alone.
+    fn plain(&self) -> String {
+        format!("Hash={}{}", self.sha256, self.names())
+    }
+
+    fn names(&self) -> String {
+        let mut text = String::new();
+        if self.uris.is_empty() {
+            text.push_str(";URI=");
+        }
+        for uri in &self.uris {
+            text.push_str(&format!(";URI={uri}"));
+        }
+        for name in &self.dns {
+            text.push_str(&format!(";DNS={name}"));
+        }
+        text
+    }
+
+    /// What a proxy says of a connection with it, behind what came.
+    fn shows(&self, certificates: &Certificates, before: &str) -> Proven {
+        let comma = if before.is_empty() { "" } else { "," };
+        let header = format!("{before}{comma}{}", self.full());
+        certificates.judge(&Certificate {
+            header: &header,
+            names: PeerNames {
+                uri: self.uris.first().cloned(),
+                dns: self.dns.first().cloned(),
+                sha256: self.sha256.clone(),
+            },
+        })
+    }
+}
+
+fn is(client: &str, name: &str) -> Proven {
+    Proven::Client(client.into(), format!("mtls:{name}"))
+}
+
+fn engine() -> Proven {
+    is("engine", ENGINE)
+}
+
+fn batch() -> Proven {
+    is("batch", "batch.example.com")
+}
+
+#[track_caller]
+fn nobody(proven: Proven, why: &str) {
+    match proven {
+        Proven::Nobody(cause) => assert!(cause.contains(why), "{cause:?}, and not {why:?}"),
+        other => panic!("{other:?}, and not {why:?}"),
+    }
+}
+
+#[test]
+fn a_proxy_in_front_speaks_for_its_client_and_nobody_else_does() {
+    let certificates = certificates(1, json!({}));
+    let (gateway, load_balancer) = (named(&[GATEWAY], &[]), named(&[], &["lb.example.com"]));
+    let own = named(&[ENGINE], &[]);
+    let other = named(&[], &["batch.example.com", "b.example.com"]);
+    let stranger = named(&["spiffe://prod/stranger"], &[]);
+    for proxy in [&gateway, &load_balancer] {
+        let said = |before: &str| proxy.shows(&certificates, before);
+        for text in [
+            own.bare(),
+            own.full(),
+            own.plain(),
+            format!("By=spiffe://x/y;{}", own.bare()),
+        ] {
+            assert_eq!(said(&text), engine(), "{text}");
+        }
+        for text in [other.bare(), other.full()] {
+            assert_eq!(said(&text), batch(), "{text}");
+        }
+        // Its client has shown nothing; and itself it is nobody.
+        assert_eq!(said(""), Proven::Nothing);
+        nobody(said(&stranger.bare()), "proves no client");
+        nobody(said(&gateway.bare()), "proves no client");
+        // Without the certificate a name may hold further keys.
+        nobody(said(&other.plain()), "names without quotes");
+        // What a client made up stands further left.
+        let forged = format!("{},{}", own.bare(), stranger.bare());
+        nobody(said(&forged), "proves no client");
+        let forged = format!("{},{}", stranger.bare(), own.bare());
+        assert_eq!(said(&forged), engine());
+    }
+    // Whoever is no proxy speaks for itself alone.
+    assert_eq!(own.shows(&certificates, ""), engine());
+    assert_eq!(own.shows(&certificates, &other.bare()), engine());
+    assert_eq!(own.shows(&certificates, "nonsense"), engine());
+    nobody(
+        stranger.shows(&certificates, &own.bare()),
+        "proves no client",
+    );
+    nobody(
+        stranger.shows(&certificates, &gateway.bare()),
+        "proves no client",
+    );
+    nobody(
+        stranger.shows(&certificates, &format!("{},{}", own.bare(), gateway.bare())),
+        "proves no client",
+    );
+}
+
+#[test]
+fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
+    let certificates = certificates(1, json!({}));
+    let gateway = named(&[GATEWAY], &[]);
+    let said = |before: &str| gateway.shows(&certificates, before);
+    let (own, stranger) = (named(&[ENGINE], &[]), named(&["spiffe://prod/x"], &[]));
+    for text in [
+        "nonsense",
+        "Hash=00",
+        &own.bare().replace("Cert=\"", "Cert="),
+        &format!("{},", own.bare()),
+    ] {
+        nobody(said(text), "odd");
+    }
+    nobody(
+        said(&format!("Hash={};URI={ENGINE};URI={ENGINE}", own.sha256)),
+        "odd",
+    );
+    // The digest, the certificate and the names are of one certificate.
+    let mixed = format!("Hash={};Cert=\"{}\"", stranger.sha256, own.escaped());
+    nobody(said(&mixed), "is another");
+    let mixed = format!("Hash={};Cert=\"\"", own.sha256);
+    nobody(said(&mixed), "cannot be read");
+    let mixed = format!("{};URI={ENGINE}", stranger.bare());
+    nobody(said(&mixed), "not what its header says");
+    // Names of a certificate that its authority did not look at.
+    for uri in [
+        &format!("{ENGINE};DNS=a"),
+        &format!("{ENGINE},Hash={}", own.sha256),
+        &format!("spiffe://prod/x,Hash={};URI={ENGINE}", own.sha256),
+        &format!("spiffe://prod/x,{}", own.bare().replace('"', "")),
+        &format!("spiffe://prod/x,{}", own.bare()),
+        &format!("spiffe://prod/x;URI={ENGINE}"),
+    ] {
+        let evil = named(&[uri], &[]);
+        for text in [evil.full(), evil.plain(), evil.bare()] {
+            let proven = said(&text);
+            assert!(matches!(proven, Proven::Nobody(_)), "{text}: {proven:?}");
+        }
+    }
+    let evil = named(&["spiffe://prod/x"], &["a;DNS=batch.example.com", "b"]);
+    for text in [evil.full(), evil.plain(), evil.bare()] {
+        assert!(matches!(said(&text), Proven::Nobody(_)), "{text}");
+    }
+    nobody(
+        said(&named(&[ENGINE, "spiffe://prod/x"], &[]).bare()),
+        "several uris",
+    );
+    nobody(
+        said(&named(&[ENGINE], &["batch.example.com"]).bare()),
+        "two clients",
+    );
+}
+
+#[test]
+fn of_several_proxies_each_is_one_that_the_policy_names() {
+    let certificates = certificates(2, json!({}));
+    let gateway = named(&[GATEWAY], &[]);
+    let (edge, own, other) = (
+        named(&[EDGE], &[]),
+        named(&[ENGINE], &[]),
+        named(&[], &["batch.example.com"]),
+    );
+    let said = |elements: &[String]| gateway.shows(&certificates, &elements.join(","));
+    assert_eq!(said(&[own.bare(), edge.bare()]), engine());
+    assert_eq!(said(&[other.bare(), own.bare(), edge.bare()]), engine());
+    // The client of the first proxy has shown nothing, or nobody knows of the second.
+    assert_eq!(said(&[edge.bare()]), Proven::Nothing);
+    assert_eq!(said(&[edge.full()]), Proven::Nothing);
+    assert_eq!(said(&[]), Proven::Nothing);
+    nobody(said(&[own.bare()]), "another proxy");
+    nobody(said(&[own.bare(), other.bare()]), "another proxy");
+    nobody(said(&[edge.bare(), own.bare()]), "another proxy");
+    nobody(
+        said(&[own.bare(), edge.bare(), edge.bare()]),
+        "proves no client",
+    );
+    // A name without quotes could be the rest of the row.
+    nobody(said(&[own.plain(), edge.plain()]), "without quotes");
+    nobody(said(&[own.bare(), edge.full()]), "without quotes");
+    let evil = named(&[&format!("{ENGINE},{}", edge.bare())], &[]);
+    nobody(said(&[evil.plain()]), "without quotes");
+}
+
+#[test]
+fn a_certificate_is_revoked_by_its_number_wherever_it_is_shown() {
+    let authority = "01".repeat(20);
+    let serials = json!([format!("02 {authority}"), "0003"]);
+    let revoked = json!({"serials": serials});
+    let (gateway, own) = (named(&[GATEWAY], &[]), named(&[ENGINE], &[]));
+    for hops in [0, 1] {
+        let certificates = certificates(hops, revoked.clone());
+        for (serial, authority, expected) in [
+            (1, 1, true),
+            (2, 1, false),
+            (2, 2, true),
+            // Whoever does not say whose it is may be listed.
+            (2, 0, false),
+            (3, 1, false),
+            (3, 2, false),
+            (3, 0, false),
+            (4, 0, true),
+        ] {
+            let shown = leaf(serial, authority, &[ENGINE], &[]);
+            let what = format!("{hops} {serial} {authority}");
+            let mut ways = Vec::from([shown.shows(&certificates, "")]);
+            if hops > 0 {
+                ways.push(gateway.shows(&certificates, &shown.bare()));
+                ways.push(gateway.shows(&certificates, &shown.full()));
+            }
+            for proven in ways {
+                if expected {
+                    assert_eq!(proven, engine(), "{what}");
+                } else {
+                    assert_eq!(proven, Proven::Nobody(REVOKED), "{what}");
+                }
+            }
+        }
+        // A proxy that does not say the number is not believed on it.
+        let header = own.plain();
+        let names = PeerNames {
+            uri: Some(ENGINE.into()),
+            dns: None,
+            sha256: own.sha256.clone(),
+        };
+        let shown = Certificate {
+            header: &header,
+            names,
+        };
+        nobody(certificates.judge(&shown), "no serial number");
+    }
+    let certificates = certificates(1, revoked);
+    nobody(
+        gateway.shows(&certificates, &own.plain()),
+        "no serial number",
+    );
+    // A proxy whose own certificate is revoked speaks for nobody.
+    let lost = leaf(3, 1, &[GATEWAY], &[]);
+    assert_eq!(
+        lost.shows(&certificates, &own.bare()),
+        Proven::Nobody(REVOKED)
+    );
+    let certificates = self::certificates(1, json!({"certificates": [gateway.sha256]}));
+    assert_eq!(
+        gateway.shows(&certificates, &own.bare()),
+        Proven::Nobody(REVOKED)
+    );
+    let certificates = self::certificates(1, json!({"certificates": [own.sha256]}));
+    assert_eq!(
+        gateway.shows(&certificates, &own.bare()),
+        Proven::Nobody(REVOKED)
+    );
+    // A list without entries asks for numbers all the same.
+    let certificates = self::certificates(0, json!({"serials": []}));
+    assert_eq!(own.shows(&certificates, ""), engine());
+}
+
+#[test]
+fn a_connection_whose_certificate_nobody_tells_is_nobodys() {
+    let certificates = certificates(1, json!({}));
+    let own = named(&[ENGINE], &[]);
+    let shown = |header: &str, sha256: &str| {
+        certificates.judge(&Certificate {
+            header,
+            names: PeerNames {
+                uri: Some(ENGINE.into()),
+                dns: None,
+                sha256: sha256.into(),
+            },
+        })
+    };
+    assert_eq!(shown(&own.full(), &own.sha256), engine());
+    nobody(shown(&own.full(), ""), "odd");
+    nobody(shown(&own.full(), &"0".repeat(64)), "odd");
+    nobody(shown("", &own.sha256), "odd");
+}

@@ -1,0 +1,253 @@
+//! What a certificate says of itself, read off its DER form (RFC 5280, 4.1): serial number, the key of its authority, names. It verifies nothing: a
+//! certificate here is one that a proxy has verified.
+//!
+//! The reader takes one spelling of everything, looks at each byte once and refuses what is odd. Of extensions it knows the two that it needs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+/// A certificate, DER, bytes. Those of workloads have one or two thousand.
+const MAX_DER_BYTES: usize = 16 << 10;
+/// A certificate as text: base64 of its DER in lines of 64, each character that is none of URLs' as three.
+const MAX_TEXT_BYTES: usize = 40 << 10;
+/// A serial number, octets. RFC 5280, 4.1.2.2, has 20; some authorities write a sign before that.
+const MAX_SERIAL_BYTES: usize = 21;
+/// An authority's key's name, octets: a digest.
+const MAX_KEY_ID_BYTES: usize = 64;
+/// Names of one certificate.
+const MAX_NAMES: usize = 64;
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+const BOOLEAN: u8 = 0x01;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_ID: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
+const VERSION: u8 = 0xa0;
+const ISSUER_ID: u8 = 0x81;
+const SUBJECT_ID: u8 = 0x82;
+const EXTENSIONS: u8 = 0xa3;
+const KEY_ID: u8 = 0x80;
+const DNS_NAME: u8 = 0x82;
+const URI: u8 = 0x86;
+/// `id-ce-subjectAltName`, 2.5.29.17.
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+/// `id-ce-authorityKeyIdentifier`, 2.5.29.35.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// SHA-256 of its DER form.
+    pub sha256: [u8; 32],
+    /// Its serial number, big-endian, without leading zeros.
+    pub serial: Vec<u8>,
+    /// The name of the key that signed it, if it says so.
+    pub authority_key: Option<Vec<u8>>,
+    /// URIs among its subject alternative names, in order.
+    pub uris: Vec<String>,
+    /// DNS names among them.
+    pub dns: Vec<String>,
+}
+
+/// Reads the one certificate of a text in PEM form (RFC 7468), as a proxy passes it on: nothing before it, nothing behind.
+pub fn from_pem(text: &str) -> Option<Read> {
+    if text.len() > MAX_TEXT_BYTES {
+        return None;
+    }
+    let lines = text.strip_prefix(BEGIN)?.trim_end().strip_suffix(END)?;
+    let digits: String = lines
+        .chars()
+        .filter(|digit| !matches!(digit, '\n' | '\r'))
+        .collect();
+    from_der(&STANDARD.decode(digits).ok()?)
+}
+
+/// The same with escapes as of URLs, which is how Envoy puts one into a header field.
+pub fn from_escaped_pem(text: &str) -> Option<Read> {
+    if text.len() > MAX_TEXT_BYTES {
+        return None;
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        if character != '%' {
+            plain.push(character);
+            continue;
+        }
+        let mut digit = || rest.next()?.to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        let byte = u8::try_from(high << 4 | low).ok()?;
+        plain.push(byte.is_ascii().then_some(char::from(byte))?);
+    }
+    from_pem(&plain)
+}
+
+/// Reads a certificate; `None` if anything about it is odd.
+pub fn from_der(bytes: &[u8]) -> Option<Read> {
+    if bytes.len() > MAX_DER_BYTES {
+        return None;
+    }
+    let mut whole = Der(bytes);
+    let mut certificate = Der(whole.take(SEQUENCE)?);
+    whole.end()?;
+    let mut body = Der(certificate.take(SEQUENCE)?);
+    certificate.take(SEQUENCE)?;
+    certificate.take(BIT_STRING)?;
+    certificate.end()?;
+
+    body.take_if(VERSION)?;
+    let serial = serial(body.take(INTEGER)?)?;
+    // How it is signed, by whom, from when to when, whose it is and with which key: nothing of it is needed.
+    for _ in 0..5 {
+        body.take(SEQUENCE)?;
+    }
+    body.take_if(ISSUER_ID)?;
+    body.take_if(SUBJECT_ID)?;
+    let mut read = Read {
+        sha256: Sha256::digest(bytes).into(),
+        serial,
+        authority_key: None,
+        uris: Vec::new(),
+        dns: Vec::new(),
+    };
+    if let Some(extensions) = body.take_if(EXTENSIONS)? {
+        read.extensions(extensions)?;
+    }
+    body.end()?;
+    Some(read)
+}
+
+impl Read {
+    fn extensions(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut outer = Der(bytes);
+        let mut list = Der(outer.take(SEQUENCE)?);
+        outer.end()?;
+        let (mut names, mut keys) = (0_usize, 0_usize);
+        while !list.0.is_empty() {
+            let mut extension = Der(list.take(SEQUENCE)?);
+            let id = extension.take(OBJECT_ID)?;
+            extension.take_if(BOOLEAN)?;
+            let value = extension.take(OCTET_STRING)?;
+            extension.end()?;
+            // Each at most once (RFC 5280, 4.2).
+            if id == ALTERNATIVE_NAMES {
+                names = names.saturating_add(1);
+                self.names(value)?;
+            } else if id == AUTHORITY_KEY {
+                keys = keys.saturating_add(1);
+                self.authority_key(value)?;
+            }
+        }
+        (names <= 1 && keys <= 1).then_some(())
+    }
+
+    fn names(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut outer = Der(bytes);
+        let mut list = Der(outer.take(SEQUENCE)?);
+        outer.end()?;
+        while !list.0.is_empty() {
+            let (tag, value) = list.any()?;
+            let names = match tag {
+                URI => &mut self.uris,
+                DNS_NAME => &mut self.dns,
+                _ => continue,
+            };
+            if names.len() == MAX_NAMES || !value.iter().all(u8::is_ascii_graphic) {
+                return None;
+            }
+            names.push(str::from_utf8(value).ok()?.into());
+        }
+        Some(())
+    }
+
+    fn authority_key(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut outer = Der(bytes);
+        let mut parts = Der(outer.take(SEQUENCE)?);
+        outer.end()?;
+        let key = parts.take_if(KEY_ID)?;
+        if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_ID_BYTES) {
+            return None;
+        }
+        self.authority_key = key.map(Into::into);
+        Some(())
+    }
+}
+
+/// A number from 0 on in its shortest form.
+fn serial(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() > MAX_SERIAL_BYTES {
+        return None;
+    }
+    match bytes {
+        [] | [0x80..=0xff, ..] | [0, 0..=0x7f, ..] => None,
+        [0] => Some(Vec::new()),
+        [0, digits @ ..] | digits => Some(digits.into()),
+    }
+}
+
+/// What is left to be read.
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    /// The next element's tag and content: one octet of tag, a length in its shortest form.
+    fn any(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&tag, rest) = self.0.split_first()?;
+        if tag & 0x1f == 0x1f {
+            return None;
+        }
+        let (&first, rest) = rest.split_first()?;
+        let (length, rest) = if first < 0x80 {
+            (usize::from(first), rest)
+        } else {
+            let octets = usize::from(first & 0x7f);
+            // Three say more than any certificate here has.
+            if !(1..=3).contains(&octets) {
+                return None;
+            }
+            let (digits, rest) = rest.split_at_checked(octets)?;
+            if digits.first() == Some(&0) {
+                return None;
+            }
+            let length = digits
+                .iter()
+                .fold(0_usize, |length, digit| length << 8 | usize::from(*digit));
+            if length < 0x80 {
+                return None;
+            }
+            (length, rest)
+        };
+        let (content, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, content))
+    }
+
+    /// The next element, which has this tag.
+    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (found, content) = self.any()?;
+        (found == tag).then_some(content)
+    }
+
+    /// The next element if it has this tag; `None` for one that is broken.
+    fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
+        if self.0.first() == Some(&tag) {
+            self.take(tag).map(Some)
+        } else {
+            Some(None)
+        }
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

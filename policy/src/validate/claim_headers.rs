@@ -1,0 +1,120 @@
+//! Claims that go on as header fields: from a claim that there can be, in a field that is nobody else's.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::issuers::text;
+use super::names;
+use super::report::{Path, Report, quote};
+use crate::policy::ClaimHeader;
+use crate::raw;
+
+/// Header fields of one issuer's claims.
+const MAX_HEADERS: usize = 16;
+/// Bytes of a field's name.
+const MAX_NAME_BYTES: usize = 64;
+/// Keys that lead to a claim; a token's JSON nests no deeper.
+const MAX_CLAIM_DEPTH: usize = 8;
+/// How their names begin: no other field can be meant.
+const PREFIX: &str = "x-";
+/// Where a key is unless the policy says.
+const USUAL_KEY: &str = "x-api-key";
+
+pub(super) fn claim_headers(
+    report: &mut Report,
+    path: &Path,
+    raw: &[raw::ClaimToHeader],
+    listen: &raw::Listen,
+) -> Option<Vec<ClaimHeader>> {
+    if raw.len() > MAX_HEADERS {
+        report.error_with_fix(
+            path,
+            format!("{} are too many", raw.len()),
+            format!("at most {MAX_HEADERS}"),
+        );
+        return None;
+    }
+    let mut places = BTreeMap::new();
+    let rules: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(index, raw)| claim_header(report, &path.index(index), raw, listen, &mut places))
+        .collect();
+    rules.into_iter().collect()
+}
+
+fn claim_header(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::ClaimToHeader,
+    listen: &raw::Listen,
+    places: &mut BTreeMap<String, Path>,
+) -> Option<ClaimHeader> {
+    let claim_path = path.field("claim");
+    let claim = report
+        .required(&claim_path, raw.claim.as_deref(), "groups")
+        .and_then(|claim| {
+            let keys: Vec<String> = claim.split('.').map(Into::into).collect();
+            text(report, &claim_path, claim)?;
+            if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
+                report.error_with_fix(
+                    &claim_path,
+                    format!("{} is no way to a claim", quote(claim)),
+                    "a claim's name; further keys behind dots",
+                );
+                return None;
+            }
+            Some((claim.into(), keys))
+        });
+    let header_path = path.field("header");
+    let header = report
+        .required(&header_path, raw.header.as_deref(), "x-user-groups")
+        .and_then(|header| {
+            let lower = header.to_ascii_lowercase();
+            field(report, &header_path, &lower, listen)?;
+            if let Some(first) = places.insert(lower.clone(), header_path.clone()) {
+                report.error(
+                    &header_path,
+                    format!("{} is set at {}", quote(&lower), first.as_str()),
+                );
+                return None;
+            }
+            Some(lower)
+        });
+    let (claim, keys) = claim?;
+    Some(ClaimHeader {
+        claim,
+        keys,
+        header: header?,
+    })
+}
+
+/// A name that can mean nothing else to whoever stands behind.
+fn field(report: &mut Report, path: &Path, name: &str, listen: &raw::Listen) -> Option<()> {
+    names::header(report, path, name, MAX_NAME_BYTES)?;
+    // gRPC reads fields with this end as base64.
+    if !name.starts_with(PREFIX) || name.ends_with("-bin") {
+        report.error_with_fix(
+            path,
+            format!("{} is not a field for claims", quote(name)),
+            "x-…, and not …-bin",
+        );
+        return None;
+    }
+    let keys = listen.api_key.as_ref().and_then(|it| it.headers.as_ref());
+    let holds_keys = match keys {
+        Some(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
+        None => name == USUAL_KEY,
+    };
+    if holds_keys {
+        report.error_with_fix(
+            path,
+            format!("{} is where keys are", quote(name)),
+            "a field of its own",
+        );
+        return None;
+    }
+    Some(())
+}

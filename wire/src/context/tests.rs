@@ -1,0 +1,300 @@
+//! What is signed comes back whole, and nothing else is believed.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use hmac::Hmac;
+use sha2::Sha256;
+
+use super::*;
+
+const NOW: u64 = 1_780_000_000;
+
+fn key(byte: u8) -> Key {
+    Key::from_hex(&format!("{byte:02x}").repeat(32)).unwrap()
+}
+
+fn context() -> Context {
+    Context {
+        client: Some("ocr".into()),
+        credential: Some("key:0123456789abcdef".into()),
+        proofs: Proofs::from_bits(9).unwrap(),
+        request_id: "0f3c".into(),
+        method: "POST".into(),
+        path: "/v2/models/m/infer".into(),
+        generation: "ab12".into(),
+        issued_unix_s: NOW,
+        checked: true,
+        levels: Levels::default(),
+        claims: Vec::new(),
+    }
+}
+
+fn verify(value: &str) -> Result<Context, ContextFault> {
+    Context::verify(value, &key(7), "POST", "/v2/models/m/infer", NOW, 30)
+}
+
+/// `signed` under the right key, whatever it says.
+fn signed(signed: &str) -> String {
+    let mac = key(7).mac(signed).finalize().into_bytes();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
+}
+
+#[test]
+fn what_is_signed_verifies_and_comes_back_whole() {
+    for context in [
+        context(),
+        Context {
+            client: None,
+            ..context()
+        },
+        Context {
+            credential: None,
+            ..context()
+        },
+        Context {
+            checked: false,
+            ..context()
+        },
+        Context {
+            client: None,
+            credential: None,
+            ..context()
+        },
+        Context {
+            client: Some(String::new()),
+            ..context()
+        },
+        Context {
+            claims: vec![
+                ("x-user".into(), "a".into()),
+                ("x-groups".into(), String::new()),
+            ],
+            ..context()
+        },
+        Context {
+            client: Some("é\n.".into()),
+            request_id: String::new(),
+            ..context()
+        },
+    ] {
+        assert_eq!(verify(&context.sign(&key(7))), Ok(context));
+    }
+}
+
+#[test]
+fn no_byte_of_a_context_can_be_changed() {
+    let value = context().sign(&key(7));
+    for at in 0..value.len() {
+        for byte in [b'A', b'B', b'.', b'=', b'-'] {
+            let mut bytes = value.clone().into_bytes();
+            if bytes[at] != byte {
+                bytes[at] = byte;
+                assert!(
+                    verify(str::from_utf8(&bytes).unwrap()).is_err(),
+                    "{at}: {}",
+                    char::from(byte)
+                );
+            }
+        }
+        assert!(verify(&value[..at]).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn every_other_context_is_refused_with_its_fault() {
+    let own = || context().sign(&key(7));
+    let fields = URL_SAFE_NO_PAD.encode([0; 40]);
+    for (name, value, expected) in [
+        (
+            "another key's",
+            context().sign(&key(8)),
+            ContextFault::Signature,
+        ),
+        ("empty", String::new(), ContextFault::Form),
+        ("no signature", "v6.AAAA".into(), ContextFault::Form),
+        (
+            "an empty signature",
+            "v6.AAAA.".into(),
+            ContextFault::Signature,
+        ),
+        (
+            "a cut signature",
+            own().get(..own().len() - 2).unwrap().into(),
+            ContextFault::Form,
+        ),
+        (
+            "a padded signature",
+            format!("{}=", own()),
+            ContextFault::Form,
+        ),
+        ("another version", signed("v1.AAAA"), ContextFault::Form),
+        (
+            "a blank before it",
+            format!(" {}", own()),
+            ContextFault::Form,
+        ),
+        (
+            "a signature that is right, over no fields",
+            signed("v6."),
+            ContextFault::Form,
+        ),
+        (
+            "a signature that is right, over no base64",
+            signed("v6.!!"),
+            ContextFault::Form,
+        ),
+        (
+            "a signature that is right, over fields with a rest",
+            signed(&format!("v6.{fields}")),
+            ContextFault::Form,
+        ),
+        (
+            "too long",
+            Context {
+                path: "/".repeat(12 << 10),
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Form,
+        ),
+        (
+            "another method's",
+            Context {
+                method: "GET".into(),
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Request,
+        ),
+        (
+            "another path's",
+            Context {
+                path: "/v2/models/n/infer".into(),
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Request,
+        ),
+        (
+            "too old",
+            Context {
+                issued_unix_s: NOW - 31,
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Age,
+        ),
+        (
+            "from the future",
+            Context {
+                issued_unix_s: NOW + CLOCK_SKEW_S + 1,
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Age,
+        ),
+        (
+            "from the end of time",
+            Context {
+                issued_unix_s: u64::MAX,
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Age,
+        ),
+    ] {
+        assert_eq!(verify(&value), Err(expected), "{name}");
+    }
+    for issued_unix_s in [NOW - 30, NOW, NOW + CLOCK_SKEW_S] {
+        assert!(
+            verify(
+                &Context {
+                    issued_unix_s,
+                    ..context()
+                }
+                .sign(&key(7))
+            )
+            .is_ok(),
+            "{issued_unix_s}"
+        );
+    }
+}
+
+#[test]
+fn a_client_is_named_or_not_but_not_both() {
+    let of = |named: u8, client: &str, checked: u8| {
+        let mut fields = NOW.to_be_bytes().to_vec();
+        fields.extend([named, 1, checked]);
+        let credential = "key:0123456789abcdef";
+        for field in [
+            client,
+            credential,
+            "0f3c",
+            "POST",
+            "/v2/models/m/infer",
+            "ab12",
+        ] {
+            fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
+            fields.extend_from_slice(field.as_bytes());
+        }
+        fields.extend([0, 0, 0]);
+        signed(&format!("v6.{}", URL_SAFE_NO_PAD.encode(fields)))
+    };
+    // Checked, and by proofs 9; beyond four bits of proofs there is nothing.
+    let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);
+    assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
+    assert_eq!(verify(&of(1, "ocr", 32)), Err(ContextFault::Form));
+    let nobody = Context {
+        client: None,
+        ..context()
+    };
+    assert_eq!(verify(&fields(0, "")), Ok(nobody));
+    assert_eq!(verify(&fields(0, "ocr")), Err(ContextFault::Form));
+    assert_eq!(verify(&fields(2, "ocr")), Err(ContextFault::Form));
+}
+
+#[test]
+fn fields_do_not_run_into_each_other() {
+    let moved = Context {
+        client: Some("ocrkey".into()),
+        credential: Some(":0123456789abcdef".into()),
+        ..context()
+    };
+    assert_ne!(moved.sign(&key(7)), context().sign(&key(7)));
+}
+
+#[test]
+fn no_more_claims_are_read_than_an_issuer_may_have() {
+    let with = |count: usize| Context {
+        claims: vec![("x".into(), "y".into()); count],
+        ..context()
+    };
+    assert!(verify(&with(MAX_CLAIM_FIELDS).sign(&key(7))).is_ok());
+    for count in [MAX_CLAIM_FIELDS + 1, 255, 256, 300] {
+        let fault = verify(&with(count).sign(&key(7)));
+        assert_eq!(fault, Err(ContextFault::Form), "{count}");
+    }
+}
+
+#[test]
+fn a_key_is_64_hex_digits_and_is_never_printed() {
+    let digits = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdef0123";
+    assert!(Key::from_hex(&format!(" {digits}\n")).is_some());
+    let seven = Key::from_hex(&"07".repeat(32)).unwrap();
+    let mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
+    let (of_seven, mac) = (seven.mac("a"), mac.chain_update("a"));
+    assert_eq!(
+        of_seven.finalize().into_bytes(),
+        mac.finalize().into_bytes()
+    );
+    for text in [
+        "",
+        &digits[1..],
+        &format!("{digits}00"),
+        &format!("0x{}", &digits[2..]),
+        &format!("+{}", &digits[1..]),
+    ] {
+        assert!(Key::from_hex(text).is_none(), "{text}");
+    }
+    assert_eq!(format!("{:?}", key(7)), "Key");
+}
