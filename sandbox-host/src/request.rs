@@ -65,6 +65,8 @@ pub enum Begun {
     Server {
         /// Who asks.
         caller: Caller,
+        /// By what it has proven that.
+        proofs: Proofs,
         /// In which protocol to answer.
         protocol: Protocol,
         /// What is asked.
@@ -323,8 +325,9 @@ impl Judge {
         };
         let levels = context.levels;
         match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
-            (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
+            (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
+                proofs: decision.proofs(),
                 protocol,
                 question,
             }),
