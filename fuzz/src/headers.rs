@@ -164,7 +164,7 @@ fn route(route: &Route<'_>, method: &str, path: &str) {
         .map(|version| format!("/versions/{version}"))
         .unwrap_or_default();
     let (expected, end) = match operation {
-        Operation::Infer => ("POST", "/infer"),
+        Operation::Infer | Operation::Stream => ("POST", "/infer"),
         Operation::Metadata => ("GET", ""),
         Operation::Ready => ("GET", "/ready"),
     };

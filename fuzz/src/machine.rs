@@ -242,6 +242,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
                 Some(Addressee {
                     model: data.choose(&MODELS)?,
                     version: data.arbitrary::<Option<&str>>()?.map(Into::into),
+                    streams: data.arbitrary()?,
                 })
             } else {
                 None

@@ -34,12 +34,15 @@ pub fn run(data: &[u8]) {
     };
     let api = Api::ALL[usize::from(*which) % Api::ALL.len()];
     let format = BodyFormat::OpenAi(api);
-    let named = addressee(format, body).map(|named| named.model.to_owned());
+    let named = addressee(format, body).map(|named| (named.model.to_owned(), named.streams));
     let request = match decode(format, body, &[]) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
     };
-    assert!(named.is_none() || named.as_deref() == request.model.as_deref());
+    if let Some((model, streams)) = named {
+        assert_eq!(Some(&*model), request.model.as_deref());
+        assert_eq!(streams, request.streams());
+    }
     let theirs: Json = serde_json::from_slice(body).expect("serde_json refuses what we accept");
     let members = theirs.as_object().expect("an object");
     let model = usize::from(request.model.is_some());
@@ -55,12 +58,13 @@ pub fn run(data: &[u8]) {
     let Accepts::OpenAi(rules) = model.accepts() else {
         panic!("a model of another kind was granted");
     };
+    let streams = request.streams().then_some(Value::Bool(true));
     let built = rebuild(rules, api, model.name(), request.document);
     let text = to_json(&built);
     assert!(text.len() <= built.text_bytes());
     assert!(allowed(api, text.as_bytes()), "{text}");
     assert_eq!(built.get("max_tokens").is_some(), api != Api::Embeddings);
-    assert_eq!(built.get("stream"), None);
+    assert_eq!(built.get("stream"), streams.as_ref());
 }
 
 /// Whether a body passes.

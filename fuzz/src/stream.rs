@@ -368,6 +368,7 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
                 BodyFormat::OipGrpcInfer => request.model.as_deref().map(|model| Addressee {
                     model,
                     version: request.version.as_deref().map(Into::into),
+                    streams: false,
                 }),
                 _ => None,
             };

@@ -40,7 +40,7 @@ use alloc::vec::Vec;
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
-use crate::request::{Head, Operation, Proofs, Protocol, Route};
+use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
 use driver_fault::{foreign_policy, out_of_order};
@@ -58,6 +58,8 @@ pub struct Decision {
     client: Option<ClientId>,
     /// By what the caller has proven that it is the client.
     proofs: Proofs,
+    /// What its credential does not extend to.
+    withheld: Operations,
     grant: Option<GrantId>,
     model: Option<ModelId>,
     version: Option<u32>,
@@ -119,6 +121,7 @@ impl Decision {
         let mut decision = Self {
             client: None,
             proofs: head.proofs,
+            withheld: head.withheld,
             grant: None,
             model: None,
             version: None,
@@ -260,10 +263,7 @@ impl Decision {
                 }
                 Ok(Step::Answer(*protocol, *question))
             }
-            Route::OpenAi { api } => {
-                self.operation = Some(Operation::Infer);
-                self.open_ai(policy, head, *api)
-            }
+            Route::OpenAi { api } => self.open_ai(policy, head, *api),
             Route::Model {
                 protocol,
                 operation,
@@ -274,7 +274,7 @@ impl Decision {
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(policy, head, Some(*operation))?;
                 gate::binary_data(head, *protocol, *operation)?;
-                gate::in_scope(head, *operation)?;
+                gate::in_scope(head.withheld, *operation)?;
                 match (protocol.is_grpc(), model, version) {
                     (false, Some(model), version) => {
                         self.resolve(policy, model, version.as_deref())?;
@@ -301,7 +301,15 @@ impl Decision {
             (false, None) => self.enter(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
             (true, None) => self.proceed(After::Body),
-            (true, Some(Addressee { model, version })) => {
+            (
+                true,
+                Some(Addressee {
+                    model,
+                    version,
+                    streams,
+                }),
+            ) => {
+                self.asks_pieces(streams)?;
                 self.resolve(policy, model, version.as_deref())?;
                 self.pay(policy, After::Body)
             }
@@ -319,13 +327,15 @@ impl Decision {
                 "the message names no model",
             )),
             (true, (Some(model), version), None) => {
+                self.asks_pieces(request.streams())?;
                 self.resolve(policy, model, version)?;
                 self.pay(policy, After::Message)
             }
             (true, (Some(model), version), Some(known)) => {
-                let known = (Some(known), self.version, self.grant);
+                let known = (Some(known), self.version, self.grant, self.operation);
+                self.asks_pieces(request.streams())?;
                 self.resolve(policy, model, version)?;
-                if (self.model, self.version, self.grant) != known {
+                if (self.model, self.version, self.grant, self.operation) != known {
                     return Err(Denial::new(
                         Reason::Malformed,
                         "the message is for another model than its body was",

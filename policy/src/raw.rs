@@ -368,7 +368,7 @@ pub struct Grant {
     pub clients: Vec<String>,
     /// Model names, `name@version` for one version.
     pub models: Vec<String>,
-    /// `infer`, `metadata`, `ready`.
+    /// `infer`, `stream` (inference that is answered in pieces), `metadata`, `ready`.
     pub operations: Vec<String>,
     /// How often, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -79,8 +79,10 @@ impl Protocol {
 /// What a caller wants done with a model; grants list these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Inference.
+    /// Inference, answered in one piece.
     Infer,
+    /// Inference that is answered in pieces.
+    Stream,
     /// The model's signature.
     Metadata,
     /// Whether the model can serve.
@@ -88,10 +90,14 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 4] = [Self::Infer, Self::Stream, Self::Metadata, Self::Ready];
+
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::Stream => "stream",
             Self::Metadata => "metadata",
             Self::Ready => "ready",
         }
@@ -99,9 +105,17 @@ impl Operation {
 
     /// The operation that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Infer, Self::Metadata, Self::Ready]
+        Self::ALL
             .into_iter()
             .find(|operation| operation.name() == name)
+    }
+
+    /// Whether the model runs: what it is given is held against its contract, and costs.
+    pub const fn infers(self) -> bool {
+        match self {
+            Self::Infer | Self::Stream => true,
+            Self::Metadata | Self::Ready => false,
+        }
     }
 }
 
@@ -120,6 +134,7 @@ impl Operations {
             Operation::Infer => 1,
             Operation::Metadata => 2,
             Operation::Ready => 4,
+            Operation::Stream => 8,
         }
     }
 }
@@ -152,6 +167,14 @@ impl Api {
             Self::Chat => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
             Self::Embeddings => "/v1/embeddings",
+        }
+    }
+
+    /// Whether what it answers may come in pieces.
+    pub const fn streams(self) -> bool {
+        match self {
+            Self::Chat | Self::Completions => true,
+            Self::Embeddings => false,
         }
     }
 

@@ -36,6 +36,13 @@ pub struct InferRequest<'a> {
     pub by_column: bool,
 }
 
+impl InferRequest<'_> {
+    /// Whether a document asks for an answer in pieces.
+    pub fn streams(&self) -> bool {
+        crate::json::member(&self.document, "stream") == Some(&crate::json::Value::Bool(true))
+    }
+}
+
 /// One tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor<'a> {

@@ -98,6 +98,12 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         &clients,
         &models,
     );
+    openai::streams(
+        report,
+        &root.field("models"),
+        grants.granted.keys().map(|key| (key.1, key.3)),
+        &models,
+    );
     let reachable = grants
         .granted
         .keys()

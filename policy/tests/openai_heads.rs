@@ -3,11 +3,14 @@
 
 use std::path::Path;
 
+use tensorgate_policy::decision::Addressee;
 use tensorgate_policy::request::{
     Api, ContentType, Encoding, Identity, Operations, Proofs, ServerQuestion,
 };
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Decision, Head, Operation, Protocol, Reason, Route, Step, raw};
+
+const BODY_BYTES: usize = 100;
 
 #[test]
 fn what_a_token_does_not_extend_to_is_not_granted() {
@@ -16,17 +19,30 @@ fn what_a_token_does_not_extend_to_is_not_granted() {
     let policy: raw::Policy = serde_json::from_str(&text).unwrap();
     let (policy, _) = validate(&policy).unwrap();
     let chat = Route::OpenAi { api: Api::Chat };
+    let embeddings = Route::OpenAi {
+        api: Api::Embeddings,
+    };
     let models = Route::Server {
         protocol: Protocol::OpenAi,
         question: ServerQuestion::Models,
     };
-    for (route, withheld, refused) in [
-        (chat.clone(), None, false),
-        (chat.clone(), Some(Operation::Infer), true),
-        (chat, Some(Operation::Metadata), false),
-        (models.clone(), None, false),
-        (models.clone(), Some(Operation::Metadata), true),
-        (models, Some(Operation::Infer), false),
+    let body = |streams| Some((BODY_BYTES, streams));
+    for (route, body, withheld, refused) in [
+        (&chat, body(false), &[][..], false),
+        (&chat, body(true), &[], false),
+        (&chat, None, &[Operation::Infer], false),
+        (&chat, body(false), &[Operation::Infer], true),
+        (&chat, body(true), &[Operation::Infer], false),
+        (&chat, None, &[Operation::Stream], false),
+        (&chat, body(false), &[Operation::Stream], false),
+        (&chat, body(true), &[Operation::Stream], true),
+        (&chat, None, &[Operation::Infer, Operation::Stream], true),
+        (&chat, body(true), &[Operation::Metadata], false),
+        (&embeddings, None, &[Operation::Infer], true),
+        (&embeddings, None, &[Operation::Stream], false),
+        (&models, None, &[], false),
+        (&models, None, &[Operation::Metadata], true),
+        (&models, None, &[Operation::Infer, Operation::Stream], false),
     ] {
         let head = Head {
             header_bytes: 100,
@@ -34,7 +50,7 @@ fn what_a_token_does_not_extend_to_is_not_granted() {
             ambiguous: None,
             identity: Identity::Client("scorer".to_owned()),
             proofs: Proofs::NONE,
-            withheld: withheld.into_iter().collect::<Operations>(),
+            withheld: withheld.iter().copied().collect::<Operations>(),
             route: route.clone(),
             content_type: ContentType::Json,
             encoding: Encoding::Identity,
@@ -42,12 +58,20 @@ fn what_a_token_does_not_extend_to_is_not_granted() {
             content_length: None,
             end_of_stream: false,
         };
-        let (_, step) = Decision::begin(&policy, &head);
+        let (mut decision, mut step) = Decision::begin(&policy, &head);
+        if let Some((bytes, streams)) = body {
+            let addressee = Addressee {
+                model: "llama",
+                version: None,
+                streams,
+            };
+            step = decision.body(&policy, bytes, Some(addressee));
+        }
         let denied = match step {
             Step::Deny(denial) => Some(denial.reason),
             _ => None,
         };
         let expected = refused.then_some(Reason::NotGranted);
-        assert_eq!(denied, expected, "{route:?} without {withheld:?}");
+        assert_eq!(denied, expected, "{route:?} {body:?} without {withheld:?}");
     }
 }

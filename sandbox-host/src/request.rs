@@ -67,6 +67,8 @@ pub enum Begun {
     Server {
         /// Who asks.
         caller: Caller,
+        /// By what it has proven that.
+        proofs: Proofs,
         /// In which protocol to answer.
         protocol: Protocol,
         /// What is asked.
@@ -333,8 +335,9 @@ impl Judge {
         };
         let levels = context.levels;
         match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
-            (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
+            (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
+                proofs: decision.proofs(),
                 protocol,
                 question,
             }),

@@ -175,13 +175,14 @@ where
     let admitted = match begun {
         Begun::Server {
             caller,
+            proofs,
             protocol,
             question,
         } => {
             record.caller = caller;
             record.protocol = protocol;
             if question == ServerQuestion::Models {
-                return Ok(models::answer(generation.policy(), &record.caller));
+                return Ok(models::answer(generation.policy(), &record.caller, proofs));
             }
             return Ok(server_answer(
                 app,
@@ -280,7 +281,9 @@ where
                 &request_id,
             ))
         }
-        Operation::Infer => infer(&generation, request, held, latest, record).await,
+        Operation::Infer | Operation::Stream => {
+            infer(&generation, request, held, latest, record).await
+        }
     }
 }
 

@@ -17,7 +17,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use stand_in::{Act, OpenAi};
 use support::{PATIENCE, REQUEST_ID, Running, context, key, start, until};
-use tensorgate_wire::context::HEADER;
+use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_wire::context::{Context, HEADER};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -36,11 +37,13 @@ fn policy(backend: &OpenAi, timeout_ms: u64) -> Value {
                     "completions": {"max_prompts": 2, "max_prompt_bytes": 100, "max_tokens": 16},
                     "embeddings": {"max_items": 2, "max_item_bytes": 100},
                     "max_answer_bytes": 4096}},
+            "guarded": {"backend": "b", "backend_model": "their/llama", "versions": ["1"], "protocols": ["openai"],
+                "requires": {"any_of": ["mtls"]}, "openai": {"embeddings": {"max_item_bytes": 100}}},
             "others": {"backend": "b", "backend_model": "their/llama", "versions": ["1"], "protocols": ["openai"],
                 "openai": {"embeddings": {"max_item_bytes": 100}}}
         },
         "grants": [
-            {"name": "g", "clients": ["scorer"], "models": ["llama"], "operations": ["infer", "metadata"]},
+            {"name": "g", "clients": ["scorer"], "models": ["llama", "guarded"], "operations": ["infer", "stream", "metadata"]},
             {"name": "h", "clients": ["other"], "models": ["others"], "operations": ["infer", "metadata"]}]
     })
 }
@@ -117,13 +120,25 @@ async fn completions_and_embeddings_are_answered_for_every_text() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_of_its_own_models_only() {
+async fn a_client_is_told_of_its_own_models_only_and_of_those_that_it_has_proven_enough_for() {
     let (_backend, running) = started(20_000).await;
-    let answer = running.gate.call("GET", "/v1/models", String::new()).await;
-    assert_eq!(
-        answer.json(),
-        json!({"object": "list", "data": [{"id": "llama", "object": "model", "created": 0, "owned_by": "tensorgate"}]})
-    );
+    for (proof, names) in [
+        (Proof::ApiKey, &["llama"][..]),
+        (Proof::Mtls, &["guarded", "llama"]),
+    ] {
+        let context = Context {
+            proofs: Proofs::NONE.with(proof),
+            ..context("GET", "/v1/models")
+        };
+        let contexts = [context.sign(&key())];
+        let answer = running.gate.send("GET", "/v1/models", &contexts, "").await;
+        let data: Vec<_> = names
+            .iter()
+            .map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "tensorgate"}))
+            .collect();
+        let list = json!({"object": "list", "data": data});
+        assert_eq!(answer.json(), list, "{proof:?}");
+    }
     running.stop().await;
 }
 

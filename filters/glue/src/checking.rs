@@ -121,6 +121,7 @@ fn addressee<'r>(protocol: Protocol, request: &'r InferRequest<'_>) -> Option<Ad
     Some(Addressee {
         model: request.model.as_deref()?,
         version: request.version.as_deref().map(Into::into),
+        streams: false,
     })
 }
 

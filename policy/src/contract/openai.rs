@@ -5,6 +5,7 @@
 
 mod chat;
 mod members;
+mod picture;
 mod rebuild;
 mod schema;
 mod tokens;
@@ -13,7 +14,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Carried, ParameterBound, parameters, quote};
+use super::media::MediaRule;
+use super::{Carried, ParameterBound, Unkept, parameters, quote};
 use crate::denial::{Denial, Reason};
 use crate::json::{Members, Value};
 use crate::request::Api;
@@ -89,6 +91,8 @@ pub struct Images {
     pub(crate) max_bytes: usize,
     /// Tokens that the model makes of one.
     pub(crate) max_tokens: u64,
+    /// What each may be.
+    pub(crate) media: MediaRule,
 }
 
 impl OpenAi {
@@ -101,13 +105,27 @@ impl OpenAi {
         }
     }
 
+    /// Whether any answer may come in pieces.
+    pub(crate) fn streams(&self) -> bool {
+        let chat = self.chat.as_ref().map(|rule| &rule.generation);
+        let completions = self.completions.as_ref().map(|rule| &rule.generation);
+        chat.into_iter()
+            .chain(completions)
+            .any(|generation| generation.stream)
+    }
+
     /// The longest answer that is read, bytes.
     pub const fn max_answer_bytes(&self) -> usize {
         self.max_answer_bytes
     }
 
-    /// Checks a document, and says what it carries.
-    pub(crate) fn check(&self, api: Api, document: &Members<'_>) -> Result<Carried, Denial> {
+    /// Checks a document, and says what it carries. What `unkept` lets pass of values passes.
+    pub(crate) fn check(
+        &self,
+        api: Api,
+        document: &Members<'_>,
+        unkept: &mut Unkept<'_>,
+    ) -> Result<Carried, Denial> {
         let mut faults = Faults::default();
         let faults_of = &mut faults;
         let carried = match api {
@@ -124,7 +142,16 @@ impl OpenAi {
                 rule.carried(held)
             }),
         };
-        match (faults.first, carried) {
+        let Faults { first, value } = faults;
+        let earlier = |value: &Denial| {
+            first
+                .as_ref()
+                .is_none_or(|first| value.reason < first.reason)
+        };
+        if let Some(value) = value.filter(earlier) {
+            unkept(value)?;
+        }
+        match (first, carried) {
             (Some(denial), _) => Err(denial),
             (None, Some(carried)) => Ok(carried),
             (None, None) => Err(Denial::new(
@@ -229,18 +256,20 @@ fn missing(name: &str, faults: &mut Faults) -> Held {
 #[derive(Debug, Default)]
 struct Faults {
     first: Option<Denial>,
+    /// The first one of a value, which a grant's mode may let pass.
+    value: Option<Denial>,
 }
 
 impl Faults {
     fn add(&mut self, reason: Reason, field: impl FnOnce() -> String, cause: &str) {
-        let earlier = self
-            .first
-            .as_ref()
-            .is_none_or(|first| reason < first.reason);
-        if earlier {
+        let slot = match reason {
+            Reason::OutOfRange => &mut self.value,
+            _ => &mut self.first,
+        };
+        if slot.as_ref().is_none_or(|first| reason < first.reason) {
             let field = field();
             let cause = format!("{field}: {cause}");
-            self.first = Some(Denial::with_field(reason, field, cause));
+            *slot = Some(Denial::with_field(reason, field, cause));
         }
     }
 }

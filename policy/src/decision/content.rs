@@ -44,7 +44,9 @@ impl Decision {
                 self.pay_content(policy, contract.cost(request))
             }
             (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
-                let carried = rules.check(api, &request.document)?;
+                let carried = rules.check(api, &request.document, &mut |denial| {
+                    shadow::hold(shadow, &mut self.shadowed, denial)
+                })?;
                 self.pay_content(policy, carried)
             }
             (BodyFormat::Raw, Accepts::Raw { media, .. }) => {

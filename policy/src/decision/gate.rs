@@ -10,8 +10,8 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
-    ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Proofs, Protocol,
-    Requires, Route, ServerQuestion,
+    ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations, Proofs,
+    Protocol, Requires, Route, ServerQuestion,
 };
 
 /// Whether the head is within its bounds and can be read in one way only.
@@ -233,8 +233,8 @@ pub(super) fn proven(policy: &Policy, model: ModelId, proofs: Proofs) -> Result<
 }
 
 /// A token may extend to less than its client's grants (RFC 6750, 3.1: `insufficient_scope`).
-pub(super) fn in_scope(head: &Head<'_>, operation: Operation) -> Result<(), Denial> {
-    if head.withheld.contains(operation) {
+pub(super) fn in_scope(withheld: Operations, operation: Operation) -> Result<(), Denial> {
+    if withheld.contains(operation) {
         let cause = format!("the token lacks the scope for {}", operation.name());
         return Err(Denial::new(Reason::NotGranted, cause));
     }
@@ -347,7 +347,7 @@ pub(super) fn may_ask(
     match question {
         ServerQuestion::Models => {
             let operation = Operation::Metadata;
-            in_scope(head, operation)?;
+            in_scope(head.withheld, operation)?;
             reaches(policy, client, Protocol::OpenAi, operation)
         }
         ServerQuestion::Live

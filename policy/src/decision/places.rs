@@ -49,7 +49,7 @@ impl Policy {
         let pairs: BTreeSet<(ClientId, ModelId)> = self
             .granted
             .keys()
-            .filter(|(.., operation)| *operation == Operation::Infer)
+            .filter(|(.., operation)| operation.infers())
             .map(|(client, model, ..)| (*client, *model))
             .collect();
         pairs
@@ -93,7 +93,7 @@ impl Decision {
         };
         // Where the path names the model, the head has taken the first two by the time the body is whole.
         let own = after == After::Head || self.protocol.body_names_model();
-        let shared = after != After::Head && self.operation == Some(Operation::Infer);
+        let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
         let mut places = Vec::new();
         if own {
             places.extend(client.concurrency().map(|limit| of_client(client, limit)));

@@ -40,14 +40,36 @@ impl Decision {
         api: Api,
     ) -> Result<Step, Denial> {
         let (protocol, operation) = (Protocol::OpenAi, Operation::Infer);
+        self.operation = Some(operation);
         gate::media_type(policy, head, protocol, Some(operation))?;
         // No model of this API takes compressed bodies.
         gate::encoding(policy, head, None)?;
         gate::no_binary_data(head)?;
-        gate::in_scope(head, operation)?;
-        gate::reaches(policy, self.client, protocol, operation)?;
+        let may = |operation| {
+            gate::in_scope(head.withheld, operation)?;
+            gate::reaches(policy, self.client, protocol, operation)
+        };
+        // Which of the two it is, the body says.
+        may(operation).or_else(|denial| match api.streams() {
+            true => may(Operation::Stream).map_err(|_| denial),
+            false => Err(denial),
+        })?;
         self.plan = held_plan(policy, BodyFormat::OpenAi(api));
         self.read_body()
+    }
+
+    /// What is asked of a model where the body says whether its answer comes in pieces.
+    pub(super) fn asks_pieces(&mut self, streams: bool) -> Result<(), Denial> {
+        let BodyFormat::OpenAi(api) = self.plan.format else {
+            return Ok(());
+        };
+        let operation = if streams && api.streams() {
+            Operation::Stream
+        } else {
+            Operation::Infer
+        };
+        self.operation = Some(operation);
+        gate::in_scope(self.withheld, operation)
     }
 
     /// How a REST body is read, the model being known; refuses a content type that this model does not take.
@@ -171,6 +193,7 @@ pub(super) fn grpc_plan(
         (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
+        | (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream)
         | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
             return Err(foreign_policy());
         }

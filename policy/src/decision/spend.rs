@@ -10,7 +10,6 @@ use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::{Carried, quote};
 use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Level, Policy, Unit, Wait};
-use crate::request::Operation;
 use crate::time::SECOND_NS;
 
 /// What one request spends of a limit on requests, units.
@@ -40,7 +39,10 @@ impl Decision {
         carried: Carried,
     ) -> Result<Step, Denial> {
         let (grant, client) = self.whose(policy)?;
-        let allowances = (self.operation == Some(Operation::Infer)).then(|| grant.per_content());
+        let allowances = self
+            .operation
+            .filter(|operation| operation.infers())
+            .map(|_| grant.per_content());
         let debits = allowances.into_iter().flatten().map(|allowance| {
             let amount = amount(allowance.unit, carried);
             Debit { allowance, amount }

@@ -162,6 +162,8 @@ pub struct Addressee<'a> {
     pub model: &'a str,
     /// Its version, if one is named; the text of a number where the protocol numbers versions.
     pub version: Option<Cow<'a, str>>,
+    /// Whether it asks for an answer in pieces, where the body says so and not the route.
+    pub streams: bool,
 }
 
 /// Places in flight that a request needs from now on until its stream ends. They are taken in this order and

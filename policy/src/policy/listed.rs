@@ -1,13 +1,14 @@
 //! Which models a client may see, for protocols that list them.
 
 use super::{Model, ModelId, Policy};
-use crate::request::{Operation, Protocol};
+use crate::request::{Operation, Proofs, Protocol, Requires};
 
 impl Policy {
-    /// The models that a client may do this with over a protocol, in name order.
+    /// The models that a client with these proofs may do this with over a protocol, in name order.
     pub fn models_of(
         &self,
         client: &str,
+        proofs: Proofs,
         protocol: Protocol,
         operation: Operation,
     ) -> impl Iterator<Item = &str> {
@@ -21,6 +22,10 @@ impl Policy {
         };
         self.models_by_name.values().filter_map(move |id| {
             let model = self.model(*id).filter(|model| may(id, model))?;
+            let proven = |requires: Requires| requires.met_by(proofs);
+            if !model.requires().is_none_or(proven) {
+                return None;
+            }
             model.protocols.contains(&protocol).then_some(model.name())
         })
     }

@@ -59,6 +59,9 @@ pub struct Scopes {
     /// For inference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infer: Option<String>,
+    /// For inference that is answered in pieces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// For a model's metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, Media};
 
 /// A model that is called by `openai`: at least one of the three kinds of request. Scalars of a request that none of them names are allowed by the model's
 /// `parameters` (`temperature: {float: [0, 2]}`); whatever is named nowhere is refused.
@@ -90,6 +90,8 @@ pub struct Images {
     pub max_bytes: Option<ByteSize>,
     /// Tokens that the model makes of one, at most: for costs and budgets of tokens.
     pub max_tokens: Option<u64>,
+    /// What they may be: `png`, `jpeg`, `gif`, `webp`, and how many pixels.
+    pub media: Option<Media>,
 }
 
 /// Completions.

@@ -1,16 +1,18 @@
 //! Models that are called by OpenAI's API: what each kind of request may ask for, and what of a model has no meaning then.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{flight, names, parameters, requires};
+use super::{flight, items, names, parameters, requires};
+use crate::contract::MediaRule;
 use crate::contract::openai::{Chat, Completions, Embeddings, Generation, Images, OpenAi, Tools};
-use crate::policy::{Accepts, Model};
+use crate::policy::{Accepts, Model, ModelId};
 use crate::raw::{self, BackendKind, ByteSize};
-use crate::request::Protocol;
+use crate::request::{Operation, Protocol};
 
 /// Messages, prompts or texts of a request; the API's own bound on texts to embed.
 const MAX_ITEMS: u64 = 2_048;
@@ -145,6 +147,31 @@ pub(super) fn model(
         preprocess: None,
         postprocess: None,
     })
+}
+
+/// Warns of models whose answers may come in pieces, and nobody may ask for them.
+pub(super) fn streams(
+    report: &mut Report,
+    path: &Path,
+    granted: impl Iterator<Item = (ModelId, Operation)>,
+    models: &[Model],
+) {
+    let streamed: BTreeSet<ModelId> = granted
+        .filter(|(_, operation)| *operation == Operation::Stream)
+        .map(|(model, _)| model)
+        .collect();
+    for (model, id) in models.iter().zip((0..).map(ModelId)) {
+        if let Accepts::OpenAi(rules) = model.accepts()
+            && rules.streams()
+            && !streamed.contains(&id)
+        {
+            report.warn(
+                &path.key(model.name()).field("openai"),
+                "answers may come in pieces, and no grant has the operation stream",
+                "operations: [infer, stream]",
+            );
+        }
+    }
 }
 
 fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
@@ -298,10 +325,17 @@ impl Reader<'_> {
                     self.report
                         .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
                 });
+            let media_path = path.field("media");
+            let fix = "media: {types: [png, jpeg], max_pixels: 4000000}";
+            let media = self
+                .report
+                .required(&media_path, raw.media.as_ref(), fix)
+                .and_then(|raw| self.pictures(&media_path, raw));
             Some(Images {
                 max: max?,
                 max_bytes: max_bytes?,
                 max_tokens: max_tokens?,
+                media: media?,
             })
         });
         let tools = tools.map_or(Some(None), |tools| tools.map(Some));
@@ -324,6 +358,21 @@ impl Reader<'_> {
             max_schema_bytes: max_schema_bytes?,
             images: images?,
         })
+    }
+
+    /// Kinds that the API takes.
+    fn pictures(&mut self, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
+        let mut good = Some(());
+        for (index, name) in raw.types.iter().enumerate() {
+            if matches!(name.as_str(), "tiff" | "wav") {
+                let path = path.field("types").index(index);
+                let fix = "png, jpeg, gif or webp";
+                self.report
+                    .error_with_fix(&path, "is no picture of OpenAI's API", fix);
+                good = None;
+            }
+        }
+        good.and(items::media(self.report, path, raw))
     }
 
     fn completions(&mut self, path: &Path, raw: &raw::Completions) -> Option<Completions> {

@@ -105,6 +105,7 @@ mod flight;
 mod grants;
 mod hostile;
 mod modes;
+mod openai;
 mod sections;
 mod serving;
 mod tensors;

@@ -1,14 +1,15 @@
 //! The models of OpenAI's API that a caller may ask about, and no others.
 
 use http::{Response, StatusCode};
+use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Operation, Policy, Protocol};
 
 use crate::reply::{self, ReplyBody};
 use crate::request::Caller;
 
-pub(super) fn answer(policy: &Policy, caller: &Caller) -> Response<ReplyBody> {
+pub(super) fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Response<ReplyBody> {
     let client = caller.client.as_deref().unwrap_or_default();
-    let names = policy.models_of(client, Protocol::OpenAi, Operation::Metadata);
+    let names = policy.models_of(client, proofs, Protocol::OpenAi, Operation::Metadata);
     let body = tensorgate_wire::openai::models(names);
     reply::success(Protocol::OpenAi, StatusCode::OK, body, &caller.request_id)
 }

@@ -17,7 +17,7 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 18] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 17] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
@@ -40,7 +40,6 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 18] = [
     (Reason::DuplicateInput, Protocol::OpenAi),
     (Reason::SizeMismatch, Protocol::OpenAi),
     (Reason::NotFinite, Protocol::OpenAi),
-    (Reason::OutOfRange, Protocol::OpenAi),
 ];
 
 fn vectors() -> Vec<Lowered> {

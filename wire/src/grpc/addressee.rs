@@ -63,6 +63,7 @@ fn named_model<'a>(model: Option<&'a str>, version: Option<Cow<'a, str>>) -> Opt
     Some(Addressee {
         model: model.filter(|model| !model.is_empty())?,
         version,
+        streams: false,
     })
 }
 
@@ -76,6 +77,7 @@ mod tests {
         Some(Addressee {
             model,
             version: version.map(Into::into),
+            streams: false,
         })
     }
 

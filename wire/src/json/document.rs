@@ -13,6 +13,8 @@ use crate::raw::Budget;
 
 /// The member that names the model.
 const MODEL: &str = "model";
+/// The member that asks for an answer in pieces.
+const STREAM: &str = "stream";
 
 /// Reads a request.
 pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
@@ -38,9 +40,14 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
 /// The model that a request names; `None` where that takes decoding: its name comes escaped or twice, or the body is no document.
 pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
     let mut scanner = Scanner::over(body).ok()?;
-    let mut model = None;
+    let (mut model, mut stream) = (None, None);
     let read = scanner.object(|scanner, key| match &*key {
         MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
+        STREAM if matches!(scanner.token(), Some(b't' | b'f' | b'n')) => {
+            once(&mut stream, STREAM, scanner.word())
+        }
+        // Of another kind it asks for nothing, as for whoever decodes it.
+        STREAM => once(&mut stream, STREAM, scanner.value().map(|_| None)),
         _ => scanner.value().map(drop),
     });
     read.and_then(|()| scanner.end()).ok()?;
@@ -48,6 +55,7 @@ pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
         std::borrow::Cow::Borrowed(model) => Some(Addressee {
             model,
             version: None,
+            streams: stream.flatten() == Some(true),
         }),
         std::borrow::Cow::Owned(_) => None,
     }

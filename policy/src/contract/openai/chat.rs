@@ -3,13 +3,12 @@
 use alloc::format;
 
 use super::members::{count, is_function, is_id};
+use super::picture::{DATA, Look, Picture};
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
 use crate::json::{Members, Value};
 
-/// How the URL of what is inside a request begins (RFC 2397), in its one spelling.
-const DATA: &str = "data:";
 /// Calls of functions in one message.
 const MAX_CALLS: usize = 32;
 
@@ -260,7 +259,6 @@ impl Message<'_, '_> {
             );
             return;
         };
-        let max_bytes = rule.max_bytes;
         let known = image.as_object().is_some_and(|members| {
             members.iter().all(|(name, value)| match name.as_ref() {
                 "url" => true,
@@ -278,21 +276,26 @@ impl Message<'_, '_> {
             );
             return;
         }
-        match url.and_then(base64).filter(|_| known) {
-            None => self.add(
+        let Some(picture) = url.and_then(Picture::read).filter(|_| known) else {
+            self.add(
                 Reason::Parameter,
                 ".content",
                 "a picture is not data:image/…;base64,… of a known type",
-            ),
-            Some(data) => {
-                self.count = self.count.saturating_add(1);
-                self.pictures = self.pictures.saturating_add(data.len());
-                if data.len() > max_bytes {
-                    let cause =
-                        format!("a picture of {} bytes, {max_bytes} are allowed", data.len());
-                    self.add(Reason::ItemTooLong, ".content", &cause);
-                }
-            }
+            );
+            return;
+        };
+        let bytes = picture.bytes();
+        self.count = self.count.saturating_add(1);
+        self.pictures = self.pictures.saturating_add(bytes);
+        if bytes > rule.max_bytes {
+            let cause = format!("a picture of {bytes} bytes, {} are allowed", rule.max_bytes);
+            self.add(Reason::ItemTooLong, ".content", &cause);
+            return;
+        }
+        match picture.look(&rule.media) {
+            Look::Keeps => {}
+            Look::Breaks(cause) => self.add(Reason::OutOfRange, ".content", &cause),
+            Look::NotBase64 => self.add(Reason::Parameter, ".content", "a picture is not base64"),
         }
     }
 
@@ -329,19 +332,4 @@ impl Message<'_, '_> {
 
 fn is_list(value: &Value<'_>) -> bool {
     matches!(value, Value::Array(_))
-}
-
-/// The text in base64 of a picture's `data:` URL (RFC 2397), in its one spelling: padded, without blanks, of a type that is a picture and nothing else
-/// (SVG is a program).
-fn base64(url: &str) -> Option<&str> {
-    let types = ["png", "jpeg", "webp", "gif"];
-    let rest = url.strip_prefix(DATA)?.strip_prefix("image/")?;
-    let (kind, data) = rest.split_once(";base64,")?;
-    let digits = data.trim_end_matches('=');
-    let padding = data.len().saturating_sub(digits.len());
-    let plain = digits
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-    let whole = data.len().checked_rem(4) == Some(0) && padding <= 2 && !digits.is_empty();
-    (types.contains(&kind) && plain && whole).then_some(data)
 }

@@ -1,12 +1,18 @@
 //! Tests of what a request cannot show: the most that a contract lets through, and what the backend gets.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::contract::media::MediaType;
 use crate::json::object;
 
 fn generation() -> Generation {
@@ -37,6 +43,14 @@ fn rules() -> OpenAi {
                 max: 2,
                 max_bytes: 40,
                 max_tokens: 1_000,
+                media: MediaRule {
+                    types: [MediaType::Jpeg].into(),
+                    max_width: 9,
+                    max_height: 9,
+                    max_pixels: 81,
+                    max_frames: 1,
+                    max_duration_ms: 0,
+                },
             }),
         }),
         completions: Some(Completions {
@@ -82,14 +96,14 @@ fn what_passes_carries_no_more_than_the_contract_says_it_can() {
     assert_eq!(rules.most().bytes, 14);
     assert_eq!(rules.most().tokens, 14 + 2 * 4);
     assert!(!rules.takes(Api::Chat) && rules.takes(Api::Embeddings));
-    let chat = rules.check(Api::Chat, &members([]));
+    let chat = rules.check(Api::Chat, &members([]), &mut Err);
     assert_eq!(chat.unwrap_err().reason, Reason::NotGranted);
 }
 
 #[test]
 fn every_text_counts() {
     let rules = rules();
-    let carried = |api, document| rules.check(api, &document).unwrap().bytes;
+    let carried = |api, document| rules.check(api, &document, &mut Err).unwrap().bytes;
     let picture = |digits: &'static str| {
         object([
             ("type", Value::text("image_url")),
@@ -102,8 +116,11 @@ fn every_text_counts() {
         (Value::text(""), 0),
         // One for each part, and the digits of the picture.
         (
-            Value::Array(vec![text, picture("data:image/png;base64,AAAA")]),
-            3 + 2 + 4,
+            Value::Array(vec![
+                text,
+                picture("data:image/png;base64,/9j/wAALCAABAAEBAREA/9o="),
+            ]),
+            3 + 2 + 24,
         ),
     ] {
         let document = members([("messages", said(content))]);
@@ -118,7 +135,7 @@ fn every_text_counts() {
 #[test]
 fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
     let rules = rules();
-    let tokens = |api, document| rules.check(api, &document).unwrap().tokens;
+    let tokens = |api, document| rules.check(api, &document, &mut Err).unwrap().tokens;
     let texts = || Value::Array(vec![Value::text("ab"), Value::text("c")]);
     for (more, expected) in [
         (vec![], 64),
@@ -177,11 +194,14 @@ fn what_is_charged_is_what_the_backend_is_told() {
         ("max_tokens", Value::Int(1)),
         ("max_completion_tokens", Value::Int(32)),
     ]);
-    let denial = rules.check(Api::Completions, &twice).unwrap_err();
+    let denial = rules.check(Api::Completions, &twice, &mut Err).unwrap_err();
     assert_eq!(denial.reason, Reason::Parameter);
     for (name, value) in [("max_tokens", 7), ("max_completion_tokens", 9)] {
         let document = members([("prompt", Value::text("a")), (name, Value::Int(value))]);
-        let tokens = rules.check(Api::Completions, &document).unwrap().tokens;
+        let tokens = rules
+            .check(Api::Completions, &document, &mut Err)
+            .unwrap()
+            .tokens;
         let built = rebuild(&rules, Api::Completions, "m", document);
         assert_eq!(built.get("max_tokens"), Some(&Value::Int(value)));
         assert_eq!(tokens, 1 + 4 + u64::try_from(value).unwrap());
@@ -262,4 +282,42 @@ fn of_several_faults_the_first_of_the_earliest_reason_is_told() {
         (first.reason, first.field.as_deref()),
         (Reason::Parameter, Some("b"))
     );
+}
+
+#[test]
+fn a_picture_passes_where_values_are_let_pass_and_what_comes_before_it_does_not() {
+    let rules = rules();
+    let picture = |url| {
+        let image = object([("url", Value::text(url))]);
+        let part = object([("type", Value::text("image_url")), ("image_url", image)]);
+        members([("messages", said(Value::Array(vec![part])))])
+    };
+    let check = |document: &Members<'_>, passes: bool| {
+        let mut told = Vec::new();
+        let checked = rules.check(Api::Chat, document, &mut |denial: Denial| {
+            told.push(denial.reason);
+            if passes { Ok(()) } else { Err(denial) }
+        });
+        (checked.map_err(|denial| denial.reason).err(), told)
+    };
+    let huge = picture("data:image/jpeg;base64,/9j/wAALCA//D/8BAREA/9o=");
+    let told = vec![Reason::OutOfRange];
+    assert_eq!(check(&huge, true), (None, told.clone()));
+    assert_eq!(
+        check(&huge, false),
+        (Some(Reason::OutOfRange), told.clone())
+    );
+    let mut both = huge.clone();
+    both.push((Cow::Borrowed("x"), Value::Int(1)));
+    assert_eq!(check(&both, true), (Some(Reason::Parameter), vec![]));
+    let image = object([("url", Value::text("http://a/b"))]);
+    let part = object([("type", Value::text("image_url")), ("image_url", image)]);
+    let Some((_, Value::Array(messages))) = both.first_mut() else {
+        panic!("no messages");
+    };
+    let more = said(Value::Array(vec![part]));
+    messages.extend(more.as_array().unwrap().to_vec());
+    both.truncate(1);
+    assert_eq!(check(&both, true), (Some(Reason::UrlBlocked), told.clone()));
+    assert_eq!(check(&both, false), (Some(Reason::OutOfRange), told));
 }

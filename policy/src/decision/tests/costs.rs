@@ -177,6 +177,7 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
     let whom = Addressee {
         model: "digits",
         version: None,
+        streams: false,
     };
     let step = decision.head_of_body(&policy, 9_000, Some(whom));
     assert_eq!(charge(&step).len(), 2);

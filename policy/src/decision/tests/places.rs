@@ -64,6 +64,7 @@ fn where_the_body_names_it_all_are_due_together() {
         let addressee = Addressee {
             model: "digits",
             version: None,
+            streams: false,
         };
         let step = decision.body(&policy, 100, Some(addressee));
         assert_eq!(places(&step), all, "{protocol:?}");
@@ -123,6 +124,7 @@ fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
         let addressee = Addressee {
             model,
             version: None,
+            streams: false,
         };
         let step = decision.head_of_body(&policy, bytes, Some(addressee));
         assert_eq!(places(&step), expected);
@@ -218,6 +220,7 @@ fn a_message_is_for_whom_its_body_was() {
     let addressee = |model, version: Option<&'static str>| Addressee {
         model,
         version: version.map(Into::into),
+        streams: false,
     };
     let check = |first: Addressee<'static>, then: InferRequest<'static>, expected| {
         let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));

@@ -218,6 +218,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                         .map(|model| tensorgate_policy::decision::Addressee {
                             model,
                             version: None,
+                            streams: false,
                         });
                 match decide_body(&mut decision, policy, body_bytes, whom, spent) {
                     Step::Decode => {}

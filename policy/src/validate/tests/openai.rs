@@ -1,0 +1,208 @@
+//! Models of OpenAI's API.
+
+use super::*;
+
+/// The fixture with a model of the API's, granted.
+fn with_model() -> Value {
+    let mut document = document();
+    put(
+        &mut document,
+        "/backends/llm",
+        json!({"kind": "openai", "endpoints": ["http://127.0.0.1:8000"], "max_in_flight": 4, "queue": 4, "timeout_ms": 1000}),
+    );
+    put(
+        &mut document,
+        "/models/llama",
+        json!({"backend": "llm", "versions": ["1"], "protocols": ["openai"],
+            "parameters": {"temperature": {"float": [0, 2]}},
+            "openai": {
+                "chat": {"max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16, "stream": true,
+                    "tools": {"max": 1, "max_bytes": 100}, "response_format": ["json_schema"], "max_schema_bytes": 100,
+                    "images": {"max": 1, "max_bytes": 100, "max_tokens": 10, "media": {"types": ["png"], "max_pixels": 100}}},
+                "completions": {"max_prompt_bytes": 100, "max_tokens": 16},
+                "embeddings": {"max_item_bytes": 100}}}),
+    );
+    put(
+        &mut document,
+        "/grants/3",
+        json!({"name": "chat", "clients": ["scorer"], "models": ["llama"], "operations": ["infer", "stream"],
+            "rate": {"quota": 10, "window_s": 60}, "cost": {"tokens": 10_000, "window_s": 60}}),
+    );
+    document
+}
+
+fn changed(at: &str, value: Value) -> Value {
+    let mut document = with_model();
+    put(&mut document, at, value);
+    document
+}
+
+#[test]
+fn a_model_of_the_api_is_valid() {
+    assert_eq!(warnings(with_model()), Vec::<String>::new());
+}
+
+#[test]
+fn each_fault_is_told_at_its_place() {
+    let check = |at: &str, value: Value, path: &str, text: &str| {
+        let shown = format!("{at} = {value}");
+        let errors = errors(changed(&format!("/models/llama{at}"), value));
+        let [error] = errors.as_slice() else {
+            panic!("{shown}: {errors:#?}")
+        };
+        let path = format!("models.llama.{path}: ");
+        assert!(error.starts_with(&path), "{shown}: {error}");
+        assert!(error.contains(text), "{shown}: {error}");
+    };
+    let missing = |at: &str, path: &str| check(at, Value::Null, path, "is missing");
+    missing("/openai", "openai");
+    missing("/backend", "backend");
+    missing("/openai/chat/max_messages", "openai.chat.max_messages");
+    missing(
+        "/openai/chat/max_message_bytes",
+        "openai.chat.max_message_bytes",
+    );
+    missing(
+        "/openai/chat/max_prompt_bytes",
+        "openai.chat.max_prompt_bytes",
+    );
+    missing("/openai/chat/max_tokens", "openai.chat.max_tokens");
+    missing("/openai/chat/tools/max", "openai.chat.tools.max");
+    missing(
+        "/openai/chat/max_schema_bytes",
+        "openai.chat.max_schema_bytes",
+    );
+    missing("/openai/chat/images/max", "openai.chat.images.max");
+    missing(
+        "/openai/chat/images/max_tokens",
+        "openai.chat.images.max_tokens",
+    );
+    missing("/openai/chat/images/media", "openai.chat.images.media");
+    missing(
+        "/openai/chat/images/media/max_pixels",
+        "openai.chat.images.media.max_pixels",
+    );
+    missing(
+        "/openai/completions/max_tokens",
+        "openai.completions.max_tokens",
+    );
+    missing(
+        "/openai/embeddings/max_item_bytes",
+        "openai.embeddings.max_item_bytes",
+    );
+    check("/backend", json!("cpu"), "backend", "serves tensors");
+    check(
+        "/backend",
+        json!("lm"),
+        "backend",
+        "no backend is named \"lm\" (llm)",
+    );
+    check(
+        "/versions",
+        json!(["1", "2"]),
+        "versions",
+        "names no versions",
+    );
+    check(
+        "/protocols",
+        json!(["openai", "oip-rest"]),
+        "protocols",
+        "by no other",
+    );
+    check(
+        "/preprocess",
+        json!("resize"),
+        "preprocess",
+        "has no meaning",
+    );
+    check("/encodings", json!(["gzip"]), "encodings", "has no meaning");
+    check(
+        "/parameters/n",
+        json!({"int": [1, 2]}),
+        "parameters.n",
+        "has a rule of its own",
+    );
+    check("/openai", json!({}), "openai", "takes nothing");
+    check(
+        "/openai/chat/max_messages",
+        json!(0),
+        "openai.chat.max_messages",
+        "too little",
+    );
+    check("/openai/chat/n", json!(129), "openai.chat.n", "too much");
+    check(
+        "/openai/chat/stop",
+        json!(65),
+        "openai.chat.stop",
+        "too much",
+    );
+    check(
+        "/openai/chat/logprobs",
+        json!(21),
+        "openai.chat.logprobs",
+        "too much",
+    );
+    check(
+        "/openai/chat/roles",
+        json!(["root"]),
+        "openai.chat.roles[0]",
+        "is not known",
+    );
+    check(
+        "/openai/chat/response_format",
+        json!(["text"]),
+        "openai.chat.max_schema_bytes",
+        "bounds nothing",
+    );
+    check(
+        "/openai/chat/images/media/types",
+        json!(["png", "tiff"]),
+        "openai.chat.images.media.types[1]",
+        "is no picture of OpenAI's API",
+    );
+    check(
+        "/openai/chat/images/media/types",
+        json!(["jpg"]),
+        "openai.chat.images.media.types[0]",
+        "kind of file",
+    );
+    check(
+        "/openai/completions/best_of",
+        json!(0),
+        "openai.completions.best_of",
+        "too little",
+    );
+    check(
+        "/openai/max_answer_bytes",
+        json!("2GiB"),
+        "openai.max_answer_bytes",
+        "too much",
+    );
+}
+
+#[test]
+fn pieces_that_nobody_may_ask_for_are_worth_a_warning() {
+    let warnings = warnings(changed("/grants/3/operations", json!(["infer"])));
+    let [warning] = warnings.as_slice() else {
+        panic!("{warnings:#?}")
+    };
+    assert!(warning.starts_with("models.llama.openai: "), "{warning}");
+    assert!(
+        warning.contains("no grant has the operation stream"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn a_grant_of_pieces_alone_has_limits_of_its_own() {
+    let warnings = warnings(changed("/grants/3/operations", json!(["stream"])));
+    assert_eq!(warnings, Vec::<String>::new());
+    let other = json!({"name": "more", "clients": ["scorer"], "models": ["llama"], "operations": ["stream"]});
+    let errors = errors(changed("/grants/4", other));
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.contains("both let client \"scorer\" stream model \"llama\"")),
+        "{errors:#?}"
+    );
+}
