@@ -82,12 +82,7 @@ pub(super) fn media_type(
         (Protocol::TfRest, Some(Operation::Infer), declared) => {
             matches!(declared, ContentType::Absent | ContentType::Json)
         }
-        (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(head, declared) => {
-            true
-        }
-        (Protocol::OipRest, Some(Operation::Infer), ContentType::Absent | ContentType::Json) => {
-            true
-        }
+        (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(declared) => true,
         (Protocol::OipRest, Some(Operation::Infer), ContentType::Grpc) => false,
         (Protocol::OipRest, Some(Operation::Infer), ContentType::Other(declared)) => {
             policy.models().iter().any(|model| match model.accepts() {
@@ -155,15 +150,15 @@ pub(super) fn coded(
     }
 }
 
-/// The type that some clients of the binary data extension declare. Others declare JSON's, or none, and servers look at none
-/// of them: the length of the JSON part says what a body is.
+/// The type that some clients of the binary data extension declare, and Triton's asynchronous one whatever it sends. Others declare JSON's,
+/// or none, and servers look at none of them: the length of the JSON part says what a body is.
 const OCTET_STREAM: &str = "application/octet-stream";
 
-/// Whether a declared type can be that of tensors: JSON's or none, and with the binary data extension that of plain bytes.
-pub(super) fn says_tensors(head: &Head<'_>, declared: &ContentType<'_>) -> bool {
+/// Whether a declared type can be that of tensors: JSON's, that of plain bytes, or none.
+pub(super) fn says_tensors(declared: &ContentType<'_>) -> bool {
     match declared {
         ContentType::Absent | ContentType::Json => true,
-        ContentType::Other(name) => head.json_length.is_some() && name == OCTET_STREAM,
+        ContentType::Other(name) => name == OCTET_STREAM,
         ContentType::Grpc | ContentType::Malformed => false,
     }
 }
