@@ -136,10 +136,10 @@ fn response(data: &mut Unstructured<'_>) -> Result<()> {
         outputs,
     };
     let none = AnswerForm::default();
-    if let Some(frame) = encode::infer_response(Protocol::OipGrpc, &response, &none) {
+    if let Ok(frame) = encode::infer_response(Protocol::OipGrpc, &response, &none) {
         by_prost(&response, &frame.body);
     }
-    if let Some(json) = encode::infer_response(Protocol::OipRest, &response, &none) {
+    if let Ok(json) = encode::infer_response(Protocol::OipRest, &response, &none) {
         assert_eq!(json.json_bytes, None);
         by_serde(&response, &json.body);
     }

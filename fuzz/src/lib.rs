@@ -36,3 +36,5 @@ mod support;
 #[path = "../../wire/tests/common/tensorflow.rs"]
 mod tensorflow;
 pub mod token;
+pub mod torch_form;
+pub mod torch_grpc;

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 use tensorgate_fuzz::stream::MODELS;
+use tensorgate_fuzz::torch_form;
 use tensorgate_policy::Protocol;
 use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
@@ -98,7 +99,22 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let api = u8::try_from(api).unwrap_or_default();
                 add("openai", &vector.id, [&[api], &*request.body].concat());
             }
-            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {}
+            Protocol::TorchRest | Protocol::TorchGrpc if !vector.id.starts_with("torchserve") => {}
+            Protocol::TorchRest if request.body.starts_with(b"--") => {
+                let model = torch_model(&request.path);
+                add(
+                    "torch_form",
+                    &vector.id,
+                    [&[model], &*request.body].concat(),
+                );
+            }
+            Protocol::TorchGrpc => {
+                let message = request.body.get(5..).unwrap_or_default();
+                let named = message.get(2..).unwrap_or_default();
+                let model = torch_model(&String::from_utf8_lossy(named));
+                add("torch_grpc", &vector.id, [&[model], message].concat());
+            }
+            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest => {}
         }
         let mut lines = vec![u8::from(request.body.is_empty())];
         for (name, value) in request.fields() {
@@ -170,6 +186,16 @@ fn in_pieces(policy: &str, request: &RawRequest) -> Option<Vec<u8>> {
         }
         _ => None,
     }
+}
+
+/// The number of a model of TorchServe's vectors among the targets' models: the first in a path or at a message's start, else the one that takes a
+/// file.
+fn torch_model(place: &str) -> u8 {
+    let place = place.strip_prefix("/predictions/").unwrap_or(place);
+    let known = torch_form::MODELS
+        .iter()
+        .position(|model| place.starts_with(model));
+    u8::try_from(known.unwrap_or(torch_form::MODELS.len())).unwrap_or_default()
 }
 
 /// Bytes of JSON before binary data, where a request says that there is any.

@@ -180,6 +180,16 @@ impl TensorRule {
     }
 }
 
+/// Whether tensors can be said row by row: there is a size that the first dim of each can have.
+pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {
+    let sizes = rules.try_fold((0, u64::MAX), |(least, most), rule| {
+        let dim = rule.shape.first()?;
+        let (least, most) = (dim.min.max(least), dim.max.min(most));
+        (least <= most).then_some((least, most))
+    });
+    sizes.is_some()
+}
+
 /// One dim's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimRule {

@@ -23,6 +23,7 @@
 //!
 //! It never reads a clock, spends, decodes or answers: those are the driver's.
 
+mod content;
 mod drive;
 mod driver_fault;
 mod facts;
@@ -38,7 +39,7 @@ use alloc::vec::Vec;
 
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Allowance, ClientId, GrantId, Level, ModelId, Policy};
+use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
 use crate::request::{Head, Operation, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
@@ -340,46 +341,6 @@ impl Decision {
                 }
                 self.proceed(After::Message)
             }
-        }
-    }
-
-    /// What the message says.
-    fn content(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
-        let model = self
-            .model
-            .and_then(|id| policy.model(id))
-            .ok_or_else(foreign_policy)?;
-        match (self.plan.format, model.accepts()) {
-            (
-                BodyFormat::OipJson
-                | BodyFormat::OipBinary { .. }
-                | BodyFormat::OipGrpcInfer
-                | BodyFormat::TfJson
-                | BodyFormat::TfGrpcPredict,
-                Accepts::Tensors(contract),
-            ) => {
-                let shadow = self.shadow(policy);
-                let grant = self.grant.and_then(|id| policy.grant(id));
-                contract.check(grant, request, &mut |denial| {
-                    shadow::hold(shadow, &mut self.shadowed, denial)
-                })?;
-                self.pay_content(policy, contract.cost(request))
-            }
-            (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
-                let carried = rules.check(api, &request.document)?;
-                self.pay_content(policy, carried)
-            }
-            (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
-                let shadow = self.shadow(policy);
-                gate::raw_body(media.as_ref(), request)
-                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
-                self.pay_content(policy, Carried::raw(self.body_bytes))
-            }
-            (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
-                gate::no_content(request)?;
-                Ok(self.paid())
-            }
-            _ => Err(foreign_policy()),
         }
     }
 

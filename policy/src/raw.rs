@@ -250,7 +250,7 @@ pub struct Model {
     pub backend_model: Option<String>,
     /// Versions that may be named; a request that names none means the single one.
     pub versions: Vec<String>,
-    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, or `openai` alone. A backend is spoken to in its own.
+    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, `torchserve-rest`, `torchserve-grpc`, or `openai` alone. A backend is spoken to in its own.
     pub protocols: Vec<String>,
     /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -311,7 +311,7 @@ pub struct Accepts {
     pub raw: Option<RawBody>,
 }
 
-/// A body that a handler takes as it is; REST only.
+/// A body, or the one file in it, that a handler takes as it is: over REST, and with TorchServe's protocols.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

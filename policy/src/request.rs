@@ -1,9 +1,11 @@
 //! Facts about a request's head, as `wire` and `identity` establish them and as a [`crate::Decision`] reads them.
 
+mod boundary;
 mod proofs;
 
 use alloc::borrow::Cow;
 
+pub use boundary::Boundary;
 pub use proofs::{Proof, Proofs, Requires};
 
 /// An inference protocol, as a policy names it.
@@ -19,16 +21,22 @@ pub enum Protocol {
     TfGrpc,
     /// OpenAI's completions, chat completions and embeddings over REST, as vLLM and its like serve them.
     OpenAi,
+    /// TorchServe's predictions over REST: JSON, a form of parts, or a raw body that a handler accepts.
+    TorchRest,
+    /// TorchServe's predictions over gRPC.
+    TorchGrpc,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::OipRest,
         Self::OipGrpc,
         Self::TfRest,
         Self::TfGrpc,
         Self::OpenAi,
+        Self::TorchRest,
+        Self::TorchGrpc,
     ];
 
     /// The policy's spelling.
@@ -39,6 +47,8 @@ impl Protocol {
             Self::TfRest => "tf-serving-rest",
             Self::TfGrpc => "tf-serving-grpc",
             Self::OpenAi => "openai",
+            Self::TorchRest => "torchserve-rest",
+            Self::TorchGrpc => "torchserve-grpc",
         }
     }
 
@@ -52,16 +62,16 @@ impl Protocol {
     /// Whether it travels over gRPC: a frame around each message, the status in trailers.
     pub const fn is_grpc(self) -> bool {
         match self {
-            Self::OipRest | Self::TfRest | Self::OpenAi => false,
-            Self::OipGrpc | Self::TfGrpc => true,
+            Self::OipRest | Self::TfRest | Self::OpenAi | Self::TorchRest => false,
+            Self::OipGrpc | Self::TfGrpc | Self::TorchGrpc => true,
         }
     }
 
     /// Whether the body names the model, and not the path.
     pub const fn body_names_model(self) -> bool {
         match self {
-            Self::OipRest | Self::TfRest => false,
-            Self::OipGrpc | Self::TfGrpc | Self::OpenAi => true,
+            Self::OipRest | Self::TfRest | Self::TorchRest => false,
+            Self::OipGrpc | Self::TfGrpc | Self::OpenAi | Self::TorchGrpc => true,
         }
     }
 }
@@ -262,11 +272,29 @@ pub enum ContentType<'a> {
     Json,
     /// `application/grpc` or `application/grpc+proto`.
     Grpc,
+    /// `multipart/form-data` with the boundary between its parts.
+    Form(Boundary),
     /// Another well-formed type, lower-cased, without parameters.
     Other(Cow<'a, str>),
     /// Not a media type.
     Malformed,
 }
+
+impl ContentType<'_> {
+    /// The type as a rule for raw bodies may name it; `None` for those that no rule can name.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Form(_) => Some(FORM),
+            Self::Other(name) => Some(name),
+            Self::Absent | Self::Json | Self::Grpc | Self::Malformed => None,
+        }
+    }
+}
+
+/// The media type of a form of parts (RFC 7578).
+pub const FORM: &str = "multipart/form-data";
+/// The media type of plain bytes, and of a body that does not say its own (RFC 9110, 8.3).
+pub const OCTET_STREAM: &str = "application/octet-stream";
 
 /// A content coding, as `content-encoding` or `grpc-encoding` declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -24,13 +24,15 @@ pub struct InferRequest<'a> {
     pub inputs: Vec<Tensor<'a>>,
     /// Outputs asked for; empty means all.
     pub outputs: Vec<RequestedOutput<'a>>,
-    /// A body that is no tensors, as it came: a preprocess handler reads it.
+    /// A file that is no tensors, as it came: a preprocess handler reads it.
     pub body: Option<&'a [u8]>,
+    /// Its media type, where the file is a part of the body that says one of its own.
+    pub body_type: Option<Cow<'a, str>>,
     /// Whether outputs come back as binary data where they do not say so themselves (OIP REST's `binary_data_output`).
     pub binary_data_output: bool,
     /// The members of a JSON document that says no tensors (OpenAI's), but for the model's name, in the order they came; names are distinct.
     pub document: Vec<(Cow<'a, str>, crate::json::Value<'a>)>,
-    /// Whether the answer is written output by output rather than row by row (TF Serving REST, which answers as it was asked).
+    /// Whether the answer is written output by output rather than row by row (TF Serving's REST and TorchServe, which answer as they were asked).
     pub by_column: bool,
 }
 

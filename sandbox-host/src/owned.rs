@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 
@@ -44,10 +45,37 @@ pub(crate) fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
     }
 }
 
+/// A part of a body that keeps the body alive; a copy of what is none.
+pub(crate) fn part(body: &Bytes, part: &[u8]) -> Bytes {
+    let start = part.as_ptr().addr().checked_sub(body.as_ptr().addr());
+    let range = start.and_then(|start| Some((start, start.checked_add(part.len())?)));
+    match range {
+        Some((start, end)) if end <= body.len() => body.slice(start..end),
+        _ => Bytes::copy_from_slice(part),
+    }
+}
+
 /// Bytes of data that tensors hold, names and dims apart.
 pub(crate) fn data_bytes(tensors: &[Tensor<'_>]) -> usize {
     tensors
         .iter()
         .filter_map(|tensor| tensor.data.as_ref().ok())
         .fold(0, |sum, data| sum.saturating_add(data.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_part_is_the_same_memory_and_anything_else_a_copy() {
+        let body = Bytes::from(b"abcdef".to_vec());
+        for range in [0..6, 2..4, 6..6, 0..0] {
+            let one = part(&body, &body[range.clone()]);
+            assert_eq!(one, body[range.clone()]);
+            assert_eq!(one.as_ptr(), body[range].as_ptr());
+        }
+        assert_eq!(part(&body.slice(2..4), b"xyz"), "xyz");
+    }
 }

@@ -11,8 +11,8 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Grant, Model, ModelId};
 use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
-use tensorgate_policy::{Denial, Policy, Reason, Tensor};
-use tensorgate_wire::encode::{self, Encoded};
+use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
+use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
 use crate::backends::{Call, answer};
@@ -283,16 +283,12 @@ impl Pipeline {
         offload(data_bytes, move || {
             let (model, grant) = (policy.model(model_id)?, policy.grant(grant_id)?);
             release(model.returns(), grant, &mut response.outputs);
-            encode::infer_response(protocol, &response, &form)
+            Some(encode::infer_response(protocol, &response, &form))
         })
         .await
         .flatten()
-        .ok_or_else(|| {
-            Denial::new(
-                Reason::BackendFault,
-                format!("the answer cannot be said in {}", protocol.name()),
-            )
-        })
+        .unwrap_or(Err(Unsayable::Tensor))
+        .map_err(|why| unsayable(why, protocol))
     }
 
     /// What a handler made, checked against the rules; counted, and its failures sorted.
@@ -401,6 +397,21 @@ fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
         reason,
         format!("{who} breaks the contract: {what}: {cause}"),
     )
+}
+
+/// An answer that cannot be written. That it was asked for by row is the caller's own word.
+fn unsayable(why: Unsayable, protocol: Protocol) -> Denial {
+    match why {
+        Unsayable::Rows => Denial::with_field(
+            Reason::Malformed,
+            "instances",
+            "the answer has no rows in common",
+        ),
+        Unsayable::Tensor => Denial::new(
+            Reason::BackendFault,
+            format!("the answer cannot be said in {}", protocol.name()),
+        ),
+    }
 }
 
 /// A request that was judged has a grant: whoever finds none has mixed up policies.

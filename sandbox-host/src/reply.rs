@@ -105,16 +105,13 @@ pub fn success(
     request_id: &str,
 ) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::default());
-    let (content_type, trailers) = match protocol {
-        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
-            *response.status_mut() = status;
-            ("application/json", None)
-        }
-        Protocol::OipGrpc | Protocol::TfGrpc => {
-            let mut trailers = HeaderMap::new();
-            trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
-            ("application/grpc", Some(trailers))
-        }
+    let (content_type, trailers) = if protocol.is_grpc() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+        ("application/grpc", Some(trailers))
+    } else {
+        *response.status_mut() = status;
+        ("application/json", None)
     };
     if protocol.is_grpc() || !body.is_empty() {
         response.headers_mut().insert(

@@ -7,13 +7,14 @@
 mod arrival;
 mod limits;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::policy::{GrantId, ModelId};
-use tensorgate_policy::request::{ContentType, Identity, Proofs, ServerQuestion};
+use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
     Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
@@ -317,9 +318,8 @@ impl Judge {
         }
 
         let content_type = match &head.content_type {
-            ContentType::Other(name) => Some(name.clone().into_owned()),
             ContentType::Json => Some("application/json".to_owned()),
-            ContentType::Absent | ContentType::Grpc | ContentType::Malformed => None,
+            declared => declared.name().map(str::to_owned),
         };
         let levels = context.levels;
         match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
@@ -401,35 +401,31 @@ impl Judge {
             parameters,
             inputs,
             outputs,
-            body: _,
+            body: file,
+            body_type: file_type,
             binary_data_output: _,
             by_column: _,
             document,
         } = request;
         let document = Document::of(&self.policy, model, plan.format, document);
         let version = version.to_owned();
-        let id = id.map(std::borrow::Cow::into_owned);
+        let id = id.map(Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();
         let outputs = outputs
             .into_iter()
             .map(|output| output.name.into_owned())
             .collect();
-        let payload = match plan.format {
-            BodyFormat::Raw => Payload::Raw {
-                content_type: content_type.unwrap_or_default(),
+        let payload = match (plan.format, file) {
+            (BodyFormat::Raw, _) => Payload::Raw {
+                content_type: content_type.unwrap_or_else(|| OCTET_STREAM.to_owned()),
                 data: body,
             },
-            BodyFormat::OipJson
-            | BodyFormat::OipBinary { .. }
-            | BodyFormat::OipGrpcInfer
-            | BodyFormat::OipGrpcModel
-            | BodyFormat::TfJson
-            | BodyFormat::TfGrpcPredict
-            | BodyFormat::TfGrpcModel { .. }
-            | BodyFormat::OpenAi(_)
-            | BodyFormat::Empty => {
-                Payload::Tensors(inputs.into_iter().map(owned::tensor).collect())
-            }
+            // TorchServe's, with a file in it.
+            (_, Some(file)) => Payload::Raw {
+                content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
+                data: owned::part(&body, file),
+            },
+            (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
         };
         Ok(ModelRequest {
             caller,

@@ -337,9 +337,7 @@ fn server_answer(
 const fn model_readiness(protocol: Protocol, ready: bool) -> StatusCode {
     match protocol {
         Protocol::TfRest => StatusCode::OK,
-        Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {
-            readiness(ready)
-        }
+        _ => readiness(ready),
     }
 }
 

@@ -16,8 +16,8 @@ use crate::protobuf::Message;
 /// A refusal in the caller's own protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// RFC 9457 problem details plus the `error` member that the route's own clients decode: a string for OIP and TF
-    /// Serving, an object for OpenAI.
+    /// RFC 9457 problem details plus the `error` member that the route's own clients decode: an object for OpenAI, a string
+    /// for all others.
     Rest {
         /// HTTP status.
         status: u16,
@@ -44,19 +44,18 @@ impl Answer {
         let message = message(denial);
         let reason = denial.reason.told();
         let mut headers = Vec::new();
-        match protocol {
-            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
-                headers.push(("content-type", "application/problem+json".to_owned()));
-                headers.push(("cache-control", "no-store".to_owned()));
-                if reason == Reason::Unauthenticated {
-                    headers.push(("www-authenticate", "Bearer realm=\"tensorgate\"".to_owned()));
-                }
-                headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
-            }
-            Protocol::OipGrpc | Protocol::TfGrpc => headers.push((
+        if protocol.is_grpc() {
+            headers.push((
                 "grpc-status-details-bin",
                 STANDARD_NO_PAD.encode(details(denial, &message)),
-            )),
+            ));
+        } else {
+            headers.push(("content-type", "application/problem+json".to_owned()));
+            headers.push(("cache-control", "no-store".to_owned()));
+            if reason == Reason::Unauthenticated {
+                headers.push(("www-authenticate", "Bearer realm=\"tensorgate\"".to_owned()));
+            }
+            headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
         }
         headers.extend(rate_fields(&denial.rates));
         let wait = denial.retry_after_s.map(|wait| wait.to_string());
@@ -64,17 +63,17 @@ impl Answer {
         if !request_id.is_empty() && request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
             headers.push(("x-request-id", request_id.to_owned()));
         }
-        match protocol {
-            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => Self::Rest {
-                status: reason.http_status(),
-                headers,
-                body: problem(reason, protocol, &message, request_id).into_bytes(),
-            },
-            Protocol::OipGrpc | Protocol::TfGrpc => Self::Grpc {
+        if protocol.is_grpc() {
+            return Self::Grpc {
                 status: reason.grpc_status(),
                 message,
                 headers,
-            },
+            };
+        }
+        Self::Rest {
+            status: reason.http_status(),
+            headers,
+            body: problem(reason, protocol, &message, request_id).into_bytes(),
         }
     }
 }

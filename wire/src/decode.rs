@@ -5,12 +5,13 @@ use tensorgate_policy::decision::{Addressee, BodyFormat};
 use tensorgate_policy::{Denial, InferRequest};
 
 use crate::fault::BodyFault;
-use crate::{grpc, json};
+use crate::raw::Budget;
+use crate::{grpc, json, multipart, torch};
 
 /// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`].
 pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
     match format {
-        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel => {
+        BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel | BodyFormat::TorchGrpc => {
             grpc::open(body).ok().and_then(grpc::addressee)
         }
         BodyFormat::TfGrpcPredict | BodyFormat::TfGrpcModel { .. } => {
@@ -20,6 +21,8 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
         | BodyFormat::Raw
         | BodyFormat::Empty => None,
     }
@@ -28,8 +31,8 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
 /// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives a request of the body alone.
 ///
-/// `rules` are the model's input tensors ([`tensorgate_policy::Decision::inputs`]): TF Serving's JSON says no datatypes, and is read by theirs.
-/// The other formats say all of it themselves.
+/// `rules` are the model's input tensors ([`tensorgate_policy::Decision::inputs`]), none where it takes a file as it is: TF Serving's JSON and
+/// TorchServe's formats say no datatypes, and are read by theirs. The other formats say all of it themselves.
 pub fn decode<'a>(
     format: BodyFormat,
     body: &'a [u8],
@@ -46,8 +49,24 @@ pub fn decode<'a>(
         BodyFormat::TfGrpcModel { metadata } => {
             grpc::open(body).and_then(|message| grpc::question(message, metadata))
         }
+        BodyFormat::TorchJson => {
+            json::predictions(body, rules, &mut Budget::new()).map(|(inputs, by_column)| {
+                InferRequest {
+                    inputs,
+                    by_column,
+                    ..InferRequest::default()
+                }
+            })
+        }
+        BodyFormat::TorchForm(boundary) => {
+            multipart::parts(body, &boundary).and_then(|parts| torch::request(parts, rules))
+        }
+        BodyFormat::TorchGrpc => {
+            grpc::open(body).and_then(|message| grpc::predictions(message, rules))
+        }
         BodyFormat::Raw => Ok(InferRequest {
             body: Some(body),
+            by_column: true,
             ..InferRequest::default()
         }),
         BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),

@@ -28,23 +28,36 @@ pub struct Encoded {
     pub json_bytes: Option<usize>,
 }
 
-/// An inference answer: OIP's JSON, with those outputs behind it that are wanted as binary data, or TF Serving's, by row or by column; for gRPC
-/// one frame, with raw contents or TF Serving's typed lists. `None` where a tensor cannot be carried (its data disagrees with its datatype or
-/// shape, a float that JSON cannot say, outputs that have not as many rows as each other).
+/// Why an answer is not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsayable {
+    /// It was asked for by row, and its outputs have not as many rows as each other.
+    Rows,
+    /// A tensor that the protocol cannot carry: its data disagrees with its datatype or shape, a float that JSON cannot say.
+    Tensor,
+}
+
+/// An inference answer: OIP's JSON, with those outputs behind it that are wanted as binary data, or TF Serving's and TorchServe's, by row or
+/// whole; for gRPC one frame, with raw contents, TF Serving's typed lists or TorchServe's JSON.
 pub fn infer_response(
     protocol: Protocol,
     response: &InferResponse,
     form: &AnswerForm,
-) -> Option<Encoded> {
+) -> Result<Encoded, Unsayable> {
     let body = match protocol {
-        Protocol::OipRest => return infer_json(response, form),
-        Protocol::OipGrpc => frame(infer_message(response)?)?,
-        Protocol::TfRest => predict::infer_json(response, form)?,
-        Protocol::TfGrpc => frame(predict::infer_message(response, form)?)?,
-        Protocol::OpenAi => return None,
+        Protocol::OipRest => return infer_json(response, form).ok_or(Unsayable::Tensor),
+        Protocol::OipGrpc => infer_message(response).and_then(frame),
+        Protocol::TfRest => Some(predict::infer_json(response, form, Some(predict::OUTPUTS))?),
+        Protocol::TfGrpc => predict::infer_message(response, form).and_then(frame),
+        Protocol::TorchRest => Some(predict::infer_json(response, form, None)?),
+        Protocol::TorchGrpc => {
+            let json = predict::infer_json(response, form, None)?;
+            frame(Message::default().bytes(1, json))
+        }
+        Protocol::OpenAi => None,
     };
-    Some(Encoded {
-        body,
+    Ok(Encoded {
+        body: body.ok_or(Unsayable::Tensor)?,
         json_bytes: None,
     })
 }
@@ -60,7 +73,9 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
         let (growth, beside) = match protocol {
             Protocol::OipRest if !form.wants(&output.name) => (JSON_GROWTH, 0),
             Protocol::OipRest | Protocol::OipGrpc => (1, 0),
-            Protocol::TfRest => (JSON_GROWTH, predict::json_overhead(output)),
+            Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
+                (JSON_GROWTH, predict::json_overhead(output))
+            }
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
             // It has no tensors.
             Protocol::OpenAi => (1, 0),
@@ -85,7 +100,8 @@ pub fn model_metadata(
         Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
         // It asks about all models at once: [`crate::openai::models`].
         Protocol::OpenAi => crate::openai::models([model]),
-        Protocol::OipRest => {
+        // TorchServe's protocols have no such question.
+        Protocol::OipRest | Protocol::TorchRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
             json.push_str(",\"versions\":");
@@ -111,7 +127,7 @@ pub fn model_metadata(
             json.push('}');
             json.into_bytes()
         }
-        Protocol::OipGrpc => {
+        Protocol::OipGrpc | Protocol::TorchGrpc => {
             let mut message = Message::default().bytes(1, model);
             for version in versions {
                 message = message.element(2, version);
@@ -136,7 +152,7 @@ pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) 
     match protocol {
         Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
         Protocol::TfGrpc => small_frame(predict::status_message(version, ready)),
-        Protocol::OipRest | Protocol::OpenAi => {
+        Protocol::OipRest | Protocol::OpenAi | Protocol::TorchRest => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
             json.push_str(if ready {
@@ -146,7 +162,9 @@ pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) 
             });
             json.into_bytes()
         }
-        Protocol::OipGrpc => small_frame(Message::default().varint(1, u64::from(ready))),
+        Protocol::OipGrpc | Protocol::TorchGrpc => {
+            small_frame(Message::default().varint(1, u64::from(ready)))
+        }
     }
 }
 
@@ -157,8 +175,15 @@ const NOT_SERVING: u64 = 2;
 
 /// The answer to a server-level question; `yes` is liveness or readiness. REST has no route to
 /// [`ServerQuestion::Health`]: it would read as readiness. TF Serving's protocols have no route to any, OpenAI's
-/// only to [`ServerQuestion::Models`].
+/// only to [`ServerQuestion::Models`], TorchServe's only to [`ServerQuestion::Ready`].
 pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) -> Vec<u8> {
+    match (protocol, question) {
+        (Protocol::TorchRest, _) => return torch_health(yes).into_bytes(),
+        (Protocol::TorchGrpc, _) => {
+            return small_frame(Message::default().bytes(1, torch_health(yes)));
+        }
+        _ => {}
+    }
     match (protocol.is_grpc(), question) {
         (false, ServerQuestion::Live) => format!("{{\"live\":{yes}}}").into_bytes(),
         (false, ServerQuestion::Ready | ServerQuestion::Health) => {
@@ -181,6 +206,15 @@ pub fn server_answer(protocol: Protocol, question: ServerQuestion, yes: bool) ->
         (_, ServerQuestion::Models) => crate::openai::models([]),
         (true, ServerQuestion::Metadata) => small_frame(Message::default().bytes(1, NAME)),
     }
+}
+
+/// The answer to TorchServe's `ping`.
+fn torch_health(yes: bool) -> String {
+    let mut json = String::from("{");
+    let status = if yes { "Healthy" } else { "Unhealthy" };
+    member(&mut json, "status", status);
+    json.push('}');
+    json
 }
 
 fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {

@@ -36,7 +36,7 @@ fn response(outputs: Vec<Tensor<'static>>) -> InferResponse {
 
 /// The body of an answer without binary data.
 fn encode(protocol: Protocol, response: &InferResponse) -> Option<Vec<u8>> {
-    let encoded = infer_response(protocol, response, &AnswerForm::default())?;
+    let encoded = infer_response(protocol, response, &AnswerForm::default()).ok()?;
     assert_eq!(encoded.json_bytes, None);
     Some(encoded.body)
 }
@@ -208,6 +208,12 @@ fn small_answers_are_the_protocols_and_name_nothing_behind() {
         (server_answer(OipRest, Live, true), &b"{\"live\":true}"[..]),
         (server_answer(OipRest, Ready, false), b"{\"ready\":false}"),
         (server_answer(OipRest, Metadata, true), b"{\"name\":\"tensorgate\",\"version\":\"\",\"extensions\":[]}"),
+        (server_answer(Protocol::TorchRest, Ready, true), b"{\"status\":\"Healthy\"}"),
+        (server_answer(Protocol::TorchRest, Ready, false), b"{\"status\":\"Unhealthy\"}"),
+        (
+            server_answer(Protocol::TorchGrpc, Ready, true),
+            b"\0\0\0\0\x16\x0a\x14{\"status\":\"Healthy\"}",
+        ),
         (server_answer(OipGrpc, Live, true), b"\0\0\0\0\x02\x08\x01"),
         (server_answer(OipGrpc, Ready, false), b"\0\0\0\0\0"),
         (server_answer(OipGrpc, Health, true), b"\0\0\0\0\x02\x08\x01"),
@@ -316,12 +322,15 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
         asked(true, &[("half", false)]),
         asked(false, &[("half", true)]),
     ] {
-        assert_eq!(infer_response(Protocol::OipRest, &answer, &binary), None);
+        assert_eq!(
+            infer_response(Protocol::OipRest, &answer, &binary),
+            Err(Unsayable::Tensor)
+        );
     }
     // An answer over gRPC is raw whatever a request says.
     let grpc = infer_response(Protocol::OipGrpc, &answer, &asked(true, &[])).unwrap();
     assert_eq!(
-        Some(grpc),
+        Ok(grpc),
         infer_response(Protocol::OipGrpc, &answer, &AnswerForm::default())
     );
 }

@@ -1,4 +1,4 @@
-//! Inference over gRPC, OIP's and TF Serving's: one frame, one protobuf message, read without a copy.
+//! Inference over gRPC, OIP's, TF Serving's and TorchServe's: one frame, one protobuf message, read without a copy.
 
 mod addressee;
 mod contents;
@@ -9,6 +9,7 @@ mod protobuf;
 mod request;
 mod stream;
 mod tensor_proto;
+mod torch;
 
 pub(crate) use addressee::{addressee, addressee_in_spec};
 pub(crate) use frame::{PLAIN_FRAME, compressed, is_framed, open};
@@ -16,3 +17,4 @@ pub(crate) use predict::{is_number, predict, question};
 pub(crate) use request::{infer, model};
 pub(crate) use stream::GrpcStream;
 pub(crate) use tensor_proto::{list_of, number_of};
+pub(crate) use torch::predictions;

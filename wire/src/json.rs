@@ -1,6 +1,8 @@
-//! Inference over REST, OIP's, TF Serving's and OpenAI's: one JSON document, scanned strictly; a tree is built of what has no tensors only.
+//! Inference over REST, OIP's, TF Serving's, TorchServe's and OpenAI's: one JSON document, scanned strictly; a tree is built of what has no tensors
+//! only.
 
 mod binary;
+mod column;
 mod data;
 mod digits;
 mod document;
@@ -11,6 +13,7 @@ mod run;
 mod scan;
 mod stream;
 mod string;
+mod torch;
 mod tree;
 
 pub(crate) use binary::infer_binary;
@@ -18,3 +21,4 @@ pub(crate) use document::{document, named};
 pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;
+pub(crate) use torch::{predictions, tensor};

@@ -18,6 +18,7 @@ mod json;
 mod json_text;
 pub mod limits;
 mod media_type;
+mod multipart;
 pub mod openai;
 mod parameters;
 #[cfg(feature = "grpc")]
@@ -27,6 +28,7 @@ mod raw;
 mod route;
 mod signature;
 pub mod stream;
+mod torch;
 
 pub use answer::Answer;
 pub use decode::{addressee, decode};

@@ -13,6 +13,8 @@ pub const MAX_INPUTS: usize = 64;
 pub const MAX_OUTPUTS: usize = 64;
 /// Parameters of a request, a tensor or an output.
 pub const MAX_PARAMETERS: usize = 32;
+/// The head of one part of a form, bytes: two fields, of which one may name a file.
+pub const MAX_PART_HEAD_BYTES: usize = 1024;
 /// A name, id or datatype, bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 /// A string parameter's value, bytes.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::request::ContentType;
+use tensorgate_policy::request::{Boundary, ContentType, FORM};
 
 /// Whether a byte may stand in a token (RFC 9110, 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
@@ -16,7 +16,7 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
-/// Classifies a value. Parameters must be well-formed; of a JSON body's, `charset` must be UTF-8.
+/// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8, and a form has the one boundary between its parts.
 pub(crate) fn classify(value: &str) -> ContentType<'_> {
     let mut parts = value.split(';');
     let essence = parts.next().unwrap_or_default().trim_matches(' ');
@@ -24,7 +24,7 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
     if !well_formed {
         return ContentType::Malformed;
     }
-    let mut charset = None;
+    let (mut charset, mut boundary) = (None, None);
     for part in parts {
         // A quoted value may hold a `;` of its own; none of the types here needs one, so such a value is refused.
         let Some((name, text)) = part.trim_matches(' ').split_once('=') else {
@@ -37,12 +37,19 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
         if !is_token(name) || !is_token(text) {
             return ContentType::Malformed;
         }
-        if name.eq_ignore_ascii_case("charset") && charset.replace(text).is_some() {
-            return ContentType::Malformed;
+        let known = [("charset", &mut charset), ("boundary", &mut boundary)];
+        for (known, slot) in known {
+            if name.eq_ignore_ascii_case(known) && slot.replace(text).is_some() {
+                return ContentType::Malformed;
+            }
         }
     }
     if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
         return ContentType::Malformed;
+    }
+    if essence.eq_ignore_ascii_case(FORM) {
+        let boundary = boundary.and_then(Boundary::new);
+        return boundary.map_or(ContentType::Malformed, ContentType::Form);
     }
     if essence.eq_ignore_ascii_case("application/json") {
         ContentType::Json
@@ -74,6 +81,7 @@ mod tests {
     #[test]
     fn a_type_is_classified_without_guessing() {
         let other = |text: &'static str| ContentType::Other(Cow::Borrowed(text));
+        let form = |text| Boundary::new(text).map_or(ContentType::Absent, ContentType::Form);
         for (value, expected) in [
             ("application/json", ContentType::Json),
             ("Application/JSON ; Charset=UTF-8", ContentType::Json),
@@ -97,6 +105,23 @@ mod tests {
                 "application/vnd.sagemaker-triton.binary+json;json-header-size=9",
                 other("application/vnd.sagemaker-triton.binary+json"),
             ),
+            ("multipart/form-data; boundary=x-1", form("x-1")),
+            (
+                "Multipart/Form-Data;BOUNDARY=\"x\"; charset=utf-8",
+                form("x"),
+            ),
+            ("multipart/form-data", ContentType::Malformed),
+            ("multipart/form-data; boundary=", ContentType::Malformed),
+            (
+                "multipart/form-data; boundary=a; boundary=a",
+                ContentType::Malformed,
+            ),
+            (
+                "multipart/form-data; boundary=\"a b\"",
+                ContentType::Malformed,
+            ),
+            ("multipart/form-data; boundary=a!", ContentType::Malformed),
+            ("multipart/mixed; boundary=a", other("multipart/mixed")),
             ("", ContentType::Malformed),
             ("/", ContentType::Malformed),
             ("json", ContentType::Malformed),

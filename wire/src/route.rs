@@ -21,6 +21,14 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         )
     } else if let Some(call) = path.strip_prefix("/tensorflow.serving.") {
         (tf_grpc_call(call), "POST")
+    } else if let Some(call) = path.strip_prefix(TORCH_GRPC) {
+        (torch_grpc_call(call), "POST")
+    } else if path == "/ping" {
+        let question = ServerQuestion::Ready;
+        (Some(server(Protocol::TorchRest, question)), "GET")
+    } else if let Some(place) = path.strip_prefix("/predictions/") {
+        // curl's `-T` puts a file, and its server takes it by any method.
+        (torch_rest_path(place), "POST, PUT")
     } else if path == "/v1/models" {
         let question = ServerQuestion::Models;
         (Some(server(Protocol::OpenAi, question)), "GET")
@@ -39,7 +47,7 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
     };
     match route {
         // Methods are case-sensitive (RFC 9110, 9.1).
-        Some(route) if method == allow => route,
+        Some(route) if allow.split(", ").any(|allowed| allowed == method) => route,
         Some(route) => Route::WrongMethod {
             protocol: route.protocol(),
             allow,
@@ -98,6 +106,38 @@ fn tf_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         operation,
         model: None,
         version: None,
+    })
+}
+
+/// TorchServe's inference service.
+const TORCH_GRPC: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/";
+
+/// TorchServe's calls. Its others are streams.
+fn torch_grpc_call<'a>(call: &str) -> Option<Route<'a>> {
+    let protocol = Protocol::TorchGrpc;
+    match call {
+        "Ping" => Some(server(protocol, ServerQuestion::Ready)),
+        "Predictions" => Some(Route::Model {
+            protocol,
+            operation: Operation::Infer,
+            model: None,
+            version: None,
+        }),
+        _ => None,
+    }
+}
+
+/// TorchServe's predictions: a model, and a version if one is named. What comes behind those it hands to handlers as a header.
+fn torch_rest_path(place: &str) -> Option<Route<'_>> {
+    let (model, version) = match place.split_once('/') {
+        Some((model, version)) => (model, Some(name(version)?)),
+        None => (place, None),
+    };
+    Some(Route::Model {
+        protocol: Protocol::TorchRest,
+        operation: Operation::Infer,
+        model: Some(name(model)?),
+        version,
     })
 }
 

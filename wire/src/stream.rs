@@ -61,6 +61,9 @@ impl BodyStream {
             | BodyFormat::TfGrpcPredict
             | BodyFormat::TfGrpcModel { .. }
             | BodyFormat::OpenAi(_)
+            | BodyFormat::TorchJson
+            | BodyFormat::TorchForm(_)
+            | BodyFormat::TorchGrpc
             | BodyFormat::Raw
             | BodyFormat::Empty => return None,
         };
@@ -147,6 +150,8 @@ mod tests {
                 BodyFormat::OpenAi(tensorgate_policy::request::Api::Chat),
                 false,
             ),
+            (BodyFormat::TorchJson, false),
+            (BodyFormat::TorchGrpc, false),
             (BodyFormat::Raw, false),
             (BodyFormat::Empty, false),
             (BodyFormat::OipGrpcInfer, true),

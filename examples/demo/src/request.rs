@@ -134,6 +134,26 @@ pub fn predict(key: &str, model: &str, body: String) -> Request {
     http("POST", &path, &fields, body.into_bytes())
 }
 
+/// A file as curl's `-F` posts it to TorchServe: a form of one part.
+pub fn posted_file(key: &str, model: &str, content_type: &str, file: &[u8]) -> Request {
+    const BOUNDARY: &str = "------------------------5d1b0a7c93e2f846";
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"data\"; filename=\"digit.png\"\r\nContent-Type: {content_type}\r\n\r\n"
+    );
+    let end = format!("\r\n--{BOUNDARY}--\r\n");
+    let body = [head.as_bytes(), file, end.as_bytes()].concat();
+    let form = format!("multipart/form-data; boundary={BOUNDARY}");
+    let fields = [("x-api-key", key), ("content-type", form.as_str())];
+    http("POST", &format!("/predictions/{model}"), &fields, body)
+}
+
+/// A JSON body of TorchServe's predictions.
+pub fn prediction(key: &str, model: &str, body: String) -> Request {
+    let fields = [("x-api-key", key), ("content-type", "application/json")];
+    let path = format!("/predictions/{model}");
+    http("POST", &path, &fields, body.into_bytes())
+}
+
 /// One tensor as JSON.
 pub fn tensor(name: &str, datatype: &str, shape: &[usize], data: &[f32]) -> Value {
     json!({"name": name, "datatype": datatype, "shape": shape, "data": data})

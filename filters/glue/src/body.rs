@@ -76,12 +76,15 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. }
-        | BodyFormat::OpenAi(_) => true,
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchGrpc => true,
         // There is nothing to hold, and every filter sees to it that it stays so.
         BodyFormat::Empty => true,
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
         | BodyFormat::Raw => duties.check || (duties.charge && decision.weighs_body(policy)),
     }
 }
@@ -96,6 +99,9 @@ const fn passes(format: BodyFormat) -> bool {
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. }
         | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::TorchGrpc
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }
@@ -113,8 +119,13 @@ pub(crate) fn looks(
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
         | BodyFormat::TfGrpcModel { .. }
-        | BodyFormat::OpenAi(_) => true,
-        BodyFormat::OipJson | BodyFormat::OipBinary { .. } | BodyFormat::TfJson => duties.check,
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchGrpc => true,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_) => duties.check,
         // A handler's raw body is copied out of the proxy only where its model says which files it may be.
         BodyFormat::Raw => duties.check && decision.reads_raw(policy),
         BodyFormat::Empty => false,

@@ -3,7 +3,7 @@
 //! Nothing that a client sent crosses unless it is named here. What crosses of a client's own text is the path, the declared
 //! lengths, a media type that the policy accepts and a deadline, each in a checked form.
 
-use tensorgate_policy::request::{ContentType, Encoding, Head, Protocol};
+use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
 use tensorgate_wire::headers;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
 
@@ -64,6 +64,7 @@ impl Upstream {
         self.content_type = match &head.content_type {
             ContentType::Json => Some("application/json".to_owned()),
             ContentType::Grpc => Some("application/grpc".to_owned()),
+            ContentType::Form(boundary) => Some(format!("{FORM}; boundary={}", boundary.as_str())),
             ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
             ContentType::Absent | ContentType::Malformed => None,
         };
@@ -142,7 +143,9 @@ fn is_grpc(content_type: &ContentType<'_>) -> bool {
     match content_type {
         ContentType::Grpc => true,
         ContentType::Other(media_type) => media_type.starts_with("application/grpc+"),
-        ContentType::Absent | ContentType::Json | ContentType::Malformed => false,
+        ContentType::Absent | ContentType::Json | ContentType::Form(_) | ContentType::Malformed => {
+            false
+        }
     }
 }
 

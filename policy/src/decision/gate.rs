@@ -7,13 +7,12 @@ use alloc::string::String;
 use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, ClientId, GrantId, Media, ModelId, Policy};
+use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
-    ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Requires, Route,
-    ServerQuestion,
+    ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Proofs, Protocol,
+    Requires, Route, ServerQuestion,
 };
-use crate::tensor::InferRequest;
 
 /// Whether the head is within its bounds and can be read in one way only.
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
@@ -78,22 +77,29 @@ pub(super) fn media_type(
 ) -> Result<(), Denial> {
     let accepted = match (protocol, operation, &head.content_type) {
         (_, _, ContentType::Malformed) => false,
-        (Protocol::OipGrpc | Protocol::TfGrpc, _, declared) => *declared == ContentType::Grpc,
+        (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, _, declared) => {
+            *declared == ContentType::Grpc
+        }
         (Protocol::TfRest, Some(Operation::Infer), declared) => {
             matches!(declared, ContentType::Absent | ContentType::Json)
         }
-        (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(declared) => true,
-        (Protocol::OipRest, Some(Operation::Infer), ContentType::Grpc) => false,
-        (Protocol::OipRest, Some(Operation::Infer), ContentType::Other(declared)) => {
-            policy.models().iter().any(|model| match model.accepts() {
-                Accepts::Raw { content_types, .. } => {
-                    content_types.iter().any(|accepted| accepted == declared)
-                }
-                Accepts::Tensors(_) | Accepts::OpenAi(_) => false,
-            })
+        (Protocol::OipRest, Some(Operation::Infer), declared)
+            if says_tensors(Protocol::OipRest, declared) =>
+        {
+            true
+        }
+        (Protocol::TorchRest, Some(Operation::Infer), ContentType::Form(_)) => true,
+        (Protocol::OipRest | Protocol::TorchRest, Some(Operation::Infer), declared) => {
+            match (declared, declared.name()) {
+                (ContentType::Absent | ContentType::Json, _) => true,
+                (_, Some(name)) => policy.models().iter().any(|model| takes_raw(model, name)),
+                _ => false,
+            }
         }
         (Protocol::OpenAi, Some(Operation::Infer), declared) => *declared == ContentType::Json,
-        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _, _) => true,
+        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _, _) => {
+            true
+        }
     };
     if accepted {
         return Ok(());
@@ -102,6 +108,7 @@ pub(super) fn media_type(
         ContentType::Absent => "no content type".into(),
         ContentType::Json => "application/json".into(),
         ContentType::Grpc => "application/grpc".into(),
+        ContentType::Form(_) => FORM.into(),
         ContentType::Other(declared) => quote(declared),
         ContentType::Malformed => "a malformed content type".into(),
     };
@@ -109,6 +116,16 @@ pub(super) fn media_type(
         Reason::UnsupportedMediaType,
         format!("{declared} is not accepted on this route"),
     ))
+}
+
+/// Whether a model takes bodies of a type as they are.
+fn takes_raw(model: &Model, content_type: &str) -> bool {
+    match model.accepts() {
+        Accepts::Raw { content_types, .. } => content_types
+            .iter()
+            .any(|accepted| accepted == content_type),
+        Accepts::Tensors(_) | Accepts::OpenAi(_) => false,
+    }
 }
 
 /// Whether the declared coding is one that some model takes, as far as the route alone can tell: `operation` is `None` on server routes. Whether
@@ -150,16 +167,13 @@ pub(super) fn coded(
     }
 }
 
-/// The type that some clients of the binary data extension declare, and Triton's asynchronous one whatever it sends. Others declare JSON's,
-/// or none, and servers look at none of them: the length of the JSON part says what a body is.
-const OCTET_STREAM: &str = "application/octet-stream";
-
-/// Whether a declared type can be that of tensors: JSON's, that of plain bytes, or none.
-pub(super) fn says_tensors(declared: &ContentType<'_>) -> bool {
+/// Whether a declared type can be that of tensors: JSON's, that of plain bytes, or none. Some clients of the binary data extension declare
+/// plain bytes, Triton's asynchronous one whatever it sends, and servers look at none of them: the length of the JSON part says what a body is.
+pub(super) fn says_tensors(protocol: Protocol, declared: &ContentType<'_>) -> bool {
     match declared {
         ContentType::Absent | ContentType::Json => true,
-        ContentType::Other(name) => name == OCTET_STREAM,
-        ContentType::Grpc | ContentType::Malformed => false,
+        ContentType::Other(name) => protocol == Protocol::OipRest && name == OCTET_STREAM,
+        ContentType::Grpc | ContentType::Form(_) | ContentType::Malformed => false,
     }
 }
 
@@ -170,6 +184,7 @@ pub(super) fn tensor_format(
 ) -> Result<BodyFormat, Denial> {
     match json_length.map(usize::try_from) {
         None if protocol == Protocol::TfRest => Ok(BodyFormat::TfJson),
+        None if protocol == Protocol::TorchRest => Ok(BodyFormat::TorchJson),
         None => Ok(BodyFormat::OipJson),
         Some(Ok(json_bytes)) => Ok(BodyFormat::OipBinary { json_bytes }),
         Some(Err(_)) => Err(Denial::new(
@@ -342,32 +357,4 @@ pub(super) fn may_ask(
         | ServerQuestion::Health
         | ServerQuestion::Metadata => Ok(()),
     }
-}
-
-/// A message that no contract reads must say nothing: whatever it says would go unchecked.
-pub(super) fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
-    let tensors = !request.inputs.is_empty() || !request.outputs.is_empty();
-    if !tensors && request.parameters.is_empty() && request.document.is_empty() {
-        return Ok(());
-    }
-    Err(Denial::new(
-        Reason::Malformed,
-        "tensors or parameters came where none are read",
-    ))
-}
-
-/// A body as it is, for a handler: no tensors, and a file of the kinds and sizes that its model takes.
-pub(super) fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Denial> {
-    no_content(request)?;
-    let Some(Media(rule)) = media else {
-        return Ok(());
-    };
-    let file = request.body.ok_or_else(|| {
-        Denial::new(
-            Reason::Overloaded,
-            "internal: a raw body was not brought to its check",
-        )
-    })?;
-    rule.check(file)
-        .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
 }

@@ -3,7 +3,10 @@
 use super::{BodyFormat, BodyPlan, Decision, Expansion, Step, foreign_policy, gate};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Model, Policy};
-use crate::request::{Api, ContentType, Encoding, Head, Operation, Protocol};
+use crate::request::{Api, ContentType, Encoding, Head, OCTET_STREAM, Operation, Protocol};
+
+/// Bytes of a form around the one file that it brings: two delimiters and the part's head.
+const FORM_BYTES: usize = 4096;
 
 impl Decision {
     /// Refuses a declared length that the plan has no room for, before a byte of it is held.
@@ -58,19 +61,19 @@ impl Decision {
                 Ok(held_plan(policy, BodyFormat::Empty))
             }
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
-                if gate::says_tensors(declared) =>
+                if gate::says_tensors(self.protocol, declared) =>
             {
                 let plan = match gate::tensor_format(self.protocol, head.json_length)? {
                     format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),
                     format => held_plan(policy, format),
                 };
-                let plan = expanding(policy, head, plan);
-                gate::coded(
-                    policy,
-                    self.model.ok_or_else(foreign_policy)?,
-                    plan.expansion,
-                )?;
-                Ok(plan)
+                self.coded(policy, head, plan)
+            }
+            (Some(Operation::Infer), Accepts::Tensors(_), ContentType::Form(boundary))
+                if self.protocol == Protocol::TorchRest =>
+            {
+                let plan = held_plan(policy, BodyFormat::TorchForm(*boundary));
+                self.coded(policy, head, plan)
             }
             (Some(Operation::Infer), Accepts::Raw { .. }, _)
                 if head.encoding != Encoding::Identity =>
@@ -91,13 +94,27 @@ impl Decision {
             }
             (
                 Some(Operation::Infer),
+                Accepts::Raw { max_bytes, .. },
+                ContentType::Form(boundary),
+            ) if self.protocol == Protocol::TorchRest => {
+                let plan = held_plan(policy, BodyFormat::TorchForm(*boundary));
+                Ok(BodyPlan {
+                    max_bytes: plan.max_bytes.min(max_bytes.saturating_add(FORM_BYTES)),
+                    ..plan
+                })
+            }
+            (
+                Some(Operation::Infer),
                 Accepts::Raw {
                     content_types,
                     max_bytes,
                     media: _,
                 },
-                ContentType::Other(declared),
-            ) if content_types.iter().any(|accepted| accepted == declared) => {
+                declared,
+            ) if self.raw_type(declared).is_some_and(|declared| {
+                content_types.iter().any(|accepted| accepted == declared)
+            }) =>
+            {
                 let plan = held_plan(policy, BodyFormat::Raw);
                 Ok(BodyPlan {
                     max_bytes: plan.max_bytes.min(*max_bytes),
@@ -112,6 +129,24 @@ impl Decision {
                 ),
             )),
         }
+    }
+}
+
+impl Decision {
+    /// The type of a body that goes to its handler as it came. Clients of TorchServe send files without any.
+    fn raw_type<'h>(&self, declared: &'h ContentType<'_>) -> Option<&'h str> {
+        match declared {
+            ContentType::Absent if self.protocol == Protocol::TorchRest => Some(OCTET_STREAM),
+            declared => declared.name(),
+        }
+    }
+
+    /// The same plan for a body of tensors that may be compressed, if its model takes it so.
+    fn coded(&self, policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> Result<BodyPlan, Denial> {
+        let plan = expanding(policy, head, plan);
+        let model = self.model.ok_or_else(foreign_policy)?;
+        gate::coded(policy, model, plan.expansion)?;
+        Ok(plan)
     }
 }
 
@@ -133,7 +168,10 @@ pub(super) fn grpc_plan(
             let metadata = operation == Operation::Metadata;
             held_plan(policy, BodyFormat::TfGrpcModel { metadata })
         }
-        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _) => {
+        (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
+        // It has no questions to a model.
+        (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
+        | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
             return Err(foreign_policy());
         }
     };

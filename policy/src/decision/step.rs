@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::denial::Denial;
 use crate::policy::{Allowance, Level, Wait};
-use crate::request::{Api, Coding, Protocol, ServerQuestion};
+use crate::request::{Api, Boundary, Coding, Protocol, ServerQuestion};
 
 /// What a driver does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +91,12 @@ pub enum BodyFormat {
     },
     /// A JSON request of OpenAI's API.
     OpenAi(Api),
+    /// A JSON request to TorchServe, in one of its envelopes or in none. It names no datatype.
+    TorchJson,
+    /// A form to TorchServe, a part an input.
+    TorchForm(Boundary),
+    /// One gRPC frame with a `PredictionsRequest`, an entry an input.
+    TorchGrpc,
     /// Bytes for a handler; not decoded. `message` is called with a default request.
     Raw,
     /// No body may come; a byte of one is `malformed`.

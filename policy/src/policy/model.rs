@@ -124,7 +124,7 @@ pub struct ModelLimits {
 pub enum Accepts {
     /// Tensors under a contract.
     Tensors(Contract),
-    /// A body as it is, for the preprocess handler; REST only.
+    /// A body as it is, or the one file in it, for the preprocess handler.
     Raw {
         /// Media types, lower-case, without parameters.
         content_types: Vec<String>,

@@ -151,19 +151,19 @@ fn model(
     let (inputs, outputs) = (inputs?, outputs?);
     met?;
     let returns = returns?.unwrap_or_else(|| outputs.clone());
-    let (sent, protocols) = (sent?, protocols?);
-    let asked = match &sent {
-        Some(Sent::Tensors(rules)) => rules.as_slice(),
-        Some(Sent::Raw { .. }) => &[],
-        None => &inputs,
+    let (sent, protocols, versions) = (sent?, protocols?, versions?);
+    let (asked, content_types): (&[_], &[_]) = match &sent {
+        Some(Sent::Tensors(rules)) => (rules, &[]),
+        Some(Sent::Raw { content_types, .. }) => (&[], content_types),
+        None => (&inputs, &[]),
     };
-    let carried = serving::carried(
-        report,
-        &path.field("protocols"),
-        &protocols,
-        asked,
-        &returns,
-    );
+    let to_carry = serving::Carried {
+        versions: &versions,
+        inputs: asked,
+        outputs: &returns,
+        content_types,
+    };
+    let carried = serving::carried(report, path, &protocols, &to_carry);
     let accepts = match sent {
         Some(Sent::Raw {
             content_types,
@@ -184,7 +184,7 @@ fn model(
         name: name.into(),
         backend: backend?.clone(),
         backend_model: backend_model?,
-        versions: versions?,
+        versions,
         protocols: carried.map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
@@ -246,7 +246,7 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
                 text,
                 Protocol::ALL.iter().map(|protocol| protocol.name()),
             ),
-            Some(protocol) if takes_raw && protocol != Protocol::OipRest => {
+            Some(protocol) if takes_raw && !carries_raw(protocol) => {
                 report.error_with_fix(
                     &path,
                     format!("{text} cannot carry a raw body"),
@@ -261,6 +261,14 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
         });
     }
     distinct.and(protocols)
+}
+
+/// Whether a body can go to a handler as it came.
+const fn carries_raw(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::OipRest | Protocol::TorchRest | Protocol::TorchGrpc => true,
+        Protocol::OipGrpc | Protocol::TfRest | Protocol::TfGrpc | Protocol::OpenAi => false,
+    }
 }
 
 fn handler(report: &mut Report, path: &Path, name: Option<&str>, policy: &raw::Policy) {

@@ -1,16 +1,16 @@
 //! What a protocol asks of a model that is called by it: names and datatypes that its messages can say in one way.
 
 use alloc::format;
-
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, unknown};
-use crate::contract::TensorRule;
+use crate::contract::{TensorRule, have_rows};
 use crate::datatype::Datatype;
 use crate::raw;
-use crate::request::{Coding, Protocol};
+use crate::request::{Coding, OCTET_STREAM, Protocol};
 
-/// The one key of the object that carries bytes in TF Serving's JSON.
+/// The one key of the object that carries bytes in TF Serving's JSON, and in TorchServe's.
 const BASE64_KEY: &str = "b64";
 
 /// The content codings that a model takes.
@@ -49,41 +49,117 @@ pub(super) fn encodings(report: &mut Report, path: &Path, raw: &raw::Model) -> O
     distinct.and(codings)
 }
 
+/// What of a model its protocols have to carry.
+pub(super) struct Carried<'m> {
+    pub(super) versions: &'m [String],
+    /// What clients send; none of a raw body.
+    pub(super) inputs: &'m [TensorRule],
+    /// What clients get.
+    pub(super) outputs: &'m [TensorRule],
+    /// The types of a raw body.
+    pub(super) content_types: &'m [String],
+}
+
 /// Holds what clients send and get against the protocols that a model may be called by.
 pub(super) fn carried(
     report: &mut Report,
     path: &Path,
     protocols: &[Protocol],
-    inputs: &[TensorRule],
-    outputs: &[TensorRule],
+    carried: &Carried<'_>,
 ) -> Option<()> {
-    let index = protocols
-        .iter()
-        .position(|protocol| *protocol == Protocol::TfRest);
-    let Some(index) = index else {
-        return Some(());
-    };
-    let (path, name) = (path.index(index), Protocol::TfRest.name());
     let mut good = Some(());
-    if inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
+    for (index, protocol) in protocols.iter().enumerate() {
+        let path = path.field("protocols").index(index);
+        match protocol {
+            Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
+                good = good.and(json(report, &path, *protocol, carried));
+            }
+            Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {}
+        }
+    }
+    if protocols.contains(&Protocol::TorchGrpc) {
+        good = good.and(untyped(report, path, carried.content_types));
+    }
+    let tf = [Protocol::TfRest, Protocol::TfGrpc];
+    if let Some(protocol) = tf.iter().find(|protocol| protocols.contains(protocol)) {
+        good = good.and(numbered(report, path, *protocol, carried.versions));
+    }
+    if protocols.contains(&Protocol::TfRest) && !have_rows(carried.outputs.iter()) {
+        let path = path.field("outputs");
+        report.warn(
+            &path,
+            "have no first dim in common: a request by row is refused",
+            "clients that ask by column (inputs in place of instances)",
+        );
+    }
+    good
+}
+
+/// What elements in JSON can say, in the forms that name no datatype.
+fn json(report: &mut Report, path: &Path, protocol: Protocol, carried: &Carried<'_>) -> Option<()> {
+    let name = protocol.name();
+    let mut good = Some(());
+    if carried.inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
         // `{"b64": "…"}` would be an input by name and a value of bytes.
         report.error_with_fix(
-            &path,
+            path,
             format!("{name} cannot tell an input named {BASE64_KEY} from bytes in base64"),
             "rename the input",
         );
         good = None;
     }
-    for rule in inputs.iter().chain(outputs) {
+    for rule in carried.inputs.iter().chain(carried.outputs) {
         if matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
             report.error_with_fix(
-                &path,
+                path,
                 format!(
                     "{name} cannot carry {}, which tensor {:?} has",
                     rule.datatype(),
                     rule.name()
                 ),
                 "tf-serving-grpc in its place",
+            );
+            good = None;
+        }
+    }
+    good
+}
+
+/// A file that comes over gRPC says no type.
+fn untyped(report: &mut Report, path: &Path, content_types: &[String]) -> Option<()> {
+    if content_types.is_empty() || content_types.iter().any(|name| name == OCTET_STREAM) {
+        return Some(());
+    }
+    report.error_with_fix(
+        &path.field("accepts").field("raw").field("content_types"),
+        format!(
+            "torchserve-grpc says no type of a file, which counts as {OCTET_STREAM}, and that is not among them"
+        ),
+        format!("[…, {OCTET_STREAM}]"),
+    );
+    None
+}
+
+/// TensorFlow Serving's versions are numbers of 64 bits, each with one spelling; whatever is no number is a label.
+fn numbered(
+    report: &mut Report,
+    path: &Path,
+    protocol: Protocol,
+    versions: &[String],
+) -> Option<()> {
+    let mut good = Some(());
+    for (index, version) in versions.iter().enumerate() {
+        let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+        let number = version.parse::<i64>().ok();
+        let canonical = number.map(|number| number.to_string());
+        if digits && canonical.as_deref() != Some(version) {
+            report.error_with_fix(
+                &path.field("versions").index(index),
+                format!(
+                    "{} cannot name version {version:?}: its versions are numbers of 64 bits, without leading zeros",
+                    protocol.name()
+                ),
+                canonical.unwrap_or_else(|| format!("v{version}")),
             );
             good = None;
         }

@@ -48,7 +48,7 @@ pub fn policy(uri: &str, limits: Value, backend: Value) -> Value {
         "backends": {"b": {"kind": "open-inference", "endpoints": [uri], "max_in_flight": 4, "queue": 4, "timeout_ms": 20000}},
         "models": {"vec": {
             "backend": "b", "backend_model": "vec-at-backend", "versions": ["7"],
-            "protocols": ["oip-rest", "oip-grpc", "tf-serving-rest", "tf-serving-grpc"],
+            "protocols": ["oip-rest", "oip-grpc", "tf-serving-rest", "tf-serving-grpc", "torchserve-rest", "torchserve-grpc"],
             "inputs": [{"name": "x", "datatype": "FP32", "shape": [{"name": "n", "max": 8}], "range": [-100, 100]}],
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [{"max": 8}]}, {"name": "z", "datatype": "INT64", "shape": [1]}],
             "parameters": {"priority": {"int": [0, 10]}}

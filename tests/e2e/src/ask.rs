@@ -5,41 +5,36 @@ use std::time::{Duration, Instant};
 
 use tensorgate_client::http1::Framing;
 use tensorgate_client::{ClientError, Reply, grpc, http1};
-use tensorgate_policy::Protocol;
 use tensorgate_vectors::RawRequest;
 
 /// Sends it on a connection of its own.
 pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, ClientError> {
-    match request.protocol {
-        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => {
-            let declared = request
-                .headers
-                .iter()
-                .any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
-            let framing = match request.chunk_bytes {
-                Some(bytes) => Framing::Chunked(bytes),
-                None if declared => Framing::AsIs,
-                None => Framing::Length,
-            };
-            http1::send(
-                gate,
-                &request.method,
-                &request.path,
-                &request.headers,
-                &request.body,
-                framing,
-            )
-            .await
-        }
-        Protocol::OipGrpc | Protocol::TfGrpc => {
-            let mut message = http::Request::builder()
-                .method(request.method.as_str())
-                .uri(format!("http://{gate}{}", request.path))
-                .body(())?;
-            *message.headers_mut() = grpc::map(&request.headers)?;
-            grpc::send_as_is(gate, message, &request.pieces(), None).await
-        }
+    if request.protocol.is_grpc() {
+        let mut message = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(format!("http://{gate}{}", request.path))
+            .body(())?;
+        *message.headers_mut() = grpc::map(&request.headers)?;
+        return grpc::send_as_is(gate, message, &request.pieces(), None).await;
     }
+    let declared = request
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+    let framing = match request.chunk_bytes {
+        Some(bytes) => Framing::Chunked(bytes),
+        None if declared => Framing::AsIs,
+        None => Framing::Length,
+    };
+    http1::send(
+        gate,
+        &request.method,
+        &request.path,
+        &request.headers,
+        &request.body,
+        framing,
+    )
+    .await
 }
 
 /// A body that the vectors' model `vec` takes.

@@ -54,12 +54,7 @@ pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
 }
 
 fn allowed(protocol: Protocol, reply: &Reply) -> Result<(), String> {
-    let served = match protocol {
-        Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi => reply.status == 200,
-        Protocol::OipGrpc | Protocol::TfGrpc => {
-            reply.status == 200 && reply.grpc_status() == Some(0)
-        }
-    };
+    let served = reply.status == 200 && (!protocol.is_grpc() || reply.grpc_status() == Some(0));
     if served {
         Ok(())
     } else {

@@ -126,11 +126,19 @@ pub enum Spelling {
     TfGrpcTyped,
     /// TF Serving's gRPC, `tensor_content`.
     TfGrpcContent,
+    /// TorchServe's JSON, `instances`.
+    TorchRestRows,
+    /// TorchServe's JSON, an object with a value for every input, or `data` with the only one's; bytes in base64.
+    TorchRestColumns,
+    /// A form to TorchServe, a part an input.
+    TorchRestForm,
+    /// TorchServe's gRPC, an entry an input.
+    TorchGrpc,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,
@@ -141,6 +149,10 @@ impl Spelling {
         Self::TfRestColumns,
         Self::TfGrpcTyped,
         Self::TfGrpcContent,
+        Self::TorchRestRows,
+        Self::TorchRestColumns,
+        Self::TorchRestForm,
+        Self::TorchGrpc,
     ];
 
     /// Whose protocol it is of, as a policy names it.
@@ -150,6 +162,10 @@ impl Spelling {
             Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw => Protocol::OipGrpc,
             Self::TfRestRows | Self::TfRestColumns => Protocol::TfRest,
             Self::TfGrpcTyped | Self::TfGrpcContent => Protocol::TfGrpc,
+            Self::TorchRestRows | Self::TorchRestColumns | Self::TorchRestForm => {
+                Protocol::TorchRest
+            }
+            Self::TorchGrpc => Protocol::TorchGrpc,
         }
     }
 
@@ -166,6 +182,10 @@ impl Spelling {
             Self::TfRestColumns => "tf-rest-columns",
             Self::TfGrpcTyped => "tf-grpc-typed",
             Self::TfGrpcContent => "tf-grpc-content",
+            Self::TorchRestRows => "torch-rest-rows",
+            Self::TorchRestColumns => "torch-rest-columns",
+            Self::TorchRestForm => "torch-rest-form",
+            Self::TorchGrpc => "torch-grpc",
         }
     }
 }

@@ -13,11 +13,12 @@ mod protobuf;
 mod request;
 pub mod sign;
 mod tf;
+mod torch;
 mod value;
 
 pub use file::{Driver, Spelling};
 pub use load::{load, vectors_dir};
-pub use lower::spell;
+pub use lower::{Taken, spell};
 pub use request::{Expect, Field, Lowered, RawRequest};
 
 /// Why a vector cannot be used. Always a mistake in the vector, never a verdict.

@@ -11,7 +11,7 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{VectorFault, json, protobuf, sign, tf, value};
+use crate::{VectorFault, json, protobuf, sign, tf, torch, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
@@ -26,8 +26,19 @@ pub(crate) type Models = BTreeMap<String, Model>;
 pub(crate) struct Model {
     /// Protocols it may be called by.
     pub protocols: Vec<Protocol>,
-    /// Names and datatypes of what it takes.
-    pub inputs: Vec<(String, String)>,
+    /// What it takes.
+    pub inputs: Vec<Taken>,
+}
+
+/// A tensor that a model takes.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Its name.
+    pub name: String,
+    /// Its datatype.
+    pub datatype: String,
+    /// How many dims it has.
+    pub rank: usize,
 }
 
 /// The models of a policy as it is written.
@@ -55,7 +66,11 @@ pub(crate) fn models(policy: &Value) -> Models {
                     .collect(),
                 inputs: list(taken)
                     .iter()
-                    .map(|input| (text(input, "name"), text(input, "datatype")))
+                    .map(|input| Taken {
+                        name: text(input, "name"),
+                        datatype: text(input, "datatype"),
+                        rank: list(input.get("shape")).len(),
+                    })
                     .collect(),
             };
             (name.clone(), read)
@@ -105,7 +120,7 @@ pub(crate) fn requests(
             let spell = |spelling| spelled(tensors, spelling, model, &fields, chunk_bytes);
             let (spellings, others): (&[_], &[_]) = match &case.protocols {
                 Some(named) => (named, &[]),
-                // Of TF Serving's, those that the model may be called by and that can say it: they know no ids and no parameters.
+                // Of TF Serving's and TorchServe's, those that the model may be called by and that can say it: they know no ids and no parameters.
                 None => Spelling::ALL.split_at(OIP_SPELLINGS),
             };
             if spellings.is_empty() {
@@ -134,7 +149,7 @@ pub(crate) fn requests(
 /// error is a mistake in the document.
 pub fn spell(
     tensors: &Value,
-    inputs: &[(String, String)],
+    inputs: &[Taken],
 ) -> Result<Vec<(Spelling, RawRequest)>, VectorFault> {
     let tensors: Tensors =
         serde_json::from_value(tensors.clone()).map_err(|source| VectorFault::Json {
@@ -180,6 +195,36 @@ fn spelled(
                 path: tf::PREDICT.into(),
                 headers: grpc_fields(None, fields)?,
                 body: protobuf::frame(&tf::predict_request(tensors, typed)?)?,
+                chunk_bytes,
+            });
+        }
+        Spelling::TorchRestRows | Spelling::TorchRestColumns => {
+            let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
+            let by_row = spelling == Spelling::TorchRestRows;
+            let body = torch::json_request(tensors, model, by_row)?;
+            return Ok(RawRequest {
+                protocol: Protocol::TorchRest,
+                path: torch::path(tensors)?,
+                ..rest(tensors, content_type, fields, body, chunk_bytes)
+            });
+        }
+        Spelling::TorchRestForm => {
+            let content_type = (b"content-type".to_vec(), torch::FORM.as_bytes().to_vec());
+            let body = torch::form(tensors, model)?;
+            return Ok(RawRequest {
+                protocol: Protocol::TorchRest,
+                method: "PUT".into(),
+                path: torch::path(tensors)?,
+                ..rest(tensors, content_type, fields, body, chunk_bytes)
+            });
+        }
+        Spelling::TorchGrpc => {
+            return Ok(RawRequest {
+                protocol: Protocol::TorchGrpc,
+                method: "POST".into(),
+                path: torch::PREDICTIONS.into(),
+                headers: grpc_fields(None, fields)?,
+                body: protobuf::frame(&torch::message(tensors, model)?)?,
                 chunk_bytes,
             });
         }
@@ -250,6 +295,8 @@ fn http_request(
     Ok(RawRequest {
         protocol: if path.starts_with("/v1/models/") {
             Protocol::TfRest
+        } else if torch::PATHS.iter().any(|start| path.starts_with(start)) {
+            Protocol::TorchRest
         } else if openai {
             Protocol::OpenAi
         } else {
@@ -272,10 +319,11 @@ fn grpc_request(
         fields.push((name.clone().into_bytes(), value.bytes()?));
     }
     let path = grpc.path.as_deref().unwrap_or(INFER);
-    let tf = path.starts_with("/tensorflow.serving.");
     Ok(RawRequest {
-        protocol: if tf {
+        protocol: if path.starts_with("/tensorflow.serving.") {
             Protocol::TfGrpc
+        } else if path.starts_with("/org.pytorch.serve.grpc.") {
+            Protocol::TorchGrpc
         } else {
             Protocol::OipGrpc
         },

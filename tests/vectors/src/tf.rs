@@ -32,18 +32,18 @@ pub(crate) fn path(tensors: &Tensors) -> Result<String, String> {
     Ok(format!("/v1/models/{}{version}:predict", tensors.model))
 }
 
+/// Refuses what neither TF Serving nor TorchServe have.
+pub(crate) fn no_ids(tensors: &Tensors) -> Result<(), String> {
+    let parameters = |input: &Input| !input.parameters.is_empty();
+    if tensors.id.is_some() || tensors.inputs.iter().any(parameters) {
+        return Err("there are no ids and no parameters of tensors: name the protocols".into());
+    }
+    Ok(())
+}
+
 /// The one parameter that there is.
 fn signature(tensors: &Tensors) -> Result<Option<&str>, String> {
-    if tensors.id.is_some()
-        || tensors
-            .inputs
-            .iter()
-            .any(|input| !input.parameters.is_empty())
-    {
-        return Err(
-            "TF Serving has no ids and no parameters of tensors: name the protocols".into(),
-        );
-    }
+    no_ids(tensors)?;
     let mut parameters = tensors.parameters.iter();
     match (parameters.next(), parameters.next()) {
         (None, _) => Ok(None),
@@ -58,61 +58,80 @@ pub(crate) fn json_request(
     model: Option<&Model>,
     by_row: bool,
 ) -> Result<Vec<u8>, String> {
-    if !tensors.outputs.is_empty() {
-        return Err("TF Serving's JSON names no outputs: name the protocols".into());
-    }
-    let names: BTreeSet<_> = tensors.inputs.iter().map(|input| &input.name).collect();
-    if names.len() < tensors.inputs.len() {
-        return Err("an object has no name twice: name the protocols".into());
-    }
-    let half = |datatype: &str| matches!(datatype, "FP16" | "BF16");
-    let halves = model.is_some_and(|model| model.inputs.iter().any(|(_, datatype)| half(datatype)));
-    if halves || tensors.inputs.iter().any(|input| half(&input.datatype)) {
-        return Err("TF Serving's JSON has no half floats: name the protocols".into());
-    }
     let mut members = Vec::new();
     if let Some(signature) = signature(tensors)? {
         members.push(format!("\"signature_name\":{}", Value::from(signature)));
     }
-    for input in &tensors.inputs {
-        let rule =
-            model.and_then(|model| model.inputs.iter().find(|(name, _)| *name == input.name));
-        if rule.is_some_and(|(_, datatype)| *datatype != input.datatype) {
-            return Err("TF Serving's JSON names no datatype: name the protocols".into());
-        }
-    }
-    // The only input needs no name.
-    let only = match (
-        model.map(|model| model.inputs.as_slice()),
-        tensors.inputs.as_slice(),
-    ) {
-        (Some([(name, _)]), [input]) => *name == input.name,
-        _ => false,
-    };
-    let value = match tensors.inputs.as_slice() {
-        [input] if only && by_row => {
-            if input.shape.is_empty() {
-                return Err("a row has a dim: name the protocols".into());
-            }
-            folded(input, &input.shape, &elements(input, by_row)?)?
-        }
-        inputs if by_row => rows(inputs)?,
-        inputs => {
-            let values = inputs
-                .iter()
-                .map(|input| {
-                    Ok((
-                        &input.name,
-                        folded(input, &input.shape, &elements(input, by_row)?)?,
-                    ))
-                })
-                .collect::<Result<Vec<_>, String>>()?;
-            object(values)
-        }
-    };
+    let value = value(tensors, model, by_row)?;
     let key = if by_row { "instances" } else { "inputs" };
     members.push(format!("\"{key}\":{value}"));
     Ok(format!("{{{}}}", members.join(",")).into_bytes())
+}
+
+/// Refuses what JSON without datatypes cannot say to a model.
+pub(crate) fn untyped(tensors: &Tensors, model: Option<&Model>) -> Result<(), String> {
+    if !tensors.outputs.is_empty() {
+        return Err("this JSON names no outputs: name the protocols".into());
+    }
+    let half = |datatype: &str| matches!(datatype, "FP16" | "BF16");
+    let inputs = || model.into_iter().flat_map(|model| &model.inputs);
+    let halves = inputs().any(|taken| half(&taken.datatype));
+    if halves || tensors.inputs.iter().any(|input| half(&input.datatype)) {
+        return Err("this JSON has no half floats: name the protocols".into());
+    }
+    for input in &tensors.inputs {
+        let mut taken = inputs().filter(|taken| taken.name == input.name);
+        if taken.any(|taken| taken.datatype != input.datatype) {
+            return Err("this JSON names no datatype: name the protocols".into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is the only input of a model.
+pub(crate) fn is_only(tensors: &Tensors, model: Option<&Model>) -> bool {
+    match (
+        model.map(|model| model.inputs.as_slice()),
+        tensors.inputs.as_slice(),
+    ) {
+        (Some([taken]), [input]) => taken.name == input.name,
+        _ => false,
+    }
+}
+
+/// Rows, or an object of whole tensors.
+pub(crate) fn value(
+    tensors: &Tensors,
+    model: Option<&Model>,
+    by_row: bool,
+) -> Result<String, String> {
+    untyped(tensors, model)?;
+    let names: BTreeSet<_> = tensors.inputs.iter().map(|input| &input.name).collect();
+    if names.len() < tensors.inputs.len() {
+        return Err("an object has no name twice: name the protocols".into());
+    }
+    match tensors.inputs.as_slice() {
+        // The only input needs no name.
+        [input] if by_row && is_only(tensors, model) => {
+            if input.shape.is_empty() {
+                return Err("a row has a dim: name the protocols".into());
+            }
+            folded(input, &input.shape, &elements(input, by_row)?)
+        }
+        inputs if by_row => rows(inputs),
+        inputs => {
+            let values = inputs
+                .iter()
+                .map(|input| Ok((&input.name, whole(input)?)))
+                .collect::<Result<Vec<_>, String>>()?;
+            Ok(object(values))
+        }
+    }
+}
+
+/// A whole tensor; bytes in base64.
+pub(crate) fn whole(input: &Input) -> Result<String, String> {
+    folded(input, &input.shape, &elements(input, false)?)
 }
 
 fn object<'t>(members: impl IntoIterator<Item = (&'t String, String)>) -> String {

@@ -17,7 +17,7 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 12] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 18] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
@@ -25,6 +25,13 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 12] = [
     (Reason::OutputNotAllowed, Protocol::TfRest),
     (Reason::DuplicateInput, Protocol::TfRest),
     (Reason::SizeMismatch, Protocol::TfRest),
+    // It has no parameters and names no outputs, and lists are all that says a shape.
+    (Reason::Parameter, Protocol::TorchRest),
+    (Reason::Parameter, Protocol::TorchGrpc),
+    (Reason::OutputNotAllowed, Protocol::TorchRest),
+    (Reason::OutputNotAllowed, Protocol::TorchGrpc),
+    (Reason::SizeMismatch, Protocol::TorchRest),
+    (Reason::SizeMismatch, Protocol::TorchGrpc),
     // Its routes are few, exact paths: another one is of no protocol, and so of OIP's.
     (Reason::NotAnInferenceRoute, Protocol::OpenAi),
     // It has texts and members in place of tensors: a member that no rule names, or whose value is out of its bounds, is a parameter.

@@ -1,4 +1,5 @@
-//! Answers as TF Serving writes them: JSON by row or by column, `PredictResponse`, a model's signature and its status.
+//! Answers as TF Serving writes them: JSON by row or by column, `PredictResponse`, a model's signature and its status. TorchServe's are the same
+//! JSON, by row or as it is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +10,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::elements::scalar;
-use super::{AnswerForm, dims, whole};
+use super::{AnswerForm, Unsayable, dims, whole};
 use crate::grpc::{is_number, list_of, number_of};
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
@@ -61,9 +62,31 @@ impl Elements<'_> {
     }
 }
 
-/// `{"predictions": …}` or `{"outputs": …}`. Rows need outputs with one first dim; other answers can be asked for by column.
-pub(super) fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Vec<u8>> {
+/// The member of an answer that is by column.
+pub(super) const OUTPUTS: &str = "outputs";
+
+/// `{"predictions": …}`, where an answer by row was asked for. Else the outputs as they are, in a member of this name or in none.
+pub(super) fn infer_json(
+    response: &InferResponse,
+    form: &AnswerForm,
+    member: Option<&str>,
+) -> Result<Vec<u8>, Unsayable> {
     let outputs = &response.outputs;
+    let rows = match form.by_column {
+        true => None,
+        false => Some(rows_in_common(outputs).ok_or(Unsayable::Rows)?),
+    };
+    document(outputs, rows, member).ok_or(Unsayable::Tensor)
+}
+
+/// How many rows all tensors have; `None` where they differ.
+fn rows_in_common(outputs: &[Tensor<'_>]) -> Option<i64> {
+    let mut rows = outputs.iter().map(|output| output.shape.first().copied());
+    let first = rows.next()??;
+    rows.all(|rows| rows == Some(first)).then_some(first)
+}
+
+fn document(outputs: &[Tensor<'_>], rows: Option<i64>, member: Option<&str>) -> Option<Vec<u8>> {
     if outputs.is_empty() || outputs.iter().any(|output| output.shape.len() > MAX_RANK) {
         return None;
     }
@@ -80,24 +103,26 @@ pub(super) fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<
         })
         .collect::<Option<Vec<_>>>()?;
     let mut json = String::new();
-    if form.by_column {
-        json.push_str("{\"outputs\":");
+    let Some(rows) = rows else {
+        let Some(member) = member else {
+            named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
+            return Some(json.into_bytes());
+        };
+        json.push('{');
+        string(&mut json, member);
+        json.push(':');
         named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
-    } else {
-        let mut rows = outputs.iter().map(|output| output.shape.first().copied());
-        let first = rows.next()??;
-        if rows.any(|rows| rows != Some(first)) {
-            return None;
+        json.push('}');
+        return Some(json.into_bytes());
+    };
+    json.push_str("{\"predictions\":");
+    let mut written = Some(());
+    list(&mut json, 0..rows, |json, _| {
+        if written.is_some() {
+            written = named(json, outputs, &mut elements, |shape| shape.get(1..));
         }
-        json.push_str("{\"predictions\":");
-        let mut written = Some(());
-        list(&mut json, 0..first, |json, _| {
-            if written.is_some() {
-                written = named(json, outputs, &mut elements, |shape| shape.get(1..));
-            }
-        });
-        written?;
-    }
+    });
+    written?;
     json.push('}');
     Some(json.into_bytes())
 }

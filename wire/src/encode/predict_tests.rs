@@ -34,16 +34,69 @@ fn form(by_column: bool) -> AnswerForm {
 }
 
 fn text(outputs: &[Tensor<'static>], by_column: bool) -> Option<String> {
+    said(Protocol::TfRest, outputs, by_column).ok()
+}
+
+fn said(
+    protocol: Protocol,
+    outputs: &[Tensor<'static>],
+    by_column: bool,
+) -> Result<String, Unsayable> {
     let response = InferResponse {
         model: "m".into(),
         version: "1".into(),
         id: None,
         outputs: outputs.to_vec(),
     };
-    let most = most_bytes(Protocol::TfRest, &response, &form(by_column));
-    let body = infer_response(Protocol::TfRest, &response, &form(by_column))?.body;
+    let most = most_bytes(protocol, &response, &form(by_column));
+    let body = infer_response(protocol, &response, &form(by_column))?.body;
     assert!(body.len() <= most, "{} of {most}", body.len());
-    Some(String::from_utf8(body).unwrap())
+    Ok(String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn an_answer_of_torchserve_is_the_value_itself_unless_rows_were_asked_for() {
+    let y = || tensor("y", "INT8", &[2, 2], &[1, 2, 3, 4]);
+    let z = || tensor("z", "INT8", &[2], &[5, 6]);
+    let one = || tensor("one", "INT8", &[], &[7]);
+    for (outputs, by_column, expected) in [
+        (vec![y()], true, Ok("[[1,2],[3,4]]")),
+        (vec![y()], false, Ok(r#"{"predictions":[[1,2],[3,4]]}"#)),
+        (vec![one()], true, Ok("7")),
+        (vec![z(), y()], true, Ok(r#"{"z":[5,6],"y":[[1,2],[3,4]]}"#)),
+        (
+            vec![z(), y()],
+            false,
+            Ok(r#"{"predictions":[{"z":5,"y":[1,2]},{"z":6,"y":[3,4]}]}"#),
+        ),
+        (vec![one()], false, Err(Unsayable::Rows)),
+        (
+            vec![y(), tensor("w", "INT8", &[1], &[0])],
+            false,
+            Err(Unsayable::Rows),
+        ),
+        (
+            vec![tensor("h", "FP16", &[1], &[0, 0])],
+            true,
+            Err(Unsayable::Tensor),
+        ),
+        (vec![], true, Err(Unsayable::Tensor)),
+    ] {
+        let answer = said(Protocol::TorchRest, &outputs, by_column);
+        let answer = answer.as_deref().map_err(|why| *why);
+        assert_eq!(answer, expected, "{outputs:?}");
+        let response = InferResponse {
+            outputs: outputs.clone(),
+            ..InferResponse::default()
+        };
+        let framed = infer_response(Protocol::TorchGrpc, &response, &form(by_column));
+        let message = expected.map(|text| {
+            let length = u8::try_from(text.len()).unwrap();
+            let frame = [0, 0, 0, 0, length + 2, 0x0a, length];
+            [&frame, text.as_bytes()].concat()
+        });
+        assert_eq!(framed.map(|answer| answer.body), message, "{outputs:?}");
+    }
 }
 
 #[test]

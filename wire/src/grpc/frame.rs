@@ -16,11 +16,14 @@ pub(crate) const fn is_framed(format: BodyFormat) -> bool {
         BodyFormat::OipGrpcInfer
         | BodyFormat::OipGrpcModel
         | BodyFormat::TfGrpcPredict
-        | BodyFormat::TfGrpcModel { .. } => true,
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::TorchGrpc => true,
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
         | BodyFormat::OpenAi(_)
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }

@@ -167,6 +167,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
             inputs: Vec::new(),
             outputs,
             body: None,
+            body_type: None,
             binary_data_output: false,
             document: Vec::new(),
             by_column: false,

@@ -16,7 +16,7 @@ const MODEL: &str = "model";
 
 /// Reads a request.
 pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
-    let mut scanner = Scanner::new(text(body)?);
+    let mut scanner = Scanner::over(body)?;
     let mut reader = Reader {
         values: 0,
         budget: Budget::new(),
@@ -37,7 +37,7 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
 
 /// The model that a request names; `None` where that takes decoding: its name comes escaped or twice, or the body is no document.
 pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
-    let mut scanner = Scanner::new(text(body).ok()?);
+    let mut scanner = Scanner::over(body).ok()?;
     let mut model = None;
     let read = scanner.object(|scanner, key| match &*key {
         MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
@@ -51,13 +51,6 @@ pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
         }),
         std::borrow::Cow::Owned(_) => None,
     }
-}
-
-fn text(body: &[u8]) -> Result<&str, BodyFault> {
-    str::from_utf8(body).map_err(|error| BodyFault::Form {
-        what: "not UTF-8",
-        at: error.valid_up_to(),
-    })
 }
 
 /// What a document may still hold.

@@ -1,17 +1,13 @@
 //! A predict request of TF Serving's REST API: `instances`, a list of rows, or `inputs`, tensor by tensor. Datatypes are not said there, so that
 //! the rules of the model's contract name them; nothing else is asked of the rules here.
 
-use std::borrow::Cow;
-
+use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::tensor::DataFault;
-use tensorgate_policy::{InferRequest, Tensor};
 
+use super::column::{columns, rows};
 use super::request::{name, once, unknown};
 use super::scan::Scanner;
-use super::tree::{Tree, is_base64};
-use crate::fault::{BodyFault, quote};
-use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES};
+use crate::fault::BodyFault;
 use crate::raw::Budget;
 use crate::signature;
 
@@ -25,11 +21,7 @@ pub(crate) fn predict<'a>(
     body: &'a [u8],
     rules: &[TensorRule],
 ) -> Result<InferRequest<'a>, BodyFault> {
-    let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
-        what: "not UTF-8",
-        at: error.valid_up_to(),
-    })?;
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::over(body)?;
     let mut budget = Budget::new();
     let (mut signature, mut by_row, mut by_column) = (None, None, None);
     scanner.object(|scanner, key| match &*key {
@@ -38,11 +30,11 @@ pub(crate) fn predict<'a>(
             signature::NAME,
             name(scanner, signature::NAME),
         ),
-        ROWS => once(&mut by_row, ROWS, rows(scanner, rules, &mut budget)),
+        ROWS => once(&mut by_row, ROWS, rows(scanner, ROWS, rules, &mut budget)),
         COLUMNS => once(
             &mut by_column,
             COLUMNS,
-            columns(scanner, rules, &mut budget),
+            columns(scanner, COLUMNS, rules, &mut budget),
         ),
         _ => Err(unknown(scanner, "", &key)),
     })?;
@@ -62,198 +54,4 @@ pub(crate) fn predict<'a>(
         by_column,
         ..InferRequest::default()
     })
-}
-
-/// A tensor that is read by its name.
-struct Column<'a> {
-    name: Cow<'a, str>,
-    /// As its rule has it; `None` for one that no rule names, which is not read.
-    datatype: Option<&'static str>,
-    tree: Tree,
-    /// Rows that it came in.
-    rows: i64,
-}
-
-impl<'a> Column<'a> {
-    fn new(name: Cow<'a, str>, rules: &[TensorRule]) -> Self {
-        let datatype = rules
-            .iter()
-            .find(|rule| rule.name() == name)
-            .map(TensorRule::datatype);
-        Self {
-            name,
-            datatype: datatype.map(tensorgate_policy::Datatype::name),
-            tree: Tree::new(datatype),
-            rows: 0,
-        }
-    }
-
-    fn read(&mut self, scanner: &mut Scanner<'a>, budget: &mut Budget) -> Result<(), BodyFault> {
-        self.rows = self.rows.saturating_add(1);
-        match self.datatype {
-            Some(_) => self.tree.read(scanner, budget),
-            None => scanner.value().map(drop),
-        }
-    }
-
-    /// The tensor; `in_rows`: with a dim for them.
-    fn finish(self, in_rows: bool) -> Tensor<'a> {
-        let (mut shape, data) = self.tree.finish();
-        if in_rows {
-            shape.insert(0, self.rows);
-        }
-        let data = match self.datatype {
-            Some(_) => data.map(Cow::Owned),
-            None => Err(DataFault::Kind { index: 0 }),
-        };
-        Tensor {
-            name: self.name,
-            datatype: Cow::Borrowed(self.datatype.unwrap_or_default()),
-            shape,
-            parameters: Vec::new(),
-            data,
-        }
-    }
-}
-
-/// The one tensor that values without a name are for.
-fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Column<'a>, BodyFault> {
-    match rules {
-        [rule] => Ok(Column::new(Cow::Owned(rule.name().to_owned()), rules)),
-        _ => Err(BodyFault::field(
-            place,
-            "gives no names where there are several inputs",
-        )),
-    }
-}
-
-/// Takes `instances`: a list of values of the only input, or of objects with a value for every input.
-fn rows<'a>(
-    scanner: &mut Scanner<'a>,
-    rules: &[TensorRule],
-    budget: &mut Budget,
-) -> Result<Vec<Tensor<'a>>, BodyFault> {
-    if scanner.token() != Some(b'[') {
-        return Err(scanner.other("instances is not a list"));
-    }
-    let start = scanner.at;
-    scanner.step();
-    let named = match scanner.token() {
-        Some(b'{') => !is_base64(scanner),
-        // No rows, and so no tensor by name.
-        Some(b']') => rules.len() != 1,
-        _ => false,
-    };
-    scanner.at = start;
-    if !named {
-        let mut column = match only(ROWS, rules) {
-            Ok(column) => column,
-            Err(fault) => return Err(scanner.value().err().unwrap_or(fault)),
-        };
-        column.read(scanner, budget)?;
-        return Ok(vec![column.finish(false)]);
-    }
-    let mut columns: Vec<Column<'a>> = Vec::new();
-    let mut row = 0_i64;
-    scanner.array(|scanner| {
-        if scanner.token() != Some(b'{') || is_base64(scanner) {
-            return Err(scanner.other("a row is not an object of inputs, as the first is"));
-        }
-        let mut next = 0_usize;
-        scanner.object(|scanner, key| {
-            let column = find(&mut columns, next, key, row == 0, rules)?;
-            next = column.wrapping_add(1);
-            let column = columns.get_mut(column).ok_or_else(uneven)?;
-            if column.rows > row {
-                let fault = BodyFault::Duplicate(format!("input {}", quote(&column.name)));
-                return Err(scanner.value().err().unwrap_or(fault));
-            }
-            column.read(scanner, budget)
-        })?;
-        row = row.saturating_add(1);
-        if columns.iter().any(|column| column.rows != row) {
-            return Err(uneven());
-        }
-        Ok(())
-    })?;
-    Ok(columns
-        .into_iter()
-        .map(|column| column.finish(true))
-        .collect())
-}
-
-/// The place of a column: `next` if the rows have one order, as writers have it. A new one only where `first` says so.
-fn find<'a>(
-    columns: &mut Vec<Column<'a>>,
-    next: usize,
-    key: Cow<'a, str>,
-    first: bool,
-    rules: &[TensorRule],
-) -> Result<usize, BodyFault> {
-    if columns.get(next).is_some_and(|column| column.name == key) {
-        return Ok(next);
-    }
-    if let Some(place) = columns.iter().position(|column| column.name == key) {
-        return Ok(place);
-    }
-    if !first {
-        return Err(uneven());
-    }
-    add(columns, key, rules)
-}
-
-fn add<'a>(
-    columns: &mut Vec<Column<'a>>,
-    key: Cow<'a, str>,
-    rules: &[TensorRule],
-) -> Result<usize, BodyFault> {
-    if key.len() > MAX_NAME_BYTES {
-        return Err(BodyFault::field("name of an input", "is too long"));
-    }
-    let place = columns.len();
-    if place >= MAX_INPUTS {
-        return Err(BodyFault::TooMany {
-            what: "inputs",
-            max: MAX_INPUTS,
-        });
-    }
-    columns.push(Column::new(key, rules));
-    Ok(place)
-}
-
-/// Rows with different inputs have no tensor that holds them.
-fn uneven() -> BodyFault {
-    BodyFault::field(ROWS, "has not the same inputs in every row")
-}
-
-/// Takes `inputs`: the value of the only input, or an object with a value for every input.
-fn columns<'a>(
-    scanner: &mut Scanner<'a>,
-    rules: &[TensorRule],
-    budget: &mut Budget,
-) -> Result<Vec<Tensor<'a>>, BodyFault> {
-    if scanner.token() != Some(b'{') || is_base64(scanner) {
-        let mut column = match only(COLUMNS, rules) {
-            Ok(column) => column,
-            Err(fault) => return Err(scanner.value().err().unwrap_or(fault)),
-        };
-        column.read(scanner, budget)?;
-        return Ok(vec![column.finish(false)]);
-    }
-    let mut columns: Vec<Column<'a>> = Vec::new();
-    scanner.object(|scanner, key| {
-        if columns.iter().any(|column| column.name == key) {
-            let fault = BodyFault::Duplicate(format!("input {}", quote(&key)));
-            return Err(scanner.value().err().unwrap_or(fault));
-        }
-        let place = add(&mut columns, key, rules)?;
-        match columns.get_mut(place) {
-            Some(column) => column.read(scanner, budget),
-            None => Err(uneven()),
-        }
-    })?;
-    Ok(columns
-        .into_iter()
-        .map(|column| column.finish(false))
-        .collect())
 }

@@ -59,6 +59,7 @@ impl<'a> Rest<'a> {
             inputs,
             outputs,
             body: None,
+            body_type: None,
             binary_data_output,
             document: Vec::new(),
             by_column: false,
@@ -68,11 +69,7 @@ impl<'a> Rest<'a> {
 
 /// Scans a whole document.
 pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Document<'a>, BodyFault> {
-    let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
-        what: "not UTF-8",
-        at: error.valid_up_to(),
-    })?;
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::over(body)?;
     let (mut model, mut id) = (None, None);
     let (mut parameters, mut inputs, mut outputs) = (None, None, None);
     scanner.object(|scanner, key| match &*key {

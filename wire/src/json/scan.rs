@@ -23,6 +23,15 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A scanner of a whole body.
+    pub(super) fn over(body: &'a [u8]) -> Result<Self, BodyFault> {
+        let text = str::from_utf8(body).map_err(|error| BodyFault::Form {
+            what: "not UTF-8",
+            at: error.valid_up_to(),
+        })?;
+        Ok(Self::new(text))
+    }
+
     pub(super) fn form(&self, what: &'static str) -> BodyFault {
         BodyFault::Form { what, at: self.at }
     }

@@ -1,8 +1,13 @@
 //! What the tests share: a protobuf writer of their own, a pseudo-random source, shorthand for decoding.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::borrow::Cow;
+
+use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
-use tensorgate_policy::{InferRequest, Reason};
+use tensorgate_policy::policy::Accepts;
+use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::{InferRequest, Reason, raw, validate};
 
 /// Protobuf, written by hand so that wrong messages can be too.
 #[derive(Clone, Default)]
@@ -105,4 +110,55 @@ impl Random {
 pub fn json(datatype: &str, shape: &str, data: &str) -> String {
     let input = format!(r#""name":"x","datatype":"{datatype}","shape":{shape},"data":{data}"#);
     format!(r#"{{"inputs":[{{{input}}}]}}"#)
+}
+
+/// The rules of these names and datatypes.
+pub fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
+    let inputs: Vec<_> = inputs
+        .iter()
+        .map(|(name, datatype)| {
+            let mut input = serde_json::json!({"name": name, "datatype": datatype, "shape": [1]});
+            if *datatype == "BYTES" {
+                input["max_item_bytes"] = 8.into();
+            }
+            input
+        })
+        .collect();
+    let policy = serde_json::json!({
+        "version": 1,
+        "clients": {"c": {"api_keys": [{"sha256": "0".repeat(64)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"], "max_in_flight": 1, "queue": 1, "timeout_ms": 1}},
+        "models": {"m": {
+            "backend": "b", "versions": ["1"], "protocols": ["tf-serving-rest"], "inputs": inputs,
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}]
+        }},
+        "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"]}],
+    });
+    let raw: raw::Policy = serde_json::from_value(policy).unwrap();
+    let (policy, _) = validate::validate(&raw).unwrap_or_else(|faults| panic!("{faults:?}"));
+    match policy
+        .model(policy.model_id("m").unwrap())
+        .unwrap()
+        .accepts()
+    {
+        Accepts::Tensors(contract) => contract.inputs().to_vec(),
+        Accepts::Raw { .. } | Accepts::OpenAi(_) => panic!("tensors"),
+    }
+}
+
+/// Names, shapes and data.
+pub type Told = Vec<(String, Vec<i64>, Result<Vec<u8>, DataFault>)>;
+
+pub fn told(request: &InferRequest<'_>) -> Told {
+    request
+        .inputs
+        .iter()
+        .map(|input| {
+            (
+                input.name.to_string(),
+                input.shape.clone(),
+                input.data.clone().map(Cow::into_owned),
+            )
+        })
+        .collect()
 }

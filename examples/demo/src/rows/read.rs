@@ -43,6 +43,20 @@ pub fn best_of_rows(reply: &Reply) -> Option<String> {
     )
 }
 
+/// The first row's digit, by TorchServe's REST.
+pub fn best_of_value(reply: &Reply) -> Option<String> {
+    let value = reply.json()?;
+    let first = value.as_array()?.first()?.as_array()?;
+    best(first.iter().filter_map(Value::as_f64))
+}
+
+/// The label that a handler made, by TorchServe's REST.
+pub fn label_of_value(reply: &Reply) -> Option<String> {
+    let value = reply.json()?;
+    let label = value.get("label")?.as_array()?.first()?.as_str()?;
+    Some(format!("digit {label}"))
+}
+
 /// The state that a model's status tells, by TF Serving's REST.
 pub fn state(reply: &Reply) -> Option<String> {
     let status = reply.json()?.get("model_version_status")?.get(0).cloned()?;

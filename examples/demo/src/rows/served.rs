@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::read::{
-    best_of_grpc, best_of_json, best_of_rows, count_of_json, input_name, label_of_json, state,
+    best_of_grpc, best_of_json, best_of_rows, best_of_value, count_of_json, input_name,
+    label_of_json, label_of_value, state,
 };
 use super::{Keys, Row, serve};
 use crate::request::{
-    Request, compressed, grpc_infer, http, image, infer_path, rest, rows as instances,
+    Request, compressed, grpc_infer, http, image, infer_path, posted_file, prediction, rest,
+    rows as instances,
 };
 use crate::split::Split;
 
@@ -21,9 +23,12 @@ const IMAGES: &str = "examples/images";
 pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
     let digit = |index| format!("digit {}", split.label(index));
     let get = |path: &str, pairs: &[(&str, &str)]| http("GET", path, pairs, Vec::new());
-    let png = |file: &str| -> Result<Request> {
-        let path = Path::new(IMAGES).join(file);
-        let body = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let file = |name: &str| -> Result<Vec<u8>> {
+        let path = Path::new(IMAGES).join(name);
+        std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let png = |name: &str| -> Result<Request> {
+        let body = file(name)?;
         let fields = [("x-api-key", &*keys.scorer), ("content-type", "image/png")];
         Ok(http("POST", &infer_path("digits-png"), &fields, body))
     };
@@ -82,6 +87,30 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             "AVAILABLE",
             state,
             get("/v1/models/digits", &[("x-api-key", &keys.scorer)]),
+        ),
+        serve(
+            "a digit as a TorchServe client sends it",
+            digit(0),
+            best_of_value,
+            prediction(
+                &keys.scorer,
+                "digits",
+                json!({"data": image(&split.pixels(0, 1))["data"].as_array().map(|pixels| {
+                    json!([[pixels.chunks(8).collect::<Vec<_>>()]])
+                })})
+                .to_string(),
+            ),
+        ),
+        serve(
+            "a PNG as curl's -F posts it to TorchServe",
+            "digit 3",
+            label_of_value,
+            posted_file(
+                &keys.scorer,
+                "digits-png",
+                "image/png",
+                &file("digit-3-4.png")?,
+            ),
         ),
         serve(
             "a PNG through two sandboxed handlers",

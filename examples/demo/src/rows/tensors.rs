@@ -7,8 +7,8 @@ use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
 use super::{Keys, Row, deny};
 use crate::request::{
-    INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, predict, rest, rest_text,
-    tensor,
+    INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, posted_file, predict,
+    prediction, rest, rest_text, tensor,
 };
 use crate::split::{PIXELS, Split};
 
@@ -47,6 +47,31 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
                 "digits",
                 r#"{"instances":[],"inputs":[]}"#.into(),
             ),
+        ),
+        deny(
+            "TorchServe: a form whose boundary stands in its file",
+            "malformed",
+            posted_file(
+                &keys.scorer,
+                "digits-png",
+                "image/png",
+                b"\x89PNG\n--------------------------5d1b0a7c93e2f846--\n",
+            ),
+        ),
+        deny(
+            "TorchServe: a file of another type than the model takes",
+            "unsupported-media-type",
+            posted_file(
+                &keys.scorer,
+                "digits-png",
+                "application/x-python-code",
+                b"x",
+            ),
+        ),
+        deny(
+            "TorchServe: an envelope beside an input",
+            "malformed",
+            prediction(&keys.scorer, "digits", r#"{"data":[1],"image":[1]}"#.into()),
         ),
         deny(
             "wrong rank",

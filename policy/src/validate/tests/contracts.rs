@@ -118,6 +118,10 @@ fn a_protocol_is_only_for_models_that_its_messages_can_say() {
             text,
         );
         accept("/models/hidden", model(&["oip-rest", "tf-serving-grpc"]));
+        for torch in ["torchserve-rest", "torchserve-grpc"] {
+            let place = "models.hidden.protocols[0]";
+            check("/models/hidden", model(&[torch]), place, text);
+        }
     }
 }
 

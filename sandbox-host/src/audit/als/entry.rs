@@ -29,10 +29,11 @@ pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
 /// Details of an answer that came from the host.
 const FROM_THE_HOST: &str = "via_upstream";
 /// Where gRPC's paths begin, and whose they are.
-const GRPC_PATHS: [(&str, Protocol); 3] = [
+const GRPC_PATHS: [(&str, Protocol); 4] = [
     ("/inference.", Protocol::OipGrpc),
     ("/grpc.", Protocol::OipGrpc),
     ("/tensorflow.", Protocol::TfGrpc),
+    ("/org.pytorch.serve.grpc.", Protocol::TorchGrpc),
 ];
 
 /// A request, as Envoy tells of it.
@@ -270,6 +271,7 @@ fn protocol(request: &HttpRequest) -> Option<String> {
         None if typed => Protocol::OipGrpc,
         None if path.is_empty() => return None,
         None if path.starts_with("/v1/models/") => Protocol::TfRest,
+        None if path == "/ping" || path.starts_with("/predictions/") => Protocol::TorchRest,
         None if path == "/v1/models" || Api::ALL.iter().any(|api| api.path() == path) => {
             Protocol::OpenAi
         }

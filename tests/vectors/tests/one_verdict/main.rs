@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{
-    ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
+    Boundary, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, Step, raw, validate,
@@ -63,12 +63,14 @@ impl Random {
 
 fn policy(rules: &[Rule]) -> Policy {
     let inputs: Vec<Value> = rules.iter().map(Rule::input).collect();
-    // OpenAI's API has no tensors. What TF Serving's JSON cannot carry may not be called by it.
+    // What JSON without datatypes cannot carry may not be called by it.
     let half = |rule: &Rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16);
+    let untyped = [Protocol::TfRest, Protocol::TorchRest, Protocol::TorchGrpc];
     let protocols: Vec<&str> = Protocol::ALL
         .iter()
+        // It has no tensors.
         .filter(|protocol| **protocol != Protocol::OpenAi)
-        .filter(|protocol| **protocol != Protocol::TfRest || !rules.iter().any(half))
+        .filter(|protocol| !untyped.contains(protocol) || !rules.iter().any(half))
         .map(|protocol| protocol.name())
         .collect();
     let document = json!({
@@ -122,6 +124,20 @@ fn cost(charge: &tensorgate_policy::Charge) -> Cost {
     }
 }
 
+/// The type that a request declares, where it says how the body is read.
+fn content_type(request: &RawRequest) -> ContentType<'static> {
+    let declared = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let value = str::from_utf8(value).unwrap();
+        let boundary = value.strip_prefix("multipart/form-data; boundary=")?;
+        (name == b"content-type").then(|| Boundary::new(boundary).unwrap())
+    };
+    match request.headers.iter().find_map(declared) {
+        Some(boundary) => ContentType::Form(boundary),
+        None if request.protocol.is_grpc() => ContentType::Grpc,
+        None => ContentType::Absent,
+    }
+}
+
 /// The decision up to its body.
 fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
     let length = request
@@ -142,11 +158,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
             model: rest.then(|| "m".into()),
             version: None,
         },
-        content_type: if rest {
-            ContentType::Absent
-        } else {
-            ContentType::Grpc
-        },
+        content_type: content_type(request),
         encoding: Encoding::Identity,
         json_length: length.map(|(_, value)| str::from_utf8(value).unwrap().parse().unwrap()),
         content_length: None,
@@ -281,10 +293,7 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
         } else {
             spoil(&mut random, &rules, &mut request)
         };
-        let inputs: Vec<_> = rules
-            .iter()
-            .map(|rule| (rule.name.clone(), rule.datatype.name().to_owned()))
-            .collect();
+        let inputs: Vec<_> = rules.iter().map(Rule::taken).collect();
         let spelled = spell(&request, &inputs).unwrap();
         let mut verdicts: Vec<(String, Verdict)> = Vec::new();
         for (spelling, raw) in &spelled {

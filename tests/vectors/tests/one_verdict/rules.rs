@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_policy::Datatype;
+use tensorgate_vectors::Taken;
 
 use super::Random;
 
@@ -47,6 +48,15 @@ impl Rule {
     /// Bytes of an item.
     fn item_bytes(&self) -> usize {
         if self.further == Further::Url { 40 } else { 6 }
+    }
+
+    /// What a request's spelling depends on.
+    pub fn taken(&self) -> Taken {
+        Taken {
+            name: self.name.clone(),
+            datatype: self.datatype.name().to_owned(),
+            rank: self.shape.len(),
+        }
     }
 
     /// Its input, as a policy has it.

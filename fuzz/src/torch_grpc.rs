@@ -1,0 +1,98 @@
+//! A `PredictionsRequest`, beside prost: what the gate accepts prost reads as the same request, and what prost has read and written again the
+//! gate reads as before. Bytes are taken as a message and as a whole frame.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::decision::BodyFormat;
+use tensorgate_policy::tensor::items;
+use tensorgate_policy::{Datatype, InferRequest};
+use tensorgate_wire::{addressee, decode};
+
+use crate::support::{check_body_denial, frame};
+use crate::torch_form::rules;
+
+#[derive(Clone, PartialEq, Message)]
+struct PredictionsRequest {
+    #[prost(string, tag = "1")]
+    model_name: String,
+    #[prost(string, tag = "2")]
+    model_version: String,
+    #[prost(map = "string, bytes", tag = "3")]
+    input: HashMap<String, Vec<u8>>,
+    #[prost(string, optional, tag = "4")]
+    sequence_id: Option<String>,
+}
+
+/// Runs one input: which model, then a message.
+pub fn run(data: &[u8]) {
+    let Some((model, data)) = data.split_first() else {
+        return;
+    };
+    let rules = rules(*model);
+    // As it came: the frame's flag and length are what is tried here.
+    match decode(BodyFormat::TorchGrpc, data, rules) {
+        Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),
+        Err(denial) => check_body_denial(&denial),
+    }
+    let body = frame(data);
+    let whom = addressee(BodyFormat::TorchGrpc, &body);
+    let ours = match decode(BodyFormat::TorchGrpc, &body, rules) {
+        Ok(request) => request,
+        Err(denial) => return check_body_denial(&denial),
+    };
+    // Whom a message is for is known before it is decoded, or it is for nobody: its values are read by that model's rules.
+    assert_eq!(
+        ours.model.as_deref(),
+        whom.as_ref().map(|whom| whom.model),
+        "a short look"
+    );
+    let theirs = PredictionsRequest::decode(data)
+        .unwrap_or_else(|error| panic!("accepted what prost refuses: {error}"));
+    if whom.is_none() {
+        assert!(ours.inputs.is_empty() && ours.body.is_none(), "for nobody");
+        return;
+    }
+    compare(&ours, &theirs, rules);
+    // A map has a name once.
+    if theirs.input.len() == ours.inputs.len() {
+        let canonical = frame(&theirs.encode_to_vec());
+        let again = decode(BodyFormat::TorchGrpc, &canonical, rules);
+        compare(
+            &again.expect("prost writes what the gate reads"),
+            &theirs,
+            rules,
+        );
+    }
+}
+
+fn compare(ours: &InferRequest<'_>, theirs: &PredictionsRequest, rules: &[TensorRule]) {
+    assert_eq!(ours.model.as_deref().unwrap_or_default(), theirs.model_name);
+    assert_eq!(
+        ours.version.as_deref().unwrap_or_default(),
+        theirs.model_version
+    );
+    assert_eq!(theirs.sequence_id, None);
+    if rules.is_empty() {
+        let only = theirs.input.values().next().map(Vec::as_slice);
+        assert_eq!((theirs.input.len(), ours.body), (1, only));
+        return;
+    }
+    for tensor in &ours.inputs {
+        let twice = ours
+            .inputs
+            .iter()
+            .filter(|other| other.name == tensor.name)
+            .count()
+            > 1;
+        // Of a name that comes twice prost keeps the last.
+        let Some(value) = theirs.input.get(&*tensor.name).filter(|_| !twice) else {
+            continue;
+        };
+        if let (true, Ok(data)) = (tensor.datatype == Datatype::Bytes.name(), &tensor.data) {
+            let all: Vec<_> = items(data).collect();
+            assert_eq!(all, [Ok(value.as_slice())], "one element");
+        }
+    }
+}

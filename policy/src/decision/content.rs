@@ -1,0 +1,149 @@
+//! What a decoded body says, held against what its model takes. Which contract that is, the format and the model say together.
+
+use alloc::format;
+
+use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
+use crate::contract::{Carried, TensorRule, have_rows, quote};
+use crate::denial::{Denial, Reason};
+use crate::policy::{Accepts, Grant, Media, Model, Policy};
+use crate::request::OCTET_STREAM;
+use crate::tensor::InferRequest;
+
+impl Decision {
+    /// What the message says.
+    pub(super) fn content(
+        &mut self,
+        policy: &Policy,
+        request: &InferRequest<'_>,
+    ) -> Result<Step, Denial> {
+        let model = self
+            .model
+            .and_then(|id| policy.model(id))
+            .ok_or_else(foreign_policy)?;
+        let shadow = self.shadow(policy);
+        let grant = self.grant.and_then(|id| policy.grant(id));
+        let format = self.plan.format;
+        match (format, model.accepts()) {
+            (
+                BodyFormat::OipJson
+                | BodyFormat::OipBinary { .. }
+                | BodyFormat::OipGrpcInfer
+                | BodyFormat::TfJson
+                | BodyFormat::TfGrpcPredict
+                | BodyFormat::TorchJson
+                | BodyFormat::TorchForm(_)
+                | BodyFormat::TorchGrpc,
+                Accepts::Tensors(contract),
+            ) => {
+                if by_row(format, request) {
+                    answered_in_rows(grant, model)?;
+                }
+                contract.check(grant, request, &mut |denial| {
+                    shadow::hold(shadow, &mut self.shadowed, denial)
+                })?;
+                self.pay_content(policy, contract.cost(request))
+            }
+            (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
+                let carried = rules.check(api, &request.document)?;
+                self.pay_content(policy, carried)
+            }
+            (BodyFormat::Raw, Accepts::Raw { media, .. }) => {
+                raw_body(media.as_ref(), request)
+                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
+                self.pay_content(policy, Carried::raw(self.body_bytes))
+            }
+            (
+                BodyFormat::TorchForm(_) | BodyFormat::TorchGrpc,
+                Accepts::Raw {
+                    content_types,
+                    max_bytes,
+                    media,
+                },
+            ) => {
+                let bytes = file_in_body(request, content_types, *max_bytes)?;
+                raw_body(media.as_ref(), request)
+                    .or_else(|denial| shadow::hold(shadow, &mut self.shadowed, denial))?;
+                self.pay_content(policy, Carried::raw(bytes))
+            }
+            (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
+                no_content(request)?;
+                Ok(self.paid())
+            }
+            _ => Err(foreign_policy()),
+        }
+    }
+}
+
+/// Whether a request is answered row by row.
+const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
+    match format {
+        BodyFormat::TfJson
+        | BodyFormat::TorchJson
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::TorchGrpc => !request.by_column,
+        _ => false,
+    }
+}
+
+/// Whether what a caller gets can be said row by row. A request whose answer never can is refused before anything runs for it.
+fn answered_in_rows(grant: Option<&Grant>, model: &Model) -> Result<(), Denial> {
+    let published = |rule: &&TensorRule| grant.is_none_or(|grant| grant.publishes(rule.name()));
+    if have_rows(model.returns().iter().filter(published)) {
+        return Ok(());
+    }
+    Err(Denial::with_field(
+        Reason::Malformed,
+        "instances",
+        format!(
+            "model {} answers nothing that has rows in common",
+            quote(model.name())
+        ),
+    ))
+}
+
+/// A message that no contract reads must say nothing: whatever it says would go unchecked.
+fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
+    let tensors = !request.inputs.is_empty() || !request.outputs.is_empty();
+    if !tensors && request.parameters.is_empty() && request.document.is_empty() {
+        return Ok(());
+    }
+    Err(Denial::new(
+        Reason::Malformed,
+        "tensors or parameters came where none are read",
+    ))
+}
+
+/// The size of a file that came inside a body, if it is one that its model takes.
+fn file_in_body(
+    request: &InferRequest<'_>,
+    content_types: &[alloc::string::String],
+    max_bytes: usize,
+) -> Result<u64, Denial> {
+    let declared = request.body_type.as_deref().unwrap_or(OCTET_STREAM);
+    if !content_types.iter().any(|accepted| accepted == declared) {
+        let cause = format!("the model takes no file of type {}", quote(declared));
+        return Err(Denial::new(Reason::UnsupportedMediaType, cause));
+    }
+    let bytes = request.body.map_or(0, <[u8]>::len);
+    if bytes > max_bytes {
+        let cause = format!("the file has {bytes} bytes, {max_bytes} are allowed");
+        return Err(Denial::new(Reason::BodyTooLarge, cause));
+    }
+    Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
+/// A body as it is, for a handler: no tensors, and a file of the kinds and sizes that its model takes.
+fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Denial> {
+    no_content(request)?;
+    let Some(Media(rule)) = media else {
+        return Ok(());
+    };
+    let file = request.body.ok_or_else(|| {
+        Denial::new(
+            Reason::Overloaded,
+            "internal: a raw body was not brought to its check",
+        )
+    })?;
+    rule.check(file)
+        .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
+}

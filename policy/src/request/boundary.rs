@@ -1,0 +1,70 @@
+//! The boundary between the parts of a form, as a head declares it.
+
+/// The most characters of one (RFC 2046, 5.1.1).
+const MAX_BYTES: usize = 70;
+
+/// A boundary: letters, digits and what else stands in one unquoted. It is small, and copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    text: [u8; MAX_BYTES],
+    bytes: u8,
+}
+
+impl Boundary {
+    /// A boundary of this text; `None` for none, for one that is too long, and for characters that clients quote.
+    pub fn new(text: &str) -> Option<Self> {
+        let plain = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'\'' | b'+' | b'_' | b'-' | b'.')
+        };
+        if text.is_empty() || !text.bytes().all(plain) {
+            return None;
+        }
+        let mut bytes = [0; MAX_BYTES];
+        bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        Some(Self {
+            text: bytes,
+            bytes: u8::try_from(text.len()).ok()?,
+        })
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        let text = self.text.get(..usize::from(self.bytes));
+        // It was text when it came.
+        text.and_then(|text| core::str::from_utf8(text).ok())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boundary_is_a_short_word_that_needs_no_quotes() {
+        let longest = "x".repeat(MAX_BYTES);
+        for (text, good) in [
+            ("x", true),
+            ("----WebKitFormBoundary7MA4YWxkTrZu0gW", true),
+            ("------------------------d74496d66958873e", true),
+            ("a.b_c+d\'e", true),
+            (longest.as_str(), true),
+            (&"x".repeat(MAX_BYTES + 1), false),
+            ("", false),
+            ("a b", false),
+            ("a:b", false),
+            ("a=b", false),
+            ("a\"b", false),
+            ("a\r\nb", false),
+            ("\u{e9}", false),
+        ] {
+            let boundary = Boundary::new(text);
+            assert_eq!(boundary.is_some(), good, "{text:?}");
+            if let Some(boundary) = boundary {
+                assert_eq!(boundary.as_str(), text);
+            }
+        }
+    }
+}

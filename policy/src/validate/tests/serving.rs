@@ -1,0 +1,91 @@
+//! What protocols ask of the models that are called by them.
+
+use super::*;
+
+#[test]
+fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
+    let model = |protocol: &str, version: &str| {
+        json!({
+            "backend": "cpu", "versions": ["1", version], "protocols": ["oip-rest", protocol],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}]
+        })
+    };
+    for protocol in ["tf-serving-rest", "tf-serving-grpc"] {
+        for (version, fix) in [
+            ("007", "(7)"),
+            ("00", "(0)"),
+            ("9223372036854775808", "(v9223372036854775808)"),
+        ] {
+            let text = format!(
+                "{protocol} cannot name version \"{version}\": its versions are numbers of 64 bits, without leading zeros {fix}"
+            );
+            check(
+                "/models/hidden",
+                model(protocol, version),
+                "models.hidden.versions[1]",
+                &text,
+            );
+        }
+        for version in ["7", "0", "9223372036854775807", "v007", "0x1", "1.0"] {
+            accept("/models/hidden", model(protocol, version));
+        }
+    }
+    accept("/models/hidden", model("torchserve-rest", "007"));
+}
+
+#[test]
+fn outputs_without_a_common_first_dim_are_warned_of_where_they_may_be_asked_for_by_row() {
+    let model = |protocol: &str, one: Value, other: Value| {
+        json!({
+            "backend": "cpu", "versions": ["1"], "protocols": [protocol],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+            "outputs": [
+                {"name": "y", "datatype": "FP32", "shape": one},
+                {"name": "z", "datatype": "FP32", "shape": other}
+            ]
+        })
+    };
+    for (one, other, warned) in [
+        (json!([]), json!([1]), true),
+        (json!([2]), json!([3]), true),
+        (json!([{"min": 4, "max": 8}]), json!([{"max": 3}]), true),
+        (json!([{"max": 8}]), json!([{"max": 3}]), false),
+        (json!([2, 3]), json!([2]), false),
+    ] {
+        for (protocol, warned) in [("tf-serving-rest", warned), ("oip-rest", false)] {
+            let faults = warnings(with(
+                "/models/hidden",
+                model(protocol, one.clone(), other.clone()),
+            ));
+            let told = faults.iter().any(|fault| {
+                fault.starts_with("models.hidden.outputs: have no first dim in common")
+            });
+            assert_eq!(told, warned, "{protocol} {one} {other}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_over_a_protocol_that_says_no_type_counts_as_plain_bytes() {
+    let at = "/models/picture/protocols";
+    for protocols in [
+        json!(["oip-rest", "torchserve-rest"]),
+        json!(["torchserve-rest"]),
+    ] {
+        accept(at, protocols);
+    }
+    check(
+        at,
+        json!(["torchserve-grpc"]),
+        "models.picture.accepts.raw.content_types",
+        "says no type of a file, which counts as application/octet-stream, and that is not among them",
+    );
+    let mut typed = with(at, json!(["torchserve-grpc"]));
+    put(
+        &mut typed,
+        "/models/picture/accepts/raw/content_types/1",
+        json!("application/octet-stream"),
+    );
+    assert_eq!(errors(typed), Vec::<String>::new());
+}

@@ -1,0 +1,129 @@
+//! An inference request as TorchServe's clients write it: JSON, a form, `PredictionsRequest`. Shares nothing with the decoder under test. What these
+//! cannot say (ids, parameters, outputs, another datatype than the contract's, over gRPC several strings) is a mistake.
+
+use serde_json::Value;
+
+use crate::file::{Input, Tensors};
+use crate::lower::Model;
+use crate::protobuf::put_bytes;
+use crate::tf::{is_only, no_ids, untyped, value, whole};
+
+/// Where its paths over REST begin.
+pub(crate) const PATHS: [&str; 3] = ["/predictions", "/explanations", "/ping"];
+/// The gRPC method.
+pub(crate) const PREDICTIONS: &str =
+    "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions";
+/// A form's type, with its boundary.
+pub(crate) const FORM: &str = "multipart/form-data; boundary=----7b1e9f03";
+const DELIMITER: &str = "------7b1e9f03";
+/// Names that stand for a whole body where no input has them.
+const WHOLE: [&str; 3] = ["data", "body", "instances"];
+
+/// The path over REST.
+pub(crate) fn path(tensors: &Tensors) -> Result<String, String> {
+    let version = match tensors.version.as_deref() {
+        None => String::new(),
+        Some("") => return Err("a path has no empty version: name the protocols".into()),
+        Some(version) => format!("/{version}"),
+    };
+    Ok(format!("/predictions/{}{version}", tensors.model))
+}
+
+fn sayable(tensors: &Tensors, model: Option<&Model>) -> Result<(), String> {
+    no_ids(tensors)?;
+    untyped(tensors, model)?;
+    if !tensors.parameters.is_empty() {
+        return Err("TorchServe has no parameters: name the protocols".into());
+    }
+    let names = |name: &str| {
+        let taken = || model.into_iter().flat_map(|model| &model.inputs);
+        WHOLE.contains(&name) && !taken().any(|taken| taken.name == name)
+    };
+    if tensors.inputs.iter().any(|input| names(&input.name)) {
+        return Err("a name that means another thing: name the protocols".into());
+    }
+    Ok(())
+}
+
+/// The document.
+pub(crate) fn json_request(
+    tensors: &Tensors,
+    model: Option<&Model>,
+    by_row: bool,
+) -> Result<Vec<u8>, String> {
+    sayable(tensors, model)?;
+    let value = match tensors.inputs.as_slice() {
+        _ if by_row => format!("{{\"instances\":{}}}", value(tensors, model, true)?),
+        [input] if is_only(tensors, model) && !WHOLE.contains(&&*input.name) => {
+            format!("{{\"data\":{}}}", whole(input)?)
+        }
+        _ => value(tensors, model, false)?,
+    };
+    Ok(value.into_bytes())
+}
+
+/// The one string of an input that may go as it is.
+fn file<'t>(input: &'t Input, model: Option<&Model>) -> Option<&'t str> {
+    let mut taken = model?.inputs.iter();
+    let rank = taken.find(|taken| taken.name == input.name)?.rank;
+    match input.data.as_deref() {
+        Some([Value::String(text)])
+            if input.datatype == "BYTES" && input.shape == vec![1_i64; rank] =>
+        {
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+/// The form.
+pub(crate) fn form(tensors: &Tensors, model: Option<&Model>) -> Result<Vec<u8>, String> {
+    sayable(tensors, model)?;
+    let mut out = Vec::new();
+    for input in &tensors.inputs {
+        let name = &input.name;
+        if name.is_empty() || name.contains(['"', '\\', '\r', '\n', '\0']) {
+            return Err("no part has such a name: name the protocols".into());
+        }
+        let (more, content) = match file(input, model) {
+            Some(text) => (
+                "; filename=\"a.bin\"\r\nContent-Type: application/octet-stream",
+                text.to_owned(),
+            ),
+            None => ("\r\ncontent-type: application/json", whole(input)?),
+        };
+        if content.contains(DELIMITER) {
+            return Err("the boundary is in a part".into());
+        }
+        out.extend(
+            format!("{DELIMITER}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{content}\r\n")
+                .into_bytes(),
+        );
+    }
+    out.extend(format!("{DELIMITER}--\r\n").into_bytes());
+    Ok(out)
+}
+
+/// A `PredictionsRequest`.
+pub(crate) fn message(tensors: &Tensors, model: Option<&Model>) -> Result<Vec<u8>, String> {
+    sayable(tensors, model)?;
+    let mut out = Vec::new();
+    put_bytes(&mut out, 1, tensors.model.as_bytes());
+    if let Some(version) = &tensors.version {
+        put_bytes(&mut out, 2, version.as_bytes());
+    }
+    for input in &tensors.inputs {
+        let value = match file(input, model) {
+            Some(text) => text.to_owned(),
+            None if input.datatype == "BYTES" => {
+                return Err("an entry is one string: name the protocols".into());
+            }
+            None => whole(input)?,
+        };
+        let mut entry = Vec::new();
+        put_bytes(&mut entry, 1, input.name.as_bytes());
+        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(&mut out, 3, &entry);
+    }
+    Ok(out)
+}

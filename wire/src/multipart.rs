@@ -1,0 +1,177 @@
+//! A form of parts (RFC 7578, in the framing of RFC 2046) to names and bytes. Of that framing only what every reader reads alike is read:
+//! nothing before the first delimiter and nothing behind the last, the delimiter nowhere but at the beginning of a line of its own, heads of two
+//! fields without folding, escapes or encodings. It judges no name and looks at no content.
+
+use memchr::memmem::{Finder, find};
+use tensorgate_policy::request::{Boundary, ContentType};
+
+use crate::fault::{BodyFault, quote};
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_PART_HEAD_BYTES};
+use crate::media_type::{classify, is_token};
+use crate::torch::Named;
+
+const LINE_END: &[u8] = b"\r\n";
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
+/// Reads every part of a form.
+pub(crate) fn parts<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Vec<Named<'a>>, BodyFault> {
+    let delimiter = ["--", boundary.as_str()].concat();
+    let delimiters = Finder::new(delimiter.as_bytes());
+    let form = |what, rest: &[u8]| BodyFault::Form {
+        what,
+        at: body.len().saturating_sub(rest.len()),
+    };
+    let mut parts = Vec::new();
+    let mut rest = body
+        .strip_prefix(delimiter.as_bytes())
+        .ok_or_else(|| form("the form does not begin with its boundary", body))?;
+    loop {
+        if let Some(behind) = rest.strip_prefix(b"--") {
+            return match behind {
+                b"" | LINE_END => Ok(parts),
+                _ => Err(form("something follows the form", behind)),
+            };
+        }
+        let part = rest
+            .strip_prefix(LINE_END)
+            .ok_or_else(|| form("a boundary is no line of its own", rest))?;
+        let end = delimiters
+            .find(part)
+            .ok_or_else(|| form("the form does not end", body))?;
+        let (content, behind) = part.split_at_checked(end).unwrap_or_default();
+        let content = content
+            .strip_suffix(LINE_END)
+            .ok_or_else(|| form("a boundary is no line of its own", behind))?;
+        if parts.len() >= MAX_INPUTS {
+            return Err(BodyFault::TooMany {
+                what: "parts",
+                max: MAX_INPUTS,
+            });
+        }
+        parts.push(one(content, |what| form(what, part))?);
+        rest = behind.get(delimiter.len()..).unwrap_or_default();
+    }
+}
+
+/// Reads one part: its head, an empty line, its content.
+fn one<'a>(
+    part: &'a [u8],
+    form: impl Fn(&'static str) -> BodyFault,
+) -> Result<Named<'a>, BodyFault> {
+    let longest = MAX_PART_HEAD_BYTES.saturating_add(HEAD_END.len());
+    let looked_at = part.get(..longest.min(part.len())).unwrap_or_default();
+    let end = find(looked_at, HEAD_END)
+        .ok_or_else(|| form("a part's head is too long, or does not end"))?;
+    let (head, content) = part.split_at_checked(end).unwrap_or_default();
+    let content = content.get(HEAD_END.len()..).unwrap_or_default();
+    let head = str::from_utf8(head).map_err(|_| form("a part's head is not UTF-8"))?;
+    let (mut name, mut content_type, mut length) = (None, None, None);
+    for line in head.split("\r\n") {
+        let (field, value) = line
+            .split_once(':')
+            .filter(|(field, _)| is_token(field))
+            .ok_or_else(|| form("a line of a part's head is no field"))?;
+        let value = value.trim_matches([' ', '\t']);
+        if value.chars().any(char::is_control) {
+            return Err(form("a part's head holds control characters"));
+        }
+        if field.eq_ignore_ascii_case("content-disposition") {
+            once(
+                &mut name,
+                "content-disposition of a part",
+                disposition(value)?,
+            )?;
+        } else if field.eq_ignore_ascii_case("content-type") {
+            once(&mut content_type, "content-type of a part", type_of(value)?)?;
+        } else if field.eq_ignore_ascii_case("content-length") {
+            once(&mut length, "content-length of a part", value)?;
+        } else {
+            return Err(BodyFault::Unknown(format!("{} of a part", quote(field))));
+        }
+    }
+    if length.is_some_and(|length| *length != content.len().to_string()) {
+        return Err(BodyFault::field(
+            "content-length of a part",
+            "is not its content's",
+        ));
+    }
+    Ok(Named {
+        name: name
+            .ok_or_else(|| BodyFault::field("content-disposition of a part", "is missing"))?,
+        content_type: content_type.unwrap_or(ContentType::Absent),
+        bytes: content,
+    })
+}
+
+fn once<T>(slot: &mut Option<T>, field: &str, value: T) -> Result<(), BodyFault> {
+    if slot.replace(value).is_some() {
+        return Err(BodyFault::Duplicate(field.to_owned()));
+    }
+    Ok(())
+}
+
+/// What a part says of its content.
+fn type_of(value: &str) -> Result<ContentType<'_>, BodyFault> {
+    let nested = |name: &str| name.starts_with("multipart/") || name.starts_with("message/");
+    match classify(value) {
+        ContentType::Other(name) if nested(&name) => Err(BodyFault::field(
+            "content-type of a part",
+            "is that of a body in itself",
+        )),
+        known @ (ContentType::Json | ContentType::Other(_)) => Ok(known),
+        _ => Err(BodyFault::field(
+            "content-type of a part",
+            "is none that a part has",
+        )),
+    }
+}
+
+/// The name that `form-data; name="…"` says; a file's own is read over. Values are quoted or plain words; what escapes in them, or names
+/// a character set (`name*`), is read in more ways than one (RFC 7578, 4.2).
+fn disposition(value: &str) -> Result<&str, BodyFault> {
+    const FIELD: &str = "content-disposition of a part";
+    let wrong = |what| BodyFault::field(FIELD, what);
+    let (kind, mut rest) = value.split_at(value.find(';').unwrap_or(value.len()));
+    if !kind.trim_matches(' ').eq_ignore_ascii_case("form-data") {
+        return Err(wrong("is not form-data"));
+    }
+    let (mut name, mut file) = (None, None);
+    while !rest.is_empty() {
+        let parameter = rest
+            .strip_prefix(';')
+            .ok_or_else(|| wrong("has something behind a value"))?;
+        let (key, text) = parameter
+            .split_once('=')
+            .ok_or_else(|| wrong("has a parameter without a value"))?;
+        let (text, behind) = match text.strip_prefix('"') {
+            Some(quoted) => quoted
+                .split_once('"')
+                .filter(|(text, _)| !text.contains('\\'))
+                .ok_or_else(|| wrong("has a value with escapes, or without its end"))?,
+            None => {
+                let (text, behind) = text.split_at(text.find(';').unwrap_or(text.len()));
+                let text = text.trim_end_matches(' ');
+                if !is_token(text) {
+                    return Err(wrong("has a value that must be quoted"));
+                }
+                (text, behind)
+            }
+        };
+        let key = key.trim_matches(' ');
+        if key.eq_ignore_ascii_case("name") {
+            once(&mut name, "name of a part", text)?;
+        } else if key.eq_ignore_ascii_case("filename") {
+            once(&mut file, "filename of a part", ())?;
+        } else {
+            return Err(BodyFault::Unknown(format!("{} of a part", quote(key))));
+        }
+        rest = behind.trim_start_matches(' ');
+    }
+    match name {
+        None | Some("") => Err(wrong("has no name")),
+        Some(name) if name.len() > MAX_NAME_BYTES => {
+            Err(BodyFault::field("name of a part", "is too long"))
+        }
+        Some(name) => Ok(name),
+    }
+}
