@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components demo up test test-triton bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components demo up test test-clients test-triton bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -47,6 +47,9 @@ bench-quick: filters build components ## Whether every scenario of the bench wor
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters
 
+test-clients: filters build ## Drive unmodified clients of every protocol through the gate, compare with direct answers, print the table
+	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
+
 test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
@@ -62,7 +65,7 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test test-triton demo fuzz ## Exactly what CI runs
+ci: lint test test-clients test-triton demo fuzz ## Exactly what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -82,7 +82,23 @@ fn compare(ours: &InferRequest<'_>, theirs: &messages::InferRequest) {
         assert_eq!(ours.name, theirs.name);
         assert_eq!(ours.datatype, theirs.datatype);
         assert_eq!(ours.shape, theirs.shape);
-        parameters(&ours.parameters, &theirs.parameters);
+        let mut named = theirs.parameters.clone();
+        // Read where it stands, and right if it is read.
+        let size = raw.get(index).and_then(|raw| {
+            let said = named.remove("binary_data_size")?.choice;
+            Some((said, raw.len()))
+        });
+        match size {
+            Some((Some(Choice::Int64(said)), bytes)) => {
+                assert_eq!(usize::try_from(said), Ok(bytes))
+            }
+            Some((Some(Choice::Uint64(said)), bytes)) => {
+                assert_eq!(usize::try_from(said), Ok(bytes))
+            }
+            Some((said, _)) => panic!("accepted {said:?} for a size"),
+            None => {}
+        }
+        parameters(&ours.parameters, &named);
         let Ok(data) = &ours.data else { continue };
         if raw.is_empty() {
             let contents = theirs.contents.clone().unwrap_or_default();

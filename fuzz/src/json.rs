@@ -31,6 +31,8 @@ fn compare(request: &InferRequest<'_>, theirs: &Value) {
             .map(Vec::as_slice)
             .unwrap_or_default()
     };
+    let model = theirs.get("model_name").and_then(Value::as_str);
+    assert_eq!(request.model.as_deref(), model);
     let id = theirs.get("id").and_then(Value::as_str);
     assert_eq!(request.id.as_deref(), id.filter(|id| !id.is_empty()));
     assert_eq!(ours(&request.parameters), count(theirs.get("parameters")));

@@ -321,6 +321,14 @@ impl Decision {
         let named = (request.model.as_deref(), request.version.as_deref());
         match (self.protocol.body_names_model(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
+            // It may say again what the path says, as KServe's client does, and nothing else.
+            (false, (Some(name), None), Some(known))
+                if policy
+                    .model(known)
+                    .is_some_and(|model| model.name() == name) =>
+            {
+                self.proceed(After::Message)
+            }
             (false, ..) => Err(named_twice()),
             (true, (None, _), _) => Err(Denial::new(
                 Reason::NotGranted,
@@ -399,9 +407,10 @@ impl Decision {
 
 /// A route and a body that both name a model could name two.
 fn named_twice() -> Denial {
-    Denial::new(
+    Denial::with_field(
         Reason::Malformed,
-        "the body names a model on a route that names it already",
+        "model_name",
+        "the body names another model than its route does",
     )
 }
 

@@ -5,7 +5,8 @@ import json
 import answers
 import numpy as np
 from clients import attempt, status
-from processes import Gate, fetch, wait
+from processes import fetch, wait
+from servers import Gate
 
 WRONG = [
     # In the policy, in its place, and what operators must read.

@@ -9,12 +9,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
 import answers
 import drift
 import management
 from clients import Side
-from processes import TOP, Gate, Triton
+from processes import TOP
+from servers import Gate, Triton
 from table import Table
 
 

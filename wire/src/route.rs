@@ -52,7 +52,20 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
             protocol: route.protocol(),
             allow,
         },
-        None => Route::Unknown { protocol: unknown },
+        None => Route::Unknown {
+            protocol: refused_in(path, unknown),
+        },
+    }
+}
+
+/// The protocol in which to refuse a path that leads nowhere. Below `/v1/`, the questions to a model apart, OpenAI's API has its own, and its
+/// clients read a refusal as an object.
+fn refused_in(path: &str, unknown: Protocol) -> Protocol {
+    let of_openai = path.starts_with("/v1/") && !path.starts_with("/v1/models/");
+    if of_openai && unknown == Protocol::OipRest {
+        Protocol::OpenAi
+    } else {
+        unknown
     }
 }
 

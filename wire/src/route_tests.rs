@@ -454,3 +454,23 @@ fn every_other_path_leads_nowhere() {
         }
     }
 }
+
+#[test]
+fn a_path_that_leads_nowhere_is_refused_as_its_clients_read_it() {
+    use Protocol::{OipGrpc, OipRest, OpenAi};
+    for (path, unknown, expected) in [
+        ("/v1/files", OipRest, OpenAi),
+        ("/v1/", OipRest, OpenAi),
+        ("/v1/chat/completions/1", OipRest, OpenAi),
+        ("/v1/files", OipGrpc, OipGrpc),
+        ("/v1", OipRest, OipRest),
+        ("/v1/models/", OipRest, OipRest),
+        ("/v1/models/m:classify", OipRest, OipRest),
+        ("/V1/files", OipRest, OipRest),
+        ("/x", OipRest, OipRest),
+    ] {
+        let route = resolve("GET", path, unknown);
+        let protocol = expected;
+        assert_eq!(route, Route::Unknown { protocol }, "{path}");
+    }
+}

@@ -152,9 +152,9 @@ fn a_fault_names_the_callers_field() {
     let deep = "x".repeat(100);
     for (body, reason, field) in [
         (
-            r#"{"inputs":[],"model_name":"m"}"#.to_owned(),
+            r#"{"inputs":[],"model":"m"}"#.to_owned(),
             Reason::Malformed,
-            "\"model_name\"",
+            "\"model\"",
         ),
         (
             r#"{"inputs":[],"Inputs":[]}"#.to_owned(),

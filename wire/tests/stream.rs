@@ -158,6 +158,21 @@ fn input(name: &[u8], datatype: &[u8], dim: u8) -> Vec<u8> {
     )
 }
 
+/// Inputs that say how long their raw contents are, as KServe's client does; the second has none.
+fn sized(second: u8) -> Vec<u8> {
+    let input = |name: &[u8], datatype: &[u8], dim, size| {
+        let says = [field(1, b"binary_data_size"), field(2, &[0x10, size])].concat();
+        let plain = [field(1, name), field(2, datatype), field(3, &[dim])].concat();
+        field(5, &[plain, field(4, &says)].concat())
+    };
+    let (a, z) = (
+        input(b"a", b"FP32", 3, 12),
+        input(b"z", b"UINT8", 0, second),
+    );
+    let t = self::input(b"t", b"BYTES", 2);
+    frame(&[field(1, b"m"), a, z, t, raws()].concat())
+}
+
 fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
     [&[0][..], &length.to_be_bytes(), message].concat()
@@ -197,6 +212,7 @@ fn a_stream_tells_what_the_decoder_of_whole_bodies_reads_wherever_it_is_cut() {
             ),
         ),
         ("grpc", (OipGrpcInfer, frame(&[head(), raws()].concat()))),
+        ("grpc that says sizes", (OipGrpcInfer, sized(0))),
         (
             "grpc, a long length",
             (
@@ -248,6 +264,11 @@ fn a_fault_is_the_same_wherever_the_body_is_cut() {
     );
     let grpc = |message: Vec<u8>| (OipGrpcInfer, frame(&message));
     let with = |more: Vec<u8>| grpc([head(), raws(), more].concat());
+    // Raw contents of one input, from their length on.
+    let last = |more: Vec<u8>| {
+        let before = [field(1, b"m"), input(b"a", b"UINT8", 1), vec![7 << 3 | 2]];
+        grpc([before.concat(), more].concat())
+    };
     for (name, (format, body), expected) in [
         (
             "one byte missing",
@@ -334,6 +355,11 @@ fn a_fault_is_the_same_wherever_the_body_is_cut() {
             malformed(raw),
         ),
         (
+            "a size that is not that of its raw contents",
+            (OipGrpcInfer, sized(1)),
+            malformed(size),
+        ),
+        (
             "a model behind raw contents",
             with(field(2, b"1")),
             malformed(raw),
@@ -365,55 +391,20 @@ fn a_fault_is_the_same_wherever_the_body_is_cut() {
             ),
             malformed(None),
         ),
-        (
-            "a padded length",
-            grpc(
-                [
-                    field(1, b"m"),
-                    input(b"a", b"UINT8", 1),
-                    vec![7 << 3 | 2, 0x81, 0, 5],
-                ]
-                .concat(),
-            ),
-            malformed(None),
-        ),
+        ("a padded length", last(vec![0x81, 0, 5]), malformed(None)),
         (
             "a length past the message",
-            grpc(
-                [
-                    field(1, b"m"),
-                    input(b"a", b"UINT8", 1),
-                    vec![7 << 3 | 2, 2, 5],
-                ]
-                .concat(),
-            ),
+            last(vec![2, 5]),
             malformed(None),
         ),
         (
             "a length past everything",
-            grpc(
-                [
-                    field(1, b"m"),
-                    input(b"a", b"UINT8", 1),
-                    vec![7 << 3 | 2],
-                    vec![0xff; 9],
-                    vec![1],
-                ]
-                .concat(),
-            ),
+            last([vec![0xff; 9], vec![1]].concat()),
             malformed(None),
         ),
         (
             "a length of eleven bytes",
-            grpc(
-                [
-                    field(1, b"m"),
-                    input(b"a", b"UINT8", 1),
-                    vec![7 << 3 | 2],
-                    vec![0xff; 11],
-                ]
-                .concat(),
-            ),
+            last(vec![0xff; 11]),
             malformed(None),
         ),
         (

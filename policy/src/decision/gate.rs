@@ -83,7 +83,9 @@ pub(super) fn media_type(
         (Protocol::TfRest, Some(Operation::Infer), declared) => {
             matches!(declared, ContentType::Absent | ContentType::Json)
         }
-        (Protocol::OipRest, Some(Operation::Infer), declared) if says_tensors(head, declared) => {
+        (Protocol::OipRest, Some(Operation::Infer), declared)
+            if says_tensors(Protocol::OipRest, declared) =>
+        {
             true
         }
         (Protocol::TorchRest, Some(Operation::Infer), ContentType::Form(_)) => true,
@@ -165,12 +167,12 @@ pub(super) fn coded(
     }
 }
 
-/// Whether a declared type can be that of tensors: JSON's or none, and with the binary data extension that of plain bytes. Some of its
-/// clients declare that, others JSON's or none, and servers look at none of them: the length of the JSON part says what a body is.
-pub(super) fn says_tensors(head: &Head<'_>, declared: &ContentType<'_>) -> bool {
+/// Whether a declared type can be that of tensors: JSON's, that of plain bytes, or none. Some clients of the binary data extension declare
+/// plain bytes, Triton's asynchronous one whatever it sends, and servers look at none of them: the length of the JSON part says what a body is.
+pub(super) fn says_tensors(protocol: Protocol, declared: &ContentType<'_>) -> bool {
     match declared {
         ContentType::Absent | ContentType::Json => true,
-        ContentType::Other(name) => head.json_length.is_some() && name == OCTET_STREAM,
+        ContentType::Other(name) => protocol == Protocol::OipRest && name == OCTET_STREAM,
         ContentType::Grpc | ContentType::Form(_) | ContentType::Malformed => false,
     }
 }

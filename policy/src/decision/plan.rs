@@ -83,7 +83,7 @@ impl Decision {
                 Ok(held_plan(policy, BodyFormat::Empty))
             }
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
-                if gate::says_tensors(head, declared) =>
+                if gate::says_tensors(self.protocol, declared) =>
             {
                 let plan = match gate::tensor_format(self.protocol, head.json_length)? {
                     format @ BodyFormat::OipBinary { .. } => passing_plan(policy, format),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tensorgate_policy::contract::{Elements, MAX_RANK};
-use tensorgate_policy::tensor::{DataFault, Parameter, RequestedOutput};
+use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::contents::{Contents, INFER_CONTENTS};
@@ -30,6 +30,9 @@ pub(super) const ONE_EACH: &str = "has not one entry an input";
 /// What is wrong with it where an input has typed contents.
 const BESIDE_TYPED: &str = "comes beside typed contents";
 
+/// The parameter of an input by which some clients (KServe's) say how long its raw contents are, as they do in JSON.
+const SIZE: &str = "binary_data_size";
+
 /// Reads a `ModelInferRequest`.
 pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let Message { rest, inputs, raws } = read_infer(message)?;
@@ -39,22 +42,34 @@ pub(crate) fn infer(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// Reads what a `ModelInferRequest` has before its raw contents, and where its inputs' elements are. `raws_follow`: there are some.
-pub(super) fn infer_head(
-    message: &[u8],
-    raws_follow: bool,
-) -> Result<(InferRequest<'_>, Vec<Elements>), BodyFault> {
-    let Message { rest, inputs, raws } = read_infer(message)?;
+/// What a `ModelInferRequest` has before its raw contents.
+pub(super) struct InferHead<'a> {
+    pub(super) request: InferRequest<'a>,
+    /// Where its inputs' elements are.
+    pub(super) elements: Vec<Elements>,
+    /// The raw contents that follow, one an input.
+    pub(super) announced: Vec<Announced>,
+}
+
+/// Reads that; `raws_follow`: there are some.
+pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<'_>, BodyFault> {
+    let Message {
+        rest,
+        mut inputs,
+        raws,
+    } = read_infer(message)?;
     let place = if raws_follow {
         Elements::Coming(None)
     } else {
         Elements::Here
     };
     let elements = vec![place; inputs.len()];
+    let mut announced = Vec::new();
     let inputs = if raws_follow {
         if inputs.iter().any(|input| input.contents.is_some()) {
             return Err(BodyFault::field(RAW, BESIDE_TYPED));
         }
+        announced.extend(inputs.iter_mut().map(Announced::take));
         inputs
             .into_iter()
             .map(|input| input.with(Ok(Cow::Borrowed(&[]))))
@@ -62,7 +77,49 @@ pub(super) fn infer_head(
     } else {
         tensors(inputs, &raws)?
     };
-    Ok((InferRequest { inputs, ..rest }, elements))
+    Ok(InferHead {
+        request: InferRequest { inputs, ..rest },
+        elements,
+        announced,
+    })
+}
+
+/// What an input says of the size of its raw contents. What their server would make of another size than they have, nobody knows.
+#[derive(Debug)]
+pub(super) enum Announced {
+    Nothing,
+    /// So many bytes; `None` for what is no such number.
+    Size(Option<usize>),
+}
+
+impl Announced {
+    /// Takes it out of an input's parameters.
+    fn take(input: &mut Input<'_>) -> Self {
+        let parameters = &mut input.parameters;
+        let Some(index) = parameters
+            .iter()
+            .position(|parameter| parameter.name == SIZE)
+        else {
+            return Self::Nothing;
+        };
+        Self::Size(match parameters.remove(index).value {
+            ParameterValue::Int64(size) => usize::try_from(size).ok(),
+            ParameterValue::Uint64(size) => usize::try_from(size).ok(),
+            ParameterValue::Bool(_) | ParameterValue::Double(_) | ParameterValue::String(_) => None,
+        })
+    }
+
+    /// That contents are of this size.
+    pub(super) fn holds(&self, bytes: usize) -> Result<(), BodyFault> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Size(Some(size)) if *size == bytes => Ok(()),
+            Self::Size(_) => Err(BodyFault::field(
+                SIZE,
+                "is not the size of its raw contents",
+            )),
+        }
+    }
 }
 
 /// A `ModelInferRequest` field by field.
@@ -221,13 +278,19 @@ fn dims(shape: &mut Vec<i64>, place: Place, value: Value<'_>) -> Result<(), Body
 }
 
 /// Brings every input's elements into raw form. Raw contents are for all inputs or for none: servers disagree on a mix.
-fn tensors<'a>(inputs: Vec<Input<'a>>, raws: &[&'a [u8]]) -> Result<Vec<Tensor<'a>>, BodyFault> {
+fn tensors<'a>(
+    mut inputs: Vec<Input<'a>>,
+    raws: &[&'a [u8]],
+) -> Result<Vec<Tensor<'a>>, BodyFault> {
     if !raws.is_empty() {
         if inputs.iter().any(|input| input.contents.is_some()) {
             return Err(BodyFault::field(RAW, BESIDE_TYPED));
         }
         if raws.len() != inputs.len() {
             return Err(BodyFault::field(RAW, ONE_EACH));
+        }
+        for (input, blob) in inputs.iter_mut().zip(raws) {
+            Announced::take(input).holds(blob.len())?;
         }
     }
     let mut raws = raws.iter().copied();

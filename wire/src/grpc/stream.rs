@@ -8,7 +8,7 @@ use tensorgate_policy::contract::Part;
 
 use super::frame::{HEADER_BYTES, NOT_THE_BODY, plain};
 use super::protobuf::{MAX_VARINT_BYTES, skip_field, take_varint};
-use super::request::{ONE_EACH, RAW, infer_head};
+use super::request::{Announced, InferHead, ONE_EACH, RAW, infer_head};
 use crate::fault::BodyFault;
 use crate::stream::{Event, Sink, head_too_large};
 
@@ -37,7 +37,9 @@ struct Raws {
     /// Bytes left of the message.
     left: usize,
     /// Entries still to come.
-    missing: usize,
+    missing: std::vec::IntoIter<Announced>,
+    /// The one whose length comes.
+    announced: Announced,
     next: Next,
 }
 
@@ -100,8 +102,11 @@ impl GrpcStream {
         };
         let head = window.get(HEADER_BYTES..end.at).unwrap_or_default();
         let left = end.message.saturating_sub(end.at);
-        let (request, elements) = infer_head(head, left > 0)?;
-        let inputs = if left > 0 { elements.len() } else { 0 };
+        let InferHead {
+            request,
+            elements,
+            announced,
+        } = infer_head(head, left > 0)?;
         sink(Event::Head {
             request: &request,
             elements: &elements,
@@ -110,7 +115,8 @@ impl GrpcStream {
         drop(request);
         self.place = Place::Raws(Raws {
             left,
-            missing: inputs,
+            missing: announced.into_iter(),
+            announced: Announced::Nothing,
             next: Next::Tag,
         });
         let rest = window.get(end.at..).unwrap_or_default();
@@ -193,10 +199,8 @@ impl Raws {
                         )
                         .into());
                     }
-                    self.missing = self
-                        .missing
-                        .checked_sub(1)
-                        .ok_or_else(|| BodyFault::field(RAW, ONE_EACH))?;
+                    let announced = self.missing.next();
+                    self.announced = announced.ok_or_else(|| BodyFault::field(RAW, ONE_EACH))?;
                     self.next = Next::Length {
                         bytes: [0; MAX_VARINT_BYTES],
                         count: 0,
@@ -210,6 +214,7 @@ impl Raws {
                     *count = count.saturating_add(1);
                     if first & 0x80 == 0 || *count >= MAX_VARINT_BYTES {
                         let length = entry(bytes.get(..*count).unwrap_or_default(), self.left)?;
+                        self.announced.holds(length)?;
                         sink(Event::Part(Part::Begin { bytes: length }))?;
                         self.next = Next::Data(length);
                     }
@@ -238,7 +243,7 @@ impl Raws {
     /// The message is over: that nothing of it is missing.
     fn whole(&self) -> Result<(), BodyFault> {
         match self.next {
-            Next::Tag if self.missing == 0 => Ok(()),
+            Next::Tag if self.missing.as_slice().is_empty() => Ok(()),
             Next::Tag => Err(BodyFault::field(RAW, ONE_EACH)),
             Next::Length { .. } | Next::Data(_) => Err(BodyFault::Form {
                 what: "the message ends inside a field",

@@ -34,6 +34,8 @@ pub(super) struct Document<'a> {
 
 /// All of a request but its inputs.
 pub(super) struct Rest<'a> {
+    /// The protocol has it in the path; KServe's client says it again.
+    model: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
     parameters: Vec<Parameter<'a>>,
     outputs: Vec<RequestedOutput<'a>>,
@@ -43,13 +45,14 @@ pub(super) struct Rest<'a> {
 impl<'a> Rest<'a> {
     pub(super) fn with(self, inputs: Vec<Tensor<'a>>) -> InferRequest<'a> {
         let Self {
+            model,
             id,
             parameters,
             outputs,
             binary_data_output,
         } = self;
         InferRequest {
-            model: None,
+            model,
             version: None,
             id,
             parameters,
@@ -67,8 +70,10 @@ impl<'a> Rest<'a> {
 /// Scans a whole document.
 pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Document<'a>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
-    let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
+    let (mut model, mut id) = (None, None);
+    let (mut parameters, mut inputs, mut outputs) = (None, None, None);
     scanner.object(|scanner, key| match &*key {
+        "model_name" => once(&mut model, "model_name", name(scanner, "model_name")),
         "id" => once(&mut id, "id", name(scanner, "id")),
         "parameters" => once(&mut parameters, "parameters", self::parameters(scanner)),
         "inputs" => once(
@@ -93,6 +98,7 @@ pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Docume
     Ok(Document {
         inputs,
         rest: Rest {
+            model,
             id: id.filter(|id: &Cow<'_, str>| !id.is_empty()),
             parameters,
             outputs: outputs.unwrap_or_default(),

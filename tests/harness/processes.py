@@ -1,27 +1,23 @@
-"""Triton and the gate as processes on loopback: started, waited for, and ended whatever happens.
+"""Servers and the gate as processes on loopback: started, waited for, and ended whatever happens.
 
 Each runs in a process group of its own and writes its log to a file. Where this process is killed, the kernel kills each, and a
-warden what each has started: Triton's Python backends are processes too, and leave shared memory behind."""
+warden what each has started."""
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.request
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-# Triton starts a Python process for each model; Envoy and the host compile.
+# Servers start processes of their own; Envoy and the host compile.
 START_S = 90
 STOP_S = 20
 LOOK_EVERY_S = 0.05
-# Ports are chosen before they are bound: another process may take one in between.
-ATTEMPTS = 3
 LOG_TAIL_BYTES = 4096
 
 # Waits for the end of whoever has the other end of its standard input, then ends a process group and what it left.
@@ -120,67 +116,14 @@ class Process:
         return code == 0
 
 
-class Triton(Process):
-    """A Triton in explicit mode: whoever reaches it may load, unload and run code, which is its own default."""
-
-    def __init__(self, made, folder):
-        models = folder / "models"
-        shutil.rmtree(models, ignore_errors=True)
-        shutil.copytree(TOP / "tests/triton/models", models)
-        shutil.copy(TOP / "examples/models/digits/1/model.onnx", models / "digits/1")
-        failure = None
-        for _ in range(ATTEMPTS):
-            try:
-                return self.attempt(made, folder, models)
-            except RuntimeError as error:
-                failure = error
-                self.stop()
-        raise RuntimeError(f"{failure}\n{self.tail()}")
-
-    def attempt(self, made, folder, models):
-        """One start."""
-        self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
-        shared = f"tensorgate-triton-{os.getpid()}-{self.grpc_port}"
-        libraries = [made / "libraries", sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"]
-        environment = {
-            # The backend embeds Python, which looks for its packages beside the first python3 here.
-            "PATH": f"{made / 'bin'}:{os.environ.get('PATH', '')}",
-            "HOME": str(folder),
-            "LD_LIBRARY_PATH": os.pathsep.join(str(library) for library in libraries if library),
-        }
-        flags = {
-            "model-repository": models,
-            "backend-directory": made / "backends",
-            "model-control-mode": "explicit",
-            "http-address": "127.0.0.1",
-            "http-port": self.http_port,
-            "grpc-address": "127.0.0.1",
-            "grpc-port": self.grpc_port,
-            "metrics-address": "127.0.0.1",
-            "metrics-port": self.metrics_port,
-            "allow-gpu-metrics": "false",
-            "backend-config": f"python,shm-region-prefix-name={shared}",
-            "exit-timeout-secs": 5,
-        }
-        arguments = [made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())]
-        arguments += ["--load-model=digits", "--load-model=echo"]
-        super().__init__("triton", arguments, folder / "triton.log", environment, leaves=f"/dev/shm/{shared}")
-        ready = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
-        wait("Triton is ready", lambda: (fetch(ready) or (0,))[0] == 200, self.process)
-
-
 class Gate(Process):
-    """`tensorgate up`: a real Envoy with the filter, and the sandbox host, in front of a Triton."""
+    """`tensorgate up`: a real Envoy with the filter, and the sandbox host, with a policy from a file."""
 
-    def __init__(self, triton, folder, name="gate", change=lambda policy: policy, serving=True):
-        policy = (TOP / "tests/triton/gate.yaml").read_text()
-        policy = policy.replace("http://127.0.0.1:8001", f"http://127.0.0.1:{triton.grpc_port}")
-        file = folder / f"{name}.yaml"
-        file.write_text(change(policy))
+    def __init__(self, policy, folder, name="gate", serving=True):
         (admin,) = free_ports(1)
         self.readyz = f"http://127.0.0.1:{admin}/readyz"
         program = TOP / "target/debug/tensorgate"
-        arguments = [program, "--json", "up", "-c", file, "--state", folder / name]
+        arguments = [program, "--json", "up", "-c", policy, "--state", folder / name]
         arguments += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "2"]
         super().__init__(name, arguments, folder / f"{name}.log", os.environ, subprocess.PIPE)
         self.address = self.ready_address() if serving else None
@@ -190,5 +133,5 @@ class Gate(Process):
         for line in self.process.stdout:
             said = json.loads(line)
             if "ready" in said:
-                return said["ready"].removeprefix("http://")
+                return said["ready"].split("://")[1]
         raise RuntimeError(f"the gate ended before it was ready\n{self.tail()}")

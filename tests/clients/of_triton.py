@@ -1,0 +1,106 @@
+"""Triton's client in its four forms: HTTP and gRPC, each blocking and asynchronous; and with requests compressed."""
+
+import asyncio
+import ssl
+
+import tritonclient.grpc
+import tritonclient.grpc.aio
+import tritonclient.http
+import tritonclient.http.aio
+from common import DIGITS, ECHO, REFUSED, Direct, Part, exact
+from seen import DIRECT_FIELD
+from tritonclient.utils import InferenceServerException
+
+
+def told(error):
+    """What Triton's exception shows: a status and a sentence."""
+    if not isinstance(error, InferenceServerException):
+        raise TypeError(error)
+    return str(error.status()).removeprefix("StatusCode."), None, error.message()
+
+
+def values(result, http):
+    """An answer's outputs, exactly."""
+    answer = result.get_response()
+    names = [output["name"] for output in answer["outputs"]] if http else [output.name for output in answer.outputs]
+    return {name: exact(result.as_numpy(name)) for name in names}
+
+
+class Form:
+    """One of the client's four forms."""
+
+    def __init__(self, module, client, wait, http):
+        self.module, self.client, self.wait, self.http = module, client, wait, http
+
+    def infer(self, headers, binary=True, **more):
+        """An inference."""
+
+        def call(model, tensors):
+            inputs = []
+            for name, datatype, array in tensors:
+                tensor = self.module.InferInput(name, list(array.shape), datatype)
+                tensor.set_data_from_numpy(array, **({"binary_data": binary} if self.http else {}))
+                inputs.append(tensor)
+            return values(self.wait(self.client.infer(model, inputs, headers=dict(headers), **more)), self.http)
+
+        return call
+
+
+def ask(table, places):
+    """All of it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    now, later = lambda value: value, loop.run_until_complete
+
+    async def made(kind, *arguments, **more):
+        return kind(*arguments, **more)
+
+    direct = Direct(places)
+    key, wrong = {"x-api-key": places.keys["scorer"]}, {"x-api-key": places.keys["unknown"]}
+    http, grpc = tritonclient.http, tritonclient.grpc
+    forms = {
+        "HTTP": Form(http, http.InferenceServerClient(places.plain, network_timeout=30), now, True),
+        "HTTP asynchronous": Form(http, later(made(http.aio.InferenceServerClient, places.plain)), later, True),
+        "gRPC": Form(grpc, grpc.InferenceServerClient(places.plain), now, False),
+        "gRPC asynchronous": Form(grpc, later(made(grpc.aio.InferenceServerClient, places.plain)), later, False),
+    }
+    to_servers = {
+        "gRPC": {model: Form(grpc, grpc.InferenceServerClient(address), now, False) for model, address in (("digits", places.cpu), ("echo", places.echoes))},
+    }
+    for name, form in forms.items():
+        table.head(f"tritonclient, {name}")
+        part = Part(table, name, int(not form.http), told)
+        before = None
+        if name in to_servers:
+            before = lambda model, tensors: to_servers[name][model].infer([DIRECT_FIELD])(model, tensors)
+        part.oip(form.infer(key), before or direct.infer, before)
+        if form.http:
+            json = Part(table, f"{name}, JSON", 0, told)
+            json.oip(form.infer(key, binary=False), direct.infer, refused=REFUSED[1:3])
+        for coding in ("gzip", "deflate"):
+            option = "request_compression_algorithm" if form.http else "compression_algorithm"
+            compressed = form.infer(key, **{option: coding})
+            part.same(f"a request compressed by {coding}", lambda: direct.infer("digits", DIGITS), lambda: compressed("digits", DIGITS))
+            part.refused(f"{coding} for a model that takes none", "unsupported-encoding", lambda: compressed("echo", ECHO))
+        part.refused("nobody's key", "unauthenticated", lambda: form.infer(wrong)("digits", DIGITS), "credential")
+        part.refused("one too many", "rate-limited", lambda: form.infer({"x-api-key": places.keys["burst"]})("digits", DIGITS), "too many")
+        part.refused("management: the repository", "not-an-inference-route", lambda: form.wait(form.client.get_model_repository_index(headers=dict(key))))
+        part.refused("management: load", "not-an-inference-route", lambda: form.wait(form.client.load_model("digits", headers=dict(key))))
+        part.same("is_model_ready", lambda: True, lambda: form.wait(form.client.is_model_ready("digits", headers=dict(key))))
+        ports = lambda said: [(port["name"], port["datatype"]) for kind in ("inputs", "outputs") for port in said[kind]]
+        more = {} if form.http else {"as_json": True}
+        metadata = lambda form, headers: ports(form.wait(form.client.get_model_metadata("echo", headers=dict(headers), **more)))
+        expected = [("text", "BYTES"), ("count", "INT64")] * 2
+        itself = (lambda: metadata(to_servers[name]["echo"], [DIRECT_FIELD])) if name in to_servers else lambda: expected
+        part.same("get_model_metadata", itself, lambda: metadata(form, key))
+
+    table.head("tritonclient with TLS")
+    grpc_tls = Form(grpc, grpc.InferenceServerClient(places.tls, ssl=True, root_certificates=places.ca), now, False)
+    Part(table, "gRPC with TLS", 1, told).oip(grpc_tls.infer(key), direct.infer, refused=REFUSED[:1])
+    grpc_mtls = grpc.InferenceServerClient(places.tls, ssl=True, root_certificates=places.ca, private_key=places.engine["key"], certificate_chain=places.engine["pem"])
+    Part(table, "gRPC by certificate alone", 1, told).oip(Form(grpc, grpc_mtls, now, False).infer({}), direct.infer, refused=REFUSED[:1])
+    context = lambda: ssl.create_default_context(cafile=places.ca)
+    http_tls = Form(http, http.InferenceServerClient(places.tls, ssl=True, ssl_context_factory=context, network_timeout=30), now, True)
+    Part(table, "HTTP with TLS", 0, told).oip(http_tls.infer(key), direct.infer, refused=REFUSED[:1])
+    for form in (*forms.values(), grpc_tls, http_tls):
+        form.wait(form.client.close())

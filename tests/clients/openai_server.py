@@ -1,0 +1,215 @@
+"""A small server of OpenAI's API, as vLLM and its like speak it: chat, completions and embeddings, whole and as server-sent events, and what such
+servers have beside it. Its answers are made of the request alone, so that the same request has the same answer. Prints its two ports."""
+
+import base64
+import hashlib
+import json
+import struct
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from seen import DIRECT_KEY, Seen
+
+CHAT, EMBEDDER = "local/assistant-8b", "local/embedder"
+# Between two pieces of a long answer, seconds.
+PACE_S = 0.02
+DIMENSIONS = 16
+
+seen = Seen()
+
+
+def words(texts):
+    """What this server calls a token."""
+    return sum(len(text.split()) for text in texts)
+
+
+def text_of(content):
+    """A message's text; pictures count as a word."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text", "picture") for part in content or [])
+
+
+def reply(prompt, index, most, asked):
+    """The answer to a prompt: its words and why it ended there."""
+    if (asked.get("response_format") or {}).get("type") == "json_schema":
+        return ['{"digit":', "7,", '"sure":', "true}"], "stop"
+    if prompt.startswith("count to "):
+        said = [str(number) for number in range(1, int(prompt.split()[2]) + 1)]
+    else:
+        said = [f"{index}:", *reversed(prompt.split())]
+    return (said[:most], "length") if len(said) > most else (said, "stop")
+
+
+def pieces(said):
+    """Words as a tokenizer has them: with the blank before."""
+    return [word if number == 0 else f" {word}" for number, word in enumerate(said)]
+
+
+def likely(token, most):
+    """Made-up log probabilities."""
+    ranks = range(most)
+    return [{"token": f"{token}{rank}", "logprob": -0.5 - rank, "bytes": None} for rank in ranks]
+
+
+def chat_logprobs(said, asked):
+    """What `logprobs` adds to a choice of a chat."""
+    if not asked.get("logprobs"):
+        return None
+    most = asked.get("top_logprobs", 0)
+    return {"content": [{"token": token, "logprob": -0.25, "bytes": list(token.encode()), "top_logprobs": likely(token, most)} for token in pieces(said)]}
+
+
+def embedding(text, asked):
+    """A vector made of a text."""
+    size = asked.get("dimensions", DIMENSIONS)
+    digest = hashlib.shake_256(text.encode()).digest(size)
+    values = [(byte - 128) / 128 for byte in digest]
+    if asked.get("encoding_format") == "base64":
+        return base64.b64encode(struct.pack(f"<{size}f", *values)).decode()
+    return values
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.note(None)
+        if self.path == "/v1/models":
+            models = [{"id": name, "object": "model", "created": 1, "owned_by": "vllm", "root": "/srv/weights"} for name in (CHAT, EMBEDDER)]
+            self.answer(200, {"object": "list", "data": models})
+        else:
+            # Every other question of such servers: all of them are answered.
+            self.answer(200, {"path": self.path})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        asked = json.loads(body) if body[:1] == b"{" else {}
+        # What came of it is noted once it is over.
+        self.noted = self.note(asked)
+        answers = {"/v1/chat/completions": self.chat, "/v1/completions": self.completion, "/v1/embeddings": self.embeddings}
+        answers.get(self.path, lambda _: self.answer(200, {"path": self.path}))(asked)
+
+    def note(self, asked):
+        """Tells what came, and by whom."""
+        by = "directly" if self.headers.get("authorization") == f"Bearer {DIRECT_KEY}" else "gate"
+        headers = sorted(name.lower() for name in self.headers)
+        return seen.note(method=self.command, path=self.path, by=by, headers=headers, asked=asked, end=None)
+
+    def answer(self, status, value):
+        """A whole answer."""
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-served-by", "vllm 0.24 on gpu-7.internal")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def chat(self, asked):
+        prompt = text_of(asked["messages"][-1].get("content"))
+        if prompt == "fail":
+            return self.answer(500, {"error": {"message": f"CUDA out of memory in /srv/vllm/worker.py while serving {prompt!r}", "code": "internal"}})
+        most = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1024
+        choices = []
+        for index in range(asked.get("n") or 1):
+            said, reason = reply(prompt, index, most, asked)
+            message = {"role": "assistant", "content": "".join(pieces(said))}
+            if asked.get("tools") and asked["messages"][-1]["role"] == "user":
+                function = {"name": asked["tools"][0]["function"]["name"], "arguments": json.dumps({"city": prompt.split()[-1]})}
+                message = {"role": "assistant", "content": None, "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}]}
+                reason = "tool_calls"
+            choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": chat_logprobs(said, asked), "stop_reason": "/srv"})
+        self.finish_answer(asked, "chat.completion", choices, words(text_of(message.get("content")) for message in asked["messages"]))
+
+    def completion(self, asked):
+        prompts = asked["prompt"] if isinstance(asked["prompt"], list) else [asked["prompt"]]
+        many = asked.get("n") or 1
+        choices = []
+        for number, prompt in enumerate(prompts):
+            for index in range(many):
+                said, reason = reply(prompt, index, asked.get("max_tokens") or 16, asked)
+                choices.append({"index": number * many + index, "text": "".join(pieces(said)), "finish_reason": reason, "logprobs": None})
+        self.finish_answer(asked, "text_completion", choices, words(prompts))
+
+    def finish_answer(self, asked, kind, choices, prompt_tokens):
+        """Sends choices, whole or in pieces, with what they cost."""
+        said = [choice["text"] if "text" in choice else choice["message"]["content"] or "call" for choice in choices]
+        completion_tokens = words(said)
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
+        whole = {"id": "cmpl-of-the-server", "created": 1, "model": asked["model"], "system_fingerprint": "gpu-7.internal", "kv_transfer_params": None}
+        if asked.get("stream"):
+            return self.stream(asked, kind, choices, usage, whole)
+        self.answer(200, {**whole, "object": kind, "choices": choices, "usage": usage})
+        self.noted["end"] = "told"
+
+    def stream(self, asked, kind, choices, usage, whole):
+        """The same as server-sent events, each in a piece of its own."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        self.send_header("transfer-encoding", "chunked")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        chat = kind == "chat.completion"
+        whole["object"] = "chat.completion.chunk" if chat else kind
+        prompt = text_of(asked["messages"][-1]["content"]) if chat else ""
+        try:
+            self.piece(": comments are no events\n\n")
+            for choice in choices:
+                index = choice["index"]
+                start = {"role": "assistant", "content": ""}
+                if chat:
+                    self.event({**whole, "choices": [{"index": index, "delta": start, "finish_reason": None}]})
+                text = choice["message"]["content"] if chat else choice["text"]
+                for number, word in enumerate(pieces((text or "").split(" "))):
+                    if prompt.startswith("break") and number == 2:
+                        # A choice that nobody asked for.
+                        index = 9
+                    said = {"delta": {"content": word}} if chat else {"text": word}
+                    self.event({**whole, "choices": [{"index": index, **said, "finish_reason": None}]})
+                    if prompt.startswith("count"):
+                        time.sleep(PACE_S)
+                calls = choice["message"].get("tool_calls") if chat else None
+                if calls:
+                    self.event({**whole, "choices": [{"index": index, "delta": {"tool_calls": [{"index": 0, **calls[0]}]}, "finish_reason": None}]})
+                end = {"delta": {}} if chat else {"text": ""}
+                self.event({**whole, "choices": [{"index": index, **end, "finish_reason": choice["finish_reason"]}]})
+            if (asked.get("stream_options") or {}).get("include_usage"):
+                self.event({**whole, "choices": [], "usage": usage})
+            self.piece("data: [DONE]\n\n")
+            self.wfile.write(b"0\r\n\r\n")
+            self.noted["end"] = "told"
+        except OSError:
+            # Nobody listens any more.
+            self.noted["end"] = "left"
+
+    def event(self, value):
+        self.piece(f"data: {json.dumps(value)}\n\n")
+
+    def piece(self, text):
+        data = text.encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def embeddings(self, asked):
+        texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+        data = [{"object": "embedding", "index": index, "embedding": embedding(text, asked)} for index, text in enumerate(texts)]
+        count = words(texts)
+        self.answer(200, {"object": "list", "id": "e", "data": data, "model": asked["model"], "usage": {"prompt_tokens": count, "total_tokens": count}})
+        self.noted["end"] = "told"
+
+    def log_message(self, *_):
+        pass
+
+
+if __name__ == "__main__":
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(json.dumps({"port": server.server_port, "seen": seen.tell()}), flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        sys.exit()

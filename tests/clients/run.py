@@ -1,0 +1,154 @@
+"""`make test-clients`: unmodified clients, a real Envoy with the gate, and servers behind it. Each client's calls are made directly to a server, where
+there is one that speaks its protocol, and through the gate; the table tells both answers. Exits 0 only if every line is as it must be. Logs stay in
+target/clients."""
+
+import json
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
+
+import pki
+from processes import TOP, Gate, Process, fetch, wait
+from table import Table
+
+HERE = Path(__file__).resolve().parent
+# Each is a process of its own, and takes seconds.
+PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_httpx"]
+PART_S = 120
+TLS = "  tls: {"
+# Refusals that come behind the server's answer.
+AFTERWARDS = {"backend-fault"}
+
+
+class Server(Process):
+    """A server of these tests: prints its ports as JSON."""
+
+    def __init__(self, script, folder):
+        super().__init__(script, [sys.executable, HERE / f"{script}.py"], folder / f"{script}.log", stdout=subprocess.PIPE)
+        self.ports = json.loads(self.process.stdout.readline() or "{}")
+        if not self.ports:
+            raise RuntimeError(f"{script} did not start\n{self.tail()}")
+        self.address = f"127.0.0.1:{self.ports['port']}"
+        self.seen = f"http://127.0.0.1:{self.ports['seen']}/"
+
+    def calls(self):
+        """What reached it through the gate, the gate's own questions apart."""
+        _, text = fetch(self.seen, 10)
+        asked = {"POST", "ModelInfer"}
+        return [call for call in json.loads(text) if call["by"] == "gate" and call["method"] in asked]
+
+
+class Embedded(Process):
+    """The CPU server that comes along."""
+
+    def __init__(self, folder):
+        arguments = [TOP / "target/debug/tensorgate-embedded", "--models", TOP / "examples/models", "--listen", "127.0.0.1:0"]
+        super().__init__("embedded", arguments, folder / "embedded.log", stdout=subprocess.PIPE)
+        line = self.process.stdout.readline().decode()
+        if " ready at " not in line:
+            raise RuntimeError(f"the embedded server did not start\n{self.tail()}")
+        self.address = line.split(" ready at ")[1].strip()
+
+
+def policies(folder, places):
+    """The policy in two files: with TLS and without."""
+    text = (HERE / "gate.yaml").read_text()
+    for port, place in (("8000", "llm"), ("8001", "cpu"), ("8002", "echoes")):
+        text = text.replace(f"http://127.0.0.1:{port}", f"http://{places[place]}")
+    plain = [line for line in text.splitlines() if not line.startswith(TLS) and "risk-engine: " not in line]
+    (folder / "tls.yaml").write_text(text)
+    (folder / "plain.yaml").write_text("\n".join(plain).replace(", risk-engine]", "]") + "\n")
+
+
+def spend(places):
+    """Takes the one request an hour that a client has, so that whoever asks with its key is one too many."""
+    body = json.dumps({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0] * 64}]}).encode()
+    headers = {"content-type": "application/json", "x-api-key": places["keys"]["burst"]}
+    trust = ssl.create_default_context(cafile=places["ca"])
+    for base in (f"http://{places['plain']}", f"https://{places['tls']}"):
+        request = urllib.request.Request(f"{base}/v2/models/digits/infer", body, headers)
+        with urllib.request.urlopen(request, timeout=30, context=trust if base.startswith("https") else None) as answer:
+            answer.read()
+
+
+def run_part(module, folder):
+    """One client's rows; ends with them however it ends."""
+    counts, log = folder / f"{module}.json", folder / f"{module}.log"
+    process = Process(module, [sys.executable, HERE / "part.py", module, folder / "places.json", counts], log, stdout=sys.stdout)
+    try:
+        process.process.wait(PART_S)
+    except subprocess.TimeoutExpired:
+        print(f"{module}: not within {PART_S} s", flush=True)
+    process.stop()
+    if not counts.exists():
+        print(process.tail(), flush=True)
+        return {"rows": 1, "wrong": 1}
+    return json.loads(counts.read_text())
+
+
+def let_through(folder, models):
+    """How many inferences the gates let through to these models, by their own audit logs."""
+    count = 0
+    for gate in ("plain", "tls"):
+        for line in (folder / gate / "audit/decisions.jsonl").read_text().splitlines():
+            said = json.loads(line)
+            known = said.get("type") == "decision" and said.get("model") in models and said.get("operation") == "infer"
+            count += known and (said["verdict"] == "allow" or said.get("reason") in AFTERWARDS)
+    return count
+
+
+def main():
+    """Starts, asks, ends."""
+    started = time.monotonic()
+    # A signal ends it as Ctrl-C does, so that what was started is stopped.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    folder = TOP / "target/clients"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    keys = {path.stem: path.read_text().strip() for path in (TOP / "examples/policies/digits/keys").glob("*.key")}
+    places = {"keys": keys, "tokens": pki.tokens(folder), **pki.certificates(folder)}
+    table = Table()
+    with ExitStack() as stack:
+        kept = lambda process: stack.callback(process.stop) and process
+        cpu, llm, echoes = kept(Embedded(folder)), kept(Server("openai_server", folder)), kept(Server("oip_server", folder))
+        places |= {"cpu": cpu.address, "llm": llm.address, "llm_seen": llm.seen, "echoes": echoes.address}
+        policies(folder, places)
+        gates = {name: kept(Gate(folder / f"{name}.yaml", folder, name, serving=False)) for name in ("plain", "tls")}
+        places |= {name: gate.ready_address() for name, gate in gates.items()}
+        for gate in gates.values():
+            wait("every backend is ready", lambda: (fetch(gate.readyz) or (0,))[0] == 200, gate.process)
+        spend(places)
+        (folder / "places.json").write_text(json.dumps(places))
+        print(f"Servers and gates are up after {time.monotonic() - started:.1f} s", flush=True)
+        took = {}
+        for module in PARTS:
+            begun = time.monotonic()
+            counts = run_part(module, folder)
+            table.rows, table.wrong = table.rows + counts["rows"], table.wrong + counts["wrong"]
+            took[module] = f"{module} {time.monotonic() - begun:.1f} s"
+        table.head("what reached the servers through the gate, and what the gates let through")
+        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo"})):
+            seen, let = len(server.calls()), let_through(folder, models)
+            table.row(f"{server.name}: {', '.join(sorted(models))}", seen, let, seen == let > 0)
+        if table.wrong:
+            print(*(folder.joinpath(name, "host.log").read_text()[-2048:] for name in gates), sep="\n")
+    seconds = time.monotonic() - started
+    print(f"\n{table.rows} calls, {table.wrong} wrong, {seconds:.1f} s ({', '.join(took.values())}); logs in {folder}")
+    return 1 if table.wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (KeyboardInterrupt, RuntimeError) as error:
+        sys.exit(f"test-clients: {error or 'stopped'}")

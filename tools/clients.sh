@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Brings the clients of `make test-clients`, as their makers publish them: hashed wheels in a virtual environment of the user's cache
+# folder, about 80 MB to download and 480 MB there. Idempotent. Its last line on standard output is the folder; everything else that it says goes to
+# standard error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=clients
+. tools/python.sh
+protos=tests/clients/protos
+moved=(tensorflow/core/protobuf/error_codes.proto xla/tsl/protobuf/error_codes.proto)
+
+machine 2.34 "Debian 12, Ubuntu 22.04"
+find_python "the clients"
+place tools/requirements-clients.txt tools/requirements-clients-protos.txt tools/python.sh tools/clients.sh "${moved[@]/#/$protos/}"
+if [ ! -e "$made/.complete" ]; then
+    say "installing clients for Python $version into $made"
+    environment
+    wheels tools/requirements-clients.txt
+    # TensorFlow's messages alone: their package also holds an old form of TF Serving's, which must not be what is tested.
+    site=$("$made/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    wheels tools/requirements-clients-protos.txt --target "$made/protos"
+    mv "$made/protos/tensorflow" "$site/"
+    rm -rf "$made/protos"
+    "$made/bin/python" -m grpc_tools.protoc --proto_path="$protos" --python_out="$site" "${moved[@]}" \
+        || fail "protoc could not compile what is in $protos"
+    : > "$made/.complete"
+fi
+flock -u 9
+printf '%s\n' "$made"
