@@ -112,7 +112,10 @@ mod tests {
         let mut sets = KeySets::default();
         sets.put("a", keys(&[("1", 1), ("2", 2)]));
         sets.put("b", keys(&[("1", 1)]));
-        assert_eq!((marks(&sets, "a"), marks(&sets, "b")), ([1, 2].into(), [3].into()));
+        assert_eq!(
+            (marks(&sets, "a"), marks(&sets, "b")),
+            ([1, 2].into(), [3].into())
+        );
         sets.put("a", keys(&[("2", 2), ("3", 3)]));
         assert_eq!(marks(&sets, "a"), [2, 4]);
         assert!(!sets.counts(Some(Mark(1))) && sets.counts(Some(Mark(2))));

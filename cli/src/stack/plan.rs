@@ -139,7 +139,9 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         audit_socket: socket("audit.sock"),
         root: options.root.clone(),
         secrets: options.state.clone(),
-        system_authorities: key_sets::system_authorities().unwrap_or(Path::new("")).into(),
+        system_authorities: key_sets::system_authorities()
+            .unwrap_or(Path::new(""))
+            .into(),
     };
     authorities(loaded, &places)?;
     if let Some(tls) = loaded.policy.listen().tls() {

@@ -109,7 +109,12 @@ pub(super) fn key_set(
     })
 }
 
-fn stale(report: &mut Report, path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
+fn stale(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<u64>,
+    refresh_s: Option<u64>,
+) -> Option<u64> {
     // A refresh that is rarer than an hour is given another try before keys are dropped.
     let usual = refresh_s.map_or(DEFAULT_STALE_S, |refresh_s| {
         DEFAULT_STALE_S.max(refresh_s.saturating_mul(2))
@@ -146,10 +151,16 @@ struct Place {
 fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
     let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
     if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
-        return Err(("is too long, or has a character that stands in no url", EXAMPLE));
+        return Err((
+            "is too long, or has a character that stands in no url",
+            EXAMPLE,
+        ));
     }
     if has_encoded_control(text.as_bytes()) {
-        return Err(("has a % that encodes nothing, or a control character", EXAMPLE));
+        return Err((
+            "has a % that encodes nothing, or a control character",
+            EXAMPLE,
+        ));
     }
     if text.contains('#') {
         return Err(("has a fragment, which nobody sends", "remove it"));
@@ -240,10 +251,19 @@ mod tests {
     fn a_url_names_one_server_and_one_document_to_every_reader() {
         for (text, expected) in [
             ("https://a.example/keys", Ok("https://a.example/keys")),
-            ("https://A.Example:443/keys?p=1", Ok("https://a.example/keys?p=1")),
-            ("https://a.example:8443/.well-known/jwks.json", Ok("https://a.example:8443/.well-known/jwks.json")),
+            (
+                "https://A.Example:443/keys?p=1",
+                Ok("https://a.example/keys?p=1"),
+            ),
+            (
+                "https://a.example:8443/.well-known/jwks.json",
+                Ok("https://a.example:8443/.well-known/jwks.json"),
+            ),
             ("https://192.0.2.1/k", Ok("https://192.0.2.1/k")),
-            ("https://[2001:db8::1]:8443/k", Ok("https://[2001:db8::1]:8443/k")),
+            (
+                "https://[2001:db8::1]:8443/k",
+                Ok("https://[2001:db8::1]:8443/k"),
+            ),
             ("http://127.0.0.1:8080/k", Ok("http://127.0.0.1:8080/k")),
             ("http://127.0.0.1/k", Ok("http://127.0.0.1/k")),
             ("http://[::1]:8080/k", Ok("http://[::1]:8080/k")),
@@ -261,8 +281,14 @@ mod tests {
             ("https://a.example", Err("names no document")),
             ("https://a.example/", Err("names no document")),
             ("https://a.example?k", Err("names no document")),
-            ("https://a.example/.well-known/openid-configuration", Err("about the issuer")),
-            ("https://a.example/.well-known/openid-configuration?p=1", Err("about the issuer")),
+            (
+                "https://a.example/.well-known/openid-configuration",
+                Err("about the issuer"),
+            ),
+            (
+                "https://a.example/.well-known/openid-configuration?p=1",
+                Err("about the issuer"),
+            ),
             ("https://a.example:0/k", Err("no server")),
             ("https://a.example:65536/k", Err("no server")),
             ("https://a.example:0443/k", Err("no server")),

@@ -79,9 +79,8 @@ mod tests {
     use tensorgate_vectors::sign::jwks;
 
     fn answered(status: &str, fields: &[(&str, &str)], body: &[u8]) -> Answered {
-        let field = |(name, value): &(&str, &str)| {
-            (name.as_bytes().to_vec(), value.as_bytes().to_vec())
-        };
+        let field =
+            |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         let status = [(":status", status)];
         Answered {
             headers: status.iter().chain(fields).map(field).collect(),
@@ -105,19 +104,35 @@ mod tests {
             ),
             (Some(answered("200", &[], good.as_bytes())), Ok(())),
             (
-                Some(answered("200", &[("content-type", "text/html")], good.as_bytes())),
+                Some(answered(
+                    "200",
+                    &[("content-type", "text/html")],
+                    good.as_bytes(),
+                )),
                 Ok(()),
             ),
             (
-                Some(answered("200", &[("Content-Encoding", "identity")], good.as_bytes())),
+                Some(answered(
+                    "200",
+                    &[("Content-Encoding", "identity")],
+                    good.as_bytes(),
+                )),
                 Ok(()),
             ),
             (
-                Some(answered("200", &[("content-encoding", "gzip")], good.as_bytes())),
+                Some(answered(
+                    "200",
+                    &[("content-encoding", "gzip")],
+                    good.as_bytes(),
+                )),
                 Err(FetchFault::Encoded),
             ),
             (
-                Some(answered("302", &[("location", "https://evil.example/")], good.as_bytes())),
+                Some(answered(
+                    "302",
+                    &[("location", "https://evil.example/")],
+                    good.as_bytes(),
+                )),
                 status("302"),
             ),
             (Some(answered("204", &[], b"")), status("204")),
@@ -125,7 +140,10 @@ mod tests {
             (Some(answered("304", &[], b"")), status("304")),
             (Some(answered("500", &[], good.as_bytes())), status("500")),
             (Some(answered("2000", &[], good.as_bytes())), status("2000")),
-            (Some(answered("200", &[], large.as_bytes())), Err(FetchFault::TooLarge)),
+            (
+                Some(answered("200", &[], large.as_bytes())),
+                Err(FetchFault::TooLarge),
+            ),
         ] {
             assert_eq!(body(answer.as_ref()).map(|_| ()), expected, "{answer:.80?}");
         }
@@ -141,7 +159,10 @@ mod tests {
             (good.replacen('{', r#"{"x": [1], "#, 1), Ok(3)),
             // The issuer has taken all of them back.
             (r#"{"keys": []}"#.into(), Ok(0)),
-            (format!(r#"{{"keys": [{key}, {{"kty": "oct", "k": "AA"}}]}}"#), Ok(1)),
+            (
+                format!(r#"{{"keys": [{key}, {{"kty": "oct", "k": "AA"}}]}}"#),
+                Ok(1),
+            ),
             // Two keys of one name are nobody's.
             (format!(r#"{{"keys": [{key}, {key}]}}"#), Ok(0)),
             (String::new(), Err("no JSON Web Key Set")),
@@ -149,10 +170,22 @@ mod tests {
             ("{}".into(), Err("no JSON Web Key Set")),
             (format!(r#"{{"keys": {key}}}"#), Err("no JSON Web Key Set")),
             (format!("{good} {good}"), Err("no JSON Web Key Set")),
-            (format!(r#"{{"keys": [], "keys": [{key}]}}"#), Err("no JSON Web Key Set")),
-            (good.replacen(r#""kid":"ed""#, r#""kid":"ed","kid":"ec""#, 1), Err("no JSON Web Key Set")),
-            (good.replacen(r#""kid":"ed""#, r#""kid":7"#, 1), Err("no JSON Web Key Set")),
-            (format!(r#"{{"keys": [{}]}}"#, "[".repeat(30_000)), Err("no JSON Web Key Set")),
+            (
+                format!(r#"{{"keys": [], "keys": [{key}]}}"#),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                good.replacen(r#""kid":"ed""#, r#""kid":"ed","kid":"ec""#, 1),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                good.replacen(r#""kid":"ed""#, r#""kid":7"#, 1),
+                Err("no JSON Web Key Set"),
+            ),
+            (
+                format!(r#"{{"keys": [{}]}}"#, "[".repeat(30_000)),
+                Err("no JSON Web Key Set"),
+            ),
             (
                 format!(r#"{{"keys": [{}]}}"#, vec!["{}"; 65].join(",")),
                 Err("65 keys are too many"),

@@ -61,7 +61,10 @@ impl Slot {
             document,
         } = self;
         let numbers = [claim, until_ns, tried_ns, failures, good_ns, version];
-        let mut bytes: Vec<u8> = numbers.into_iter().flat_map(|it| it.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = numbers
+            .into_iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect();
         bytes.extend_from_slice(document);
         bytes
     }
@@ -193,7 +196,10 @@ mod tests {
         };
         let bytes = slot.to_bytes();
         assert_eq!(Slot::from_bytes(&bytes), Some(slot));
-        assert_eq!(Slot::from_bytes(&Slot::default().to_bytes()), Some(Slot::default()));
+        assert_eq!(
+            Slot::from_bytes(&Slot::default().to_bytes()),
+            Some(Slot::default())
+        );
         assert_eq!(Slot::from_bytes(&bytes[..47]), None);
         assert_eq!(Slot::from_bytes(b""), None);
     }

@@ -53,11 +53,17 @@ impl Outside for Outer {
         // The SDK's own: its dispatcher must know the token, or it would take the answer for one to nobody's question and panic. Envoy answers
         // with the statuses that it knows.
         let timeout = Duration::from_millis(call.timeout_ms);
-        hostcalls::dispatch_http_call(call.cluster, call.headers.to_vec(), None, Vec::new(), timeout)
-            .map_err(|status| HostFault {
-                call: "http_call",
-                status: status as u32,
-            })
+        hostcalls::dispatch_http_call(
+            call.cluster,
+            call.headers.to_vec(),
+            None,
+            Vec::new(),
+            timeout,
+        )
+        .map_err(|status| HostFault {
+            call: "http_call",
+            status: status as u32,
+        })
     }
 
     fn tell(&mut self, level: Level, line: &str) {
