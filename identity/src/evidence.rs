@@ -67,6 +67,8 @@ pub struct Identified {
     pub withheld: Operations,
     /// What a token says of its client that goes on as header fields.
     pub claims: Fields,
+    /// The issuer whose key set has not the token's key, and may have it after another look.
+    pub awaits: Option<String>,
 }
 
 impl Identified {
@@ -78,6 +80,7 @@ impl Identified {
             proofs: Proofs::NONE,
             withheld: Operations::default(),
             claims: Fields::new(),
+            awaits: None,
         }
     }
 

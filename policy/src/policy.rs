@@ -16,6 +16,7 @@ mod allowance;
 mod audit;
 mod backend;
 mod key_places;
+mod key_set;
 mod listed;
 mod model;
 mod shadow;
@@ -28,6 +29,7 @@ pub use credentials::{
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
+pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
 

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use audit::{Audit, AuditFailure};
 pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
 pub use credentials::{
-    ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
-    Requires, Revoked, Scopes, Secret, Texts, Tls,
+    ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
+    MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};

@@ -17,6 +17,7 @@ mod issuers;
 mod items;
 mod jwks;
 mod key_places;
+mod key_url;
 mod listen;
 mod lockout;
 mod mode;
@@ -41,6 +42,8 @@ use crate::fault::{Fault, Severity};
 use crate::policy::Policy;
 use crate::raw;
 use report::{Path, Report};
+
+pub use jwks::{Published, TooManyKeys, published};
 
 /// The one format so far.
 const FORMAT_VERSION: u64 = 1;

@@ -72,6 +72,16 @@ impl Stack {
         Self::start_as(name, policy, &[], chain, Faulty(false), workers).await
     }
 
+    /// The same as [`Self::start_with`], with another number of Envoy's workers.
+    pub async fn start_workers_with(
+        name: &str,
+        policy: Policy,
+        files: &[(&str, &str)],
+        workers: u16,
+    ) -> Self {
+        Self::start_as(name, policy, files, "gate", Faulty(false), workers).await
+    }
+
     async fn start_as(
         name: &str,
         policy: Policy,

@@ -1,6 +1,8 @@
 //! A policy, requests for it, and a play that checks what must hold of every request, whatever becomes of it.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod issuer;
+
 use tensorgate_glue::host::Field;
 use tensorgate_glue::native::{Logged, NativeProxy, Outcome, Request, Store, Stream};
 use tensorgate_glue::record::{Record, Verdict};

@@ -1,0 +1,115 @@
+//! An issuer's server of keys over TLS, which counts who asks and can misbehave.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+
+use crate::ClientError;
+use crate::pki::Leaf;
+
+/// What it says to whoever asks.
+#[derive(Clone, Debug)]
+pub enum Says {
+    /// 200 and this.
+    Document(String),
+    /// A status line's rest, header fields that end in CRLF, and this.
+    Other(&'static str, String, String),
+    /// The first byte of an answer, and nothing more for so long.
+    Slowly(Duration),
+}
+
+/// A server; it ends with its process.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Where it listens.
+    pub address: SocketAddr,
+    says: Arc<Mutex<Says>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Publisher {
+    /// Starts one that shows a certificate.
+    pub async fn start(leaf: &Leaf, says: Says) -> Result<Self, ClientError> {
+        let odd = |error: &dyn std::fmt::Display| {
+            ClientError::Io(std::io::Error::other(error.to_string()))
+        };
+        let chain = CertificateDer::pem_slice_iter(leaf.pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| odd(&error))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).map_err(|error| odd(&error))?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| odd(&error))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| odd(&error))?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let publisher = Self {
+            address: listener.local_addr()?,
+            says: Arc::new(Mutex::new(says)),
+            asked: Arc::default(),
+        };
+        let serving = publisher.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (serving, acceptor) = (serving.clone(), acceptor.clone());
+                tokio::spawn(async move { serving.answer(&acceptor, stream).await });
+            }
+        });
+        Ok(publisher)
+    }
+
+    /// Says something else from now on.
+    pub fn say(&self, says: Says) {
+        *self.says.lock().unwrap_or_else(PoisonError::into_inner) = says;
+    }
+
+    /// How often it was asked.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    async fn answer(&self, acceptor: &TlsAcceptor, stream: TcpStream) -> std::io::Result<()> {
+        let mut stream = acceptor.accept(stream).await?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut head).await? == 0 {
+                return Ok(());
+            }
+        }
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let says = self
+            .says
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (status, fields, body) = match says {
+            Says::Document(body) => ("200 OK", String::new(), body),
+            Says::Other(status, fields, body) => (status, fields, body),
+            Says::Slowly(time) => {
+                stream.write_all(b"H").await?;
+                stream.flush().await?;
+                tokio::time::sleep(time).await;
+                return Ok(());
+            }
+        };
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{fields}\r\n{body}"
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    }
+}
