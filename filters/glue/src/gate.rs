@@ -26,7 +26,7 @@ use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
 use crate::enforced::Enforced;
 use crate::host::{Action, HostFault, Level, Proxy};
-use crate::identify::{Before, Who, identify};
+use crate::identify::{Before, Who, identify, take_key_away};
 use crate::keys::Awaited;
 use crate::outcome::Outcome;
 use crate::pay::{MAX_STEPS, pay};
@@ -493,17 +493,6 @@ enum Rest {
     Passes,
     /// A body that is checked as it passes.
     Checked(Box<Checking>),
-}
-
-/// A key that is no header field's whole value goes at once: whatever becomes of the request, nothing that the proxy writes has it.
-fn take_key_away(proxy: &mut dyn Proxy, read: &ReadHead<'_>) -> Result<(), HostFault> {
-    if read.key_in_path {
-        proxy.set_request_header(":path", &read.path)?;
-    }
-    if read.key_in_cookie {
-        proxy.remove_request_header("cookie")?;
-    }
-    Ok(())
 }
 
 /// The refusal of a gate whose proxy failed it.

@@ -117,3 +117,14 @@ pub(crate) fn identify(
         None => Who::Known(identified),
     }
 }
+
+/// A key that is no header field's whole value goes at once: whatever becomes of the request, nothing that the proxy writes has it.
+pub(crate) fn take_key_away(proxy: &mut dyn Proxy, read: &ReadHead<'_>) -> Result<(), HostFault> {
+    if read.key_in_path {
+        proxy.set_request_header(":path", &read.path)?;
+    }
+    if read.key_in_cookie {
+        proxy.remove_request_header("cookie")?;
+    }
+    Ok(())
+}

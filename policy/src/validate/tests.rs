@@ -97,6 +97,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
     );
 }
 
+mod backends;
 mod contents;
 mod contracts;
 mod costs;

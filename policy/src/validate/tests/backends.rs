@@ -1,0 +1,159 @@
+//! Backends.
+
+use super::*;
+
+#[test]
+fn a_backend_is_remote_or_embedded_and_not_both() {
+    let cpu = |value: Value, path: &str, text: &str| {
+        check("/backends/cpu", value, &format!("backends.cpu{path}"), text)
+    };
+    cpu(json!({}), ".kind", "is missing");
+    cpu(json!({"kind": "embedded"}), ".models", "is missing");
+    cpu(
+        json!({"kind": "embedded", "models": ""}),
+        ".models",
+        "is empty",
+    );
+    cpu(
+        json!({"kind": "embedded", "models": "a\0b"}),
+        ".models",
+        "is not a file name",
+    );
+    cpu(
+        json!({"kind": "embedded", "models": "m", "endpoints": ["http://a:1"]}),
+        ".endpoints",
+        "has no endpoints",
+    );
+    let remote = |endpoints: Value| json!({"kind": "open-inference", "endpoints": endpoints});
+    cpu(
+        remote(json!([])),
+        ".endpoints",
+        "lists nothing (http://host:port)",
+    );
+    cpu(
+        remote(json!(["http://a:1", "http://a:1"])),
+        ".endpoints[1]",
+        "is named twice",
+    );
+    let many: Vec<_> = (1..=65).map(|port| format!("http://a:{port}")).collect();
+    cpu(
+        remote(json!(many)),
+        ".endpoints",
+        "65 endpoints are too many (at most 64)",
+    );
+    cpu(
+        remote(json!(["https://a:1"])),
+        ".tls",
+        "nothing says who may vouch",
+    );
+    let with = |endpoint: &str, field: &str, value: Value| json!({"kind": "open-inference", "endpoints": [endpoint], field: value});
+    cpu(
+        with("http://a:1", "tls", json!({"ca": "ca.pem"})),
+        ".tls",
+        "without https",
+    );
+    let tls = |value: Value| with("https://a:1", "tls", value);
+    cpu(tls(json!({})), ".tls.ca", "is missing (a PEM file)");
+    cpu(tls(json!({"ca": ""})), ".tls.ca", "is empty");
+    for (one, other) in [("cert", "key"), ("key", "cert")] {
+        cpu(
+            tls(json!({"ca": "c", one: "f"})),
+            &format!(".tls.{other}"),
+            "is missing beside",
+        );
+    }
+    cpu(
+        tls(json!({"ca": "c", "spiffe": "spiffe://a"})),
+        ".tls.spiffe",
+        "is not a workload's id",
+    );
+    for (section, field, bad, message) in [
+        ("retry", "attempts", 0, "too little (at least 1)"),
+        ("retry", "attempts", 6, "too much (at most 5)"),
+        ("retry", "budget_percent", 101, "too much (at most 100)"),
+        ("health_check", "interval_s", 0, "too little (at least 1)"),
+        ("outlier_detection", "consecutive_failures", 0, "too little"),
+        ("outlier_detection", "base_ejection_s", 0, "too little"),
+        ("outlier_detection", "max_ejection_percent", 101, "too much"),
+    ] {
+        cpu(
+            with("http://a:1", section, json!({field: bad})),
+            &format!(".{section}.{field}"),
+            message,
+        );
+    }
+    cpu(
+        json!({"kind": "open-inference", "endpoints": ["http://a:1"], "models": "m"}),
+        ".models",
+        "elsewhere",
+    );
+    for bad in [
+        "",
+        "http://",
+        "http://a",
+        "http://a:",
+        "http://a:0",
+        "http://a:65536",
+        "http://a:+1",
+        "http://a:01",
+        "http://:1",
+        "http://a:1/",
+        "http://a:1/v2",
+        "http://u@a:1",
+        "http://a b:1",
+        "http://a..b:1",
+        "http://-a:1",
+        "http://[::1:1",
+        "http://[::g]:1",
+        "http://::1:1",
+        "HTTP://a:1",
+        "ftp://a:1",
+        "http://a:1?x",
+        "http://a:1#x",
+        "http://a\n:1",
+    ] {
+        cpu(
+            remote(json!([bad])),
+            ".endpoints[0]",
+            "is not an endpoint (http://host:port)",
+        );
+    }
+    for good in [
+        "http://127.0.0.1:8001",
+        "http://triton.ml.svc:65535",
+        "http://[::1]:1",
+        "http://my_host-1:80",
+    ] {
+        accept("/backends/cpu", remote(json!([good])));
+    }
+    for field in ["max_in_flight", "queue", "timeout_ms"] {
+        check(
+            &format!("/backends/cpu/{field}"),
+            json!(0),
+            &format!("backends.cpu.{field}"),
+            "too little (at least 1)",
+        );
+        check(
+            &format!("/backends/cpu/{field}"),
+            json!(u64::MAX),
+            &format!("backends.cpu.{field}"),
+            "too much",
+        );
+    }
+    let policy = policy(document());
+    let backend = &policy.backends()["cpu"];
+    assert_eq!(
+        (
+            backend.max_in_flight(),
+            backend.queue(),
+            backend.timeout_ms()
+        ),
+        (64, 128, 2_000)
+    );
+    warn(
+        "/backends/idle",
+        json!({"kind": "embedded", "models": "m"}),
+        "backends.idle",
+        "serves no model",
+    );
+}
