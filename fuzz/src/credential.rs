@@ -4,7 +4,9 @@
 use std::sync::LazyLock;
 
 use tensorgate_identity::api_key::{format_key, parse_key};
-use tensorgate_identity::{Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault};
+use tensorgate_identity::{
+    Attempts, Evidence, Identifier, KeySource, TokenCache, Verifier, VerifyFault,
+};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::Identity;
 use tensorgate_wire::headers::ReadHead;
@@ -17,6 +19,8 @@ static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&POLI
 struct Unasked;
 
 impl Attempts for Unasked {}
+
+impl KeySource for Unasked {}
 
 impl Verifier for Unasked {
     fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {

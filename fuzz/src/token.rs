@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tensorgate_identity::{
-    Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault, x509, xfcc,
+    Attempts, Evidence, Identifier, KeySource, TokenCache, Verifier, VerifyFault, x509, xfcc,
 };
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::{Credential, Identity};
@@ -23,6 +23,8 @@ static IDENTIFIER: LazyLock<Identifier> = LazyLock::new(|| Identifier::new(&poli
 struct Answers(u8);
 
 impl Attempts for Answers {}
+
+impl KeySource for Answers {}
 
 impl Verifier for Answers {
     fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {

@@ -36,7 +36,7 @@ use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
-use passing::read_body;
+use passing::{Rest, read_body};
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -483,16 +483,6 @@ impl Gate {
             }
         }
     }
-}
-
-/// What comes behind a head that is sent on.
-enum Rest {
-    /// Nothing: all of it is here.
-    None,
-    /// A body that is not this filter's to judge.
-    Passes,
-    /// A body that is checked as it passes.
-    Checked(Box<Checking>),
 }
 
 /// The refusal of a gate whose proxy failed it.

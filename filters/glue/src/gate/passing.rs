@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Denial, Reason};
 
-use super::{Gate, Held, Phase, Rest, cannot_decide};
+use super::{Gate, Held, Phase, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
 
@@ -106,6 +106,16 @@ impl Gate {
             }
         }
     }
+}
+
+/// What comes behind a head that is sent on.
+pub(super) enum Rest {
+    /// Nothing: all of it is here.
+    None,
+    /// A body that is not this filter's to judge.
+    Passes,
+    /// A body that is checked as it passes.
+    Checked(Box<Checking>),
 }
 
 /// So many bytes of body, all that the proxy has said it holds.
