@@ -245,6 +245,8 @@ fn authority(text: &str) -> Option<(Server, Option<u16>)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -333,7 +335,7 @@ mod tests {
                 (Err((message, _)), Err(expected)) => {
                     assert!(message.contains(expected), "{text}: {message}");
                 }
-                _ => assert!(false, "{text}: {found:?} instead of {expected:?}"),
+                _ => panic!("{text}: {found:?} instead of {expected:?}"),
             }
         }
         assert!(parse(&format!("https://a.example/{}", "k".repeat(MAX_URL_BYTES))).is_err());
