@@ -154,7 +154,8 @@ fn element(text: &str) -> Option<(ForwardedNames, &str)> {
             Key::Chain | Key::Subject => {}
             Key::Uri => {
                 uris = uris.saturating_add(1);
-                names.named |= !value.is_empty();
+                // An empty one too: a name that begins with `,` ends there, and goes on as the next element.
+                names.named = true;
                 names.uri = (!value.is_empty()).then_some(value);
             }
             Key::Dns if value.is_empty() || names.dns.len() == MAX_DNS_NAMES => return None,
@@ -228,7 +229,7 @@ mod tests {
             uri: uri.map(Into::into),
             dns: dns.iter().map(|name| (*name).into()).collect(),
             certificate: None,
-            named: uri.is_some() || !dns.is_empty(),
+            named: ["URI=", "DNS="].iter().any(|key| text.contains(key)),
         });
         assert_eq!(parse(text), expected, "{text}");
     }
@@ -330,8 +331,10 @@ mod tests {
         .unwrap();
         assert_eq!(read.certificate.as_deref(), Some("-----BEGIN%0A"));
         assert_eq!(read.uri.as_deref(), Some("spiffe://a/b"));
-        let bare = parse(&format!("{HASH};Cert=\"a\";Subject=\"\";URI=")).unwrap();
+        let bare = parse(&format!("{HASH};Cert=\"a\";Subject=\"\"")).unwrap();
         assert!(!bare.named);
+        let empty = parse(&format!("{HASH};Cert=\"a\";Subject=\"\";URI=")).unwrap();
+        assert!(empty.named, "a name may hide behind it");
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl<'a> ReadHead<'a> {
         }
     }
 
+    /// Whether it can be read in two ways, and so is refused whoever it is from.
+    pub const fn is_ambiguous(&self) -> bool {
+        self.ambiguous.is_some()
+    }
+
     /// The facts that a decision reads, with the identity that the credential came to.
     pub fn into_head(self, identity: Identity) -> Head<'a> {
         Head {

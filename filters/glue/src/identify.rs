@@ -106,7 +106,9 @@ pub(crate) fn identify(
     if identified.awaits.is_some() && refresh(proxy, true) {
         identified = caller::identify(proxy, root, credential, certificate, now, awaited);
     }
-    let Some(issuer) = &identified.awaits else {
+    // It waits once. One that is refused in any case never does: what came with it is taken away by the time it is read again.
+    let waits = awaited.is_none() && !read.is_ambiguous();
+    let Some(issuer) = identified.awaits.as_ref().filter(|_| waits) else {
         return Who::Known(identified);
     };
     let Some(place) = root.room.enter() else {

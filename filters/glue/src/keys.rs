@@ -269,7 +269,9 @@ impl Source {
     fn new(issuer: &Issuer) -> Option<Self> {
         let url = issuer.key_set()?.clone();
         let ns = |s: u64| s.saturating_mul(SECOND_NS);
-        let mut name = hex(&digest(&url.url()));
+        // Keys that another authority vouched for are another set.
+        let trusted = format!("{} {}", url.url(), url.ca().unwrap_or_default());
+        let mut name = hex(&digest(&trusted));
         name.truncate(URL_DIGITS);
         Some(Self {
             issuer: issuer.name().to_owned(),
