@@ -1,6 +1,9 @@
 //! A request of OpenAI's API: one object that names the model, read whole into a tree of bounded size. What its members mean is a contract's
 //! business.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::decision::Addressee;
 use tensorgate_policy::json::{Members, Value};
@@ -15,6 +18,8 @@ use crate::raw::Budget;
 const MODEL: &str = "model";
 /// The member that asks for an answer in pieces.
 const STREAM: &str = "stream";
+/// Members of an object whose names are compared each with each.
+const FEW_MEMBERS: usize = 16;
 
 /// Reads a request.
 pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
@@ -24,10 +29,10 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
         budget: Budget::new(),
     };
     let mut model = None;
-    let mut document = Members::new();
+    let (mut document, mut names) = (Members::new(), BTreeSet::new());
     scanner.object(|scanner, key| match &*key {
         MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
-        _ => reader.member(scanner, &mut document, key),
+        _ => reader.member(scanner, &mut document, &mut names, key),
     })?;
     scanner.end()?;
     Ok(InferRequest {
@@ -52,12 +57,12 @@ pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
     });
     read.and_then(|()| scanner.end()).ok()?;
     match model? {
-        std::borrow::Cow::Borrowed(model) => Some(Addressee {
+        Cow::Borrowed(model) => Some(Addressee {
             model,
             version: None,
             streams: stream.flatten() == Some(true),
         }),
-        std::borrow::Cow::Owned(_) => None,
+        Cow::Owned(_) => None,
     }
 }
 
@@ -72,7 +77,8 @@ impl Reader {
         &mut self,
         scanner: &mut Scanner<'a>,
         members: &mut Members<'a>,
-        key: std::borrow::Cow<'a, str>,
+        names: &mut BTreeSet<Cow<'a, str>>,
+        key: Cow<'a, str>,
     ) -> Result<(), BodyFault> {
         if members.len() >= MAX_JSON_MEMBERS {
             return Err(BodyFault::TooMany {
@@ -81,7 +87,16 @@ impl Reader {
             });
         }
         let value = self.value(scanner)?;
-        if members.iter().any(|(known, _)| *known == key) {
+        // Names may be as long as the body and begin alike: of many of them not each is compared with each.
+        let twice = if members.len() < FEW_MEMBERS {
+            members.iter().any(|(known, _)| *known == key)
+        } else {
+            if names.is_empty() {
+                names.extend(members.iter().map(|(known, _)| known.clone()));
+            }
+            !names.insert(key.clone())
+        };
+        if twice {
             return Err(BodyFault::Duplicate(quote(&key)));
         }
         members.push((key, value));
@@ -99,8 +114,9 @@ impl Reader {
         }
         match scanner.token() {
             Some(b'{') => {
-                let mut members = Members::new();
-                scanner.object(|scanner, key| self.member(scanner, &mut members, key))?;
+                let (mut members, mut names) = (Members::new(), BTreeSet::new());
+                scanner
+                    .object(|scanner, key| self.member(scanner, &mut members, &mut names, key))?;
                 Ok(Value::Object(members))
             }
             Some(b'[') => {

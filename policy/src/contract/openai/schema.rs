@@ -36,6 +36,11 @@ pub(super) fn check(schema: &Value<'_>) -> Result<(), Fault> {
         };
         let definitions = definitions.as_object().ok_or("definitions are no object")?;
         for (name, schema) in definitions {
+            // A name that holds `/` or an escape is another place to whoever walks a reference step by step.
+            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+            if name.is_empty() || name.len() > MAX_WORD_BYTES || !name.bytes().all(is_word) {
+                return Err("a definition's name is no plain word");
+            }
             let path = alloc::format!("#/{key}/{name}");
             weights.definitions.insert(path, (schema, Known::Unknown));
         }
@@ -159,10 +164,19 @@ impl<'v, 'a> Weights<'v, 'a> {
             };
             sum = sum.and(more);
         }
-        // A text of so many characters is as many states.
-        let characters = often(["minLength", "maxLength"]);
+        // A text of so many characters is as many states, and so are so many elements or members of which nothing is said.
+        let unsaid = |bounds: [&str; 2], said: &str| match schema.get(said) {
+            Some(_) => 0,
+            None => often(bounds).saturating_sub(1),
+        };
+        let own = often(["minLength", "maxLength"])
+            .saturating_add(unsaid(["minItems", "maxItems"], "items"))
+            .saturating_add(unsaid(
+                ["minProperties", "maxProperties"],
+                "additionalProperties",
+            ));
         let size = Size {
-            weight: sum.weight.saturating_add(characters),
+            weight: sum.weight.saturating_add(own),
             height: sum.height.saturating_add(1),
         };
         if size.weight > MAX_EXPANDED {
