@@ -118,6 +118,12 @@ impl SharedStore for Faulty {
 }
 
 impl Proxy for Faulty {
+    fn resume(&mut self) -> std::result::Result<(), HostFault> {
+        self.call("continue_stream", ())
+    }
+
+    fn tick_soon(&mut self) {}
+
     fn request_headers(&mut self) -> std::result::Result<Vec<Field>, HostFault> {
         let headers = self.headers.clone();
         self.call("get_header_map_pairs", headers)

@@ -229,7 +229,9 @@ mod tests {
             uri: uri.map(Into::into),
             dns: dns.iter().map(|name| (*name).into()).collect(),
             certificate: None,
-            named: ["URI=", "DNS="].iter().any(|key| text.contains(key)),
+            named: ["uri=", "dns="]
+                .iter()
+                .any(|key| text.to_ascii_lowercase().contains(key)),
         });
         assert_eq!(parse(text), expected, "{text}");
     }

@@ -46,6 +46,8 @@ pub struct Dispatcher {
 struct Chosen {
     place: usize,
     endpoint: Arc<Endpoint>,
+    /// When it was.
+    since: Instant,
     load: Load,
 }
 
@@ -110,7 +112,12 @@ impl Dispatcher {
                 .endpoint
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
                 .await;
-            if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
+            if self.again(
+                &mut tries,
+                &chosen,
+                answered.as_ref().err(),
+                (deadline, latest),
+            ) {
                 continue;
             }
             return answered
@@ -119,13 +126,14 @@ impl Dispatcher {
         }
     }
 
-    /// Keeps what became of a call: whether it is made again, with another server where there is one. `latest` is the caller's deadline.
+    /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
+    /// whoever wants it.
     fn again(
         &self,
         tries: &mut Tries,
         chosen: &Chosen,
         error: Option<&BackendError>,
-        latest: Instant,
+        (deadline, latest): (Instant, Instant),
     ) -> bool {
         let place = chosen.place;
         let Some(error) = error else {
@@ -139,8 +147,11 @@ impl Dispatcher {
                 self.health.failed(place);
                 true
             }
-            // Whoever brings a short deadline says nothing of the server.
-            BackendError::Timeout(_) => Instant::now() < latest,
+            // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
+            BackendError::Timeout(_) => {
+                let had = deadline.saturating_duration_since(chosen.since);
+                deadline < latest && had.saturating_mul(2) >= self.timeout
+            }
             BackendError::Busy(_) | BackendError::Fault(_) => false,
         };
         if failed && let Some(time) = self.pool.failed(place) {
@@ -217,6 +228,7 @@ impl Dispatcher {
                             return Ok(Chosen {
                                 place,
                                 endpoint: Arc::clone(endpoint),
+                                since: Instant::now(),
                                 load: self.pool.enter(place),
                             });
                         }

@@ -1,14 +1,16 @@
 //! TLS to a model server: who is believed to be it, who the gate is to it, and certificates that are replaced.
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "support/secured.rs"]
 mod secured;
 mod support;
 
+use std::time::Duration;
+
 use secured::Front;
 use serde_json::{Value, json};
 use support::backend::{Act, Backend};
-use support::{Running, policy, start_with, until};
+use support::{Running, policy, start_with};
 use tensorgate_client::pki::{Authority, Leaf};
 
 const ANYWHERE: &str = "127.0.0.1:0";
@@ -165,35 +167,44 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
     let running = host(&front.uri("localhost"), tls, &files).await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
 
-    // The certificate and its key do not come at the same moment, and rubbish changes nothing.
+    // The certificate and its key do not come at the same moment: what was read before is in force.
     let gate = new.issue(3, &["dns:gate"]).unwrap();
     running.replace("gate.pem", &gate.pem);
-    running.replace("ca.pem", "rubbish");
     let address = front.address.to_string();
     drop(front);
+    lost(&running).await;
     let front = Front::start(&address, server.address, &leaf, Some(&old));
-    running.ready().await;
-    until("the connection is back", || server.looked() > 0).await;
-    let mut status = 0;
-    for _ in 0..100 {
-        status = running.gate.infer(&[1.0]).await.status;
-        if status == 200 {
-            break;
-        }
-    }
-    assert_eq!(status, 200, "what was read before is in force");
+    found(&running).await;
 
+    // And neither does rubbish change anything.
     running.replace("gate.key", &gate.key);
+    running.replace("ca.pem", "rubbish");
+    drop(front);
+    lost(&running).await;
+    let front = Front::start(&address, server.address, &leaf, Some(&old));
+    found(&running).await;
+
     running.replace("ca.pem", &new.pem);
     drop(front);
+    lost(&running).await;
     let leaf = new.issue(4, &["dns:localhost"]).unwrap();
     let _front = Front::start(&address, server.address, &leaf, Some(&new));
-    for _ in 0..100 {
-        status = running.gate.infer(&[1.0]).await.status;
-        if status == 200 {
-            break;
-        }
-    }
-    assert_eq!(status, 200);
+    found(&running).await;
     running.stop().await;
+}
+
+/// The server is gone, and the host has seen it.
+async fn lost(running: &Running) {
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 503);
+}
+
+/// Waits until a request is answered.
+async fn found(running: &Running) {
+    for _ in 0..1_500 {
+        if running.gate.infer(&[1.0]).await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the connection never came back");
 }

@@ -96,7 +96,7 @@ async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
         (Act::Never, 504),
     ] {
         let server = Backend::start(act);
-        let backend = json!({"retry": {"attempts": 5, "budget_percent": 100}, "timeout_ms": 300});
+        let backend = json!({"retry": {"attempts": 5, "budget_percent": 100}, "timeout_ms": 2000});
         let running = pool(&[&server], backend).await;
         assert_eq!(ask(&running, 1).await, [status]);
         assert_eq!(server.begun(), 1);
@@ -109,7 +109,7 @@ async fn a_server_that_only_takes_is_left_alone() {
     let hung = Backend::start(Act::Never);
     let good = Backend::start(Act::Answer);
     let outliers = json!({"consecutive_failures": 2, "base_ejection_s": 3600});
-    let backend = json!({"timeout_ms": 300, "outlier_detection": outliers});
+    let backend = json!({"timeout_ms": 2000, "outlier_detection": outliers});
     let running = pool(&[&hung, &good], backend).await;
     let answers = ask(&running, 20).await;
     assert_eq!(statuses(&answers, 504), 2, "{answers:?}");

@@ -82,7 +82,7 @@ pub struct HealthCheck {
 pub struct OutlierDetection {
     /// Failures in a row that eject an endpoint.
     pub consecutive_failures: Option<u64>,
-    /// How long for the first time; twice as long the second time in a row, and so on.
+    /// How long for the first time; twice as long the second time in a row, three times the third, at most 5 minutes.
     pub base_ejection_s: Option<u64>,
     /// Endpoints that may be ejected at once, in percent.
     pub max_ejection_percent: Option<u64>,

@@ -34,7 +34,7 @@ const DEFAULT_BUDGET_PERCENT: u64 = 20;
 const DEFAULT_HEALTH_INTERVAL_S: u64 = 5;
 /// Between two probes, seconds: what was found counts for three of them.
 const MAX_HEALTH_INTERVAL_S: u64 = 300;
-/// Failures in a row, unless the policy says: as Envoy has it, as the two below.
+/// Failures in a row, unless the policy says: as Envoy has it.
 const DEFAULT_FAILURES: u64 = 5;
 /// The first ejection, seconds.
 const DEFAULT_EJECTION_S: u64 = 30;

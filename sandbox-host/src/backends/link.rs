@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -18,6 +19,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::codegen::Service;
 
 use super::tls::Tls;
+
+/// Time to connect: a backend is near, and a request's deadline runs meanwhile.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a server is, and how its connections are secured.
 #[derive(Clone, Debug)]
@@ -57,6 +61,12 @@ impl Dialer {
 
     /// A new connection, its handshake done.
     pub(super) async fn dial(&self) -> io::Result<Box<dyn Stream>> {
+        tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let (host, port) = match &self.place {
             Place::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             Place::Tcp(host, port) => (host.as_str(), *port),
@@ -71,7 +81,12 @@ impl Dialer {
             .await
             .map_err(io::Error::other)?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let http2 = config.alpn_protocols.iter().any(|name| name == b"h2");
         let secured = TlsConnector::from(config).connect(name, stream).await?;
+        // gRPC over TLS is agreed on; many a server of HTTP/1.1 says nothing.
+        if http2 && secured.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(io::Error::other("the server does not speak HTTP/2 here"));
+        }
         Ok(Box::new(secured))
     }
 }

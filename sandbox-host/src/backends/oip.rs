@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
@@ -19,13 +18,11 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::link::{Connector, Dialer, Turns};
+use super::link::{CONNECT_TIMEOUT, Connector, Dialer, Turns};
 use super::openai::Upstream;
 use super::tls::Tls;
 use super::{BackendError, Call};
 
-/// Time to connect: a backend is near, and a request's deadline runs meanwhile.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Header fields of an answer, bytes; a gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
 /// A backend's own error text, characters kept for the log.

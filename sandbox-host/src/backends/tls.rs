@@ -80,8 +80,8 @@ impl Tls {
 
     /// What the next connection is made with. Reads files.
     pub(super) fn config(&self) -> Arc<ClientConfig> {
-        let stamps = self.files.stamps();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.files.stamps();
         if read.stamps != stamps {
             // One that was replaced while it was read is another one the next time.
             match self.files.read(self.spiffe.as_deref(), self.protocol) {
@@ -109,7 +109,8 @@ impl Files {
     fn stamps(&self) -> Vec<Stamp> {
         let stamp = |path: &PathBuf| {
             let data = fs::metadata(path).ok()?;
-            Some((data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
+            // The time of the last change of any kind: one that gets other rights is another one too.
+            Some((data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
         };
         self.all().map(stamp).collect()
     }

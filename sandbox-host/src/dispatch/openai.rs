@@ -47,7 +47,12 @@ impl Dispatcher {
                     deadline,
                 )
                 .await;
-            if self.again(&mut tries, &chosen, begun.as_ref().err(), latest) {
+            if self.again(
+                &mut tries,
+                &chosen,
+                begun.as_ref().err(),
+                (deadline, latest),
+            ) {
                 continue;
             }
             let mut streamed = begun.map_err(|error| denial(&error, self.health.name()))?;
@@ -91,7 +96,12 @@ impl Dispatcher {
             let answered: Result<Bytes, BackendError> = upstream(&chosen)?
                 .complete(&document, request_id, max_answer_bytes, deadline)
                 .await;
-            if self.again(&mut tries, &chosen, answered.as_ref().err(), latest) {
+            if self.again(
+                &mut tries,
+                &chosen,
+                answered.as_ref().err(),
+                (deadline, latest),
+            ) {
                 continue;
             }
             return answered

@@ -56,9 +56,14 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        // Its port is free once this is done, and a runtime may not wait for another.
+        let ended = std::thread::spawn(move || {
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        });
+        ended.join().unwrap();
     }
 }
 
