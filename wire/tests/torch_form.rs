@@ -78,7 +78,7 @@ fn a_forms_framing_is_read_in_one_way_or_not_at_all() {
         "--b\r\n\r\nz\r\n--b--".into(),
         "--b\r\nz\r\n--b--".into(),
         "--b\r\n--b--".into(),
-        format!("--b\r\nContent-Disposition: form-data; name=\"x\"\r\nz\r\n--b--"),
+        "--b\r\nContent-Disposition: form-data; name=\"x\"\r\nz\r\n--b--".into(),
     ] {
         let read = form(body.as_bytes(), &text);
         assert_eq!(reason(read), Some(Reason::Malformed), "{body:?}");

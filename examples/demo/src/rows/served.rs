@@ -95,7 +95,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             prediction(
                 &keys.scorer,
                 "digits",
-                json!({"data": image(&split.pixels(0, 1))["data"].as_array().map(|pixels| {
+                json!({"data": image(&split.pixels(0, 1)).get("data").and_then(serde_json::Value::as_array).map(|pixels| {
                     json!([[pixels.chunks(8).collect::<Vec<_>>()]])
                 })})
                 .to_string(),

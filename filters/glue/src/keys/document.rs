@@ -152,7 +152,10 @@ mod tests {
     #[test]
     fn a_document_is_a_key_set_to_every_reader_or_to_none() {
         let good = jwks().to_string();
-        let key = jwks()["keys"][2].to_string();
+        let key = jwks()
+            .pointer("/keys/2")
+            .map(ToString::to_string)
+            .unwrap_or_default();
         for (document, expected) in [
             (good.clone(), Ok(3)),
             // What stands beside the keys means nothing.
