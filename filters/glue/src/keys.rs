@@ -1,6 +1,6 @@
 //! Key sets that issuers publish: fetched through the proxy once a process, whatever the number of its workers, and known to each of them.
 //!
-//! Whoever ticks first when a fetch is due claims it in the shared store ([`slot`]); what it brings every worker reads there, at its next tick, or when
+//! Whoever ticks first when a fetch is due claims it in the shared store (`slot`); what it brings every worker reads there, at its next tick, or when
 //! it meets a key that it does not know. It decides when to fetch and what counts; whose a token is, `identity` says.
 
 pub mod document;
