@@ -101,7 +101,7 @@ def let_through(folder, models):
     for gate in ("plain", "tls"):
         for line in (folder / gate / "audit/decisions.jsonl").read_text().splitlines():
             said = json.loads(line)
-            known = said.get("type") == "decision" and said.get("model") in models and said.get("operation") == "infer"
+            known = said.get("type") == "decision" and said.get("model") in models and said.get("operation") in ("infer", "stream")
             count += known and (said["verdict"] == "allow" or said.get("reason") in AFTERWARDS)
     return count
 

@@ -147,7 +147,6 @@ PATHS = [
     ("POST", "/v2/models/digits/generate_stream", False),
     ("GET", "/metrics", False),
     ("POST", "/invocations", False),
-    ("GET", "/ping", False),
 ]
 
 GRPC_CALLS = [
