@@ -12,7 +12,7 @@ const FILE_OVERRIDE: &[u8] =
     br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
 
 /// Management routes, each with the server that would obey: method, path and body.
-const MANAGEMENT: [(&str, &str, &str, &[u8]); 18] = [
+const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
     (
         "repository load, REST",
         "POST",
@@ -99,15 +99,17 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 18] = [
         "/v2/models/%64igits/infer",
         b"{}",
     ),
+];
+
+/// What servers of language models would do at once: path and body.
+const LANGUAGE: [(&str, &str, &[u8]); 2] = [
     (
         "vLLM: a tensor to unpickle",
-        "POST",
         "/v1/completions",
         br#"{"model":"x","prompt_embeds":"gAQu"}"#,
     ),
     (
         "an LLM's million answers",
-        "POST",
         "/v1/chat/completions",
         br#"{"model":"x","n":1000000,"max_tokens":1000000}"#,
     ),
@@ -132,6 +134,13 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
     rows.extend(MANAGEMENT.map(|(title, method, path, body)| {
         let request = http(method, path, &credential, body.to_vec());
         deny(title, "not-an-inference-route", request)
+    }));
+    // Known routes, and no model of this policy's is behind them.
+    let [key] = credential;
+    let json = [key, ("content-type", "application/json")];
+    rows.extend(LANGUAGE.map(|(title, path, body)| {
+        let request = http("POST", path, &json, body.to_vec());
+        deny(title, "not-granted", request)
     }));
     rows.push(deny(
         "repository load, gRPC",
