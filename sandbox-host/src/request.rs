@@ -22,6 +22,7 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::settlement::Settlement;
 
 use crate::document::Document;
 use crate::owned;
@@ -159,6 +160,8 @@ pub struct ModelRequest {
     pub shadowed: Vec<Denial>,
     /// What the backend gets in place of it, where the protocol has no tensors.
     pub document: Option<Document>,
+    /// Whether the gate has reserved what it can come to.
+    pub reserved: bool,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -230,6 +233,12 @@ impl Judge {
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
         }
+    }
+
+    /// What a request used of the tokens that were reserved for it, signed for the gate.
+    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+        let request_id = request_id.to_owned();
+        Settlement { request_id, tokens }.sign(&self.key)
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
@@ -445,6 +454,10 @@ impl Judge {
             rates: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
             document,
+            reserved: limits::reserved(
+                &levels,
+                decision.grant().and_then(|grant| self.policy.grant(grant)),
+            ),
         })
     }
 
