@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use tensorgate_identity::api_key::{format_key, parse_key};
 use tensorgate_identity::{Attempts, Evidence, Identifier, TokenCache, Verifier, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::Identity;
 use tensorgate_wire::headers::ReadHead;
 
@@ -55,7 +56,7 @@ pub fn run(data: &[u8]) {
         );
     }
     let identity = identified.identity;
-    let ambiguous = read.into_head(Identity::Missing).ambiguous.is_some();
+    let ambiguous = read.into_head(Identity::Missing, &Templates::default()).ambiguous.is_some();
     if let Identity::Client(client) = &identity
         && !ambiguous
     {

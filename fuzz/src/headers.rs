@@ -1,6 +1,7 @@
 //! A head, one `name:value` a line: it is read the same in whatever order and case its fields come; no field of the gate's own and no
 //! repeated one passes; a route is made of exactly the bytes of the path.
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Credential, Head, Identity, Operation, Protocol, Route};
 use tensorgate_wire::headers::{OWN_PREFIX, ReadHead};
 
@@ -67,7 +68,7 @@ fn read(fields: &[Field], end_of_stream: bool) -> (Head<'_>, String, String, Str
         Credential::None => String::new(),
         other => format!("{other:?}"),
     };
-    (read.into_head(Identity::Missing), method, path, credential)
+    (read.into_head(Identity::Missing, &Templates::default()), method, path, credential)
 }
 
 fn unambiguous(fields: &[Field], credential: &str) {

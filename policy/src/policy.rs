@@ -18,6 +18,7 @@ mod backend;
 mod listed;
 mod model;
 mod shadow;
+mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
@@ -28,6 +29,7 @@ pub use credentials::{
 };
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
+pub use template::{Place, Pointer, Template, Templates, is_taken};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -58,6 +60,7 @@ pub struct Policy {
     pub(crate) revoked: Revoked,
     pub(crate) clients: Vec<Client>,
     pub(crate) models: Vec<Model>,
+    pub(crate) templates: Templates,
     pub(crate) grants: Vec<Grant>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
@@ -120,6 +123,11 @@ impl Policy {
     /// The audit log.
     pub const fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// The models that have a route of their own.
+    pub const fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     /// A client by its name.

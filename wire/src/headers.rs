@@ -1,6 +1,7 @@
 //! Header fields to facts: route, types, credential, and whatever makes a head ambiguous. It never decides: a head that can be
 //! read in two ways is reported as such, with a cause that holds nothing of the caller's.
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
@@ -93,8 +94,15 @@ impl<'a> ReadHead<'a> {
         }
     }
 
-    /// The facts that a decision reads, with the identity that the credential came to.
-    pub fn into_head(self, identity: Identity) -> Head<'a> {
+    /// The facts that a decision reads, with the identity that the credential came to. A path that no protocol has may be a model's own, by one of
+    /// the `templates`.
+    pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
+        let route = match self.route {
+            Route::Unknown { protocol } => {
+                route::own(self.method, self.path, templates, protocol)
+            }
+            known => known,
+        };
         Head {
             header_bytes: self.header_bytes,
             header_count: self.header_count,
@@ -102,7 +110,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
-            route: self.route,
+            route,
             content_type: self.content_type,
             encoding: self.encoding,
             json_length: self.json_length,

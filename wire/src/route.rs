@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuestion};
 
 use crate::grpc::is_number;
@@ -53,6 +54,28 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
             allow,
         },
         None => Route::Unknown { protocol: unknown },
+    }
+}
+
+/// The same for a path that no protocol has: a model's own, or `unknown`.
+pub(crate) fn own<'a>(
+    method: &str,
+    path: &str,
+    templates: &Templates,
+    unknown: Protocol,
+) -> Route<'a> {
+    match templates.model(path) {
+        None => Route::Unknown { protocol: unknown },
+        Some(model) if method == "POST" => Route::Model {
+            protocol: Protocol::Json,
+            operation: Operation::Infer,
+            model: Some(Cow::Owned(model.to_owned())),
+            version: None,
+        },
+        Some(_) => Route::WrongMethod {
+            protocol: Protocol::Json,
+            allow: "POST",
+        },
     }
 }
 

@@ -115,7 +115,7 @@ impl Gate {
         let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
         let identified = identify(proxy, &root, &before, &read, now);
         self.outcome.record.credential = identified.credential;
-        let mut head = read.into_head(identified.identity);
+        let mut head = read.into_head(identified.identity, root.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
@@ -297,8 +297,8 @@ impl Gate {
                     Step::Forward
                 }
                 (Step::Decode, Some((plan, body)), None) => {
-                    let rules = held.decision.inputs(policy);
-                    match decode(plan.format, body, rules) {
+                    let by = held.decision.read_by(policy);
+                    match decode(plan.format, body, by) {
                         Ok(decoded) => held.decision.message(policy, request.insert(decoded)),
                         Err(denial) => return self.refuse(proxy, held, denial),
                     }

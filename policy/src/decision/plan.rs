@@ -171,7 +171,14 @@ pub(super) fn grpc_plan(
         (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
-        | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
+        | (
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json,
+            _,
+        ) => {
             return Err(foreign_policy());
         }
     };
