@@ -107,6 +107,7 @@ mod hostile;
 mod modes;
 mod sections;
 mod serving;
+mod template;
 mod tensors;
 
 fn model(document: Value, name: &str) -> Model {
