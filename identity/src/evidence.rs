@@ -60,6 +60,8 @@ pub struct Identified {
     pub proofs: Proofs,
     /// Operations that the credential does not extend to.
     pub withheld: Operations,
+    /// When the credential counts no more, Unix seconds; `None` for one that does not end by itself. A request was let in before; a stream goes on.
+    pub until_unix_s: Option<u64>,
 }
 
 impl Identified {
@@ -70,6 +72,7 @@ impl Identified {
             credential,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            until_unix_s: None,
         }
     }
 

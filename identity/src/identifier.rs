@@ -45,7 +45,7 @@ struct Place {
 /// One proof, judged by itself.
 enum Judged {
     Absent,
-    Client(String, String, Operations),
+    Client(String, String, Operations, Option<u64>),
     Refused(Identified),
 }
 
@@ -155,11 +155,12 @@ impl Identifier {
         };
         // A token extends as far as it says, whatever certificate comes with it.
         let mut withheld = Operations::default();
+        let mut until_unix_s = None;
         let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
             Judged::Refused(refused) => return (refused, attempt),
-            Judged::Client(client, credential, lacks) => {
-                withheld = lacks;
+            Judged::Client(client, credential, lacks, until) => {
+                (withheld, until_unix_s) = (lacks, until);
                 proofs = proofs.with(kind);
                 (Some(client), Some(credential))
             }
@@ -174,7 +175,7 @@ impl Identifier {
                 Judged::Absent => {}
                 // It is told only if nothing else proves anybody.
                 Judged::Refused(refused) => cause = cause.or(Some(refused)),
-                Judged::Client(other, name, _) => {
+                Judged::Client(other, name, ..) => {
                     match &client {
                         None => (client, credential) = (Some(other), Some(name)),
                         Some(first) if *first == other => {}
@@ -200,6 +201,7 @@ impl Identifier {
         let identified = Identified {
             proofs,
             withheld,
+            until_unix_s,
             ..Identified::new(identity, credential)
         };
         (identified, attempt)
@@ -250,7 +252,7 @@ impl Identifier {
         match found {
             Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => {
                 let credential = format!("mtls:{name}");
-                Judged::Client(client.clone(), credential, Operations::default())
+                Judged::Client(client.clone(), credential, Operations::default(), None)
             }
             None => refused("the certificate proves no client"),
         }
@@ -273,7 +275,7 @@ impl Identifier {
         match found {
             Some((client, place)) => {
                 let credential = format!("metadata:{}", place.filter);
-                Judged::Client(client.clone(), credential, Operations::default())
+                Judged::Client(client.clone(), credential, Operations::default(), None)
             }
             None if unknown => Judged::Refused(Identified::refused("metadata proves no client")),
             None => Judged::Absent,
@@ -288,8 +290,14 @@ impl From<Identified> for Judged {
                 identity: Identity::Client(client),
                 credential,
                 withheld,
+                until_unix_s,
                 ..
-            } => Self::Client(client, credential.unwrap_or_default(), withheld),
+            } => Self::Client(
+                client,
+                credential.unwrap_or_default(),
+                withheld,
+                until_unix_s,
+            ),
             refused => Self::Refused(refused),
         }
     }

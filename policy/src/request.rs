@@ -71,6 +71,8 @@ impl Protocol {
 pub enum Operation {
     /// Inference.
     Infer,
+    /// Inference over a stream, each message of which is a request by itself.
+    Stream,
     /// The model's signature.
     Metadata,
     /// Whether the model can serve.
@@ -78,18 +80,30 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 4] = [Self::Infer, Self::Stream, Self::Metadata, Self::Ready];
+
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Infer => "infer",
+            Self::Stream => "stream",
             Self::Metadata => "metadata",
             Self::Ready => "ready",
         }
     }
 
+    /// Whether the model runs for it.
+    pub const fn infers(self) -> bool {
+        match self {
+            Self::Infer | Self::Stream => true,
+            Self::Metadata | Self::Ready => false,
+        }
+    }
+
     /// The operation that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Infer, Self::Metadata, Self::Ready]
+        Self::ALL
             .into_iter()
             .find(|operation| operation.name() == name)
     }
@@ -110,6 +124,7 @@ impl Operations {
             Operation::Infer => 1,
             Operation::Metadata => 2,
             Operation::Ready => 4,
+            Operation::Stream => 8,
         }
     }
 }
@@ -220,6 +235,17 @@ impl Route<'_> {
             | Self::Unknown { protocol } => *protocol,
             Self::OpenAi { .. } => Protocol::OpenAi,
         }
+    }
+
+    /// Whether a body on it is a stream of messages, each a request by itself.
+    pub const fn is_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::Model {
+                operation: Operation::Stream,
+                ..
+            }
+        )
     }
 }
 

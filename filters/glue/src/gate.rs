@@ -10,6 +10,7 @@
 //! body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
+mod messages;
 mod passing;
 mod signing;
 
@@ -33,6 +34,7 @@ use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
+use crate::streaming::Streaming;
 use crate::upstream::Upstream;
 
 /// Where a request stands.
@@ -47,6 +49,10 @@ enum Phase {
     Passing,
     /// The head was sent on, and the body is checked as it passes.
     Checking(Box<Held>, Box<Checking>),
+    /// The head was sent on, and messages follow, each judged by itself.
+    Messages(Box<Held>, Box<Streaming>),
+    /// A stream is over before its body is: what still comes goes nowhere.
+    Swallowing,
     /// Answered. Final.
     Denied,
 }
@@ -67,6 +73,8 @@ struct Held {
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
+    /// When its credential counts no more, Unix seconds.
+    until_unix_s: Option<u64>,
 }
 
 /// One request at one filter.
@@ -88,6 +96,11 @@ impl Gate {
             outcome,
             places: Vec::new(),
         }
+    }
+
+    /// What its contexts and marks are signed with.
+    pub(crate) fn context_key(&self) -> Option<&context::Key> {
+        self.root.context_key.as_ref()
     }
 
     /// What the decision came to so far.
@@ -135,6 +148,7 @@ impl Gate {
                 .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
+            until_unix_s: identified.until_unix_s,
         });
         self.advance(proxy, held, now, step, None, end_of_stream)
     }
@@ -146,8 +160,11 @@ impl Gate {
         body_bytes: usize,
         end_of_stream: bool,
     ) -> Action {
-        if matches!(self.phase, Phase::Checking(..)) {
-            return self.check_piece(proxy, body_bytes, end_of_stream);
+        match self.phase {
+            Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
+            Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
+            Phase::Swallowing => return self.swallow(proxy, body_bytes),
+            _ => {}
         }
         let Some(mut held) = self.take_held() else {
             // After the verdict there is no body left to come; whatever does come goes nowhere.
@@ -184,11 +201,15 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        if let Phase::Checking(..) = self.phase {
-            return match cleared {
-                Ok(()) => self.check_piece(proxy, 0, true),
-                Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
-            };
+        match self.phase {
+            Phase::Checking(..) => {
+                return match cleared {
+                    Ok(()) => self.check_piece(proxy, 0, true),
+                    Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            _ => {}
         }
         match (self.take_held(), cleared) {
             (Some(held), Ok(())) => self.finish(proxy, held),
@@ -290,6 +311,14 @@ impl Gate {
                     }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
                 }
+                (Step::ReadMessages(plan), ..) => {
+                    let rest = if end_of_stream {
+                        Rest::None
+                    } else {
+                        Rest::Messages(plan)
+                    };
+                    return self.forward(proxy, held, now, rest);
+                }
                 // Whoever does not check the message needs it only where nothing else names the model.
                 (Step::Decode, Some(_), None)
                     if !duties.check && held.decision.model().is_some() =>
@@ -366,6 +395,10 @@ impl Gate {
             .rewrite
             .carry_out(proxy, &held.upstream.fields(), added);
         let said = marked.and_then(|()| {
+            if let Rest::Messages(_) = rest {
+                // Whoever identifies has seen to it: a stream is longer with its marks.
+                proxy.remove_request_header("content-length")?;
+            }
             if self.root.filter.shares() && held.before.is_silent() {
                 let record = &self.outcome.record;
                 SharedIdentity {
@@ -387,6 +420,19 @@ impl Gate {
             Rest::Checked(checking) => {
                 self.phase = Phase::Checking(held, checking);
                 self.outcome.forwarded(proxy);
+                return Action::Continue;
+            }
+            // So is each message's: the stream has its own.
+            Rest::Messages(plan) => {
+                let streaming = Box::new(Streaming::new(
+                    plan,
+                    self.root.context_key.as_ref(),
+                    held.before.context.as_deref(),
+                    signed.as_deref(),
+                    held.until_unix_s,
+                ));
+                self.outcome.allowed(proxy, &held.upstream.request_id);
+                self.phase = Phase::Messages(held, streaming);
                 return Action::Continue;
             }
         };
@@ -452,10 +498,12 @@ enum Rest {
     Passes,
     /// A body that is checked as it passes.
     Checked(Box<Checking>),
+    /// Messages, read so.
+    Messages(BodyPlan),
 }
 
 /// So many bytes of body, all that the proxy has said it holds.
-fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }

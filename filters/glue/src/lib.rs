@@ -26,4 +26,5 @@ pub mod shared_identity;
 pub mod signature;
 pub mod slots;
 pub mod spend;
+mod streaming;
 pub mod upstream;

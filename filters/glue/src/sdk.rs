@@ -287,6 +287,14 @@ impl Proxy for Host {
         abi::request_body(max_bytes)
     }
 
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::prepend_request_body(data)
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::replace_request_body(data)
+    }
+
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
         match answer {
             Answer::Rest {

@@ -124,6 +124,8 @@ pub(super) fn grpc_plan(
 ) -> Result<BodyPlan, Denial> {
     let plan = match (protocol, operation) {
         (Protocol::OipGrpc, Operation::Infer) => passing_plan(policy, BodyFormat::OipGrpcInfer),
+        // Each message of a stream: the next one comes behind it, and is nobody's before this one is judged.
+        (Protocol::OipGrpc, Operation::Stream) => held_plan(policy, BodyFormat::OipGrpcInfer),
         (Protocol::OipGrpc, Operation::Metadata | Operation::Ready) => {
             held_plan(policy, BodyFormat::OipGrpcModel)
         }
@@ -133,7 +135,8 @@ pub(super) fn grpc_plan(
             let metadata = operation == Operation::Metadata;
             held_plan(policy, BodyFormat::TfGrpcModel { metadata })
         }
-        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _) => {
+        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi, _)
+        | (Protocol::TfGrpc, Operation::Stream) => {
             return Err(foreign_policy());
         }
     };

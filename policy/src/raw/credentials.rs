@@ -45,6 +45,9 @@ pub struct Scopes {
     /// For inference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infer: Option<String>,
+    /// For streams of inferences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// For a model's metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,

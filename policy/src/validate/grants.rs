@@ -15,8 +15,6 @@ use crate::request::Operation;
 /// Entries of client × model × version × operation: each worker of a proxy holds them all.
 const MAX_ENTRIES: usize = 1_000_000;
 
-const OPERATIONS: [Operation; 3] = [Operation::Infer, Operation::Metadata, Operation::Ready];
-
 /// What the grants come to.
 #[derive(Debug)]
 pub(super) struct Granted {
@@ -87,7 +85,8 @@ pub(super) fn grants(
         let infers = grant
             .operations
             .iter()
-            .any(|operation| operation == Operation::Infer.name());
+            .filter_map(|name| Operation::from_name(name))
+            .any(Operation::infers);
         let inferred: BTreeSet<ModelId> = targets
             .iter()
             .flatten()
@@ -287,7 +286,7 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
         if let Some(operation) = Operation::from_name(text) {
             operations.push(operation);
         } else {
-            let names = OPERATIONS.iter().map(|operation| operation.name());
+            let names = Operation::ALL.iter().map(|operation| operation.name());
             unknown(report, &path.index(index), "operation", text, names);
             good = None;
         }

@@ -168,11 +168,13 @@ fn scopes(
     };
     let raw::Scopes {
         infer,
+        stream,
         metadata,
         ready,
     } = raw;
     let named = [
         (Operation::Infer, infer),
+        (Operation::Stream, stream),
         (Operation::Metadata, metadata),
         (Operation::Ready, ready),
     ];

@@ -4,13 +4,17 @@
 //! - a paused body accumulates, and every body callback is told how much is held in all;
 //! - a body that trailers follow does not say that it ended;
 //! - after a local answer nothing more is delivered but the log callback;
+//! - what stands behind reads a stream's messages and their marks, and answers for the first that was refused;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tensorgate_policy::Now;
+use tensorgate_policy::Protocol;
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::{HEADER, Marker, Refusal};
+use tensorgate_wire::messages::{Messages, Taken};
 
 use super::store::Store;
 use super::{Outcome, Peer};
@@ -22,6 +26,9 @@ use crate::shared_identity;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
+
+/// Where streams of inferences go.
+const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// What the proxy has verified of a client's certificate. It takes a client's own away.
 const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
@@ -194,9 +201,12 @@ impl Stream {
             return;
         };
         hop.held.extend_from_slice(piece);
-        self.io.held.clone_from(&hop.held);
         let bytes = hop.held.len();
-        if hop.gate.on_request_body(&mut self.io, bytes, last) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_body(&mut self.io, bytes, last);
+        // A filter may have changed what is held.
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, last);
         }
     }
@@ -206,8 +216,10 @@ impl Stream {
             self.io.complete = true;
             return;
         };
-        self.io.held.clone_from(&hop.held);
-        if hop.gate.on_request_trailers(&mut self.io) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_trailers(&mut self.io);
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, false);
             self.trailers_to(place.saturating_add(1));
         }
@@ -232,6 +244,12 @@ impl Stream {
     /// Whether anything of the request has gone to the upstream.
     pub const fn dispatched(&self) -> bool {
         self.io.dispatched
+    }
+
+    /// Whether it is a stream of inferences.
+    pub fn is_stream(&self) -> bool {
+        let path = (b":path".to_vec(), STREAM.as_bytes().to_vec());
+        self.io.headers.contains(&path)
     }
 
     /// Body bytes that have gone to the upstream.
@@ -267,11 +285,11 @@ impl Stream {
         for hop in &mut self.hops {
             hop.gate.on_done(&mut self.io);
         }
-        let outcome = match self.io.answer {
+        let outcome = match self.io.answer.take() {
             Some(answer) => Some(Outcome::Denied(answer)),
             None if self.io.complete => Some(Outcome::Forwarded {
-                headers: self.io.headers,
-                body: self.io.sent,
+                headers: self.io.headers.clone(),
+                body: core::mem::take(&mut self.io.sent),
             }),
             None => None,
         };
@@ -279,7 +297,65 @@ impl Stream {
         let last = self.hops.iter().rev().find(|hop| hop.reached);
         let refuser = (self.hops.iter()).find(|hop| hop.gate.record().reason.is_some());
         let record = refuser.or(last).map(|hop| hop.gate.record().clone());
-        (outcome, record.unwrap_or_default(), self.io.logged)
+        let mut record = record.unwrap_or_default();
+        let outcome = match outcome {
+            Some(Outcome::Forwarded { headers, body }) => {
+                Some(self.read_as_stream(headers, body, &mut record))
+            }
+            outcome => outcome,
+        };
+        (outcome, record, self.io.logged)
+    }
+
+    /// A stream as whoever stands behind reads it: its messages, without their marks, or the first that was refused. Any other request as it is.
+    fn read_as_stream(
+        &self,
+        headers: Vec<Field>,
+        body: Vec<u8>,
+        record: &mut Record,
+    ) -> Outcome {
+        let value = |name: &str| {
+            let mut fields = headers.iter();
+            let field = fields.find(|(known, _)| known == name.as_bytes());
+            field.and_then(|(_, value)| str::from_utf8(value).ok())
+        };
+        let key = self.hops.first().and_then(|hop| hop.gate.context_key());
+        let (Some(STREAM), Some(context), Some(key)) = (value(":path"), value(HEADER), key) else {
+            return Outcome::Forwarded { headers, body };
+        };
+        let mut messages = Messages::marked(Marker::new(key, context), usize::MAX);
+        let (mut plain, mut rest) = (Vec::new(), body.as_slice());
+        let refused = loop {
+            match messages.take(rest) {
+                Ok(Taken::Message { frame, used, .. }) => {
+                    plain.extend_from_slice(frame);
+                    rest = rest.get(used..).unwrap_or_default();
+                }
+                Ok(Taken::Refused { refusal, .. }) => break Some(refusal),
+                Ok(Taken::Wants(_)) if rest.is_empty() => break None,
+                Ok(Taken::Wants(_)) => {
+                    break messages.end(rest.len()).err().map(|it| Refusal::of(it, true).into());
+                }
+                Err(denial) => break Some(Refusal::of(denial, true).into()),
+            }
+        };
+        let Some(refused) = refused else {
+            return Outcome::Forwarded {
+                headers,
+                body: plain,
+            };
+        };
+        let Refusal {
+            denial,
+            model,
+            rule,
+            ..
+        } = *refused;
+        let answer = Answer::to_denial(&denial, Protocol::OipGrpc, &self.io.request_id);
+        record.reason = Some(denial.reason);
+        record.detail = denial.cause;
+        (record.model, record.rule) = (model, rule);
+        Outcome::Denied(answer)
     }
 }
 
@@ -354,6 +430,16 @@ impl Proxy for Io {
         let body: Vec<u8> = self.held.iter().take(max_bytes).copied().collect();
         self.logged.body_bytes_read = self.logged.body_bytes_read.saturating_add(body.len());
         Ok(body)
+    }
+
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        self.held.splice(..0, data.iter().copied());
+        Ok(())
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        self.held = data.to_vec();
+        Ok(())
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
