@@ -284,7 +284,8 @@ impl Generations {
             held.superseded.truncate(MAX_SUPERSEDED);
         }
         self.settle();
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Lets go of policies whose time is over. Requests that run under one keep what they use of it.

@@ -11,7 +11,8 @@ use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
 use crate::audit::record::{
-    By, Decision, Event, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Shadowed, Verdict, clean, path,
+    By, Decision, Event, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Shadowed, Verdict,
+    clean, path,
 };
 use crate::audit::{Outcomes, Unwritten};
 

@@ -296,9 +296,18 @@ mod tests {
         assert_eq!(all(host(), &whole, 1), Ok(vec![good.clone()]));
         for (stream, expected) in [
             (good.clone(), Reason::Unauthenticated),
-            ([good.clone(), whole.clone()].concat(), Reason::Unauthenticated),
-            ([whole.clone(), good.clone()].concat(), Reason::Unauthenticated),
-            ([whole.clone(), whole.clone()].concat(), Reason::Unauthenticated),
+            (
+                [good.clone(), whole.clone()].concat(),
+                Reason::Unauthenticated,
+            ),
+            (
+                [whole.clone(), good.clone()].concat(),
+                Reason::Unauthenticated,
+            ),
+            (
+                [whole.clone(), whole.clone()].concat(),
+                Reason::Unauthenticated,
+            ),
             (
                 // A refused message never comes.
                 [mark(&refused(false)), good.clone()].concat(),
@@ -319,11 +328,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_once_however_often_its_message_is_waited_for() {
-        let whole = [
-            framed(&marker().write(&let_through())),
-            frame_of(0, b"abc"),
-        ]
-        .concat();
+        let whole = [framed(&marker().write(&let_through())), frame_of(0, b"abc")].concat();
         let mut host = Messages::marked(marker(), 99);
         for end in 0..whole.len() {
             assert!(matches!(host.take(&whole[..end]), Ok(Taken::Wants(_))));

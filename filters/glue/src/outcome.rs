@@ -100,8 +100,7 @@ impl Outcome {
         if denial.is_some() || self.filter.duties().check {
             proxy.count(verdict);
         }
-        (self.record.model, self.record.rule) =
-            (one.record.model.clone(), one.record.rule.clone());
+        (self.record.model, self.record.rule) = (one.record.model.clone(), one.record.rule.clone());
         (one.record.model, one.record.rule)
     }
 

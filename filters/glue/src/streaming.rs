@@ -129,10 +129,9 @@ impl Streaming {
             match self.messages.take(rest) {
                 Ok(Taken::Wants(wants)) => {
                     self.wants = wants;
-                    let fault = self.too_much(judge, wants).or_else(|| {
-                        last.then(|| self.messages.end(rest.len()).err())
-                            .flatten()
-                    });
+                    let fault = self
+                        .too_much(judge, wants)
+                        .or_else(|| last.then(|| self.messages.end(rest.len()).err()).flatten());
                     if let Some(denial) = fault {
                         self.broken(judge, &mut out, denial)?;
                         ends = true;

@@ -30,7 +30,9 @@ impl Policy {
             .clients()
             .iter()
             .filter_map(|client| Some(of_client(client, client.concurrency()?)));
-        let streams = self.pairs_granted(Operation::Stream).map(|(client, _)| client);
+        let streams = self
+            .pairs_granted(Operation::Stream)
+            .map(|(client, _)| client);
         let streams: BTreeSet<&str> = streams.map(Client::name).collect();
         let streams = streams.into_iter().map(|client| of_streams(client, 0));
         let grants = self.grants().iter().flat_map(|grant| {

@@ -180,7 +180,9 @@ where
             if let Some(denial) = self.standing.now() {
                 return Err(denial);
             }
-            let mut record = self.record.of_message(self.answering.opened.asks(self.number));
+            let mut record = self
+                .record
+                .of_message(self.answering.opened.asks(self.number));
             record.request_bytes = frame.len();
             return match message {
                 Ok(mark) => {
@@ -339,7 +341,10 @@ impl Answering {
             )
             .await?;
         let answer = encode::stream_answer(answer.body).ok_or_else(|| {
-            Denial::new(Reason::BackendFault, "the answer cannot be said in a stream")
+            Denial::new(
+                Reason::BackendFault,
+                "the answer cannot be said in a stream",
+            )
         })?;
         Ok(reply::kept(answer.into(), held))
     }

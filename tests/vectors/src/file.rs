@@ -150,10 +150,9 @@ impl Spelling {
     pub const fn protocol(self) -> Protocol {
         match self {
             Self::OipRest | Self::OipRestNested | Self::OipRestBinary => Protocol::OipRest,
-            Self::OipGrpcTyped
-            | Self::OipGrpcUnpacked
-            | Self::OipGrpcRaw
-            | Self::OipGrpcStream => Protocol::OipGrpc,
+            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw | Self::OipGrpcStream => {
+                Protocol::OipGrpc
+            }
             Self::TfRestRows | Self::TfRestColumns => Protocol::TfRest,
             Self::TfGrpcTyped | Self::TfGrpcContent => Protocol::TfGrpc,
         }

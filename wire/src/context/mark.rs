@@ -58,7 +58,9 @@ pub struct Refusal {
 pub enum MarkFault {
     #[error("mark is not in the form that a gate writes")]
     Form,
-    #[error("mark's signature does not verify: it is another stream's, another message's, or nobody's")]
+    #[error(
+        "mark's signature does not verify: it is another stream's, another message's, or nobody's"
+    )]
     Signature,
 }
 

@@ -36,9 +36,8 @@ pub fn stream_refusal(denial: &Denial, id: Option<&str>) -> Vec<u8> {
         Answer::Grpc { message, .. } => message,
         Answer::Rest { .. } => String::new(),
     };
-    let parameter = |name: &str, value: Message| {
-        Message::default().bytes(1, name).message(2, value)
-    };
+    let parameter =
+        |name: &str, value: Message| Message::default().bytes(1, name).message(2, value);
     let reason = Message::default().bytes(3, denial.reason.told().name());
     let mut response = Message::default()
         .bytes(ID, id.unwrap_or_default())

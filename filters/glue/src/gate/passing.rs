@@ -6,7 +6,8 @@ use std::rc::Rc;
 use tensorgate_policy::Denial;
 use tensorgate_policy::decision::BodyPlan;
 
-use super::{Gate, Held, Phase, Rest, cannot_decide, read_body};
+use super::ending::Rest;
+use super::{Gate, Held, Phase, cannot_decide, read_body};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
 

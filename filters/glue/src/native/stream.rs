@@ -308,12 +308,7 @@ impl Stream {
     }
 
     /// A stream as whoever stands behind reads it: its messages, without their marks, or the first that was refused. Any other request as it is.
-    fn read_as_stream(
-        &self,
-        headers: Vec<Field>,
-        body: Vec<u8>,
-        record: &mut Record,
-    ) -> Outcome {
+    fn read_as_stream(&self, headers: Vec<Field>, body: Vec<u8>, record: &mut Record) -> Outcome {
         let value = |name: &str| {
             let mut fields = headers.iter();
             let field = fields.find(|(known, _)| known == name.as_bytes());
@@ -334,7 +329,10 @@ impl Stream {
                 Ok(Taken::Refused { refusal, .. }) => break Some(refusal),
                 Ok(Taken::Wants(_)) if rest.is_empty() => break None,
                 Ok(Taken::Wants(_)) => {
-                    break messages.end(rest.len()).err().map(|it| Refusal::of(it, true).into());
+                    break messages
+                        .end(rest.len())
+                        .err()
+                        .map(|it| Refusal::of(it, true).into());
                 }
                 Err(denial) => break Some(Refusal::of(denial, true).into()),
             }

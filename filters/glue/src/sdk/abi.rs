@@ -180,7 +180,13 @@ fn set_request_body(instead_of: usize, data: &[u8]) -> Result<(), HostFault> {
     // SAFETY: pointer and length are of one live slice, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe {
-        raw::proxy_set_buffer_bytes(BUFFER_REQUEST_BODY, 0, instead_of, data.as_ptr(), data.len())
+        raw::proxy_set_buffer_bytes(
+            BUFFER_REQUEST_BODY,
+            0,
+            instead_of,
+            data.as_ptr(),
+            data.len(),
+        )
     };
     check("set_buffer_bytes", status)
 }
