@@ -12,6 +12,7 @@
 
 mod passing;
 mod signing;
+mod waiting;
 
 use std::rc::Rc;
 
@@ -25,7 +26,8 @@ use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
 use crate::enforced::Enforced;
 use crate::host::{Action, HostFault, Level, Proxy};
-use crate::identify::{Before, identify};
+use crate::identify::{Before, Who, identify};
+use crate::keys::Awaited;
 use crate::outcome::Outcome;
 use crate::pay::{MAX_STEPS, pay};
 use crate::places::{Taken, give_back};
@@ -34,11 +36,14 @@ use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
+use waiting::Waiting;
 
 /// Where a request stands.
 enum Phase {
     /// Nothing came yet.
     Fresh,
+    /// Nothing can be said yet; headers and body are held.
+    Waiting(Box<Waiting>),
     /// Allowed so far; headers and body are held.
     Held(Box<Held>),
     /// Sent on whole.
@@ -101,6 +106,16 @@ impl Gate {
             // Headers come once. A proxy that repeats them gets no second decision.
             return Action::Pause;
         }
+        self.judge_head(proxy, end_of_stream, None)
+    }
+
+    /// Judges the headers; `awaited`: what they have waited for.
+    fn judge_head(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        end_of_stream: bool,
+        awaited: Option<&Awaited>,
+    ) -> Action {
         let root = Rc::clone(&self.root);
         let read = proxy.now().and_then(|now| {
             let mut fields = proxy.request_headers()?;
@@ -113,7 +128,12 @@ impl Gate {
         };
         let read = ReadHead::read(&fields, end_of_stream);
         let mut upstream = Upstream::new(read.method, read.path, read.request_id, &fields);
-        let identified = identify(proxy, &root, &before, &read, now);
+        let identified = match identify(proxy, &root, &before, &read, now, awaited) {
+            Who::Known(identified) => identified,
+            Who::Awaits(awaited, place) => {
+                return self.wait_for_key(proxy, awaited, place, end_of_stream);
+            }
+        };
         self.outcome.record.credential = identified.credential;
         let mut head = read.into_head(identified.identity);
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
@@ -146,8 +166,10 @@ impl Gate {
         body_bytes: usize,
         end_of_stream: bool,
     ) -> Action {
-        if matches!(self.phase, Phase::Checking(..)) {
-            return self.check_piece(proxy, body_bytes, end_of_stream);
+        match self.phase {
+            Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
+            Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
+            _ => {}
         }
         let Some(mut held) = self.take_held() else {
             // After the verdict there is no body left to come; whatever does come goes nowhere.
@@ -179,8 +201,10 @@ impl Gate {
 
     /// The trailers are in: the body, which never said that it ended, is whole.
     pub fn on_request_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        if matches!(self.phase, Phase::Fresh | Phase::Denied) {
-            return Action::Pause;
+        match self.phase {
+            Phase::Fresh | Phase::Denied => return Action::Pause,
+            Phase::Waiting(_) => return self.wait_with_trailers(),
+            _ => {}
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
@@ -200,9 +224,13 @@ impl Gate {
 
     /// The access log is about to be written. It may be so more than once, and the stream may go on.
     pub fn on_log(&mut self, proxy: &mut dyn Proxy) {
-        if let Phase::Held(held) | Phase::Checking(held, _) = &self.phase {
-            self.outcome.note(&self.root.policy, &held.decision);
-            self.outcome.aborted(proxy);
+        match &self.phase {
+            Phase::Held(held) | Phase::Checking(held, _) => {
+                self.outcome.note(&self.root.policy, &held.decision);
+                self.outcome.aborted(proxy);
+            }
+            Phase::Waiting(_) => self.outcome.aborted(proxy),
+            Phase::Fresh | Phase::Forwarded | Phase::Passing | Phase::Denied => {}
         }
         self.outcome.number(proxy);
     }
@@ -214,6 +242,8 @@ impl Gate {
             .or_else(|| self.take_checking().map(|(held, _)| held))
         {
             self.outcome.note(&self.root.policy, &held.decision);
+            self.outcome.aborted(proxy);
+        } else if self.take_waiting().is_some() {
             self.outcome.aborted(proxy);
         }
         self.outcome.done(proxy);

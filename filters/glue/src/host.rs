@@ -89,6 +89,13 @@ pub trait Proxy: SharedStore {
     /// Answers the request in the upstream's place. Called at most once a request.
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault>;
 
+    /// Has a request that is held go on, with all that is held of it, out of a callback that is not its own. Nothing is asked of its fields
+    /// after that.
+    fn resume(&mut self) -> Result<(), HostFault>;
+
+    /// Has the work that no request does be done soon, not when its time comes.
+    fn tick_soon(&mut self);
+
     /// Both clocks, read together.
     fn now(&mut self) -> Result<Now, HostFault>;
 
