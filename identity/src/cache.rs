@@ -1,13 +1,14 @@
-//! What tokens came to, so that a signature is checked once. Pure: the time is an argument.
+//! What tokens came to, so that a signature is checked once, and the keys that issuers published. Pure: the time is an argument.
 //!
 //! A token is known by the SHA-256 of the policy's generation and its whole text: nothing that differs in one bit is taken for it, and what another
 //! policy said of it is never found. Good and bad ones have bounds of their own, so that a flood of bad ones drives no good one out. Only what time
-//! cannot heal is remembered as bad.
+//! cannot heal is remembered as bad. What a key that was fetched said of a token counts for as long as the issuer publishes that key.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use crate::attempts::Attempt;
+use crate::key_sets::{KeySets, Mark};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Operations;
 
@@ -45,6 +46,8 @@ pub struct Proven {
     pub until_unix_s: f64,
     /// Operations whose scope it lacks.
     pub withheld: Operations,
+    /// The key that it was checked with, if that was fetched.
+    pub key: Option<Mark>,
 }
 
 /// What is known of a token.
@@ -65,13 +68,16 @@ pub struct Refusal {
     pub credential: Option<String>,
     /// What its failures are counted under.
     pub attempt: Attempt,
+    /// The key that it was checked with, if that was fetched.
+    pub key: Option<Mark>,
 }
 
-/// Tokens of one worker.
+/// Tokens of one worker, and the keys that it has of issuers who publish them.
 #[derive(Debug)]
 pub struct TokenCache {
     good: Recent<Proven>,
     bad: Recent<Refusal>,
+    keys: KeySets,
 }
 
 impl Default for TokenCache {
@@ -79,21 +85,41 @@ impl Default for TokenCache {
         Self {
             good: Recent::new(MAX_GOOD),
             bad: Recent::new(MAX_BAD),
+            keys: KeySets::default(),
         }
     }
 }
 
 impl TokenCache {
+    /// Keys of issuers who publish them.
+    pub const fn keys(&self) -> &KeySets {
+        &self.keys
+    }
+
+    /// The same, to be changed.
+    pub const fn keys_mut(&mut self) -> &mut KeySets {
+        &mut self.keys
+    }
+
     /// What is known of a token. A good one whose time is over is forgotten, and told once more.
     pub fn get(&mut self, id: TokenId, now_unix_s: u64) -> Option<Known> {
         if let Some(proven) = self.good.get(id) {
+            if !self.keys.counts(proven.key) {
+                self.good.remove(id);
+                return None;
+            }
             let proven = proven.clone();
             if now_unix_s as f64 >= proven.until_unix_s {
                 self.good.remove(id);
             }
             return Some(Known::Good(proven));
         }
-        self.bad.get(id).cloned().map(Known::Bad)
+        let refusal = self.bad.get(id)?;
+        if !self.keys.counts(refusal.key) {
+            self.bad.remove(id);
+            return None;
+        }
+        Some(Known::Bad(refusal.clone()))
     }
 
     /// Remembers a good one.
@@ -174,6 +200,7 @@ mod tests {
             from_unix_s: 0.0,
             until_unix_s,
             withheld: Operations::default(),
+            key: None,
         }
     }
 
@@ -182,6 +209,7 @@ mod tests {
             cause: "bad",
             credential: Some("jwt:i:s".into()),
             attempt: Attempt::token("t", [None; 3]),
+            key: None,
         }
     }
 

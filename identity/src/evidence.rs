@@ -60,6 +60,8 @@ pub struct Identified {
     pub proofs: Proofs,
     /// Operations that the credential does not extend to.
     pub withheld: Operations,
+    /// The issuer whose key set has not the token's key, and may have it after another look.
+    pub awaits: Option<String>,
 }
 
 impl Identified {
@@ -70,6 +72,7 @@ impl Identified {
             credential,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            awaits: None,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::api_key::KeyRing;
 use crate::attempts::{Attempt, Attempts};
 use crate::cache::TokenCache;
 use crate::evidence::{Certificate, Evidence, Identified};
+use crate::key_sets::KeySource;
 use crate::token::Tokens;
 use crate::verifier::Verifier;
 use crate::xfcc;
@@ -107,7 +108,7 @@ impl Identifier {
     ///
     /// `generation` names the policy in the cache; the cache may outlive it. Every wrong credential in the header fields is told to the port, right
     /// ones from a wrong place among them: whoever guesses learns nothing from the time that takes.
-    pub fn identify<P: Verifier + Attempts + ?Sized>(
+    pub fn identify<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         evidence: &Evidence<'_>,
         now_unix_s: u64,
@@ -126,7 +127,7 @@ impl Identifier {
     }
 
     /// Who calls, and what a failure is counted under where that is more than a text.
-    fn judge<P: Verifier + Attempts + ?Sized>(
+    fn judge<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         evidence: &Evidence<'_>,
         now_unix_s: u64,

@@ -14,6 +14,7 @@ mod evidence;
 mod identifier;
 mod json;
 mod jws;
+mod key_sets;
 #[cfg(feature = "jwt-simple")]
 mod pure;
 mod token;
@@ -25,6 +26,7 @@ pub use attempts::{Attempt, Attempts};
 pub use cache::TokenCache;
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;
+pub use key_sets::{KeySets, KeySource, Missing, NOT_FETCHED};
 #[cfg(feature = "jwt-simple")]
 pub use pure::PureVerifier;
 pub use verifier::{Verifier, VerifyFault};

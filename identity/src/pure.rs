@@ -18,6 +18,7 @@ use superboring::sign;
 use tensorgate_policy::policy::{Hash, KeyMaterial, RsaScheme};
 
 use crate::attempts::Attempts;
+use crate::key_sets::KeySource;
 use crate::verifier::{Verifier, VerifyFault};
 
 /// The key itself is no key: a point that is not on its curve, an Ed25519 key of small order.
@@ -29,6 +30,9 @@ pub struct PureVerifier;
 
 /// Nothing is counted where nobody has to be kept out.
 impl Attempts for PureVerifier {}
+
+/// It fetches nothing.
+impl KeySource for PureVerifier {}
 
 impl Verifier for PureVerifier {
     fn verify(

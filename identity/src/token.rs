@@ -1,6 +1,6 @@
 //! Tokens of issuers (RFC 7519) to clients.
 //!
-//! What costs nothing comes first: form, issuer, key, audience, time. Then the signature. Whose the token is, and whether it was revoked, is looked at last, so
+//! What costs nothing comes first: form, issuer, audience, time, key. Then the signature. Whose the token is, and whether it was revoked, is looked at last, so
 //! that how long a forged token takes says nothing of which subjects a policy knows.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
+use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, PublicKey};
 use tensorgate_policy::request::{Identity, Operations};
 
 use crate::attempts::{Attempt, Attempts};
@@ -17,6 +17,7 @@ use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
+use crate::key_sets::{KeySets, KeySource, Mark, Missing};
 use crate::verifier::Verifier;
 
 /// `sub`, bytes (OpenID Connect Core, 2: 255 characters of ASCII).
@@ -95,7 +96,7 @@ impl Tokens {
 
     /// Whose a token is at a wall-clock time, and what its failure is counted under if it is nobody's. Only the last of its steps asks
     /// `attempts` first.
-    pub fn identify<P: Verifier + Attempts + ?Sized>(
+    pub fn identify<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         token: &str,
         now_unix_s: u64,
@@ -129,7 +130,7 @@ impl Tokens {
     }
 
     /// Whose a token is that nobody knows yet.
-    fn judge<P: Verifier + Attempts + ?Sized>(
+    fn judge<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
         parts: Parts<'_>,
         attempt: Attempt,
@@ -143,10 +144,19 @@ impl Tokens {
             // Cheap to find again, and some of it heals.
             Err(cause) => return Identified::refused(cause),
         };
+        let found = match key(&claimed, cache.keys()) {
+            Ok(found) => Some(found),
+            Err(NoKey::Never(cause)) => return Identified::refused(cause),
+            Err(NoKey::Unpublished) => None,
+        };
+        // Another look at what the issuer publishes costs more than a signature.
         if !port.may_check(&attempt) {
             return Identified::new(Identity::Unjudged(UNCHECKED), None);
         }
-        match port.verify(claimed.key, claimed.parts.signed, &claimed.parts.signature) {
+        let Some((mark, key)) = found else {
+            return missing(&claimed.rules.issuer, port);
+        };
+        match port.verify(key, claimed.parts.signed, &claimed.parts.signature) {
             Ok(true) => {}
             Ok(false) => {
                 // What it claims is nobody's word: it has no name.
@@ -154,6 +164,7 @@ impl Tokens {
                     cause: WRONG_SIGNATURE,
                     credential: None,
                     attempt,
+                    key: mark,
                 };
                 cache.remember_bad(id, refusal.clone());
                 return refusal.into();
@@ -171,6 +182,7 @@ impl Tokens {
                     from_unix_s: claimed.window.from,
                     until_unix_s: claimed.window.until,
                     withheld: claimed.withheld(),
+                    key: mark,
                 };
                 let identified = proven.at(now_unix_s);
                 cache.remember(id, proven);
@@ -182,6 +194,7 @@ impl Tokens {
                     cause,
                     credential: Some(claimed.credential()),
                     attempt,
+                    key: mark,
                 };
                 cache.remember_bad(id, refusal.clone());
                 refusal.into()
@@ -204,7 +217,6 @@ impl Tokens {
         if !issuer.algorithms().contains(&parts.algorithm) {
             return Err("token's algorithm is not one of its issuer's");
         }
-        let key = key(issuer, &parts)?;
         let subject = parts
             .claims
             .get("sub")
@@ -228,7 +240,6 @@ impl Tokens {
         }
         Ok(Claimed {
             rules,
-            key,
             subject,
             window,
             parts,
@@ -276,7 +287,6 @@ const UNCHECKED: &str =
 /// A token that claims what can be accepted, its signature yet to be checked.
 struct Claimed<'s, 'a> {
     rules: &'s Rules,
-    key: &'s KeyMaterial,
     subject: String,
     window: Window,
     parts: Parts<'a>,
@@ -345,20 +355,54 @@ fn carries(claims: &Object, scope: &str) -> bool {
         })
 }
 
+/// Why there is no key to check a token with.
+enum NoKey {
+    /// There can be none under this policy, or among those that are known.
+    Never(&'static str),
+    /// Its issuer publishes its keys, and this is none of those that were fetched.
+    Unpublished,
+}
+
 /// The key that a token names; without a name, the only one of its algorithm.
-fn key<'i>(issuer: &'i Issuer, parts: &Parts<'_>) -> Result<&'i KeyMaterial, &'static str> {
-    let mut fitting = issuer.keys().iter().filter(|key| match &parts.kid {
+fn key<'k>(
+    claimed: &Claimed<'k, '_>,
+    fetched: &'k KeySets,
+) -> Result<(Option<Mark>, &'k KeyMaterial), NoKey> {
+    let (issuer, parts) = (&claimed.rules.issuer, &claimed.parts);
+    let fits = |key: &PublicKey| match &parts.kid {
         Some(kid) => key.kid() == Some(kid),
         None => key.material().algorithm() == parts.algorithm,
-    });
+    };
+    let listed = issuer.keys().iter().map(|key| (None, key));
+    let fetched = fetched.of(issuer.name()).iter();
+    let fetched = fetched.map(|(mark, key)| (Some(*mark), key));
+    let mut fitting = listed.chain(fetched).filter(|(_, key)| fits(key));
     match (fitting.next(), fitting.next()) {
         // The header's algorithm chooses nothing: it must be that of the key.
-        (Some(key), None) if key.material().algorithm() == parts.algorithm => Ok(key.material()),
-        (Some(_), None) => Err("token's algorithm is not its key's"),
-        (None, _) => Err("token's key is not in the policy"),
-        (Some(_), Some(_)) => Err("token names no key, and several fit"),
+        (Some((mark, key)), None) if key.material().algorithm() == parts.algorithm => {
+            Ok((mark, key.material()))
+        }
+        (Some(_), None) => Err(NoKey::Never("token's algorithm is not its key's")),
+        (None, _) if issuer.key_set().is_some() => Err(NoKey::Unpublished),
+        (None, _) => Err(NoKey::Never("token's key is not in the policy")),
+        (Some(_), Some(_)) => Err(NoKey::Never("token names no key, and several fit")),
     }
 }
+
+/// Whose a token is that no known key of its issuer has signed.
+fn missing<S: KeySource + ?Sized>(issuer: &Issuer, source: &mut S) -> Identified {
+    match source.missing(issuer.name()) {
+        Missing::Unknown => Identified::refused("token's key is not in its issuer's key set"),
+        Missing::Unjudged(cause) => Identified::new(Identity::Unjudged(cause), None),
+        Missing::Awaited => Identified {
+            awaits: Some(issuer.name().into()),
+            ..Identified::new(Identity::Unjudged(NOT_AWAITED), None)
+        },
+    }
+}
+
+/// Told where nobody can wait.
+const NOT_AWAITED: &str = "token's key may be in its issuer's key set, and nobody waited for that";
 
 /// When a token counts by its own word and its issuer's rules, if that is now.
 fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Window, &'static str> {

@@ -14,6 +14,7 @@ use crate::request::{Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
+mod key_set;
 mod listed;
 mod model;
 mod shadow;
@@ -24,6 +25,7 @@ pub use credentials::{
     Algorithm, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName, PublicKey,
     Revoked, RsaScheme, Tls,
 };
+pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{Audit, AuditFailure};
 pub use credentials::{
-    Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule, Requires, Revoked, Scopes, Secret,
-    Texts, Tls,
+    Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule, MtlsRule, Requires, Revoked, Scopes,
+    Secret, Texts, Tls,
 };
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};

@@ -15,6 +15,7 @@ mod handlers;
 mod issuers;
 mod items;
 mod jwks;
+mod key_url;
 mod listen;
 mod lockout;
 mod mode;
@@ -39,6 +40,8 @@ use crate::fault::{Fault, Severity};
 use crate::policy::Policy;
 use crate::raw;
 use report::{Path, Report};
+
+pub use jwks::{Published, TooManyKeys, published};
 
 /// The one format so far.
 const FORMAT_VERSION: u64 = 1;

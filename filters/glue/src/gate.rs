@@ -36,6 +36,7 @@ use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
+use passing::read_body;
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -482,19 +483,6 @@ enum Rest {
     Passes,
     /// A body that is checked as it passes.
     Checked(Box<Checking>),
-}
-
-/// So many bytes of body, all that the proxy has said it holds.
-fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
-    if bytes == 0 {
-        return Ok(Vec::new());
-    }
-    let body = proxy.request_body(bytes).map_err(cannot_decide)?;
-    if body.len() == bytes {
-        return Ok(body);
-    }
-    let cause = format!("proxy gave {} bytes of a body of {bytes}", body.len());
-    Err(Denial::new(Reason::Overloaded, cause))
 }
 
 /// The refusal of a gate whose proxy failed it.

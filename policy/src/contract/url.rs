@@ -86,7 +86,7 @@ impl UrlRule {
 }
 
 /// A port as everybody writes it: no sign, no zeros in front.
-fn number(text: &str) -> Option<u16> {
+pub(crate) fn number(text: &str) -> Option<u16> {
     let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
         .ok()
@@ -94,7 +94,7 @@ fn number(text: &str) -> Option<u16> {
 }
 
 /// Whether a `%` is followed by no two digits, or by those of a control character.
-fn has_encoded_control(url: &[u8]) -> bool {
+pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
     let mut parts = url.split(|byte| *byte == b'%');
     parts.next();
     parts.any(|part| {

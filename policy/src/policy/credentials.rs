@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::key_set::KeySetUrl;
 use crate::request::Operation;
 
 /// Who may sign tokens.
@@ -15,6 +16,7 @@ pub struct Issuer {
     pub(crate) audiences: Vec<String>,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) keys: Vec<PublicKey>,
+    pub(crate) key_set: Option<KeySetUrl>,
     pub(crate) max_lifetime_s: u64,
     pub(crate) clock_skew_s: u64,
     pub(crate) required_claims: BTreeMap<String, Vec<String>>,
@@ -42,9 +44,14 @@ impl Issuer {
         &self.algorithms
     }
 
-    /// Its keys; at least one, names distinct.
+    /// Its keys, names distinct; at least one, unless they are to be fetched.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
+    }
+
+    /// Where its keys are to be fetched, if the policy does not list them.
+    pub const fn key_set(&self) -> Option<&KeySetUrl> {
+        self.key_set.as_ref()
     }
 
     /// The longest life of a token, seconds.

@@ -2,7 +2,7 @@
 //!
 //! Files that are named here (`jwks.file`, `api_keys_file`, `jti_file`, `keys_file`, `certificates_file`) are read where the policy is loaded, and what they hold
 //! takes the place of their names: no enforcement point reads a file. Certificates and keys of the listener are Envoy's
-//! own to read, and stay names.
+//! own to read, and stay names; so are those of the authorities of a key set's server (`jwks.ca`).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -53,7 +53,7 @@ pub struct Scopes {
     pub ready: Option<String>,
 }
 
-/// Public keys: a file, or the keys themselves.
+/// Public keys: a file, a URL, or the keys themselves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,8 +61,27 @@ pub struct Jwks {
     /// A JSON Web Key Set (RFC 7517), relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Where the issuer publishes one; https, or http on loopback. The gate fetches it through Envoy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Of a URL: the authorities that its server's certificate may come from, PEM, relative to the policy; the system's unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Of a URL: how often it is fetched; 300 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_s: Option<u64>,
+    /// Of a URL: how long keys count after they were fetched last; 3600 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_s: Option<u64>,
     /// Its keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Jwk>,
+}
+
+/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are passed over.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct KeySet {
+    /// Its keys.
     pub keys: Vec<Jwk>,
 }
 

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{jwks, names, proofs};
-use crate::policy::{Algorithm, Issuer, RsaScheme};
+use super::{jwks, key_url, names, proofs};
+use crate::policy::{Algorithm, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
@@ -21,6 +21,8 @@ const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 const LONG_LIFETIME_S: u64 = 86_400;
 /// Bytes of an issuer's or an audience's name; a token's own is held to the same.
 const MAX_TEXT_BYTES: usize = 512;
+/// Issuers whose keys are fetched: each has a place in every worker's memory and a way out of Envoy.
+const MAX_FETCHED: usize = 16;
 /// Audiences of one issuer.
 const MAX_AUDIENCES: usize = 64;
 /// Algorithms that the field has and this gate does not check.
@@ -29,8 +31,21 @@ const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
 pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
     let mut urls = BTreeMap::new();
     let mut issuers = Vec::new();
+    let mut fetched = 0_usize;
     for (name, issuer) in &raw.issuers {
         let path = path.key(name);
+        if let Some(jwks) = &issuer.jwks
+            && jwks.url.is_some()
+        {
+            fetched = fetched.saturating_add(1);
+            if fetched == MAX_FETCHED.saturating_add(1) {
+                report.error_with_fix(
+                    &path.field("jwks").field("url"),
+                    "is one key set too many to be fetched",
+                    format!("at most {MAX_FETCHED}"),
+                );
+            }
+        }
         let named = names::name(report, &path, name);
         let distinct = distinct(report, &path, issuer, &mut urls);
         let used = raw
@@ -89,12 +104,8 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
     let keys = report
         .required(&keys_path, raw.jwks.as_ref(), "{file: keys.jwks.json}")
         .and_then(|raw| {
-            jwks::jwks(
-                report,
-                &keys_path,
-                raw,
-                algorithms.as_deref().unwrap_or_default(),
-            )
+            let algorithms = algorithms.as_deref().unwrap_or_default();
+            keys_of(report, &keys_path, raw, algorithms)
         });
     let lifetime_path = path.field("max_lifetime_s");
     let max_lifetime_s = report
@@ -119,17 +130,44 @@ fn issuer(report: &mut Report, path: &Path, name: &str, raw: &raw::Issuer) -> Op
     let scopes = scopes(report, &path.field("scopes"), raw.scopes.as_ref());
     url?;
     audiences?;
+    let (keys, key_set) = match keys? {
+        Keys::Listed(keys) => (keys, None),
+        Keys::Fetched(key_set) => (Vec::new(), Some(key_set)),
+    };
     Some(Issuer {
         name: name.into(),
         issuer: raw.issuer.clone()?,
         audiences: raw.audiences.clone(),
         algorithms: algorithms?,
-        keys: keys?,
+        keys,
+        key_set,
         max_lifetime_s: max_lifetime_s?,
         clock_skew_s: clock_skew_s?,
         required_claims: required_claims?,
         scopes: scopes?,
     })
+}
+
+/// Where an issuer's keys come from.
+enum Keys {
+    Listed(Vec<PublicKey>),
+    Fetched(KeySetUrl),
+}
+
+fn keys_of(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Jwks,
+    algorithms: &[Algorithm],
+) -> Option<Keys> {
+    match &raw.url {
+        Some(url) => key_url::key_set(report, path, raw, url, algorithms).map(Keys::Fetched),
+        None => {
+            let alone = key_url::only_of_url(report, path, raw);
+            let keys = jwks::jwks(report, path, raw, algorithms);
+            alone.and(keys).map(Keys::Listed)
+        }
+    }
 }
 
 /// What no proxy's library checks is checked in the filter's VM, for milliseconds of a core: whoever can send tokens can spend those.

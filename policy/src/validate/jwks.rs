@@ -10,8 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
+use crate::fault::Fault;
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
-use crate::raw::{Jwk, Jwks};
+use crate::raw::{Jwk, Jwks, KeySet};
 
 /// Keys of one issuer. Issuers publish two or three while they rotate.
 const MAX_KEYS: usize = 64;
@@ -95,6 +96,60 @@ pub(super) fn jwks(
     }
     Some(keys)
 }
+
+/// What an issuer's set, as it publishes it, comes to.
+#[derive(Debug)]
+pub struct Published {
+    /// Keys that can be used.
+    pub keys: Vec<PublicKey>,
+    /// What the others lack, by their place in the set.
+    pub passed_over: Vec<Fault>,
+}
+
+/// The keys of a set as its issuer publishes it now. Nobody is there to mend it, and one odd key must not keep a good one out or a revoked one in:
+/// what a policy would have to mend is passed over, and so is every key of a name that several have.
+///
+/// # Errors
+/// The set has more keys than are looked at.
+pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, TooManyKeys> {
+    if set.keys.len() > MAX_KEYS {
+        return Err(TooManyKeys(set.keys.len()));
+    }
+    let mut report = Report::default();
+    let path = Path::root().field("keys");
+    let mut usable = Vec::new();
+    for (index, raw) in set.keys.iter().enumerate() {
+        let path = path.index(index);
+        if let Key::Usable(material) = key(&mut report, &path, raw, algorithms) {
+            usable.push((path, raw.kid.as_ref(), material));
+        }
+    }
+    let mut names = BTreeMap::new();
+    for (_, kid, _) in &usable {
+        let count = names.entry(*kid).or_insert(0_usize);
+        *count = count.saturating_add(1);
+    }
+    let mut keys = Vec::new();
+    for (path, kid, material) in usable {
+        if kid.is_some() && names.get(&kid).is_some_and(|count| *count > 1) {
+            report.error(&path.field("kid"), "several keys have this name");
+            continue;
+        }
+        keys.push(PublicKey {
+            kid: kid.cloned(),
+            material,
+        });
+    }
+    Ok(Published {
+        keys,
+        passed_over: report.into_faults(),
+    })
+}
+
+/// A set of more keys than any issuer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} keys are too many: at most {MAX_KEYS}")]
+pub struct TooManyKeys(usize);
 
 /// What became of a key.
 enum Key {

@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use tensorgate_policy::Denial;
 use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::{Denial, Reason};
 
-use super::{Gate, Held, Phase, Rest, cannot_decide, read_body};
+use super::{Gate, Held, Phase, Rest, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
 
@@ -106,4 +106,17 @@ impl Gate {
             }
         }
     }
+}
+
+/// So many bytes of body, all that the proxy has said it holds.
+pub(super) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+    if bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let body = proxy.request_body(bytes).map_err(cannot_decide)?;
+    if body.len() == bytes {
+        return Ok(body);
+    }
+    let cause = format!("proxy gave {} bytes of a body of {bytes}", body.len());
+    Err(Denial::new(Reason::Overloaded, cause))
 }

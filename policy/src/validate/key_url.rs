@@ -1,0 +1,315 @@
+//! Key sets that issuers publish at a URL. Whoever answers there decides who the callers are, so the URL says one thing to every reader, and says it
+//! over TLS.
+
+use alloc::format;
+use alloc::string::String;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::names;
+use super::report::{Path, Report, quote};
+use crate::contract::url::{MAX_URL_BYTES, has_encoded_control, is_name, number};
+use crate::policy::{Algorithm, KeySetUrl, Server};
+use crate::raw::Jwks;
+
+/// Seconds between two fetches, unless the policy says.
+const DEFAULT_REFRESH_S: u64 = 300;
+/// Seconds for which keys count after they were fetched last, unless the policy says.
+const DEFAULT_STALE_S: u64 = 3_600;
+/// Seconds between two fetches at most: a key that an issuer takes back counts so long.
+const MAX_REFRESH_S: u64 = 86_400;
+/// Seconds for which keys may count without a word of their issuer: a week.
+const MAX_STALE_S: u64 = 604_800;
+/// Seconds of them that deserve a second thought.
+const LONG_STALE_S: u64 = 86_400;
+/// What a user writes who has not looked for it.
+const EXAMPLE: &str = "https://login.example.com/keys";
+/// Documents that name a key set and are none (OpenID Connect Discovery, 4; RFC 8414, 3).
+const DISCOVERY: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
+
+/// What is said of a URL where there is none.
+pub(super) fn only_of_url(report: &mut Report, path: &Path, raw: &Jwks) -> Option<()> {
+    let said = [
+        ("ca", raw.ca.is_some()),
+        ("refresh_s", raw.refresh_s.is_some()),
+        ("stale_s", raw.stale_s.is_some()),
+    ];
+    let mut good = Some(());
+    for (name, _) in said.into_iter().filter(|(_, said)| *said) {
+        let message = "says something of a url, and there is none";
+        report.error_with_fix(&path.field(name), message, "remove it");
+        good = None;
+    }
+    good
+}
+
+/// The key set at `text`.
+pub(super) fn key_set(
+    report: &mut Report,
+    path: &Path,
+    raw: &Jwks,
+    text: &str,
+    algorithms: &[Algorithm],
+) -> Option<KeySetUrl> {
+    let url_path = path.field("url");
+    if raw.file.is_some() || !raw.keys.is_empty() {
+        let fix = "a file, a url or keys, one of them";
+        report.error_with_fix(&url_path, "stands beside other keys", fix);
+        return None;
+    }
+    let place = match parse(text) {
+        Ok(place) => Some(place),
+        Err((message, fix)) => {
+            report.error_with_fix(&url_path, format!("{} {message}", quote(text)), fix);
+            None
+        }
+    };
+    if place.as_ref().is_some_and(|place| !place.tls) {
+        report.warn(
+            &url_path,
+            "whoever can listen there on this machine can sign tokens",
+            "https://",
+        );
+    }
+    let ca_path = path.field("ca");
+    let ca = match (&raw.ca, &place) {
+        (Some(_), Some(Place { tls: false, .. })) => {
+            report.error_with_fix(&ca_path, "there is no certificate to check", "remove it");
+            None
+        }
+        (Some(file), _) => names::file(report, &ca_path, file),
+        (None, _) => Some(()),
+    };
+    let refresh_path = path.field("refresh_s");
+    let refresh_s = raw.refresh_s.unwrap_or(DEFAULT_REFRESH_S);
+    let refresh_s = report.within(&refresh_path, refresh_s, 1, MAX_REFRESH_S, "s");
+    let stale_s = stale(report, &path.field("stale_s"), raw.stale_s, refresh_s);
+    let rsa = |algorithm: &&Algorithm| matches!(algorithm, Algorithm::Rsa(_));
+    if algorithms.iter().filter(rsa).count() > 1 {
+        report.warn(
+            &url_path,
+            "RSA keys without `alg` will be passed over: the issuer has several algorithms for them",
+            "the one that it signs with",
+        );
+    }
+    let Place {
+        tls,
+        server,
+        port,
+        path,
+    } = place?;
+    ca?;
+    Some(KeySetUrl {
+        tls,
+        server,
+        port,
+        path,
+        ca: raw.ca.clone(),
+        refresh_s: refresh_s?,
+        stale_s: stale_s?,
+    })
+}
+
+fn stale(report: &mut Report, path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
+    // A refresh that is rarer than an hour is given another try before keys are dropped.
+    let usual = refresh_s.map_or(DEFAULT_STALE_S, |refresh_s| {
+        DEFAULT_STALE_S.max(refresh_s.saturating_mul(2))
+    });
+    let stale_s = report.within(path, raw.unwrap_or(usual), 1, MAX_STALE_S, "s")?;
+    if refresh_s.is_some_and(|refresh_s| stale_s <= refresh_s) {
+        report.error_with_fix(
+            path,
+            "keys would be dropped before they are fetched again",
+            "more than refresh_s",
+        );
+        return None;
+    }
+    if stale_s > LONG_STALE_S {
+        report.warn(
+            path,
+            "a key that its issuer took back may count for more than a day",
+            format!("{DEFAULT_STALE_S}"),
+        );
+    }
+    Some(stale_s)
+}
+
+/// A URL taken apart.
+#[derive(Debug)]
+struct Place {
+    tls: bool,
+    server: Server,
+    port: u16,
+    path: String,
+}
+
+/// Takes a URL apart, or says what is wrong with it and how to mend it.
+fn parse(text: &str) -> Result<Place, (&'static str, &'static str)> {
+    let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
+    if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
+        return Err(("is too long, or has a character that stands in no url", EXAMPLE));
+    }
+    if has_encoded_control(text.as_bytes()) {
+        return Err(("has a % that encodes nothing, or a control character", EXAMPLE));
+    }
+    if text.contains('#') {
+        return Err(("has a fragment, which nobody sends", "remove it"));
+    }
+    let (tls, rest) = match text.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => return Err(("is no https url", EXAMPLE)),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err(("names a user", "remove it: a key set is public"));
+    }
+    let (server, port) = self::authority(authority)
+        .ok_or(("names no server that every reader reads alike", EXAMPLE))?;
+    if let Server::Address(address) = &server
+        && (address.is_unspecified() || address.is_multicast())
+    {
+        return Err(("names an address that is nobody's", EXAMPLE));
+    }
+    let loopback = matches!(&server, Server::Address(address) if address.is_loopback());
+    if !tls && !loopback {
+        return Err((
+            "is read without TLS: whoever is on the way can sign tokens",
+            "https://, or 127.0.0.1",
+        ));
+    }
+    if !path.starts_with('/') || path.len() == 1 {
+        return Err(("names no document", "the issuer's jwks_uri"));
+    }
+    let document = path.split('?').next().unwrap_or_default();
+    if DISCOVERY.iter().any(|name| document.ends_with(name)) {
+        return Err((
+            "is a document about the issuer, and no key set",
+            "the jwks_uri that it names",
+        ));
+    }
+    Ok(Place {
+        tls,
+        server,
+        port: port.unwrap_or(if tls { 443 } else { 80 }),
+        path: path.into(),
+    })
+}
+
+/// `name`, `name:port`, `127.0.0.1:port` or `[::1]:port`.
+fn authority(text: &str) -> Option<(Server, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            // One address has one form: IPv4's stands on its own.
+            if address.to_ipv4_mapped().is_some() {
+                return None;
+            }
+            let port = if rest.is_empty() {
+                None
+            } else {
+                Some(rest.strip_prefix(':')?)
+            };
+            (Server::Address(IpAddr::V6(address)), port)
+        }
+        None => {
+            let (host, port) = match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            };
+            let server = match host.parse::<Ipv4Addr>() {
+                Ok(address) => Server::Address(IpAddr::V4(address)),
+                Err(_) if is_name(host) => Server::Name(host.to_ascii_lowercase()),
+                Err(_) => return None,
+            };
+            (server, port)
+        }
+    };
+    match port {
+        Some(port) => Some((host, Some(number(port)?))),
+        None => Some((host, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_one_server_and_one_document_to_every_reader() {
+        for (text, expected) in [
+            ("https://a.example/keys", Ok("https://a.example/keys")),
+            ("https://A.Example:443/keys?p=1", Ok("https://a.example/keys?p=1")),
+            ("https://a.example:8443/.well-known/jwks.json", Ok("https://a.example:8443/.well-known/jwks.json")),
+            ("https://192.0.2.1/k", Ok("https://192.0.2.1/k")),
+            ("https://[2001:db8::1]:8443/k", Ok("https://[2001:db8::1]:8443/k")),
+            ("http://127.0.0.1:8080/k", Ok("http://127.0.0.1:8080/k")),
+            ("http://127.0.0.1/k", Ok("http://127.0.0.1/k")),
+            ("http://[::1]:8080/k", Ok("http://[::1]:8080/k")),
+            ("http://localhost:8080/k", Err("without TLS")),
+            ("http://a.example/k", Err("without TLS")),
+            ("http://192.0.2.1/k", Err("without TLS")),
+            ("HTTPS://a.example/k", Err("no https url")),
+            ("file:///etc/keys", Err("no https url")),
+            ("a.example/k", Err("no https url")),
+            ("", Err("no https url")),
+            ("https:///k", Err("no server")),
+            ("https://user@a.example/k", Err("names a user")),
+            ("https://user:secret@a.example/k", Err("names a user")),
+            ("https://a.example/k#1", Err("fragment")),
+            ("https://a.example", Err("names no document")),
+            ("https://a.example/", Err("names no document")),
+            ("https://a.example?k", Err("names no document")),
+            ("https://a.example/.well-known/openid-configuration", Err("about the issuer")),
+            ("https://a.example/.well-known/openid-configuration?p=1", Err("about the issuer")),
+            ("https://a.example:0/k", Err("no server")),
+            ("https://a.example:65536/k", Err("no server")),
+            ("https://a.example:0443/k", Err("no server")),
+            ("https://a.example:/k", Err("no server")),
+            ("https://a.example:+443/k", Err("no server")),
+            ("https://a..example/k", Err("no server")),
+            ("https://a.example./k", Err("no server")),
+            ("https://-a.example/k", Err("no server")),
+            ("https://a_b.example/k", Err("no server")),
+            ("https://127.1/k", Err("no server")),
+            ("https://0x7f000001/k", Err("no server")),
+            ("https://2130706433/k", Err("no server")),
+            ("https://0177.0.0.1/k", Err("no server")),
+            ("https://[::1/k", Err("no server")),
+            ("https://[::ffff:127.0.0.1]/k", Err("no server")),
+            ("https://[fe80::1%25eth0]/k", Err("no server")),
+            ("https://[::1]8443/k", Err("no server")),
+            ("https://0.0.0.0/k", Err("nobody's")),
+            ("https://[::]/k", Err("nobody's")),
+            ("https://224.0.0.1/k", Err("nobody's")),
+            ("https://a.example/k k", Err("stands in no url")),
+            ("https://a.example\\@b.example/k", Err("stands in no url")),
+            ("https://\u{e4}.example/k", Err("stands in no url")),
+            ("https://a.example/\n", Err("stands in no url")),
+            ("https://a.example/%0d%0ax:%201", Err("encodes nothing")),
+            ("https://a.example/%zz", Err("encodes nothing")),
+        ] {
+            let found = parse(text);
+            match (&found, expected) {
+                (Ok(place), Ok(expected)) => {
+                    let url = KeySetUrl {
+                        tls: place.tls,
+                        server: place.server.clone(),
+                        port: place.port,
+                        path: place.path.clone(),
+                        ca: None,
+                        refresh_s: 1,
+                        stale_s: 2,
+                    };
+                    assert_eq!(url.url(), expected, "{text}");
+                }
+                (Err((message, _)), Err(expected)) => {
+                    assert!(message.contains(expected), "{text}: {message}");
+                }
+                _ => assert!(false, "{text}: {found:?} instead of {expected:?}"),
+            }
+        }
+        assert!(parse(&format!("https://a.example/{}", "k".repeat(MAX_URL_BYTES))).is_err());
+    }
+}
