@@ -35,7 +35,7 @@ pub(crate) use numbers::Numbers;
 pub(crate) use passing::Passing;
 pub use passing::{Elements, Part};
 pub(crate) use pattern::Pattern;
-pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, is_name};
+pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, has_encoded_control, is_name, number};
 
 /// Most dims a rule or a tensor can have; numpy's own limit is 32, serving stacks stop earlier.
 pub const MAX_RANK: usize = 16;

@@ -18,7 +18,7 @@ use super::site::Site;
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
-use crate::render::envoy::Places;
+use crate::render::envoy::{Places, key_sets};
 
 /// What the user chose.
 #[derive(Clone, Debug)]
@@ -139,7 +139,9 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         audit_socket: socket("audit.sock"),
         root: options.root.clone(),
         secrets: options.state.clone(),
+        system_authorities: key_sets::system_authorities().unwrap_or(Path::new("")).into(),
     };
+    authorities(loaded, &places)?;
     if let Some(tls) = loaded.policy.listen().tls() {
         certificates(tls, &options.root)?;
     }
@@ -219,6 +221,24 @@ fn certificates(tls: &Tls, root: &Path) -> Result<(), Failure> {
     ];
     for file in files.into_iter().flatten() {
         let file = root.join(file);
+        File::open(&file)
+            .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
+    }
+    Ok(())
+}
+
+/// Whether the authorities are there that the servers of key sets are held to. What is in them is Envoy's to judge.
+fn authorities(loaded: &Loaded, places: &Places) -> Result<(), Failure> {
+    for (issuer, url) in key_sets::of(&loaded.policy) {
+        let file = match url.ca() {
+            Some(file) => places.root.join(file),
+            None if url.tls() && places.system_authorities.as_os_str().is_empty() => {
+                return Err(Failure::Input(format!(
+                    "this system has no file of authorities that it believes: name one with issuers.{issuer}.jwks.ca"
+                )));
+            }
+            None => continue,
+        };
         File::open(&file)
             .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
     }

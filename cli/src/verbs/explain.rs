@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_glue::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, PeerCertificate, Request, Store};
 use tensorgate_glue::record::{Record, Shadowed};
 use tensorgate_host::request::{self as host, Judge};
@@ -28,6 +29,8 @@ use crate::verbs::up::default_state;
 
 /// Largest message file, bytes.
 const MAX_MESSAGE_BYTES: u64 = 256 << 20;
+/// Largest key set, bytes: what a gate fetches at most.
+const MAX_KEY_SET_BYTES: u64 = MAX_DOCUMENT_BYTES as u64;
 /// The monotonic clock's reading. Buckets are fresh, so any will do.
 const MONOTONIC_NS: u64 = 1_000_000_000;
 
@@ -77,6 +80,9 @@ pub struct Explain {
     /// The caller's address.
     #[arg(long, value_name = "ADDR")]
     source: Option<IpAddr>,
+    /// What an issuer publishes at its URL: nothing is fetched here.
+    #[arg(long, value_name = "ISSUER=FILE", value_parser = key_set)]
+    jwks: Vec<(String, PathBuf)>,
     /// The wall clock, Unix seconds; the present unless given.
     #[arg(long, value_name = "UNIX_S")]
     now: Option<u64>,
@@ -135,7 +141,8 @@ impl Explain {
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
-        let halves = Halves::new(&loaded, self.chain, peer)?;
+        let key_sets = key_sets(&self.jwks)?;
+        let halves = Halves::new(&loaded, self.chain, peer, key_sets)?;
         let mut denied = false;
         for file in files {
             let explained = halves.explain(&file, now)?;
@@ -168,6 +175,30 @@ fn peer_name(text: &str) -> Result<PeerName, String> {
         None if text.contains("://") => Ok(PeerName::Uri(text.to_owned())),
         _ => Err("spiffe://trust-domain/path or dns:name".into()),
     }
+}
+
+/// `ISSUER=FILE`.
+fn key_set(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
+            Ok((issuer.to_owned(), file.into()))
+        }
+        _ => Err("a name of the policy's issuers, =, and a file".into()),
+    }
+}
+
+/// The documents of those files.
+fn key_sets(files: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let read = |(issuer, file): &(String, PathBuf)| {
+        let told = file.display();
+        let bytes = read_at_most(file, MAX_KEY_SET_BYTES)
+            .map_err(|error| Failure::Input(format!("cannot read {told}: {error}")))?;
+        let bytes = bytes.ok_or_else(|| {
+            Failure::Input(format!("{told} is larger than {MAX_KEY_SET_BYTES} bytes"))
+        })?;
+        Ok((issuer.clone(), bytes))
+    };
+    files.iter().map(read).collect()
 }
 
 /// The caller as Envoy would know it.
@@ -224,11 +255,18 @@ struct Halves<'l> {
     chain: Chain,
     context_key: String,
     peer: Peer,
+    /// What issuers publish, by their names.
+    key_sets: Vec<(String, Vec<u8>)>,
     host: Judge,
 }
 
 impl<'l> Halves<'l> {
-    fn new(loaded: &'l Loaded, chain: Chain, peer: Peer) -> Result<Self, Failure> {
+    fn new(
+        loaded: &'l Loaded,
+        chain: Chain,
+        peer: Peer,
+        key_sets: Vec<(String, Vec<u8>)>,
+    ) -> Result<Self, Failure> {
         let bundle = serde_json::to_vec(&loaded.bundle)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let context_key = context_key()?;
@@ -245,6 +283,7 @@ impl<'l> Halves<'l> {
             chain,
             context_key,
             peer,
+            key_sets,
             host,
         })
     }
@@ -280,6 +319,11 @@ impl<'l> Halves<'l> {
             )
         })?;
         proxy.set_peer(self.peer.clone());
+        for (issuer, document) in &self.key_sets {
+            proxy
+                .publish(issuer, document, now)
+                .map_err(|why| Failure::Input(format!("--jwks {issuer}: {why}")))?;
+        }
         let (outcome, record) = proxy.send(&request, now);
         Ok(match outcome {
             Outcome::Denied(answer) => denied(file, &answer, record),

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::chain::Chain;
 use crate::load::{Loaded, load};
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{Places, render, tls};
+use crate::render::envoy::{Places, key_sets, render, tls};
 use crate::render::node::Node;
 use crate::replace::{Mode, replace};
 use crate::ui::Ui;
@@ -80,6 +80,13 @@ struct Envoy {
     /// The folder on Envoy's machine of the files that say so; written with `-o` where the policy has TLS.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     secrets: PathBuf,
+    /// The authorities that Envoy's machine believes, PEM: for key sets by URL whose policy names none.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = key_sets::SYSTEM_AUTHORITIES[0]
+    )]
+    system_ca: PathBuf,
     /// Have Envoy itself validate the result (the filters included: their modules must be there).
     #[arg(long)]
     validate: bool,
@@ -108,6 +115,7 @@ impl Envoy {
             audit_socket: self.audit_socket,
             root: self.tls_dir,
             secrets: self.secrets,
+            system_authorities: self.system_ca,
         };
         let tls = loaded.policy.listen().tls();
         let secrets: Vec<(String, String)> = match tls {

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use tensorgate_identity::{
-    Attempt, Attempts, Certificate, Evidence, Identified, PeerNames, Verifier, VerifyFault,
+    Attempt, Attempts, Certificate, Evidence, Identified, KeySource, Missing, PeerNames, Verifier,
+    VerifyFault,
 };
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Credential, Now};
 
 use crate::host::Proxy;
+use crate::keys::Awaited;
 use crate::lockout::Marks;
 use crate::root::GateRoot;
 
@@ -19,6 +21,7 @@ pub fn identify(
     credential: Credential<'_>,
     certificate: Option<&str>,
     now: Now,
+    awaited: Option<&Awaited>,
 ) -> Identified {
     let metadata: Vec<_> = root
         .identifier
@@ -50,7 +53,12 @@ pub fn identify(
         &evidence,
         now.unix_s,
         &root.generation,
-        &mut ByProxy { proxy, root, now },
+        &mut ByProxy {
+            proxy,
+            root,
+            now,
+            awaited,
+        },
         &mut root.tokens.borrow_mut(),
     )
 }
@@ -61,11 +69,13 @@ fn text(proxy: &mut dyn Proxy, path: &[&str]) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// The proxy as what checks signatures and remembers who failed.
+/// The proxy as what checks signatures, remembers who failed, and fetches keys.
 struct ByProxy<'p, 'r> {
     proxy: &'p mut dyn Proxy,
     root: &'r GateRoot,
     now: Now,
+    /// What the request has waited for.
+    awaited: Option<&'r Awaited>,
 }
 
 impl<'r> ByProxy<'_, 'r> {
@@ -94,6 +104,13 @@ impl Attempts for ByProxy<'_, '_> {
     fn was_wrong(&mut self, attempt: &Attempt) -> bool {
         self.marks()
             .is_some_and(|marks| marks.was_wrong(self.proxy, attempt))
+    }
+}
+
+impl KeySource for ByProxy<'_, '_> {
+    fn missing(&mut self, issuer: &str) -> Missing {
+        let keys = self.root.keys.borrow();
+        keys.missing(self.proxy, issuer, self.now, self.awaited)
     }
 }
 

@@ -66,6 +66,60 @@ pub trait SharedStore {
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault>;
 }
 
+/// A question to a server elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The proxy's name of the way there.
+    pub cluster: &'a str,
+    /// The request's fields, pseudo-headers first.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// How long it may take, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Header fields, `:status` among them.
+    pub headers: Vec<Field>,
+    /// The body, or more of it than anybody reads.
+    pub body: Vec<u8>,
+}
+
+/// What fetching an issuer's keys came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// Its keys, at this wall-clock time, Unix seconds.
+    Good(u64),
+    /// Nothing.
+    Failed,
+}
+
+impl Fetched {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Good(_) => "fetched",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The proxy outside of any request.
+pub trait Outside: SharedStore {
+    /// Both clocks, read together.
+    fn clocks(&mut self) -> Result<Now, HostFault>;
+
+    /// Asks a server; the token of its answer, of which there will be one, if only that none came.
+    fn ask(&mut self, call: &Call<'_>) -> Result<u32, HostFault>;
+
+    /// Writes a log line. A line that cannot be written is lost.
+    fn tell(&mut self, level: Level, line: &str);
+
+    /// Counts what fetching an issuer's keys came to.
+    fn count_fetch(&mut self, issuer: &str, fetched: Fetched);
+}
+
 /// One request's view of its proxy.
 pub trait Proxy: SharedStore {
     /// Every request header field, pseudo-headers included, in order.

@@ -9,8 +9,10 @@ use tensorgate_wire::headers::ReadHead;
 
 use crate::caller;
 use crate::host::{Field, HostFault, Proxy};
+use crate::keys::Awaited;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
+use crate::waiting::Place;
 
 /// What the filters before this one have settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,28 +54,56 @@ impl Before {
     }
 }
 
+/// Who is calling, or what has to be waited for before anybody knows.
+pub(crate) enum Who {
+    Known(Identified),
+    Awaits(Awaited, Place),
+}
+
 /// Who is calling. A filter that is not to read credentials, and that no filter of ours stands before, still takes the proxy's own word:
-/// a certificate that it verified, metadata that another filter left.
+/// a certificate that it verified, metadata that another filter left. `awaited`: what the request has waited for; it waits once.
 pub(crate) fn identify(
     proxy: &mut dyn Proxy,
     root: &GateRoot,
     before: &Before,
     read: &ReadHead<'_>,
     now: Now,
-) -> Identified {
+    awaited: Option<&Awaited>,
+) -> Who {
     if let Some(said) = &before.said {
         let client = said.client.clone();
         let identity = client.map_or(Identity::Missing, Identity::Client);
         // What the credential does not extend to was refused where it was judged.
-        return Identified {
+        return Who::Known(Identified {
             proofs: said.proofs,
             ..Identified::new(identity, said.credential.clone())
-        };
+        });
     }
     let credential = if root.filter.duties().identify {
         read.credential
     } else {
         Credential::None
     };
-    caller::identify(proxy, root, credential, read.certificate, now)
+    let refresh = |proxy: &mut dyn Proxy, all| {
+        let mut tokens = root.tokens.borrow_mut();
+        let mut keys = root.keys.borrow_mut();
+        keys.refresh(proxy, tokens.keys_mut(), now, all)
+    };
+    refresh(proxy, awaited.is_some());
+    let certificate = read.certificate;
+    let mut identified = caller::identify(proxy, root, credential, certificate, now, awaited);
+    // Another worker may have fetched what this one lacks.
+    if identified.awaits.is_some() && refresh(proxy, true) {
+        identified = caller::identify(proxy, root, credential, certificate, now, awaited);
+    }
+    let Some(issuer) = &identified.awaits else {
+        return Who::Known(identified);
+    };
+    let Some(place) = root.room.enter() else {
+        return Who::Known(identified);
+    };
+    match root.keys.borrow_mut().wish(proxy, issuer, now) {
+        Some(awaited) => Who::Awaits(awaited, place),
+        None => Who::Known(identified),
+    }
 }

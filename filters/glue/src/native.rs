@@ -5,6 +5,7 @@
 //! what is given here is what Envoy would hand to a filter. Three are, because filters rely on them: names are lower-cased, a
 //! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate.
 
+mod outside;
 mod peer;
 mod store;
 mod stream;
@@ -16,16 +17,23 @@ use tensorgate_wire::Answer;
 
 use crate::enforced::Enforced;
 use crate::filter::{Filter, check_chain};
-use crate::host::Field;
+use crate::host::{Answered, Field};
 use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
 use crate::spend::make_slots;
 
+pub use outside::{Asked, World};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
+
+/// When a proxy is configured.
+const START: Now = Now {
+    unix_s: 0,
+    monotonic_ns: 0,
+};
 
 /// A request as a proxy hands it to a filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub struct NativeProxy {
     peer: Peer,
     /// Name of the filter chain that carries its connections; none of ours if empty.
     chain_name: String,
+    /// What is outside of requests.
+    pub world: World,
 }
 
 impl NativeProxy {
@@ -103,6 +113,7 @@ impl NativeProxy {
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
                 .and_then(|()| make_pages(&mut store, root.policy()))
+                .and_then(|()| root.make_keys(&mut store, START))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
             roots.push(Rc::new(root));
@@ -115,6 +126,7 @@ impl NativeProxy {
         Ok(Self {
             roots,
             policy,
+            world: World::new(store.clone(), START),
             store,
             warnings,
             requests: 0,
@@ -157,6 +169,8 @@ impl NativeProxy {
         if let Some(trailers) = &request.trailers {
             stream.send_trailers(trailers);
         }
+        // Nobody fetches here: what waits for that waits in vain.
+        stream.wake();
         let (outcome, record, _) = stream.close();
         // A filter that neither answers nor goes on leaves a request to the proxy's timeout.
         let outcome = outcome.unwrap_or_else(|| {
@@ -164,6 +178,41 @@ impl NativeProxy {
             Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)
+    }
+
+    /// Has every filter do the work that no request does, as far as it is due at a time.
+    pub fn tick(&mut self, now: Now) {
+        self.world.now = now;
+        for root in &self.roots {
+            root.on_tick(&mut self.world);
+        }
+    }
+
+    /// Answers a question that a filter asked, at a time; `None`: no answer comes.
+    pub fn answer(&mut self, token: u32, answered: Option<&Answered>, now: Now) {
+        self.world.now = now;
+        for root in &self.roots {
+            root.on_answer(&mut self.world, token, answered);
+        }
+    }
+
+    /// Has an issuer publish a key set, as if it had been fetched at a time.
+    ///
+    /// # Errors
+    /// What is wrong with the document, or that the keys of no such issuer are fetched.
+    pub fn publish(&mut self, issuer: &str, document: &[u8], now: Now) -> Result<(), String> {
+        let mut outcome = Err("no filter reads tokens".to_owned());
+        for root in self.roots.iter().filter(|root| root.ticks()) {
+            outcome = root.publish(&mut self.store, issuer, document, now);
+        }
+        outcome
+    }
+
+    /// Ends the proxy's work, as a worker does whose configuration gives way to another.
+    pub fn close(mut self) {
+        for root in &self.roots {
+            root.close(&mut self.store);
+        }
     }
 
     /// Opens a stream, for tests that need the callbacks one by one or several streams at once.

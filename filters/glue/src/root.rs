@@ -4,18 +4,24 @@
 //! plugin configurations in their config dumps. Any error means no gate at all: the proxy then refuses the configuration and keeps the one
 //! before.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Bundle, Fault, Policy, Severity};
+use tensorgate_policy::{Bundle, Fault, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
 use crate::filter::Filter;
+use crate::host::{Answered, Outside, SharedStore};
+use crate::keys::Keyring;
+use crate::slots::SlotFault;
+use crate::waiting::Room;
 
 /// The environment variable that holds the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
+/// Requests that wait for a key at once, of one worker: each holds what a client has sent, and nothing is known of that client.
+const MAX_WAITING: usize = 64;
 /// A generation's longest name, bytes; `render` writes 16 hex digits.
 const MAX_GENERATION_BYTES: usize = 64;
 
@@ -29,6 +35,12 @@ pub struct GateRoot {
     pub(crate) generation: String,
     /// `None` only where somebody else signs the context, or nobody reads one.
     pub(crate) context_key: Option<Key>,
+    /// Key sets that issuers publish.
+    pub(crate) keys: RefCell<Keyring>,
+    /// Room for requests that wait for one of them.
+    pub(crate) room: Room,
+    /// A request has had the next tick come sooner.
+    pub(crate) hurried: Cell<bool>,
 }
 
 impl GateRoot {
@@ -69,12 +81,16 @@ impl GateRoot {
         match validate(&bundle.policy) {
             Ok((policy, warnings)) if faults.is_empty() => {
                 let identifier = Identifier::new(&policy);
+                let keys = Keyring::new(&policy, filter.duties().identify);
                 Ok((
                     Self {
                         filter,
                         policy,
                         identifier,
                         tokens: RefCell::default(),
+                        keys: RefCell::new(keys),
+                        room: Room::new(MAX_WAITING),
+                        hurried: Cell::new(false),
                         generation: bundle.generation,
                         context_key,
                     },
@@ -105,6 +121,59 @@ impl GateRoot {
     /// The generation's name.
     pub fn generation(&self) -> &str {
         &self.generation
+    }
+
+    /// Makes the slots of key sets, and takes in what workers of the policy before this one have fetched.
+    pub fn make_keys(&self, store: &mut dyn SharedStore, now: Now) -> Result<(), SlotFault> {
+        let mut keys = self.keys.borrow_mut();
+        keys.make_slots(store)?;
+        keys.refresh(store, self.tokens.borrow_mut().keys_mut(), now, true);
+        Ok(())
+    }
+
+    /// Whether there is work that no request does.
+    pub fn ticks(&self) -> bool {
+        !self.keys.borrow().is_empty()
+    }
+
+    /// Whether a request has had the next tick come sooner since this was asked.
+    pub fn was_hurried(&self) -> bool {
+        self.hurried.take()
+    }
+
+    /// Does the work that no request does, as far as it is due.
+    pub fn on_tick(&self, outside: &mut dyn Outside) {
+        let mut tokens = self.tokens.borrow_mut();
+        self.keys.borrow_mut().on_tick(outside, tokens.keys_mut());
+    }
+
+    /// A server that was asked has answered, or has not.
+    pub fn on_answer(&self, outside: &mut dyn Outside, token: u32, answered: Option<&Answered>) {
+        let mut tokens = self.tokens.borrow_mut();
+        let sets = tokens.keys_mut();
+        let mut keys = self.keys.borrow_mut();
+        keys.on_answer(outside, sets, token, answered);
+    }
+
+    /// Nothing of this configuration will be asked or answered any more.
+    pub fn close(&self, store: &mut dyn SharedStore) {
+        self.keys.borrow_mut().close(store);
+    }
+
+    /// Has an issuer publish a key set, as if it had been fetched just now.
+    ///
+    /// # Errors
+    /// What is wrong with the document, or that no such issuer has its keys fetched.
+    pub fn publish(
+        &self,
+        store: &mut dyn SharedStore,
+        issuer: &str,
+        document: &[u8],
+        now: Now,
+    ) -> Result<(), String> {
+        let mut tokens = self.tokens.borrow_mut();
+        let mut keys = self.keys.borrow_mut();
+        keys.publish(store, tokens.keys_mut(), issuer, document, now)
     }
 }
 

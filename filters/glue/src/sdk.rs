@@ -1,15 +1,16 @@
 //! The port on the proxy-wasm SDK: callbacks in, host calls out. Only inside a proxy.
 //!
-//! The SDK dispatches callbacks. Its host calls are not used: in 0.2.5 each of them panics on a status that it does not expect, its
-//! header maps are read with unchecked indexing and `String::from_utf8(…).unwrap()`, and a panic here answers 503 to every
-//! request of the worker. [`abi`] makes the same calls and states their failures as data.
+//! The SDK dispatches callbacks. Its host calls are not used, but for the one whose answers it must know: in 0.2.5 each of them panics on a status
+//! that it does not expect, its header maps are read with unchecked indexing and `String::from_utf8(…).unwrap()`, and a panic here answers 503 to
+//! every request of the worker. [`abi`] makes the same calls and states their failures as data.
 //!
 //! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created. No client can bring
 //! that about.
 
 mod abi;
+mod outside;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -30,6 +31,7 @@ use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
+use outside::{Outer, SOON_MS, Waiting, answered};
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
 const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
@@ -50,15 +52,18 @@ pub fn start(filter: Filter) {
     tell_panics();
     // The SDK takes a plain function, which cannot hold the filter.
     FILTER.with(|cell| cell.set(Some(filter)));
-    proxy_wasm::set_root_context(|_| root(FILTER.with(Cell::get)));
+    proxy_wasm::set_root_context(|context| root(context, FILTER.with(Cell::get)));
 }
 
-/// What answers the proxy for one plugin configuration of a filter.
-pub fn root(filter: Option<Filter>) -> Box<dyn RootContext> {
+/// What answers the proxy for one plugin configuration of a filter; `context` is the proxy's number for it.
+pub fn root(context: u32, filter: Option<Filter>) -> Box<dyn RootContext> {
     Box::new(Root {
+        context,
         filter,
         declared: false,
         gate: None,
+        waiting: Waiting::default(),
+        tick_ms: 0,
     })
 }
 
@@ -75,10 +80,14 @@ pub fn tell_panics() {
 
 /// A plugin configuration's context.
 struct Root {
+    context: u32,
     filter: Option<Filter>,
     /// The proxy takes a declaration once a plugin configuration, and this context lives as long as that.
     declared: bool,
     gate: Option<Rc<GateRoot>>,
+    waiting: Waiting,
+    /// How often it is called; 0: never.
+    tick_ms: u32,
 }
 
 impl Root {
@@ -91,9 +100,47 @@ impl Root {
         }
         Ok(())
     }
+
+    /// Has the proxy call again after so long, and every so often from then on.
+    fn tick(&mut self, ms: u32) -> Result<(), HostFault> {
+        if self.tick_ms != ms {
+            abi::set_tick_period(ms)?;
+            self.tick_ms = ms;
+        }
+        Ok(())
+    }
+
+    /// Something of what requests wait for may be there.
+    fn go_on(&mut self) {
+        self.waiting.wake(self.context);
+        if self.gate.as_ref().is_some_and(|gate| gate.was_hurried()) {
+            self.tick_ms = SOON_MS;
+        }
+        if let Err(fault) = self.tick(self.waiting.tick_ms()) {
+            Host.log(Level::Error, &fault.to_string());
+        }
+    }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, fields: usize, _: usize, _: usize) {
+        if let Some(gate) = &self.gate {
+            gate.on_answer(&mut Outer, token, answered(fields).as_ref());
+        }
+        self.go_on();
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Some(gate) = &self.gate {
+            gate.close(&mut Outer);
+        }
+        // The timer would outlive this context.
+        if let Err(fault) = self.tick(0) {
+            Host.log(Level::Error, &fault.to_string());
+        }
+        true
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -112,6 +159,12 @@ impl RootContext for Root {
                 make_pages(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 define_counters().map_err(|fault| vec![host_fault(fault)])?;
                 take_name().map_err(|fault| vec![host_fault(fault)])?;
+                let now = Host.now().map_err(|fault| vec![host_fault(fault)])?;
+                root.make_keys(&mut Host, now)
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                let tick_ms = if root.ticks() { SOON_MS } else { 0 };
+                self.tick(tick_ms)
+                    .map_err(|fault| vec![host_fault(fault)])?;
                 Ok((root, warnings))
             });
         let (root, faults) = match configured {
@@ -130,10 +183,19 @@ impl RootContext for Root {
         self.gate.is_some()
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn on_tick(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.on_tick(&mut Outer);
+        }
+        self.go_on();
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         Some(match &self.gate {
             Some(root) => Box::new(Stream {
-                gate: Gate::new(Rc::clone(root)),
+                context,
+                gate: Rc::new(RefCell::new(Gate::new(Rc::clone(root)))),
+                waiting: self.waiting.clone(),
             }),
             None => Box::new(Unconfigured),
         })
@@ -178,34 +240,38 @@ fn define_counters() -> Result<(), HostFault> {
 
 /// A request.
 struct Stream {
-    gate: Gate,
+    context: u32,
+    gate: Rc<RefCell<Gate>>,
+    waiting: Waiting,
 }
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.gate.on_done(&mut Host);
+        self.gate.borrow_mut().on_done(&mut Host);
         true
     }
 }
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
-        to_sdk(self.gate.on_request_headers(&mut Host, end_of_stream))
+        let mut gate = self.gate.borrow_mut();
+        let action = gate.on_request_headers(&mut Host, end_of_stream);
+        drop(gate);
+        self.waiting.note(self.context, &self.gate);
+        to_sdk(action)
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
-        to_sdk(
-            self.gate
-                .on_request_body(&mut Host, body_size, end_of_stream),
-        )
+        let mut gate = self.gate.borrow_mut();
+        to_sdk(gate.on_request_body(&mut Host, body_size, end_of_stream))
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        to_sdk(self.gate.on_request_trailers(&mut Host))
+        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut Host))
     }
 
     fn on_log(&mut self) {
-        self.gate.on_log(&mut Host);
+        self.gate.borrow_mut().on_log(&mut Host);
     }
 }
 
@@ -318,6 +384,15 @@ impl Proxy for Host {
                 abi::send_local_response(200, &fields, &[])
             }
         }
+    }
+
+    fn resume(&mut self) -> Result<(), HostFault> {
+        abi::continue_request()
+    }
+
+    fn tick_soon(&mut self) {
+        // Without it what is wished for comes at the next tick.
+        let _ = abi::set_tick_period(SOON_MS);
     }
 
     fn now(&mut self) -> Result<Now, HostFault> {

@@ -101,6 +101,12 @@ impl SharedStore for Faulty {
 }
 
 impl Proxy for Faulty {
+    fn resume(&mut self) -> Result<(), HostFault> {
+        Ok(())
+    }
+
+    fn tick_soon(&mut self) {}
+
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
         let mut fields = rest(self.model).headers;
         if self.broken != Broken::RequestId {

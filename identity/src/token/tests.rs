@@ -19,6 +19,7 @@ use super::*;
 use crate::pure::PureVerifier;
 
 mod cost;
+mod fetched;
 
 const NOW: u64 = 1_780_000_000;
 const ISSUER: &str = "https://login.example.com";

@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::names;
 use super::report::{Path, Report, quote};
-use crate::contract::url::{MAX_URL_BYTES, has_encoded_control, is_name, number};
+use crate::contract::{MAX_URL_BYTES, has_encoded_control, is_name, number};
 use crate::policy::{Algorithm, KeySetUrl, Server};
 use crate::raw::Jwks;
 

@@ -15,7 +15,7 @@ mod entry {
 
     proxy_wasm::main! {{
         sdk::tell_panics();
-        proxy_wasm::set_root_context(|_| Box::new(Root(sdk::root(Some(Filter::Gate)))));
+        proxy_wasm::set_root_context(|context| Box::new(Root(sdk::root(context, Some(Filter::Gate)))));
     }}
 
     struct Root(Box<dyn RootContext>);

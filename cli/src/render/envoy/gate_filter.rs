@@ -1,14 +1,15 @@
 //! The gate, or a chain of its parts, as HTTP filters: what a VM may do, what it is told, and what happens when it fails.
 
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::Bundle;
+use tensorgate_policy::{Bundle, Policy};
 
 use super::dynamic::Filter;
-use super::{Places, RenderError, text};
+use super::{Places, RenderError, key_sets, text};
 use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
-/// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed.
+/// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed besides where the
+/// policy has something to fetch.
 const CAPABILITIES: [&str; 26] = [
     // What Envoy calls.
     "proxy_on_vm_start",
@@ -42,18 +43,51 @@ const CAPABILITIES: [&str; 26] = [
     "environ_sizes_get",
 ];
 
+/// What the VM needs to fetch key sets: a timer, calls to the servers that Envoy has a cluster for, and requests that wait for their answers.
+const OUTWARD: [&str; 7] = [
+    "proxy_on_tick",
+    "proxy_on_http_call_response",
+    "proxy_set_tick_period_milliseconds",
+    "proxy_http_call",
+    "proxy_set_effective_context",
+    "proxy_continue_stream",
+    "proxy_record_metric",
+];
+/// Tells VMs apart by what they are allowed: Envoy makes another of the same name and module only where this differs.
+const OUTWARD_VM: &str = "outward";
+
 /// One filter: its name in the chain, and what Envoy makes it of.
 pub fn filter(
     filter: tensorgate_glue::filter::Filter,
+    policy: &Policy,
     bundle: &Bundle,
     places: &Places,
 ) -> Result<Filter, RenderError> {
     let name = format!("tensorgate.{}", filter.name());
     let module = places.filters.join(format!("{}.wasm", filter.name()));
+    let fetches = filter.duties().identify && key_sets::of(policy).next().is_some();
     let capabilities = CAPABILITIES
         .iter()
+        .chain(OUTWARD.iter().filter(|_| fetches))
         .map(|name| ((*name).to_owned(), map! {}))
         .collect();
+    let mut vm = vec![
+        // Buckets and counts are kept by this name: a chain has the gate's.
+        ("vm_id".to_owned(), "tensorgate".into()),
+        ("runtime".to_owned(), "envoy.wasm.runtime.v8".into()),
+        (
+            "code".to_owned(),
+            map! {"local" => map! {"filename" => text(&module)?}},
+        ),
+        // The key comes by environment: a config dump shows the variable's name, never its value.
+        (
+            "environment_variables".to_owned(),
+            map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
+        ),
+    ];
+    if fetches {
+        vm.push(("configuration".to_owned(), string(OUTWARD_VM)));
+    }
     Ok(Filter {
         name: name.clone(),
         typed_config: map! {
@@ -61,14 +95,7 @@ pub fn filter(
             "config" => map! {
                 "name" => name.as_str(),
                 "root_id" => name.as_str(),
-                "vm_config" => map! {
-                    // Buckets and counts are kept by this name: a chain has the gate's.
-                    "vm_id" => "tensorgate",
-                    "runtime" => "envoy.wasm.runtime.v8",
-                    "code" => map! {"local" => map! {"filename" => text(&module)?}},
-                    // The key comes by environment: a config dump shows the variable's name, never its value.
-                    "environment_variables" => map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
-                },
+                "vm_config" => Node::Map(vm),
                 // A trap answers 503 until the VM is built anew, at most this much later; never unfiltered.
                 "failure_policy" => "FAIL_RELOAD",
                 "reload_config" => map! {"backoff" => map! {"base_interval" => "0.2s"}},
@@ -76,19 +103,25 @@ pub fn filter(
                 "capability_restriction_config" => map! {"allowed_capabilities" => Node::Map(capabilities)},
                 // Holds the headers back while the body is judged: nothing reaches the host before the verdict.
                 "allow_on_headers_stop_iteration" => true,
-                "configuration" => map! {
-                    "@type" => "type.googleapis.com/google.protobuf.StringValue",
-                    "value" => serde_json::to_string(bundle)?,
-                },
+                "configuration" => string(&serde_json::to_string(bundle)?),
             },
         },
     })
 }
 
-/// How the filter's counters, `tensorgate_requests;verdict=…;reason=…;`, become names with labels.
+fn string(value: &str) -> Node {
+    map! {
+        "@type" => "type.googleapis.com/google.protobuf.StringValue",
+        "value" => value,
+    }
+}
+
+/// How the filter's counters, `tensorgate_requests;verdict=…;reason=…;` and `tensorgate_key_sets;issuer=…;outcome=…;`, become names with labels.
 pub fn stats_tags() -> Node {
     list![
         map! {"tag_name" => "verdict", "regex" => "(;verdict=([a-z]+))"},
         map! {"tag_name" => "reason", "regex" => "(;reason=([a-z-]+);)"},
+        map! {"tag_name" => "issuer", "regex" => "(;issuer=([A-Za-z0-9._/-]+))"},
+        map! {"tag_name" => "outcome", "regex" => "(;outcome=([a-z]+);)"},
     ]
 }

@@ -10,6 +10,7 @@ mod clusters;
 pub mod dynamic;
 mod gate_filter;
 mod http;
+pub mod key_sets;
 mod local_reply;
 mod overload;
 pub mod tls;
@@ -44,6 +45,8 @@ pub struct Places {
     pub root: PathBuf,
     /// The folder of [`tls::secrets`], where the policy has TLS.
     pub secrets: PathBuf,
+    /// The authorities that the system believes, PEM.
+    pub system_authorities: PathBuf,
 }
 
 /// Why a policy cannot be rendered.
@@ -92,12 +95,15 @@ pub fn render(
     let filters = places
         .chain
         .iter()
-        .map(|filter| gate_filter::filter(*filter, bundle, places))
+        .map(|filter| gate_filter::filter(*filter, policy, bundle, places))
         .collect::<Result<Vec<_>, _>>()?;
-    let clusters = vec![
+    let mut clusters = vec![
         clusters::host(&bounds, pipe(&places.host_socket)?),
         clusters::audit(pipe(&places.audit_socket)?),
     ];
+    for (issuer, url) in key_sets::of(policy) {
+        clusters.push(key_sets::way(issuer, url, places)?);
+    }
     let listeners = vec![listener(policy, address, &bounds, &filters, places, form)?];
     let (sources, resources) = form.place(clusters, listeners, filters, &bundle.generation)?;
     let mut entries = vec![
@@ -130,7 +136,11 @@ fn process(bounds: &Bounds) -> Node {
         "layered_runtime" => map! {
             "layers" => list![map! {
                 "name" => "gate",
-                "static_layer" => map! {"http.max_requests_per_io_cycle" => 1_u64},
+                "static_layer" => map! {
+                    "http.max_requests_per_io_cycle" => 1_u64,
+                    // Envoy's own bound is 32 MiB.
+                    "http.async_response_buffer_limit" => key_sets::ANSWER_BYTES,
+                },
             }],
         },
         "overload_manager" => overload::manager(bounds),

@@ -1,8 +1,6 @@
 //! A gate whose request waits for what only a call to the outside can bring. It holds whatever comes meanwhile, and judges it once the wait is
 //! over, in the order in which it came.
 
-use std::rc::Rc;
-
 use super::{Gate, Phase};
 use crate::body::ALWAYS_HELD_BYTES;
 use crate::enforced::Enforced;
@@ -80,6 +78,7 @@ impl Gate {
             arrived: Arrived::head(end_of_stream),
             _place: place,
         }));
+        self.root.hurried.set(true);
         proxy.tick_soon();
         Action::Pause
     }

@@ -60,6 +60,10 @@ struct Hop {
     passed: bool,
     /// Body bytes held for it.
     held: Vec<u8>,
+    /// Whether the request, as far as it was given, ends there.
+    last: bool,
+    /// Whether it was given the trailers.
+    trailed: bool,
 }
 
 /// The proxy's side of it.
@@ -83,6 +87,8 @@ struct Io {
     answer: Option<Answer>,
     /// Numbers that filters took for it.
     entries: u64,
+    /// A filter had it go on, out of a callback that is not its own.
+    resumed: bool,
     logged: Logged,
 }
 
@@ -109,6 +115,7 @@ impl Stream {
             complete: false,
             answer: None,
             entries: 0,
+            resumed: false,
             logged: Logged::default(),
         };
         let hop = |root: &Rc<GateRoot>| Hop {
@@ -116,6 +123,8 @@ impl Stream {
             reached: false,
             passed: false,
             held: Vec::new(),
+            last: false,
+            trailed: false,
         };
         Self {
             hops: roots.iter().map(hop).collect(),
@@ -179,7 +188,7 @@ impl Stream {
             self.io.complete |= last;
             return;
         };
-        hop.reached = true;
+        (hop.reached, hop.last) = (true, last);
         if hop.gate.on_request_headers(&mut self.io, last) == Action::Continue {
             hop.passed = true;
             self.headers_to(place.saturating_add(1), last);
@@ -194,6 +203,7 @@ impl Stream {
             return;
         };
         hop.held.extend_from_slice(piece);
+        hop.last = last;
         self.io.held.clone_from(&hop.held);
         let bytes = hop.held.len();
         if hop.gate.on_request_body(&mut self.io, bytes, last) == Action::Continue {
@@ -206,6 +216,7 @@ impl Stream {
             self.io.complete = true;
             return;
         };
+        hop.trailed = true;
         self.io.held.clone_from(&hop.held);
         if hop.gate.on_request_trailers(&mut self.io) == Action::Continue {
             self.go_on(place, false);
@@ -226,6 +237,40 @@ impl Stream {
         }
         if last || !held.is_empty() {
             self.body_to(next, &held, last);
+        }
+    }
+
+    /// Whether a filter waits for something from outside.
+    pub fn waits(&self) -> bool {
+        self.hops.iter().any(|hop| hop.gate.waits())
+    }
+
+    /// Whether what a filter waits for is there, or will not come in time.
+    pub fn is_due(&self) -> bool {
+        let now_ns = self.io.now.monotonic_ns;
+        self.hops.iter().any(|hop| hop.gate.is_due(now_ns))
+    }
+
+    /// Ends the wait of the filter that waits, whether it is due or not.
+    pub fn wake(&mut self) {
+        let waiting = self.hops.iter().position(|hop| hop.gate.waits());
+        let Some((place, hop)) = waiting.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
+            return;
+        };
+        self.io.held.clone_from(&hop.held);
+        hop.gate.wake(&mut self.io);
+        if !core::mem::take(&mut self.io.resumed) {
+            return;
+        }
+        let (last, trailed) = (hop.last, hop.trailed);
+        let next = place.saturating_add(1);
+        if last && !trailed && hop.held.is_empty() {
+            hop.passed = true;
+            return self.headers_to(next, true);
+        }
+        self.go_on(place, last);
+        if trailed {
+            self.trailers_to(next);
         }
     }
 
@@ -361,6 +406,13 @@ impl Proxy for Io {
         self.answer.get_or_insert_with(|| answer.clone());
         Ok(())
     }
+
+    fn resume(&mut self) -> Result<(), HostFault> {
+        self.resumed = true;
+        Ok(())
+    }
+
+    fn tick_soon(&mut self) {}
 
     fn now(&mut self) -> Result<Now, HostFault> {
         Ok(self.now)

@@ -21,8 +21,12 @@ pub(super) const CLOCK_MONOTONIC: u32 = 1;
 pub(super) const NO_CAS: u32 = 0;
 
 const BUFFER_REQUEST_BODY: u32 = 0;
+const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+const CALL_RESPONSE_HEADERS: u32 = 6;
 const METRIC_COUNTER: u32 = 0;
+const METRIC_GAUGE: u32 = 1;
+const STREAM_REQUEST: u32 = 0;
 const NOT_GRPC: i32 = -1;
 /// `%RESPONSE_CODE_DETAILS%` of an answer of ours, by which access logs and `local_reply_config` tell it from Envoy's own.
 const DETAILS: &str = "tensorgate";
@@ -114,6 +118,10 @@ mod raw {
             id: *mut u32,
         ) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub(super) fn proxy_continue_stream(kind: u32) -> u32;
+        pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     }
 
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
@@ -172,11 +180,25 @@ pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFaul
     get_buffer(BUFFER_PLUGIN_CONFIGURATION, max_bytes)
 }
 
+/// The body that a server has answered with, at most so much of it.
+pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_CALL_RESPONSE_BODY, max_bytes)
+}
+
 pub(super) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
+    get_headers(REQUEST_HEADERS)
+}
+
+/// The fields that a server has answered with.
+pub(super) fn get_call_headers() -> Result<Vec<Field>, HostFault> {
+    get_headers(CALL_RESPONSE_HEADERS)
+}
+
+fn get_headers(map: u32) -> Result<Vec<Field>, HostFault> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: both out-pointers are of live locals.
     #[expect(unsafe_code, reason = "a host call")]
-    let status = unsafe { raw::proxy_get_header_map_pairs(REQUEST_HEADERS, &mut data, &mut size) };
+    let status = unsafe { raw::proxy_get_header_map_pairs(map, &mut data, &mut size) };
     check("get_header_map_pairs", status)?;
     crate::map::deserialize(&take(data, size)).ok_or(HostFault {
         call: "get_header_map_pairs",
@@ -335,11 +357,18 @@ pub(super) fn send_local_response(
 }
 
 pub(super) fn define_counter(name: &str) -> Result<u32, HostFault> {
+    define_metric(METRIC_COUNTER, name)
+}
+
+pub(super) fn define_gauge(name: &str) -> Result<u32, HostFault> {
+    define_metric(METRIC_GAUGE, name)
+}
+
+fn define_metric(kind: u32, name: &str) -> Result<u32, HostFault> {
     let mut id = 0;
     // SAFETY: pointer and length are of one live string; the out-pointer is of a live local.
     #[expect(unsafe_code, reason = "a host call")]
-    let status =
-        unsafe { raw::proxy_define_metric(METRIC_COUNTER, name.as_ptr(), name.len(), &mut id) };
+    let status = unsafe { raw::proxy_define_metric(kind, name.as_ptr(), name.len(), &mut id) };
     check("define_metric", status).map(|()| id)
 }
 
@@ -348,6 +377,38 @@ pub(super) fn increment(counter: u32) {
     // SAFETY: takes numbers only.
     #[expect(unsafe_code, reason = "a host call")]
     let _ = unsafe { raw::proxy_increment_metric(counter, 1) };
+}
+
+/// Sets a gauge.
+pub(super) fn record(gauge: u32, value: u64) {
+    // As above.
+    // SAFETY: takes numbers only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let _ = unsafe { raw::proxy_record_metric(gauge, value) };
+}
+
+/// Has the request of the effective context go on, once the callback that runs is over.
+pub(super) fn continue_request() -> Result<(), HostFault> {
+    // SAFETY: takes a number only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_continue_stream(STREAM_REQUEST) };
+    check("continue_stream", status)
+}
+
+/// Has host calls act on this context for the rest of the callback that runs.
+pub(super) fn set_effective_context(context: u32) -> Result<(), HostFault> {
+    // SAFETY: takes a number only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_set_effective_context(context) };
+    check("set_effective_context", status)
+}
+
+/// How often the configuration's own context is called, milliseconds; 0: never. The first time is that far away.
+pub(super) fn set_tick_period(ms: u32) -> Result<(), HostFault> {
+    // SAFETY: takes a number only.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe { raw::proxy_set_tick_period_milliseconds(ms) };
+    check("set_tick_period", status)
 }
 
 pub(super) fn clock_ns(clock: u32) -> Result<u64, HostFault> {

@@ -12,6 +12,8 @@ struct Counting {
 
 impl Attempts for Counting {}
 
+impl KeySource for Counting {}
+
 impl Verifier for Counting {
     fn verify(
         &mut self,

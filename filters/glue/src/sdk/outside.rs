@@ -1,0 +1,161 @@
+//! The proxy outside of any request: clocks, questions to other servers, and requests that wait for what such a question brings.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use tensorgate_policy::Now;
+
+use super::{Host, abi};
+use crate::gate::Gate;
+use crate::host::{
+    Answered, Call, Fetched, HostFault, Level, Outside, Proxy as _, Shared, SharedStore,
+};
+use crate::keys::document::MAX_DOCUMENT_BYTES;
+
+/// Between two looks at what is due, milliseconds.
+pub(super) const TICK_MS: u32 = 1_000;
+/// The same while requests wait.
+const WAITING_TICK_MS: u32 = 20;
+/// At once, as a timer has it.
+pub(super) const SOON_MS: u32 = 1;
+
+thread_local! {
+    /// Metrics of key sets by their names. They outlive a change of configuration, as the VM does.
+    static METRICS: RefCell<BTreeMap<String, u32>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The proxy, where no request is.
+pub(super) struct Outer;
+
+impl SharedStore for Outer {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        Host.get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        Host.swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        Host.put(key, value)
+    }
+}
+
+impl Outside for Outer {
+    fn clocks(&mut self) -> Result<Now, HostFault> {
+        Host.now()
+    }
+
+    fn ask(&mut self, call: &Call<'_>) -> Result<u32, HostFault> {
+        // The SDK's own: its dispatcher must know the token, or it would take the answer for one to nobody's question and panic. Envoy answers
+        // with the statuses that it knows.
+        let timeout = Duration::from_millis(call.timeout_ms);
+        hostcalls::dispatch_http_call(call.cluster, call.headers.to_vec(), None, Vec::new(), timeout)
+            .map_err(|status| HostFault {
+                call: "http_call",
+                status: status as u32,
+            })
+    }
+
+    fn tell(&mut self, level: Level, line: &str) {
+        Host.log(level, line);
+    }
+
+    fn count_fetch(&mut self, issuer: &str, fetched: Fetched) {
+        let outcome = fetched.name();
+        let name = format!("tensorgate_key_sets;issuer={issuer};outcome={outcome};");
+        if let Some(counter) = metric(name, abi::define_counter) {
+            abi::increment(counter);
+        }
+        if let Fetched::Good(unix_s) = fetched {
+            let name = format!("tensorgate_key_set_fetched_unix_s;issuer={issuer};");
+            if let Some(gauge) = metric(name, abi::define_gauge) {
+                abi::record(gauge, unix_s);
+            }
+        }
+    }
+}
+
+/// A metric's id; `None` where the proxy has none to give.
+fn metric(name: String, define: fn(&str) -> Result<u32, HostFault>) -> Option<u32> {
+    METRICS.with(|metrics| {
+        let mut metrics = metrics.borrow_mut();
+        if let Some(id) = metrics.get(&name) {
+            return Some(*id);
+        }
+        let id = define(&name).ok()?;
+        metrics.insert(name, id);
+        Some(id)
+    })
+}
+
+/// What a server has answered; `None` if it has not.
+pub(super) fn answered(fields: usize) -> Option<Answered> {
+    if fields == 0 {
+        return None;
+    }
+    Some(Answered {
+        headers: abi::get_call_headers().ok()?,
+        body: abi::call_body(MAX_DOCUMENT_BYTES.saturating_add(1)).ok()?,
+    })
+}
+
+/// Requests of one configuration that wait, by their contexts.
+#[derive(Clone, Default)]
+pub(super) struct Waiting(Rc<RefCell<Vec<Waiter>>>);
+
+struct Waiter {
+    context: u32,
+    gate: Weak<RefCell<Gate>>,
+}
+
+impl Waiting {
+    /// A request's callback is over: it may have begun to wait.
+    pub(super) fn note(&self, context: u32, gate: &Rc<RefCell<Gate>>) {
+        if gate.borrow().waits() {
+            let gate = Rc::downgrade(gate);
+            self.0.borrow_mut().push(Waiter { context, gate });
+        }
+    }
+
+    /// How soon to look again.
+    pub(super) fn tick_ms(&self) -> u32 {
+        if self.0.borrow().is_empty() {
+            TICK_MS
+        } else {
+            WAITING_TICK_MS
+        }
+    }
+
+    /// Has every request go on whose wait is over, from a callback of the configuration's own context.
+    pub(super) fn wake(&self, own: u32) {
+        let now_ns = match Host.now() {
+            Ok(now) => now.monotonic_ns,
+            // Nobody knows what is due: everything is.
+            Err(_) => u64::MAX,
+        };
+        let mut due = Vec::new();
+        self.0.borrow_mut().retain(|waiter| {
+            let Some(gate) = waiter.gate.upgrade() else {
+                return false;
+            };
+            let (waits, is_due) = (gate.borrow().waits(), gate.borrow().is_due(now_ns));
+            if waits && is_due {
+                due.push((waiter.context, gate));
+                return false;
+            }
+            waits
+        });
+        for (context, gate) in due {
+            // Host calls act on that request until the next of these; without, on none of its.
+            if abi::set_effective_context(context).is_ok() {
+                gate.borrow_mut().wake(&mut Host);
+                self.note(context, &gate);
+            }
+        }
+        let _ = abi::set_effective_context(own);
+    }
+}

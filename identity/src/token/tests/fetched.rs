@@ -1,0 +1,245 @@
+//! Tokens of an issuer that publishes its keys: what a set that was fetched proves, and what it no longer proves once it changes.
+
+use super::*;
+use crate::verifier::VerifyFault;
+use tensorgate_policy::policy::Algorithm;
+use tensorgate_policy::raw::KeySet;
+use tensorgate_policy::validate::published;
+
+const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's key set");
+
+/// Counts signatures, and says what it is told to of a key that is missing.
+struct Source {
+    says: Missing,
+    asked: Vec<String>,
+    checks: usize,
+    locked_out: bool,
+}
+
+impl Source {
+    fn saying(says: Missing) -> Self {
+        Self {
+            says,
+            asked: Vec::new(),
+            checks: 0,
+            locked_out: false,
+        }
+    }
+}
+
+impl Attempts for Source {
+    fn may_check(&mut self, _: &Attempt) -> bool {
+        !self.locked_out
+    }
+}
+
+impl KeySource for Source {
+    fn missing(&mut self, issuer: &str) -> Missing {
+        self.asked.push(issuer.into());
+        self.says
+    }
+}
+
+impl Verifier for Source {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.checks += 1;
+        PureVerifier.verify(key, signed, signature)
+    }
+}
+
+/// The same policy, its issuer's keys at a URL.
+fn by_url() -> Tokens {
+    let mut document = document();
+    document["issuers"]["corp"]["jwks"] = json!({"url": "https://login.example.com/keys"});
+    Tokens::new(&policy(&document))
+}
+
+/// The published keys of these names.
+fn keys(kids: &[&str]) -> Vec<PublicKey> {
+    let mut set: KeySet = serde_json::from_value(jwks()).unwrap();
+    set.keys
+        .retain(|key| key.kid.as_deref().is_some_and(|kid| kids.contains(&kid)));
+    published(&set, &Algorithm::ALL).unwrap().keys
+}
+
+#[test]
+fn a_key_proves_while_it_is_published_and_what_it_proved_goes_with_it() {
+    let tokens = by_url();
+    let mut cache = TokenCache::default();
+    let mut source = Source::saying(Missing::Unknown);
+    let mut ask = |cache: &mut TokenCache, text: &str, checks: usize| {
+        let (identified, _) = tokens.identify(text, NOW, "g", &mut source, cache);
+        assert_eq!(source.checks, checks, "{text}");
+        assert_eq!(identified.awaits, None);
+        identified.identity
+    };
+    let web = Identity::Client("web".into());
+    let by_ed = ed(json!({}));
+    let by_ec = token(
+        r#"{"alg":"ES256","kid":"ec"}"#,
+        &claims(json!({})),
+        Signer::Ec,
+    )
+    .unwrap();
+    assert_eq!(ask(&mut cache, &by_ed, 0), UNKNOWN);
+    cache.keys_mut().put("corp", keys(&["ed", "ec"]));
+    assert_eq!(ask(&mut cache, &by_ed, 1), web);
+    assert_eq!(ask(&mut cache, &by_ed, 1), web);
+    assert_eq!(ask(&mut cache, &by_ec, 2), web);
+    // Fetched again, and the same: nothing is checked anew.
+    cache.keys_mut().put("corp", keys(&["ec", "ed"]));
+    assert_eq!(ask(&mut cache, &by_ed, 2), web);
+    // One is taken back: its tokens go, remembered or not, and those of the other stay.
+    cache.keys_mut().put("corp", keys(&["ec"]));
+    assert_eq!(ask(&mut cache, &by_ed, 2), UNKNOWN);
+    assert_eq!(ask(&mut cache, &by_ec, 2), web);
+    // And comes back.
+    cache.keys_mut().put("corp", keys(&["ed", "ec"]));
+    assert_eq!(ask(&mut cache, &by_ed, 3), web);
+    cache.keys_mut().remove("corp");
+    assert_eq!(ask(&mut cache, &by_ed, 3), UNKNOWN);
+    assert_eq!(ask(&mut cache, &by_ec, 3), UNKNOWN);
+    // Another issuer's set proves nothing here.
+    cache.keys_mut().put("narrow", keys(&["ed"]));
+    assert_eq!(ask(&mut cache, &by_ed, 3), UNKNOWN);
+}
+
+#[test]
+fn what_a_key_refused_is_asked_again_once_its_name_is_anothers() {
+    let tokens = by_url();
+    let mut cache = TokenCache::default();
+    let mut source = Source::saying(Missing::Unknown);
+    let mut other = keys(&["ed"]);
+    let wrong: KeySet = serde_json::from_value(json!({"keys": [{
+        "kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"
+    }]}))
+    .unwrap();
+    let text = ed(json!({}));
+    cache
+        .keys_mut()
+        .put("corp", published(&wrong, &Algorithm::ALL).unwrap().keys);
+    for _ in 0..2 {
+        let (identified, _) = tokens.identify(&text, NOW, "g", &mut source, &mut cache);
+        assert_eq!(identified.identity, Identity::Refused(WRONG_SIGNATURE));
+    }
+    assert_eq!(source.checks, 1);
+    cache.keys_mut().put("corp", core::mem::take(&mut other));
+    let (identified, _) = tokens.identify(&text, NOW, "g", &mut source, &mut cache);
+    assert_eq!(identified.identity, Identity::Client("web".into()));
+}
+
+#[test]
+fn another_look_is_asked_for_only_by_what_could_be_right() {
+    let tokens = by_url();
+    let of = |header: &str, changes: Value| token(header, &claims(changes), Signer::Ed).unwrap();
+    for (text, says, asked, identity, awaits) in [
+        (
+            ed(json!({})),
+            Missing::Awaited,
+            1,
+            Identity::Unjudged(NOT_AWAITED),
+            Some("corp"),
+        ),
+        (ed(json!({})), Missing::Unknown, 1, UNKNOWN, None),
+        (
+            ed(json!({})),
+            Missing::Unjudged("down"),
+            1,
+            Identity::Unjudged("down"),
+            None,
+        ),
+        // No name, and no key of its algorithm.
+        (
+            of(r#"{"alg":"EdDSA"}"#, json!({})),
+            Missing::Awaited,
+            1,
+            Identity::Unjudged(NOT_AWAITED),
+            Some("corp"),
+        ),
+        // Whatever the key is, these are refused.
+        (
+            ed(json!({"aud": "other"})),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token is for another audience"),
+            None,
+        ),
+        (
+            ed(json!({"exp": NOW - 31})),
+            Missing::Awaited,
+            0,
+            Identity::Refused(EXPIRED),
+            None,
+        ),
+        (
+            ed(json!({"sub": null})),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token has no usable subject"),
+            None,
+        ),
+        (
+            ed(json!({"iss": "https://other.example.com"})),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token's issuer is not in the policy"),
+            None,
+        ),
+        (
+            of(r#"{"alg":"ES384","kid":"x"}"#, json!({})),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token's algorithm is not one of its issuer's"),
+            None,
+        ),
+        (
+            of(
+                r#"{"alg":"EdDSA","kid":"x","jku":"https://evil.example/keys"}"#,
+                json!({}),
+            ),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token's header brings a key, an extension or another kind of token"),
+            None,
+        ),
+        // An issuer whose keys the policy lists has no others.
+        (
+            of(
+                r#"{"alg":"EdDSA","kid":"x"}"#,
+                json!({"iss": "https://narrow.example.com", "kind": "robot"}),
+            ),
+            Missing::Awaited,
+            0,
+            Identity::Refused("token's key is not in the policy"),
+            None,
+        ),
+    ] {
+        let mut source = Source::saying(says);
+        let mut cache = TokenCache::default();
+        let (identified, _) = tokens.identify(&text, NOW, "g", &mut source, &mut cache);
+        assert_eq!(identified.identity, identity, "{text}");
+        assert_eq!(identified.awaits.as_deref(), awaits, "{text}");
+        assert_eq!((source.asked.len(), source.checks), (asked, 0), "{text}");
+    }
+}
+
+#[test]
+fn a_source_that_is_locked_out_gets_no_other_look() {
+    let tokens = by_url();
+    let mut source = Source::saying(Missing::Awaited);
+    source.locked_out = true;
+    let (identified, _) = tokens.identify(
+        &ed(json!({})),
+        NOW,
+        "g",
+        &mut source,
+        &mut TokenCache::default(),
+    );
+    assert_eq!(identified.identity, Identity::Unjudged(UNCHECKED));
+    assert!(source.asked.is_empty() && identified.awaits.is_none());
+}
