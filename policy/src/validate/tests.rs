@@ -106,6 +106,7 @@ mod grants;
 mod hostile;
 mod modes;
 mod sections;
+mod service;
 mod tensors;
 
 fn model(document: Value, name: &str) -> Model {

@@ -162,6 +162,7 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
         quota: Some(5),
         window_s: Some(2_678_400),
         burst: Some(5),
+        ..Rate::default()
     });
     let file = folder.join("gate.yaml");
     std::fs::write(&file, serde_json::to_vec(&policy).unwrap()).unwrap();
