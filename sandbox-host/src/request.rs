@@ -321,8 +321,8 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             ContentType::Absent | ContentType::Grpc | ContentType::Malformed => None,
         };
-        let levels = context.levels;
-        match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
+        let mut levels = context.levels;
+        match decide_head(&self.policy, &head, |charge| charged(&mut levels, charge)) {
             (_, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 protocol,
@@ -352,9 +352,9 @@ impl Judge {
             plan,
             content_type,
             checked,
-            levels,
+            mut levels,
         } = admitted;
-        let charged = |charge: &Charge| charged(&levels, charge);
+        let mut charged = |charge: &Charge| charged(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
@@ -370,7 +370,13 @@ impl Judge {
             Err(denial) => return refused(denial, caller),
         };
         let addressee = tensorgate_wire::addressee(plan.format, &plain);
-        match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
+        match decide_body(
+            &mut decision,
+            &self.policy,
+            body.len(),
+            addressee,
+            &mut charged,
+        ) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),

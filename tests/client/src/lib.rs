@@ -4,6 +4,7 @@
 pub mod grpc;
 pub mod http1;
 pub mod pki;
+pub mod redis;
 pub mod reply;
 pub mod tls;
 
