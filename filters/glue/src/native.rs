@@ -5,6 +5,7 @@
 //! what is given here is what Envoy would hand to a filter. Three are, because filters rely on them: names are lower-cased, a
 //! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate.
 
+mod limiter;
 mod outside;
 mod peer;
 mod store;
@@ -22,8 +23,10 @@ use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
+use crate::shared_limits::make_breaker;
 use crate::spend::make_slots;
 
+pub use limiter::{Limiter, LimiterMode};
 pub use outside::{Asked, World};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
@@ -74,6 +77,7 @@ pub struct NativeProxy {
     chain_name: String,
     /// What is outside of requests.
     pub world: World,
+    limiter: Limiter,
 }
 
 impl NativeProxy {
@@ -113,6 +117,7 @@ impl NativeProxy {
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
                 .and_then(|()| make_pages(&mut store, root.policy()))
+                .and_then(|()| make_breaker(&mut store, root.policy()))
                 .and_then(|()| root.make_keys(&mut store, START))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
@@ -127,12 +132,18 @@ impl NativeProxy {
             roots,
             policy,
             world: World::new(store.clone(), START),
+            limiter: Limiter::default(),
             store,
             warnings,
             requests: 0,
             peer: Peer::default(),
             chain_name: String::new(),
         })
+    }
+
+    /// Who counts what gateways share from now on; a service of this proxy's own unless it is given one.
+    pub fn set_limiter(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
     }
 
     /// Who calls from now on.
@@ -222,6 +233,7 @@ impl NativeProxy {
         let peer = self.peer.clone();
         Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
             .carried_by(&self.chain_name)
+            .limited_by(&self.limiter)
     }
 
     /// Opens a stream behind another proxy's filters: what they said of the request holds.
