@@ -18,6 +18,9 @@ DIMENSIONS = 16
 
 seen = Seen()
 
+# Several calls come at one moment: none waits a second for its connection because five are not yet taken.
+ThreadingHTTPServer.request_queue_size = 128
+
 
 def words(texts):
     """What this server calls a token."""
