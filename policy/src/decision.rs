@@ -40,6 +40,7 @@ use alloc::vec::Vec;
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
+use crate::raw::Scope;
 use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
@@ -79,6 +80,8 @@ pub struct Decision {
     passing: Option<Passing>,
     /// What the limits had that were charged.
     levels: Vec<(Allowance, Level)>,
+    /// Charges whose outcome is still to be told, of a body that passes: for the request, or for what it carries.
+    later: Vec<Option<Carried>>,
     /// What would have refused it but for its grant's mode.
     shadowed: Vec<Denial>,
 }
@@ -86,10 +89,10 @@ pub struct Decision {
 /// Which call may come next. A denial is kept apart: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// [`Decision::charged`], for the request.
-    Charge(After),
+    /// [`Decision::charged`], for the request, with limits of one scope.
+    Charge(After, Scope),
     /// [`Decision::charged`], for what it carries, which is checked; then it is sent on.
-    ChargeContent(Carried),
+    ChargeContent(Carried, Scope),
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
@@ -135,6 +138,7 @@ impl Decision {
             in_pieces: false,
             passing: None,
             levels: Vec::new(),
+            later: Vec::new(),
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
@@ -145,19 +149,40 @@ impl Decision {
     /// Goes on after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
         let step = match self.stage {
-            Stage::Charge(after) => self
-                .spent(policy, outcome)
+            Stage::Charge(after, Scope::Local) => self
+                .spent(policy, Scope::Local, None, outcome)
                 .and_then(|()| self.enter(policy, after)),
-            Stage::ChargeContent(_) => self.spent(policy, outcome).map(|()| self.paid()),
+            Stage::Charge(after, Scope::Global) => self
+                .spent(policy, Scope::Global, None, outcome)
+                .and_then(|()| self.proceed(after)),
+            Stage::ChargeContent(carried, scope) => self
+                .spent(policy, scope, Some(carried), outcome)
+                .and_then(|()| self.paid_content(policy, carried, scope)),
             _ => Err(out_of_order("charged")),
         };
         self.settle(step)
     }
 
+    /// What a charge came to that was [`ChargeOutcome::Later`], the first of those that are not told yet. [`Step::Forward`]: as far as that goes,
+    /// the rest may pass.
+    pub fn charged_late(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
+        let step = match (self.later.is_empty(), &outcome) {
+            (true, _) | (_, ChargeOutcome::Later) => Err(out_of_order("charged_late")),
+            (false, _) => {
+                let carried = self.later.remove(0);
+                self.spent(policy, Scope::Global, carried, outcome)
+                    .map(|()| Step::Forward)
+            }
+        };
+        self.settle(step)
+    }
+
     /// Goes on after places in flight were asked for.
-    pub fn acquired(&mut self, outcome: &AcquireOutcome) -> Step {
+    pub fn acquired(&mut self, policy: &Policy, outcome: &AcquireOutcome) -> Step {
         let step = match self.stage {
-            Stage::Acquire(after) => places::placed(outcome).and_then(|()| self.proceed(after)),
+            Stage::Acquire(after) => {
+                places::placed(outcome).and_then(|()| self.pay_globally(policy, after))
+            }
             _ => Err(out_of_order("acquired")),
         };
         self.settle(step)
@@ -355,13 +380,15 @@ impl Decision {
     }
 
     /// All is judged that there is so far: sends on the whole, or the head of a body that passes in pieces.
-    fn paid(&mut self) -> Step {
+    fn paid(&mut self) -> Result<Step, Denial> {
         self.stage = if self.passing.is_some() {
             Stage::Passing
-        } else {
+        } else if self.later.is_empty() {
             Stage::Over
+        } else {
+            return Err(out_of_order("the end of a request that is not charged"));
         };
-        Step::Forward
+        Ok(Step::Forward)
     }
 
     /// Finds the one grant for this client, model, version and operation.

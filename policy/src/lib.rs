@@ -18,6 +18,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gcra;
+pub mod global;
 mod hex;
 pub mod in_flight;
 pub mod json;

@@ -19,6 +19,7 @@ mod key_places;
 mod key_set;
 mod listed;
 mod model;
+mod service;
 mod shadow;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
@@ -31,6 +32,7 @@ pub use credentials::{
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
+pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 
 macro_rules! index {
@@ -63,6 +65,7 @@ pub struct Policy {
     pub(crate) clients: Vec<Client>,
     pub(crate) models: Vec<Model>,
     pub(crate) grants: Vec<Grant>,
+    pub(crate) rate_limit_service: Option<RateLimitService>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
     pub(crate) clients_by_name: BTreeMap<String, ClientId>,
@@ -114,6 +117,11 @@ impl Policy {
     /// Handlers by name.
     pub const fn handlers(&self) -> &BTreeMap<String, Handler> {
         &self.handlers
+    }
+
+    /// Who counts limits of scope `global`: there is one where a grant has such a limit.
+    pub const fn rate_limit_service(&self) -> Option<&RateLimitService> {
+        self.rate_limit_service.as_ref()
     }
 
     /// What wrong credentials come to, if anything.
@@ -405,19 +413,15 @@ impl Grant {
 
     /// The limits that every request spends one unit of.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
-        let rate = self.rate.map(Limit::Window);
-        limits(Unit::Requests, rate, self.budget.requests)
+        limits(Unit::Requests, self.rate, &self.budget, self.budget.requests)
     }
 
     /// The limits on what an inference carries.
     pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
         let (cost, budget) = (&self.cost, &self.budget);
-        let elements = cost.elements.map(Limit::Window);
-        let bytes = cost.bytes.map(Limit::Window);
-        let tokens = cost.tokens.map(Limit::Window);
-        limits(Unit::Elements, elements, budget.elements)
-            .chain(limits(Unit::Bytes, bytes, budget.bytes))
-            .chain(limits(Unit::Tokens, tokens, budget.tokens))
+        limits(Unit::Elements, cost.elements, budget, budget.elements)
+            .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
+            .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
     }
 
     /// Requests that each of them may have in flight at once.
@@ -440,12 +444,15 @@ impl Grant {
 /// A window's limit and a day's.
 fn limits(
     unit: Unit,
-    window: Option<Limit>,
+    window: Option<Rate>,
+    budget: &Budget,
     day: Option<u64>,
 ) -> impl Iterator<Item = Allowance> + use<> {
-    let day = day.map(Limit::Day);
+    let window = window.map(|rate| (Limit::Window(rate), rate.scope));
+    let scope = budget.scope;
+    let day = day.map(|units| (Limit::Day(units), scope));
     window
         .into_iter()
         .chain(day)
-        .map(move |limit| Allowance { unit, limit })
+        .map(move |(limit, scope)| Allowance { unit, limit, scope })
 }

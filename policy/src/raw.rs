@@ -6,6 +6,7 @@
 mod audit;
 mod backend;
 mod credentials;
+mod limits;
 mod mode;
 mod openai;
 mod spelling;
@@ -22,6 +23,7 @@ pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
+pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use spelling::{ByteSize, Dim, Scalar};
@@ -56,6 +58,9 @@ pub struct Policy {
     pub models: BTreeMap<String, Model>,
     /// Who may do what with which model, and how often.
     pub grants: Vec<Grant>,
+    /// Who counts what grants limit across gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_service: Option<RateLimitService>,
     /// What wrong credentials come to; without it each is judged like the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lockout: Option<Lockout>,
@@ -394,66 +399,4 @@ pub struct Grant {
     /// Class scores that these clients get of each row, where the contract has more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u64>,
-}
-
-/// A request rate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Rate {
-    /// Requests a window.
-    pub quota: Option<u64>,
-    /// The window.
-    pub window_s: Option<u64>,
-    /// Requests at once; the quota unless given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
-}
-
-/// A rate of what requests hold: one of the amounts or several.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Cost {
-    /// Elements a window, and at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elements: Option<u64>,
-    /// Bytes in OIP's raw form a window, and at once; of a raw body, its bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens a window, and at once: as many as a request's texts can come to, and all that it lets be generated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// The window.
-    pub window_s: Option<u64>,
-}
-
-/// What a day has: one of the amounts or several.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Budget {
-    /// Requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<u64>,
-    /// Elements of input tensors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elements: Option<u64>,
-    /// Bytes of input tensors in OIP's raw form; of a raw body, its bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens, as a cost counts them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// `day`: from midnight to midnight, UTC.
-    pub per: Option<Period>,
-}
-
-/// How long a budget lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Period {
-    /// A calendar day, UTC.
-    Day,
 }

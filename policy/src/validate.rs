@@ -31,6 +31,7 @@ mod release;
 mod report;
 mod requires;
 mod revoked;
+mod service;
 mod serving;
 mod tensors;
 mod usage;
@@ -88,6 +89,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
+    let service = service::service(report, &root.field("rate_limit_service"), raw);
     let lockout = raw
         .lockout
         .as_ref()
@@ -128,6 +130,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         reachable,
         models,
         grants: grants.grants,
+        rate_limit_service: service?,
         backends: backends?,
         handlers: handlers?,
         clients_by_name: grants.clients_by_name,

@@ -5,7 +5,7 @@ mod contents;
 mod frame;
 mod parameter;
 mod predict;
-mod protobuf;
+pub(crate) mod protobuf;
 mod request;
 mod stream;
 mod tensor_proto;

@@ -24,6 +24,7 @@ mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod protobuf;
+pub mod rate_limit;
 mod raw;
 mod route;
 mod signature;

@@ -69,7 +69,7 @@ impl Decision {
     pub(super) fn enter(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
         let places = self.places(policy, after)?;
         if places.is_empty() {
-            return self.proceed(after);
+            return self.pay_globally(policy, after);
         }
         self.stage = Stage::Acquire(after);
         Ok(Step::Acquire(Acquire { places }))

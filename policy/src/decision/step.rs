@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::denial::Denial;
 use crate::policy::{Allowance, Level, Wait};
+use crate::raw::Scope;
 use crate::request::{Api, Boundary, Coding, Protocol, ServerQuestion};
 
 /// What a driver does next.
@@ -103,9 +104,12 @@ pub enum BodyFormat {
     Empty,
 }
 
-/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first.
+/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first. Limits of one scope
+/// alone: what this gateway counts itself is charged first, and what the rate limit service counts is asked for after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
+    /// Who counts.
+    pub scope: Scope,
     /// The grant's name.
     pub grant: String,
     /// The client's name.
@@ -139,6 +143,9 @@ pub enum ChargeOutcome {
     Refused(Vec<Level>),
     /// The store failed; the gate cannot decide and so denies (`overloaded`).
     Failed,
+    /// Of a body that passes in pieces only: it is not known yet, and told by [`super::Decision::charged_late`]. Until then the request is not
+    /// allowed, whatever has passed of it.
+    Later,
 }
 
 impl ChargeOutcome {

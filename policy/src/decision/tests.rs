@@ -26,6 +26,7 @@ use crate::request::{
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
+mod global;
 mod order;
 mod places;
 mod shadow;

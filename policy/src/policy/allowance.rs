@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::budget::{self, DAY_S, Spent};
 use crate::gcra::{self, Bucket};
+use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
 /// What is counted.
@@ -40,6 +41,7 @@ pub struct Rate {
     pub(crate) quota: u64,
     pub(crate) window_s: u64,
     pub(crate) bucket: Bucket,
+    pub(crate) scope: Scope,
 }
 
 impl Rate {
@@ -81,6 +83,8 @@ pub struct Budget {
     pub bytes: Option<u64>,
     /// Tokens.
     pub tokens: Option<u64>,
+    /// Who counts all of them.
+    pub scope: Scope,
 }
 
 /// One limit of a grant on one unit.
@@ -90,6 +94,8 @@ pub struct Allowance {
     pub unit: Unit,
     /// How much of it.
     pub limit: Limit,
+    /// Who counts it.
+    pub scope: Scope,
 }
 
 /// How much, in which time.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, mode, names, rates, release};
+use super::{flight, mode, names, rates, release, service};
 use crate::policy::{ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::Operation;
@@ -100,6 +100,10 @@ pub(super) fn grants(
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
+        good = good.and(scopes(report, &path, grant, raw));
+        if let Some(Some(rate)) = &rate {
+            good = good.and(service::tellable(report, &path.field("rate"), rate));
+        }
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);
         let narrowed = release::grant(report, &path, grant, infers, &inferred);
@@ -153,6 +157,26 @@ pub(super) fn grants(
         });
     }
     good.map(|()| granted)
+}
+
+/// Whether somebody counts each limit of a grant.
+fn scopes(
+    report: &mut Report,
+    path: &Path,
+    grant: &raw::Grant,
+    raw: &raw::Policy,
+) -> Option<()> {
+    let scopes = [
+        ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
+        ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
+        ("budget", grant.budget.as_ref().map(|budget| budget.scope)),
+    ];
+    let mut good = Some(());
+    for (name, scope) in scopes {
+        let scope = scope.unwrap_or_default();
+        good = good.and(service::scope(report, &path.field(name), scope, raw));
+    }
+    good
 }
 
 /// Names and their places in name order.

@@ -108,6 +108,7 @@ mod hostile;
 mod modes;
 mod openai;
 mod sections;
+mod service;
 mod serving;
 mod tensors;
 

@@ -247,6 +247,7 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
         quota: Some(5),
         window_s: Some(2_678_400),
         burst: Some(5),
+        ..Rate::default()
     });
     let policy = serde_json::to_value(policy).unwrap();
     let (behind, seen) = upstream().await;

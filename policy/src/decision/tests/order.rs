@@ -282,7 +282,7 @@ fn a_call_out_of_order_denies() {
         for call in calls {
             step = match call {
                 Charged => decision.charged(&policy, ChargeOutcome::SPENT),
-                Acquired => decision.acquired(&AcquireOutcome::Acquired),
+                Acquired => decision.acquired(&policy, &AcquireOutcome::Acquired),
                 Body => decision.body(&policy, 100, None),
                 Message => decision.message(&policy, &request),
                 Check => decision.check(&policy, &request),
