@@ -144,6 +144,11 @@ impl Policy {
         self.models_by_name.get(name).copied()
     }
 
+    /// Every grant with its id.
+    pub fn grants_by_id(&self) -> impl Iterator<Item = (GrantId, &Grant)> {
+        (0..).map(GrantId).zip(&self.grants)
+    }
+
     /// A client; `None` only for an id of another policy.
     pub fn client(&self, id: ClientId) -> Option<&Client> {
         self.clients.get(usize::try_from(id.0).ok()?)
@@ -413,7 +418,12 @@ impl Grant {
 
     /// The limits that every request spends one unit of.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
-        limits(Unit::Requests, self.rate, &self.budget, self.budget.requests)
+        limits(
+            Unit::Requests,
+            self.rate,
+            &self.budget,
+            self.budget.requests,
+        )
     }
 
     /// The limits on what an inference carries.

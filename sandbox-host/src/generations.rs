@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::assemble::{Parts, models_at};
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
+use crate::limits::Limits;
 use crate::metrics::{GenerationLabels, Metrics};
 use crate::pipeline::Pipeline;
 use crate::request::{Begun, Fields, Judge, Refused, Standing, arrive};
@@ -204,6 +205,13 @@ impl Generations {
         std::iter::once(&held.newest)
             .chain(held.superseded.iter().map(|old| &old.generation))
             .map(Arc::clone)
+            .collect()
+    }
+
+    /// The limits that gateways share under each of them, the newest first.
+    pub(crate) fn limits(&self) -> Vec<Arc<Limits>> {
+        let all = self.all().into_iter();
+        all.filter_map(|generation| generation.parts.limits.clone())
             .collect()
     }
 

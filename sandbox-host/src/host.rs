@@ -19,6 +19,7 @@ use crate::audit::{self, AuditPlane};
 use crate::budget::Budget;
 use crate::config::Settings;
 use crate::generations::Generations;
+use crate::limits::LimitsPlane;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::serve::{App, serve};
@@ -72,6 +73,7 @@ pub struct Host {
     admin: SocketAddr,
     data_plane: Plane,
     audit: AuditPlane,
+    limits: LimitsPlane,
     admin_plane: Plane,
     reloader: Arc<Reloader>,
     sweeper: JoinHandle<()>,
@@ -89,6 +91,7 @@ impl Host {
             root,
             socket,
             audit_socket,
+            limits_socket,
             audit_folder,
             admin,
             endpoints,
@@ -121,6 +124,9 @@ impl Host {
             metrics: Arc::clone(&metrics),
             draining: AtomicBool::new(false),
         });
+        let asked = Arc::clone(&app);
+        let shared = move || asked.generations.limits();
+        let limits = LimitsPlane::start(&limits_socket, shared, &metrics)?;
         let failed = |source| StartError::Admin {
             address: admin,
             source,
@@ -164,6 +170,7 @@ impl Host {
             admin,
             data_plane,
             audit,
+            limits,
             admin_plane,
             reloader,
             sweeper,
@@ -199,6 +206,7 @@ impl Host {
             admin: _,
             data_plane,
             audit,
+            limits,
             admin_plane,
             reloader: _,
             sweeper,
@@ -206,6 +214,7 @@ impl Host {
         sweeper.abort();
         app.draining.store(true, Ordering::Relaxed);
         let ended = data_plane.end().await;
+        limits.end().await;
         audit.end().await;
         admin_plane.end().await;
         ended

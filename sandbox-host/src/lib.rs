@@ -25,6 +25,7 @@ pub mod generations;
 pub mod guard;
 pub mod health;
 pub mod host;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;

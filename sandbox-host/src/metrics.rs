@@ -81,6 +81,13 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// A question to the rate limit service.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// `ok`, `over-limit` or `failed`.
+    pub outcome: &'static str,
+}
+
 /// A denial in shadow.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ShadowLabels {
@@ -172,6 +179,12 @@ pub struct Metrics {
     pub audit_streams_broken: Counter,
     /// Connections that carry Envoy's access log.
     pub audit_connections: Gauge,
+    /// Questions to the rate limit service, by outcome.
+    pub limit_questions: Family<LimitLabels, Counter>,
+    /// Connections that carry them.
+    pub limit_connections: Gauge,
+    /// Whether there is a connection to the Redis of shared limits, 0 or 1.
+    pub redis_up: Gauge,
 }
 
 impl Metrics {
@@ -217,6 +230,9 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_streams_broken: Counter::default(),
             audit_connections: Gauge::default(),
+            limit_questions: Family::default(),
+            limit_connections: Gauge::default(),
+            redis_up: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -370,6 +386,26 @@ impl Metrics {
             self.log_lines_dropped.clone(),
         );
         self.register_audit();
+        self.register_limits();
+    }
+
+    fn register_limits(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("tensorgate_limits");
+        registry.register(
+            "questions",
+            "Questions to the rate limit service, by outcome",
+            self.limit_questions.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that carry them",
+            self.limit_connections.clone(),
+        );
+        registry.register(
+            "redis_up",
+            "Whether there is a connection to the Redis of shared limits",
+            self.redis_up.clone(),
+        );
     }
 
     fn register_audit(&mut self) {

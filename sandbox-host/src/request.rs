@@ -333,8 +333,8 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
         };
-        let levels = context.levels;
-        match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
+        let mut levels = context.levels;
+        match decide_head(&self.policy, &head, |charge| charged(&mut levels, charge)) {
             (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 proofs: decision.proofs(),
@@ -366,10 +366,10 @@ impl Judge {
             plan,
             content_type,
             checked,
-            levels,
+            mut levels,
             claims,
         } = admitted;
-        let charged = |charge: &Charge| charged(&levels, charge);
+        let mut charged = |charge: &Charge| charged(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
@@ -385,7 +385,13 @@ impl Judge {
             Err(denial) => return refused(denial, caller),
         };
         let addressee = tensorgate_wire::addressee(plan.format, &plain);
-        match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
+        match decide_body(
+            &mut decision,
+            &self.policy,
+            body.len(),
+            addressee,
+            &mut charged,
+        ) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),

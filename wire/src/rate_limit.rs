@@ -158,7 +158,12 @@ impl Question {
             domain: domain.to_owned(),
             descriptors: charge.debits.iter().map(descriptor).collect(),
             // A server that reads no descriptor's own amount takes the largest from each.
-            hits: charge.debits.iter().map(|debit| debit.amount).max().unwrap_or(0),
+            hits: charge
+                .debits
+                .iter()
+                .map(|debit| debit.amount)
+                .max()
+                .unwrap_or(0),
         }
     }
 }

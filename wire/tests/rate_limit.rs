@@ -48,13 +48,7 @@ fn a_question_is_written_as_envoy_has_it() {
     let hits = b"\x1a\x02\x08\x07";
     let descriptor = [&entries[..], limit, hits].concat();
     let length = [u8::try_from(descriptor.len()).unwrap()];
-    let expected = [
-        &b"\x0a\x01d\x12"[..],
-        &length,
-        &descriptor,
-        b"\x18\x07",
-    ]
-    .concat();
+    let expected = [&b"\x0a\x01d\x12"[..], &length, &descriptor, b"\x18\x07"].concat();
     assert_eq!(question().to_bytes(), expected);
     assert_eq!(Question::from_bytes(&expected), Ok(question()));
 }
@@ -105,8 +99,14 @@ fn what_is_beyond_bounds_or_no_message_is_refused() {
         assert!(Question::from_bytes(bytes).is_err(), "{what}");
     }
     for (bytes, what) in [
-        (&b"\x12\x0d\x22\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"[..], "a time that is past"),
-        (b"\x12\x06\x18\xff\xff\xff\xff\x1f", "more left than there can be"),
+        (
+            &b"\x12\x0d\x22\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"[..],
+            "a time that is past",
+        ),
+        (
+            b"\x12\x06\x18\xff\xff\xff\xff\x1f",
+            "more left than there can be",
+        ),
         (b"\x08\x01\x08\x02", "two verdicts"),
     ] {
         assert!(Answer::from_bytes(bytes).is_err(), "{what}");
@@ -157,7 +157,10 @@ fn an_answer_means_what_it_says_or_nothing() {
     let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[ok, ok]) else {
         panic!("it passes")
     };
-    assert_eq!((levels[0].left, levels[0].full_after_ns), (3, 1_500_000_000));
+    assert_eq!(
+        (levels[0].left, levels[0].full_after_ns),
+        (3, 1_500_000_000)
+    );
     let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[ok, over]) else {
         panic!("it is refused")
     };
@@ -202,7 +205,10 @@ fn what_our_own_service_tells_comes_back() {
     };
     for outcome in [
         ChargeOutcome::Spent(vec![level(3, Wait::None), level(0, Wait::None)]),
-        ChargeOutcome::Refused(vec![level(3, Wait::None), level(0, Wait::Ns(5_000_000_001))]),
+        ChargeOutcome::Refused(vec![
+            level(3, Wait::None),
+            level(0, Wait::Ns(5_000_000_001)),
+        ]),
     ] {
         let bytes = Answer::of(&debits, &outcome).unwrap().to_bytes();
         let read = Answer::from_bytes(&bytes).unwrap();

@@ -40,7 +40,7 @@ pub(crate) fn pay(
             }
             decision.charged(&root.policy, outcome)
         }
-        Step::Acquire(_) if !charges => decision.acquired(&AcquireOutcome::Acquired),
+        Step::Acquire(_) if !charges => decision.acquired(&root.policy, &AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
@@ -48,7 +48,7 @@ pub(crate) fn pay(
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));
             }
-            decision.acquired(&outcome)
+            decision.acquired(&root.policy, &outcome)
         }
         step => step,
     }

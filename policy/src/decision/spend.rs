@@ -179,11 +179,17 @@ impl Decision {
 
     /// Keeps what was told of each limit. A driver that tells of fewer has spent them elsewhere.
     fn note(&mut self, grant: &Grant, scope: Scope, carried: Option<Carried>, levels: Vec<Level>) {
-        self.levels.extend(limits(grant, scope, carried).zip(levels));
+        self.levels
+            .extend(limits(grant, scope, carried).zip(levels));
     }
 
     /// The first limit of a charge that has not enough, for the log.
-    fn cause(&self, grant: &Grant, scope: Scope, carried: Option<Carried>) -> alloc::string::String {
+    fn cause(
+        &self,
+        grant: &Grant,
+        scope: Scope,
+        carried: Option<Carried>,
+    ) -> alloc::string::String {
         let grant = quote(grant.name());
         let charged = |allowance: &Allowance| {
             allowance.scope == scope && (allowance.unit != Unit::Requests) == carried.is_some()

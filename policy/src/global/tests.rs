@@ -146,7 +146,11 @@ fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
         bucket(1, 1, 1_000_000),
         bucket(333_333_334, 1, 7),
         bucket(60 * SECOND_NS, 67_108_864, 67_108_864),
-        bucket(2_678_400 * SECOND_NS, 999_999_999_999_999, 999_999_999_999_999),
+        bucket(
+            2_678_400 * SECOND_NS,
+            999_999_999_999_999,
+            999_999_999_999_999,
+        ),
         bucket(SECOND_NS, 999_983, 999_983),
         allowance(Limit::Day(100_000)),
     ] {
@@ -206,7 +210,10 @@ fn of_several_limits_all_are_spent_or_none() {
     let mut counter = Counter::default();
     let mut spend = |amount| {
         let debits = debits(amount);
-        let terms: Vec<_> = debits.iter().map(|debit| Terms::of(debit).unwrap()).collect();
+        let terms: Vec<_> = debits
+            .iter()
+            .map(|debit| Terms::of(debit).unwrap())
+            .collect();
         let (found, _) = counter.spend(&terms, NOON_US);
         outcome(&debits, &found, NOON_US).unwrap()
     };
@@ -227,7 +234,10 @@ fn what_a_counter_cannot_have_found_is_not_believed() {
         allowance,
         amount: 1,
     };
-    let (bucket, day) = (debit(bucket(SECOND_NS, 1, 2)), debit(allowance(Limit::Day(10))));
+    let (bucket, day) = (
+        debit(bucket(SECOND_NS, 1, 2)),
+        debit(allowance(Limit::Day(10))),
+    );
     let owed = |us, part| Found::Owed(Span { us, part });
     let spent = |day, units| Found::Spent { day, units };
     for (debits, found, believed) in [

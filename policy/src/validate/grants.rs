@@ -160,12 +160,7 @@ pub(super) fn grants(
 }
 
 /// Whether somebody counts each limit of a grant.
-fn scopes(
-    report: &mut Report,
-    path: &Path,
-    grant: &raw::Grant,
-    raw: &raw::Policy,
-) -> Option<()> {
+fn scopes(report: &mut Report, path: &Path, grant: &raw::Grant, raw: &raw::Policy) -> Option<()> {
     let scopes = [
         ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
         ("cost", grant.cost.as_ref().map(|cost| cost.scope)),

@@ -5,16 +5,19 @@ use tensorgate_policy::policy::Unit;
 use tensorgate_policy::{Charge, ChargeOutcome};
 use tensorgate_wire::context::Levels;
 
-/// The outcome of a charge that the gate has made.
-pub(super) fn charged(levels: &Levels, charge: &Charge) -> ChargeOutcome {
+/// The outcome of the next charge that the gate has made, on requests or on what they carry: what is told of its limits is taken off the front.
+/// The gate's own limits come first in each, so that where those of the rate limit service are not told, nothing else is taken for them.
+pub(super) fn charged(levels: &mut Levels, charge: &Charge) -> ChargeOutcome {
     let by_request = |unit| unit == Unit::Requests;
     let of_request = charge
         .debits
         .iter()
         .all(|debit| by_request(debit.allowance.unit));
-    ChargeOutcome::told(if of_request {
-        levels.request.clone()
+    let told = if of_request {
+        &mut levels.request
     } else {
-        levels.content.clone()
-    })
+        &mut levels.content
+    };
+    let own = told.len().min(charge.debits.len());
+    ChargeOutcome::told(told.drain(..own).collect())
 }

@@ -104,6 +104,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         root: folder.clone(),
         socket: socket.clone(),
         audit_socket: folder.join("audit.sock"),
+        limits_socket: folder.join("limits.sock"),
         audit_folder: folder.clone(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),

@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod http1;
 pub mod pki;
 pub mod publisher;
+pub mod redis;
 pub mod reply;
 pub mod tls;
 

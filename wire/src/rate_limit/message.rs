@@ -43,12 +43,14 @@ fn short(place: Place, value: Value<'_>) -> Result<u32, BodyFault> {
 /// `google.protobuf.UInt32Value` and its like.
 fn wrapped(place: Place, value: Value<'_>) -> Result<u64, BodyFault> {
     let mut number = None;
-    read("a wrapped number", place.bytes(value)?, |place, value| {
-        match place.field {
+    read(
+        "a wrapped number",
+        place.bytes(value)?,
+        |place, value| match place.field {
             1 => place.once(&mut number, place.varint(value)?),
             _ => Ok(()),
-        }
-    })?;
+        },
+    )?;
     Ok(number.unwrap_or(0))
 }
 
@@ -100,9 +102,10 @@ impl Question {
     /// As bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let message = Message::default().bytes(1, &self.domain);
-        let message = self.descriptors.iter().fold(message, |message, one| {
-            message.message(2, one.message())
-        });
+        let message = self
+            .descriptors
+            .iter()
+            .fold(message, |message, one| message.message(2, one.message()));
         message
             .varint(3, self.hits.min(u64::from(u32::MAX)))
             .into_bytes()
@@ -114,7 +117,10 @@ impl Question {
         let (mut domain, mut descriptors, mut hits) = (None, Vec::new(), None);
         read("RateLimitRequest", bytes, |place, value| {
             match place.field {
-                1 => place.once(&mut domain, place.text_of(value, MAX_TEXT_BYTES)?.to_owned()),
+                1 => place.once(
+                    &mut domain,
+                    place.text_of(value, MAX_TEXT_BYTES)?.to_owned(),
+                ),
                 2 if descriptors.len() == MAX_DESCRIPTORS => {
                     Err(too_many("descriptors", MAX_DESCRIPTORS))
                 }

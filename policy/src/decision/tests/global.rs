@@ -124,7 +124,11 @@ fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
         denial.cause,
         "grant \"scoring\" has 0 of 120 requests in 60 s left for all gateways, and 1 is asked for"
     );
-    let told: Vec<_> = denial.rates.iter().map(|note| note.policy.as_str()).collect();
+    let told: Vec<_> = denial
+        .rates
+        .iter()
+        .map(|note| note.policy.as_str())
+        .collect();
     assert_eq!(told, ["scoring:requests:day", "scoring"]);
 }
 

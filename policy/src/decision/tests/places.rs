@@ -42,7 +42,10 @@ fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
     assert_eq!(step, read(BODY_BYTES, BodyFormat::OipJson));
     let step = decision.body(&policy, 100, None);
     assert_eq!(places(&step), [MODEL, BYTES]);
-    assert_eq!(decision.acquired(&policy, &AcquireOutcome::Acquired), Step::Decode);
+    assert_eq!(
+        decision.acquired(&policy, &AcquireOutcome::Acquired),
+        Step::Decode
+    );
     assert_eq!(decision.message(&policy, &message(None, None)), Step::Check);
 }
 
@@ -68,14 +71,20 @@ fn where_the_body_names_it_all_are_due_together() {
         };
         let step = decision.body(&policy, 100, Some(addressee));
         assert_eq!(places(&step), all, "{protocol:?}");
-        assert_eq!(decision.acquired(&policy, &AcquireOutcome::Acquired), Step::Decode);
+        assert_eq!(
+            decision.acquired(&policy, &AcquireOutcome::Acquired),
+            Step::Decode
+        );
         let request = message(Some("digits"), None);
         assert_eq!(decision.message(&policy, &request), Step::Check);
         // Once more where only the decoder could tell whom it is for.
         let (mut decision, _) = Decision::begin(&policy, &head);
         assert_eq!(decision.body(&policy, 100, None), Step::Decode);
         assert_eq!(places(&decision.message(&policy, &request)), all);
-        assert_eq!(decision.acquired(&policy, &AcquireOutcome::Acquired), Step::Check);
+        assert_eq!(
+            decision.acquired(&policy, &AcquireOutcome::Acquired),
+            Step::Check
+        );
     }
 }
 

@@ -97,10 +97,13 @@ fn a_store_that_fails_and_places_that_are_taken_hold_in_shadow() {
         panic!("a rate in shadow goes on to the places")
     };
     let place = acquire.places[0].clone();
-    let step = decision.acquired(policy, &AcquireOutcome::Refused {
-        scope: place.scope,
-        unit: place.unit,
-    });
+    let step = decision.acquired(
+        policy,
+        &AcquireOutcome::Refused {
+            scope: place.scope,
+            unit: place.unit,
+        },
+    );
     assert_eq!(reason(&step), Some(Reason::Concurrency));
     assert_eq!(decision.shadowed().len(), 1, "what was noted stays");
 }

@@ -25,7 +25,10 @@ fn a_service_has_defaults_and_says_what_it_is() {
     let Counter::Redis(redis) = service.counter() else {
         panic!("{service:?}")
     };
-    assert_eq!((redis.host(), redis.port(), redis.database()), ("127.0.0.1", 6379, 0));
+    assert_eq!(
+        (redis.host(), redis.port(), redis.database()),
+        ("127.0.0.1", 6379, 0)
+    );
     let global: Vec<_> = policy
         .allowances()
         .filter(|(.., allowance)| allowance.is_global())
@@ -62,14 +65,21 @@ fn a_place_of_a_redis_is_read_in_one_way_only() {
             let [error] = errors.as_slice() else {
                 panic!("{url}: {errors:?}")
             };
-            assert!(error.starts_with("rate_limit_service.redis.url: "), "{error}");
+            assert!(
+                error.starts_with("rate_limit_service.redis.url: "),
+                "{error}"
+            );
             continue;
         };
         let policy = policy(document);
         let Some(Counter::Redis(redis)) = policy.rate_limit_service().map(|it| it.counter()) else {
             panic!("{url}")
         };
-        assert_eq!((redis.host(), redis.port(), redis.database()), expected, "{url}");
+        assert_eq!(
+            (redis.host(), redis.port(), redis.database()),
+            expected,
+            "{url}"
+        );
     }
 }
 
@@ -93,7 +103,11 @@ fn faults_of_a_service_have_their_place() {
         "names two",
     );
     check(json!({"redis": {}}), ".redis.url", "is missing");
-    check(redis("redis://me:secret@host"), ".redis.url", "would read the password");
+    check(
+        redis("redis://me:secret@host"),
+        ".redis.url",
+        "would read the password",
+    );
     check(redis("rediss://127.0.0.1"), ".redis.ca", "is missing");
     check(
         json!({"redis": {"url": local, "ca": "ca.pem"}}),
@@ -110,7 +124,11 @@ fn faults_of_a_service_have_their_place() {
         ".redis.password_file",
         "is empty",
     );
-    for bad in ["https://127.0.0.1:8081", "http://127.0.0.1", "http://h:1/path"] {
+    for bad in [
+        "https://127.0.0.1:8081",
+        "http://127.0.0.1",
+        "http://h:1/path",
+    ] {
         check(json!({"endpoint": bad}), ".endpoint", "is not an endpoint");
     }
     check(
@@ -135,10 +153,20 @@ fn a_limit_that_nobody_counts_is_a_fault_of_its_own() {
     let global = |limit: &str| format!("/grants/0/{limit}/scope");
     for limit in ["rate", "cost"] {
         let path = format!("grants[0].{limit}.scope");
-        check(&global(limit), json!("global"), &path, "no service counts it");
+        check(
+            &global(limit),
+            json!("global"),
+            &path,
+            "no service counts it",
+        );
     }
     let budget = json!({"requests": 9, "per": "day", "scope": "global"});
-    check("/grants/0/budget", budget, "grants[0].budget.scope", "no service counts it");
+    check(
+        "/grants/0/budget",
+        budget,
+        "grants[0].budget.scope",
+        "no service counts it",
+    );
     accept(&global("rate"), json!("local"));
 }
 
@@ -152,8 +180,10 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
     );
     let errors = errors(document);
     assert!(
-        errors.iter().any(|error| error.starts_with("grants[0].rate.burst: ")
-            && error.contains("would take years")),
+        errors
+            .iter()
+            .any(|error| error.starts_with("grants[0].rate.burst: ")
+                && error.contains("would take years")),
         "{errors:#?}"
     );
 }
@@ -164,10 +194,21 @@ fn what_is_weak_is_warned_of() {
         let warnings = warnings(shared(service.clone()));
         let path = format!("rate_limit_service{path}: ");
         let known = |warning: &&String| warning.starts_with(&path) && warning.contains(text);
-        assert!(warnings.iter().any(|it| known(&it)), "{service}: {warnings:#?}");
+        assert!(
+            warnings.iter().any(|it| known(&it)),
+            "{service}: {warnings:#?}"
+        );
     };
-    check(redis("redis://redis.example"), ".redis.url", "can read and change");
-    check(redis("redis://redis.example"), ".redis", "can change what is left");
+    check(
+        redis("redis://redis.example"),
+        ".redis.url",
+        "can read and change",
+    );
+    check(
+        redis("redis://redis.example"),
+        ".redis",
+        "can change what is left",
+    );
     check(
         json!({"endpoint": "http://limits.example:8081"}),
         ".endpoint",
@@ -178,7 +219,14 @@ fn what_is_weak_is_warned_of() {
     }});
     assert_eq!(warnings(shared(secure)), Vec::<String>::new());
     let mut unused = document();
-    put(&mut unused, "/rate_limit_service", redis("redis://127.0.0.1"));
+    put(
+        &mut unused,
+        "/rate_limit_service",
+        redis("redis://127.0.0.1"),
+    );
     let told = warnings(unused);
-    assert!(told.iter().any(|it| it.contains("counts nothing")), "{told:#?}");
+    assert!(
+        told.iter().any(|it| it.contains("counts nothing")),
+        "{told:#?}"
+    );
 }
