@@ -13,6 +13,7 @@ KEPT = {
     "proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers",
     "proxy_on_log", "proxy_on_done", "proxy_on_delete",
     "proxy_on_tick", "proxy_on_http_call_response",
+    "proxy_on_grpc_receive", "proxy_on_grpc_close",
 }
 EXPORTS = 7
 

@@ -71,7 +71,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
             }
             Call::Acquired(outcome) => {
                 placed = placed.map(|_| *outcome == AcquireOutcome::Acquired);
-                decision.acquired(outcome)
+                decision.acquired(policy, outcome)
             }
             Call::Body(bytes, addressee) => decision.body(policy, *bytes, addressee.clone()),
             Call::Message(request) => decision.message(policy, request),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
-use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use tensorgate_glue::native::Store;
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
@@ -195,6 +195,12 @@ impl Proxy for Faulty {
     }
 
     fn count_shadow(&mut self, _: &'static str) {}
+
+    fn ask_limits(&mut self, _: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
+        self.call("grpc_call", 1)
+    }
+
+    fn count_asked(&mut self, _: Asked) {}
 
     fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
         self.call("get_property", None)

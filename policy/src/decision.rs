@@ -163,16 +163,22 @@ impl Decision {
         self.settle(step)
     }
 
-    /// What a charge came to that was [`ChargeOutcome::Later`], the first of those that are not told yet. [`Step::Forward`]: as far as that goes,
-    /// the rest may pass.
-    pub fn charged_late(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
-        let step = match (self.later.is_empty(), &outcome) {
-            (true, _) | (_, ChargeOutcome::Later) => Err(out_of_order("charged_late")),
-            (false, _) => {
-                let carried = self.later.remove(0);
+    /// What a charge came to that was [`ChargeOutcome::Later`]. [`Step::Forward`]: as far as that goes, the rest may pass.
+    pub fn charged_late(
+        &mut self,
+        policy: &Policy,
+        charge: &Charge,
+        outcome: ChargeOutcome,
+    ) -> Step {
+        let content = charge.is_of_content();
+        let mut later = self.later.iter();
+        let step = match later.position(|carried| carried.is_some() == content) {
+            Some(place) if outcome != ChargeOutcome::Later => {
+                let carried = self.later.remove(place);
                 self.spent(policy, Scope::Global, carried, outcome)
                     .map(|()| Step::Forward)
             }
+            _ => Err(out_of_order("charged_late")),
         };
         self.settle(step)
     }

@@ -6,6 +6,7 @@
 //! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate, or stands before it
 //! where the policy believes proxies in front.
 
+mod limiter;
 mod outside;
 mod peer;
 mod store;
@@ -23,8 +24,10 @@ use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
+use crate::shared_limits::make_breaker;
 use crate::spend::make_slots;
 
+pub use limiter::{Limiter, LimiterMode};
 pub use outside::{Asked, World};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
@@ -75,6 +78,7 @@ pub struct NativeProxy {
     chain_name: String,
     /// What is outside of requests.
     pub world: World,
+    limiter: Limiter,
 }
 
 impl NativeProxy {
@@ -114,6 +118,7 @@ impl NativeProxy {
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
                 .and_then(|()| make_pages(&mut store, root.policy()))
+                .and_then(|()| make_breaker(&mut store, root.policy()))
                 .and_then(|()| root.make_keys(&mut store, START))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
@@ -128,12 +133,18 @@ impl NativeProxy {
             roots,
             policy,
             world: World::new(store.clone(), START),
+            limiter: Limiter::default(),
             store,
             warnings,
             requests: 0,
             peer: Peer::default(),
             chain_name: String::new(),
         })
+    }
+
+    /// Who counts what gateways share from now on; a service of this proxy's own unless it is given one.
+    pub fn set_limiter(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
     }
 
     /// Who calls from now on.
@@ -223,6 +234,7 @@ impl NativeProxy {
         let peer = self.peer.clone();
         Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
             .carried_by(&self.chain_name)
+            .limited_by(&self.limiter)
     }
 
     /// Opens a stream behind another proxy's filters: what they said of the request holds.

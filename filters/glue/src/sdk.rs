@@ -8,27 +8,30 @@
 //! that about.
 
 mod abi;
+mod counters;
+mod limits;
 mod outside;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
-use tensorgate_policy::policy::{KeyMaterial, Shadow};
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
 use tensorgate_wire::Answer;
 
 use crate::entry;
 use crate::filter::Filter;
 use crate::gate::Gate;
-use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use crate::lockout::make_pages;
 use crate::places::make_counts;
-use crate::record::{Verdict, shadow_metric};
+use crate::record::Verdict;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
+use crate::shared_limits::make_breaker;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
 use outside::{Outer, SOON_MS, Waiting, answered};
@@ -37,10 +40,6 @@ use outside::{Outer, SOON_MS, Waiting, answered};
 const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 
 thread_local! {
-    /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
-    static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
-    /// The same of what is in shadow, by reason.
-    static SHADOWS: OnceCell<Vec<(&'static str, u32)>> = const { OnceCell::new() };
     /// This VM's name and the number of its last entry.
     static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// Which filter this module is.
@@ -130,6 +129,11 @@ impl Context for Root {
         self.go_on();
     }
 
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        self.waiting
+            .told(self.context, token, limits::answer(status));
+    }
+
     fn on_done(&mut self) -> bool {
         if let Some(gate) = &self.gate {
             gate.close(&mut Outer);
@@ -157,7 +161,8 @@ impl RootContext for Root {
                 make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
                 make_pages(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                define_counters().map_err(|fault| vec![host_fault(fault)])?;
+                make_breaker(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
+                counters::define().map_err(|fault| vec![host_fault(fault)])?;
                 take_name().map_err(|fault| vec![host_fault(fault)])?;
                 let now = Host.now().map_err(|fault| vec![host_fault(fault)])?;
                 root.make_keys(&mut Host, now)
@@ -214,30 +219,6 @@ fn unnamed() -> Fault {
     })
 }
 
-fn define_counters() -> Result<(), HostFault> {
-    COUNTERS.with(|counters| {
-        if counters.get().is_none() {
-            let defined: Result<Vec<_>, _> = Verdict::all()
-                .map(|verdict| Ok((verdict, abi::define_counter(&verdict.metric())?)))
-                .collect();
-            // Only this function sets it, and the cell was empty a moment ago on this one thread.
-            let _ = counters.set(defined?);
-        }
-        Ok(())
-    })?;
-    SHADOWS.with(|counters| {
-        if counters.get().is_none() {
-            let defined: Result<Vec<_>, _> = Shadow::REASONS
-                .into_iter()
-                .map(|reason| Ok((reason.name(), abi::define_counter(&shadow_metric(reason))?)))
-                .collect();
-            // As above.
-            let _ = counters.set(defined?);
-        }
-        Ok(())
-    })
-}
-
 /// A request.
 struct Stream {
     context: u32,
@@ -246,6 +227,12 @@ struct Stream {
 }
 
 impl Context for Stream {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let answer = limits::answer(status);
+        let mut gate = self.gate.borrow_mut();
+        gate.on_limits_answer(&mut Host, token, answer);
+    }
+
     fn on_done(&mut self) -> bool {
         self.gate.borrow_mut().on_done(&mut Host);
         true
@@ -438,21 +425,19 @@ impl Proxy for Host {
     }
 
     fn count(&mut self, verdict: Verdict) {
-        COUNTERS.with(|counters| {
-            let defined = counters.get().map_or(&[][..], Vec::as_slice);
-            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == verdict) {
-                abi::increment(*counter);
-            }
-        });
+        counters::verdict(verdict);
+    }
+
+    fn ask_limits(&mut self, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
+        limits::ask(question, timeout_ms)
+    }
+
+    fn count_asked(&mut self, asked: Asked) {
+        counters::asked(asked);
     }
 
     fn count_shadow(&mut self, reason: &'static str) {
-        SHADOWS.with(|counters| {
-            let defined = counters.get().map_or(&[][..], Vec::as_slice);
-            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {
-                abi::increment(*counter);
-            }
-        });
+        counters::shadow(reason);
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
-use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use tensorgate_glue::native::Store;
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
@@ -106,6 +106,12 @@ impl Proxy for Faulty {
     }
 
     fn tick_soon(&mut self) {}
+
+    fn ask_limits(&mut self, _: &[u8], _: u64) -> Result<u32, HostFault> {
+        self.call("grpc_call", Broken::Nothing, 1)
+    }
+
+    fn count_asked(&mut self, _: Asked) {}
 
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
         let mut fields = rest(self.model).headers;

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::Denial;
-use crate::policy::{Allowance, Level, Wait};
+use crate::policy::{Allowance, Level, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::{Api, Boundary, Coding, Protocol, ServerQuestion};
 
@@ -128,6 +128,12 @@ pub struct Debit {
 }
 
 impl Charge {
+    /// Whether it is for what a request carries, and not for the request.
+    pub fn is_of_content(&self) -> bool {
+        let of_request = |debit: &Debit| debit.allowance.unit == Unit::Requests;
+        !self.debits.iter().all(of_request)
+    }
+
     /// The key of a debit's state.
     pub fn key(&self, debit: &Debit) -> String {
         debit.allowance.key(&self.grant, &self.client)

@@ -1,22 +1,16 @@
 //! What the gate's limits came to, as its context tells it: the host charges nothing, and so comes to the same decision. What a limit in shadow
 //! would have refused is noted here as it is there.
 
-use tensorgate_policy::policy::Unit;
 use tensorgate_policy::{Charge, ChargeOutcome};
 use tensorgate_wire::context::Levels;
 
 /// The outcome of the next charge that the gate has made, on requests or on what they carry: what is told of its limits is taken off the front.
 /// The gate's own limits come first in each, so that where those of the rate limit service are not told, nothing else is taken for them.
 pub(super) fn charged(levels: &mut Levels, charge: &Charge) -> ChargeOutcome {
-    let by_request = |unit| unit == Unit::Requests;
-    let of_request = charge
-        .debits
-        .iter()
-        .all(|debit| by_request(debit.allowance.unit));
-    let told = if of_request {
-        &mut levels.request
-    } else {
+    let told = if charge.is_of_content() {
         &mut levels.content
+    } else {
+        &mut levels.request
     };
     let own = told.len().min(charge.debits.len());
     ChargeOutcome::told(told.drain(..own).collect())

@@ -15,6 +15,7 @@ pub mod backend;
 #[path = "../../../sandbox-host/tests/support/openai.rs"]
 pub mod openai;
 pub mod policy;
+pub mod rls;
 pub mod stack;
 pub mod verdict;
 

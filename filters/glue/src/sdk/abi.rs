@@ -22,6 +22,7 @@ pub(super) const NO_CAS: u32 = 0;
 
 const BUFFER_REQUEST_BODY: u32 = 0;
 const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
+const BUFFER_GRPC_RECEIVED: u32 = 5;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const METRIC_COUNTER: u32 = 0;
@@ -181,6 +182,11 @@ pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFaul
 }
 
 /// The body that a server has answered with, at most so much of it.
+/// The message that a server has answered.
+pub(super) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_GRPC_RECEIVED, max_bytes)
+}
+
 pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_CALL_RESPONSE_BODY, max_bytes)
 }

@@ -118,6 +118,13 @@ struct Waiter {
     gate: Weak<RefCell<Gate>>,
 }
 
+impl Waiter {
+    fn is_needed(&self) -> bool {
+        let gate = self.gate.upgrade();
+        gate.is_some_and(|gate| gate.borrow().waits() || gate.borrow().asks())
+    }
+}
+
 impl Waiting {
     /// A request's callback is over: it may have begun to wait.
     pub(super) fn note(&self, context: u32, gate: &Rc<RefCell<Gate>>) {
@@ -134,6 +141,24 @@ impl Waiting {
         } else {
             WAITING_TICK_MS
         }
+    }
+
+    /// The rate limit service has answered a question that a request asked out of a callback of the configuration's own context.
+    pub(super) fn told(&self, own: u32, token: u32, answer: Result<Vec<u8>, u32>) {
+        let asked = |waiter: &Waiter| {
+            let gate = waiter.gate.upgrade()?;
+            gate.borrow()
+                .asked_for(token)
+                .then_some((waiter.context, gate))
+        };
+        let found = self.0.borrow().iter().find_map(asked);
+        if let Some((context, gate)) = found
+            && abi::set_effective_context(context).is_ok()
+        {
+            gate.borrow_mut().on_limits_answer(&mut Host, token, answer);
+        }
+        let _ = abi::set_effective_context(own);
+        self.0.borrow_mut().retain(Waiter::is_needed);
     }
 
     /// Has every request go on whose wait is over, from a callback of the configuration's own context.
@@ -153,13 +178,18 @@ impl Waiting {
                 due.push((waiter.context, gate));
                 return false;
             }
-            waits
+            waiter.is_needed()
         });
         for (context, gate) in due {
             // Host calls act on that request until the next of these; without, on none of its.
             if abi::set_effective_context(context).is_ok() {
                 gate.borrow_mut().wake(&mut Host);
                 self.note(context, &gate);
+                // What it asks from here, the dispatcher takes for a question of the configuration's own.
+                if gate.borrow().asks() {
+                    let gate = Rc::downgrade(&gate);
+                    self.0.borrow_mut().push(Waiter { context, gate });
+                }
             }
         }
         let _ = abi::set_effective_context(own);

@@ -148,14 +148,26 @@ fn full() -> ChargeOutcome {
     }])
 }
 
+/// The charge of a step.
+fn charge_of(step: &Step) -> Charge {
+    match step {
+        Step::Charge(charge) => charge.clone(),
+        step => panic!("{step:?}"),
+    }
+}
+
 /// A large body whose head is in: charged for the request, and for what it announces.
-fn passing(policy: &Policy, request: ChargeOutcome, content: ChargeOutcome) -> (Decision, Step) {
+fn passing(
+    policy: &Policy,
+    request: ChargeOutcome,
+    content: ChargeOutcome,
+) -> (Decision, Step, [Charge; 2]) {
     let head = Head {
         json_length: Some(64),
         content_length: Some(9_000),
         ..rest("digits")
     };
-    let (mut decision, _) = placed(policy, &head);
+    let (mut decision, first) = placed(policy, &head);
     decision.charged(policy, request);
     assert_eq!(decision.head_of_body(policy, 9_000, None), Step::Decode);
     let mut request = message(None, None);
@@ -166,8 +178,9 @@ fn passing(policy: &Policy, request: ChargeOutcome, content: ChargeOutcome) -> (
     charges(&step, Scope::Local, &["scoring:elements:day"]);
     let step = decision.charged(policy, spent(1));
     charges(&step, Scope::Global, &["scoring:elements", "scoring:bytes"]);
+    let charges = [charge_of(&first), charge_of(&step)];
     let step = decision.charged(policy, content);
-    (decision, step)
+    (decision, step, charges)
 }
 
 fn pass(policy: &Policy, decision: &mut Decision) {
@@ -184,22 +197,28 @@ fn pass(policy: &Policy, decision: &mut Decision) {
 fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
     let policy = shared();
     let later = || ChargeOutcome::Later;
-    let (mut decision, step) = passing(&policy, later(), later());
-    assert_eq!(step, Step::Forward, "the head may go");
-    pass(&policy, &mut decision);
-    assert_eq!(decision.charged_late(&policy, spent(1)), Step::Forward);
-    assert_eq!(reason(&decision.clone().passed()), Some(Reason::Overloaded));
-    let both = ChargeOutcome::Spent(vec![level(1), level(2)]);
-    assert_eq!(decision.charged_late(&policy, both), Step::Forward);
-    assert_eq!(decision.passed(), Step::Forward);
+    let both = || ChargeOutcome::Spent(vec![level(1), level(2)]);
+    // In whichever order they are told.
+    for first in [0, 1] {
+        let (mut decision, step, charges) = passing(&policy, later(), later());
+        assert_eq!(step, Step::Forward, "the head may go");
+        pass(&policy, &mut decision);
+        for (count, which) in [first, 1 - first].into_iter().enumerate() {
+            let outcome = if which == 0 { spent(1) } else { both() };
+            let step = decision.charged_late(&policy, &charges[which], outcome);
+            assert_eq!(step, Step::Forward);
+            let over = reason(&decision.clone().passed());
+            assert_eq!(over, (count == 0).then_some(Reason::Overloaded));
+        }
+    }
 
     // The first that is refused is the verdict, whatever has passed.
-    let (mut decision, _) = passing(&policy, later(), later());
+    let (mut decision, _, [request, _]) = passing(&policy, later(), later());
     pass(&policy, &mut decision);
-    let step = decision.charged_late(&policy, full());
+    let step = decision.charged_late(&policy, &request, full());
     assert_eq!(reason(&step), Some(Reason::RateLimited));
-    let (mut decision, _) = passing(&policy, spent(1), later());
-    let step = decision.charged_late(&policy, full());
+    let (mut decision, _, [_, content]) = passing(&policy, spent(1), later());
+    let step = decision.charged_late(&policy, &content, full());
     assert_eq!(reason(&step), Some(Reason::CostExceeded));
     assert_eq!(reason(&decision.passed()), Some(Reason::CostExceeded));
 }
@@ -207,7 +226,8 @@ fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
 #[test]
 fn nothing_is_told_late_of_a_body_that_is_held_or_of_what_was_told() {
     let policy = shared();
-    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let (mut decision, step) = placed(&policy, &rest("digits"));
+    let charge = charge_of(&step);
     decision.charged(&policy, ChargeOutcome::Later);
     whole(&policy, &mut decision);
     decision.message(&policy, &message(None, None));
@@ -217,8 +237,11 @@ fn nothing_is_told_late_of_a_body_that_is_held_or_of_what_was_told() {
     assert_eq!(reason(&step), Some(Reason::Overloaded), "{step:?}");
 
     let (mut decision, _) = placed(&policy, &rest("digits"));
-    let step = decision.charged_late(&policy, spent(1));
+    let step = decision.charged_late(&policy, &charge, spent(1));
     assert_eq!(reason(&step), Some(Reason::Overloaded));
+    let (mut decision, _, [_, content]) = passing(&policy, ChargeOutcome::Later, spent(1));
+    let step = decision.charged_late(&policy, &content, spent(1));
+    assert_eq!(reason(&step), Some(Reason::Overloaded), "it was told");
 
     let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
     let step = decision.charged(&policy, ChargeOutcome::Later);
