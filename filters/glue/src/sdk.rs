@@ -116,7 +116,7 @@ impl Root {
             self.tick_ms = SOON_MS;
         }
         if let Err(fault) = self.tick(self.waiting.tick_ms()) {
-            Host.log(Level::Error, &fault.to_string());
+            Host::outside().log(Level::Error, &fault.to_string());
         }
     }
 }
@@ -130,8 +130,11 @@ impl Context for Root {
     }
 
     fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
-        self.waiting
-            .told(self.context, token, limits::answer(status));
+        let own = Host {
+            own: self.context,
+            request: self.context,
+        };
+        self.waiting.told(own, token, limits::answer(own, status));
     }
 
     fn on_done(&mut self) -> bool {
@@ -140,7 +143,7 @@ impl Context for Root {
         }
         // The timer would outlive this context.
         if let Err(fault) = self.tick(0) {
-            Host.log(Level::Error, &fault.to_string());
+            Host::outside().log(Level::Error, &fault.to_string());
         }
         true
     }
@@ -158,14 +161,20 @@ impl RootContext for Root {
             .and_then(|(root, warnings)| {
                 self.declare_identity()
                     .map_err(|fault| vec![host_fault(fault)])?;
-                make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                make_pages(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                make_breaker(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
+                make_slots(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_counts(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_pages(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_breaker(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
                 counters::define().map_err(|fault| vec![host_fault(fault)])?;
                 take_name().map_err(|fault| vec![host_fault(fault)])?;
-                let now = Host.now().map_err(|fault| vec![host_fault(fault)])?;
-                root.make_keys(&mut Host, now)
+                let now = Host::outside()
+                    .now()
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                root.make_keys(&mut Host::outside(), now)
                     .map_err(|fault| vec![host_fault(fault)])?;
                 let tick_ms = if root.ticks() { SOON_MS } else { 0 };
                 self.tick(tick_ms)
@@ -182,7 +191,7 @@ impl RootContext for Root {
             } else {
                 Level::Warn
             };
-            Host.log(level, &format!("configuration: {fault}"));
+            Host::outside().log(level, &format!("configuration: {fault}"));
         }
         self.gate = root.map(Rc::new);
         self.gate.is_some()
@@ -198,7 +207,10 @@ impl RootContext for Root {
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         Some(match &self.gate {
             Some(root) => Box::new(Stream {
-                context,
+                host: Host {
+                    own: self.context,
+                    request: context,
+                },
                 gate: Rc::new(RefCell::new(Gate::new(Rc::clone(root)))),
                 waiting: self.waiting.clone(),
             }),
@@ -221,20 +233,20 @@ fn unnamed() -> Fault {
 
 /// A request.
 struct Stream {
-    context: u32,
+    host: Host,
     gate: Rc<RefCell<Gate>>,
     waiting: Waiting,
 }
 
 impl Context for Stream {
     fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
-        let answer = limits::answer(status);
+        let answer = limits::answer(self.host, status);
         let mut gate = self.gate.borrow_mut();
-        gate.on_limits_answer(&mut Host, token, answer);
+        gate.on_limits_answer(&mut self.host, token, answer);
     }
 
     fn on_done(&mut self) -> bool {
-        self.gate.borrow_mut().on_done(&mut Host);
+        self.gate.borrow_mut().on_done(&mut self.host);
         true
     }
 }
@@ -242,23 +254,23 @@ impl Context for Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
-        let action = gate.on_request_headers(&mut Host, end_of_stream);
+        let action = gate.on_request_headers(&mut self.host, end_of_stream);
         drop(gate);
-        self.waiting.note(self.context, &self.gate);
+        self.waiting.note(self.host.request, &self.gate);
         to_sdk(action)
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
-        to_sdk(gate.on_request_body(&mut Host, body_size, end_of_stream))
+        to_sdk(gate.on_request_body(&mut self.host, body_size, end_of_stream))
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut Host))
+        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut self.host))
     }
 
     fn on_log(&mut self) {
-        self.gate.borrow_mut().on_log(&mut Host);
+        self.gate.borrow_mut().on_log(&mut self.host);
     }
 }
 
@@ -270,14 +282,14 @@ impl Context for Unconfigured {}
 impl HttpContext for Unconfigured {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
         let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
-        Host.log(Level::Error, &denial.cause);
-        Host.count(Verdict::Deny(denial.reason));
-        if let Err(fault) = Host.respond(&Answer::to_denial(
+        Host::outside().log(Level::Error, &denial.cause);
+        Host::outside().count(Verdict::Deny(denial.reason));
+        if let Err(fault) = Host::outside().respond(&Answer::to_denial(
             &denial,
             tensorgate_policy::Protocol::OipRest,
             "",
         )) {
-            Host.log(Level::Error, &fault.to_string());
+            Host::outside().log(Level::Error, &fault.to_string());
         }
         types::Action::Pause
     }
@@ -299,7 +311,20 @@ const fn to_sdk(action: Action) -> types::Action {
 }
 
 /// The proxy around the callback that is running: host calls act on its request.
-struct Host;
+#[derive(Clone, Copy)]
+struct Host {
+    /// The configuration's context.
+    own: u32,
+    /// The request's.
+    request: u32,
+}
+
+impl Host {
+    /// Where no request is.
+    const fn outside() -> Self {
+        Self { own: 0, request: 0 }
+    }
+}
 
 impl SharedStore for Host {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
@@ -429,7 +454,7 @@ impl Proxy for Host {
     }
 
     fn ask_limits(&mut self, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
-        limits::ask(question, timeout_ms)
+        limits::ask(*self, question, timeout_ms)
     }
 
     fn count_asked(&mut self, asked: Asked) {

@@ -9,18 +9,17 @@
     reason = "tests"
 )]
 
+#[path = "shared_limits/late.rs"]
+mod late;
 mod support;
 
-use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, property, rest};
+use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};
 use tensorgate_glue::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_glue::host::{Asked, Level};
-use tensorgate_glue::native::{
-    Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store, Stream,
-};
+use tensorgate_glue::native::{Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, HEADER, Key};
-use tensorgate_wire::rate_limit;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A window within which nothing comes back: one unit takes hours.
@@ -330,192 +329,6 @@ fn one_request_a_second_looks_whether_the_service_answers_again() {
     assert_eq!(asked_at(2 * SECOND_NS - 1), (0, 0, 10));
     limiter.set_mode(LimiterMode::Answers);
     assert_eq!(asked_at(2 * SECOND_NS), (10, 0, 0));
-}
-
-/// What of a request is delivered at a time.
-#[derive(Clone, Copy)]
-enum Event<'r> {
-    Head(bool),
-    Piece(&'r [u8], bool),
-    Trailers,
-}
-
-/// A request in pieces of so many bytes, with trailers or without.
-fn events(request: &Request, piece: usize, trailers: bool) -> Vec<Event<'_>> {
-    let body = &request.body[0];
-    let mut events = vec![Event::Head(false)];
-    let pieces = body.chunks(piece).count();
-    for (at, bytes) in body.chunks(piece).enumerate() {
-        events.push(Event::Piece(bytes, at + 1 == pieces && !trailers));
-    }
-    if trailers {
-        events.push(Event::Trailers);
-    }
-    events
-}
-
-fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
-    match event {
-        Event::Head(last) => stream.send_headers(&request.headers, last),
-        Event::Piece(bytes, last) => stream.send_body(bytes, last),
-        Event::Trailers => stream.send_trailers(&[field("x-trailer", "1")]),
-    }
-}
-
-/// Both kinds of limits, so that a request asks twice.
-const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
-
-/// Delivers a request, and answers what is asked so many events after it was: never before everything is delivered, if that is more than there are.
-fn play_late(
-    chain: &[Filter],
-    request: &Request,
-    events: &[Event<'_>],
-    late: usize,
-    newest_first: bool,
-    answer: Option<Result<Vec<u8>, u32>>,
-) -> (Option<Outcome>, Option<Reason>, Logged) {
-    let limiter = Limiter::default();
-    limiter.set_mode(LimiterMode::Waits);
-    let mut proxy = gateway(chain, &with(BOTH, ""), &limiter);
-    let mut stream = proxy.open(NOW);
-    let body = &request.body[0];
-    let mut since = 0;
-    let tell = |stream: &mut Stream| {
-        let oldest = 0;
-        let newest = stream.limits_asked().saturating_sub(1);
-        let which = if newest_first { newest } else { oldest };
-        stream.tell_limits(which, answer.clone());
-    };
-    for event in events {
-        deliver(&mut stream, request, *event);
-        if stream.limits_asked() == 0 {
-            since = 0;
-            continue;
-        }
-        assert_ne!(stream.sent(), body.as_slice(), "all of it, and not charged");
-        since += 1;
-        if since > late {
-            tell(&mut stream);
-            since = 0;
-        }
-    }
-    while stream.limits_asked() > 0 {
-        assert_ne!(stream.sent(), body.as_slice(), "all of it, and not charged");
-        tell(&mut stream);
-    }
-    let (outcome, record, logged) = stream.close();
-    (outcome, record.reason, logged)
-}
-
-#[test]
-fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
-    let refusal = rate_limit::Answer {
-        code: rate_limit::Code::OverLimit,
-        statuses: vec![],
-    };
-    for chain in CHAINS {
-        for (request, _) in every_kind() {
-            for piece in [1_000, 100, 7] {
-                for trailers in [false, true] {
-                    let events = events(&request, piece, trailers);
-                    for late in [0, 1, 2, 5, usize::MAX] {
-                        for newest_first in [false, true] {
-                            let what = format!(
-                                "{chain:?} {:?} {piece} {trailers} {late} {newest_first}",
-                                request.headers[1]
-                            );
-                            let play = |answer| {
-                                play_late(chain, &request, &events, late, newest_first, answer)
-                            };
-                            let (outcome, reason, logged) = play(None);
-                            let Some(Outcome::Forwarded { body, .. }) = outcome else {
-                                panic!("{what}: {reason:?}")
-                            };
-                            assert_eq!(body, request.body[0], "{what}");
-                            assert_eq!(logged.asked, [Asked::Answered; 2], "{what}");
-                            assert_eq!(logged.counted.len(), 1, "{what}");
-
-                            let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
-                            assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
-                            let refused = [Reason::RateLimited, Reason::CostExceeded];
-                            assert!(refused.contains(&reason.unwrap()), "{what}");
-                            assert_eq!(logged.answers, 1, "{what}");
-
-                            let (outcome, reason, _) = play(Some(Err(14)));
-                            assert!(
-                                matches!(outcome, Some(Outcome::Forwarded { .. })),
-                                "{what}: {reason:?}"
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_body_that_is_large_goes_on_and_its_end_does_not() {
-    for (chain, request) in [
-        (&[Gate][..], binary(60)),
-        (&[Gate], raw_grpc(60)),
-        (&Filter::THREE, binary(60)),
-        (&[RateLimit], raw_grpc(60)),
-    ] {
-        let limiter = Limiter::default();
-        limiter.set_mode(LimiterMode::Waits);
-        let mut proxy = gateway(chain, &with(FIVE, ""), &limiter);
-        let mut stream = proxy.open(NOW);
-        if chain == [RateLimit] {
-            // Somebody before it has said who is calling.
-            let mut auth = gateway(&[Auth], &with(FIVE, ""), &limiter);
-            let mut before = auth.open(NOW);
-            before.send_headers(&request.headers, false);
-            stream = proxy.open_behind(NOW, before);
-        }
-        let events = events(&request, 64, false);
-        for event in &events {
-            deliver(&mut stream, &request, *event);
-        }
-        assert!(stream.dispatched(), "{chain:?}");
-        let sent = stream.sent().len();
-        assert!(
-            sent >= 300 && sent < request.body[0].len(),
-            "{chain:?} {sent}"
-        );
-        stream.tell_limits(0, None);
-        assert_eq!(stream.sent(), request.body[0], "{chain:?}");
-        let (outcome, record, _) = stream.close();
-        assert!(
-            matches!(outcome, Some(Outcome::Forwarded { .. })),
-            "{record:?}"
-        );
-    }
-}
-
-#[test]
-fn who_goes_away_while_it_waits_leaves_nothing_behind() {
-    let limits = format!("{FIVE}, \"concurrency\": 1");
-    for chain in CHAINS {
-        for (request, _) in every_kind() {
-            let limiter = Limiter::default();
-            let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
-            limiter.set_mode(LimiterMode::Waits);
-            let mut stream = proxy.open(NOW);
-            for event in &events(&request, 50, false)[..] {
-                deliver(&mut stream, &request, *event);
-            }
-            assert_eq!(stream.limits_asked(), 1);
-            let (outcome, record, logged) = stream.close();
-            assert_eq!(outcome, None, "{record:?}");
-            let told: serde_json::Value =
-                serde_json::from_str(property(&logged, "tg_outcome").unwrap()).unwrap();
-            assert_eq!(told["verdict"], "aborted", "{chain:?}");
-            assert_eq!(told["model"], "limited");
-            limiter.set_mode(LimiterMode::Answers);
-            assert_eq!(ask(&mut proxy, &request, NOW), "ok", "its place is free");
-        }
-    }
 }
 
 #[test]

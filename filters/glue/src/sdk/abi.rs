@@ -181,12 +181,12 @@ pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFaul
     get_buffer(BUFFER_PLUGIN_CONFIGURATION, max_bytes)
 }
 
-/// The body that a server has answered with, at most so much of it.
-/// The message that a server has answered.
+/// The message that a server has answered, at most so much of it.
 pub(super) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_GRPC_RECEIVED, max_bytes)
 }
 
+/// The body that a server has answered with, at most so much of it.
 pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_CALL_RESPONSE_BODY, max_bytes)
 }
