@@ -2,8 +2,8 @@
 //! that are used here by their numbers in Envoy 1.40. Unknown fields are skipped, as the protocol grows; counts and lengths are bounded.
 //!
 //! A descriptor names a limit and a client, says how much is asked for, and carries the limit itself, so that a server that takes limits
-//! from its callers needs none of its own. What an answer means is decided in [`Answer::outcome`]: one that contradicts itself, or knows no such
-//! limit, means nothing.
+//! from its callers needs none of its own. What an answer means is decided in [`Answer::outcome`]: one that contradicts itself, knows no such
+//! limit or a looser one, means nothing.
 
 mod message;
 
@@ -137,6 +137,19 @@ impl Told {
             multiplier: u32::try_from(window_s.checked_div(length)?).ok()?,
         })
     }
+
+    /// Whether it lets no more pass than a limit of the policy, neither in one of its windows nor in a long time. A server that reads no
+    /// multiplier would count in seconds what is meant for minutes.
+    fn is_within(&self, debit: &Debit) -> bool {
+        let known = |(unit, _): &(TimeUnit, u64)| *unit == self.unit;
+        let Some((_, length)) = TimeUnit::LENGTHS.into_iter().find(known) else {
+            return false;
+        };
+        let window_s = u128::from(length).saturating_mul(u128::from(self.multiplier.max(1)));
+        let (quota, allowance) = (u64::from(self.quota), &debit.allowance);
+        let pace = u128::from(quota).saturating_mul(u128::from(allowance.window_s()));
+        quota <= allowance.quota() && pace <= u128::from(allowance.quota()).saturating_mul(window_s)
+    }
 }
 
 impl Question {
@@ -214,11 +227,16 @@ impl Answer {
             Code::OverLimit => true,
             Code::Unknown => return Err("it comes to no verdict"),
         };
-        if self.statuses.iter().any(|status| status.limit.is_none()) {
-            return Err("it knows no such limit");
+        match (told, refused) {
+            (false, true) => return Ok(ChargeOutcome::Refused(vec![UNTOLD; debits.len()])),
+            (false, false) => return Err("it does not say which limits it has held it against"),
+            (true, _) => {}
         }
-        if refused && !told {
-            return Ok(ChargeOutcome::Refused(vec![UNTOLD; debits.len()]));
+        for (status, debit) in self.statuses.iter().zip(debits) {
+            let limit = status.limit.ok_or("it knows no such limit")?;
+            if !limit.is_within(debit) {
+                return Err("it counts by another limit, which lets more pass");
+            }
         }
         let levels = self
             .statuses

@@ -154,20 +154,24 @@ fn an_answer_means_what_it_says_or_nothing() {
         .outcome(&debits)
     };
     let (ok, over) = (status(Passes), status(OverLimit));
-    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[ok, ok]) else {
+    // The second limit is a day's.
+    let day = |status: Status| Status {
+        limit: Told::of(1_000, 86_400),
+        ..status
+    };
+    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[ok, day(ok)]) else {
         panic!("it passes")
     };
     assert_eq!(
         (levels[0].left, levels[0].full_after_ns),
         (3, 1_500_000_000)
     );
-    let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[ok, over]) else {
+    let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[ok, day(over)]) else {
         panic!("it is refused")
     };
     assert_eq!(levels[0].wait, Wait::None);
     assert_eq!(levels[1].wait, Wait::Ns(1_500_000_000));
     // Servers that tell no statuses.
-    assert_eq!(says(Passes, &[]), Ok(ChargeOutcome::Spent(vec![])));
     let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[]) else {
         panic!("it is refused")
     };
@@ -177,21 +181,66 @@ fn an_answer_means_what_it_says_or_nothing() {
         left: u32::MAX,
         ..ok
     };
-    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[rich, rich]) else {
+    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[rich, day(rich)]) else {
         panic!("it passes")
     };
     assert_eq!(levels[0].left, debits[0].allowance.quota());
     let unlimited = Status { limit: None, ..ok };
     for (code, statuses) in [
         (Unknown, &[][..]),
-        (Unknown, &[ok, ok]),
-        (Passes, &[ok, over]),
-        (OverLimit, &[ok, ok]),
+        (Unknown, &[ok, day(ok)]),
+        (Passes, &[]),
+        (Passes, &[ok, day(over)]),
+        (OverLimit, &[ok, day(ok)]),
         (Passes, &[ok]),
-        (Passes, &[ok, ok, ok]),
+        (Passes, &[ok, day(ok), day(ok)]),
         (Passes, &[ok, unlimited]),
     ] {
         assert!(says(code, statuses).is_err(), "{code:?} {statuses:?}");
+    }
+}
+
+#[test]
+fn an_answer_by_a_looser_limit_means_nothing() {
+    let debits = support::debits();
+    let unit = |quota, unit, multiplier| {
+        Some(Told {
+            quota,
+            unit,
+            multiplier,
+        })
+    };
+    // A hundred in 60 s.
+    for (limit, expected) in [
+        (unit(100, TimeUnit::Minute, 1), true),
+        (unit(100, TimeUnit::Second, 60), true),
+        (unit(100, TimeUnit::Day, 1), true),
+        (unit(1, TimeUnit::Second, 1), true),
+        (unit(0, TimeUnit::Second, 1), true),
+        // The multiplier was not read.
+        (unit(100, TimeUnit::Second, 1), false),
+        (unit(100, TimeUnit::Second, 0), false),
+        (unit(100, TimeUnit::Second, 59), false),
+        (unit(101, TimeUnit::Minute, 1), false),
+        // As fast, and more at once.
+        (unit(6_000, TimeUnit::Hour, 1), false),
+        (unit(2, TimeUnit::Second, 1), false),
+        (unit(u32::MAX, TimeUnit::Day, u32::MAX), false),
+        (unit(1, TimeUnit::Unknown, 1), false),
+        (None, false),
+    ] {
+        for code in [Code::Ok, Code::OverLimit] {
+            let one = Status {
+                limit,
+                ..status(code)
+            };
+            let answer = Answer {
+                code,
+                statuses: vec![one],
+            };
+            let believed = answer.outcome(&debits[..1]).is_ok();
+            assert_eq!(believed, expected, "{limit:?} {code:?}");
+        }
     }
 }
 

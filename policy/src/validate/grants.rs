@@ -102,7 +102,7 @@ pub(super) fn grants(
         let budget = rates::budget(report, &path, grant, infers, &inferred);
         good = good.and(scopes(report, &path, grant, raw));
         if let Some(Some(rate)) = &rate {
-            good = good.and(service::tellable(report, &path.field("rate"), rate));
+            good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
         }
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);

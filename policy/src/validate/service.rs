@@ -78,7 +78,23 @@ pub(super) fn scope(
 }
 
 /// A rate that is counted elsewhere must be one that can be told exactly there.
-pub(super) fn tellable(report: &mut Report, rate_path: &Path, rate: &Rate) -> Option<()> {
+pub(super) fn tellable(
+    report: &mut Report,
+    rate_path: &Path,
+    rate: &Rate,
+    raw: &raw::Policy,
+) -> Option<()> {
+    let elsewhere = |service: &raw::RateLimitService| service.endpoint.is_some();
+    if !rate.scope.is_local()
+        && rate.bucket.burst < rate.quota
+        && raw.rate_limit_service.as_ref().is_some_and(elsewhere)
+    {
+        report.warn(
+            &rate_path.field("burst"),
+            "the service is told of the quota and the window alone: it may let all of the quota pass at once",
+            "a shorter window, or rate_limit_service.redis",
+        );
+    }
     let fill_ns = rate.bucket.interval_ns.checked_mul(rate.bucket.burst)?;
     let fill_s = fill_ns
         .checked_div(SECOND_NS.saturating_mul(rate.bucket.per))

@@ -90,6 +90,7 @@ fn where_the_body_names_the_model_they_are_charged_once_as_well() {
     let whom = Addressee {
         model: "digits",
         version: None,
+        streams: false,
     };
     let step = decision.body(&policy, 100, Some(whom));
     charges(&step, Scope::Local, &["scoring:requests:day"]);

@@ -214,6 +214,18 @@ fn what_is_weak_is_warned_of() {
         ".endpoint",
         "in the clear",
     );
+    let mut spread = shared(json!({"endpoint": "http://127.0.0.1:8081"}));
+    put(
+        &mut spread,
+        "/grants/0/rate",
+        json!({"quota": 100, "window_s": 60, "burst": 20, "scope": "global"}),
+    );
+    let told = warnings(spread);
+    assert!(
+        told.iter()
+            .any(|it| it.starts_with("grants[0].rate.burst: ") && it.contains("at once")),
+        "{told:#?}"
+    );
     let secure = json!({"redis": {
         "url": "rediss://redis.example", "ca": "ca.pem", "username": "gate", "password_file": "password"
     }});
