@@ -20,6 +20,7 @@ pub mod policy_yaml;
 pub mod predict;
 pub mod predict_grpc;
 pub mod proxy;
+pub mod rate_limit;
 // The command is a program, not a library: its reader of policies is compiled from its own files.
 #[path = "../../cli/src/source/mod.rs"]
 #[allow(

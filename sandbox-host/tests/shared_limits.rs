@@ -9,6 +9,8 @@
     reason = "tests"
 )]
 
+#[path = "shared_limits/memory.rs"]
+mod memory;
 #[path = "shared_limits/others.rs"]
 mod others;
 mod support;

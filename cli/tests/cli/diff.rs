@@ -157,6 +157,31 @@ fn whoever_may_have_more_or_less_is_told() {
 }
 
 #[test]
+fn what_all_gateways_share_is_less_than_what_each_has() {
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    let own = BEFORE.replace("version: 1", service);
+    let shared = own.replace("window_s: 60", "window_s: 60, scope: global");
+    let scratch = Scratch::new();
+    let (own, shared) = (scratch.file("a.yaml", own), scratch.file("b.yaml", shared));
+    for (before, after, expected) in [
+        (
+            &own,
+            &shared,
+            "- app may have less (grant g): 6 requests in 60 s -> 6 requests in 60 s for all gateways",
+        ),
+        (
+            &shared,
+            &own,
+            "+ app may have more (grant g): 6 requests in 60 s for all gateways -> 6 requests in 60 s",
+        ),
+    ] {
+        let told = run(&["diff".as_ref(), before.as_os_str(), after.as_os_str()]);
+        let first = told.stdout.lines().next();
+        assert_eq!(first, Some(expected), "{}", told.stderr);
+    }
+}
+
+#[test]
 fn a_grant_that_changes_hands_is_told_of_where_nobody_gains_or_loses() {
     let after = BEFORE.replace("name: h", "name: k");
     let (code, told, json) = diff(&after);

@@ -11,6 +11,7 @@ mod abi;
 mod counters;
 mod limits;
 mod outside;
+mod unconfigured;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
-use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
+use tensorgate_policy::{Fault, Now, Severity};
 use tensorgate_wire::Answer;
 
 use crate::entry;
@@ -35,6 +36,7 @@ use crate::shared_limits::make_breaker;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
 use outside::{Outer, SOON_MS, Waiting, answered};
+use unconfigured::Unconfigured;
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
 const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
@@ -274,35 +276,6 @@ impl HttpContext for Stream {
     }
 }
 
-/// A request to a filter that has no configuration: a proxy that goes on after a refused one gets no gate that is open.
-struct Unconfigured;
-
-impl Context for Unconfigured {}
-
-impl HttpContext for Unconfigured {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
-        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
-        Host::outside().log(Level::Error, &denial.cause);
-        Host::outside().count(Verdict::Deny(denial.reason));
-        if let Err(fault) = Host::outside().respond(&Answer::to_denial(
-            &denial,
-            tensorgate_policy::Protocol::OipRest,
-            "",
-        )) {
-            Host::outside().log(Level::Error, &fault.to_string());
-        }
-        types::Action::Pause
-    }
-
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> types::Action {
-        types::Action::Pause
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        types::Action::Pause
-    }
-}
-
 const fn to_sdk(action: Action) -> types::Action {
     match action {
         Action::Continue => types::Action::Continue,
@@ -484,7 +457,7 @@ impl Proxy for Host {
 /// Gives this VM its name, once.
 fn take_name() -> Result<(), HostFault> {
     if ENTRIES.with(Cell::get).is_none() {
-        let vm = entry::take_name(&mut Host, abi::clock_ns(abi::CLOCK_REALTIME)?)?;
+        let vm = entry::take_name(&mut Host::outside(), abi::clock_ns(abi::CLOCK_REALTIME)?)?;
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())

@@ -11,6 +11,8 @@
 
 #[path = "shared_limits/late.rs"]
 mod late;
+#[path = "shared_limits/sources.rs"]
+mod sources;
 mod support;
 
 use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};

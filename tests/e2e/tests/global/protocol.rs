@@ -129,7 +129,7 @@ async fn envoys_own_filter_asks_our_service() {
         assert_eq!(reply.status, status, "{reply:?}");
         assert_eq!(
             reply.header("x-ratelimit-remaining"),
-            Some(left),
+            Some(left.to_owned()),
             "{reply:?}"
         );
         let limit = reply.header("x-ratelimit-limit").unwrap_or_default();
