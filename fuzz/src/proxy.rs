@@ -8,9 +8,10 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
 use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
-use tensorgate_glue::native::Store;
+use tensorgate_glue::native::{Limiter, Store};
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
+use tensorgate_glue::shared_limits::make_breaker;
 use tensorgate_glue::spend::make_slots;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::Now;
@@ -22,14 +23,20 @@ use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, fr
 /// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies: what each policy knows is another's stranger.
 const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tXT1eukUp"];
 
+/// The call that is an answer of the rate limit service.
+const ANSWERED: u8 = 4;
+
 /// The second world's context key.
 const OTHER_CONTEXT_KEY: &str = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";
+
+/// Whatever is asked has this number: a request has one question on its way.
+const TOKEN: u32 = 1;
 
 /// Gates and the secrets that they know. There are two, alike but for the secrets: what a gate tells must be the same in both,
 /// whichever secret a fuzzer, which sees compared strings, has put into the request's open parts.
 struct World {
     /// A configured gate a policy; what a play changes is in its store.
-    roots: [Rc<GateRoot>; 3],
+    roots: [Rc<GateRoot>; 4],
     keys: [String; 3],
     context_key: &'static str,
 }
@@ -43,7 +50,7 @@ thread_local! {
 
 impl World {
     fn new(keys: [String; 3], context_key: &'static str) -> Self {
-        let roots = [MAIN, RATES, RAW].map(|policy| {
+        let roots = [MAIN, RATES, RAW, &shared_rates()].map(|policy| {
             let mut policy = policy.to_owned();
             for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
                 policy = policy.replace(&digest(known), &digest(key));
@@ -58,6 +65,13 @@ impl World {
             context_key,
         }
     }
+}
+
+/// The policy with rates, of which gateways share the first grant's.
+fn shared_rates() -> String {
+    let service = r#""rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}}, "grants""#;
+    let shared = RATES.replacen("\"window_s\"", "\"scope\": \"global\", \"window_s\"", 1);
+    shared.replacen("\"grants\"", service, 1)
 }
 
 fn digest(key: &str) -> String {
@@ -79,6 +93,10 @@ struct Faulty {
     counted: usize,
     now: Now,
     entries: u64,
+    /// The last question to the rate limit service.
+    asked: Vec<u8>,
+    /// How often the stream was told to go on.
+    resumed: usize,
     /// Log lines, properties and answers, in order.
     told: Vec<String>,
 }
@@ -119,7 +137,9 @@ impl SharedStore for Faulty {
 
 impl Proxy for Faulty {
     fn resume(&mut self) -> std::result::Result<(), HostFault> {
-        self.call("continue_stream", ())
+        self.call("continue_stream", ())?;
+        self.resumed += 1;
+        Ok(())
     }
 
     fn tick_soon(&mut self) {}
@@ -196,8 +216,10 @@ impl Proxy for Faulty {
 
     fn count_shadow(&mut self, _: &'static str) {}
 
-    fn ask_limits(&mut self, _: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
-        self.call("grpc_call", 1)
+    fn ask_limits(&mut self, question: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
+        self.told.push(format!("{question:?}"));
+        self.asked = question.to_vec();
+        self.call("grpc_call", TOKEN)
     }
 
     fn count_asked(&mut self, _: Asked) {}
@@ -246,6 +268,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
     let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
     make_slots(&mut store, root.policy()).expect("a store that works");
+    make_breaker(&mut store, root.policy()).expect("a store that works");
     let mut proxy = Faulty {
         // Most plays meet a proxy that works.
         failing: if data.ratio(3, 4)? {
@@ -264,6 +287,8 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
             monotonic_ns: data.arbitrary::<u32>()?.into(),
         },
         entries: 0,
+        asked: Vec::new(),
+        resumed: 0,
         told: Vec::new(),
     };
     let outcome = calls(data, world, root, &mut proxy);
@@ -277,7 +302,7 @@ fn calls(
     root: Rc<GateRoot>,
     proxy: &mut Faulty,
 ) -> Result<()> {
-    let mut gate = Gate::new(root);
+    let mut gate = Gate::new(Rc::clone(&root));
     let mut forwarded = false;
     let (headers, body) = request(data, &world.keys)?;
     proxy.headers = headers;
@@ -285,16 +310,33 @@ fn calls(
     // In order mostly; any order otherwise.
     let ordered = data.ratio(7, 8)?;
     for turn in 0..data.int_in_range(1..=8_usize)? {
-        let kind = if !ordered {
+        // The rate limit service answers whenever it likes.
+        let kind = if gate.asks() && data.arbitrary()? {
+            ANSWERED
+        } else if !ordered {
             data.int_in_range(0..=3_u8)?
         } else if turn == 0 {
             0
         } else {
             data.int_in_range(1..=3)?
         };
-        let last = data.arbitrary()?;
+        let last = kind != ANSWERED && data.arbitrary()?;
         let refused = proxy.answers > 0;
         let action = match kind {
+            ANSWERED => {
+                let answer = match data.int_in_range(0..=3_u8)? {
+                    0 => Err(data.arbitrary()?),
+                    1 => Ok(data.arbitrary::<&[u8]>()?.to_vec()),
+                    _ => Limiter::default().answer(root.policy(), &proxy.asked, proxy.now),
+                };
+                let before = proxy.resumed;
+                gate.on_limits_answer(proxy, TOKEN, answer);
+                if proxy.resumed > before {
+                    Action::Continue
+                } else {
+                    Action::Pause
+                }
+            }
             0 => gate.on_request_headers(proxy, last),
             3 => gate.on_request_trailers(proxy),
             _ => {

@@ -25,7 +25,7 @@ pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 pub mod shared_identity;
-mod shared_limits;
+pub mod shared_limits;
 pub mod signature;
 pub mod slots;
 pub mod spend;
