@@ -26,11 +26,13 @@ pub const PATIENT_MS: u64 = 1_000;
 
 /// A Redis, and the folder of its files; both end with the test.
 pub struct Counter {
+    /// The server.
     pub redis: Redis,
     folder: PathBuf,
 }
 
 impl Counter {
+    /// Starts one for a test of this name.
     pub async fn start(name: &str) -> Self {
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap();
