@@ -98,18 +98,21 @@ fn binary(rows: usize) -> Request {
 }
 
 /// The same over gRPC.
-fn raw_grpc(rows: u8) -> Request {
-    let bytes = |number: u8, bytes: &[u8]| {
-        let length = bytes.len();
-        let low = u8::try_from(length % 128).unwrap();
-        let varint = match u8::try_from(length / 128).unwrap() {
-            0 => vec![low],
-            high => vec![low | 0x80, high],
-        };
-        [vec![number << 3 | 2], varint, bytes.to_vec()].concat()
+fn raw_grpc(rows: usize) -> Request {
+    let varint = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number >= 128 {
+            bytes.push(u8::try_from(number % 128).unwrap() | 0x80);
+            number /= 128;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
     };
-    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &[rows, 2])].concat();
-    let raw = 0.5_f32.to_le_bytes().repeat(usize::from(rows) * 2);
+    let bytes =
+        |number: u8, bytes: &[u8]| [&[number << 3 | 2], &*varint(bytes.len()), bytes].concat();
+    let shape = [varint(rows), varint(2)].concat();
+    let tensor = [bytes(1, b"x"), bytes(2, b"FP32"), bytes(3, &shape)].concat();
+    let raw = 0.5_f32.to_le_bytes().repeat(rows * 2);
     let message = [bytes(1, b"limited"), bytes(5, &tensor), bytes(7, &raw)].concat();
     let mut headers = head("POST", "/inference.GRPCInferenceService/ModelInfer");
     headers.extend([
@@ -122,6 +125,16 @@ fn raw_grpc(rows: u8) -> Request {
         trailers: None,
     }
 }
+
+/// The policy for bodies that no wait holds: more than 256 KiB.
+fn with_large(limits: &str) -> String {
+    with(limits, "")
+        .replace("\"body_bytes\": 4096", "\"body_bytes\": 1048576")
+        .replace("\"max\": 64", "\"max\": 65536")
+}
+
+/// Rows of such a body.
+const LARGE: usize = 40_000;
 
 /// One of each kind, by what it carries: elements.
 fn every_kind() -> [(Request, u64); 5] {

@@ -150,7 +150,7 @@ impl Gate {
     /// Judges what has come while a request waited, and has its stream go on if it may.
     fn carry_on(&mut self, proxy: &mut dyn Proxy, arrived: Arrived, came_to: Action) {
         if arrived.goes_on_by_itself() {
-            return;
+            return self.keep(proxy, arrived);
         }
         let action = match arrived.end {
             End::Open | End::Head => came_to,
@@ -164,6 +164,26 @@ impl Gate {
         };
         if action == Action::Continue {
             resume(proxy);
+        }
+    }
+
+    /// Remembers what has come of a body of which more is to come: where that is trailers alone, nobody says again how much there is.
+    fn keep(&mut self, proxy: &mut dyn Proxy, arrived: Arrived) {
+        if let Phase::Waiting(waiting) = &mut self.phase {
+            return waiting.came(arrived);
+        }
+        let Some(mut held) = self.take_held() else {
+            return;
+        };
+        held.body_bytes = arrived.bytes;
+        if arrived.bytes > ALWAYS_HELD_BYTES {
+            held.body = held.body.within(Enforced::read(proxy));
+        }
+        match held.body.fits(arrived.bytes) {
+            Ok(()) => self.phase = Phase::Held(held),
+            Err(denial) => {
+                self.refuse(proxy, held, denial);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use tensorgate_policy::Reason;
 use tensorgate_wire::rate_limit;
 
 use super::support::{NOW, field, property};
-use super::{CHAINS, FIVE, ask, binary, every_kind, gateway, raw_grpc, with};
+use super::{CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, raw_grpc, with, with_large};
 
 /// What of a request is delivered at a time.
 #[derive(Clone, Copy)]
@@ -45,6 +45,7 @@ const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global
 /// Delivers a request, and answers what is asked so many events after it was: never before everything is delivered, if that is more than there are.
 fn play_late(
     chain: &[Filter],
+    policy: &str,
     request: &Request,
     events: &[Event<'_>],
     late: usize,
@@ -53,7 +54,7 @@ fn play_late(
 ) -> (Option<Outcome>, Option<Reason>, Logged) {
     let limiter = Limiter::default();
     limiter.set_mode(LimiterMode::Waits);
-    let mut proxy = gateway(chain, &with(BOTH, ""), &limiter);
+    let mut proxy = gateway(chain, policy, &limiter);
     let mut stream = proxy.open(NOW);
     let body = &request.body[0];
     let mut since = 0;
@@ -69,7 +70,7 @@ fn play_late(
             since = 0;
             continue;
         }
-        assert_ne!(stream.sent(), body.as_slice(), "all of it, and not charged");
+        assert!(stream.sent() != body, "all of it, and not charged");
         since += 1;
         if since > late {
             tell(&mut stream);
@@ -77,19 +78,54 @@ fn play_late(
         }
     }
     while stream.limits_asked() > 0 {
-        assert_ne!(stream.sent(), body.as_slice(), "all of it, and not charged");
+        assert!(stream.sent() != body, "all of it, and not charged");
         tell(&mut stream);
     }
     let (outcome, record, logged) = stream.close();
     (outcome, record.reason, logged)
 }
 
-#[test]
-fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
+/// Plays a request with every answer that may come, as late as that.
+fn play_every_answer(
+    chain: &[Filter],
+    policy: &str,
+    request: &Request,
+    events: &[Event<'_>],
+    late: usize,
+    newest_first: bool,
+) {
+    let what = format!(
+        "{chain:?} {:?} {} {late} {newest_first}",
+        String::from_utf8_lossy(&request.headers[1].1),
+        events.len()
+    );
+    let play = |answer| play_late(chain, policy, request, events, late, newest_first, answer);
+    let (outcome, reason, logged) = play(None);
+    let Some(Outcome::Forwarded { body, .. }) = outcome else {
+        panic!("{what}: {reason:?}")
+    };
+    assert!(body == request.body[0], "{what}");
+    assert_eq!(logged.asked, [Asked::Answered; 2], "{what}");
+    assert_eq!(logged.counted.len(), 1, "{what}");
+
     let refusal = rate_limit::Answer {
         code: rate_limit::Code::OverLimit,
         statuses: vec![],
     };
+    let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
+    assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
+    let refused = [Reason::RateLimited, Reason::CostExceeded];
+    assert!(refused.contains(&reason.unwrap()), "{what}");
+    assert_eq!(logged.answers, 1, "{what}");
+
+    let (outcome, reason, _) = play(Some(Err(14)));
+    let passes = matches!(outcome, Some(Outcome::Forwarded { .. }));
+    assert!(passes, "{what}: {reason:?}");
+}
+
+#[test]
+fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
+    let policy = with(BOTH, "");
     for chain in CHAINS {
         for (request, _) in every_kind() {
             for piece in [1_000, 100, 7] {
@@ -97,31 +133,13 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
                     let events = events(&request, piece, trailers);
                     for late in [0, 1, 2, 5, usize::MAX] {
                         for newest_first in [false, true] {
-                            let what = format!(
-                                "{chain:?} {:?} {piece} {trailers} {late} {newest_first}",
-                                request.headers[1]
-                            );
-                            let play = |answer| {
-                                play_late(chain, &request, &events, late, newest_first, answer)
-                            };
-                            let (outcome, reason, logged) = play(None);
-                            let Some(Outcome::Forwarded { body, .. }) = outcome else {
-                                panic!("{what}: {reason:?}")
-                            };
-                            assert_eq!(body, request.body[0], "{what}");
-                            assert_eq!(logged.asked, [Asked::Answered; 2], "{what}");
-                            assert_eq!(logged.counted.len(), 1, "{what}");
-
-                            let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
-                            assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
-                            let refused = [Reason::RateLimited, Reason::CostExceeded];
-                            assert!(refused.contains(&reason.unwrap()), "{what}");
-                            assert_eq!(logged.answers, 1, "{what}");
-
-                            let (outcome, reason, _) = play(Some(Err(14)));
-                            assert!(
-                                matches!(outcome, Some(Outcome::Forwarded { .. })),
-                                "{what}: {reason:?}"
+                            play_every_answer(
+                                chain,
+                                &policy,
+                                &request,
+                                &events,
+                                late,
+                                newest_first,
                             );
                         }
                     }
@@ -132,25 +150,43 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
 }
 
 #[test]
+fn a_body_that_no_wait_holds_comes_to_the_same() {
+    let policy = with_large(&BOTH.replace("128", "100000"));
+    for chain in CHAINS {
+        for request in [binary(LARGE), raw_grpc(LARGE)] {
+            for trailers in [false, true] {
+                let events = events(&request, 50_000, trailers);
+                for late in [0, 1, 3, usize::MAX] {
+                    for newest_first in [false, true] {
+                        play_every_answer(chain, &policy, &request, &events, late, newest_first);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_body_that_is_large_goes_on_and_its_end_does_not() {
     for (chain, request) in [
-        (&[Gate][..], binary(60)),
-        (&[Gate], raw_grpc(60)),
-        (&Filter::THREE, binary(60)),
-        (&[RateLimit], raw_grpc(60)),
+        (&[Gate][..], binary(LARGE)),
+        (&[Gate], raw_grpc(LARGE)),
+        (&Filter::THREE, binary(LARGE)),
+        (&[RateLimit], raw_grpc(LARGE)),
     ] {
         let limiter = Limiter::default();
         limiter.set_mode(LimiterMode::Waits);
-        let mut proxy = gateway(chain, &with(FIVE, ""), &limiter);
+        let policy = with_large(FIVE);
+        let mut proxy = gateway(chain, &policy, &limiter);
         let mut stream = proxy.open(NOW);
         if chain == [RateLimit] {
             // Somebody before it has said who is calling.
-            let mut auth = gateway(&[Auth], &with(FIVE, ""), &limiter);
+            let mut auth = gateway(&[Auth], &policy, &limiter);
             let mut before = auth.open(NOW);
             before.send_headers(&request.headers, false);
             stream = proxy.open_behind(NOW, before);
         }
-        let events = events(&request, 64, false);
+        let events = events(&request, 8_192, false);
         for event in &events {
             deliver(&mut stream, &request, *event);
         }
@@ -161,7 +197,7 @@ fn a_body_that_is_large_goes_on_and_its_end_does_not() {
             "{chain:?} {sent}"
         );
         stream.tell_limits(0, None);
-        assert_eq!(stream.sent(), request.body[0], "{chain:?}");
+        assert!(stream.sent() == request.body[0], "{chain:?}");
         let (outcome, record, _) = stream.close();
         assert!(
             matches!(outcome, Some(Outcome::Forwarded { .. })),
