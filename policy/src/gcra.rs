@@ -3,6 +3,9 @@
 //! State is the *theoretical arrival time*: the monotonic moment at which the bucket is full again, and beside it the pace at which it was
 //! filling. A reload that changes the pace changes what is owed into units and back: nobody gains by it, and nobody waits for a pace that is gone.
 //! Nothing is rounded: a bucket is emptied to its last unit, in whatever pieces.
+//!
+//! What was reserved and not used is given back, as far as time has not given it back already: each state remembers how far it was set back in
+//! all, so that a reservation is known by the state that it left. Of several at once, none gets what another one had, or more than the bucket owes it.
 
 /// A bucket's shape, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +29,15 @@ pub struct State {
     pub interval_ns: u64,
     /// The pace at which it was filling: [`Bucket::per`].
     pub per: u64,
+    /// How far it was set back by all that was given back, ns; wraps.
+    pub returned_ns: u64,
 }
 
 /// Bytes of a stored state.
-pub const STATE_BYTES: usize = 32;
+pub const STATE_BYTES: usize = 40;
+
+/// What a change of pace adds to [`State::returned_ns`]: more than any bucket owes, so that nothing is given back of what was spent before it.
+const OTHER_PACE_NS: u64 = 1 << 60;
 
 /// What a spend came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +56,12 @@ impl State {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
         match (numbers, rest) {
-            ([full, part, interval, per], []) => Some(Self {
+            ([full, part, interval, per, returned], []) => Some(Self {
                 full_ns: u64::from_le_bytes(*full),
                 part: u64::from_le_bytes(*part),
                 interval_ns: u64::from_le_bytes(*interval),
                 per: u64::from_le_bytes(*per),
+                returned_ns: u64::from_le_bytes(*returned),
             }),
             _ => None,
         }
@@ -61,7 +70,13 @@ impl State {
     /// The state as it is stored.
     pub fn to_bytes(&self) -> [u8; STATE_BYTES] {
         let mut bytes = [0; STATE_BYTES];
-        let numbers = [self.full_ns, self.part, self.interval_ns, self.per];
+        let numbers = [
+            self.full_ns,
+            self.part,
+            self.interval_ns,
+            self.per,
+            self.returned_ns,
+        ];
         for (slot, number) in bytes.chunks_exact_mut(8).zip(numbers) {
             slot.copy_from_slice(&number.to_le_bytes());
         }
@@ -80,7 +95,8 @@ impl Bucket {
         }
         let owed = self.owed(state, now_ns).checked_add(self.ticks(cost));
         // Five centuries from the clock's start, or a state that is not ours: nothing passes.
-        let Some((owed, next)) = owed.and_then(|owed| Some((owed, self.at(now_ns, owed)?))) else {
+        let Some((owed, next)) = owed.and_then(|owed| Some((owed, self.at(state, now_ns, owed)?)))
+        else {
             return NEVER;
         };
         let room = self.ticks(self.burst);
@@ -97,7 +113,47 @@ impl Bucket {
     pub fn rebased(&self, state: &State, now_ns: u64) -> Option<State> {
         let paces = (state.interval_ns, state.per) != (self.interval_ns, self.per);
         let owed = self.owed(state, now_ns);
-        (paces && owed > 0).then(|| self.at(now_ns, owed)).flatten()
+        (paces && owed > 0)
+            .then(|| self.at(state, now_ns, owed))
+            .flatten()
+    }
+
+    /// Gives units back of an amount whose spending left the bucket in `spent`: as many as it still owes for them. `None`: none.
+    ///
+    /// What time has given back since is not given a second time: whoever got it could save up more than a full bucket holds.
+    pub fn give_back(
+        &self,
+        state: &State,
+        spent: &State,
+        now_ns: u64,
+        units: u64,
+    ) -> Option<State> {
+        let pace = (self.interval_ns, self.per);
+        if [state, spent].map(|one| (one.interval_ns, one.per)) != [pace, pace] {
+            return None;
+        }
+        // What it owed at the least at any time since: whatever was spent since is not this amount's to clear.
+        let set_back_ns = state.returned_ns.wrapping_sub(spent.returned_ns);
+        let owed_ns = spent
+            .full_ns
+            .checked_sub(set_back_ns)?
+            .checked_sub(now_ns)?;
+        let units_ns = divided(self.ticks(units), self.per).unwrap_or(u64::MAX);
+        let back_ns = units_ns.min(owed_ns);
+        let full_ns = state.full_ns.checked_sub(back_ns)?;
+        (back_ns > 0 && full_ns >= now_ns).then(|| State {
+            full_ns,
+            returned_ns: state.returned_ns.wrapping_add(back_ns),
+            ..*state
+        })
+    }
+
+    /// Spends units that are used already, whether the bucket has them or not: it is empty at the worst.
+    pub fn take(&self, state: &State, now_ns: u64, units: u64) -> Option<State> {
+        let owed = self.owed(state, now_ns);
+        let more = owed.saturating_add(self.ticks(units));
+        let full = self.ticks(self.burst);
+        self.at(state, now_ns, more.min(full).max(owed))
     }
 
     /// What a bucket in `state` holds: units, and the nanoseconds until it is full.
@@ -130,8 +186,10 @@ impl Bucket {
         self.ticks(units.min(self.burst))
     }
 
-    /// The state of a bucket to which so much is owed.
-    fn at(&self, now_ns: u64, owed: u128) -> Option<State> {
+    /// The state after `state` of a bucket that owes so much.
+    fn at(&self, state: &State, now_ns: u64, owed: u128) -> Option<State> {
+        let same = state.per == 0 || (state.interval_ns, state.per) == (self.interval_ns, self.per);
+        let moved = if same { 0 } else { OTHER_PACE_NS };
         let ns = divided(owed, self.per)?;
         let whole = u128::from(ns).saturating_mul(u128::from(self.per));
         Some(State {
@@ -139,6 +197,7 @@ impl Bucket {
             part: u64::try_from(owed.checked_sub(whole)?).ok()?,
             interval_ns: self.interval_ns,
             per: self.per,
+            returned_ns: state.returned_ns.wrapping_add(moved),
         })
     }
 
@@ -160,5 +219,7 @@ fn divided(number: u128, by: u64) -> Option<u64> {
     }
 }
 
+#[cfg(test)]
+mod returned;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::settlement::Settlement;
 
 use crate::document::Document;
 use crate::owned;
@@ -164,6 +165,8 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// What the caller's token says of it, for the backend.
     pub claims: HeaderMap,
+    /// Whether the gate has reserved what it can come to.
+    pub reserved: bool,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -235,6 +238,12 @@ impl Judge {
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
         }
+    }
+
+    /// What a request used of the tokens that were reserved for it, signed for the gate.
+    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+        let request_id = request_id.to_owned();
+        Settlement { request_id, tokens }.sign(&self.key)
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
@@ -458,6 +467,10 @@ impl Judge {
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
+            reserved: limits::reserved(
+                &levels,
+                decision.grant().and_then(|grant| self.policy.grant(grant)),
+            ),
         })
     }
 

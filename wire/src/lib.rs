@@ -26,6 +26,7 @@ pub mod proto;
 mod protobuf;
 mod raw;
 mod route;
+pub mod settlement;
 mod signature;
 pub mod stream;
 mod torch;

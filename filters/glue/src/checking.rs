@@ -7,8 +7,7 @@ use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream::Event;
 
 use crate::host::Proxy;
-use crate::pay::{MAX_STEPS, pay};
-use crate::places::Taken;
+use crate::pay::{MAX_STEPS, Spent, pay};
 use crate::root::GateRoot;
 
 /// A body on its way.
@@ -28,7 +27,7 @@ impl Checking {
         root: &GateRoot,
         proxy: &mut dyn Proxy,
         decision: &mut Decision,
-        places: &mut Vec<Taken>,
+        spent: &mut Spent,
         plan: BodyPlan,
         now: Now,
         body: &[u8],
@@ -52,7 +51,7 @@ impl Checking {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),
                         step @ (Step::Charge(_) | Step::Acquire(_)) => {
-                            pay(root, proxy, decision, places, now, step)
+                            pay(root, proxy, decision, spent, now, step)
                         }
                         Step::Decode => decision.message(&root.policy, request),
                         Step::Check if !checks => return Ok(()),

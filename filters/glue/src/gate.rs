@@ -11,6 +11,7 @@
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
 mod passing;
+mod settling;
 mod signing;
 mod waiting;
 
@@ -29,14 +30,15 @@ use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, Who, identify, take_key_away};
 use crate::keys::Awaited;
 use crate::outcome::Outcome;
-use crate::pay::{MAX_STEPS, pay};
-use crate::places::{Taken, give_back};
+use crate::pay::{MAX_STEPS, Spent, pay};
+use crate::places::give_back;
 use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_identity::SharedIdentity;
 use crate::upstream::Upstream;
 use passing::{Rest, read_body};
+use settling::Settling;
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -82,8 +84,10 @@ pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
     outcome: Outcome,
-    /// Places in flight, until the stream is over.
-    places: Vec<Taken>,
+    /// What comes back when the answer, or the stream, is over.
+    spent: Spent,
+    /// Tokens that were reserved for the answer.
+    settling: Option<Box<Settling>>,
 }
 
 impl Gate {
@@ -94,7 +98,8 @@ impl Gate {
             root,
             phase: Phase::Fresh,
             outcome,
-            places: Vec::new(),
+            spent: Spent::default(),
+            settling: None,
         }
     }
 
@@ -258,7 +263,7 @@ impl Gate {
             self.outcome.aborted(proxy);
         }
         self.outcome.done(proxy);
-        let places = core::mem::take(&mut self.places);
+        let places = core::mem::take(&mut self.spent.places);
         if places.is_empty() {
             return;
         }
@@ -312,14 +317,9 @@ impl Gate {
         for _ in 0..MAX_STEPS {
             step = match (step, body, &request) {
                 (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
-                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => pay(
-                    &root,
-                    proxy,
-                    &mut held.decision,
-                    &mut self.places,
-                    now,
-                    step,
-                ),
+                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
+                    pay(&root, proxy, &mut held.decision, &mut self.spent, now, step)
+                }
                 (Step::ReadBody(plan), None, _) => {
                     if !waits(duties, plan, &held.decision, policy) {
                         let rest = if end_of_stream {
@@ -421,6 +421,7 @@ impl Gate {
         if let Err(fault) = said {
             return self.refuse(proxy, held, cannot_decide(fault));
         }
+        self.settle_later(&held.upstream.request_id);
         self.phase = match rest {
             Rest::None => Phase::Forwarded,
             Rest::Passes => Phase::Passing,

@@ -10,18 +10,25 @@ use crate::filter::Duties;
 use crate::host::{Level, Proxy};
 use crate::places::{Taken, longest_ns, take};
 use crate::root::GateRoot;
-use crate::spend::spend;
+use crate::spend::{Receipt, spend};
 
 /// Steps that one callback may take before it must have an end; the longest path has seven (body, charge, acquire, decode, check, charge,
 /// forward).
 pub(crate) const MAX_STEPS: usize = 8;
 
-/// Spends, and tells the decision; any other step is handed back. Places are kept in `places`, to be given back when the stream is over.
+/// What a request has spent that comes back: its places when the stream is over, what it did not use of a reservation when its answer is.
+#[derive(Debug, Default)]
+pub(crate) struct Spent {
+    pub(crate) places: Vec<Taken>,
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+/// Spends, and tells the decision; any other step is handed back. What comes back is kept in `spent`.
 pub(crate) fn pay(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
     decision: &mut Decision,
-    places: &mut Vec<Taken>,
+    spent: &mut Spent,
     now: Now,
     step: Step,
 ) -> Step {
@@ -32,7 +39,7 @@ pub(crate) fn pay(
             decision.charged(&root.policy, ChargeOutcome::SPENT)
         }
         Step::Charge(charge) => {
-            let (outcome, fault) = spend(proxy, &charge, now);
+            let (outcome, fault) = spend(proxy, &charge, now, &mut spent.receipts);
             if let Some(fault) = fault {
                 let Charge { grant, client, .. } = &charge;
                 let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
@@ -44,7 +51,13 @@ pub(crate) fn pay(
         Step::Acquire(acquire) => {
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
-            let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);
+            let (outcome, faults) = take(
+                proxy,
+                &acquire,
+                now.monotonic_ns,
+                longest_ns,
+                &mut spent.places,
+            );
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));
             }

@@ -28,14 +28,14 @@ fn made() -> (Store, NativeProxy) {
 fn only_key(store: &Store) -> String {
     let mut keys = store.keys();
     // How many slots there are is a slot too.
-    keys.retain(|key| key != "tensorgate/v2/slots");
+    keys.retain(|key| key != "tensorgate/v3/slots");
     assert_eq!(keys.len(), 1, "{keys:?}");
     keys[0].clone()
 }
 
 #[test]
 fn a_slot_is_made_for_every_client_of_a_grant_with_a_rate() {
-    assert_eq!(only_key(&made().0), "tensorgate/v2/rate:7:metered:scorer");
+    assert_eq!(only_key(&made().0), "tensorgate/v3/rate:7:metered:scorer");
 }
 
 #[test]

@@ -136,6 +136,19 @@ impl Running {
         std::fs::rename(fresh, self.folder.join(name)).unwrap();
     }
 
+    /// Every line of its audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let files = std::fs::read_dir(&self.folder).unwrap();
+        let paths = files.map(|file| file.unwrap().path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|name| name == "jsonl"));
+        logs.flat_map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            lines.collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// What the host counts.
     pub fn metrics(&self) -> String {
         self.host.app().metrics.text().unwrap()

@@ -26,7 +26,7 @@ impl Gate {
                 &root,
                 proxy,
                 &mut held.decision,
-                &mut self.places,
+                &mut self.spent,
                 plan,
                 now,
                 &body,

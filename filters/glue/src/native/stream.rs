@@ -74,6 +74,8 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
+    /// Trailers of the upstream's answer.
+    answer_trailers: Vec<Field>,
     /// Body bytes held for the filter that is called.
     held: Vec<u8>,
     /// Properties; what was declared to be set once, is.
@@ -111,6 +113,7 @@ impl Stream {
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
+            answer_trailers: Vec::new(),
             held: Vec::new(),
             properties,
             sent: Vec::new(),
@@ -306,6 +309,15 @@ impl Stream {
         self.io.properties.extend([details]);
     }
 
+    /// The upstream's answer ends in trailers: those that reach the client.
+    pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
+        self.io.answer_trailers = trailers.to_vec();
+        for hop in self.hops.iter_mut().rev() {
+            hop.gate.on_response_trailers(&mut self.io);
+        }
+        core::mem::take(&mut self.io.answer_trailers)
+    }
+
     /// Writes the access log while the stream goes on, as a proxy may be told to.
     pub fn log(&mut self) {
         for hop in &mut self.hops {
@@ -410,6 +422,15 @@ impl Proxy for Io {
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         self.trailers.clear();
         Ok(())
+    }
+
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
+        let is_it = |(known, _): &Field| known == name.as_bytes();
+        let found = self.answer_trailers.iter().find(|field| is_it(field));
+        let value = found.and_then(|(_, value)| String::from_utf8(value.clone()).ok());
+        let value = value.filter(|value| !value.is_empty());
+        self.answer_trailers.retain(|field| !is_it(field));
+        Ok(value)
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
