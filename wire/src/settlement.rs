@@ -135,6 +135,7 @@ mod tests {
             issued_unix_s: 1,
             checked: true,
             levels: Levels::default(),
+            claims: Vec::new(),
         };
         let value = context.sign(&key(7));
         assert_eq!(

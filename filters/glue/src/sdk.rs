@@ -9,6 +9,7 @@
 
 mod abi;
 mod outside;
+mod unconfigured;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
 use tensorgate_policy::policy::{KeyMaterial, Shadow};
-use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
+use tensorgate_policy::{Fault, Now, Severity};
 use tensorgate_wire::Answer;
 
 use crate::entry;
@@ -32,6 +33,7 @@ use crate::shared_identity;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
 use outside::{Outer, SOON_MS, Waiting, answered};
+use unconfigured::Unconfigured;
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
 const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
@@ -271,40 +273,11 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> types::Action {
-        to_sdk(self.gate.on_response_trailers(&mut Host))
+        to_sdk(self.gate.borrow_mut().on_response_trailers(&mut Host))
     }
 
     fn on_log(&mut self) {
         self.gate.borrow_mut().on_log(&mut Host);
-    }
-}
-
-/// A request to a filter that has no configuration: a proxy that goes on after a refused one gets no gate that is open.
-struct Unconfigured;
-
-impl Context for Unconfigured {}
-
-impl HttpContext for Unconfigured {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
-        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
-        Host.log(Level::Error, &denial.cause);
-        Host.count(Verdict::Deny(denial.reason));
-        if let Err(fault) = Host.respond(&Answer::to_denial(
-            &denial,
-            tensorgate_policy::Protocol::OipRest,
-            "",
-        )) {
-            Host.log(Level::Error, &fault.to_string());
-        }
-        types::Action::Pause
-    }
-
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> types::Action {
-        types::Action::Pause
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        types::Action::Pause
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Seen {
 struct State {
     models: BTreeSet<String>,
     act: Act,
+    /// What its own whole answers say that they used, if not as usual.
+    usage: Option<Value>,
     seen: Vec<Seen>,
     open: usize,
 }
@@ -77,6 +79,11 @@ impl OpenAi {
         self.state.lock().unwrap().act = act;
     }
 
+    /// How many tokens its own whole answers say they used from now on, one of them generated; `None`: they say nothing.
+    pub fn count(&self, tokens: Option<u64>) {
+        self.state.lock().unwrap().usage = Some(tokens.map_or(Value::Null, usage));
+    }
+
     /// Every document so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
@@ -98,9 +105,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let Some((head, body)) = read(&mut stream).await else {
         return;
     };
-    let (act, models) = {
+    let (act, models, usage) = {
         let state = state.lock().unwrap();
-        (state.act.clone(), state.models.clone())
+        (state.act.clone(), state.models.clone(), state.usage.clone())
     };
     if head.starts_with("get /v1/models ") {
         let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
@@ -121,7 +128,13 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
             drop(stream.read(&mut [0; 1]).await);
         }
-        Act::Answer => write(&mut stream, 200, &answer(&head, &body).to_string()).await,
+        Act::Answer => {
+            let mut answer = answer(&head, &body);
+            if let Some(usage) = usage {
+                answer["usage"] = usage;
+            }
+            write(&mut stream, 200, &answer.to_string()).await
+        }
         Act::Say(status, text) => write(&mut stream, status, &text).await,
         // Until the other side has gone.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
@@ -168,6 +181,12 @@ const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charse
 async fn events(stream: &mut TcpStream, text: &str) {
     drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
     drop(stream.shutdown().await);
+}
+
+/// Counts of an answer of one token, or of none.
+fn usage(tokens: u64) -> Value {
+    let completion = tokens.min(1);
+    json!({"prompt_tokens": tokens - completion, "completion_tokens": completion, "total_tokens": tokens})
 }
 
 /// An answer in pieces as such servers give it.

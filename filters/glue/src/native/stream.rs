@@ -13,10 +13,10 @@ use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
-use super::store::Store;
+use super::store::{Store, Stored};
 use super::{Outcome, Peer};
 use crate::gate::Gate;
-use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::host::{Action, Field, HostFault, Level, Proxy};
 use crate::record::{Record, Verdict, property};
 use crate::root::GateRoot;
 use crate::shared_identity;
@@ -300,6 +300,11 @@ impl Stream {
         &self.io.trailers
     }
 
+    /// The proxy's own id of it.
+    pub fn request_id(&self) -> &str {
+        &self.io.request_id
+    }
+
     /// The upstream answers.
     pub fn answered_by_upstream(&mut self) {
         let details = (
@@ -376,17 +381,9 @@ impl Io {
     }
 }
 
-impl SharedStore for Io {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        self.store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        self.store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        self.store.put(key, value)
+impl Stored for Io {
+    fn store(&mut self) -> &mut Store {
+        &mut self.store
     }
 }
 
