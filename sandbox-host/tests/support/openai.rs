@@ -1,5 +1,6 @@
 //! A stand-in for a server of OpenAI's API, over sockets and by hand: it answers what it is asked as such a server would, or as a test says, and
 //! keeps what it saw.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub enum Act {
     Events(String),
     /// Answers with these events, and no end.
     EventsAndHang(String),
+    /// Answers with these bytes, the head among them.
+    Raw(String),
     /// Never answers.
     Hang,
 }
@@ -136,6 +139,10 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             write(&mut stream, 200, &answer.to_string()).await
         }
         Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Raw(text) => {
+            drop(stream.write_all(text.as_bytes()).await);
+            drop(stream.shutdown().await);
+        }
         // Until the other side has gone.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
     }
