@@ -393,7 +393,10 @@ impl Judge {
             Ok(plain) => plain,
             Err(denial) => return refused(denial, caller),
         };
-        let addressee = tensorgate_wire::addressee(plan.format, &plain);
+        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
+            Ok(addressee) => addressee,
+            Err(denial) => return refused(denial, caller),
+        };
         match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),

@@ -294,7 +294,10 @@ impl Gate {
             Ok(body) => body,
             Err(denial) => return self.refuse(proxy, held, denial),
         };
-        let addressee = addressee(plan.format, &body);
+        let addressee = match addressee(plan.format, &body) {
+            Ok(addressee) => addressee,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
         let bytes = held.body_bytes;
         let step = held.decision.body(&self.root.policy, bytes, addressee);
         self.advance(proxy, held, now, step, Some((plan, &body)), true)
