@@ -35,6 +35,8 @@ pub struct ReplyBody {
     pieces: Option<Pieces>,
     /// How to say what it used, where tokens were reserved for it.
     settling: Option<Settling>,
+    /// Whether its length is not announced: whoever knows it waits for nothing that comes behind, and may leave before that is there.
+    open: bool,
 }
 
 /// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
@@ -71,6 +73,7 @@ impl ReplyBody {
             self.settling = Some(settling);
         } else {
             self.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
+            self.open = true;
         }
     }
 
@@ -115,7 +118,7 @@ impl Body for ReplyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.pieces.is_some() {
+        if self.open || self.pieces.is_some() {
             return SizeHint::default();
         }
         SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))

@@ -74,7 +74,6 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
-    /// Trailers of the upstream's answer.
     answer_trailers: Vec<Field>,
     /// Body bytes held for the filter that is called.
     held: Vec<u8>,
@@ -401,33 +400,13 @@ impl Proxy for Io {
     }
 
     fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        let is_it = |(known, _): &Field| known == name.as_bytes();
-        let field = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-        let place = self.headers.iter().position(is_it);
-        self.headers.retain(|known| !is_it(known));
-        self.headers
-            .insert(place.unwrap_or(self.headers.len()), field);
-        Ok(())
-    }
-
-    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
-        self.headers
-            .retain(|(known, _)| !known.eq_ignore_ascii_case(name.as_bytes()));
-        Ok(())
-    }
-
-    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
-        self.trailers.clear();
-        Ok(())
-    }
-
-    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
-        let is_it = |(known, _): &Field| known == name.as_bytes();
-        let found = self.answer_trailers.iter().find(|field| is_it(field));
-        let value = found.and_then(|(_, value)| String::from_utf8(value.clone()).ok());
-        let value = value.filter(|value| !value.is_empty());
-        self.answer_trailers.retain(|field| !is_it(field));
-        Ok(value)
+        let is_it = |(known, _): &mut Field| known == name.as_bytes();
+        let taken: Vec<_> = self.answer_trailers.extract_if(.., is_it).collect();
+        let value = taken
+            .into_iter()
+            .next()
+            .and_then(|(_, value)| String::from_utf8(value).ok());
+        Ok(value.filter(|value| !value.is_empty()))
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
