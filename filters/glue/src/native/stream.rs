@@ -6,6 +6,8 @@
 //! - after a local answer nothing more is delivered but the log callback;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
 
+mod answered;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -74,6 +76,7 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
+    /// Trailers of the upstream's answer.
     answer_trailers: Vec<Field>,
     /// Body bytes held for the filter that is called.
     held: Vec<u8>,
@@ -299,29 +302,6 @@ impl Stream {
         &self.io.trailers
     }
 
-    /// The proxy's own id of it.
-    pub fn request_id(&self) -> &str {
-        &self.io.request_id
-    }
-
-    /// The upstream answers.
-    pub fn answered_by_upstream(&mut self) {
-        let details = (
-            "response.code_details".to_owned(),
-            "via_upstream".to_owned(),
-        );
-        self.io.properties.extend([details]);
-    }
-
-    /// The upstream's answer ends in trailers: those that reach the client.
-    pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
-        self.io.answer_trailers = trailers.to_vec();
-        for hop in self.hops.iter_mut().rev() {
-            hop.gate.on_response_trailers(&mut self.io);
-        }
-        core::mem::take(&mut self.io.answer_trailers)
-    }
-
     /// Writes the access log while the stream goes on, as a proxy may be told to.
     pub fn log(&mut self) {
         for hop in &mut self.hops {
@@ -400,12 +380,33 @@ impl Proxy for Io {
     }
 
     fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
+        let is_it = |(known, _): &Field| known == name.as_bytes();
+        let field = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let place = self.headers.iter().position(is_it);
+        self.headers.retain(|known| !is_it(known));
+        self.headers
+            .insert(place.unwrap_or(self.headers.len()), field);
+        Ok(())
+    }
+
+    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name.as_bytes()));
+        Ok(())
+    }
+
+    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
+        self.trailers.clear();
+        Ok(())
+    }
+
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
         let is_it = |(known, _): &mut Field| known == name.as_bytes();
-        let taken: Vec<_> = self.answer_trailers.extract_if(.., is_it).collect();
+        let mut taken = self.answer_trailers.extract_if(.., is_it);
         let value = taken
-            .into_iter()
             .next()
             .and_then(|(_, value)| String::from_utf8(value).ok());
+        taken.for_each(drop);
         Ok(value.filter(|value| !value.is_empty()))
     }
 
