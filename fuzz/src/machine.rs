@@ -240,7 +240,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
             data.int_in_range(0..=100_000)?,
             if data.arbitrary()? {
                 Some(Addressee {
-                    model: data.choose(&MODELS)?,
+                    model: (*data.choose(&MODELS)?).into(),
                     version: data.arbitrary::<Option<&str>>()?.map(Into::into),
                     streams: data.arbitrary()?,
                 })

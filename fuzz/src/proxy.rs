@@ -181,6 +181,13 @@ impl Proxy for Faulty {
         Ok(())
     }
 
+    fn take_response_trailer(
+        &mut self,
+        _: &str,
+    ) -> std::result::Result<Option<String>, HostFault> {
+        self.call("get_header_map_value", None)
+    }
+
     fn clear_request_trailers(&mut self) -> std::result::Result<(), HostFault> {
         self.call("set_header_map_pairs", ())
     }

@@ -331,6 +331,8 @@ impl Decision {
         match (self.protocol.body_names_model(), addressee) {
             (false, None) => self.enter(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
+            // Nothing is decoded for which nobody pays.
+            (true, None) if self.protocol == Protocol::OpenAi => Err(nobody()),
             (true, None) => self.proceed(After::Body),
             (
                 true,
@@ -341,7 +343,7 @@ impl Decision {
                 }),
             ) => {
                 self.asks_pieces(streams)?;
-                self.resolve(policy, model, version.as_deref())?;
+                self.resolve(policy, &model, version.as_deref())?;
                 self.pay(policy, After::Body)
             }
         }
@@ -361,10 +363,7 @@ impl Decision {
                 self.proceed(After::Message)
             }
             (false, ..) => Err(named_twice()),
-            (true, (None, _), _) => Err(Denial::new(
-                Reason::NotGranted,
-                "the message names no model",
-            )),
+            (true, (None, _), _) => Err(nobody()),
             (true, (Some(model), version), None) => {
                 self.asks_pieces(request.streams())?;
                 self.resolve(policy, model, version)?;
@@ -436,6 +435,11 @@ impl Decision {
             }
         }
     }
+}
+
+/// The body must name a model and does not.
+fn nobody() -> Denial {
+    Denial::new(Reason::NotGranted, "the message names no model")
 }
 
 /// A route and a body that both name a model could name two.

@@ -168,22 +168,11 @@ impl Pipeline {
             payload,
             rates: _,
             shadowed: _,
-            document,
+            document: _,
             claims,
+            reserved: _,
         } = request;
         let request_id = caller.request_id.as_str();
-        if let Some(document) = document {
-            return self
-                .complete(
-                    (model, route, &version),
-                    document,
-                    request_id,
-                    held,
-                    latest,
-                    timings,
-                )
-                .await;
-        }
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {

@@ -168,6 +168,15 @@ impl Record {
         }
     }
 
+    /// What is told of an answer in pieces that breaks off, once its audit record is written.
+    pub fn ending(&self, status: u16) -> Ending {
+        Ending {
+            outcomes: Arc::clone(&self.outcomes),
+            decision: self.answer(status, 0),
+            started: self.started,
+        }
+    }
+
     /// It was answered.
     pub fn allowed(&mut self, status: u16, response_bytes: usize) {
         self.end("allow", "", status, response_bytes);
@@ -350,6 +359,27 @@ impl Record {
             fuel = self.timings.fuel,
             "request"
         );
+    }
+}
+
+/// A request whose answer is on its way, piece by piece.
+#[derive(Debug)]
+pub struct Ending {
+    outcomes: Arc<Outcomes>,
+    decision: Decision,
+    started: Instant,
+}
+
+impl Ending {
+    /// It broke off for this, when its caller had so many bytes of it: its line says something else, and another one amends that.
+    pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
+        self.outcomes.ends_otherwise(Decision {
+            verdict: Verdict::Aborted,
+            reason: denial.reason.name().to_owned(),
+            response_bytes: wide(response_bytes),
+            total_us: micros(self.started.elapsed()),
+            ..self.decision
+        });
     }
 }
 

@@ -1,11 +1,12 @@
 //! Answers to HTTP responses: REST with a body, gRPC with a frame and trailers, refusals in the caller's own protocol.
 
 mod pieces;
+mod settling;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -18,7 +19,9 @@ use tensorgate_wire::headers::JSON_LENGTH;
 
 use crate::backends::openai::Streamed;
 use crate::budget::Held;
+use crate::record::Ending;
 use pieces::Pieces;
+pub use settling::Settling;
 
 /// gRPC's status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -30,6 +33,10 @@ pub struct ReplyBody {
     trailers: Option<HeaderMap>,
     /// What comes in pieces, in place of data.
     pieces: Option<Pieces>,
+    /// How to say what it used, where tokens were reserved for it.
+    settling: Option<Settling>,
+    /// Whether its length is not announced: whoever knows it waits for nothing that comes behind, and may leave before that is there.
+    open: bool,
 }
 
 /// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
@@ -53,6 +60,23 @@ impl ReplyBody {
             .map(|data| Bytes::from_owner(Kept { data, _held: held }));
     }
 
+    /// Whom to tell if what comes in pieces breaks off.
+    pub fn tell(&mut self, ending: impl FnOnce() -> Ending) {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.tell(ending());
+        }
+    }
+
+    /// Says in a trailer how many tokens were used: at once where that is known, else when the last piece has come.
+    pub fn settle(&mut self, settling: Settling, tokens: Option<u64>) {
+        if self.pieces.is_some() {
+            self.settling = Some(settling);
+        } else {
+            self.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
+            self.open = true;
+        }
+    }
+
     /// Bytes of data.
     pub fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
@@ -73,9 +97,13 @@ impl Body for ReplyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(pieces) = &mut self.pieces {
-            return pieces
-                .poll(context)
-                .map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
+            if let Some(piece) = ready!(pieces.poll(context)) {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let tokens = pieces.tokens();
+            self.pieces = None;
+            let settling = self.settling.take().zip(tokens);
+            self.trailers = settling.and_then(|(settling, tokens)| settling.trailers(tokens));
         }
         let frame = self
             .data
@@ -90,7 +118,7 @@ impl Body for ReplyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.pieces.is_some() {
+        if self.open || self.pieces.is_some() {
             return SizeHint::default();
         }
         SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))
@@ -124,7 +152,7 @@ pub fn success(
     *response.body_mut() = ReplyBody {
         data,
         trailers,
-        pieces: None,
+        ..ReplyBody::default()
     };
     response
 }

@@ -24,11 +24,12 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::settlement::Settlement;
 
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
-use limits::charged;
+use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
 
@@ -164,6 +165,8 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// What the caller's token says of it, for the backend.
     pub claims: HeaderMap,
+    /// Whether the gate has reserved what it can come to.
+    pub reserved: bool,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -235,6 +238,12 @@ impl Judge {
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
         }
+    }
+
+    /// What a request used of the tokens that were reserved for it, signed for the gate.
+    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+        let request_id = request_id.to_owned();
+        Settlement { request_id, tokens }.sign(&self.key)
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
@@ -369,6 +378,7 @@ impl Judge {
             mut levels,
             claims,
         } = admitted;
+        let content_is_charged = has_charged_content(&levels);
         let mut charged = |charge: &Charge| charged(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
@@ -384,7 +394,10 @@ impl Judge {
             Ok(plain) => plain,
             Err(denial) => return refused(denial, caller),
         };
-        let addressee = tensorgate_wire::addressee(plan.format, &plain);
+        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
+            Ok(addressee) => addressee,
+            Err(denial) => return refused(denial, caller),
+        };
         match decide_body(
             &mut decision,
             &self.policy,
@@ -464,6 +477,11 @@ impl Judge {
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
+            reserved: content_is_charged
+                && decision
+                    .grant()
+                    .and_then(|grant| self.policy.grant(grant))
+                    .is_some_and(reserves_tokens),
         })
     }
 

@@ -23,12 +23,13 @@ use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
+use crate::document::Document;
 use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
 use crate::guard::{caught, offload};
 use crate::metrics::Metrics;
 use crate::record::Record;
-use crate::reply::{self, ReplyBody};
+use crate::reply::{self, ReplyBody, Settling};
 use crate::request::{Begun, ModelRequest, Refused};
 use crate::room::{hold_decoded, hold_expanded};
 
@@ -144,6 +145,7 @@ async fn told(
     let (status, bytes) = (response.status().as_u16(), response.body().len());
     let written = record.audit_answer(status, bytes).await;
     let Err(why) = written else {
+        response.body_mut().tell(|| record.ending(status));
         record.allowed(status, bytes);
         return response;
     };
@@ -152,6 +154,7 @@ async fn told(
         record.untold(&denial, why);
         return reply::refusal(&denial, record.protocol, &record.caller.request_id);
     }
+    response.body_mut().tell(|| record.ending(status));
     record.let_go(status, bytes, why);
     response
 }
@@ -295,10 +298,8 @@ async fn infer(
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    if let Some(document) = request.document.take_if(|document| document.stream) {
-        let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
-        let streamed = pipeline.stream(request, document, held, latest, timings);
-        return Ok(reply::events(streamed.await?, &request_id));
+    if let Some(document) = request.document.take() {
+        return complete(generation, request, document, held, latest, record).await;
     }
     let answer = generation
         .pipeline
@@ -315,6 +316,38 @@ async fn infer(
         reply::mark_binary(&mut response, json_bytes);
     }
     response.body_mut().hold(held);
+    Ok(response)
+}
+
+/// An inference of OpenAI's API, in one piece or in several. What it used of the tokens that the gate has reserved is told to the gate.
+async fn complete(
+    generation: &Generation,
+    request: ModelRequest,
+    document: Document,
+    mut held: Held,
+    latest: Instant,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure> {
+    let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    let settling = Settling::new(&generation.judge, &request_id);
+    let settling = request.reserved.then_some(settling);
+    let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
+    let (mut response, tokens) = if document.stream {
+        let streamed = pipeline
+            .stream(request, document, held, latest, timings)
+            .await?;
+        (reply::events(streamed, &request_id), None)
+    } else {
+        let answer = pipeline
+            .complete(request, document, &mut held, latest, timings)
+            .await?;
+        let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+        response.body_mut().hold(held);
+        (response, answer.tokens)
+    };
+    if let Some(settling) = settling {
+        response.body_mut().settle(settling, tokens);
+    }
     Ok(response)
 }
 

@@ -27,6 +27,7 @@ mod protobuf;
 pub mod rate_limit;
 mod raw;
 mod route;
+pub mod settlement;
 mod signature;
 pub mod stream;
 mod torch;

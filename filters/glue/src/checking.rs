@@ -128,7 +128,7 @@ fn addressee<'r>(protocol: Protocol, request: &'r InferRequest<'_>) -> Option<Ad
         return None;
     }
     Some(Addressee {
-        model: request.model.as_deref()?,
+        model: request.model.as_deref()?.into(),
         version: request.version.as_deref().map(Into::into),
         streams: false,
     })

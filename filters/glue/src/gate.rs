@@ -13,6 +13,7 @@
 mod forwarding;
 mod owing;
 mod passing;
+mod settling;
 mod signing;
 mod waiting;
 
@@ -41,6 +42,7 @@ use crate::shared_limits::Owed;
 use crate::upstream::Upstream;
 use forwarding::Rest;
 use passing::read_body;
+use settling::Settling;
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -88,8 +90,10 @@ pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
     outcome: Outcome,
-    /// Until the stream is over.
+    /// What comes back when the answer, or the stream, is over.
     dues: Dues,
+    /// Tokens that were reserved for the answer.
+    settling: Option<Box<Settling>>,
     /// Of a request that has gone on: its end is here, and held back.
     ended: bool,
 }
@@ -103,6 +107,7 @@ impl Gate {
             phase: Phase::Fresh,
             outcome,
             dues: Dues::default(),
+            settling: None,
             ended: false,
         }
     }
@@ -306,7 +311,10 @@ impl Gate {
             Ok(body) => body,
             Err(denial) => return self.refuse(proxy, held, denial),
         };
-        let addressee = addressee(plan.format, &body);
+        let addressee = match addressee(plan.format, &body) {
+            Ok(addressee) => addressee,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
         let bytes = held.body_bytes;
         let step = held.decision.body(&self.root.policy, bytes, addressee);
         self.advance(proxy, held, now, step, Some((plan, &body)), true)

@@ -166,6 +166,9 @@ pub trait Proxy: SharedStore {
     /// Takes every request trailer field away.
     fn clear_request_trailers(&mut self) -> Result<(), HostFault>;
 
+    /// Takes an answer's trailer field away, and says what it was.
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault>;
+
     /// The body that is held, from its first byte, at most `max_bytes` of it.
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 use tensorgate_policy::{Denial, Fault, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
+use tensorgate_wire::settlement::{Settlement, TRAILER};
 
 use crate::enforced::Enforced;
 use crate::filter::{Filter, check_chain};
@@ -169,6 +170,16 @@ impl NativeProxy {
 
     /// Plays one request through the filter at a given time.
     pub fn send(&mut self, request: &Request, now: Now) -> (Outcome, Record) {
+        self.send_settled(request, now, None)
+    }
+
+    /// The same, and its answer says how many tokens it used.
+    pub fn send_settled(
+        &mut self,
+        request: &Request,
+        now: Now,
+        used: Option<u64>,
+    ) -> (Outcome, Record) {
         let mut stream = self.open(now);
         stream.send_headers(
             &request.headers,
@@ -183,6 +194,9 @@ impl NativeProxy {
         }
         // Nobody fetches here: what waits for that waits in vain.
         stream.wake();
+        if let Some(tokens) = used {
+            self.settle(&mut stream, tokens);
+        }
         let (outcome, record, _) = stream.close();
         // A filter that neither answers nor goes on leaves a request to the proxy's timeout.
         let outcome = outcome.unwrap_or_else(|| {
@@ -190,6 +204,20 @@ impl NativeProxy {
             Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)
+    }
+
+    /// A stream's answer comes to its end, and says as the sandbox host does how many tokens it used. The trailers that reach the client.
+    pub fn settle(&self, stream: &mut Stream, tokens: u64) -> Vec<Field> {
+        let key = self
+            .roots
+            .first()
+            .and_then(|root| root.context_key.as_ref());
+        let trailer = key.map(|key| {
+            let request_id = stream.request_id().to_owned();
+            let value = Settlement { request_id, tokens }.sign(key);
+            (TRAILER.as_bytes().to_vec(), value.into_bytes())
+        });
+        stream.end_answer(trailer.as_slice())
     }
 
     /// Has every filter do the work that no request does, as far as it is due at a time.

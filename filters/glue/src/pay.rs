@@ -10,17 +10,19 @@ use crate::host::{Level, Proxy};
 use crate::places::{Taken, longest_ns, take};
 use crate::root::GateRoot;
 use crate::shared_limits::{Asking, Owed, ask};
-use crate::spend::spend;
+use crate::spend::{Receipt, spend};
 
 /// Steps that one callback may take before it must have an end; the longest path has nine (body, charge, acquire, charge, decode, check, charge,
 /// charge, forward).
 pub(crate) const MAX_STEPS: usize = 10;
 
-/// What a request has of others until it is over.
+/// What a request has of others: its places until the stream is over, of a reservation what it does not use until its answer is.
 #[derive(Debug, Default)]
 pub(crate) struct Dues {
     /// Places in flight, to be given back.
     pub(crate) places: Vec<Taken>,
+    /// Tokens that were reserved, to be settled.
+    pub(crate) receipts: Vec<Receipt>,
     /// Charges of which the rate limit service has not said what they come to, of a request that has gone on.
     pub(crate) owed: Vec<Owed>,
 }
@@ -34,7 +36,7 @@ pub(crate) enum Paid {
     Asked(u32, Charge),
 }
 
-/// Spends, and tells the decision; any other step is handed back.
+/// Spends, and tells the decision; any other step is handed back. What comes back is kept in `dues`.
 pub(crate) fn pay(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
@@ -55,7 +57,7 @@ pub(crate) fn pay(
             }
         }
         Step::Charge(charge) => {
-            let (outcome, fault) = spend(proxy, &charge, now);
+            let (outcome, fault) = spend(proxy, &charge, now, &mut dues.receipts);
             if let Some(fault) = fault {
                 let Charge { grant, client, .. } = &charge;
                 let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");

@@ -271,6 +271,10 @@ impl HttpContext for Stream {
         to_sdk(self.gate.borrow_mut().on_request_trailers(&mut self.host))
     }
 
+    fn on_http_response_trailers(&mut self, _: usize) -> types::Action {
+        to_sdk(self.gate.borrow_mut().on_response_trailers(&mut self.host))
+    }
+
     fn on_log(&mut self) {
         self.gate.borrow_mut().on_log(&mut self.host);
     }
@@ -332,6 +336,12 @@ impl Proxy for Host {
 
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         abi::set_header_map(abi::REQUEST_TRAILERS, &[])
+    }
+
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
+        let value = abi::get_header(abi::RESPONSE_TRAILERS, name)?;
+        abi::remove_header(abi::RESPONSE_TRAILERS, name)?;
+        Ok(value.and_then(|value| String::from_utf8(value).ok()))
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {

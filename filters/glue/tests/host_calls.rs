@@ -140,6 +140,10 @@ impl Proxy for Faulty {
         Ok(())
     }
 
+    fn take_response_trailer(&mut self, _: &str) -> Result<Option<String>, HostFault> {
+        Ok(None)
+    }
+
     fn set_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
         self.call("replace_header_map_value", Broken::SetRequestHeader, ())?;
         self.marked |= name == tensorgate_wire::context::HEADER;

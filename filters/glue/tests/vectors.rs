@@ -85,6 +85,9 @@ fn check(filters: &[Filter], vector: &Lowered, policy: &str) -> Option<String> {
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(now);
         deliver(&mut stream, &request);
+        if let Some(tokens) = vector.used {
+            proxy.settle(&mut stream, tokens);
+        }
         last = Some(close(stream));
     }
     let played = last?;

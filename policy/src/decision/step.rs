@@ -172,7 +172,7 @@ impl ChargeOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressee<'a> {
     /// The model's name.
-    pub model: &'a str,
+    pub model: Cow<'a, str>,
     /// Its version, if one is named; the text of a number where the protocol numbers versions.
     pub version: Option<Cow<'a, str>>,
     /// Whether it asks for an answer in pieces, where the body says so and not the route.

@@ -248,4 +248,41 @@ impl Allowance {
             }
         }
     }
+
+    /// Settles an amount that was reserved, once it is known what was used of it. `reserved` is the state that its spending left, `stored` what is
+    /// there now. `None`: that stays.
+    pub fn settle(
+        &self,
+        stored: &[u8],
+        reserved: &[u8],
+        now: Now,
+        (amount, used): (u64, u64),
+    ) -> Option<Vec<u8>> {
+        let (unused, more) = (amount.saturating_sub(used), used.saturating_sub(amount));
+        if (unused, more) == (0, 0) {
+            return None;
+        }
+        match self.limit {
+            Limit::Window(rate) => {
+                let (bucket, now_ns) = (rate.bucket, now.monotonic_ns);
+                let state = gcra::State::from_bytes(stored)?;
+                let reserved = gcra::State::from_bytes(reserved)?;
+                let settled = if more > 0 {
+                    bucket.take(&state, now_ns, more)
+                } else {
+                    bucket.give_back(&state, &reserved, now_ns, unused)
+                };
+                Some(settled?.to_bytes().to_vec())
+            }
+            Limit::Day(_) => {
+                let (spent, reserved) = (Spent::from_bytes(stored)?, Spent::from_bytes(reserved)?);
+                let settled = if more > 0 {
+                    Some(spent.take(now.unix_s, more))
+                } else {
+                    spent.give_back(&reserved, unused)
+                };
+                Some(settled?.to_bytes().to_vec())
+            }
+        }
+    }
 }

@@ -127,7 +127,7 @@ pub enum Verdict {
     /// A refusal.
     #[default]
     Deny,
-    /// Nothing: it ended before there was an answer.
+    /// Nothing, or not all of it: it ended before its answer did.
     Aborted,
 }
 

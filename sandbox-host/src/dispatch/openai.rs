@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Chosen, Dispatcher, denial};
 use crate::backends::BackendError;
-use crate::backends::openai::{Kept, Streamed, Upstream, check};
+use crate::backends::openai::{Answered, Kept, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
 use crate::metrics::Raised;
@@ -79,7 +79,7 @@ impl Dispatcher {
         request_id: &str,
         latest: Instant,
         waited: &mut Duration,
-    ) -> Result<Vec<u8>, Denial> {
+    ) -> Result<Answered, Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;

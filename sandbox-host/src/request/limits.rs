@@ -1,6 +1,7 @@
 //! What the gate's limits came to, as its context tells it: the host charges nothing, and so comes to the same decision. What a limit in shadow
 //! would have refused is noted here as it is there.
 
+use tensorgate_policy::policy::{Grant, Unit, Wait};
 use tensorgate_policy::{Charge, ChargeOutcome};
 use tensorgate_wire::context::Levels;
 
@@ -14,4 +15,14 @@ pub(super) fn charged(levels: &mut Levels, charge: &Charge) -> ChargeOutcome {
     };
     let own = told.len().min(charge.debits.len());
     ChargeOutcome::told(told.drain(..own).collect())
+}
+
+/// Whether the gate says that it has charged what the request carries.
+pub(super) fn has_charged_content(levels: &Levels) -> bool {
+    !levels.content.is_empty() && levels.content.iter().all(|level| level.wait == Wait::None)
+}
+
+/// Whether what a grant's requests carry is charged in tokens, of which the gate may be told how many were used.
+pub(super) fn reserves_tokens(grant: &Grant) -> bool {
+    grant.per_content().any(|limit| limit.unit == Unit::Tokens)
 }

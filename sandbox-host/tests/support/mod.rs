@@ -137,6 +137,17 @@ impl Running {
         std::fs::rename(fresh, self.folder.join(name)).unwrap();
     }
 
+    /// Every line of its audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("audit/decisions.jsonl")).unwrap();
+        // What is being written is read the next time.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
+    }
+
     /// What the host counts.
     pub fn metrics(&self) -> String {
         self.host.app().metrics.text().unwrap()

@@ -40,6 +40,7 @@ pub(crate) struct Case {
     pub headers: Vec<(String, Blob)>,
     #[serde(default = "once")]
     pub repeat: u32,
+    pub used: Option<u64>,
     pub chunks: Option<usize>,
     pub coding: Option<Coding>,
     pub expect: RawExpect,

@@ -27,6 +27,8 @@ pub struct Lowered {
     pub request: RawRequest,
     /// How often, at one instant; the last answer counts.
     pub repeat: u32,
+    /// Tokens that every answer says it used; `None`: it says nothing.
+    pub used: Option<u64>,
     /// What must come back.
     pub expect: Expect,
     /// Reasons that must be noted as in shadow, in order of precedence; `None` where the case does not say.

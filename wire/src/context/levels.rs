@@ -3,7 +3,7 @@
 
 use tensorgate_policy::policy::{Level, Wait};
 
-/// Levels of one charge: a grant has two limits on requests and four on what they carry.
+/// Levels of one charge: a grant has two limits on requests and six on what they carry.
 const MAX_LEVELS: usize = 8;
 
 /// Each in the order of the grant's limits; empty where there are none, or where nobody charges.

@@ -10,9 +10,9 @@ use super::{Places, RenderError, key_sets, text};
 use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
-/// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed besides where the
-/// policy has something to fetch, and [`ASKING`] where gateways share a limit.
-const CAPABILITIES: [&str; 26] = [
+/// file, no timer, of an answer its trailers alone: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed
+/// besides where the policy has something to fetch, and [`ASKING`] where gateways share a limit.
+const CAPABILITIES: [&str; 28] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -20,6 +20,7 @@ const CAPABILITIES: [&str; 26] = [
     "proxy_on_request_headers",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
+    "proxy_on_response_trailers",
     "proxy_on_done",
     "proxy_on_log",
     "proxy_on_delete",
@@ -27,6 +28,7 @@ const CAPABILITIES: [&str; 26] = [
     "proxy_log",
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
+    "proxy_get_header_map_value",
     "proxy_set_header_map_pairs",
     "proxy_replace_header_map_value",
     "proxy_remove_header_map_value",

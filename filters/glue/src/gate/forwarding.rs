@@ -42,6 +42,7 @@ impl Gate {
         if let Err(fault) = said {
             return self.refuse(proxy, held, cannot_decide(fault));
         }
+        self.settle_later(&held.upstream.request_id);
         self.phase = match rest {
             Rest::None => Phase::Forwarded,
             Rest::Passes => Phase::Passing,

@@ -120,3 +120,22 @@ impl SharedStore for Store {
         })
     }
 }
+
+/// Whatever has a store of this kind.
+pub(super) trait Stored {
+    fn store(&mut self) -> &mut Store;
+}
+
+impl<T: Stored> SharedStore for T {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.store().get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.store().swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.store().put(key, value)
+    }
+}

@@ -6,6 +6,7 @@
 //! - after a local answer nothing more is delivered but the log callback;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
 
+mod answered;
 mod io;
 
 use std::collections::BTreeMap;
@@ -75,6 +76,8 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
+    /// Trailers of the upstream's answer.
+    answer_trailers: Vec<Field>,
     /// Body bytes held for the filter that is called.
     held: Vec<u8>,
     /// Properties; what was declared to be set once, is.
@@ -116,6 +119,7 @@ impl Stream {
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
+            answer_trailers: Vec::new(),
             held: Vec::new(),
             properties,
             sent: Vec::new(),
@@ -375,15 +379,6 @@ impl Stream {
     /// Trailer fields that the upstream sees.
     pub fn trailers(&self) -> &[Field] {
         &self.io.trailers
-    }
-
-    /// The upstream answers.
-    pub fn answered_by_upstream(&mut self) {
-        let details = (
-            "response.code_details".to_owned(),
-            "via_upstream".to_owned(),
-        );
-        self.io.properties.extend([details]);
     }
 
     /// Writes the access log while the stream goes on, as a proxy may be told to.

@@ -10,6 +10,7 @@ use crate::host::{Field, HostFault, Shared};
 
 pub(super) const REQUEST_HEADERS: u32 = 0;
 pub(super) const REQUEST_TRAILERS: u32 = 1;
+pub(super) const RESPONSE_TRAILERS: u32 = 3;
 pub(super) const LOG_INFO: u32 = 2;
 pub(super) const LOG_WARN: u32 = 3;
 pub(super) const LOG_ERROR: u32 = 4;
@@ -56,6 +57,13 @@ mod raw {
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *mut *mut u8,
+            value_size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
@@ -210,6 +218,21 @@ fn get_headers(map: u32) -> Result<Vec<Field>, HostFault> {
         call: "get_header_map_pairs",
         status: SERIALIZATION_FAILURE,
     })
+}
+
+/// A field's value; `None` if there is none, or an empty one.
+pub(super) fn get_header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFault> {
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: the name's pointer and length are of one live string; both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_get_header_map_value(map, name.as_ptr(), name.len(), &mut data, &mut size)
+    };
+    match status {
+        NOT_FOUND => Ok(None),
+        status => check("get_header_map_value", status)
+            .map(|()| Some(take(data, size)).filter(|value| !value.is_empty())),
+    }
 }
 
 pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), HostFault> {

@@ -65,7 +65,7 @@ fn where_the_body_names_it_all_are_due_together() {
         };
         let (mut decision, _) = Decision::begin(&policy, &head);
         let addressee = Addressee {
-            model: "digits",
+            model: "digits".into(),
             version: None,
             streams: false,
         };
@@ -131,7 +131,7 @@ fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
     let check = |model: &'static str, bytes: usize, expected: &[&str]| {
         let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
         let addressee = Addressee {
-            model,
+            model: model.into(),
             version: None,
             streams: false,
         };
@@ -226,8 +226,8 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
 #[test]
 fn a_message_is_for_whom_its_body_was() {
     let policy = policy();
-    let addressee = |model, version: Option<&'static str>| Addressee {
-        model,
+    let addressee = |model: &'static str, version: Option<&'static str>| Addressee {
+        model: model.into(),
         version: version.map(Into::into),
         streams: false,
     };

@@ -172,7 +172,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
 
 fn held(policy: &Policy, request: &RawRequest) -> Verdict {
     let (mut decision, format) = begin(policy, request);
-    let whom = addressee(format, &request.body);
+    let whom = addressee(format, &request.body).map_err(refused)?;
     match decide_body(&mut decision, policy, request.body.len(), whom, spent) {
         Step::Decode => {}
         step => panic!("{step:?}"),
@@ -216,7 +216,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                     head.model
                         .as_deref()
                         .map(|model| tensorgate_policy::decision::Addressee {
-                            model,
+                            model: model.into(),
                             version: None,
                             streams: false,
                         });

@@ -4,8 +4,9 @@ use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
+use super::super::store::{Store, Stored};
 use super::Io;
-use crate::host::{Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::host::{Asked, Field, HostFault, Level, Proxy};
 use crate::record::{Verdict, property};
 use crate::shared_identity;
 
@@ -42,17 +43,9 @@ impl Io {
     }
 }
 
-impl SharedStore for Io {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        self.store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        self.store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        self.store.put(key, value)
+impl Stored for Io {
+    fn store(&mut self) -> &mut Store {
+        &mut self.store
     }
 }
 
@@ -88,6 +81,16 @@ impl Proxy for Io {
     fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
         self.trailers.clear();
         Ok(())
+    }
+
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
+        let is_it = |(known, _): &mut Field| known == name.as_bytes();
+        let mut taken = self.answer_trailers.extract_if(.., is_it);
+        let value = taken
+            .next()
+            .and_then(|(_, value)| String::from_utf8(value).ok());
+        taken.for_each(drop);
+        Ok(value.filter(|value| !value.is_empty()))
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
