@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
@@ -119,7 +118,7 @@ impl Host {
             admission: Admission::new(&metrics),
             budget,
             metrics: Arc::clone(&metrics),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         });
         let failed = |source| StartError::Admin {
             address: admin,
@@ -204,7 +203,7 @@ impl Host {
             sweeper,
         } = self;
         sweeper.abort();
-        app.draining.store(true, Ordering::Relaxed);
+        app.draining.send_replace(true);
         let ended = data_plane.end().await;
         audit.end().await;
         admin_plane.end().await;

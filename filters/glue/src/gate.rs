@@ -10,6 +10,8 @@
 //! body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
+mod ending;
+mod messages;
 mod passing;
 mod signing;
 mod waiting;
@@ -20,7 +22,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::{self, ReadHead};
-use tensorgate_wire::{Answer, addressee, context, decode, expand};
+use tensorgate_wire::{addressee, context, decode, expand};
 
 use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
@@ -34,9 +36,10 @@ use crate::places::{Taken, give_back};
 use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
-use crate::shared_identity::SharedIdentity;
+use crate::streaming::Streaming;
 use crate::upstream::Upstream;
-use passing::{Rest, read_body};
+use ending::Rest;
+pub(crate) use passing::read_body;
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -53,6 +56,10 @@ enum Phase {
     Passing,
     /// The head was sent on, and the body is checked as it passes.
     Checking(Box<Held>, Box<Checking>),
+    /// The head was sent on, and messages follow, each judged by itself.
+    Messages(Box<Held>, Box<Streaming>),
+    /// A stream is over before its body is: what still comes goes nowhere.
+    Swallowing,
     /// Answered. Final.
     Denied,
 }
@@ -75,6 +82,8 @@ struct Held {
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
+    /// When its credential counts no more, Unix seconds.
+    until_unix_s: Option<u64>,
 }
 
 /// One request at one filter.
@@ -96,6 +105,11 @@ impl Gate {
             outcome,
             places: Vec::new(),
         }
+    }
+
+    /// What its contexts and marks are signed with.
+    pub(crate) fn context_key(&self) -> Option<&context::Key> {
+        self.root.context_key.as_ref()
     }
 
     /// What the decision came to so far.
@@ -137,7 +151,8 @@ impl Gate {
         let identified = match identify(proxy, &root, &before, &read, now, awaited) {
             Who::Known(identified) => identified,
             Who::Awaits(awaited, place) => {
-                return self.wait_for_key(proxy, awaited, place, end_of_stream);
+                let holds = !read.is_stream();
+                return self.wait_for_key(proxy, awaited, place, end_of_stream, holds);
             }
         };
         self.outcome.record.credential = identified.credential;
@@ -166,6 +181,7 @@ impl Gate {
                 .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
+            until_unix_s: identified.until_unix_s,
         });
         self.advance(proxy, held, now, step, None, end_of_stream)
     }
@@ -180,6 +196,8 @@ impl Gate {
         match self.phase {
             Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
             Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
+            Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
+            Phase::Swallowing => return self.swallow(proxy, body_bytes),
             _ => {}
         }
         let Some(mut held) = self.take_held() else {
@@ -219,11 +237,15 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        if let Phase::Checking(..) = self.phase {
-            return match cleared {
-                Ok(()) => self.check_piece(proxy, 0, true),
-                Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
-            };
+        match self.phase {
+            Phase::Checking(..) => {
+                return match cleared {
+                    Ok(()) => self.check_piece(proxy, 0, true),
+                    Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            _ => {}
         }
         match (self.take_held(), cleared) {
             (Some(held), Ok(())) => self.finish(proxy, held),
@@ -241,7 +263,12 @@ impl Gate {
                 self.outcome.aborted(proxy);
             }
             Phase::Waiting(_) => self.outcome.aborted(proxy),
-            Phase::Fresh | Phase::Forwarded | Phase::Passing | Phase::Denied => {}
+            Phase::Fresh
+            | Phase::Forwarded
+            | Phase::Passing
+            | Phase::Messages(..)
+            | Phase::Swallowing
+            | Phase::Denied => {}
         }
         self.outcome.number(proxy);
     }
@@ -331,6 +358,14 @@ impl Gate {
                     }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
                 }
+                (Step::ReadMessages(plan), ..) => {
+                    let rest = if end_of_stream {
+                        Rest::None
+                    } else {
+                        Rest::Messages(plan)
+                    };
+                    return self.forward(proxy, held, now, rest);
+                }
                 // Whoever does not check the message needs it only where nothing else names the model.
                 (Step::Decode, Some(_), None)
                     if !duties.check && held.decision.model().is_some() =>
@@ -391,85 +426,6 @@ impl Gate {
             held.rewrite = Rewrite::DONE;
         }
         self.phase = Phase::Held(held);
-        Action::Pause
-    }
-
-    /// Sends the request on, and says who is calling to whoever stands behind: with our own header fields in place of the client's if that
-    /// is this filter's duty, and with a signed context unless there is one.
-    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now, rest: Rest) -> Action {
-        self.outcome.note(&self.root.policy, &held.decision);
-        let signed = match self.sign(&held, now) {
-            Ok(signed) => signed,
-            Err(denial) => return self.refuse(proxy, held, denial),
-        };
-        let added = signed.as_deref().map(|signed| (context::HEADER, signed));
-        let marked = held
-            .rewrite
-            .carry_out(proxy, &held.upstream.fields(), added);
-        let said = marked.and_then(|()| {
-            if self.root.filter.shares() && held.before.is_silent() {
-                let record = &self.outcome.record;
-                SharedIdentity {
-                    client: record.client.clone(),
-                    credential: record.credential.clone(),
-                    proofs: held.decision.proofs(),
-                }
-                .publish(proxy)?;
-            }
-            Ok(())
-        });
-        if let Err(fault) = said {
-            return self.refuse(proxy, held, cannot_decide(fault));
-        }
-        self.phase = match rest {
-            Rest::None => Phase::Forwarded,
-            Rest::Passes => Phase::Passing,
-            // The verdict is still to come.
-            Rest::Checked(checking) => {
-                self.phase = Phase::Checking(held, checking);
-                self.outcome.forwarded(proxy);
-                return Action::Continue;
-            }
-        };
-        self.outcome.allowed(proxy, &held.upstream.request_id);
-        Action::Continue
-    }
-
-    /// Refuses for a cause that was found here.
-    fn refuse(&mut self, proxy: &mut dyn Proxy, mut held: Box<Held>, denial: Denial) -> Action {
-        let fallback = denial.clone();
-        let denial = match held.decision.refuse(denial) {
-            Step::Deny(denial) => denial,
-            // Whatever else a decision answers, what was found here stands.
-            _ => fallback,
-        };
-        self.deny_held(proxy, &held, &denial)
-    }
-
-    fn deny_held(&mut self, proxy: &mut dyn Proxy, held: &Held, denial: &Denial) -> Action {
-        self.outcome.note(&self.root.policy, &held.decision);
-        self.deny(
-            proxy,
-            denial,
-            held.upstream.answer_protocol(),
-            &held.upstream.request_id,
-        )
-    }
-
-    /// Answers. The latch closes before anything else can fail.
-    fn deny(
-        &mut self,
-        proxy: &mut dyn Proxy,
-        denial: &Denial,
-        protocol: Protocol,
-        request_id: &str,
-    ) -> Action {
-        self.phase = Phase::Denied;
-        self.outcome.denied(proxy, denial, request_id);
-        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
-            // The request stays on hold, and the proxy's own timeout ends it.
-            proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
-        }
         Action::Pause
     }
 

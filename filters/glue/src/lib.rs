@@ -27,5 +27,6 @@ pub mod shared_identity;
 pub mod signature;
 pub mod slots;
 pub mod spend;
+mod streaming;
 pub mod upstream;
 mod waiting;

@@ -8,7 +8,7 @@ use tensorgate_policy::{Charge, ChargeOutcome, Decision, Now, Step};
 use crate::enforced::Enforced;
 use crate::filter::Duties;
 use crate::host::{Level, Proxy};
-use crate::places::{Taken, longest_ns, take};
+use crate::places::{Taken, beyond, longest_ns, take};
 use crate::root::GateRoot;
 use crate::spend::spend;
 
@@ -42,6 +42,10 @@ pub(crate) fn pay(
         }
         Step::Acquire(_) if !charges => decision.acquired(&AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
+            let acquire = beyond(acquire, places);
+            if acquire.places.is_empty() {
+                return decision.acquired(&AcquireOutcome::Acquired);
+            }
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
             let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Denial, Reason};
 
+use super::ending::Rest;
 use super::{Gate, Held, Phase, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
@@ -108,18 +109,8 @@ impl Gate {
     }
 }
 
-/// What comes behind a head that is sent on.
-pub(super) enum Rest {
-    /// Nothing: all of it is here.
-    None,
-    /// A body that is not this filter's to judge.
-    Passes,
-    /// A body that is checked as it passes.
-    Checked(Box<Checking>),
-}
-
 /// So many bytes of body, all that the proxy has said it holds.
-pub(super) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }

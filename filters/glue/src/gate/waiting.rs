@@ -12,6 +12,9 @@ use crate::waiting::{Arrived, End, Place};
 pub(super) struct Waiting {
     what: For,
     arrived: Arrived,
+    /// Whether it waits with its body, too. A stream of messages does not: whoever sent its first one may send no other before that is answered, and
+    /// only what comes would have it go on.
+    holds: bool,
     _place: Place,
 }
 
@@ -72,10 +75,12 @@ impl Gate {
         awaited: Awaited,
         place: Place,
         end_of_stream: bool,
+        holds: bool,
     ) -> Action {
         self.phase = Phase::Waiting(Box::new(Waiting {
             what: For::Keys(awaited),
             arrived: Arrived::head(end_of_stream),
+            holds,
             _place: place,
         }));
         self.root.hurried.set(true);
@@ -83,7 +88,7 @@ impl Gate {
         Action::Pause
     }
 
-    /// More of the body of a request that waits. One that is too large to be held waits no longer.
+    /// More of the body of a request that waits. One that is too large to be held waits no longer, and a stream of messages.
     pub(super) fn wait_with_body(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -93,7 +98,8 @@ impl Gate {
         let Some(mut waiting) = self.take_waiting() else {
             return Action::Pause;
         };
-        if body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy) {
+        let fits = body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy);
+        if body_bytes == 0 || (waiting.holds && fits) {
             waiting.arrived = Arrived::body(body_bytes, end_of_stream);
             self.phase = Phase::Waiting(waiting);
             return Action::Pause;
@@ -122,6 +128,7 @@ impl Gate {
         let Waiting {
             what,
             arrived,
+            holds: _,
             _place,
         } = waiting;
         match what {
