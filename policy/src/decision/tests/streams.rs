@@ -30,6 +30,7 @@ fn digits() -> Option<Addressee<'static>> {
     Some(Addressee {
         model: "digits",
         version: None,
+        streams: false,
     })
 }
 
@@ -59,6 +60,7 @@ fn each_message_has_a_decision_of_its_own() {
             Some(Addressee {
                 model: "hidden",
                 version: None,
+                streams: false,
             }),
         );
         assert!(matches!(step, Step::Deny(denial) if denial.reason == Reason::NotGranted));
