@@ -103,14 +103,6 @@ impl Operation {
         }
     }
 
-    /// Whether the model runs for it.
-    pub const fn infers(self) -> bool {
-        match self {
-            Self::Infer | Self::Stream => true,
-            Self::Metadata | Self::Ready => false,
-        }
-    }
-
     /// The operation that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL

@@ -39,8 +39,10 @@ impl Decision {
         carried: Carried,
     ) -> Result<Step, Denial> {
         let (grant, client) = self.whose(policy)?;
-        let infers = self.operation.is_some_and(Operation::infers);
-        let allowances = infers.then(|| grant.per_content());
+        let allowances = self
+            .operation
+            .filter(|operation| operation.infers())
+            .map(|_| grant.per_content());
         let debits = allowances.into_iter().flatten().map(|allowance| {
             let amount = amount(allowance.unit, carried);
             Debit { allowance, amount }
