@@ -358,7 +358,7 @@ impl Judge {
                 claims,
             }))),
             (decision, Step::ReadMessages(plan)) => {
-                let opened = Opened::new(caller, decision, plan);
+                let opened = Opened::new(caller, decision, plan, claims);
                 Ok(Begun::Stream(Box::new(opened)))
             }
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),

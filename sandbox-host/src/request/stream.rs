@@ -1,6 +1,7 @@
 //! A stream of inferences: its head is judged once, and each of its messages as a request of its own under that head.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_wire::context::Levels;
@@ -14,14 +15,22 @@ pub struct Opened {
     caller: Caller,
     decision: Decision,
     plan: BodyPlan,
+    /// What the caller's token says of it; it goes along with each message.
+    claims: HeaderMap,
 }
 
 impl Opened {
-    pub(super) const fn new(caller: Caller, decision: Decision, plan: BodyPlan) -> Self {
+    pub(super) const fn new(
+        caller: Caller,
+        decision: Decision,
+        plan: BodyPlan,
+        claims: HeaderMap,
+    ) -> Self {
         Self {
             caller,
             decision,
             plan,
+            claims,
         }
     }
 
@@ -52,6 +61,7 @@ impl Opened {
             content_type: None,
             checked,
             levels,
+            claims: self.claims.clone(),
         }
     }
 }
