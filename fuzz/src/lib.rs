@@ -13,6 +13,7 @@ pub mod headers;
 pub mod json;
 pub mod json_scalar;
 pub mod machine;
+pub mod marks;
 mod messages;
 pub mod openai;
 pub mod policy_json;

@@ -105,7 +105,11 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
                 assert!(decision.version(policy).is_some(), "no explicit version");
             }
             Step::Deny(denial) => assert_eq!(decision.denial(), Some(denial)),
-            Step::Answer(..) | Step::ReadBody(_) | Step::Decode | Step::Check => {}
+            Step::Answer(..)
+            | Step::ReadBody(_)
+            | Step::ReadMessages(_)
+            | Step::Decode
+            | Step::Check => {}
         }
         steps.push(step);
     }

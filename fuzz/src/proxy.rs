@@ -197,6 +197,16 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", body)
     }
 
+    fn prepend_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
+        self.held.splice(..0, data.iter().copied());
+        self.call("set_buffer_bytes", ())
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
+        self.held = data.to_vec();
+        self.call("set_buffer_bytes", ())
+    }
+
     fn respond(&mut self, answer: &Answer) -> std::result::Result<(), HostFault> {
         self.answers += 1;
         self.told.push(format!("{answer:?}"));

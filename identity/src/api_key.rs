@@ -84,7 +84,8 @@ impl KeyRing {
             return Identified::refused("api key is malformed");
         }
         let digest = digest(text);
-        let identity = match self.by_digest.get(&Slot(digest)) {
+        let owner = self.by_digest.get(&Slot(digest));
+        let identity = match owner {
             None => Identity::Refused("unknown api key"),
             Some(_) if self.revoked.contains(&digest) => Identity::Refused("api key is revoked"),
             Some(Owner {
@@ -93,7 +94,10 @@ impl KeyRing {
             }) if now_unix_s >= *expires => Identity::Refused("api key has expired"),
             Some(owner) => Identity::Client(owner.client.clone()),
         };
-        Identified::new(identity, Some(name(&digest)))
+        Identified {
+            until_unix_s: owner.and_then(|owner| owner.expires_unix_s),
+            ..Identified::new(identity, Some(name(&digest)))
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`Step::Charge`] | spends from limits | [`Decision::charged`] |
 //! | [`Step::Acquire`] | takes places in flight | [`Decision::acquired`] |
 //! | [`Step::ReadBody`] | buffers the whole body up to its bound, looks whom it is for | [`Decision::body`] |
+//! | [`Step::ReadMessages`] | sends the head on, reads a stream message by message | [`Decision::of_message`] |
 //! | [`Step::Decode`] | decodes the body | [`Decision::message`] |
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | sends the request on | – |
@@ -17,6 +18,9 @@
 //! A body larger than [`BodyPlan::hold_bytes`] is not held: once its head is there, the same steps are taken with what that
 //! announces, and [`Decision::check_head`] in place of `check`. Its [`Step::Forward`] means that the head may go on; then
 //! every part that passes is judged by [`Decision::pass`], and the end by [`Decision::passed`], whose [`Step::Forward`] is the verdict.
+//!
+//! A stream of inferences is many requests under one head: that is judged once, and every message by a decision of its own that begins where
+//! the head's ended, with its own charges and its own verdict. Its body is the message.
 //!
 //! Once denied, always denied: every later call answers the same denial. A call that comes out of order is a driver's
 //! fault; the machine cannot decide then and so denies with `overloaded`, the reason of every failure of the gate itself.
@@ -34,6 +38,7 @@ mod plan;
 mod shadow;
 mod spend;
 mod step;
+mod stream;
 
 use alloc::vec::Vec;
 
@@ -97,6 +102,8 @@ enum Stage {
     Acquire(After),
     /// [`Decision::body`].
     Body,
+    /// [`Decision::of_message`], as often as one comes.
+    Messages,
     /// [`Decision::message`].
     Message,
     /// [`Decision::check`] or [`Decision::check_head`].
@@ -315,6 +322,9 @@ impl Decision {
                     (true, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
                         self.plan = grpc_plan(policy, head, *protocol, *operation)?;
+                        if head.route.is_stream() {
+                            return self.open(policy);
+                        }
                         self.read_body()
                     }
                     _ => Err(Denial::new(
@@ -424,6 +434,7 @@ impl Decision {
     /// What comes after the charges.
     fn proceed(&mut self, after: After) -> Result<Step, Denial> {
         match after {
+            After::Head if self.of_stream() => Ok(self.opened()),
             After::Head => self.read_body(),
             After::Body => {
                 self.stage = Stage::Message;

@@ -251,6 +251,7 @@ pub struct Limits {
     pub stream_ms: u64,
     pub connections: u32,
     pub streams_per_connection: u32,
+    pub streams_per_client: u64,
 }
 
 /// A client.

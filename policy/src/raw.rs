@@ -149,6 +149,9 @@ pub struct Limits {
     pub connections: u64,
     /// HTTP/2 streams a connection.
     pub streams_per_connection: u64,
+    /// Streams of inferences (`ModelStreamInfer`) that one client may have open, idle ones included.
+    #[serde(skip_serializing_if = "is_default_streams")]
+    pub streams_per_client: u64,
 }
 
 /// What is held of one body unless a policy says otherwise: an image of 224 x 224 x 3 floats is 600 KB in raw form and up to five times
@@ -161,6 +164,14 @@ const DEFAULT_MAX_EXPANSION: u64 = 20;
 
 const fn is_default_expansion(ratio: &u64) -> bool {
     *ratio == DEFAULT_MAX_EXPANSION
+}
+
+/// Streams of inferences that one client may have open unless a policy says otherwise: each takes one of the proxy's streams to the sandbox host,
+/// of which there are some thousands for everybody, whether or not anything comes over it.
+const DEFAULT_STREAMS_PER_CLIENT: u64 = 16;
+
+const fn is_default_streams(streams: &u64) -> bool {
+    *streams == DEFAULT_STREAMS_PER_CLIENT
 }
 
 impl Limits {
@@ -184,6 +195,7 @@ impl Default for Limits {
             stream_ms: 60_000,
             connections: 1_024,
             streams_per_connection: 100,
+            streams_per_client: DEFAULT_STREAMS_PER_CLIENT,
         }
     }
 }
@@ -373,7 +385,7 @@ pub struct Grant {
     pub clients: Vec<String>,
     /// Model names, `name@version` for one version.
     pub models: Vec<String>,
-    /// `infer`, `stream` (inference that is answered in pieces), `metadata`, `ready`.
+    /// `infer`, `stream` (inference over a stream of messages, or answered in pieces), `metadata`, `ready`.
     pub operations: Vec<String>,
     /// How often, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]

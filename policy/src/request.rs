@@ -81,7 +81,7 @@ impl Protocol {
 pub enum Operation {
     /// Inference, answered in one piece.
     Infer,
-    /// Inference that is answered in pieces.
+    /// Inference that is answered in pieces (OpenAI's API), or over a stream of messages, each a request by itself (OIP over gRPC).
     Stream,
     /// The model's signature.
     Metadata,
@@ -253,6 +253,17 @@ impl Route<'_> {
             | Self::Unknown { protocol } => *protocol,
             Self::OpenAi { .. } => Protocol::OpenAi,
         }
+    }
+
+    /// Whether a body on it is a stream of messages, each a request by itself. OpenAI's routes do not say it.
+    pub const fn is_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::Model {
+                operation: Operation::Stream,
+                ..
+            }
+        )
     }
 }
 

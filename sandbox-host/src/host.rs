@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
@@ -122,7 +121,7 @@ impl Host {
             admission: Admission::new(&metrics),
             budget,
             metrics: Arc::clone(&metrics),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.generations.limits();
@@ -212,7 +211,7 @@ impl Host {
             sweeper,
         } = self;
         sweeper.abort();
-        app.draining.store(true, Ordering::Relaxed);
+        app.draining.send_replace(true);
         let ended = data_plane.end().await;
         limits.end().await;
         audit.end().await;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::rate_fields;
@@ -21,6 +21,7 @@ use crate::backends::openai::Streamed;
 use crate::budget::Held;
 use crate::record::Ending;
 use pieces::Pieces;
+pub(crate) use pieces::Source;
 pub use settling::Settling;
 
 /// gRPC's status of a success.
@@ -45,6 +46,11 @@ struct Kept {
     _held: Held,
 }
 
+/// Data that keeps these bytes held until nobody has it any more.
+pub(crate) fn kept(data: Bytes, held: Held) -> Bytes {
+    Bytes::from_owner(Kept { data, _held: held })
+}
+
 impl AsRef<[u8]> for Kept {
     fn as_ref(&self) -> &[u8] {
         &self.data
@@ -54,10 +60,7 @@ impl AsRef<[u8]> for Kept {
 impl ReplyBody {
     /// Keeps bytes held until nobody has the answer's data any more: not the body, and not the connection that sends it.
     pub fn hold(&mut self, held: Held) {
-        self.data = self
-            .data
-            .take()
-            .map(|data| Bytes::from_owner(Kept { data, _held: held }));
+        self.data = self.data.take().map(|data| kept(data, held));
     }
 
     /// Whom to tell if what comes in pieces breaks off.
@@ -98,7 +101,7 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(pieces) = &mut self.pieces {
             if let Some(piece) = ready!(pieces.poll(context)) {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+                return Poll::Ready(Some(Ok(piece)));
             }
             let tokens = pieces.tokens();
             self.pieces = None;
@@ -166,6 +169,48 @@ pub fn events(streamed: Streamed, request_id: &str) -> Response<ReplyBody> {
     response
 }
 
+/// A stream of gRPC messages. Whoever sends them sends the trailers, too.
+pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Response<ReplyBody> {
+    let mut response = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
+    let body = response.body_mut();
+    body.trailers = None;
+    body.pieces = Some(Pieces::new(source));
+    response
+}
+
+/// The end of a stream: gRPC's status, and why if it is none of success.
+pub(crate) fn trailers(denial: Option<&Denial>, request_id: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    match denial.map(|denial| Answer::to_denial(denial, Protocol::OipGrpc, request_id)) {
+        Some(Answer::Grpc {
+            status,
+            message,
+            headers,
+        }) => grpc_fields(&mut trailers, status, &message, headers),
+        // A denial of that protocol is one of gRPC's.
+        Some(Answer::Rest { .. }) => {
+            grpc_fields(&mut trailers, GrpcStatus::Internal, "", Vec::new());
+        }
+        None => {
+            trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+        }
+    }
+    trailers
+}
+
+fn grpc_fields(
+    fields: &mut HeaderMap,
+    status: GrpcStatus,
+    message: &str,
+    headers: Vec<(&'static str, String)>,
+) {
+    put(fields, "grpc-status", &(status as u8).to_string());
+    put(fields, "grpc-message", &percent_encoded(message));
+    for (name, value) in headers {
+        put(fields, name, &value);
+    }
+}
+
 /// Says that an answer is of the binary data extension, as Triton says it.
 pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
     let headers = response.headers_mut();
@@ -203,19 +248,7 @@ pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Respons
             headers,
         } => {
             put(response.headers_mut(), "content-type", "application/grpc");
-            put(
-                response.headers_mut(),
-                "grpc-status",
-                &(status as u8).to_string(),
-            );
-            put(
-                response.headers_mut(),
-                "grpc-message",
-                &percent_encoded(&message),
-            );
-            for (name, value) in headers {
-                put(response.headers_mut(), name, &value);
-            }
+            grpc_fields(response.headers_mut(), status, &message, headers);
         }
     }
     response

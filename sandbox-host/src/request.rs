@@ -7,6 +7,7 @@
 mod arrival;
 mod claims;
 mod limits;
+mod stream;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::sandbox::Payload;
 use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
+pub use stream::Opened;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
 const CONTEXT_MARGIN_S: u64 = 5;
@@ -77,6 +79,8 @@ pub enum Begun {
     },
     /// A question to a model; its body comes next.
     Model(Box<Admitted>),
+    /// A stream of inferences; its messages come next, each of which is a question by itself.
+    Stream(Box<Opened>),
 }
 
 /// A head for a model, its body still to come.
@@ -130,6 +134,8 @@ pub enum Allowed {
     Server(Protocol, ServerQuestion),
     /// A question to a model.
     Model(Box<ModelRequest>),
+    /// Every message of a stream.
+    Stream(Vec<ModelRequest>),
 }
 
 /// A checked request to one version of one model. It owns what it holds: the body it came from can go.
@@ -237,6 +243,7 @@ impl Judge {
             Begun::Model(admitted) => self
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
+            Begun::Stream(opened) => self.every_message(&opened, &body).map(Allowed::Stream),
         }
     }
 
@@ -359,6 +366,10 @@ impl Judge {
                 levels,
                 claims,
             }))),
+            (decision, Step::ReadMessages(plan)) => {
+                let opened = Opened::new(caller, decision, plan, claims);
+                Ok(Begun::Stream(Box::new(opened)))
+            }
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
                 _,

@@ -4,6 +4,7 @@
 mod elements;
 mod form;
 mod predict;
+mod stream;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
@@ -11,6 +12,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
+pub use stream::{stream_answer, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;

@@ -18,6 +18,7 @@ mod json;
 mod json_text;
 pub mod limits;
 mod media_type;
+pub mod messages;
 mod multipart;
 pub mod openai;
 mod parameters;

@@ -82,6 +82,7 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         "ModelReady" => Operation::Ready,
         "ModelMetadata" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
+        "ModelStreamInfer" => Operation::Stream,
         _ => return None,
     };
     Some(Route::Model {

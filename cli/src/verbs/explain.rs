@@ -328,6 +328,14 @@ fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
             shadow: request.shadowed.iter().map(Shadowed::of).collect(),
             ..record
         },
+        host::Allowed::Stream(requests) => Record {
+            shadow: requests
+                .iter()
+                .flat_map(|request| &request.shadowed)
+                .map(Shadowed::of)
+                .collect(),
+            ..record
+        },
     }
 }
 

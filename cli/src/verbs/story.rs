@@ -187,8 +187,12 @@ fn ending(told: &Amend) -> String {
     } else {
         format!(" {}", envoys(&told.flags, &told.envoy))
     };
+    let how = match told.messages {
+        Some(count) => format!("It was over after {count} messages"),
+        None => "It did not end so".to_owned(),
+    };
     format!(
-        "It did not end so: the client got {got} after {} us.{settled}{envoys}",
+        "{how}: the client got {got} after {} us.{settled}{envoys}",
         told.total_us,
     )
 }

@@ -67,7 +67,7 @@ impl Checking {
                         Step::Check if !checks => return Ok(()),
                         Step::Check => decision.check_head(&root.policy, request, elements),
                         Step::Forward => return Ok(()),
-                        Step::Answer(..) | Step::ReadBody(_) => break,
+                        Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) => break,
                     };
                 }
                 Err(internal("decision took a step out of its order"))

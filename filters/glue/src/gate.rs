@@ -10,7 +10,8 @@
 //! body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
-mod forwarding;
+mod ending;
+mod messages;
 mod owing;
 mod passing;
 mod settling;
@@ -24,7 +25,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::{self, ReadHead};
-use tensorgate_wire::{Answer, addressee, decode, expand};
+use tensorgate_wire::{addressee, context, decode, expand};
 
 use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
@@ -39,9 +40,10 @@ use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
 use crate::shared_limits::Owed;
+use crate::streaming::Streaming;
 use crate::upstream::Upstream;
-use forwarding::Rest;
-use passing::read_body;
+use ending::Rest;
+pub(crate) use passing::read_body;
 use settling::Settling;
 use waiting::Waiting;
 
@@ -61,6 +63,10 @@ enum Phase {
     Owing(Box<Held>),
     /// The head was sent on, and the body is checked as it passes.
     Checking(Box<Held>, Box<Checking>),
+    /// The head was sent on, and messages follow, each judged by itself.
+    Messages(Box<Held>, Box<Streaming>),
+    /// A stream is over before its body is: what still comes goes nowhere.
+    Swallowing,
     /// Answered. Final.
     Denied,
 }
@@ -83,6 +89,8 @@ struct Held {
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
+    /// When its credential counts no more, Unix seconds.
+    until_unix_s: Option<u64>,
 }
 
 /// One request at one filter.
@@ -110,6 +118,11 @@ impl Gate {
             settling: None,
             ended: false,
         }
+    }
+
+    /// What its contexts and marks are signed with.
+    pub(crate) fn context_key(&self) -> Option<&context::Key> {
+        self.root.context_key.as_ref()
     }
 
     /// What the decision came to so far.
@@ -151,7 +164,8 @@ impl Gate {
         let identified = match identify(proxy, &root, &before, &read, now, awaited) {
             Who::Known(identified) => identified,
             Who::Awaits(awaited, place) => {
-                return self.wait_for_key(proxy, awaited, place, end_of_stream);
+                let holds = !read.is_stream();
+                return self.wait_for_key(proxy, awaited, place, end_of_stream, holds);
             }
         };
         self.outcome.record.credential = identified.credential;
@@ -180,6 +194,7 @@ impl Gate {
                 .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
+            until_unix_s: identified.until_unix_s,
         });
         self.advance(proxy, held, now, step, None, end_of_stream)
     }
@@ -195,6 +210,8 @@ impl Gate {
             Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
             Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
             Phase::Owing(_) => return self.pass_owing(end_of_stream),
+            Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
+            Phase::Swallowing => return self.swallow(proxy, body_bytes),
             _ => {}
         }
         let Some(mut held) = self.take_held() else {
@@ -234,17 +251,21 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        if let Phase::Checking(..) = self.phase {
-            return match cleared {
-                Ok(()) => self.check_piece(proxy, 0, true),
-                Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-            };
-        }
-        if let Phase::Owing(_) = self.phase {
-            return match cleared {
-                Ok(()) => self.hold_the_end(),
-                Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-            };
+        match self.phase {
+            Phase::Checking(..) => {
+                return match cleared {
+                    Ok(()) => self.check_piece(proxy, 0, true),
+                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Owing(_) => {
+                return match cleared {
+                    Ok(()) => self.hold_the_end(),
+                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            _ => {}
         }
         match (self.take_held(), cleared) {
             (Some(held), Ok(())) => self.finish(proxy, held),
@@ -267,7 +288,12 @@ impl Gate {
                 }
                 self.outcome.aborted(proxy);
             }
-            Phase::Fresh | Phase::Forwarded | Phase::Passing | Phase::Denied => {}
+            Phase::Fresh
+            | Phase::Forwarded
+            | Phase::Passing
+            | Phase::Messages(..)
+            | Phase::Swallowing
+            | Phase::Denied => {}
         }
         self.outcome.number(proxy);
     }
@@ -376,6 +402,14 @@ impl Gate {
                     }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
                 }
+                (Step::ReadMessages(plan), ..) => {
+                    let rest = if end_of_stream {
+                        Rest::None
+                    } else {
+                        Rest::Messages(plan)
+                    };
+                    return self.forward(proxy, held, now, rest);
+                }
                 // Whoever does not check the message needs it only where nothing else names the model.
                 (Step::Decode, Some(_), None)
                     if !duties.check && held.decision.model().is_some() =>
@@ -443,44 +477,6 @@ impl Gate {
             held.rewrite = Rewrite::DONE;
         }
         self.phase = Phase::Held(held);
-        Action::Pause
-    }
-
-    /// Refuses for a cause that was found here.
-    fn refuse(&mut self, proxy: &mut dyn Proxy, mut held: Box<Held>, denial: Denial) -> Action {
-        let fallback = denial.clone();
-        let denial = match held.decision.refuse(denial) {
-            Step::Deny(denial) => denial,
-            // Whatever else a decision answers, what was found here stands.
-            _ => fallback,
-        };
-        self.deny_held(proxy, &held, &denial)
-    }
-
-    fn deny_held(&mut self, proxy: &mut dyn Proxy, held: &Held, denial: &Denial) -> Action {
-        self.outcome.note(&self.root.policy, &held.decision);
-        self.deny(
-            proxy,
-            denial,
-            held.upstream.answer_protocol(),
-            &held.upstream.request_id,
-        )
-    }
-
-    /// Answers. The latch closes before anything else can fail.
-    fn deny(
-        &mut self,
-        proxy: &mut dyn Proxy,
-        denial: &Denial,
-        protocol: Protocol,
-        request_id: &str,
-    ) -> Action {
-        self.phase = Phase::Denied;
-        self.outcome.denied(proxy, denial, request_id);
-        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
-            // The request stays on hold, and the proxy's own timeout ends it.
-            proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
-        }
         Action::Pause
     }
 

@@ -172,6 +172,12 @@ pub trait Proxy: SharedStore {
     /// The body that is held, from its first byte, at most `max_bytes` of it.
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
+    /// Puts bytes in front of the body that is held.
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
+    /// Puts bytes in place of all of the body that is held.
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
     /// Answers the request in the upstream's place. Called at most once a request.
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault>;
 

@@ -29,5 +29,6 @@ pub mod shared_limits;
 pub mod signature;
 pub mod slots;
 pub mod spend;
+mod streaming;
 pub mod upstream;
 mod waiting;

@@ -7,7 +7,7 @@ use tensorgate_policy::{Charge, ChargeOutcome, Decision, Now, Step};
 use crate::enforced::Enforced;
 use crate::filter::Duties;
 use crate::host::{Level, Proxy};
-use crate::places::{Taken, longest_ns, take};
+use crate::places::{Taken, beyond, longest_ns, take};
 use crate::root::GateRoot;
 use crate::shared_limits::{Asking, Owed, ask};
 use crate::spend::{Receipt, spend};
@@ -67,6 +67,10 @@ pub(crate) fn pay(
         }
         Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
+            let acquire = beyond(acquire, places);
+            if acquire.places.is_empty() {
+                return decision.acquired(&AcquireOutcome::Acquired);
+            }
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
             let places = &mut dues.places;

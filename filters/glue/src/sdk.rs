@@ -4,8 +4,7 @@
 //! that it does not expect, its header maps are read with unchecked indexing and `String::from_utf8(…).unwrap()`, and a panic here answers 503 to
 //! every request of the worker. [`abi`] makes the same calls and states their failures as data.
 //!
-//! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created. No client can bring
-//! that about.
+//! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created, which no client can bring about.
 
 mod abi;
 mod counters;
@@ -346,6 +345,14 @@ impl Proxy for Host {
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         abi::request_body(max_bytes)
+    }
+
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::prepend_request_body(data)
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::replace_request_body(data)
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {

@@ -170,6 +170,14 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", Broken::RequestBody, body)
     }
 
+    fn prepend_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
+        panic!("a body that is no stream stays as it is")
+    }
+
+    fn replace_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
+        panic!("a body that is no stream stays as it is")
+    }
+
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
         self.answers.push(answer.clone());
         self.call("send_local_response", Broken::Respond, ())

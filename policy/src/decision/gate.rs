@@ -137,7 +137,7 @@ pub(super) fn encoding(
 ) -> Result<(), Denial> {
     let cause = match (head.encoding, operation) {
         (Encoding::Identity, _) => return Ok(()),
-        (Encoding::Coded(coding), Some(Operation::Infer)) => {
+        (Encoding::Coded(coding), Some(Operation::Infer | Operation::Stream)) => {
             if policy.models().iter().any(|model| model.takes(coding)) {
                 return Ok(());
             }

@@ -181,6 +181,8 @@ pub(super) fn grpc_plan(
 ) -> Result<BodyPlan, Denial> {
     let plan = match (protocol, operation) {
         (Protocol::OipGrpc, Operation::Infer) => passing_plan(policy, BodyFormat::OipGrpcInfer),
+        // Each message of a stream: the next one comes behind it, and is nobody's before this one is judged.
+        (Protocol::OipGrpc, Operation::Stream) => held_plan(policy, BodyFormat::OipGrpcInfer),
         (Protocol::OipGrpc, Operation::Metadata | Operation::Ready) => {
             held_plan(policy, BodyFormat::OipGrpcModel)
         }
@@ -193,7 +195,7 @@ pub(super) fn grpc_plan(
         (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
-        | (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream)
+        | (Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream)
         | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
             return Err(foreign_policy());
         }

@@ -22,6 +22,9 @@ pub enum Step {
     Acquire(Acquire),
     /// Read the whole body.
     ReadBody(BodyPlan),
+    /// Send the head on, then read messages, each framed and bounded as the plan says, and judge each of them by a decision of its own
+    /// ([`super::Decision::of_message`]).
+    ReadMessages(BodyPlan),
     /// Decode the body, go on with [`super::Decision::message`].
     Decode,
     /// Go on with [`super::Decision::check`].
@@ -214,7 +217,9 @@ pub enum PlaceScope {
     },
     /// All clients' at one model.
     Model(String),
-    /// One client's at one model, of requests whose bodies pass in pieces.
+    /// One client's streams of inferences.
+    Streams(String),
+    /// One client's at one model, of requests whose bodies pass in pieces, and of streams.
     Passing {
         /// The model's name.
         model: String,
@@ -245,6 +250,7 @@ impl Place {
                 alloc::format!("flight:{unit}:grant:{}:{grant}:{client}", grant.len())
             }
             PlaceScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
+            PlaceScope::Streams(client) => alloc::format!("flight:{unit}:streams:{client}"),
             PlaceScope::Passing { model, client } => {
                 alloc::format!("flight:{unit}:passing:{}:{model}:{client}", model.len())
             }

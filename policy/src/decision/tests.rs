@@ -31,6 +31,7 @@ mod order;
 mod places;
 mod shadow;
 mod steps;
+mod streams;
 
 const BODY_BYTES: usize = 1 << 20;
 

@@ -59,7 +59,7 @@ pub struct Scopes {
     /// For inference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infer: Option<String>,
-    /// For inference that is answered in pieces.
+    /// For inference over a stream of messages, and for inference that is answered in pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
     /// For a model's metadata.

@@ -149,6 +149,9 @@ pub struct Decision {
     /// Our id; absent where Envoy refused before it made one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Of a stream's message, the id of the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// Who settled it.
     pub by: By,
     /// What it got.
@@ -284,6 +287,9 @@ pub struct Amend {
     /// The number of Envoy's entry, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Of a stream that is over: its messages, each of which has a line of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
 }
 
 /// Text that may stand in a line: within its bound, on one line, in one direction.

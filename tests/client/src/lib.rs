@@ -3,6 +3,7 @@
 
 pub mod grpc;
 pub mod http1;
+pub mod open;
 pub mod pki;
 pub mod publisher;
 pub mod redis;
@@ -11,6 +12,7 @@ pub mod tls;
 
 use std::time::Duration;
 
+pub use open::Open;
 pub use reply::Reply;
 
 /// How long one exchange may take before it counts as hung.

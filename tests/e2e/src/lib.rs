@@ -17,6 +17,7 @@ pub mod openai;
 pub mod policy;
 pub mod rls;
 pub mod stack;
+pub mod streams;
 pub mod verdict;
 
 pub use stack::Stack;

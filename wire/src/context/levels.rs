@@ -16,6 +16,16 @@ pub struct Levels {
 }
 
 impl Levels {
+    /// These, and the other's where there are none: each limit is charged by one filter.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let either = |own: Vec<_>, other| if own.is_empty() { other } else { own };
+        Self {
+            request: either(self.request, other.request),
+            content: either(self.content, other.content),
+        }
+    }
+
     /// Adds them to a context's fields.
     pub(super) fn write(&self, fields: &mut Vec<u8>) {
         for levels in [&self.request, &self.content] {

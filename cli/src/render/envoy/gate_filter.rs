@@ -12,7 +12,7 @@ use crate::render::node::{Node, list, map};
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
 /// file, no timer, of an answer its trailers alone: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed
 /// besides where the policy has something to fetch, and [`ASKING`] where gateways share a limit.
-const CAPABILITIES: [&str; 28] = [
+const CAPABILITIES: [&str; 29] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -27,6 +27,7 @@ const CAPABILITIES: [&str; 28] = [
     // What the filter calls.
     "proxy_log",
     "proxy_get_buffer_bytes",
+    "proxy_set_buffer_bytes",
     "proxy_get_header_map_pairs",
     "proxy_get_header_map_value",
     "proxy_set_header_map_pairs",

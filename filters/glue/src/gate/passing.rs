@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Denial, Reason};
 
-use super::forwarding::Rest;
+use super::ending::Rest;
 use super::{Gate, Held, Phase, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
@@ -126,7 +126,7 @@ impl Gate {
 }
 
 /// So many bytes of body, all that the proxy has said it holds.
-pub(super) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }

@@ -15,6 +15,9 @@ use crate::waiting::{Arrived, End, Place};
 pub(super) struct Waiting {
     what: For,
     arrived: Arrived,
+    /// Whether it waits with its body, too. A stream of messages does not: whoever sent its first one may send no other before that is answered, and
+    /// only what comes would have it go on.
+    holds: bool,
 }
 
 /// What for.
@@ -194,10 +197,12 @@ impl Gate {
         awaited: Awaited,
         place: Place,
         end_of_stream: bool,
+        holds: bool,
     ) -> Action {
         self.phase = Phase::Waiting(Box::new(Waiting {
             what: For::Keys(awaited, place),
             arrived: Arrived::head(end_of_stream),
+            holds,
         }));
         self.root.hurried.set(true);
         proxy.tick_soon();
@@ -217,11 +222,12 @@ impl Gate {
             what: For::Limits(on_hold),
             // Whole or a head alone: there is nothing that the wait's end would have to catch up with.
             arrived: Arrived::head(end_of_stream || whole),
+            holds: true,
         }));
         Action::Pause
     }
 
-    /// More of the body of a request that waits. One that is too large to be held waits no longer.
+    /// More of the body of a request that waits. One that is too large to be held waits no longer, and a stream of messages.
     pub(super) fn wait_with_body(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -231,7 +237,8 @@ impl Gate {
         let Some(mut waiting) = self.take_waiting() else {
             return Action::Pause;
         };
-        if body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy) {
+        let fits = body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy);
+        if body_bytes == 0 || (waiting.holds && fits) {
             waiting.came(Arrived::body(body_bytes, end_of_stream));
             self.phase = Phase::Waiting(waiting);
             return Action::Pause;
@@ -257,7 +264,11 @@ impl Gate {
 
     /// What the wait has come to, as the callback in which it began would have said it.
     fn go_on(&mut self, proxy: &mut dyn Proxy, waiting: Waiting) -> Action {
-        let Waiting { what, arrived } = waiting;
+        let Waiting {
+            what,
+            arrived,
+            holds: _,
+        } = waiting;
         match what {
             For::Keys(awaited, _place) => {
                 let head_only = arrived.end == End::Head;

@@ -4,9 +4,11 @@
 //! - a paused body accumulates, and every body callback is told how much is held in all;
 //! - a body that trailers follow does not say that it ended;
 //! - after a local answer nothing more is delivered but the log callback;
+//! - what stands behind reads a stream's messages and their marks, and answers for the first that was refused;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
 
 mod answered;
+mod behind;
 mod io;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use crate::gate::Gate;
 use crate::host::{Action, Asked, Field, Level};
 use crate::record::{Record, Verdict};
 use crate::root::GateRoot;
+use behind::STREAM;
 
 /// What a filter told its proxy beside the outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,9 +232,12 @@ impl Stream {
         };
         hop.held.extend_from_slice(piece);
         hop.last = last;
-        self.io.held.clone_from(&hop.held);
         let bytes = hop.held.len();
-        if hop.gate.on_request_body(&mut self.io, bytes, last) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_body(&mut self.io, bytes, last);
+        // A filter may have changed what is held.
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, last);
         }
     }
@@ -242,8 +248,10 @@ impl Stream {
             return;
         };
         hop.trailed = true;
-        self.io.held.clone_from(&hop.held);
-        if hop.gate.on_request_trailers(&mut self.io) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_trailers(&mut self.io);
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, false);
             self.trailers_to(place.saturating_add(1));
         }
@@ -282,8 +290,9 @@ impl Stream {
         let Some((place, hop)) = waiting.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
             return;
         };
-        self.io.held.clone_from(&hop.held);
+        self.io.held = core::mem::take(&mut hop.held);
         hop.gate.wake(&mut self.io);
+        hop.held = core::mem::take(&mut self.io.held);
         self.resumed(place);
         self.answer_limits();
     }
@@ -336,8 +345,9 @@ impl Stream {
         let Some((place, hop)) = asks.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
             return;
         };
-        self.io.held.clone_from(&hop.held);
+        self.io.held = core::mem::take(&mut hop.held);
         hop.gate.on_limits_answer(&mut self.io, token, answer);
+        hop.held = core::mem::take(&mut self.io.held);
         self.resumed(place);
     }
 
@@ -364,6 +374,12 @@ impl Stream {
     /// Whether anything of the request has gone to the upstream.
     pub const fn dispatched(&self) -> bool {
         self.io.dispatched
+    }
+
+    /// Whether it is a stream of inferences.
+    pub fn is_stream(&self) -> bool {
+        let path = (b":path".to_vec(), STREAM.as_bytes().to_vec());
+        self.io.headers.contains(&path)
     }
 
     /// Body bytes that have gone to the upstream.
@@ -395,11 +411,11 @@ impl Stream {
         for hop in &mut self.hops {
             hop.gate.on_done(&mut self.io);
         }
-        let outcome = match self.io.answer {
+        let outcome = match self.io.answer.take() {
             Some(answer) => Some(Outcome::Denied(answer)),
             None if self.io.complete => Some(Outcome::Forwarded {
-                headers: self.io.headers,
-                body: self.io.sent,
+                headers: self.io.headers.clone(),
+                body: core::mem::take(&mut self.io.sent),
             }),
             None => None,
         };
@@ -407,6 +423,13 @@ impl Stream {
         let last = self.hops.iter().rev().find(|hop| hop.reached);
         let refuser = (self.hops.iter()).find(|hop| hop.gate.record().reason.is_some());
         let record = refuser.or(last).map(|hop| hop.gate.record().clone());
-        (outcome, record.unwrap_or_default(), self.io.logged)
+        let mut record = record.unwrap_or_default();
+        let outcome = match outcome {
+            Some(Outcome::Forwarded { headers, body }) => {
+                Some(self.read_as_stream(headers, body, &mut record))
+            }
+            outcome => outcome,
+        };
+        (outcome, record, self.io.logged)
     }
 }

@@ -51,6 +51,13 @@ mod raw {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_set_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            size: usize,
+            data: *const u8,
+            data_size: usize,
+        ) -> u32;
         pub(super) fn proxy_get_header_map_pairs(
             map: u32,
             data: *mut *mut u8,
@@ -183,6 +190,31 @@ fn get_buffer(buffer: u32, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
 
 pub(super) fn request_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_REQUEST_BODY, max_bytes)
+}
+
+/// Puts bytes in place of the first of the request's body: of none, or of all.
+fn set_request_body(instead_of: usize, data: &[u8]) -> Result<(), HostFault> {
+    // SAFETY: pointer and length are of one live slice, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_set_buffer_bytes(
+            BUFFER_REQUEST_BODY,
+            0,
+            instead_of,
+            data.as_ptr(),
+            data.len(),
+        )
+    };
+    check("set_buffer_bytes", status)
+}
+
+pub(super) fn prepend_request_body(data: &[u8]) -> Result<(), HostFault> {
+    set_request_body(0, data)
+}
+
+pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
+    // More than there can be is all that there is.
+    set_request_body(usize::MAX, data)
 }
 
 pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {

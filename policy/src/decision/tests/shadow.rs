@@ -47,7 +47,7 @@ fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
             Step::ReadBody(_) => decision.body(policy, 100, None),
             Step::Decode => decision.message(policy, &bad_values()),
             Step::Check => decision.check(policy, &bad_values()),
-            Step::Deny(_) | Step::Answer(..) | Step::Forward => break,
+            Step::Deny(_) | Step::Answer(..) | Step::Forward | Step::ReadMessages(_) => break,
         };
     }
     let noted = decision.shadowed().iter().map(|it| it.reason).collect();

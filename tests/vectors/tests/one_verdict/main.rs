@@ -83,7 +83,7 @@ fn policy(rules: &[Rule]) -> Policy {
             "parameters": {"priority": {"int": [0, 10]}},
         }},
         "grants": [{
-            "name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"],
+            "name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer", "stream"],
             "cost": {"elements": 1_000_000, "bytes": 1_000_000, "window_s": 60},
         }],
     });
@@ -154,7 +154,10 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
         withheld: Operations::default(),
         route: Route::Model {
             protocol: request.protocol,
-            operation: Operation::Infer,
+            operation: match request.is_stream() {
+                true => Operation::Stream,
+                false => Operation::Infer,
+            },
             model: rest.then(|| "m".into()),
             version: None,
         },
@@ -166,6 +169,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
     };
     match decide_head(policy, &head, spent) {
         (decision, Step::ReadBody(plan)) => (decision, plan.format),
+        (decision, Step::ReadMessages(plan)) => (decision.of_message(), plan.format),
         (_, step) => panic!("{step:?}"),
     }
 }
@@ -313,7 +317,7 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
             .iter()
             .any(|rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16));
         let raw = |name: &str| {
-            ["binary", "raw", "tf-grpc"]
+            ["binary", "raw", "stream", "tf-grpc"]
                 .iter()
                 .any(|form| name.contains(form))
         };

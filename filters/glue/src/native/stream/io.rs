@@ -99,6 +99,16 @@ impl Proxy for Io {
         Ok(body)
     }
 
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        self.held.splice(..0, data.iter().copied());
+        Ok(())
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        self.held = data.to_vec();
+        Ok(())
+    }
+
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
         self.logged.answers = self.logged.answers.saturating_add(1);
         self.answer.get_or_insert_with(|| answer.clone());
