@@ -219,8 +219,14 @@ pub const TARGETS: &[Target] = &[
         AtMost(1.2, "×"),
     ),
     now(
+        "keys",
+        "10 → 100,000 keys, CPU a request",
+        ITSELF,
+        AtMost(1.2, "×"),
+    ),
+    now(
         "client-bytes",
-        "memory a client and worker",
+        "memory a client in each further worker, 100,000 clients",
         ALONE,
         AtMost(300.0, " B"),
     )
@@ -230,6 +236,18 @@ pub const TARGETS: &[Target] = &[
         "10 → 10,000 models, CPU a request",
         ITSELF,
         AtMost(1.2, "×"),
+    ),
+    now(
+        "grants",
+        "10 → 100,000 grants, CPU a request",
+        ITSELF,
+        AtMost(1.2, "×"),
+    ),
+    now(
+        "sources",
+        "memory after a million distinct sources",
+        "the same after 10,000",
+        AtMost(1.05, "×"),
     ),
     now(
         "memory",
