@@ -59,6 +59,8 @@ pub const HUGE_ELEMENTS: usize = 2 << 20;
 pub const HUGEST_ELEMENTS: usize = 4 << 20;
 /// Elements of a 256 MiB tensor.
 pub const STREAMED_ELEMENTS: usize = 64 << 20;
+/// Elements of a JSON body of 100 KB.
+pub const JSON_100K_ELEMENTS: usize = 11_650;
 /// Elements of a JSON body of 575 KB.
 pub const JSON_ELEMENTS: usize = 65_536;
 /// Elements of the 1 KB body.

@@ -165,9 +165,6 @@ impl Shape {
         for number in 0..self.more_models {
             models.insert(format!("more-{number}"), contract(SMALL));
         }
-        if self.chat {
-            models.insert(CHAT.to_owned(), contract(CHAT));
-        }
         let mut limits = json!({
             "body_bytes": "300MiB", "buffered_bytes": "2GiB", "timeout_ms": 60_000, "stream_ms": 120_000,
             "connections": 1024, "streams_per_connection": 128,
@@ -181,11 +178,18 @@ impl Shape {
             "backends": {"upstream": {
                 "kind": "open-inference", "endpoints": [format!("http://{}", self.upstream)],
                 "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,
-            }, "chat": {
-                "kind": "openai", "endpoints": [format!("http://{}", self.upstream)],
-                "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,
             }},
         });
+        if self.chat {
+            models.insert(CHAT.to_owned(), contract(CHAT));
+            let backend = json!({
+                "kind": "openai", "endpoints": [format!("http://{}", self.upstream)],
+                "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,
+            });
+            if let Some(backends) = policy.get_mut("backends") {
+                insert(backends, CHAT, backend);
+            }
+        }
         if let Some(component) = &self.handler {
             models.insert(PHOTO.to_owned(), contract(PHOTO));
             let rule = json!({

@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Client, Expect, Http, Shot};
 use crate::models::{
-    FLOATS, HUGEST_ELEMENTS, LARGE, SMALL, binary_floats_shot, binary_shot, json_floats_shot,
-    json_shot, spoilt_json_shot,
+    FLOATS, HUGEST_ELEMENTS, JSON_100K_ELEMENTS, LARGE, SMALL, binary_floats_shot, binary_shot,
+    json_floats_shot, json_shot, spoilt_json_shot,
 };
 use crate::outcome::Outcome;
 use crate::policy::key;
@@ -17,9 +17,6 @@ use crate::script::script;
 use crate::tokens::{Algorithm, public_keys};
 
 use super::{client, course, tokens};
-
-/// Numbers in 100 KB of JSON.
-const JSON_100K_ELEMENTS: usize = 11_650;
 
 /// Clients that the script knows; as many as the policy has with a key.
 const CLIENTS: usize = 10;

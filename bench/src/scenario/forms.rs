@@ -2,7 +2,7 @@
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
-use crate::models::{FLOATS, SMALL, chat_shot, json_floats_shot, json_shot};
+use crate::models::{FLOATS, JSON_100K_ELEMENTS, SMALL, chat_shot, json_floats_shot, json_shot};
 use crate::outcome::Outcome;
 use crate::policy::{Shape, key};
 use crate::proxy::{self, Filters, Rendered, Upstream};
@@ -10,9 +10,6 @@ use crate::race::{Contender, race};
 use crate::report::Report;
 
 use super::{client, course};
-
-/// Numbers in 100 KB of JSON.
-const JSON_100K_ELEMENTS: usize = 11_650;
 
 /// Runs it.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {

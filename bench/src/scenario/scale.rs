@@ -65,10 +65,7 @@ impl Size {
     /// The key and the model of a request to it: the last of each.
     fn last(&self) -> (usize, String) {
         match self.more_grants.checked_sub(1) {
-            Some(last) => {
-                let (client, model) = further_grant(last);
-                (client, model)
-            }
+            Some(last) => further_grant(last),
             None => {
                 let last = self.clients.saturating_mul(self.keys_each);
                 (last.saturating_sub(1), SMALL.to_owned())
