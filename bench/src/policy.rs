@@ -67,7 +67,8 @@ impl Limits {
             let plenty = 1_000_000_000_000_u64;
             let cost = json!({"elements": plenty, "window_s": 60});
             members.insert("cost".to_owned(), cost);
-            members.insert("budget".to_owned(), json!({"elements": plenty}));
+            let budget = json!({"elements": plenty, "per": "day"});
+            members.insert("budget".to_owned(), budget);
             members.insert("concurrency".to_owned(), json!(100));
         }
         members
