@@ -39,6 +39,8 @@ pub struct Shape {
     pub more_grants: usize,
     /// What is held of a body, if not as much as usual.
     pub hold_bytes: Option<&'static str>,
+    /// What the host holds of all bodies together.
+    pub buffered_bytes: &'static str,
     /// Whether the policy has the model of OpenAI's API.
     pub chat: bool,
 }
@@ -136,6 +138,7 @@ impl Shape {
             limits: Limits::Rate,
             more_grants: 0,
             hold_bytes: None,
+            buffered_bytes: "2GiB",
             chat: false,
         }
     }
@@ -167,7 +170,7 @@ impl Shape {
             models.insert(format!("more-{number}"), contract(SMALL));
         }
         let mut limits = json!({
-            "body_bytes": "300MiB", "buffered_bytes": "2GiB", "timeout_ms": 60_000, "stream_ms": 120_000,
+            "body_bytes": "300MiB", "buffered_bytes": self.buffered_bytes, "timeout_ms": 60_000, "stream_ms": 120_000,
             "connections": 1024, "streams_per_connection": 128,
         });
         if let Some(bytes) = self.hold_bytes {

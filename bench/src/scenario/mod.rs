@@ -49,6 +49,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("overload", |lab, report| {
         Box::pin(crowds::overload(lab, report))
     }),
+    ("buffering", |lab, report| {
+        Box::pin(crowds::buffering(lab, report))
+    }),
     ("many-handlers", |lab, report| {
         Box::pin(crowds::many(lab, report))
     }),

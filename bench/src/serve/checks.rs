@@ -110,11 +110,14 @@ impl State {
             proofs: identified.proofs,
             request_id: read.request_id.to_owned(),
             method: read.method.to_owned(),
-            path: read.path.to_owned(),
+            path: read.path.to_string(),
             generation: self.generation.clone(),
             issued_unix_s: now.unix_s,
             checked: true,
             levels: Levels::default(),
+            claims: (identified.claims.iter())
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
         };
         let mut head = read.into_head(identified.identity);
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
