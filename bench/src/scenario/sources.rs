@@ -18,7 +18,7 @@ const TURN: usize = 5_000;
 
 /// Runs it.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    let (first, all) = if lab.quick {
+    let (first, all): (usize, usize) = if lab.quick {
         (20, 60)
     } else {
         (10_000, 1_000_000)
