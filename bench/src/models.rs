@@ -139,11 +139,14 @@ pub fn contract(model: &str) -> Value {
     rules
 }
 
-/// Values of many digits within every contract, the same each time.
+/// Values of many digits within every contract, the same each time, and none like those before it: what is compressed is to stay as large as
+/// measured values would.
 fn values(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(|at| {
-        let step = u16::try_from(at.wrapping_mul(37) & 1023).unwrap_or_default();
-        f32::from(step) / 1024.0 + 0.000_061
+        // Steps of the golden ratio.
+        let step = at.wrapping_mul(0x9e37_79b9) >> 16 & 0xffff;
+        let step = u16::try_from(step).unwrap_or_default();
+        f32::from(step) / 65536.0 + 0.000_061
     })
 }
 
