@@ -5,14 +5,13 @@
 //! for the size that it announces: so of each of the model's limits one client gets at most half for such bodies, or one body where
 //! that is more.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
+use crate::policy::{Accepts, Client, ClientId, Grant, Model, Policy};
 use crate::request::Operation;
 
 /// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
@@ -46,15 +45,16 @@ impl Policy {
 
     /// Who may have a model infer, each pair once.
     fn granted_inference(&self) -> impl Iterator<Item = (&Client, &Model)> {
-        let pairs: BTreeSet<(ClientId, ModelId)> = self
-            .granted
-            .keys()
-            .filter(|(.., operation)| operation.infers())
-            .map(|(client, model, ..)| (*client, *model))
-            .collect();
-        pairs
-            .into_iter()
-            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+        let infers = self
+            .granted()
+            .filter(|(.., operation, _)| operation.infers());
+        let mut last = None;
+        // A pair's entries come one after another.
+        let pairs = infers.filter_map(move |(client, model, ..)| {
+            let pair = (client, model);
+            (last.replace(pair) != Some(pair)).then_some(pair)
+        });
+        pairs.filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
     }
 
     /// Whether bodies for a model can pass in pieces.

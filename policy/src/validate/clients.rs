@@ -1,5 +1,6 @@
 //! Clients, their keys, and groups of them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -26,7 +27,7 @@ pub(super) fn clients(
     let mut key_owners = KeyOwners::new();
     let all = path;
     let mut owners = Owners::default();
-    let mut clients = Vec::new();
+    let mut clients = Vec::with_capacity(raw.clients.len());
     for (name, client) in &raw.clients {
         let path = path.key(name);
         let named = names::name(report, &path, name);
@@ -77,9 +78,9 @@ pub(super) fn clients(
             Some(Client {
                 name: name.clone(),
                 api_keys: api_keys?,
-                jwt: jwt.map_or(Some(None), |rule| rule.map(Some))?,
+                jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
-                metadata: metadata.map_or(Some(None), |rule| rule.map(Some))?,
+                metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 sources: sources?,
                 concurrency: concurrency?,
             })
