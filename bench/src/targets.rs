@@ -378,7 +378,8 @@ pub const TARGETS: &[Target] = &[
         "the most that the host takes while 256 MiB come four times at once",
         "`limits.buffered_bytes`",
         AtMost(1.0, "×"),
-    ),
+    )
+    .because(why::HOST_BUFFERING),
     now(
         "runaway",
         "stopping a runaway handler, after its deadline",
