@@ -3,6 +3,7 @@
 
 mod credentials;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,6 +20,7 @@ mod key_places;
 mod key_set;
 mod listed;
 mod model;
+mod role;
 mod service;
 mod shadow;
 
@@ -32,6 +34,7 @@ pub use credentials::{
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
+pub(crate) use role::{Granted, RoleId};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 
@@ -68,12 +71,10 @@ pub struct Policy {
     pub(crate) rate_limit_service: Option<RateLimitService>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
-    pub(crate) clients_by_name: BTreeMap<String, ClientId>,
     pub(crate) models_by_name: BTreeMap<String, ModelId>,
-    /// The one grant for a client, model, version index and operation.
-    pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
-    /// What each client may do with some model or other, where a body is yet to name it.
-    pub(crate) reachable: BTreeSet<(ClientId, Protocol, Operation)>,
+    pub(crate) granted: Granted,
+    /// What clients of a role may do with some model or other, where a body is yet to name it.
+    pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
 }
@@ -136,7 +137,9 @@ impl Policy {
 
     /// A client by its name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
-        self.clients_by_name.get(name).copied()
+        let clients = &self.clients;
+        let place = clients.binary_search_by(|client| client.name.as_str().cmp(name));
+        u32::try_from(place.ok()?).ok().map(ClientId)
     }
 
     /// A model by its public name.
@@ -168,11 +171,29 @@ impl Policy {
     pub fn granted(
         &self,
     ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
-        self.granted
-            .iter()
-            .map(|(&(client, model, version, operation), &grant)| {
-                (client, model, version, operation, grant)
-            })
+        self.granted.iter()
+    }
+
+    /// The one grant by which a client may do this with a version of a model, by its index.
+    pub fn grant_for(
+        &self,
+        client: ClientId,
+        model: ModelId,
+        version: u32,
+        operation: Operation,
+    ) -> Option<GrantId> {
+        self.granted.get(client, model, version, operation)
+    }
+
+    /// Whether a client may do this over a protocol with any model at all.
+    pub(crate) fn reaches(
+        &self,
+        client: ClientId,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> bool {
+        let role = self.granted.role(client);
+        role.is_some_and(|role| self.reachable.contains(&(role, protocol, operation)))
     }
 
     /// What this policy can charge, so that a driver can make the slots before the first request: every limit of every grant, for each of
@@ -260,9 +281,10 @@ pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) concurrency: Option<u64>,
-    pub(crate) jwt: Option<JwtRule>,
+    /// Few clients have what is in a box: it takes no room in the others.
+    pub(crate) jwt: Option<Box<JwtRule>>,
     pub(crate) mtls: Option<PeerName>,
-    pub(crate) metadata: Option<MetadataRule>,
+    pub(crate) metadata: Option<Box<MetadataRule>>,
     pub(crate) sources: Vec<Network>,
 }
 
@@ -283,8 +305,8 @@ impl Client {
     }
 
     /// Tokens that prove it.
-    pub const fn jwt(&self) -> Option<&JwtRule> {
-        self.jwt.as_ref()
+    pub fn jwt(&self) -> Option<&JwtRule> {
+        self.jwt.as_deref()
     }
 
     /// Certificates that prove it.
@@ -293,8 +315,8 @@ impl Client {
     }
 
     /// Another filter's word for it.
-    pub const fn metadata(&self) -> Option<&MetadataRule> {
-        self.metadata.as_ref()
+    pub fn metadata(&self) -> Option<&MetadataRule> {
+        self.metadata.as_deref()
     }
 
     /// Kinds of proof that it has a rule for.

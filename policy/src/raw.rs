@@ -12,10 +12,11 @@ mod openai;
 mod spelling;
 mod tensors;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use audit::{Audit, AuditFailure};
 pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
@@ -206,6 +207,7 @@ impl Default for Limits {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Client {
     /// API keys that prove it; several while one is rotated out.
+    #[serde(deserialize_with = "exact")]
     pub api_keys: Vec<ApiKey>,
     /// Requests to models in flight at once, whatever the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,16 +217,23 @@ pub struct Client {
     pub api_keys_file: Option<String>,
     /// Tokens that prove it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<JwtRule>,
+    pub jwt: Option<Box<JwtRule>>,
     /// Certificates that prove it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mtls: Option<MtlsRule>,
+    pub mtls: Option<Box<MtlsRule>>,
     /// Another filter's word for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<MetadataRule>,
+    pub metadata: Option<Box<MetadataRule>>,
     /// Networks that it calls from; anywhere unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
+}
+
+/// A list without room for more: there is one for each of a hundred thousand clients.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(from)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// An API key, by digest.

@@ -31,6 +31,7 @@ mod release;
 mod report;
 mod requires;
 mod revoked;
+mod roles;
 mod service;
 mod serving;
 mod tensors;
@@ -99,27 +100,28 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     requires::reachable(
         report,
         &root.field("models"),
-        grants.granted.keys().map(|key| (key.0, key.1, key.3)),
+        grants.granted.iter().map(|entry| (entry.0, entry.1)),
         &clients,
         &models,
     );
     openai::streams(
         report,
         &root.field("models"),
-        grants.granted.keys().map(|key| (key.1, key.3)),
+        grants.granted.by_role.keys().map(|key| (key.1, key.3)),
         &models,
     );
     let reachable = grants
         .granted
+        .by_role
         .keys()
-        .filter_map(|(client, model, _, operation)| {
+        .filter_map(|(role, model, _, operation)| {
             let model = models.get(usize::try_from(model.0).ok()?)?;
-            Some((*client, *operation, model.protocols()))
+            Some((*role, *operation, model.protocols()))
         })
-        .flat_map(|(client, operation, protocols)| {
+        .flat_map(|(role, operation, protocols)| {
             protocols
                 .iter()
-                .map(move |protocol| (client, *protocol, operation))
+                .map(move |protocol| (role, *protocol, operation))
         })
         .collect();
     Some(Policy {
@@ -133,7 +135,6 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         rate_limit_service: service?,
         backends: backends?,
         handlers: handlers?,
-        clients_by_name: grants.clients_by_name,
         models_by_name: grants.models_by_name,
         granted: grants.granted,
         lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,

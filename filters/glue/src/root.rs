@@ -46,10 +46,11 @@ pub struct GateRoot {
 
 impl GateRoot {
     /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key, without
-    /// which a filter that identifies callers cannot tell the upstream who calls.
+    /// which a filter that identifies callers cannot tell the upstream who calls. A VM's memory never shrinks: what has been read goes before
+    /// what is made of it grows.
     pub fn configure(
         filter: Filter,
-        bundle_json: &[u8],
+        bundle_json: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
@@ -63,7 +64,9 @@ impl GateRoot {
             };
             faults.push(error(CONTEXT_KEY_VARIABLE, message));
         }
-        let bundle: Bundle = match serde_json::from_slice(bundle_json) {
+        let read: Result<Bundle, _> = serde_json::from_slice(bundle_json.as_ref());
+        drop(bundle_json);
+        let Bundle { generation, policy } = match read {
             Ok(bundle) => bundle,
             Err(fault) => {
                 faults.push(error(
@@ -73,13 +76,15 @@ impl GateRoot {
                 return Err(faults);
             }
         };
-        if !is_generation(&bundle.generation) {
+        if !is_generation(&generation) {
             faults.push(error(
                 "generation",
                 "must be 1 to 64 letters, digits or dashes",
             ));
         }
-        match validate(&bundle.policy) {
+        let validated = validate(&policy);
+        drop(policy);
+        match validated {
             Ok((policy, warnings)) if faults.is_empty() => {
                 let identifier = Identifier::new(&policy);
                 let keys = Keyring::new(&policy, filter.duties().identify);
@@ -92,7 +97,7 @@ impl GateRoot {
                         keys: RefCell::new(keys),
                         room: Room::new(MAX_WAITING),
                         hurried: Cell::new(false),
-                        generation: bundle.generation,
+                        generation,
                         context_key,
                     },
                     warnings,

@@ -157,7 +157,7 @@ impl RootContext for Root {
             .map_err(|fault| vec![host_fault(fault)])
             .and_then(|bundle| {
                 let filter = self.filter.ok_or_else(|| vec![unnamed()])?;
-                GateRoot::configure(filter, &bundle, key.as_deref())
+                GateRoot::configure(filter, bundle, key.as_deref())
             })
             .and_then(|(root, warnings)| {
                 self.declare_identity()

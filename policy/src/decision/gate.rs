@@ -290,11 +290,11 @@ pub(super) fn grant(
             quote(name)
         ));
     };
-    match policy.granted.get(&(client, id, index, operation)) {
+    match policy.grant_for(client, id, index, operation) {
         Some(grant) => Ok(Granted {
             model: id,
             version: index,
-            grant: *grant,
+            grant,
         }),
         None => refuse(format!(
             "no grant for {} on model {}",
@@ -326,8 +326,7 @@ pub(super) fn reaches(
     protocol: Protocol,
     operation: Operation,
 ) -> Result<(), Denial> {
-    let reached =
-        client.is_some_and(|client| policy.reachable.contains(&(client, protocol, operation)));
+    let reached = client.is_some_and(|client| policy.reaches(client, protocol, operation));
     if reached {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
+use crate::policy::{Accepts, Client, ClientId, Grant, Model, Policy};
 use crate::request::{Operation, Protocol};
 
 /// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
@@ -58,15 +58,14 @@ impl Policy {
 
     /// Who may do this with a model, each pair once.
     fn pairs_granted(&self, operation: Operation) -> impl Iterator<Item = (&Client, &Model)> {
-        let pairs: BTreeSet<(ClientId, ModelId)> = self
-            .granted
-            .keys()
-            .filter(|(.., granted)| *granted == operation)
-            .map(|(client, model, ..)| (*client, *model))
-            .collect();
-        pairs
-            .into_iter()
-            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+        let entries = self.granted().filter(move |(.., of, _)| *of == operation);
+        let mut last = None;
+        // A pair's entries come one after another.
+        let pairs = entries.filter_map(move |(client, model, ..)| {
+            let pair = (client, model);
+            (last.replace(pair) != Some(pair)).then_some(pair)
+        });
+        pairs.filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
     }
 
     /// Who may have messages for a model in a stream.

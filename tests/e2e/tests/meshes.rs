@@ -238,11 +238,11 @@ async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
     let mut policy = policy::vectors_policy("rates.json");
-    policy.clients.get_mut("rate-1").unwrap().metadata = Some(MetadataRule {
+    policy.clients.get_mut("rate-1").unwrap().metadata = Some(Box::new(MetadataRule {
         filter: Some("envoy.filters.http.jwt_authn".into()),
         claim: Some("jwt.sub".into()),
         value: Some("svc-web".into()),
-    });
+    }));
     policy.grants[0].rate = Some(Rate {
         quota: Some(5),
         window_s: Some(2_678_400),
