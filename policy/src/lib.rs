@@ -19,6 +19,7 @@ pub mod fault;
 mod fixture;
 pub mod gcra;
 mod hex;
+mod host_name;
 pub mod in_flight;
 pub mod json;
 pub mod lockout;

@@ -1,6 +1,7 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
+mod call;
 mod openai;
 mod pool;
 mod retries;
@@ -16,10 +17,12 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::backends::oip::{self, Endpoint};
+use crate::backends::oip::{self, Endpoint, Line};
 use crate::backends::{BackendError, Call, answer};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
+pub use call::Latest;
+use call::{Underway, Witness};
 pub use pool::Load;
 use pool::Pool;
 use retries::{Retries, Tries};
@@ -38,7 +41,7 @@ pub struct Dispatcher {
     queued: Gauge,
     shed: Counter,
     retried: Counter,
-    ejected: Counter,
+    witness: Witness,
 }
 
 /// The server that a call goes to, and its mark there.
@@ -46,9 +49,11 @@ pub struct Dispatcher {
 struct Chosen {
     place: usize,
     endpoint: Arc<Endpoint>,
-    /// When it was.
-    since: Instant,
+    /// The line over which it was looked at.
+    line: Arc<Line>,
     load: Load,
+    /// Its call, as long as nobody knows what became of it.
+    call: Underway,
 }
 
 impl Dispatcher {
@@ -63,8 +68,14 @@ impl Dispatcher {
         let labels = BackendLabels {
             backend: name.to_owned(),
         };
+        let pool = Arc::new(Pool::new(endpoints, rule.outliers()));
+        let witness = Witness {
+            pool: Arc::clone(&pool),
+            backend: name.into(),
+            ejected: metrics.ejected.get_or_create(&labels).clone(),
+        };
         Self {
-            pool: Arc::new(Pool::new(endpoints, rule.outliers())),
+            pool,
             health,
             retries: Retries::new(rule.retry()),
             places: Arc::new(Semaphore::new(
@@ -77,7 +88,7 @@ impl Dispatcher {
             queued: metrics.backend_queue.get_or_create(&labels).clone(),
             shed: metrics.shed.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
-            ejected: metrics.ejected.get_or_create(&labels).clone(),
+            witness,
         }
     }
 
@@ -90,7 +101,7 @@ impl Dispatcher {
     pub async fn dispatch(
         &self,
         call: Call<'_>,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let came = Instant::now();
@@ -105,11 +116,11 @@ impl Dispatcher {
         let mut tries = self.retries.begin(contract, self.pool.turn());
         loop {
             let chosen = self
-                .choose(contract, version, deadline, &tries)
+                .choose(contract, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered = chosen
-                .endpoint
+                .line
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
                 .await;
             if self.again(
@@ -126,6 +137,11 @@ impl Dispatcher {
         }
     }
 
+    fn begin(&self, place: usize, endpoint: &Arc<Endpoint>, latest: Latest) -> Underway {
+        let whole = self.timeout.min(latest.whole);
+        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), whole)
+    }
+
     /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
     /// whoever wants it.
     fn again(
@@ -133,36 +149,33 @@ impl Dispatcher {
         tries: &mut Tries,
         chosen: &Chosen,
         error: Option<&BackendError>,
-        (deadline, latest): (Instant, Instant),
+        (deadline, latest): (Instant, Latest),
     ) -> bool {
         let place = chosen.place;
         let Some(error) = error else {
-            self.pool.succeeded(place);
+            chosen.call.answered();
             return false;
         };
-        let failed = match error {
+        match error {
+            // The server is looked at over another connection before the request goes there.
+            BackendError::Unsent(_) => {
+                chosen.call.void();
+                return true;
+            }
             BackendError::Unavailable(_) => {
                 // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
                 // The next request tries another endpoint before the prober has looked.
                 self.health.failed(place);
-                true
+                chosen.call.failed(error);
             }
             // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
-            BackendError::Timeout(_) => {
-                let had = deadline.saturating_duration_since(chosen.since);
-                deadline < latest && had.saturating_mul(2) >= self.timeout
+            BackendError::Timeout(_) if chosen.call.is_late(deadline, latest) => {
+                chosen.call.failed(error);
             }
-            BackendError::Busy(_) | BackendError::Fault(_) => false,
-        };
-        if failed && let Some(time) = self.pool.failed(place) {
-            self.ejected.inc();
-            tracing::warn!(
-                backend = self.health.name(),
-                endpoint = chosen.endpoint.uri(),
-                seconds = time.as_secs(),
-                %error,
-                "an endpoint failed in a row and is left alone"
-            );
+            BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.void(),
+            // Its own word that it will not be in time, which costs it nothing.
+            BackendError::Timeout(_) => chosen.call.refused(),
+            BackendError::Busy(_) | BackendError::Fault(_) => chosen.call.refused(),
         }
         let again = self.retries.again(tries, place, error);
         if again {
@@ -178,9 +191,9 @@ impl Dispatcher {
     }
 
     /// When a dispatch has to be over that came now.
-    fn deadline(&self, came: Instant, latest: Instant) -> Instant {
+    fn deadline(&self, came: Instant, latest: Latest) -> Instant {
         let own = came.checked_add(self.timeout);
-        own.map_or(latest, |own| own.min(latest))
+        own.map_or(latest.at, |own| own.min(latest.at))
     }
 
     /// A place at the backend. Those who wait are served in order.
@@ -212,7 +225,7 @@ impl Dispatcher {
         &self,
         model: &Model,
         version: &str,
-        deadline: Instant,
+        (deadline, latest): (Instant, Latest),
         tries: &Tries,
     ) -> Result<Chosen, BackendError> {
         let mut standings = self.health.standings();
@@ -221,15 +234,20 @@ impl Dispatcher {
             {
                 let known = standings.borrow_and_update();
                 for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
+                    let line = endpoint.line();
                     let standing = known.get(place);
-                    match standing.and_then(|known| known.of(model, version, endpoint.turns())) {
-                        None => waits = true,
+                    match standing.and_then(|known| known.of(model, version, &line)) {
+                        None => {
+                            self.health.doubt(place);
+                            waits = true;
+                        }
                         Some(Ok(())) => {
                             return Ok(Chosen {
                                 place,
                                 endpoint: Arc::clone(endpoint),
-                                since: Instant::now(),
+                                line,
                                 load: self.pool.enter(place),
+                                call: self.begin(place, endpoint, latest),
                             });
                         }
                         Some(Err(error)) => {
@@ -244,7 +262,6 @@ impl Dispatcher {
                     BackendError::Unavailable("the backend has no endpoint".to_owned())
                 }));
             }
-            self.health.doubt();
             if !matches!(
                 tokio::time::timeout_at(deadline, standings.changed()).await,
                 Ok(Ok(()))
@@ -260,7 +277,9 @@ impl Dispatcher {
 /// A failure as a refusal; `at` is where it happened.
 pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
     let reason = match error {
-        BackendError::Unavailable(_) | BackendError::Busy(_) => Reason::BackendUnavailable,
+        BackendError::Unavailable(_) | BackendError::Unsent(_) | BackendError::Busy(_) => {
+            Reason::BackendUnavailable
+        }
         BackendError::Timeout(_) => Reason::BackendTimeout,
         BackendError::Fault(_) => Reason::BackendFault,
     };

@@ -23,6 +23,7 @@ use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
+use crate::dispatch::Latest;
 use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
 use crate::guard::{caught, offload};
@@ -244,7 +245,8 @@ where
     };
     record.request_bytes = body.len();
     let read = Instant::now();
-    let ours = read.checked_add(Duration::from_millis(limits.timeout_ms));
+    let whole = Duration::from_millis(limits.timeout_ms);
+    let ours = read.checked_add(whole).unwrap_or(read);
     // The client's own patience began when it sent its head.
     let theirs = if admitted.protocol().is_grpc() {
         grpc_timeout::of(&parts.headers)
@@ -252,7 +254,11 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
+    let latest = Latest {
+        at: theirs.map_or(ours, |theirs| ours.min(theirs)),
+        whole,
+        by_client: theirs.is_some_and(|theirs| theirs < ours),
+    };
 
     let becomes = hold_expanded(&mut held, &admitted.plan(), body.len())?;
     let judge = Arc::clone(&generation.judge);
@@ -291,7 +297,7 @@ async fn infer(
     generation: &Generation,
     mut request: ModelRequest,
     mut held: Held,
-    latest: Instant,
+    latest: Latest,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());

@@ -31,14 +31,6 @@ const NEXT: &str = "1111111111111111";
 const THIRD: &str = "2222222222222222";
 
 impl Running {
-    async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
-        let bundle = Bundle {
-            generation: generation.to_owned(),
-            policy: serde_json::from_value(policy.clone()).unwrap(),
-        };
-        self.host.reloader().reload(Ok(bundle)).await
-    }
-
     /// An inference that the gate let in for a client under a policy.
     async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
         let mut context = context("POST", INFER);

@@ -9,6 +9,7 @@ use super::names;
 use super::proofs::spiffe;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
+use crate::host_name::is_host_name;
 use crate::policy::{Backend, BackendTls, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
@@ -49,14 +50,17 @@ const MS_PER_S: u64 = 1_000;
 pub(super) fn backends(
     report: &mut Report,
     path: &Path,
-    raw: &BTreeMap<String, raw::Backend>,
+    raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Backend>> {
     let mut backends = Vec::new();
-    for (name, raw) in raw {
+    for (name, raw_backend) in &raw.backends {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let backend = backend(report, &path, raw);
+        let backend = backend(report, &path, raw_backend);
+        if let Some(backend) = &backend {
+            outlived(report, &path, backend, raw.listen.limits.timeout_ms);
+        }
         if !used.backends.contains(name.as_str()) {
             report.warn(
                 &path,
@@ -67,6 +71,17 @@ pub(super) fn backends(
         backends.push(named.and(backend).map(|backend| (name.clone(), backend)));
     }
     backends.into_iter().collect()
+}
+
+/// A backend's own time must end before the request's, or it never ends anything.
+fn outlived(report: &mut Report, path: &Path, backend: &Backend, whole_ms: u64) {
+    if backend.timeout_ms >= whole_ms {
+        report.warn(
+            &path.field("timeout_ms"),
+            format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
+            format!("less than {whole_ms}"),
+        );
+    }
 }
 
 fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backend> {
@@ -336,17 +351,6 @@ fn is_host(host: &str) -> bool {
     {
         return address.parse::<core::net::Ipv6Addr>().is_ok();
     }
-    /// RFC 1035 §2.3.4.
-    const MAX_DNS_BYTES: usize = 253;
-    /// RFC 1035 §2.3.4.
-    const MAX_LABEL_BYTES: usize = 63;
-    host.len() <= MAX_DNS_BYTES
-        && host.split('.').all(|label| {
-            (1..=MAX_LABEL_BYTES).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
+    // Names within a cluster have underscores.
+    is_host_name(host, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

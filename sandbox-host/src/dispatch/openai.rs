@@ -7,7 +7,7 @@ use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
-use super::{Chosen, Dispatcher, denial};
+use super::{Chosen, Dispatcher, Latest, denial};
 use crate::backends::BackendError;
 use crate::backends::openai::{Kept, Streamed, Upstream, check};
 use crate::budget::Held;
@@ -21,7 +21,7 @@ impl Dispatcher {
         (model, version): (&Model, &str),
         document: Document,
         request_id: &str,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
         held: Held,
     ) -> Result<Streamed, Denial> {
@@ -35,7 +35,7 @@ impl Dispatcher {
         let mut tries = self.retries.begin(model, self.pool.turn());
         loop {
             let chosen = self
-                .choose(model, version, deadline, &tries)
+                .choose(model, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let begun = upstream(&chosen)?
@@ -77,7 +77,7 @@ impl Dispatcher {
         version: &str,
         document: Document,
         request_id: &str,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
     ) -> Result<Vec<u8>, Denial> {
         let came = Instant::now();
@@ -90,7 +90,7 @@ impl Dispatcher {
         let mut tries = self.retries.begin(model, self.pool.turn());
         loop {
             let chosen = self
-                .choose(model, version, deadline, &tries)
+                .choose(model, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered: Result<Bytes, BackendError> = upstream(&chosen)?

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{ModelRoute, Pipeline, Timings};
 use crate::backends::openai::Streamed;
 use crate::budget::Held;
+use crate::dispatch::Latest;
 use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
@@ -25,7 +26,7 @@ impl Pipeline {
         request: ModelRequest,
         document: Document,
         mut held: Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
     ) -> Result<Streamed, Denial> {
         let (model, route) = self.route(request.model)?;
@@ -52,7 +53,7 @@ impl Pipeline {
         document: Document,
         request_id: &str,
         held: &mut Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
     ) -> Result<Encoded, Denial> {
         let answer_bytes = match model.accepts() {

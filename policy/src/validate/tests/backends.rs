@@ -157,3 +157,19 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         "serves no model",
     );
 }
+
+#[test]
+fn a_backend_whose_time_outlasts_the_requests_is_warned_of() {
+    let at = "/backends/cpu/timeout_ms";
+    for timeout_ms in [5_000, 60_000] {
+        warn(
+            at,
+            json!(timeout_ms),
+            "backends.cpu.timeout_ms",
+            "the 5000 ms of listen.limits.timeout_ms: this never ends one (less than 5000)",
+        );
+    }
+    let warnings = warnings(with(at, json!(4_999)));
+    let told = |warning: &String| warning.contains("listen.limits.timeout_ms");
+    assert!(!warnings.iter().any(told), "{warnings:#?}");
+}
