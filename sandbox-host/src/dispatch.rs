@@ -1,6 +1,7 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
+mod breaker;
 mod call;
 mod openai;
 mod pool;
@@ -21,6 +22,7 @@ use crate::backends::oip::{self, Endpoint, Line};
 use crate::backends::{BackendError, Call, answer};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
+use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
 pub use pool::Load;
@@ -69,8 +71,15 @@ impl Dispatcher {
             backend: name.to_owned(),
         };
         let pool = Arc::new(Pool::new(endpoints, rule.outliers()));
+        let breaker = Breaker::new(
+            rule.breaker(),
+            name.into(),
+            metrics.breaker_open.get_or_create(&labels).clone(),
+            metrics.breaker_opened.get_or_create(&labels).clone(),
+        );
         let witness = Witness {
             pool: Arc::clone(&pool),
+            breaker: Arc::new(breaker),
             backend: name.into(),
             ejected: metrics.ejected.get_or_create(&labels).clone(),
         };
@@ -122,7 +131,8 @@ impl Dispatcher {
             let answered = chosen
                 .line
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
-                .await;
+                .await
+                .and_then(|answer| answer::tensors(answer, id, model, version));
             if self.again(
                 &mut tries,
                 &chosen,
@@ -131,13 +141,16 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            return answered
-                .and_then(|answer| answer::tensors(answer, id, model, version))
-                .map_err(|error| denial(&error, chosen.endpoint.uri()));
+            return answered.map_err(|error| denial(&error, chosen.endpoint.uri()));
         }
     }
 
-    fn begin(&self, place: usize, endpoint: &Arc<Endpoint>, latest: Latest) -> Underway {
+    fn begin(
+        &self,
+        place: usize,
+        endpoint: &Arc<Endpoint>,
+        latest: Latest,
+    ) -> Result<Underway, BackendError> {
         let whole = self.timeout.min(latest.whole);
         Underway::new(self.witness.clone(), place, Arc::clone(endpoint), whole)
     }
@@ -198,6 +211,8 @@ impl Dispatcher {
 
     /// A place at the backend. Those who wait are served in order.
     async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Denial> {
+        let passed = self.witness.breaker.pass();
+        passed.map_err(|error| denial(&error, self.health.name()))?;
         let closed = |_| Denial::new(Reason::Overloaded, "the backend's places are closed");
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
@@ -247,7 +262,7 @@ impl Dispatcher {
                                 endpoint: Arc::clone(endpoint),
                                 line,
                                 load: self.pool.enter(place),
-                                call: self.begin(place, endpoint, latest),
+                                call: self.begin(place, endpoint, latest)?,
                             });
                         }
                         Some(Err(error)) => {

@@ -304,6 +304,10 @@ impl BackendHealth {
 
     /// A look is over.
     fn found(&self, index: usize, found: Standing) {
+        let before = self.standings.borrow().get(index).map(Arc::clone);
+        if before.is_none_or(|before| before.found != found.found) {
+            self.forget_drifts();
+        }
         if let Some(endpoint) = self.endpoints.get(index) {
             endpoint.seen.set(found.answers(), self.now_ms());
             endpoint.looks.fetch_add(1, Ordering::AcqRel);
@@ -313,6 +317,18 @@ impl BackendHealth {
         for (key, seen) in self.models() {
             let ready = standings.iter().any(|standing| standing.ready(&key));
             seen.set(ready, self.now_ms());
+        }
+    }
+
+    /// A server says something else than before: what drifts now is told again.
+    fn forget_drifts(&self) {
+        let mut told = lock(&self.told);
+        if !told.is_empty() {
+            tracing::info!(
+                backend = self.name,
+                "a backend says something else of its models: contracts are compared again"
+            );
+            told.clear();
         }
     }
 

@@ -130,6 +130,10 @@ pub struct Metrics {
     pub retried: Family<BackendLabels, Counter>,
     /// Endpoints left alone because they failed in a row.
     pub ejected: Family<BackendLabels, Counter>,
+    /// Whether a backend is sent nothing because it failed in a row, 0 or 1.
+    pub breaker_open: Family<BackendLabels, Gauge>,
+    /// Times that it came to that.
+    pub breaker_opened: Family<BackendLabels, Counter>,
     /// Whether a backend answered its last probe, 0 or 1.
     pub backend_ready: Family<BackendLabels, Gauge>,
     /// Refusals of what the gate let through. Not zero: a bug.
@@ -196,6 +200,8 @@ impl Metrics {
             shed: Family::default(),
             retried: Family::default(),
             ejected: Family::default(),
+            breaker_open: Family::default(),
+            breaker_opened: Family::default(),
             backend_ready: Family::default(),
             disagreement: Family::default(),
             shadowed: Family::default(),
@@ -303,6 +309,16 @@ impl Metrics {
             "tensorgate_host_backend_ejections",
             "Endpoints left alone because they failed in a row",
             self.ejected.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_open",
+            "Whether a backend is sent nothing because it failed in a row",
+            self.breaker_open.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_openings",
+            "Times that a backend failed in a row and was sent nothing for a while",
+            self.breaker_opened.clone(),
         );
         registry.register(
             "tensorgate_host_backend_ready",

@@ -190,3 +190,59 @@ async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
     taking.abort();
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_request_then() {
+    let server = Backend::start(Act::Never);
+    let breaker = json!({"consecutive_failures": 3, "open_s": 1});
+    let running = pool(
+        &[&server],
+        json!({"timeout_ms": 300, "circuit_breaker": breaker}),
+    )
+    .await;
+    assert_eq!(ask(&running, 3).await, [504; 3]);
+    // Nobody waits for a server that does not answer.
+    assert_eq!(ask(&running, 10).await, [503; 10]);
+    assert_eq!(server.begun(), 3);
+    let metrics = running.metrics();
+    for line in [
+        "circuit_open{backend=\"b\"} 1",
+        "circuit_openings_total{backend=\"b\"} 1",
+    ] {
+        assert!(
+            metrics.contains(&format!("tensorgate_host_backend_{line}")),
+            "{metrics}"
+        );
+    }
+    // Once its time is over, one finds out for all.
+    let crowd = async || {
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let gate = running.gate.clone();
+                tokio::spawn(async move { gate.infer(&[1.0]).await.status })
+            })
+            .collect();
+        let mut statuses = Vec::new();
+        for call in calls {
+            statuses.push(call.await.unwrap());
+        }
+        statuses
+    };
+    let found = async |status: u16| {
+        loop {
+            let answers = crowd().await;
+            if answers.contains(&status) {
+                return answers;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let answers = found(504).await;
+    assert_eq!(statuses(&answers, 504), 1, "{answers:?}");
+    assert_eq!(server.begun(), 4);
+    server.set(Act::Answer);
+    found(200).await;
+    assert_eq!(ask(&running, 10).await, [200; 10]);
+    assert!(running.metrics().contains("circuit_open{backend=\"b\"} 0"));
+    running.stop().await;
+}

@@ -198,6 +198,10 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
     readyz(&running, r#"it has no output "y""#).await;
     assert_eq!(running.gate.infer(&[1.0]).await.reason(), "backend-fault");
     assert_eq!(backend.begun(), 0);
+    // It comes back by itself.
+    backend.says(Ok(truth()));
+    readyz(&running, READY).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     running.stop().await;
 }
 

@@ -35,6 +35,9 @@ pub struct Backend {
     /// When an endpoint that fails is left alone for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
+    /// When nothing is sent to any endpoint for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 /// TLS to a backend. Files are read again for a new connection once they were replaced.
@@ -86,6 +89,17 @@ pub struct OutlierDetection {
     pub base_ejection_s: Option<u64>,
     /// Endpoints that may be ejected at once, in percent.
     pub max_ejection_percent: Option<u64>,
+}
+
+/// Sending nothing at all to a backend whose endpoints fail in a row, each or all of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CircuitBreaker {
+    /// Failures with no answer between them, of whichever endpoints, that open it.
+    pub consecutive_failures: Option<u64>,
+    /// How long for the first time; twice as long each time that the request after it fails too, at most a minute.
+    pub open_s: Option<u64>,
 }
 
 /// What a backend speaks.

@@ -10,7 +10,7 @@ use super::proofs::spiffe;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
 use crate::host_name::is_host_name;
-use crate::policy::{Backend, BackendTls, OutlierDetection, Retry};
+use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
 /// Requests at a backend at once, unless the policy says: what one GPU keeps busy with.
@@ -45,6 +45,12 @@ const DEFAULT_EJECTION_PERCENT: u64 = 50;
 const MAX_FAILURES: u64 = 1_000;
 /// The first ejection, seconds: one hour.
 const MAX_EJECTION_S: u64 = 3_600;
+/// Failures in a row, of whichever endpoints, unless the policy says: those of one endpoint that is left alone, twice.
+const DEFAULT_BREAKING_FAILURES: u64 = 10;
+/// How long nothing is sent for the first time, seconds, unless the policy says: a backend that is back is used again within it.
+const DEFAULT_OPEN_S: u64 = 1;
+/// How long nothing is sent for the first time, seconds.
+const MAX_OPEN_S: u64 = 3_600;
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
@@ -137,6 +143,11 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         &path.field("outlier_detection"),
         raw.outlier_detection.as_ref(),
     );
+    let breaker = breaker(
+        report,
+        &path.field("circuit_breaker"),
+        raw.circuit_breaker.as_ref(),
+    );
     place?;
     Some(Backend {
         kind: kind?,
@@ -149,6 +160,7 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         retry: retry?,
         health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
         outliers: outliers?,
+        breaker: breaker?,
     })
 }
 
@@ -266,6 +278,33 @@ fn outliers(
         consecutive_failures: u32::try_from(failures?).ok()?,
         base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
         max_ejection_percent: u32::try_from(percent?).ok()?,
+    })
+}
+
+fn breaker(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::CircuitBreaker>,
+) -> Option<CircuitBreaker> {
+    let raw = raw.cloned().unwrap_or_default();
+    let failures = report.within(
+        &path.field("consecutive_failures"),
+        raw.consecutive_failures
+            .unwrap_or(DEFAULT_BREAKING_FAILURES),
+        1,
+        MAX_FAILURES,
+        "failures",
+    );
+    let open_s = report.within(
+        &path.field("open_s"),
+        raw.open_s.unwrap_or(DEFAULT_OPEN_S),
+        1,
+        MAX_OPEN_S,
+        "s",
+    );
+    Some(CircuitBreaker {
+        consecutive_failures: u32::try_from(failures?).ok()?,
+        open_ms: open_s?.saturating_mul(MS_PER_S),
     })
 }
 

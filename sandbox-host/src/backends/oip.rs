@@ -280,8 +280,14 @@ fn caused_by(
     error: &dyn std::error::Error,
     is: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
 ) -> bool {
-    let mut causes = std::iter::successors(error.source(), |error| error.source());
-    causes.any(is)
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if is(cause) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// A line without its connection takes no call.

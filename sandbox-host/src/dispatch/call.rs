@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
 use super::Pool;
+use super::breaker::{Breaker, Leave, Outcome};
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 
@@ -27,6 +28,7 @@ pub struct Latest {
 #[derive(Clone, Debug)]
 pub(super) struct Witness {
     pub(super) pool: Arc<Pool>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) backend: Arc<str>,
     pub(super) ejected: Counter,
 }
@@ -35,6 +37,7 @@ pub(super) struct Witness {
 #[derive(Debug)]
 pub(super) struct Underway {
     witness: Witness,
+    leave: Leave,
     place: usize,
     endpoint: Arc<Endpoint>,
     since: Instant,
@@ -44,49 +47,60 @@ pub(super) struct Underway {
 }
 
 impl Underway {
+    /// A call begins, if the backend is asked at all.
     pub(super) fn new(
         witness: Witness,
         place: usize,
         endpoint: Arc<Endpoint>,
         whole: Duration,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, BackendError> {
+        let leave = witness.breaker.admit()?;
+        Ok(Self {
             witness,
+            leave,
             place,
             endpoint,
             since: Instant::now(),
             whole,
             open: AtomicBool::new(true),
-        }
+        })
     }
 
     /// Whether this is the first that is told of it.
-    fn close(&self) -> bool {
-        self.open.swap(false, Ordering::AcqRel)
+    fn close(&self, outcome: Outcome) -> bool {
+        let first = self.open.swap(false, Ordering::AcqRel);
+        if first {
+            self.witness.breaker.over(self.leave, outcome, self.since);
+        }
+        first
     }
 
     /// It says nothing of the server.
     pub(super) fn void(&self) {
-        self.close();
+        self.close(Outcome::Void);
     }
 
     /// The server answered.
     pub(super) fn answered(&self) {
-        if self.close() {
+        if self.close(Outcome::Answered) {
             self.witness.pool.succeeded(self.place);
         }
     }
 
     /// The server answers, and does not want it.
     pub(super) fn refused(&self) {
-        if self.close() {
+        if self.close(Outcome::Answered) {
             self.witness.pool.refused(self.place, self.since);
         }
     }
 
     /// The server failed by itself.
     pub(super) fn failed(&self, error: &BackendError) {
-        if !self.close() {
+        let outcome = match error {
+            BackendError::Timeout(_) => Outcome::Late,
+            _ => Outcome::Broken,
+        };
+        if !self.close(outcome) {
             return;
         }
         let Some(time) = self.witness.pool.failed(self.place, self.since) else {
@@ -118,6 +132,7 @@ impl Drop for Underway {
                 "no answer until nobody waited any more".to_owned(),
             ));
         }
+        self.void();
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
 use super::{Chosen, Dispatcher, Latest, denial};
-use crate::backends::BackendError;
 use crate::backends::openai::{Kept, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
@@ -93,9 +91,10 @@ impl Dispatcher {
                 .choose(model, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
-            let answered: Result<Bytes, BackendError> = upstream(&chosen)?
+            let answered = upstream(&chosen)?
                 .complete(&document, request_id, max_answer_bytes, deadline)
-                .await;
+                .await
+                .and_then(|answer| check(&document, &answer, model.name(), request_id));
             if self.again(
                 &mut tries,
                 &chosen,
@@ -104,9 +103,7 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            return answered
-                .and_then(|answer| check(&document, &answer, model.name(), request_id))
-                .map_err(|error| denial(&error, self.health.name()));
+            return answered.map_err(|error| denial(&error, self.health.name()));
         }
     }
 }

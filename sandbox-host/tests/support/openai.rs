@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +24,10 @@ pub enum Act {
     EventsAndHang(String),
     /// Never answers.
     Hang,
+    /// Answers after so long.
+    Slow(Duration),
+    /// Breaks the connection.
+    Break,
 }
 
 /// A request as it came.
@@ -114,6 +119,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         state.seen.push(Seen { head, body });
         state.open += 1;
     }
+    if let Act::Slow(time) = act {
+        tokio::time::sleep(time).await;
+    }
     match act {
         Act::Answer if body["stream"] == true => events(&mut stream, &pieces(&body)).await,
         Act::Events(text) => events(&mut stream, &text).await,
@@ -121,10 +129,13 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
             drop(stream.read(&mut [0; 1]).await);
         }
-        Act::Answer => write(&mut stream, 200, &answer(&head, &body).to_string()).await,
+        Act::Answer | Act::Slow(_) => {
+            write(&mut stream, 200, &answer(&head, &body).to_string()).await
+        }
         Act::Say(status, text) => write(&mut stream, status, &text).await,
         // Until the other side has gone.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
+        Act::Break => {}
     }
     state.lock().unwrap().open -= 1;
 }

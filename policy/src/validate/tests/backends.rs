@@ -75,6 +75,13 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ("outlier_detection", "consecutive_failures", 0, "too little"),
         ("outlier_detection", "base_ejection_s", 0, "too little"),
         ("outlier_detection", "max_ejection_percent", 101, "too much"),
+        ("circuit_breaker", "consecutive_failures", 0, "too little"),
+        (
+            "circuit_breaker",
+            "open_s",
+            3_601,
+            "too much (at most 3600)",
+        ),
     ] {
         cpu(
             with("http://a:1", section, json!({field: bad})),
