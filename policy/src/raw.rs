@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{Audit, AuditFailure};
 pub use backend::{
-    Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck, OutlierDetection, Retry,
+    AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
+    OutlierDetection, Retry,
 };
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,

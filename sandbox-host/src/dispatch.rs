@@ -3,19 +3,19 @@
 
 mod breaker;
 mod call;
+mod knee;
 mod openai;
+mod places;
 mod pool;
 mod retries;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::backends::oip::{self, Endpoint, Line};
@@ -25,6 +25,8 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
+pub use places::Place;
+use places::Places;
 pub use pool::Load;
 use pool::Pool;
 use retries::{Retries, Tries};
@@ -35,13 +37,8 @@ pub struct Dispatcher {
     pool: Arc<Pool>,
     health: Arc<BackendHealth>,
     retries: Retries,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue: usize,
     timeout: Duration,
     in_flight: Gauge,
-    queued: Gauge,
-    shed: Counter,
     retried: Counter,
     witness: Witness,
 }
@@ -80,6 +77,7 @@ impl Dispatcher {
         let witness = Witness {
             pool: Arc::clone(&pool),
             breaker: Arc::new(breaker),
+            places: Places::new(rule, &labels, metrics),
             backend: name.into(),
             ejected: metrics.ejected.get_or_create(&labels).clone(),
         };
@@ -87,15 +85,8 @@ impl Dispatcher {
             pool,
             health,
             retries: Retries::new(rule.retry()),
-            places: Arc::new(Semaphore::new(
-                rule.max_in_flight().min(Semaphore::MAX_PERMITS),
-            )),
-            waiting: AtomicUsize::new(0),
-            queue: rule.queue(),
             timeout: Duration::from_millis(rule.timeout_ms()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
-            queued: metrics.backend_queue.get_or_create(&labels).clone(),
-            shed: metrics.shed.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
             witness,
         }
@@ -187,8 +178,9 @@ impl Dispatcher {
             }
             BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.void(),
             // Its own word that it will not be in time, which costs it nothing.
-            BackendError::Timeout(_) => chosen.call.refused(),
-            BackendError::Busy(_) | BackendError::Fault(_) => chosen.call.refused(),
+            BackendError::Timeout(_) | BackendError::Busy(_) | BackendError::Fault(_) => {
+                chosen.call.refused(error);
+            }
         }
         let again = self.retries.again(tries, place, error);
         if again {
@@ -209,29 +201,11 @@ impl Dispatcher {
         own.map_or(latest.at, |own| own.min(latest.at))
     }
 
-    /// A place at the backend. Those who wait are served in order.
-    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Denial> {
+    /// A place at the backend, if it is asked at all.
+    async fn place(&self, deadline: Instant) -> Result<Place, Denial> {
         let passed = self.witness.breaker.pass();
         passed.map_err(|error| denial(&error, self.health.name()))?;
-        let closed = |_| Denial::new(Reason::Overloaded, "the backend's places are closed");
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
-        }
-        let Some(_waiting) = Waiting::enter(&self.waiting, self.queue) else {
-            self.shed.inc();
-            return Err(Denial::new(
-                Reason::Overloaded,
-                format!("{} requests wait for the backend already", self.queue),
-            ));
-        };
-        let _raised = Raised::new(&self.queued);
-        match tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(place) => place.map_err(closed),
-            Err(_) => Err(Denial::new(
-                Reason::BackendTimeout,
-                "no place at the backend came free within the deadline",
-            )),
-        }
+        self.witness.places.take(deadline).await
     }
 
     /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One
@@ -301,28 +275,8 @@ pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
     Denial::new(reason, format!("{at}: {error}"))
 }
 
-/// A place in the queue; given back when dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
-        let enter = |now: usize| now.checked_add(1).filter(|after| *after <= queue);
-        waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, enter)
-            .ok()
-            .map(|_| Self(waiting))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
     use tensorgate_policy::{Policy, raw, validate};
 
@@ -351,17 +305,5 @@ mod tests {
             Ok((policy, _)) => policy,
             Err(faults) => unreachable!("{faults:?}"),
         }
-    }
-
-    #[test]
-    fn a_queue_takes_its_length_and_no_more() {
-        let waiting = AtomicUsize::new(0);
-        let first = Waiting::enter(&waiting, 2);
-        let second = Waiting::enter(&waiting, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(Waiting::enter(&waiting, 2).is_none());
-        drop(first);
-        assert!(Waiting::enter(&waiting, 2).is_some());
-        assert!(Waiting::enter(&AtomicUsize::new(0), 0).is_none());
     }
 }

@@ -122,6 +122,8 @@ pub struct Metrics {
     pub buffered_bytes: Gauge,
     /// Requests at a backend.
     pub backend_in_flight: Family<BackendLabels, Gauge>,
+    /// Requests that may be at a backend at once.
+    pub backend_limit: Family<BackendLabels, Gauge>,
     /// Requests that wait for a place at a backend.
     pub backend_queue: Family<BackendLabels, Gauge>,
     /// Requests shed because a backend's queue was full.
@@ -196,6 +198,7 @@ impl Metrics {
             connections: Gauge::default(),
             buffered_bytes: Gauge::default(),
             backend_in_flight: Family::default(),
+            backend_limit: Family::default(),
             backend_queue: Family::default(),
             shed: Family::default(),
             retried: Family::default(),
@@ -289,6 +292,11 @@ impl Metrics {
             "tensorgate_host_backend_in_flight",
             "Requests at a backend",
             self.backend_in_flight.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_limit",
+            "Requests that may be at a backend at once",
+            self.backend_limit.clone(),
         );
         registry.register(
             "tensorgate_host_backend_queue",

@@ -246,3 +246,38 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
     assert!(running.metrics().contains("circuit_open{backend=\"b\"} 0"));
     running.stop().await;
 }
+
+#[tokio::test]
+async fn how_many_a_backend_is_quickest_with_is_learnt() {
+    let server = Backend::start(Act::Never);
+    let settings = json!({
+        "max_in_flight": 10, "timeout_ms": 500, "adaptive_concurrency": {"min_in_flight": 6},
+        "circuit_breaker": {"consecutive_failures": 1000}
+    });
+    let running = pool(&[&server], settings).await;
+    let limit = |limit: usize| {
+        let line = format!("tensorgate_host_backend_limit{{backend=\"b\"}} {limit}\n");
+        running.metrics().contains(&line)
+    };
+    assert!(limit(10), "{}", running.metrics());
+    // Late answers are one step each, down to what may be there in any case.
+    for expected in [8, 7, 6, 6] {
+        assert_eq!(ask(&running, 1).await, [504]);
+        assert!(limit(expected), "{expected}: {}", running.metrics());
+    }
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let gate = running.gate.clone();
+            tokio::spawn(async move { gate.infer(&[1.0]).await.status })
+        })
+        .collect();
+    until("as many are there as may be, and the others wait", || {
+        let waiting = "tensorgate_host_backend_queue{backend=\"b\"} 2\n";
+        server.inside() == 6 && running.metrics().contains(waiting)
+    })
+    .await;
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 504);
+    }
+    running.stop().await;
+}

@@ -13,6 +13,7 @@ pub struct Backend {
     pub(crate) models: Option<String>,
     pub(crate) tls: Option<BackendTls>,
     pub(crate) max_in_flight: usize,
+    pub(crate) min_in_flight: Option<usize>,
     pub(crate) queue: usize,
     pub(crate) timeout_ms: u64,
     pub(crate) retry: Retry,
@@ -65,6 +66,11 @@ impl Backend {
     /// Between two probes of a backend that is ready, milliseconds.
     pub const fn health_interval_ms(&self) -> u64 {
         self.health_interval_ms
+    }
+
+    /// Requests that may be at the backend in any case, where how many is learnt up to [`Self::max_in_flight`].
+    pub const fn min_in_flight(&self) -> Option<usize> {
+        self.min_in_flight
     }
 
     /// When an endpoint is left alone for a while.

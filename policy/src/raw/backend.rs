@@ -22,6 +22,9 @@ pub struct Backend {
     pub tls: Option<BackendTls>,
     /// Requests at the backend at once, over all of its endpoints.
     pub max_in_flight: Option<u64>,
+    /// Learning how many of those the backend is quickest with; not done unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// Requests that wait for a place; more are shed.
     pub queue: Option<u64>,
     /// A dispatch, the wait for a place and every retry included.
@@ -67,6 +70,15 @@ pub struct Retry {
     pub attempts: Option<u64>,
     /// Retries to the backend, in percent of the requests to it.
     pub budget_percent: Option<u64>,
+}
+
+/// Fewer requests at a backend at once than `max_in_flight`, as long as it gets as much done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AdaptiveConcurrency {
+    /// Requests that may be there in any case.
+    pub min_in_flight: Option<u64>,
 }
 
 /// Asking whether endpoints are ready.

@@ -109,6 +109,18 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         MAX_REQUESTS,
         "requests",
     );
+    let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
+        (Some(raw), Some(most)) => report
+            .within(
+                &path.field("adaptive_concurrency").field("min_in_flight"),
+                raw.min_in_flight.unwrap_or(1),
+                1,
+                most,
+                "requests",
+            )
+            .map(Some),
+        _ => Some(None),
+    };
     let queue = report.within(
         &path.field("queue"),
         raw.queue.unwrap_or(DEFAULT_QUEUE),
@@ -155,6 +167,7 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         models: raw.models.clone(),
         tls: tls?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
+        min_in_flight: min_in_flight?.and_then(|least| usize::try_from(least).ok()),
         queue: usize::try_from(queue?).ok()?,
         timeout_ms: timeout_ms?,
         retry: retry?,

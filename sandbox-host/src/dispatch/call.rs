@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Pool;
 use super::breaker::{Breaker, Leave, Outcome};
+use super::places::Places;
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 
@@ -29,6 +30,7 @@ pub struct Latest {
 pub(super) struct Witness {
     pub(super) pool: Arc<Pool>,
     pub(super) breaker: Arc<Breaker>,
+    pub(super) places: Arc<Places>,
     pub(super) backend: Arc<str>,
     pub(super) ejected: Counter,
 }
@@ -84,13 +86,17 @@ impl Underway {
     pub(super) fn answered(&self) {
         if self.close(Outcome::Answered) {
             self.witness.pool.succeeded(self.place);
+            self.witness.places.answered();
         }
     }
 
     /// The server answers, and does not want it.
-    pub(super) fn refused(&self) {
+    pub(super) fn refused(&self, error: &BackendError) {
         if self.close(Outcome::Answered) {
             self.witness.pool.refused(self.place, self.since);
+            if matches!(error, BackendError::Busy(_)) {
+                self.witness.places.overloaded();
+            }
         }
     }
 
@@ -102,6 +108,9 @@ impl Underway {
         };
         if !self.close(outcome) {
             return;
+        }
+        if outcome == Outcome::Late {
+            self.witness.places.overloaded();
         }
         let Some(time) = self.witness.pool.failed(self.place, self.since) else {
             return;
