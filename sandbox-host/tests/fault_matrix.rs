@@ -270,3 +270,20 @@ async fn a_good_server_beside_a_failing_one_has_the_requests() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_caller_that_leaves_ends_its_call_at_every_kind_of_backend() {
+    for kind in ["open-inference", "openai"] {
+        let server = Server::start(kind).await;
+        let running = host(kind, &[&server], 20_000).await;
+        server.fail(Fault::Hung);
+        tokio::select! {
+            answer = ask(kind, &running) => assert_eq!(answer.status, 0, "nobody answers"),
+            () = until("the call is there", || server.inside() == 1) => {}
+        }
+        left(&running, &server).await;
+        server.cure();
+        assert_eq!(ask(kind, &running).await.status, 200, "{kind}");
+        running.stop().await;
+    }
+}

@@ -22,8 +22,7 @@ use support::backend::{Act, Backend};
 use support::{
     Answer, GENERATION, INFER, Running, admin, context, infer_body, key, policy, start, until,
 };
-use tensorgate_host::generations::{Attempt, Outcome};
-use tensorgate_policy::Bundle;
+use tensorgate_host::generations::Outcome;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
 
