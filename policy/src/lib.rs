@@ -20,6 +20,7 @@ mod fixture;
 pub mod gcra;
 pub mod global;
 mod hex;
+mod host_name;
 pub mod in_flight;
 pub mod json;
 pub mod lockout;

@@ -26,7 +26,7 @@ mod shadow;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
-pub use backend::{Backend, BackendTls, OutlierDetection, Retry};
+pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,

@@ -19,7 +19,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use audit::{Audit, AuditFailure};
-pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
+pub use backend::{
+    AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
+    OutlierDetection, Retry,
+};
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,

@@ -86,7 +86,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let clients = clients::clients(report, &root.field("clients"), raw, &used);
     clients::groups(report, &root.field("groups"), raw, &used);
     let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
-    let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
+    let backends = backends::backends(report, &root.field("backends"), raw, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());

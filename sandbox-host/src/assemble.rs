@@ -84,7 +84,34 @@ pub(crate) struct Server {
     rule: Backend,
     addresses: Vec<String>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    tls: Option<Arc<Tls>>,
     _prober: Prober,
+}
+
+impl Server {
+    /// Reads its certificates again if their files were replaced. Those that cannot be used are a fault, and leave the ones before in force.
+    fn reread(&self, name: &str) -> Result<(), PolicyFault> {
+        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reread());
+        read.map_err(|source| PolicyFault::Tls {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+/// The files that a generation's backends were made from, read again where they were replaced; every one that cannot be used.
+pub(crate) async fn reread(generation: &Arc<Generation>) -> Result<(), Vec<PolicyFault>> {
+    let generation = Arc::clone(generation);
+    let reading = tokio::task::spawn_blocking(move || {
+        let backends = generation.parts.backends.iter();
+        let faults = backends.filter_map(|(name, server)| server.reread(name).err());
+        faults.collect::<Vec<_>>()
+    });
+    match reading.await {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => Err(faults),
+        Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
+    }
 }
 
 /// Makes generations. It holds what they all stand on.
@@ -125,20 +152,17 @@ impl Loader {
             generation,
             digest,
         } = candidate;
-        let mut faults = Vec::new();
         let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), held.to_vec());
-        let loaded = tokio::task::spawn_blocking(move || loader.handlers(&loading, &known)).await;
-        let handlers = match loaded {
-            Ok((handlers, found)) => {
-                faults.extend(found);
-                handlers
-            }
-            Err(error) => {
-                faults.push(PolicyFault::Loading(error.to_string()));
-                HashMap::new()
-            }
-        };
-        let backends = self.backends(policy, held, &mut faults);
+        // Files are read and keys parsed beside requests, not before them.
+        let loaded = tokio::task::spawn_blocking(move || {
+            let mut faults = Vec::new();
+            let handlers = loader.handlers(&loading, &known, &mut faults);
+            let backends = loader.backends(&loading, &known, &mut faults);
+            (handlers, backends, faults)
+        });
+        let (handlers, backends, mut faults) = loaded
+            .await
+            .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
         let known: Vec<_> = (held.iter())
             .filter_map(|generation| generation.parts.limits.clone())
             .collect();
@@ -171,7 +195,8 @@ impl Loader {
         &self,
         policy: &Policy,
         held: &[Arc<Generation>],
-    ) -> (HashMap<(String, Role), LoadedStage>, Vec<PolicyFault>) {
+        faults: &mut Vec<PolicyFault>,
+    ) -> HashMap<(String, Role), LoadedStage> {
         let used = policy.models().iter().flat_map(|model| {
             let stage = |name: Option<&str>, role| name.map(|name| (name.to_owned(), role));
             [
@@ -182,7 +207,7 @@ impl Loader {
         let mut used: Vec<_> = used.flatten().collect();
         used.sort_unstable();
         used.dedup();
-        let (mut handlers, mut faults) = (HashMap::new(), Vec::new());
+        let mut handlers = HashMap::new();
         for key in used {
             // A name that does not resolve is told of by the models that use it.
             let Some(rule) = policy.handlers().get(&key.0) else {
@@ -204,7 +229,7 @@ impl Loader {
                 Err(fault) => faults.push(fault),
             }
         }
-        (handlers, faults)
+        handlers
     }
 
     fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
@@ -232,7 +257,7 @@ impl Loader {
         Ok(Arc::clone(sandbox.insert(made)))
     }
 
-    /// A dispatcher for every backend, and its prober at work.
+    /// A dispatcher for every backend, and its prober at work. Reads files.
     fn backends(
         &self,
         policy: &Policy,
@@ -264,6 +289,7 @@ impl Loader {
             .filter_map(|generation| generation.parts.backends.get(name))
             .find(|known| known.rule == *rule && known.addresses == addresses);
         if let Some(known) = known {
+            known.reread(name)?;
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
@@ -315,6 +341,7 @@ impl Loader {
                 health,
                 &self.metrics,
             )),
+            tls,
             _prober: prober,
         }))
     }

@@ -129,6 +129,8 @@ pub struct Metrics {
     pub buffered_bytes: Gauge,
     /// Requests at a backend.
     pub backend_in_flight: Family<BackendLabels, Gauge>,
+    /// Requests that may be at a backend at once.
+    pub backend_limit: Family<BackendLabels, Gauge>,
     /// Requests that wait for a place at a backend.
     pub backend_queue: Family<BackendLabels, Gauge>,
     /// Requests shed because a backend's queue was full.
@@ -137,6 +139,10 @@ pub struct Metrics {
     pub retried: Family<BackendLabels, Counter>,
     /// Endpoints left alone because they failed in a row.
     pub ejected: Family<BackendLabels, Counter>,
+    /// Whether a backend is sent nothing because it failed in a row, 0 or 1.
+    pub breaker_open: Family<BackendLabels, Gauge>,
+    /// Times that it came to that.
+    pub breaker_opened: Family<BackendLabels, Counter>,
     /// Whether a backend answered its last probe, 0 or 1.
     pub backend_ready: Family<BackendLabels, Gauge>,
     /// Refusals of what the gate let through. Not zero: a bug.
@@ -205,10 +211,13 @@ impl Metrics {
             connections: Gauge::default(),
             buffered_bytes: Gauge::default(),
             backend_in_flight: Family::default(),
+            backend_limit: Family::default(),
             backend_queue: Family::default(),
             shed: Family::default(),
             retried: Family::default(),
             ejected: Family::default(),
+            breaker_open: Family::default(),
+            breaker_opened: Family::default(),
             backend_ready: Family::default(),
             disagreement: Family::default(),
             shadowed: Family::default(),
@@ -301,6 +310,11 @@ impl Metrics {
             self.backend_in_flight.clone(),
         );
         registry.register(
+            "tensorgate_host_backend_limit",
+            "Requests that may be at a backend at once",
+            self.backend_limit.clone(),
+        );
+        registry.register(
             "tensorgate_host_backend_queue",
             "Requests that wait for a place at a backend",
             self.backend_queue.clone(),
@@ -319,6 +333,16 @@ impl Metrics {
             "tensorgate_host_backend_ejections",
             "Endpoints left alone because they failed in a row",
             self.ejected.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_open",
+            "Whether a backend is sent nothing because it failed in a row",
+            self.breaker_open.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_openings",
+            "Times that a backend failed in a row and was sent nothing for a while",
+            self.breaker_opened.clone(),
         );
         registry.register(
             "tensorgate_host_backend_ready",

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::backends::{Call, answer};
 use crate::budget::Held;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
 use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
@@ -149,7 +149,7 @@ impl Pipeline {
         &self,
         request: ModelRequest,
         held: &mut Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
         shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
@@ -185,7 +185,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest);
+                let handler = stage.handler.by(latest.at);
                 let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
@@ -238,7 +238,7 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest);
+            let handler = stage.handler.by(latest.at);
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,

@@ -24,6 +24,7 @@ use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
+use crate::dispatch::Latest;
 use crate::document::Document;
 use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
@@ -241,7 +242,8 @@ where
     };
     record.request_bytes = body.len();
     let read = Instant::now();
-    let ours = read.checked_add(Duration::from_millis(limits.timeout_ms));
+    let whole = Duration::from_millis(limits.timeout_ms);
+    let ours = read.checked_add(whole).unwrap_or(read);
     // The client's own patience began when it sent its head.
     let theirs = if admitted.protocol().is_grpc() {
         grpc_timeout::of(&parts.headers)
@@ -249,7 +251,11 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
+    let latest = Latest {
+        at: theirs.map_or(ours, |theirs| ours.min(theirs)),
+        whole,
+        by_client: theirs.is_some_and(|theirs| theirs < ours),
+    };
 
     let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
@@ -312,7 +318,7 @@ async fn infer(
     generation: &Generation,
     mut request: ModelRequest,
     mut held: Held,
-    latest: Instant,
+    latest: Latest,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());

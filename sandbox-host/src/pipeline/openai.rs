@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{Pipeline, Timings};
 use crate::backends::openai::{Answered, Streamed};
 use crate::budget::Held;
+use crate::dispatch::Latest;
 use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
@@ -24,7 +25,7 @@ impl Pipeline {
         request: ModelRequest,
         document: Document,
         mut held: Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
     ) -> Result<Streamed, Denial> {
         let (model, route) = self.route(request.model)?;
@@ -51,7 +52,7 @@ impl Pipeline {
         request: ModelRequest,
         document: Document,
         held: &mut Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
     ) -> Result<Answered, Denial> {
         let (model, route) = self.route(request.model)?;

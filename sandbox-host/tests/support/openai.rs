@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +27,10 @@ pub enum Act {
     Raw(String),
     /// Never answers.
     Hang,
+    /// Answers after so long.
+    Slow(Duration),
+    /// Breaks the connection.
+    Break,
 }
 
 /// A request as it came.
@@ -124,6 +129,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         state.seen.push(Seen { head, body });
         state.open += 1;
     }
+    if let Act::Slow(time) = act {
+        tokio::time::sleep(time).await;
+    }
     match act {
         Act::Answer if body["stream"] == true => events(&mut stream, &pieces(&body)).await,
         Act::Events(text) => events(&mut stream, &text).await,
@@ -131,7 +139,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
             drop(stream.read(&mut [0; 1]).await);
         }
-        Act::Answer => {
+        Act::Answer | Act::Slow(_) => {
             let mut answer = answer(&head, &body);
             if let Some(usage) = usage {
                 answer["usage"] = usage;
@@ -145,6 +153,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         }
         // Until the other side has gone.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
+        Act::Break => {}
     }
     state.lock().unwrap().open -= 1;
 }

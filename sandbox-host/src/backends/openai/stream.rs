@@ -8,7 +8,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -91,7 +90,7 @@ fn end(lease: &Leased) {
 /// What an answer keeps while it is on its way.
 pub struct Kept {
     /// Its place at the backend.
-    pub place: OwnedSemaphorePermit,
+    pub place: dispatch::Place,
     /// Its mark among those in flight there.
     pub raised: Raised,
     /// Its mark at the server that it was sent to.
