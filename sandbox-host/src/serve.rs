@@ -243,7 +243,6 @@ where
     record.request_bytes = body.len();
     let read = Instant::now();
     let whole = Duration::from_millis(limits.timeout_ms);
-    let ours = read.checked_add(whole).unwrap_or(read);
     // The client's own patience began when it sent its head.
     let theirs = if admitted.protocol().is_grpc() {
         grpc_timeout::of(&parts.headers)
@@ -251,11 +250,7 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = Latest {
-        at: theirs.map_or(ours, |theirs| ours.min(theirs)),
-        whole,
-        by_client: theirs.is_some_and(|theirs| theirs < ours),
-    };
+    let latest = Latest::of(read, whole, theirs);
 
     let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
@@ -349,7 +344,7 @@ async fn complete(
     request: ModelRequest,
     document: Document,
     mut held: Held,
-    latest: Instant,
+    latest: Latest,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());

@@ -67,13 +67,14 @@ pub(crate) fn pay(
         }
         Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
+            let places = &mut dues.places;
             let acquire = beyond(acquire, places);
             if acquire.places.is_empty() {
-                return decision.acquired(&AcquireOutcome::Acquired);
+                let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
+                return Paid::Step(acquired);
             }
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
-            let places = &mut dues.places;
             let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));

@@ -85,7 +85,7 @@ pub(crate) fn answered(
             }
             if matches!(outcome, ChargeOutcome::Spent(_)) && falls_back(policy) {
                 // Whether these have enough left is no question while the service answers.
-                let _ = spend(proxy, charge, now);
+                let _ = spend(proxy, charge, now, &mut Vec::new());
             }
             outcome
         }
@@ -128,7 +128,8 @@ fn without(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) ->
     if !falls_back(policy) {
         return ChargeOutcome::Failed;
     }
-    let (outcome, fault) = spend(proxy, charge, now);
+    // As with the service: what is not used of a reservation does not come back.
+    let (outcome, fault) = spend(proxy, charge, now, &mut Vec::new());
     if let Some(fault) = fault {
         let Charge { grant, client, .. } = charge;
         let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");

@@ -7,7 +7,6 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
 use super::{Chosen, Dispatcher, Latest, denial};
-use crate::backends::BackendError;
 use crate::backends::openai::{Answered, Kept, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;

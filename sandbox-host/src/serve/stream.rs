@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::{App, Failure, enter, judged};
 use crate::admission::HELD_BYTES;
 use crate::budget::Held;
+use crate::dispatch::Latest;
 use crate::generations::Generation;
 use crate::grpc_timeout;
 use crate::guard::caught;
@@ -307,8 +308,7 @@ impl Answering {
         };
         let came = Instant::now();
         let limits = self.generation.policy().listen().limits();
-        let ours = came.checked_add(Duration::from_millis(limits.timeout_ms));
-        let latest = ours.into_iter().chain(latest).min();
+        let latest = Latest::of(came, Duration::from_millis(limits.timeout_ms), latest);
         let mut held = self.app.budget.hold();
         if !held.resize(frame.len()) {
             let cause = "no room for the message within the host's bytes";
@@ -335,7 +335,7 @@ impl Answering {
             .infer(
                 request,
                 &mut held,
-                latest.unwrap_or(came),
+                latest,
                 &mut record.timings,
                 &mut record.shadow,
             )

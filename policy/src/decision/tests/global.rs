@@ -88,7 +88,7 @@ fn where_the_body_names_the_model_they_are_charged_once_as_well() {
     let (mut decision, step) = Decision::begin(&policy, &grpc(Operation::Infer));
     assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
     let whom = Addressee {
-        model: "digits",
+        model: "digits".into(),
         version: None,
         streams: false,
     };

@@ -28,7 +28,7 @@ fn keys(step: &Step) -> Vec<String> {
 
 fn digits() -> Option<Addressee<'static>> {
     Some(Addressee {
-        model: "digits",
+        model: "digits".into(),
         version: None,
         streams: false,
     })
@@ -43,7 +43,7 @@ fn open(policy: &Policy) -> Decision {
             "flight:requests:streams:scorer 1/3"
         ]
     );
-    let step = decision.acquired(&AcquireOutcome::Acquired);
+    let step = decision.acquired(&policy, &AcquireOutcome::Acquired);
     assert!(matches!(step, Step::ReadMessages(_)), "{step:?}");
     decision
 }
@@ -58,7 +58,7 @@ fn each_message_has_a_decision_of_its_own() {
             &policy,
             100,
             Some(Addressee {
-                model: "hidden",
+                model: "hidden".into(),
                 version: None,
                 streams: false,
             }),
@@ -78,7 +78,10 @@ fn each_message_has_a_decision_of_its_own() {
                 "flight:bytes:model:digits 100/1000"
             ]
         );
-        assert_eq!(message.acquired(&AcquireOutcome::Acquired), Step::Decode);
+        assert_eq!(
+            message.acquired(&policy, &AcquireOutcome::Acquired),
+            Step::Decode
+        );
     }
 }
 
