@@ -1,6 +1,6 @@
 //! The gate under a proxy that calls back in any order, splits bodies anywhere and fails at any call: one answer at most, nothing goes on after a
 //! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
-//! client's. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
+//! client's. Of a stream of inferences nothing goes on but behind the gate's marks. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
 
 use std::rc::Rc;
 
@@ -16,7 +16,8 @@ use tensorgate_glue::spend::make_slots;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key, Marker};
+use tensorgate_wire::messages::{Messages, Taken};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
 
@@ -25,6 +26,8 @@ const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tX
 
 /// The call that is an answer of the rate limit service.
 const ANSWERED: u8 = 4;
+/// Where streams of inferences go.
+const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// The second world's context key.
 const OTHER_CONTEXT_KEY: &str = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";
@@ -322,6 +325,9 @@ fn calls(
     let mut gate = Gate::new(Rc::clone(&root));
     let mut forwarded = false;
     let (headers, body) = request(data, &world.keys)?;
+    let path = headers.iter().find(|(name, _)| name == b":path");
+    let streams = path.is_some_and(|(_, path)| path == STREAM.as_bytes());
+    let (mut sent, mut ended) = (Vec::new(), false);
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // In order mostly; any order otherwise.
@@ -369,6 +375,11 @@ fn calls(
         if refused {
             assert_eq!(action, Action::Pause, "let through after an answer");
         }
+        // Nothing of a stream comes behind its end.
+        if action == Action::Continue && forwarded && !ended {
+            sent.append(&mut proxy.held);
+        }
+        ended |= last || kind == 3;
         if action == Action::Continue && !forwarded {
             forwarded = true;
             marked(&proxy.headers, world.context_key);
@@ -383,7 +394,12 @@ fn calls(
             proxy.held.clear();
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
-        assert!(!(forwarded && proxy.answers > 0), "forwarded and refused");
+        // A stream that is on its way is cut off by an answer where no mark can say why.
+        let cut_off = streams || !(forwarded && proxy.answers > 0);
+        assert!(cut_off, "forwarded and refused");
+    }
+    if streams {
+        behind_marks(&proxy.headers, world.context_key, &sent);
     }
     // The access log may be written more than once; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
@@ -423,6 +439,26 @@ fn marked(headers: &[Field], context_key: &str) {
     }
 }
 
+/// What goes on of a stream is messages behind marks of the gate's, whole ones and nothing beside them.
+fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
+    if sent.is_empty() {
+        return;
+    }
+    let context = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
+    let (_, context) = context.expect("the head went on with a context");
+    let context = str::from_utf8(context).expect("made by the gate");
+    let key = Key::from_hex(context_key).expect("a key");
+    let mut messages = Messages::marked(Marker::new(&key, context), usize::MAX);
+    let mut rest = sent;
+    loop {
+        match messages.take(rest).expect("a mark of the gate's own") {
+            Taken::Message { used, .. } | Taken::Refused { used, .. } => rest = &rest[used..],
+            Taken::Wants(_) => break,
+        }
+    }
+    assert!(rest.is_empty(), "a piece of a message goes on");
+}
+
 fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field>, Vec<u8>)> {
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let grpc = data.arbitrary()?;
@@ -431,6 +467,7 @@ fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field
     } else if grpc {
         *data.choose(&[
             "/inference.GRPCInferenceService/ModelInfer",
+            STREAM,
             "/inference.GRPCInferenceService/ModelReady",
             "/inference.GRPCInferenceService/ServerLive",
             "/inference.GRPCInferenceService/RepositoryModelLoad",

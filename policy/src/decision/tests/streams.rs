@@ -43,7 +43,7 @@ fn open(policy: &Policy) -> Decision {
             "flight:requests:streams:scorer 1/3"
         ]
     );
-    let step = decision.acquired(&policy, &AcquireOutcome::Acquired);
+    let step = decision.acquired(policy, &AcquireOutcome::Acquired);
     assert!(matches!(step, Step::ReadMessages(_)), "{step:?}");
     decision
 }
