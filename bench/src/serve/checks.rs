@@ -148,7 +148,7 @@ impl State {
             return Err(Denial::new(Reason::BodyTooLarge, "the body is too large"));
         }
         let plain = expand(&plan, body)?;
-        let to = addressee(plan.format, &plain);
+        let to = addressee(plan.format, &plain)?;
         match decide_body(&mut decision, policy, body.len(), to, |charge| {
             spend(buckets, charge, now)
         }) {

@@ -41,7 +41,7 @@ impl Source for Streamed {
 }
 
 /// A source, and how to wait for its next piece.
-trait Waits: Send {
+pub(super) trait Waits: Send {
     fn wait(self: Box<Self>) -> Next;
     fn tell(&mut self, ending: Ending);
     fn tokens(&self) -> Option<u64>;
@@ -64,7 +64,7 @@ impl<S: Source> Waits for S {
     }
 }
 
-type Next = Pin<Box<dyn Future<Output = (Box<dyn Waits>, Option<Frame<Bytes>>)> + Send>>;
+pub(super) type Next = Pin<Box<dyn Future<Output = (Box<dyn Waits>, Option<Frame<Bytes>>)> + Send>>;
 
 /// The pieces that are still to come.
 pub(super) enum Pieces {
