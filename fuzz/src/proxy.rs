@@ -234,7 +234,7 @@ impl Proxy for Faulty {
         self.counted += 1;
     }
 
-    fn count_shadow(&mut self, _: &'static str) {}
+    fn count_shadow(&mut self, _: &str) {}
 
     fn ask_limits(&mut self, question: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
         self.told.push(format!("{question:?}"));

@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody, Settling};
 use crate::request::{Admitted, Begun, ModelRequest, Refused};
-use crate::room::{hold_decoded, hold_expanded};
+use crate::room::{hold_decoded, hold_expanded, hold_tree};
 
 /// What every request shares.
 pub struct App {
@@ -270,6 +270,12 @@ where
                 &request_id,
             ))
         }
+        Operation::Statistics => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            generation.pipeline.statistics(&request)?,
+            &request_id,
+        )),
         Operation::Infer | Operation::Stream => {
             infer(&generation, request, held, latest, record).await
         }
@@ -297,6 +303,7 @@ async fn judged(
     record: &mut Record,
 ) -> Result<ModelRequest, Failure> {
     let becomes = hold_expanded(held, &admitted.plan(), body.len())?;
+    hold_tree(held, &admitted.plan(), &body)?;
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
     if let Some(entered) = entered {
@@ -305,7 +312,8 @@ async fn judged(
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.asks(generation.policy(), &request);
-    hold_decoded(held, record.request_bytes, &request.payload)?;
+    let document = request.document.as_ref();
+    hold_decoded(held, record.request_bytes, &request.payload, document)?;
     Ok(request)
 }
 

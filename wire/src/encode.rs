@@ -4,6 +4,7 @@
 mod elements;
 mod form;
 mod predict;
+pub mod statistics;
 mod stream;
 
 use tensorgate_policy::contract::TensorRule;

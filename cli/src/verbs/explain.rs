@@ -13,10 +13,11 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_glue::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store};
-use tensorgate_glue::record::{Record, Shadowed};
+use tensorgate_glue::record::Record;
 use tensorgate_host::request::{self as host, Judge};
+use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
-use tensorgate_policy::{Denial, Now, Protocol};
+use tensorgate_policy::{Denial, Now, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 

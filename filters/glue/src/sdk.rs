@@ -451,7 +451,7 @@ impl Proxy for Host {
         counters::asked(asked);
     }
 
-    fn count_shadow(&mut self, reason: &'static str) {
+    fn count_shadow(&mut self, reason: &str) {
         counters::shadow(reason);
     }
 

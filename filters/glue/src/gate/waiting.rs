@@ -238,7 +238,7 @@ impl Gate {
             return Action::Pause;
         };
         let fits = body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy);
-        if body_bytes == 0 || (waiting.holds && fits) {
+        if body_bytes == 0 || (waiting.holds && fits && waiting.has_room(body_bytes)) {
             waiting.came(Arrived::body(body_bytes, end_of_stream));
             self.phase = Phase::Waiting(waiting);
             return Action::Pause;
@@ -299,6 +299,14 @@ impl Gate {
 }
 
 impl Waiting {
+    /// Takes room for so many bytes of the body, if there is: what waits for keys shares it, since nothing of that is judged yet.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        match &mut self.what {
+            For::Keys(_, place) => place.holds(bytes),
+            For::Limits(_) => true,
+        }
+    }
+
     /// More has come. Of a request that is here as a whole nothing does.
     fn came(&mut self, arrived: Arrived) {
         let whole = match &self.what {

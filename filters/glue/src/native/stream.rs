@@ -34,7 +34,7 @@ pub struct Logged {
     /// Counted outcomes: one a request.
     pub counted: Vec<Verdict>,
     /// Counted denials in shadow.
-    pub shadowed: Vec<&'static str>,
+    pub shadowed: Vec<String>,
     /// What questions to the rate limit service came to.
     pub asked: Vec<Asked>,
     /// Access-log properties, later values in place of earlier ones.

@@ -54,8 +54,13 @@ pub(super) fn verdict(verdict: Verdict) {
     COUNTERS.with(|counters| increment(counters, &verdict));
 }
 
-pub(super) fn shadow(reason: &'static str) {
-    SHADOWS.with(|counters| increment(counters, &reason));
+pub(super) fn shadow(reason: &str) {
+    SHADOWS.with(|counters| {
+        let defined = counters.get().map_or(&[][..], Vec::as_slice);
+        if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {
+            abi::increment(*counter);
+        }
+    });
 }
 
 pub(super) fn asked(asked: Asked) {

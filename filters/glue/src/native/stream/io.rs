@@ -154,8 +154,8 @@ impl Proxy for Io {
         self.logged.counted.push(verdict);
     }
 
-    fn count_shadow(&mut self, reason: &'static str) {
-        self.logged.shadowed.push(reason);
+    fn count_shadow(&mut self, reason: &str) {
+        self.logged.shadowed.push(reason.to_owned());
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
