@@ -20,6 +20,7 @@ mod key_set;
 mod listed;
 mod model;
 mod shadow;
+mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
@@ -32,6 +33,7 @@ pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
+pub use template::{Place, Pointer, Template, Templates, is_taken};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -62,6 +64,7 @@ pub struct Policy {
     pub(crate) revoked: Revoked,
     pub(crate) clients: Vec<Client>,
     pub(crate) models: Vec<Model>,
+    pub(crate) templates: Templates,
     pub(crate) grants: Vec<Grant>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
@@ -124,6 +127,11 @@ impl Policy {
     /// The audit log.
     pub const fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// The models that have a route of their own.
+    pub const fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     /// A client by its name.

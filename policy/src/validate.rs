@@ -32,6 +32,7 @@ mod report;
 mod requires;
 mod revoked;
 mod serving;
+mod template;
 mod tensors;
 mod usage;
 mod values;
@@ -87,6 +88,9 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
+    let templates = models
+        .as_deref()
+        .and_then(|models| template::templates(report, &root.field("models"), models));
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
     let lockout = raw
         .lockout
@@ -127,6 +131,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         clients,
         reachable,
         models,
+        templates: templates?,
         grants: grants.grants,
         backends: backends?,
         handlers: handlers?,

@@ -194,7 +194,14 @@ pub(super) fn grpc_plan(
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
         | (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream)
-        | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
+        | (
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json,
+            _,
+        ) => {
             return Err(foreign_policy());
         }
     };

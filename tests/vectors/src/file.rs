@@ -137,11 +137,13 @@ pub enum Spelling {
     TorchRestForm,
     /// TorchServe's gRPC, an entry an input.
     TorchGrpc,
+    /// JSON of the model's own, tensors where its template has them.
+    Template,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,
@@ -156,6 +158,7 @@ impl Spelling {
         Self::TorchRestColumns,
         Self::TorchRestForm,
         Self::TorchGrpc,
+        Self::Template,
     ];
 
     /// Whose protocol it is of, as a policy names it.
@@ -169,6 +172,7 @@ impl Spelling {
                 Protocol::TorchRest
             }
             Self::TorchGrpc => Protocol::TorchGrpc,
+            Self::Template => Protocol::Json,
         }
     }
 
@@ -189,6 +193,7 @@ impl Spelling {
             Self::TorchRestColumns => "torch-rest-columns",
             Self::TorchRestForm => "torch-rest-form",
             Self::TorchGrpc => "torch-grpc",
+            Self::Template => "template",
         }
     }
 }

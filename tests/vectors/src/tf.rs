@@ -129,6 +129,23 @@ pub(crate) fn value(
     }
 }
 
+/// A whole tensor, its bytes as text or as strings of base64.
+pub(crate) fn with_texts(input: &Input, base64: bool) -> Result<String, String> {
+    if !base64 {
+        return folded(input, &input.shape, &elements(input, true)?);
+    }
+    json::data(input, false)?;
+    let coded: Vec<_> = input
+        .elements()?
+        .iter()
+        .map(|scalar| match scalar {
+            Value::String(bytes) => format!("\"{}\"", STANDARD.encode(bytes)),
+            scalar => scalar.to_string(),
+        })
+        .collect();
+    folded(input, &input.shape, &coded)
+}
+
 /// A whole tensor; bytes in base64.
 pub(crate) fn whole(input: &Input) -> Result<String, String> {
     folded(input, &input.shape, &elements(input, false)?)
