@@ -406,7 +406,8 @@ fn an_unknown_path_is_answered_in_the_protocol_of_its_type() {
             (":path", "/x"),
             ("content-type", content_type),
         ];
-        let read = ReadHead::read(&fields, false).into_head(Identity::Missing, &Templates::default());
+        let read =
+            ReadHead::read(&fields, false).into_head(Identity::Missing, &Templates::default());
         assert_eq!(
             read.route,
             Route::Unknown { protocol: expected },

@@ -3,9 +3,7 @@
 use super::Decision;
 use crate::contract::TensorRule;
 use crate::denial::Denial;
-use crate::policy::{
-    Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Template, Unit,
-};
+use crate::policy::{Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Template, Unit};
 use crate::request::{Operation, Proofs, Protocol};
 
 /// What a body is read by that does not say everything itself.

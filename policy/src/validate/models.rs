@@ -8,9 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{
-    flight, names, openai, parameters, release, requires, serving, template, tensors,
-};
+use super::{flight, names, openai, parameters, release, requires, serving, template, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;

@@ -97,7 +97,12 @@ pub(super) fn template(
     let (inputs, mut outputs, ignored) = (inputs?, outputs?, ignored?);
     let mut taken = Vec::new();
     for place in &inputs {
-        good = good.and(apart(report, &inputs_path.key(&place.name), &mut taken, &place.at));
+        good = good.and(apart(
+            report,
+            &inputs_path.key(&place.name),
+            &mut taken,
+            &place.at,
+        ));
     }
     for (index, pointer) in ignored.iter().enumerate() {
         let path = path.field("ignored").index(index);
@@ -105,7 +110,12 @@ pub(super) fn template(
     }
     let mut taken = Vec::new();
     for place in &outputs {
-        good = good.and(apart(report, &outputs_path.key(&place.name), &mut taken, &place.at));
+        good = good.and(apart(
+            report,
+            &outputs_path.key(&place.name),
+            &mut taken,
+            &place.at,
+        ));
     }
     outputs.sort_by(|one, other| one.at.cmp(&other.at));
     good?;
@@ -142,10 +152,11 @@ pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> O
 fn route(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<String> {
     let text = report.required(path, raw, "route: /classify")?;
     let plain = |segment: &str| {
-        let unreserved = |byte: u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')
-        };
-        !segment.is_empty() && segment.bytes().all(unreserved) && !segment.bytes().all(|byte| byte == b'.')
+        let unreserved =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        !segment.is_empty()
+            && segment.bytes().all(unreserved)
+            && !segment.bytes().all(|byte| byte == b'.')
     };
     let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
     if text.len() > MAX_ROUTE_BYTES || !segments.is_some_and(|mut all| all.all(plain)) {
@@ -252,7 +263,10 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
         return Some(Pointer(Vec::new()));
     }
     let Some(names) = text.strip_prefix('/') else {
-        return wrong(report, format!("{} does not begin with a slash", quote(text)));
+        return wrong(
+            report,
+            format!("{} does not begin with a slash", quote(text)),
+        );
     };
     let mut read = Vec::new();
     for name in names.split('/') {

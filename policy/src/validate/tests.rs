@@ -109,6 +109,7 @@ mod modes;
 mod openai;
 mod sections;
 mod serving;
+mod template;
 mod tensors;
 
 fn model(document: Value, name: &str) -> Model {

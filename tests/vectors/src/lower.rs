@@ -315,7 +315,10 @@ fn http_request(
             Protocol::TfRest
         } else if torch::PATHS.iter().any(|start| path.starts_with(start)) {
             Protocol::TorchRest
-        } else if models.values().any(|model| template::route(model) == Some(path)) {
+        } else if models
+            .values()
+            .any(|model| template::route(model) == Some(path))
+        {
             Protocol::Json
         } else if openai {
             Protocol::OpenAi

@@ -26,7 +26,10 @@ pub(crate) fn request(
     let path = route(model).ok_or("no template: name the protocols")?;
     let mut document = Node::Object(Vec::new());
     for input in &tensors.inputs {
-        let place = model.template.get("inputs").and_then(|all| all.get(&input.name));
+        let place = model
+            .template
+            .get("inputs")
+            .and_then(|all| all.get(&input.name));
         let place = place.ok_or("no place: name the protocols")?;
         let pointer = place.as_str().or_else(|| place.get("pointer")?.as_str());
         let base64 = place.get("bytes").and_then(Value::as_str) == Some("base64");
