@@ -33,7 +33,7 @@ pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use shadow::{Shadow, note};
-pub use template::{Place, Pointer, Template, Templates, is_taken};
+pub use template::{Place, Pointer, Step, Template, Templates, is_taken};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {

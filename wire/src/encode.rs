@@ -55,7 +55,7 @@ pub fn infer_response(
             let json = predict::infer_json(response, form, None)?;
             frame(Message::default().bytes(1, json))
         }
-        Protocol::Json => template::infer_json(response, form),
+        Protocol::Json => Some(template::infer_json(response, form)?),
         Protocol::OpenAi => None,
     };
     Ok(Encoded {
@@ -80,7 +80,7 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             }
             Protocol::Json => (
                 JSON_GROWTH,
-                predict::json_overhead(output).saturating_add(template::MOST_OF_A_PLACE),
+                predict::json_overhead(output).saturating_add(template::most_of_ways(output, form)),
             ),
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
             // It has no tensors.

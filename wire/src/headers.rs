@@ -164,9 +164,7 @@ impl<'a> ReadHead<'a> {
     /// the `templates`.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
         let route = match self.route {
-            Route::Unknown { protocol } => {
-                route::own(self.method, &self.path, templates, protocol)
-            }
+            Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
             known => known,
         };
         Head {

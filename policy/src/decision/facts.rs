@@ -1,5 +1,7 @@
 //! What a decision has established so far: for answers, logs and whoever decodes. Decides nothing.
 
+use alloc::vec::Vec;
+
 use super::Decision;
 use crate::contract::TensorRule;
 use crate::denial::Denial;
@@ -26,6 +28,12 @@ impl<'p> From<&'p [TensorRule]> for ReadBy<'p> {
 
 impl<'p, const N: usize> From<&'p [TensorRule; N]> for ReadBy<'p> {
     fn from(inputs: &'p [TensorRule; N]) -> Self {
+        Self::from(inputs.as_slice())
+    }
+}
+
+impl<'p> From<&'p Vec<TensorRule>> for ReadBy<'p> {
+    fn from(inputs: &'p Vec<TensorRule>) -> Self {
         Self::from(inputs.as_slice())
     }
 }

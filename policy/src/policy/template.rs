@@ -42,6 +42,7 @@ pub struct Place {
     pub(crate) at: Pointer,
     pub(crate) base64: bool,
     pub(crate) scalar: bool,
+    pub(crate) bare: bool,
 }
 
 impl Place {
@@ -60,25 +61,61 @@ impl Place {
         self.base64
     }
 
-    /// Whether it is one element without a list: of an input it may be, of an output it is.
+    /// Whether it may come as one element without a list: it has one dim, or one behind its rows.
     pub const fn scalar(&self) -> bool {
         self.scalar
     }
+
+    /// Whether it is written so: that dim is 1.
+    pub const fn bare(&self) -> bool {
+        self.bare
+    }
 }
 
-/// A JSON Pointer (RFC 6901) through objects: a name for each.
+/// A step on the way to a place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pointer(pub(crate) Vec<String>);
+pub enum Step {
+    /// Into a member of an object.
+    Member(String),
+    /// Into every element of a list: its rows. Of what sits there the first dim counts them.
+    Rows,
+}
+
+/// A JSON Pointer (RFC 6901) through objects, with `*` for every element of at most one list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pointer(pub(crate) Vec<Step>);
 
 impl Pointer {
-    /// The names, outermost first; none for the whole document.
-    pub fn names(&self) -> &[String] {
+    /// The steps, outermost first; none for the whole document.
+    pub fn steps(&self) -> &[Step] {
         &self.0
     }
 
-    /// Whether one of two is within the other, or the same.
-    pub(crate) fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(one, other)| one == other)
+    /// Whether it goes through a list.
+    pub fn by_row(&self) -> bool {
+        self.0.contains(&Step::Rows)
+    }
+
+    /// The way to the list that it goes through.
+    pub(crate) fn list(&self) -> Option<&[Step]> {
+        let at = self.0.iter().position(|step| *step == Step::Rows)?;
+        self.0.get(..at)
+    }
+
+    /// Why a document cannot have both; `None` where it can.
+    pub(crate) fn against(&self, other: &Self) -> Option<&'static str> {
+        for (one, other) in self.0.iter().zip(&other.0) {
+            match (one, other) {
+                (one, other) if one == other => {}
+                (Step::Rows, Step::Member(_)) | (Step::Member(_), Step::Rows) => {
+                    return Some(
+                        "has an object where another place has a list, or a list where it has an object",
+                    );
+                }
+                _ => return None,
+            }
+        }
+        Some("is where another place is, or within it")
     }
 }
 
@@ -107,9 +144,9 @@ pub fn is_taken(path: &str) -> bool {
     ];
     /// Services of gRPC.
     const SERVICES: [&str; 4] = ["/inference.", "/grpc.", "/tensorflow.", "/org.pytorch."];
-    let below = |start: &&str| {
-        let rest = path.strip_prefix(**start);
+    let below = |start: &str| {
+        let rest = path.strip_prefix(start);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    PATHS.iter().any(|start| below(&start)) || SERVICES.iter().any(|start| path.starts_with(start))
+    PATHS.into_iter().any(below) || SERVICES.iter().any(|start| path.starts_with(start))
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::report::{Path, Report, quote, unknown};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
-use crate::policy::{Model, Place, Pointer, Template, Templates, is_taken};
+use crate::policy::{Model, Place, Pointer, Step, Template, Templates, is_taken};
 use crate::raw;
 use crate::request::Protocol;
 
@@ -17,6 +17,8 @@ use crate::request::Protocol;
 const MAX_ROUTE_BYTES: usize = 256;
 /// Bytes of a pointer.
 const MAX_POINTER_BYTES: usize = 256;
+/// The element of a pointer that is every element of a list.
+const ROWS: &str = "*";
 /// Names of a pointer: with the lists of every rank below it, within a document's bound on depth.
 const MAX_NAMES: usize = 6;
 /// Members that are not read.
@@ -76,7 +78,7 @@ pub(super) fn template(
     }
     let route = route(report, &path.field("route"), raw.route.as_deref());
     let inputs_path = path.field("inputs");
-    let inputs = places(report, &inputs_path, &raw.inputs, sides.inputs, false);
+    let inputs = places(report, &inputs_path, &raw.inputs, sides.inputs);
     for rule in sides.inputs.iter().filter(|rule| !rule.optional()) {
         if !raw.inputs.contains_key(rule.name()) {
             report.error_with_fix(
@@ -88,7 +90,7 @@ pub(super) fn template(
         }
     }
     let outputs_path = path.field("outputs");
-    let outputs = places(report, &outputs_path, &raw.outputs, sides.outputs, true);
+    let outputs = places(report, &outputs_path, &raw.outputs, sides.outputs);
     if raw.outputs.is_empty() {
         report.error_with_fix(&outputs_path, "lists nothing", "NAME: /NAME");
         good = None;
@@ -117,6 +119,8 @@ pub(super) fn template(
             &place.at,
         ));
     }
+    good = good.and(even(report, &inputs_path, &inputs, sides.inputs));
+    good = good.and(even(report, &outputs_path, &outputs, sides.outputs));
     outputs.sort_by(|one, other| one.at.cmp(&other.at));
     good?;
     Some(Some(Arc::new(Template {
@@ -178,7 +182,7 @@ fn route(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<String> 
         );
         return None;
     }
-    Some(text.to_owned())
+    Some(text.to_string())
 }
 
 /// Places of tensors, in the contract's order.
@@ -187,7 +191,6 @@ fn places(
     path: &Path,
     raw: &BTreeMap<String, raw::Place>,
     rules: &[TensorRule],
-    answered: bool,
 ) -> Option<Vec<Place>> {
     let mut good = Some(());
     for (name, place) in raw {
@@ -212,16 +215,28 @@ fn places(
         let Some(place) = raw.get(rule.name()) else {
             continue;
         };
-        let at = pointer(report, &path.key(rule.name()), &place.pointer);
-        let scalar = match rule.shape() {
-            [dim] => !answered || dim.fixed() == Some(1),
-            _ => false,
-        };
-        let place = at.map(|at| Place {
-            name: rule.name().to_owned(),
-            at,
-            base64: place.bytes == raw::BytesAs::Base64,
-            scalar,
+        let path = path.key(rule.name());
+        let at = pointer(report, &path, &place.pointer);
+        let place = at.and_then(|at| {
+            let shape = match (at.by_row(), rule.shape()) {
+                (true, [_, rest @ ..]) => rest,
+                (true, []) => {
+                    report.error_with_fix(
+                        &path,
+                        format!("goes through a list, and {} has no dim", quote(rule.name())),
+                        "a first dim that counts rows",
+                    );
+                    return None;
+                }
+                (false, shape) => shape,
+            };
+            Some(Place {
+                name: rule.name().to_string(),
+                at,
+                base64: place.bytes == raw::BytesAs::Base64,
+                scalar: shape.len() == 1,
+                bare: matches!(shape, [dim] if dim.fixed() == Some(1)),
+            })
         });
         places = places.zip(place).map(|(mut places, place)| {
             places.push(place);
@@ -287,7 +302,10 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
                 other => plain.push(other),
             }
         }
-        read.push(plain);
+        read.push(match name {
+            ROWS => Step::Rows,
+            _ => Step::Member(plain),
+        });
     }
     if read.len() > MAX_NAMES {
         return wrong(
@@ -295,7 +313,60 @@ fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
             format!("{} names are too many, {MAX_NAMES} are allowed", read.len()),
         );
     }
+    if read.iter().filter(|step| **step == Step::Rows).count() > 1 {
+        return wrong(
+            report,
+            format!(
+                "{} goes through two lists: one within a row is a tensor's own",
+                quote(text)
+            ),
+        );
+    }
+    if read.last() == Some(&Step::Rows) {
+        return wrong(
+            report,
+            format!(
+                "{} ends with a list: a list is what a tensor is",
+                quote(text)
+            ),
+        );
+    }
     Some(Pointer(read))
+}
+
+/// That tensors of one list have as many rows as each other.
+fn even(report: &mut Report, path: &Path, places: &[Place], rules: &[TensorRule]) -> Option<()> {
+    let first_dim = |place: &Place| {
+        let rule = rules.iter().find(|rule| rule.name() == place.name);
+        rule.and_then(|rule| rule.shape().first())
+    };
+    let mut good = Some(());
+    for (index, place) in places.iter().enumerate() {
+        let Some(list) = place.at.list() else {
+            continue;
+        };
+        let mut earlier = places.iter().take(index);
+        let Some(other) = earlier.find(|other| other.at.list() == Some(list)) else {
+            continue;
+        };
+        let agree = match (first_dim(place), first_dim(other)) {
+            (Some(one), Some(other)) if one.symbol.is_some() => one.symbol == other.symbol,
+            (Some(one), Some(other)) => one.fixed().is_some() && one.fixed() == other.fixed(),
+            _ => false,
+        };
+        if !agree {
+            report.error_with_fix(
+                &path.key(&place.name),
+                format!(
+                    "is in the same rows as {}, and nothing says that they are as many",
+                    quote(&other.name)
+                ),
+                "one name for the first dim of both",
+            );
+            good = None;
+        }
+    }
+    good
 }
 
 /// That a place is not within another, nor another within it.
@@ -305,12 +376,8 @@ fn apart<'p>(
     taken: &mut Vec<&'p Pointer>,
     pointer: &'p Pointer,
 ) -> Option<()> {
-    if taken.iter().any(|other| other.meets(pointer)) {
-        report.error_with_fix(
-            path,
-            "is where another place is, or within it",
-            "a place of its own",
-        );
+    if let Some(cause) = taken.iter().find_map(|other| pointer.against(other)) {
+        report.error_with_fix(path, cause, "a place of its own");
         return None;
     }
     taken.push(pointer);

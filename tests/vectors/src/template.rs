@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::file::Tensors;
 use crate::lower::Model;
-use crate::tf::{no_ids, untyped, with_texts};
+use crate::tf::{no_ids, rows_with_texts, untyped, with_texts};
 
 /// The route of a model's own.
 pub(crate) fn route(model: &Model) -> Option<&str> {
@@ -39,7 +39,13 @@ pub(crate) fn request(
             .skip(1)
             .map(|name| name.replace("~1", "/").replace("~0", "~"))
             .collect();
-        document.put(&names, with_texts(input, base64)?)?;
+        let mut ways = names.splitn(2, |name| name == "*");
+        match (ways.next(), ways.next()) {
+            (Some(list), Some(inner)) => {
+                document.rows(list, inner, rows_with_texts(input, base64)?)?;
+            }
+            _ => document.put(&names, with_texts(input, base64)?)?,
+        }
     }
     Ok((path.to_owned(), document.text().into_bytes()))
 }
@@ -47,33 +53,62 @@ pub(crate) fn request(
 /// A document in the making; numbers stay as the vector writes them.
 enum Node {
     Object(Vec<(String, Node)>),
+    Rows(Vec<Node>),
     Text(String),
 }
 
 impl Node {
     fn put(&mut self, names: &[String], value: String) -> Result<(), String> {
+        let place = self.at(names)?;
+        match place {
+            Self::Object(members) if members.is_empty() => *place = Self::Text(value),
+            _ => return Err(taken()),
+        }
+        Ok(())
+    }
+
+    /// Puts a value into every row of a list, which has as many.
+    fn rows(
+        &mut self,
+        list: &[String],
+        names: &[String],
+        values: Vec<String>,
+    ) -> Result<(), String> {
+        let place = self.at(list)?;
+        if matches!(place, Self::Object(members) if members.is_empty()) && !values.is_empty() {
+            *place = Self::Rows(values.iter().map(|_| Self::Object(Vec::new())).collect());
+        }
+        match place {
+            Self::Rows(rows) if rows.len() == values.len() => {
+                let mut rows = rows.iter_mut().zip(values);
+                rows.try_for_each(|(row, value)| row.put(names, value))
+            }
+            _ => Err("not every input has as many rows: name the protocols".into()),
+        }
+    }
+
+    /// The place to which these names lead.
+    fn at(&mut self, names: &[String]) -> Result<&mut Self, String> {
         let Some((first, rest)) = names.split_first() else {
-            return match self {
-                Self::Object(members) if members.is_empty() => {
-                    *self = Self::Text(value);
-                    Ok(())
-                }
-                _ => Err("a place is taken twice: name the protocols".into()),
-            };
+            return Ok(self);
         };
         let Self::Object(members) = self else {
-            return Err("a place is taken twice: name the protocols".into());
+            return Err(taken());
         };
         if !members.iter().any(|(name, _)| name == first) {
             members.push((first.clone(), Self::Object(Vec::new())));
         }
         let member = members.iter_mut().find(|(name, _)| name == first);
-        member.map_or(Ok(()), |(_, node)| node.put(rest, value))
+        member.ok_or_else(taken)?.1.at(rest)
     }
 
     fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
+            Self::Rows(rows) => {
+                let rows: Vec<_> = rows.iter().map(Self::text).collect();
+                format!("[{}]", rows.join(","))
+            }
             Self::Object(members) => {
                 let members: Vec<_> = members
                     .iter()
@@ -83,4 +118,8 @@ impl Node {
             }
         }
     }
+}
+
+fn taken() -> String {
+    "a place is taken twice: name the protocols".into()
 }

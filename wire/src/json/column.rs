@@ -54,6 +54,11 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// How many values were read.
+    pub(super) const fn rows(&self) -> i64 {
+        self.rows
+    }
+
     /// The tensor; `in_rows`: with a dim for them.
     pub(super) fn finish(self, in_rows: bool) -> Tensor<'a> {
         let (mut shape, data) = self.tree.finish();

@@ -99,10 +99,14 @@ fn policy(rules: &[Rule]) -> Policy {
         .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-/// The model's own JSON: inputs by names that must be escaped, at different depths; bytes in base64 for every other.
+/// The model's own JSON: inputs by names that must be escaped, at different depths, one in rows; bytes in base64 for every other.
 fn template(rules: &[Rule]) -> Value {
     let place = |(index, rule): (usize, &Rule)| {
-        let depth = ["", "/b", "/b/~01"].iter().cycle().nth(index).unwrap();
+        let depth = ["", "/b/*/~01", "/b/~01"]
+            .iter()
+            .cycle()
+            .nth(index)
+            .unwrap();
         let pointer = format!("/a~1{index}{depth}");
         let coded = rule.datatype == Datatype::Bytes && index % 2 == 1;
         let place = if coded {
