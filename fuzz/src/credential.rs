@@ -60,7 +60,10 @@ pub fn run(data: &[u8]) {
         );
     }
     let identity = identified.identity;
-    let ambiguous = read.into_head(Identity::Missing, &Templates::default()).ambiguous.is_some();
+    let ambiguous = read
+        .into_head(Identity::Missing, &Templates::default())
+        .ambiguous
+        .is_some();
     if let Identity::Client(client) = &identity
         && !ambiguous
     {

@@ -109,7 +109,12 @@ fn read(fields: &[Field], end_of_stream: bool) -> (Head<'_>, String, String, Str
         Credential::None => String::new(),
         other => format!("{other:?}"),
     };
-    (read.into_head(Identity::Missing, &Templates::default()), method, path, credential)
+    (
+        read.into_head(Identity::Missing, &Templates::default()),
+        method,
+        path,
+        credential,
+    )
 }
 
 fn unambiguous(fields: &[Field], credential: &str) {

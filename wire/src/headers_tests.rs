@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
     Protocol, Route,

@@ -19,7 +19,7 @@ pub struct Json {
     pub inputs: BTreeMap<String, Place>,
     /// Where each output goes, by its name; what has no place is not answered.
     pub outputs: BTreeMap<String, Place>,
-    /// Members that may come and are not read, each a JSON Pointer.
+    /// Members that may come and are not read, each a JSON Pointer, with `*` as above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
 }
@@ -27,7 +27,7 @@ pub struct Json {
 /// Where a tensor sits: `/image`, or `{pointer: /image, bytes: base64}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// A JSON Pointer (RFC 6901) through objects; empty for the whole document.
+    /// A JSON Pointer (RFC 6901) through objects, with `*` for every element of a list; empty for the whole document.
     pub pointer: String,
     /// `BYTES`: how they are strings.
     pub bytes: BytesAs,
@@ -111,7 +111,7 @@ mod schema {
 
         fn json_schema(_: &mut SchemaGenerator) -> Schema {
             json_schema!({
-                "description": "a JSON Pointer, or one with how BYTES are strings there",
+                "description": "a JSON Pointer, with * for every element of a list, or one with how BYTES are strings there",
                 "anyOf": [
                     {"type": "string"},
                     {

@@ -265,7 +265,7 @@ fn ignored(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Point
     pointers
 }
 
-/// A JSON Pointer (RFC 6901): empty, or names behind slashes, `~0` and `~1` for `~` and `/`.
+/// A JSON Pointer (RFC 6901): empty, or names behind slashes, `~0` and `~1` for `~` and `/`; a name that is `*` is every element of a list.
 fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
     let wrong = |report: &mut Report, what: String| {
         report.error_with_fix(path, what, "a JSON Pointer such as /image");

@@ -208,3 +208,84 @@ fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
         "json cannot carry FP16",
     );
 }
+
+/// Two inputs and two outputs in rows, with these first dims, and places of theirs in place of what is good.
+fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
+    let [one, other] = dims;
+    let mut json = json!({
+        "route": "/rows", "ignored": ["/rows/*/id", "/id"],
+        "inputs": {"a": "/rows/*/a", "b": "/rows/*/in/b"}, "outputs": {"y": "/rows/*/y", "z": "/rows/*/z"}
+    });
+    put(&mut json, at, value);
+    json!({
+        "backend": "cpu", "versions": ["1"], "protocols": ["json"], "json": json,
+        "inputs": [
+            {"name": "a", "datatype": "FP32", "shape": [one.clone(), 2]},
+            {"name": "b", "datatype": "INT8", "shape": [other.clone()]}
+        ],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [one]}, {"name": "z", "datatype": "INT8", "shape": [other, 1]}]
+    })
+}
+
+#[test]
+fn what_sits_in_one_list_has_one_number_of_rows() {
+    let named = || [json!({"name": "n", "max": 4}), json!("n")];
+    accept(AT, in_rows(named(), "/route", json!("/r")));
+    accept(AT, in_rows([json!(3), json!(3)], "/route", json!("/r")));
+    // In lists of their own they need not agree.
+    let mut apart = in_rows(
+        [json!({"max": 4}), json!(3)],
+        "/inputs/b",
+        json!("/cols/*/b"),
+    );
+    put(&mut apart, "/json/outputs/z", json!("/cols/*/z"));
+    accept(AT, apart);
+    for dims in [
+        [json!({"max": 4}), json!({"max": 4})],
+        [
+            json!({"name": "n", "max": 4}),
+            json!({"name": "m", "max": 4}),
+        ],
+        [json!(3), json!(4)],
+        [json!({"name": "n", "max": 4}), json!(4)],
+        [json!(4), json!({"max": 4})],
+    ] {
+        let faults = errors(with(AT, in_rows(dims, "/route", json!("/r"))));
+        for (place, other) in [("inputs.b", "a"), ("outputs.z", "y")] {
+            let fault = format!(
+                "models.hidden.json.{place}: is in the same rows as \"{other}\", and nothing says that they are as many \
+                 (one name for the first dim of both)"
+            );
+            assert!(faults.contains(&fault), "{fault}: {faults:?}");
+        }
+    }
+    for (pointer, text) in [
+        ("/rows/*/x/*/b", "goes through two lists"),
+        ("/rows/*", "ends with a list"),
+        ("/*", "ends with a list"),
+        ("/rows/b", "has an object where another place has a list"),
+        ("/rows/*/a", "is where another place is"),
+        ("/rows/*/id/b", "is where another place is"),
+        ("/rows", "is where another place is"),
+    ] {
+        // Places come before what is not read, which is then what is too much.
+        let at = match pointer {
+            "/rows/*/id/b" => "ignored[0]",
+            _ => "inputs.b",
+        };
+        check(
+            AT,
+            in_rows(named(), "/inputs/b", json!(pointer)),
+            &format!("models.hidden.json.{at}"),
+            text,
+        );
+    }
+    let mut scalar = in_rows(named(), "/route", json!("/r"));
+    put(&mut scalar, "/inputs/1/shape", json!([]));
+    check(
+        AT,
+        scalar,
+        "models.hidden.json.inputs.b",
+        "goes through a list, and \"b\" has no dim",
+    );
+}
