@@ -114,10 +114,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = torch_model(&String::from_utf8_lossy(named));
                 add("torch_grpc", &vector.id, [&[model], message].concat());
             }
-            // Of the vectors' one policy, and of its file of rows all that it has.
-            Protocol::Json
-                if !request.body.is_empty() && vector.policy_file == "policies/main.json" =>
-            {
+            // Of its files of vectors, as above.
+            Protocol::Json if !request.body.is_empty() && vector.id.starts_with("template") => {
                 if let Some(model) = template_model(&request.path) {
                     add("template", &vector.id, [&[model], &*request.body].concat());
                 }

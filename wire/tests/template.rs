@@ -173,7 +173,7 @@ fn tensors_are_where_the_template_has_them_in_the_order_in_which_they_came() {
             .map(|(name, shape, data)| (name.to_owned(), shape.to_vec(), data))
             .collect();
         assert_eq!(told(&request), expected, "{body}");
-        assert!(request.by_column && request.model.is_empty(), "{body}");
+        assert!(request.by_column && request.model.is_none(), "{body}");
     }
 }
 
