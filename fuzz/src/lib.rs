@@ -35,6 +35,7 @@ mod source;
 pub mod stream;
 mod support;
 // TF Serving's messages, as the decoder's own tests have them.
+pub mod template;
 #[path = "../../wire/tests/common/tensorflow.rs"]
 mod tensorflow;
 pub mod token;

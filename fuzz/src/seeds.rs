@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 use tensorgate_fuzz::stream::MODELS;
-use tensorgate_fuzz::torch_form;
+use tensorgate_fuzz::{template, torch_form};
 use tensorgate_policy::Protocol;
 use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
@@ -115,7 +115,17 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = torch_model(&String::from_utf8_lossy(named));
                 add("torch_grpc", &vector.id, [&[model], message].concat());
             }
-            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest => {}
+            // Of its files of vectors, as above.
+            Protocol::Json if !request.body.is_empty() && vector.id.starts_with("template") => {
+                if let Some(model) = template_model(&request.path) {
+                    add("template", &vector.id, [&[model], &*request.body].concat());
+                }
+            }
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json => {}
         }
         let mut lines = vec![u8::from(request.body.is_empty())];
         for (name, value) in request.fields() {
@@ -200,6 +210,13 @@ fn torch_model(place: &str) -> u8 {
         .iter()
         .position(|model| place.starts_with(model));
     u8::try_from(known.unwrap_or(torch_form::MODELS.len())).unwrap_or_default()
+}
+
+/// The number of a model among the target's, by its route.
+fn template_model(path: &str) -> Option<u8> {
+    let model = path.rsplit('/').next()?;
+    let known = template::MODELS.iter().position(|known| *known == model)?;
+    u8::try_from(known).ok()
 }
 
 /// Bytes of JSON before binary data, where a request says that there is any.

@@ -53,6 +53,7 @@ use driver_fault::{foreign_policy, out_of_order};
 use plan::{grpc_plan, held_plan};
 
 pub use drive::{decide_body, decide_head, decide_message};
+pub use facts::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Debit,
     Expansion, Place, PlaceScope, PlaceUnit, Step,

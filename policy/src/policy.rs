@@ -23,6 +23,7 @@ mod model;
 mod role;
 mod service;
 mod shadow;
+mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
@@ -37,6 +38,7 @@ pub use model::{Accepts, Media, Model, ModelLimits};
 pub(crate) use role::{Granted, RoleId};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
+pub use template::{Place, Pointer, Step, Template, Templates, is_taken};
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
@@ -67,6 +69,7 @@ pub struct Policy {
     pub(crate) revoked: Revoked,
     pub(crate) clients: Vec<Client>,
     pub(crate) models: Vec<Model>,
+    pub(crate) templates: Templates,
     pub(crate) grants: Vec<Grant>,
     pub(crate) rate_limit_service: Option<RateLimitService>,
     pub(crate) backends: BTreeMap<String, Backend>,
@@ -133,6 +136,11 @@ impl Policy {
     /// The audit log.
     pub const fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// The models that have a route of their own.
+    pub const fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     /// A client by its name.

@@ -6,6 +6,7 @@
 mod audit;
 mod backend;
 mod credentials;
+mod json;
 mod limits;
 mod mode;
 mod openai;
@@ -27,6 +28,7 @@ pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
+pub use json::{BytesAs, Json, Place};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
@@ -283,7 +285,7 @@ pub struct Model {
     pub backend_model: Option<String>,
     /// Versions that may be named; a request that names none means the single one.
     pub versions: Vec<String>,
-    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, `torchserve-rest`, `torchserve-grpc`, or `openai` alone. A backend is spoken to in its own.
+    /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, `torchserve-rest`, `torchserve-grpc`, `json`, or `openai` alone. A backend is spoken to in its own.
     pub protocols: Vec<String>,
     /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -295,6 +297,9 @@ pub struct Model {
     /// Request parameters that may be sent, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
+    /// With `json`: its route, and where its tensors sit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<Json>,
     /// With `openai`, in place of inputs and outputs: what may be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openai: Option<OpenAi>,

@@ -25,11 +25,13 @@ pub enum Protocol {
     TorchRest,
     /// TorchServe's predictions over gRPC.
     TorchGrpc,
+    /// JSON over a route of the model's own, tensors where its template has them.
+    Json,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OipRest,
         Self::OipGrpc,
         Self::TfRest,
@@ -37,6 +39,7 @@ impl Protocol {
         Self::OpenAi,
         Self::TorchRest,
         Self::TorchGrpc,
+        Self::Json,
     ];
 
     /// The policy's spelling.
@@ -49,6 +52,7 @@ impl Protocol {
             Self::OpenAi => "openai",
             Self::TorchRest => "torchserve-rest",
             Self::TorchGrpc => "torchserve-grpc",
+            Self::Json => "json",
         }
     }
 
@@ -62,7 +66,7 @@ impl Protocol {
     /// Whether it travels over gRPC: a frame around each message, the status in trailers.
     pub const fn is_grpc(self) -> bool {
         match self {
-            Self::OipRest | Self::TfRest | Self::OpenAi | Self::TorchRest => false,
+            Self::OipRest | Self::TfRest | Self::OpenAi | Self::TorchRest | Self::Json => false,
             Self::OipGrpc | Self::TfGrpc | Self::TorchGrpc => true,
         }
     }
@@ -70,7 +74,7 @@ impl Protocol {
     /// Whether the body names the model, and not the path.
     pub const fn body_names_model(self) -> bool {
         match self {
-            Self::OipRest | Self::TfRest | Self::TorchRest => false,
+            Self::OipRest | Self::TfRest | Self::TorchRest | Self::Json => false,
             Self::OipGrpc | Self::TfGrpc | Self::OpenAi | Self::TorchGrpc => true,
         }
     }

@@ -34,6 +34,7 @@ mod revoked;
 mod roles;
 mod service;
 mod serving;
+mod template;
 mod tensors;
 mod usage;
 mod values;
@@ -89,6 +90,9 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let backends = backends::backends(report, &root.field("backends"), raw, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
+    let templates = models
+        .as_deref()
+        .and_then(|models| template::templates(report, &root.field("models"), models));
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
     let service = service::service(report, &root.field("rate_limit_service"), raw);
     let lockout = raw
@@ -131,6 +135,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         clients,
         reachable,
         models,
+        templates: templates?,
         grants: grants.grants,
         rate_limit_service: service?,
         backends: backends?,

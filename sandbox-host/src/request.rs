@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
-use tensorgate_policy::policy::{GrantId, ModelId};
+use tensorgate_policy::policy::{GrantId, Model, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
@@ -300,7 +300,7 @@ impl Judge {
             }) => Identity::Client(client.clone()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
-        let mut head = read.into_head(identity);
+        let mut head = read.into_head(identity, self.policy.templates());
         head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
         let protocol = head.route.protocol();
         let refused = |denial, caller, standing| {
@@ -421,7 +421,7 @@ impl Judge {
             _ => return refused(unfinished(), caller),
         }
         let request =
-            match tensorgate_wire::decode(plan.format, &plain, decision.inputs(&self.policy)) {
+            match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
             };
@@ -438,7 +438,8 @@ impl Judge {
             return refused(unfinished(), caller);
         };
 
-        let form = AnswerForm::of(&request);
+        let template = self.policy.model(model).and_then(Model::template);
+        let form = AnswerForm::of(&request).in_template(template.cloned());
         let InferRequest {
             model: _,
             version: _,

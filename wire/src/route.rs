@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuestion};
 
 use crate::grpc::is_number;
@@ -74,6 +75,28 @@ fn refused_in(path: &str, unknown: Protocol) -> Protocol {
         Protocol::OpenAi
     } else {
         unknown
+    }
+}
+
+/// The same for a path that no protocol has: a model's own, or `unknown`.
+pub(crate) fn own<'a>(
+    method: &str,
+    path: &str,
+    templates: &Templates,
+    unknown: Protocol,
+) -> Route<'a> {
+    match templates.model(path) {
+        None => Route::Unknown { protocol: unknown },
+        Some(model) if method == "POST" => Route::Model {
+            protocol: Protocol::Json,
+            operation: Operation::Infer,
+            model: Some(Cow::Owned(model.to_owned())),
+            version: None,
+        },
+        Some(_) => Route::WrongMethod {
+            protocol: Protocol::Json,
+            allow: "POST",
+        },
     }
 }
 

@@ -170,7 +170,7 @@ impl Gate {
         };
         self.outcome.record.credential = identified.credential;
         upstream.claims = identified.claims;
-        let mut head = read.into_head(identified.identity);
+        let mut head = read.into_head(identified.identity, root.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
@@ -417,8 +417,8 @@ impl Gate {
                     Step::Forward
                 }
                 (Step::Decode, Some((plan, body)), None) => {
-                    let rules = held.decision.inputs(policy);
-                    match decode(plan.format, body, rules) {
+                    let by = held.decision.read_by(policy);
+                    match decode(plan.format, body, by) {
                         Ok(decoded) => held.decision.message(policy, request.insert(decoded)),
                         Err(denial) => return self.refuse(proxy, held, denial),
                     }

@@ -32,7 +32,8 @@ impl Decision {
                 | BodyFormat::TfGrpcPredict
                 | BodyFormat::TorchJson
                 | BodyFormat::TorchForm(_)
-                | BodyFormat::TorchGrpc,
+                | BodyFormat::TorchGrpc
+                | BodyFormat::Template,
                 Accepts::Tensors(contract),
             ) => {
                 if by_row(format, request) {

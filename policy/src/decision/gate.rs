@@ -80,7 +80,7 @@ pub(super) fn media_type(
         (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, _, declared) => {
             *declared == ContentType::Grpc
         }
-        (Protocol::TfRest, Some(Operation::Infer), declared) => {
+        (Protocol::TfRest | Protocol::Json, Some(Operation::Infer), declared) => {
             matches!(declared, ContentType::Absent | ContentType::Json)
         }
         (Protocol::OipRest, Some(Operation::Infer), declared)
@@ -97,9 +97,15 @@ pub(super) fn media_type(
             }
         }
         (Protocol::OpenAi, Some(Operation::Infer), declared) => *declared == ContentType::Json,
-        (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _, _) => {
-            true
-        }
+        (
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json,
+            _,
+            _,
+        ) => true,
     };
     if accepted {
         return Ok(());
@@ -197,6 +203,7 @@ pub(super) fn tensor_format(
     match json_length.map(usize::try_from) {
         None if protocol == Protocol::TfRest => Ok(BodyFormat::TfJson),
         None if protocol == Protocol::TorchRest => Ok(BodyFormat::TorchJson),
+        None if protocol == Protocol::Json => Ok(BodyFormat::Template),
         None => Ok(BodyFormat::OipJson),
         Some(Ok(json_bytes)) => Ok(BodyFormat::OipBinary { json_bytes }),
         Some(Err(_)) => Err(Denial::new(

@@ -196,7 +196,14 @@ pub(super) fn grpc_plan(
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
         | (Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream | Operation::Statistics)
-        | (Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest, _) => {
+        | (
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json,
+            _,
+        ) => {
             return Err(foreign_policy());
         }
     };

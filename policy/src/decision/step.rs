@@ -101,6 +101,8 @@ pub enum BodyFormat {
     TorchForm(Boundary),
     /// One gRPC frame with a `PredictionsRequest`, an entry an input.
     TorchGrpc,
+    /// JSON of a model's own route, tensors where its template has them.
+    Template,
     /// Bytes for a handler; not decoded. `message` is called with a default request.
     Raw,
     /// No body may come; a byte of one is `malformed`.

@@ -111,6 +111,7 @@ mod openai;
 mod sections;
 mod service;
 mod serving;
+mod template;
 mod tensors;
 
 fn model(document: Value, name: &str) -> Model {

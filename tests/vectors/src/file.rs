@@ -140,6 +140,8 @@ pub enum Spelling {
     TorchRestForm,
     /// TorchServe's gRPC, an entry an input.
     TorchGrpc,
+    /// JSON of the model's own, tensors where its template has them.
+    Template,
 }
 
 impl Spelling {
@@ -160,6 +162,7 @@ impl Spelling {
         Self::TorchRestColumns,
         Self::TorchRestForm,
         Self::TorchGrpc,
+        Self::Template,
     ];
 
     /// Whose protocol it is of, as a policy names it.
@@ -175,6 +178,7 @@ impl Spelling {
                 Protocol::TorchRest
             }
             Self::TorchGrpc => Protocol::TorchGrpc,
+            Self::Template => Protocol::Json,
         }
     }
 
@@ -196,6 +200,7 @@ impl Spelling {
             Self::TorchRestColumns => "torch-rest-columns",
             Self::TorchRestForm => "torch-rest-form",
             Self::TorchGrpc => "torch-grpc",
+            Self::Template => "template",
         }
     }
 }
