@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_componentize::{componentize, surface};
 
-use super::project::{Language, Project};
-use super::tools::{self, RUST_TARGET, RUSTUP};
+use super::project::{Language, Project, World};
+use super::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::Failure;
+
+/// Module and file of what stands between a handler in Python and its world.
+const PYTHON_ENTRY: &str = "tensorgate_entry";
 
 /// Bytes of a Rust handler's stack. rustc's own 1 MiB would be cleared after every call.
 const STACK_BYTES: usize = 256 << 10;
@@ -26,6 +29,8 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     })?;
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
+        Language::Python => python(project, &folder)?,
+        Language::Js => js(project, &folder)?,
     };
     let surface = surface(&built)
         .map_err(|fault| Failure::Failed(format!("the tools made no component: {fault}")))?;
@@ -126,6 +131,61 @@ fn remap(from: &Path, to: &str) -> OsString {
     flag.push("=");
     flag.push(to);
     flag
+}
+
+fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    let entry = folder.join("build/python");
+    let text = include_str!("../../../wit/python/entry.py");
+    tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
+    let made = folder.join("build/made.wasm");
+    let mut tool = tools::componentize_py()?;
+    tool.command
+        .arg("-d")
+        .arg(folder.join("wit"))
+        .args(["-w", project.world.name(), "componentize", "--stub-wasi"])
+        .arg("-p")
+        .arg(folder)
+        .arg("-p")
+        .arg(&entry)
+        .arg("-o")
+        .arg(&made)
+        .arg(PYTHON_ENTRY);
+    finish(tool, Language::Python, &made)
+}
+
+fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    let entry = folder.join("build/js");
+    let world = match project.world {
+        World::Preprocess => include_str!("../../../wit/js/entry-preprocess.js"),
+        World::Postprocess => include_str!("../../../wit/js/entry-postprocess.js"),
+    };
+    let text = format!("{}{world}", include_str!("../../../wit/js/entry.js"));
+    tools::write(&entry, &[("entry.js".to_owned(), text)])?;
+    let made = folder.join("build/made.wasm");
+    let mut tool = tools::componentize_qjs()?;
+    tool.command
+        .arg("--wit")
+        .arg(folder.join("wit"))
+        .args(["-n", project.world.name(), "--stub-wasi", "--sync", "--js"])
+        .arg(entry.join("entry.js"))
+        .arg("--module-root")
+        .arg(folder)
+        .arg("-o")
+        .arg(&made);
+    finish(tool, Language::Js, &made)
+}
+
+/// Runs a tool and takes what it made.
+fn finish(tool: Tool, language: Language, made: &Path) -> Result<Vec<u8>, Failure> {
+    let fix = format!(
+        "run `tensorgate handler setup --lang {}` once, with a network",
+        language.name()
+    );
+    tool.run(&fix)?;
+    let component = read(made)?;
+    // It lies at its own place in a moment.
+    let _ = std::fs::remove_file(made);
+    Ok(component)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

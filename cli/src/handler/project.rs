@@ -29,16 +29,22 @@ const MAX_NAME_BYTES: usize = 64;
 pub enum Language {
     /// Built by cargo.
     Rust,
+    /// Built by componentize-py, with `CPython` in it.
+    Python,
+    /// Built by componentize-qjs, with `QuickJS` in it.
+    Js,
 }
 
 impl Language {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Rust];
+    pub const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::Js];
 
     /// As it is written in a manifest and after `--lang`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Js => "js",
         }
     }
 }

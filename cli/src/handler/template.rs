@@ -43,6 +43,16 @@ const fn source(language: Language) -> (&'static str, &'static str, &'static str
             wit!("templates/rust/preprocess.rs"),
             wit!("templates/rust/postprocess.rs"),
         ),
+        Language::Python => (
+            "handler.py",
+            wit!("templates/python/preprocess.py"),
+            wit!("templates/python/postprocess.py"),
+        ),
+        Language::Js => (
+            "handler.js",
+            wit!("templates/js/preprocess.js"),
+            wit!("templates/js/postprocess.js"),
+        ),
     }
 }
 
@@ -87,6 +97,24 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             files.extend(GUEST.map(|(path, text)| (format!("wit/guest/{path}"), text.to_owned())));
             files
         }
+        Language::Python => vec![
+            file(
+                "tensorgate/__init__.py",
+                wit!("python/tensorgate/__init__.py"),
+            ),
+            file("tensorgate/array.py", wit!("python/tensorgate/array.py")),
+            file("tensorgate/host.py", wit!("python/tensorgate/host.py")),
+            file("tensorgate/py.typed", ""),
+            file("tensorgate/tensor.py", wit!("python/tensorgate/tensor.py")),
+            file(
+                "tensorgate/testing.py",
+                wit!("python/tensorgate/testing.py"),
+            ),
+        ],
+        Language::Js => vec![
+            file("package.json", wit!("js/package.json")),
+            file("tensorgate.js", wit!("js/tensorgate.js")),
+        ],
     }
 }
 
@@ -130,6 +158,8 @@ pub fn is_taken(name: &str) -> bool {
 const fn limits(language: Language) -> &'static str {
     match language {
         Language::Rust => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
+        Language::Python => "{fuel: 200000000, memory_bytes: 64MiB, timeout_ms: 500}",
+        Language::Js => "{fuel: 100000000, memory_bytes: 32MiB, timeout_ms: 200}",
     }
 }
 
@@ -137,6 +167,12 @@ const fn notes(language: Language) -> &'static str {
     match language {
         Language::Rust => {
             "\n`cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
+        }
+        Language::Python => {
+            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host."
+        }
+        Language::Js => {
+            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host."
         }
     }
 }

@@ -24,7 +24,10 @@ impl Postprocess for Handler {
         }
         Ok(vec![
             Tensor::fill::<i64>("label", &[rows], |mut label| {
-                label.iter_mut().zip(labels).for_each(|(to, from)| *to = from);
+                label
+                    .iter_mut()
+                    .zip(labels)
+                    .for_each(|(to, from)| *to = from);
                 Ok(())
             })?,
             Tensor::fill::<f32>("confidence", &[rows], |mut confidence| {

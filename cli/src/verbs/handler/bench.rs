@@ -106,8 +106,9 @@ impl Bench {
             }
         }
         let proposed = propose(&needed);
+        let yaml = policy(&project, &hex(&Sha256::digest(&component)), &proposed)?;
         if ui.json {
-            ui.json_line(&serde_json::json!({"policy": proposed}));
+            ui.json_line(&serde_json::json!({"policy": proposed, "yaml": yaml}));
             return Ok(());
         }
         let rule = runner.rule();
@@ -121,11 +122,7 @@ impl Bench {
             kib(u64::try_from(rule.memory_bytes()).unwrap_or(u64::MAX))
         ));
         ui.line("");
-        ui.line(&policy(
-            &project,
-            &hex(&Sha256::digest(&component)),
-            &proposed,
-        )?);
+        ui.line(&yaml);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::ui::Ui;
 /// Build a project's component, without a network.
 #[derive(Args)]
 #[command(
-    after_help = "The same sources and compiler make the same bytes.\n\nExample: tensorgate handler build scale"
+    after_help = "Rust: the same sources and compiler make the same bytes. Python and JavaScript: each build has another digest, because their runtimes are started while they are built; ship what was built and tested.\n\nExample: tensorgate handler build scale"
 )]
 pub struct Build {
     /// The project's folder.

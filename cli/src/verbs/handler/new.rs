@@ -13,7 +13,7 @@ use crate::ui::Ui;
 /// Make a project: a handler that works, cases that it passes, and all that it stands on.
 #[derive(Args)]
 #[command(
-    after_help = "The project needs nothing of ours but this program, and no network once `tensorgate handler setup` has run.\n\nExample: tensorgate handler new --lang rust scale && tensorgate handler build scale"
+    after_help = "The project needs nothing of ours but this program, and no network once `tensorgate handler setup` has run.\n\nExample: tensorgate handler new --lang python scale && tensorgate handler build scale"
 )]
 pub struct New {
     /// What it is written in.

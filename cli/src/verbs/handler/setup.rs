@@ -10,7 +10,7 @@ use crate::ui::Ui;
 /// Install what makes components, pinned by hash, into the user's cache folder: the only part that needs a network.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo).\nWhat is there already is left alone.\n\nExample: tensorgate handler setup --lang rust"
+    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py (python3 with venv). JavaScript: componentize-qjs (node and npm).\nWhat is there already is left alone.\n\nExample: tensorgate handler setup --lang python"
 )]
 pub struct Setup {
     /// The language; all of them unless given.
