@@ -147,9 +147,8 @@ impl Waiting {
     pub(super) fn told(&self, host: Host, token: u32, answer: Result<Vec<u8>, u32>) {
         let asked = |waiter: &Waiter| {
             let gate = waiter.gate.upgrade()?;
-            gate.borrow()
-                .asked_for(token)
-                .then_some((waiter.context, gate))
+            let its_own = gate.borrow().asked_for(token);
+            its_own.then_some((waiter.context, gate))
         };
         let found = self.0.borrow().iter().find_map(asked);
         if let Some((context, gate)) = found
