@@ -31,11 +31,11 @@ const UNKNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.ey
 /// A policy that believes `jwt_authn`, with so many requests a month for the one whom it knows.
 fn of_the_mesh(quota: u64) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
-    policy.clients.get_mut("rate-1").unwrap().metadata = Some(MetadataRule {
+    policy.clients.get_mut("rate-1").unwrap().metadata = Some(Box::new(MetadataRule {
         filter: Some("envoy.filters.http.jwt_authn".into()),
         claim: Some("jwt.sub".into()),
         value: Some("svc-web".into()),
-    });
+    }));
     policy.grants[0].rate = Some(Rate {
         quota: Some(quota),
         window_s: Some(2_678_400),
