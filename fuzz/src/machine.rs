@@ -160,7 +160,12 @@ fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
 
 fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
     let protocol = *data.choose(&[Protocol::OipRest, Protocol::OipGrpc])?;
-    let operation = *data.choose(&[Operation::Infer, Operation::Metadata, Operation::Ready])?;
+    let operation = *data.choose(&[
+        Operation::Infer,
+        Operation::Metadata,
+        Operation::Ready,
+        Operation::Statistics,
+    ])?;
     let route = match data.int_in_range(0..=9)? {
         0 => Route::Unknown { protocol },
         1 => Route::WrongMethod {

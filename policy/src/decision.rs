@@ -230,11 +230,23 @@ impl Decision {
         match step {
             Ok(step) => step,
             Err(denial) => {
+                let denial = self.unlisted(denial);
                 self.stage = Stage::Over;
                 self.denial = Some(denial.clone());
                 Step::Deny(denial)
             }
         }
+    }
+
+    /// Statistics are no route to whom they are not granted, as they are none where nobody grants them.
+    fn unlisted(&self, denial: Denial) -> Denial {
+        if self.operation == Some(Operation::Statistics) && denial.reason == Reason::NotGranted {
+            return Denial {
+                reason: Reason::NotAnInferenceRoute,
+                ..denial
+            };
+        }
+        denial
     }
 
     /// What the headers decide, in the order of [`Reason`].
@@ -271,6 +283,9 @@ impl Decision {
                 version,
             } => {
                 self.operation = Some(*operation);
+                if *operation == Operation::Statistics {
+                    gate::reaches(policy, self.client, *protocol, *operation)?;
+                }
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(policy, head, Some(*operation))?;
                 gate::binary_data(head, *protocol, *operation)?;

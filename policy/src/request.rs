@@ -87,11 +87,19 @@ pub enum Operation {
     Metadata,
     /// Whether the model can serve.
     Ready,
+    /// How often the model was run, and how long that took.
+    Statistics,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 4] = [Self::Infer, Self::Stream, Self::Metadata, Self::Ready];
+    pub const ALL: [Self; 5] = [
+        Self::Infer,
+        Self::Stream,
+        Self::Metadata,
+        Self::Ready,
+        Self::Statistics,
+    ];
 
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
@@ -100,6 +108,7 @@ impl Operation {
             Self::Stream => "stream",
             Self::Metadata => "metadata",
             Self::Ready => "ready",
+            Self::Statistics => "statistics",
         }
     }
 
@@ -114,7 +123,7 @@ impl Operation {
     pub const fn infers(self) -> bool {
         match self {
             Self::Infer | Self::Stream => true,
-            Self::Metadata | Self::Ready => false,
+            Self::Metadata | Self::Ready | Self::Statistics => false,
         }
     }
 }
@@ -135,6 +144,7 @@ impl Operations {
             Operation::Metadata => 2,
             Operation::Ready => 4,
             Operation::Stream => 8,
+            Operation::Statistics => 16,
         }
     }
 }
@@ -329,6 +339,9 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Gzip, Self::Deflate];
+
     /// Its name on the wire and in a policy.
     pub const fn name(self) -> &'static str {
         match self {
@@ -339,9 +352,7 @@ impl Coding {
 
     /// The coding that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Gzip, Self::Deflate]
-            .into_iter()
-            .find(|coding| coding.name() == name)
+        Self::ALL.into_iter().find(|coding| coding.name() == name)
     }
 }
 

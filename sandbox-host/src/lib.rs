@@ -37,6 +37,7 @@ pub mod serve;
 pub mod server;
 pub mod shadow;
 pub mod socket;
+pub mod statistics;
 
 pub use assemble::PolicyFault;
 pub use host::{Host, StartError};

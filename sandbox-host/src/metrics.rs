@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::statistics::Counted;
+
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
 /// seconds of a stuck one.
 const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_1, 2.0, 18);
@@ -98,6 +100,8 @@ type Latency = Family<ModelLabels, Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What clients may be told of models.
+    pub statistics: Counted,
     /// Requests by outcome.
     pub requests: Family<RequestLabels, Counter>,
     /// From a request's head to its answer.
@@ -180,6 +184,7 @@ impl Metrics {
         let latency = || Histogram::new(buckets(LATENCY_BUCKETS));
         let mut metrics = Self {
             registry: Registry::default(),
+            statistics: Counted::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency),
             handler_seconds: Family::new_with_constructor(latency),

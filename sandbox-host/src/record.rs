@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{RateNote, Shadowed};
 use tensorgate_policy::policy::Grant;
 use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Shadowed, Verdict, clean, path,
+    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean, in_shadow,
+    path,
 };
 use crate::audit::{Outcomes, Unwritten};
 
@@ -41,6 +42,7 @@ pub struct Record {
     model: String,
     version: String,
     operation: &'static str,
+    infers: bool,
     /// Bytes of the request's body.
     pub request_bytes: usize,
     /// How long its parts took.
@@ -71,6 +73,7 @@ impl Record {
             model: String::new(),
             version: String::new(),
             operation: "",
+            infers: false,
             request_bytes: 0,
             timings: Timings::default(),
             rates: Vec::new(),
@@ -86,6 +89,7 @@ impl Record {
             .unwrap_or_default();
         self.version.clone_from(&request.version);
         self.operation = request.operation.name();
+        self.infers = request.operation.infers();
         let grant = request.grant.and_then(|grant| policy.grant(grant));
         self.rule = grant
             .map(|grant| grant.name().to_owned())
@@ -156,7 +160,12 @@ impl Record {
             version: some(&self.version),
             operation: some(self.operation),
             rule: some(&self.rule),
-            shadow: self.shadow.noted().iter().map(Shadowed::of).collect(),
+            shadow: {
+                let noted = self.shadow.noted().iter();
+                noted
+                    .map(|denial| in_shadow(&Shadowed::of(denial)))
+                    .collect()
+            },
             generation: some(&self.caller.generation),
             request_bytes: wide(self.request_bytes),
             total_us: micros(self.started.elapsed()),
@@ -330,6 +339,11 @@ impl Record {
                 model: self.model.clone(),
             })
             .observe(took.as_secs_f64());
+        if self.infers {
+            let statistics = &self.metrics.statistics;
+            let answered = verdict == "allow";
+            statistics.count(&self.model, &self.version, answered, took, &self.timings);
+        }
         self.said_in_shadow();
         tracing::info!(
             request_id = self.caller.request_id,

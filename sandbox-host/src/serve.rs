@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody};
 use crate::request::{Begun, ModelRequest, Refused};
-use crate::room::{hold_decoded, hold_expanded};
+use crate::room::{hold_decoded, hold_expanded, hold_tree};
 
 /// What every request shares.
 pub struct App {
@@ -255,6 +255,7 @@ where
     let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
 
     let becomes = hold_expanded(&mut held, &admitted.plan(), body.len())?;
+    hold_tree(&mut held, &admitted.plan(), &body)?;
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
     if let Some(entered) = entered {
@@ -263,7 +264,8 @@ where
     let request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.asks(generation.policy(), &request);
-    hold_decoded(&mut held, record.request_bytes, &request.payload)?;
+    let document = request.document.as_ref();
+    hold_decoded(&mut held, record.request_bytes, &request.payload, document)?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
         Operation::Metadata => Ok(reply::success(
@@ -281,6 +283,12 @@ where
                 &request_id,
             ))
         }
+        Operation::Statistics => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            generation.pipeline.statistics(&request)?,
+            &request_id,
+        )),
         Operation::Infer | Operation::Stream => {
             infer(&generation, request, held, latest, record).await
         }

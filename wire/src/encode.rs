@@ -4,6 +4,7 @@
 mod elements;
 mod form;
 mod predict;
+pub mod statistics;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};

@@ -109,6 +109,16 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
         ),
         (
             "GET",
+            "/v2/models/digits/stats",
+            rest(Operation::Statistics, "digits", None),
+        ),
+        (
+            "GET",
+            "/v2/models/stats/versions/2/stats",
+            rest(Operation::Statistics, "stats", Some("2")),
+        ),
+        (
+            "GET",
             "/v2/models/versions/versions/ready",
             rest(Operation::Metadata, "versions", Some("ready")),
         ),
@@ -287,6 +297,40 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
             "{method} {path}"
         );
     }
+}
+
+#[test]
+fn statistics_by_another_method_or_in_another_form_are_no_route() {
+    const CALL: &str = "/inference.GRPCInferenceService/ModelStatistics";
+    for (method, path, form, protocol) in [
+        (
+            "POST",
+            "/v2/models/m/stats",
+            Protocol::OipRest,
+            Protocol::OipRest,
+        ),
+        (
+            "HEAD",
+            "/v2/models/m/versions/1/stats",
+            Protocol::OipRest,
+            Protocol::OipRest,
+        ),
+        (
+            "GET",
+            "/v2/models/m/stats",
+            Protocol::OipGrpc,
+            Protocol::OipGrpc,
+        ),
+        ("GET", CALL, Protocol::OipGrpc, Protocol::OipGrpc),
+        ("POST", CALL, Protocol::OipRest, Protocol::OipRest),
+    ] {
+        let route = resolve(method, path, form);
+        assert_eq!(route, Route::Unknown { protocol }, "{method} {path}");
+    }
+    assert_eq!(
+        resolve("POST", CALL, Protocol::OipGrpc),
+        grpc(Operation::Statistics)
+    );
 }
 
 #[test]

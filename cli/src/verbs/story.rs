@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Amend, By, Decision, Event, Shadowed, Verdict};
+use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
+use tensorgate_policy::denial::Shadowed;
 
 use super::audit::each_line;
 use crate::Failure;

@@ -134,6 +134,13 @@ impl GrpcInferenceService for Service {
         }))
     }
 
+    async fn model_statistics(
+        &self,
+        _: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        Err(Status::unimplemented("this server counts nothing"))
+    }
+
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,

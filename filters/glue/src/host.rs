@@ -182,7 +182,7 @@ pub trait Proxy: SharedStore {
     fn count(&mut self, verdict: Verdict);
 
     /// Counts a denial that a grant's mode let pass.
-    fn count_shadow(&mut self, reason: &'static str);
+    fn count_shadow(&mut self, reason: &str);
 
     /// Reads a property of the request by its path; `None` if there is none.
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault>;

@@ -4,12 +4,13 @@
 //! The access log has a property: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
 //! taken back, so in a chain it waits for the stream's end, and the filter that spoke last counts.
 
+use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy};
-use crate::record::{Record, Shadowed, Verdict, property};
+use crate::record::{Record, Verdict, property, told_in_shadow};
 
 /// A request's outcome as far as this filter knows it.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ impl Outcome {
 
     fn count_shadows(&mut self, proxy: &mut dyn Proxy) {
         let shadow = self.record.shadow.iter().skip(self.shadowed);
-        shadow.for_each(|denial| proxy.count_shadow(denial.reason));
+        shadow.for_each(|denial| proxy.count_shadow(&denial.reason));
         self.shadowed = self.record.shadow.len();
     }
 
@@ -172,7 +173,7 @@ impl Outcome {
     fn record_with_those_before(&self, proxy: &mut dyn Proxy) -> Record {
         let mut record = self.record.clone();
         if let Ok(Some(told)) = proxy.property(&[property::OUTCOME]) {
-            let mut shadow = Shadowed::told(&told);
+            let mut shadow = told_in_shadow(&told);
             shadow.retain(|before| {
                 let mut own = record.shadow.iter();
                 own.all(|own| own.reason != before.reason)

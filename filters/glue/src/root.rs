@@ -12,6 +12,7 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
+use crate::body::ALWAYS_HELD_BYTES;
 use crate::filter::Filter;
 use crate::host::{Answered, Outside, SharedStore};
 use crate::keys::Keyring;
@@ -23,6 +24,9 @@ pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
 /// Requests that wait for a key at once, of one worker: each holds what a client has sent, and nothing is known of that client.
 const MAX_WAITING: usize = 64;
+/// What they hold of bodies, all of one worker together: sixteen of a size that every gate holds, or one of the greatest that this one holds. Nobody
+/// knows yet who sends them.
+const WAITING_BYTES: usize = 16 * ALWAYS_HELD_BYTES;
 /// A generation's longest name, bytes; `render` writes 16 hex digits.
 const MAX_GENERATION_BYTES: usize = 64;
 
@@ -88,6 +92,7 @@ impl GateRoot {
             Ok((policy, warnings)) if faults.is_empty() => {
                 let identifier = Identifier::new(&policy);
                 let keys = Keyring::new(&policy, filter.duties().identify);
+                let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
                 Ok((
                     Self {
                         filter,
@@ -95,7 +100,7 @@ impl GateRoot {
                         identifier,
                         tokens: RefCell::default(),
                         keys: RefCell::new(keys),
-                        room: Room::new(MAX_WAITING),
+                        room: Room::new(MAX_WAITING, waiting_bytes),
                         hurried: Cell::new(false),
                         generation,
                         context_key,

@@ -446,7 +446,7 @@ impl Proxy for Host {
         });
     }
 
-    fn count_shadow(&mut self, reason: &'static str) {
+    fn count_shadow(&mut self, reason: &str) {
         SHADOWS.with(|counters| {
             let defined = counters.get().map_or(&[][..], Vec::as_slice);
             if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {

@@ -92,7 +92,7 @@ fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
         names.sort_by_key(|name| Reason::from_name(name));
         names
     };
-    let counted = played.logged.shadowed.iter().map(|it| (*it).to_owned());
+    let counted = played.logged.shadowed.iter().cloned();
     let counted = sorted(counted.collect());
     let told = outcome_told(&played.logged);
     let told = told["shadow"].as_array().map_or(&[][..], Vec::as_slice);

@@ -10,8 +10,8 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
-    ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations, Proofs,
-    Protocol, Requires, Route, ServerQuestion,
+    Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
+    Proofs, Protocol, Requires, Route, ServerQuestion,
 };
 
 /// Whether the head is within its bounds and can be read in one way only.
@@ -135,18 +135,21 @@ pub(super) fn encoding(
     head: &Head<'_>,
     operation: Option<Operation>,
 ) -> Result<(), Denial> {
-    let cause = match (head.encoding, operation) {
+    let some_model = |coding: &Coding| policy.models().iter().any(|model| model.takes(*coding));
+    let infers = operation == Some(Operation::Infer);
+    let cause = match (head.encoding, infers) {
         (Encoding::Identity, _) => return Ok(()),
-        (Encoding::Coded(coding), Some(Operation::Infer)) => {
-            if policy.models().iter().any(|model| model.takes(coding)) {
+        (Encoding::Coded(coding), true) => {
+            if some_model(&coding) {
                 return Ok(());
             }
             "no model takes compressed bodies of this coding"
         }
-        (Encoding::Coded(_), _) => "a compressed body is declared where none is read",
+        (Encoding::Coded(_), false) => "a compressed body is declared where none is read",
         (Encoding::Unknown, _) => "another content coding than gzip or deflate is declared",
     };
-    Err(Denial::new(Reason::UnsupportedEncoding, cause))
+    let read = Coding::ALL.into_iter().filter(|_| infers);
+    Err(other_coding(cause, read.filter(some_model)))
 }
 
 /// Whether a model takes bodies that are compressed so.
@@ -160,10 +163,19 @@ pub(super) fn coded(
     };
     match policy.model(model) {
         Some(model) if model.takes(coding) => Ok(()),
-        _ => Err(Denial::new(
-            Reason::UnsupportedEncoding,
-            format!("the model takes no {} bodies", coding.name()),
-        )),
+        model => {
+            let cause = format!("the model takes no {} bodies", coding.name());
+            let takes = |coding: &Coding| model.is_some_and(|model| model.takes(*coding));
+            Err(other_coding(cause, Coding::ALL.into_iter().filter(takes)))
+        }
+    }
+}
+
+/// The refusal of a content coding, which says what would be read (RFC 9110, 15.5.16).
+fn other_coding(cause: impl Into<String>, read: impl Iterator<Item = Coding>) -> Denial {
+    Denial {
+        codings: Some(read.collect()),
+        ..Denial::new(Reason::UnsupportedEncoding, cause)
     }
 }
 

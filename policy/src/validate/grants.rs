@@ -11,7 +11,7 @@ use super::usage::{GROUP_PREFIX, Selector};
 use super::{flight, mode, names, rates, release};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
-use crate::request::Operation;
+use crate::request::{Operation, Protocol};
 
 /// Entries of client × model × version × operation: each worker of a proxy holds them all.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -130,6 +130,13 @@ pub(super) fn grants(
             good = None;
             continue;
         };
+        unasked(
+            report,
+            &path.field("operations"),
+            &operations,
+            &targets,
+            models,
+        );
         let new = combinations(clients.len(), targets.len(), operations.len());
         entries = entries.saturating_add(new);
         if entries > MAX_ENTRIES {
@@ -312,6 +319,37 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
         }
     }
     good.map(|()| operations)
+}
+
+/// Statistics of a model that is called by no protocol that has the question.
+fn unasked(
+    report: &mut Report,
+    path: &Path,
+    operations: &[Operation],
+    targets: &BTreeSet<Target>,
+    models: Option<&[Model]>,
+) {
+    if !operations.contains(&Operation::Statistics) {
+        return;
+    }
+    let never_asked = |model: &&Model| {
+        let has = |protocol: &Protocol| matches!(protocol, Protocol::OipRest | Protocol::OipGrpc);
+        !model.protocols().iter().any(has)
+    };
+    let without = targets
+        .iter()
+        .filter_map(|target| models?.get(usize::try_from(target.model.0).ok()?))
+        .find(never_asked);
+    if let Some(model) = without {
+        report.warn(
+            path,
+            format!(
+                "nobody can ask for statistics of {}: its protocols have no such question",
+                quote(model.name())
+            ),
+            "protocols: [oip-rest], or no statistics",
+        );
+    }
 }
 
 /// What is said of two grants for the same.

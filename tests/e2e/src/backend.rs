@@ -234,6 +234,13 @@ impl GrpcInferenceService for StandIn {
         Err(Status::unimplemented("nobody asks a backend for metadata"))
     }
 
+    async fn model_statistics(
+        &self,
+        _: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        Err(Status::unimplemented("it counts nothing"))
+    }
+
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,

@@ -12,7 +12,7 @@ use crate::waiting::{Arrived, End, Place};
 pub(super) struct Waiting {
     what: For,
     arrived: Arrived,
-    _place: Place,
+    place: Place,
 }
 
 /// What for.
@@ -76,14 +76,14 @@ impl Gate {
         self.phase = Phase::Waiting(Box::new(Waiting {
             what: For::Keys(awaited),
             arrived: Arrived::head(end_of_stream),
-            _place: place,
+            place,
         }));
         self.root.hurried.set(true);
         proxy.tick_soon();
         Action::Pause
     }
 
-    /// More of the body of a request that waits. One that is too large to be held waits no longer.
+    /// More of the body of a request that waits. One that is too large to be held, alone or beside the others that wait, waits no longer.
     pub(super) fn wait_with_body(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -93,7 +93,8 @@ impl Gate {
         let Some(mut waiting) = self.take_waiting() else {
             return Action::Pause;
         };
-        if body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy) {
+        let fits = body_bytes <= ALWAYS_HELD_BYTES || body_bytes <= self.may_hold(proxy);
+        if fits && waiting.place.holds(body_bytes) {
             waiting.arrived = Arrived::body(body_bytes, end_of_stream);
             self.phase = Phase::Waiting(waiting);
             return Action::Pause;
@@ -122,7 +123,7 @@ impl Gate {
         let Waiting {
             what,
             arrived,
-            _place,
+            place: _place,
         } = waiting;
         match what {
             For::Keys(awaited) => {

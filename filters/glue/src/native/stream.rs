@@ -32,7 +32,7 @@ pub struct Logged {
     /// Counted outcomes: one a request.
     pub counted: Vec<Verdict>,
     /// Counted denials in shadow.
-    pub shadowed: Vec<&'static str>,
+    pub shadowed: Vec<String>,
     /// Access-log properties, later values in place of earlier ones.
     pub properties: Vec<(String, String)>,
     /// The number that the access log's entry bears.
@@ -447,8 +447,8 @@ impl Proxy for Io {
         self.logged.counted.push(verdict);
     }
 
-    fn count_shadow(&mut self, reason: &'static str) {
-        self.logged.shadowed.push(reason);
+    fn count_shadow(&mut self, reason: &str) {
+        self.logged.shadowed.push(reason.to_owned());
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {

@@ -302,6 +302,20 @@ fn a_rate_rounds_against_the_caller() {
 }
 
 #[test]
+fn statistics_that_nobody_can_ask_for_are_told() {
+    let told = |protocols: Value| {
+        let mut document = with("/grants/0/operations", json!(["infer", "statistics"]));
+        put(&mut document, "/models/digits/protocols", protocols);
+        let warnings = warnings(document);
+        warnings.iter().any(|it| {
+            it.starts_with("grants[0].operations: nobody can ask for statistics of digits:")
+        })
+    };
+    assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));
+    assert!(!told(json!(["tf-serving-rest", "oip-grpc"])));
+}
+
+#[test]
 fn what_is_weak_is_told() {
     warn(
         "/grants/0/rate",
