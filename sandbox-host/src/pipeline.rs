@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Accepts, Grant, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, Model, ModelId};
 use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};

@@ -35,7 +35,8 @@ pub(crate) fn hold_tree(held: &mut Held, plan: &BodyPlan, body: &[u8]) -> Result
     let BodyFormat::OpenAi(_) = plan.format else {
         return Ok(());
     };
-    if held.resize(body.len().saturating_add(tree_bytes(body))) {
+    let both = body.len().saturating_add(tree_bytes(body));
+    if held.resize(held.bytes().max(both)) {
         Ok(())
     } else {
         Err(Denial::new(
