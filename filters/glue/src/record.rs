@@ -185,6 +185,8 @@ fn truncate(text: &str, max_bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_policy::Denial;
+
     use super::*;
 
     #[test]
