@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
 use tensorgate_policy::denial::{RateNote, Shadowed};
-use tensorgate_policy::policy::Grant;
+use tensorgate_policy::policy::{Grant, Shadow};
 use tensorgate_policy::{Denial, Operation, Policy, Protocol};
 use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
@@ -129,6 +129,7 @@ impl Record {
             model: String::new(),
             version: String::new(),
             operation: self.operation,
+            infers: false,
             request_bytes: 0,
             timings: Timings::default(),
             rates: Vec::new(),

@@ -123,6 +123,7 @@ mod tests {
             api: Api::Chat,
             json: Bytes::from_static(b"{}"),
             choices: 1,
+            generated: 1,
             max_tokens: None,
             stream: false,
             include_usage: false,

@@ -119,7 +119,7 @@ impl State {
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
         };
-        let mut head = read.into_head(identified.identity);
+        let mut head = read.into_head(identified.identity, self.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         let buckets = &mut self.buckets;
         let (decision, step) =
@@ -156,7 +156,7 @@ impl State {
             Step::Deny(denial) => return Err(denial),
             _ => return Err(overloaded("the decision took a step out of its order")),
         }
-        let request = decode(plan.format, &plain, decision.inputs(policy))?;
+        let request = decode(plan.format, &plain, decision.read_by(policy))?;
         match decide_message(&mut decision, policy, &request, |charge| {
             spend(buckets, charge, now)
         }) {

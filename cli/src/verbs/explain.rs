@@ -17,7 +17,7 @@ use tensorgate_glue::record::Record;
 use tensorgate_host::request::{self as host, Judge};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
-use tensorgate_policy::{Denial, Now, Protocol, Reason};
+use tensorgate_policy::{Denial, Now, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 

@@ -10,8 +10,9 @@ use tensorgate_wire::proto::grpc_inference_service_server::GrpcInferenceService;
 use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 use tensorgate_wire::proto::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
-    ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};

@@ -427,7 +427,7 @@ impl Gate {
                 (Step::Check, _, Some(request)) => held.decision.check(policy, request),
                 // Decoded before it had to wait.
                 (Step::Check, Some((plan, body)), None) => {
-                    match decode(plan.format, body, held.decision.inputs(policy)) {
+                    match decode(plan.format, body, held.decision.read_by(policy)) {
                         Ok(decoded) => held.decision.check(policy, request.insert(decoded)),
                         Err(denial) => return self.refuse(proxy, held, denial),
                     }

@@ -243,7 +243,7 @@ impl Streaming {
                     return Ok(());
                 }
                 (Step::Decode, None) => {
-                    let decoded = decode(plan.format, &body, decision.inputs(policy))?;
+                    let decoded = decode(plan.format, &body, decision.read_by(policy))?;
                     *id = decoded.id.as_deref().map(str::to_owned);
                     decision.message(policy, request.insert(decoded))
                 }

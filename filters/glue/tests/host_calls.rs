@@ -200,7 +200,7 @@ impl Proxy for Faulty {
         self.calls.push("increment_metric");
     }
 
-    fn count_shadow(&mut self, _: &'static str) {
+    fn count_shadow(&mut self, _: &str) {
         self.calls.push("increment_metric");
     }
 

@@ -11,6 +11,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use tensorgate_policy::request::Identity;
 use tensorgate_policy::validate::validate;
@@ -211,7 +212,7 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
 
 #[test]
 fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
-    let keys: std::vec::Vec<_> = (0..100).map(|seed| format_key(&[seed; 20])).collect();
+    let keys: Vec<_> = (0..100).map(|seed| format_key(&[seed; 20])).collect();
     let listed = |key: &String| raw::ApiKey {
         sha256: Some(hex(key)),
         not_after: Some("2027-01-31".into()),

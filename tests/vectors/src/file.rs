@@ -146,7 +146,7 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,

@@ -1,8 +1,8 @@
 //! What `explain` says to people: a verdict in some lines, and every reason there is.
 
 use serde::Serialize;
-use tensorgate_glue::record::Shadowed;
 use tensorgate_policy::Reason;
+use tensorgate_policy::denial::Shadowed;
 
 use super::Explained;
 use crate::ui::{Ui, printable};

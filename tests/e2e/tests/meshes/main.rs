@@ -40,6 +40,7 @@ fn of_the_mesh(quota: u64) -> Policy {
         quota: Some(quota),
         window_s: Some(2_678_400),
         burst: Some(quota),
+        ..Rate::default()
     });
     policy
 }
