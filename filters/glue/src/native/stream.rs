@@ -365,7 +365,7 @@ impl Stream {
         }
         let (last, trailed) = (hop.last, hop.trailed);
         let next = place.saturating_add(1);
-        if last && !trailed && hop.held.is_empty() {
+        if last && !trailed && hop.held.is_empty() && !hop.passed {
             hop.passed = true;
             return self.headers_to(next, true);
         }
