@@ -254,20 +254,15 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        match self.phase {
-            Phase::Checking(..) => {
-                return match cleared {
-                    Ok(()) => self.check_piece(proxy, self.unread_bytes, true),
-                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-                };
+        match (&self.phase, cleared) {
+            (Phase::Checking(..), Ok(())) => {
+                return self.check_piece(proxy, self.unread_bytes, true);
             }
-            Phase::Owing(_) => {
-                return match cleared {
-                    Ok(()) => self.hold_the_end(),
-                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-                };
+            (Phase::Owing(_), Ok(())) => return self.hold_the_end(),
+            (Phase::Checking(..) | Phase::Owing(_), Err(fault)) => {
+                return self.refuse_gone_on(proxy, cannot_decide(fault));
             }
-            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            (Phase::Messages(..), cleared) => return self.messages_end(proxy, cleared),
             _ => {}
         }
         match (self.take_held(), cleared) {
