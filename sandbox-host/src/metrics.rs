@@ -2,6 +2,7 @@
 //! number of series is bounded by the policy's size.
 
 mod labels;
+mod planes;
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -340,65 +341,6 @@ impl Metrics {
         );
         self.register_audit();
         self.register_limits();
-    }
-
-    fn register_limits(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("tensorgate_limits");
-        registry.register(
-            "questions",
-            "Questions to the rate limit service, by outcome",
-            self.limit_questions.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that carry them",
-            self.limit_connections.clone(),
-        );
-        registry.register(
-            "redis_up",
-            "Whether there is a connection to the Redis of shared limits",
-            self.redis_up.clone(),
-        );
-    }
-
-    fn register_audit(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("tensorgate_audit");
-        registry.register("lines", "Lines of the audit log", self.audit_lines.clone());
-        registry.register(
-            "dropped",
-            "Lines of the audit log that were lost",
-            self.audit_dropped.clone(),
-        );
-        registry.register(
-            "lost",
-            "Outcomes that Envoy alone knew, and whose entries never came",
-            self.audit_lost.clone(),
-        );
-        registry.register(
-            "write_failures",
-            "Writes of the audit log that failed and were tried again",
-            self.audit_failures.clone(),
-        );
-        registry.register(
-            "queue",
-            "Lines that wait to be written",
-            self.audit_queue.clone(),
-        );
-        registry.register(
-            "entries",
-            "Entries of Envoy's access log",
-            self.audit_entries.clone(),
-        );
-        registry.register(
-            "streams_broken",
-            "Streams of Envoy's access log that were given up",
-            self.audit_streams_broken.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that carry Envoy's access log",
-            self.audit_connections.clone(),
-        );
     }
 
     /// All of it in OpenMetrics text.
