@@ -98,7 +98,7 @@ pub(super) fn grants(
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
-        good = good.and(scopes(report, &path, grant, raw));
+        good = good.and(scopes(report, &path, grant, &inferred, raw));
         if let Some(Some(rate)) = &rate {
             good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
         }
@@ -183,14 +183,23 @@ pub(super) fn grants(
 }
 
 /// Whether somebody counts each limit of a grant.
-fn scopes(report: &mut Report, path: &Path, grant: &raw::Grant, raw: &raw::Policy) -> Option<()> {
+fn scopes(
+    report: &mut Report,
+    path: &Path,
+    grant: &raw::Grant,
+    inferred: &[&Model],
+    raw: &raw::Policy,
+) -> Option<()> {
     let scopes = [
         ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
         ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
         ("budget", grant.budget.as_ref().map(|budget| budget.scope)),
     ];
     let stream = Operation::Stream.name();
-    let streams = grant.operations.iter().any(|name| name == stream);
+    let streams = grant.operations.iter().any(|name| name == stream)
+        && inferred
+            .iter()
+            .any(|model| model.protocols().contains(&Protocol::OipGrpc));
     let mut good = Some(());
     for (name, scope) in scopes {
         let scope = scope.unwrap_or_default();
@@ -199,7 +208,7 @@ fn scopes(report: &mut Report, path: &Path, grant: &raw::Grant, raw: &raw::Polic
         if streams && !scope.is_local() {
             report.error(
                 &limit.field("scope"),
-                "a stream's messages do not wait for the rate limit service: a grant of operation stream has limits of scope local alone",
+                "a stream's messages over oip-grpc do not wait for the rate limit service: with operation stream the grant's limits are of scope local alone",
             );
             good = None;
         }

@@ -41,7 +41,7 @@ impl Record {
     }
 
     /// Who asked what, and how long it took so far.
-    fn facts(&self) -> Decision {
+    pub(super) fn facts(&self) -> Decision {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
         Decision {

@@ -53,6 +53,12 @@ impl Lowered {
         })
     }
 
+    /// Whether it comes to the same where gateways share its limits: messages of a stream do not wait for whoever counts, and what was reserved does
+    /// not come back.
+    pub fn may_be_counted_elsewhere(&self) -> bool {
+        self.used.is_none() && !self.request.path.ends_with("/ModelStreamInfer")
+    }
+
     /// Whether a driver can run it.
     pub fn runs_on(&self, driver: Driver) -> bool {
         self.only.contains(&driver)

@@ -198,9 +198,8 @@ fn streams_have_limits_of_this_gateway_alone() {
     );
     let errors = errors(document);
     assert!(
-        errors
-            .iter()
-            .any(|error| error.starts_with("grants[0].rate.scope: a stream's messages do not wait")),
+        errors.iter().any(|error| error
+            .starts_with("grants[0].rate.scope: a stream's messages over oip-grpc do not wait")),
         "{errors:#?}"
     );
 }

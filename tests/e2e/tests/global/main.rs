@@ -73,6 +73,7 @@ pub fn shared_rate(quota: u64, window_s: u64) -> Rate {
 /// The policy of the vectors about rates: its one grant has this rate, and another of `rate-2` has that.
 pub fn policy_with(service: RateLimitService, rate: Rate, other: Rate) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
+    policy.grants[0].operations = vec!["infer".to_owned()];
     policy.rate_limit_service = Some(service);
     let mut grant = policy.grants[0].clone();
     grant.name = Some("other".into());
