@@ -8,6 +8,7 @@ use tensorgate_identity::{
     Attempts, Evidence, Identifier, KeySource, TokenCache, Verifier, VerifyFault,
 };
 use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::Identity;
 use tensorgate_wire::headers::ReadHead;
 
@@ -59,7 +60,10 @@ pub fn run(data: &[u8]) {
         );
     }
     let identity = identified.identity;
-    let ambiguous = read.into_head(Identity::Missing).ambiguous.is_some();
+    let ambiguous = read
+        .into_head(Identity::Missing, &Templates::default())
+        .ambiguous
+        .is_some();
     if let Identity::Client(client) = &identity
         && !ambiguous
     {

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use tensorgate_policy::Policy;
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Credential, Head, Identity, Operation, Protocol, Route};
 use tensorgate_wire::headers::{OWN_PREFIX, ReadHead};
 
@@ -108,7 +109,12 @@ fn read(fields: &[Field], end_of_stream: bool) -> (Head<'_>, String, String, Str
         Credential::None => String::new(),
         other => format!("{other:?}"),
     };
-    (read.into_head(Identity::Missing), method, path, credential)
+    (
+        read.into_head(Identity::Missing, &Templates::default()),
+        method,
+        path,
+        credential,
+    )
 }
 
 fn unambiguous(fields: &[Field], credential: &str) {
@@ -167,6 +173,7 @@ fn route(route: &Route<'_>, method: &str, path: &str) {
         Operation::Infer | Operation::Stream => ("POST", "/infer"),
         Operation::Metadata => ("GET", ""),
         Operation::Ready => ("GET", "/ready"),
+        Operation::Statistics => ("GET", "/stats"),
     };
     assert_eq!(method, expected);
     assert_eq!(path, format!("/v2/models/{model}{version}{end}"));

@@ -6,10 +6,11 @@ use std::error::Error;
 use std::path::Path;
 
 use tensorgate_fuzz::stream::MODELS;
-use tensorgate_fuzz::torch_form;
+use tensorgate_fuzz::{template, torch_form};
 use tensorgate_policy::Protocol;
 use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
+use tensorgate_wire::rate_limit::{Answer, Code, Descriptor, Question, Status, TimeUnit, Told};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
 const MAX_SEEDS: usize = 100;
@@ -114,7 +115,17 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = torch_model(&String::from_utf8_lossy(named));
                 add("torch_grpc", &vector.id, [&[model], message].concat());
             }
-            Protocol::OipRest | Protocol::TfRest | Protocol::OpenAi | Protocol::TorchRest => {}
+            // Of its files of vectors, as above.
+            Protocol::Json if !request.body.is_empty() && vector.id.starts_with("template") => {
+                if let Some(model) = template_model(&request.path) {
+                    add("template", &vector.id, [&[model], &*request.body].concat());
+                }
+            }
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json => {}
         }
         let mut lines = vec![u8::from(request.body.is_empty())];
         for (name, value) in request.fields() {
@@ -139,6 +150,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 [&[datatype], scalar.as_bytes()].concat(),
             );
         }
+    }
+    for (name, bytes) in rate_limits() {
+        add("rate_limit", name, bytes);
     }
     for entry in std::fs::read_dir(vectors_dir().join("policies"))? {
         let path = entry?.path();
@@ -198,10 +212,87 @@ fn torch_model(place: &str) -> u8 {
     u8::try_from(known.unwrap_or(torch_form::MODELS.len())).unwrap_or_default()
 }
 
+/// The number of a model among the target's, by its route.
+fn template_model(path: &str) -> Option<u8> {
+    let model = path.rsplit('/').next()?;
+    let known = template::MODELS.iter().position(|known| *known == model)?;
+    u8::try_from(known).ok()
+}
+
 /// Bytes of JSON before binary data, where a request says that there is any.
 fn json_bytes(headers: &[tensorgate_vectors::Field]) -> Option<u16> {
     let (_, value) = headers
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(b"inference-header-content-length"))?;
     str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Questions, and what a service may answer.
+fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
+    let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let told = |quota, unit, multiplier| {
+        Some(Told {
+            quota,
+            unit,
+            multiplier,
+        })
+    };
+    let limit = told(3, TimeUnit::Minute, 1);
+    let asks = |limit, hits, names: &[&str]| Question {
+        domain: "tensorgate".to_owned(),
+        descriptors: names
+            .iter()
+            .map(|name| Descriptor {
+                entries: vec![entry("limit", name), entry("client", "rate-1")],
+                limit,
+                hits,
+            })
+            .collect(),
+        hits: hits.unwrap_or(1),
+    };
+    let status = |code, limit, left| Status {
+        code,
+        limit,
+        left,
+        reset_ns: Some(1_500_000_000),
+    };
+    let says = |code, statuses: &[Status]| Answer {
+        code,
+        statuses: statuses.to_vec(),
+    };
+    let (ok, over) = (
+        status(Code::Ok, limit, 2),
+        status(Code::OverLimit, limit, 0),
+    );
+    let day = status(Code::Ok, told(1, TimeUnit::Day, 1), 1);
+    let seconds = status(Code::Ok, told(3, TimeUnit::Second, 60), 2);
+    let questions = [
+        ("question", asks(limit, Some(1), &["three"])),
+        ("question-bare", asks(None, None, &["three"])),
+        (
+            "question-of-several",
+            asks(
+                told(9, TimeUnit::Second, 90),
+                Some(u64::MAX),
+                &["a", "b", "c"],
+            ),
+        ),
+        ("question-of-nothing", Question::default()),
+    ];
+    let answers = [
+        ("ok", says(Code::Ok, &[ok])),
+        ("over", says(Code::OverLimit, &[over])),
+        ("over-untold", says(Code::OverLimit, &[])),
+        ("ok-of-several", says(Code::Ok, &[day, ok, seconds, ok])),
+        (
+            "over-of-several",
+            says(Code::OverLimit, &[day, over, ok, ok]),
+        ),
+        ("contradicts-itself", says(Code::Ok, &[over])),
+        ("of-no-limit", says(Code::Ok, &[status(Code::Ok, None, 0)])),
+        ("unknown", Answer::default()),
+    ];
+    let questions = questions.map(|(name, it)| (name, [&[0], &*it.to_bytes()].concat()));
+    let answers = answers.map(|(name, it)| (name, [&[1], &*it.to_bytes()].concat()));
+    questions.into_iter().chain(answers).collect()
 }

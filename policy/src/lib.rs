@@ -18,6 +18,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gcra;
+pub mod global;
 mod hex;
 mod host_name;
 pub mod in_flight;

@@ -18,6 +18,7 @@ use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
+use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
 use crate::pipeline::openai::ANSWER_COPIES;
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
@@ -53,6 +54,8 @@ pub enum PolicyFault {
         what: &'static str,
         name: String,
     },
+    #[error("rate_limit_service: {0}")]
+    Limits(#[from] ConnectFault),
     #[error("loading failed: {0}")]
     Loading(String),
     #[error("another policy is held under the name {0:?}: a generation names one policy")]
@@ -65,6 +68,8 @@ pub enum PolicyFault {
 pub(crate) struct Parts {
     pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
     pub(crate) backends: HashMap<String, Arc<Server>>,
+    /// What gateways share, if anything and if it is for us to count.
+    pub(crate) limits: Option<Arc<Limits>>,
 }
 
 /// A loaded handler, and the rule that it was loaded by.
@@ -158,6 +163,14 @@ impl Loader {
         let (handlers, backends, mut faults) = loaded
             .await
             .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
+        let known: Vec<_> = (held.iter())
+            .filter_map(|generation| generation.parts.limits.clone())
+            .collect();
+        let limits = Limits::of(policy, &self.root, &known, &self.metrics.redis_up);
+        let limits = limits.unwrap_or_else(|fault| {
+            faults.push(fault.into());
+            None
+        });
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let routes = routes(policy, &backends, &handlers, complete, &mut faults);
@@ -168,7 +181,11 @@ impl Loader {
         Ok(Generation {
             judge: Arc::new(judge),
             pipeline: Pipeline::new(Arc::clone(policy), routes, Arc::clone(&self.metrics)),
-            parts: Parts { handlers, backends },
+            parts: Parts {
+                handlers,
+                backends,
+                limits,
+            },
             digest: *digest,
         })
     }

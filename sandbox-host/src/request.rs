@@ -7,6 +7,7 @@
 mod arrival;
 mod claims;
 mod limits;
+mod stream;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::RateNote;
-use tensorgate_policy::policy::{GrantId, ModelId};
+use tensorgate_policy::policy::{GrantId, Model, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
@@ -24,13 +25,15 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::settlement::Settlement;
 
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
-use limits::charged;
+use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
+pub use stream::Opened;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
 const CONTEXT_MARGIN_S: u64 = 5;
@@ -76,6 +79,8 @@ pub enum Begun {
     },
     /// A question to a model; its body comes next.
     Model(Box<Admitted>),
+    /// A stream of inferences; its messages come next, each of which is a question by itself.
+    Stream(Box<Opened>),
 }
 
 /// A head for a model, its body still to come.
@@ -129,6 +134,8 @@ pub enum Allowed {
     Server(Protocol, ServerQuestion),
     /// A question to a model.
     Model(Box<ModelRequest>),
+    /// Every message of a stream.
+    Stream(Vec<ModelRequest>),
 }
 
 /// A checked request to one version of one model. It owns what it holds: the body it came from can go.
@@ -164,6 +171,8 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// What the caller's token says of it, for the backend.
     pub claims: HeaderMap,
+    /// Whether the gate has reserved what it can come to.
+    pub reserved: bool,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -234,7 +243,14 @@ impl Judge {
             Begun::Model(admitted) => self
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
+            Begun::Stream(opened) => self.every_message(&opened, &body).map(Allowed::Stream),
         }
+    }
+
+    /// What a request used of the tokens that were reserved for it, signed for the gate.
+    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+        let request_id = request_id.to_owned();
+        Settlement { request_id, tokens }.sign(&self.key)
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
@@ -284,7 +300,7 @@ impl Judge {
             }) => Identity::Client(client.clone()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
-        let mut head = read.into_head(identity);
+        let mut head = read.into_head(identity, self.policy.templates());
         head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
         let protocol = head.route.protocol();
         let refused = |denial, caller, standing| {
@@ -333,8 +349,8 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
         };
-        let levels = context.levels;
-        match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
+        let mut levels = context.levels;
+        match decide_head(&self.policy, &head, |charge| charged(&mut levels, charge)) {
             (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 proofs: decision.proofs(),
@@ -350,6 +366,10 @@ impl Judge {
                 levels,
                 claims,
             }))),
+            (decision, Step::ReadMessages(plan)) => {
+                let opened = Opened::new(caller, decision, plan, claims);
+                Ok(Begun::Stream(Box::new(opened)))
+            }
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
                 _,
@@ -366,10 +386,11 @@ impl Judge {
             plan,
             content_type,
             checked,
-            levels,
+            mut levels,
             claims,
         } = admitted;
-        let charged = |charge: &Charge| charged(&levels, charge);
+        let content_is_charged = has_charged_content(&levels);
+        let mut charged = |charge: &Charge| charged(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
@@ -384,14 +405,23 @@ impl Judge {
             Ok(plain) => plain,
             Err(denial) => return refused(denial, caller),
         };
-        let addressee = tensorgate_wire::addressee(plan.format, &plain);
-        match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
+        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
+            Ok(addressee) => addressee,
+            Err(denial) => return refused(denial, caller),
+        };
+        match decide_body(
+            &mut decision,
+            &self.policy,
+            body.len(),
+            addressee,
+            &mut charged,
+        ) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
         }
         let request =
-            match tensorgate_wire::decode(plan.format, &plain, decision.inputs(&self.policy)) {
+            match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
             };
@@ -408,7 +438,8 @@ impl Judge {
             return refused(unfinished(), caller);
         };
 
-        let form = AnswerForm::of(&request);
+        let template = self.policy.model(model).and_then(Model::template);
+        let form = AnswerForm::of(&request).in_template(template.cloned());
         let InferRequest {
             model: _,
             version: _,
@@ -458,6 +489,11 @@ impl Judge {
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
+            reserved: content_is_charged
+                && decision
+                    .grant()
+                    .and_then(|grant| self.policy.grant(grant))
+                    .is_some_and(reserves_tokens),
         })
     }
 

@@ -1,44 +1,57 @@
 //! Bodies to requests, by format. It never judges a request: names, parameters, datatypes and sizes are a contract's business.
 
-use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::decision::{Addressee, BodyFormat};
+use tensorgate_policy::decision::{Addressee, BodyFormat, ReadBy};
 use tensorgate_policy::{Denial, InferRequest};
 
 use crate::fault::BodyFault;
 use crate::raw::Budget;
 use crate::{grpc, json, multipart, torch};
 
-/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`].
-pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
-    match format {
+/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`]. A document of OpenAI's API is looked
+/// through whole, and keeps nothing: `None` is for nobody.
+///
+/// # Errors
+/// Such a document whose form [`decode`] would refuse as well: `malformed`, `duplicate-key`, `too-deep`. Nobody pays for its decoding.
+pub fn addressee(format: BodyFormat, body: &[u8]) -> Result<Option<Addressee<'_>>, Denial> {
+    Ok(match format {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel | BodyFormat::TorchGrpc => {
             grpc::open(body).ok().and_then(grpc::addressee)
         }
         BodyFormat::TfGrpcPredict | BodyFormat::TfGrpcModel { .. } => {
             grpc::open(body).ok().and_then(grpc::addressee_in_spec)
         }
-        BodyFormat::OpenAi(_) => json::named(body),
+        BodyFormat::OpenAi(_) => json::named(body)?,
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
+        | BodyFormat::Template
         | BodyFormat::Raw
         | BodyFormat::Empty => None,
-    }
+    })
 }
 
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed
 /// flag); the caller's field is named where there is one. [`BodyFormat::Raw`] gives a request of the body alone.
 ///
-/// `rules` are the model's input tensors ([`tensorgate_policy::Decision::inputs`]), none where it takes a file as it is: TF Serving's JSON and
-/// TorchServe's formats say no datatypes, and are read by theirs. The other formats say all of it themselves.
-pub fn decode<'a>(
+/// `by` is what the model has to say ([`tensorgate_policy::Decision::read_by`]): TF Serving's JSON, TorchServe's formats and a model's own JSON say
+/// no datatypes, and are read by the contract's. The other formats say all of it themselves.
+pub fn decode<'a, 'p>(
     format: BodyFormat,
     body: &'a [u8],
-    rules: &[TensorRule],
+    by: impl Into<ReadBy<'p>>,
 ) -> Result<InferRequest<'a>, Denial> {
-    let request = match format {
+    Ok(read(format, body, by.into())?)
+}
+
+fn read<'a>(
+    format: BodyFormat,
+    body: &'a [u8],
+    by: ReadBy<'_>,
+) -> Result<InferRequest<'a>, BodyFault> {
+    let rules = by.inputs;
+    match format {
         BodyFormat::OipJson => json::infer(body),
         BodyFormat::OipBinary { json_bytes } => json::infer_binary(body, json_bytes),
         BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
@@ -64,6 +77,13 @@ pub fn decode<'a>(
         BodyFormat::TorchGrpc => {
             grpc::open(body).and_then(|message| grpc::predictions(message, rules))
         }
+        BodyFormat::Template => match by.template {
+            Some(template) => json::template(body, template, rules),
+            None => Err(BodyFault::Form {
+                what: "the model has no template",
+                at: 0,
+            }),
+        },
         BodyFormat::Raw => Ok(InferRequest {
             body: Some(body),
             by_column: true,
@@ -74,6 +94,5 @@ pub fn decode<'a>(
             what: "a body comes where none may",
             at: 0,
         }),
-    };
-    Ok(request?)
+    }
 }

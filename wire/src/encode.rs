@@ -4,6 +4,9 @@
 mod elements;
 mod form;
 mod predict;
+pub mod statistics;
+mod stream;
+mod template;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
@@ -11,6 +14,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
+pub use stream::{stream_answer, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
@@ -54,6 +58,7 @@ pub fn infer_response(
             let json = predict::infer_json(response, form, None)?;
             frame(Message::default().bytes(1, json))
         }
+        Protocol::Json => Some(template::infer_json(response, form)?),
         Protocol::OpenAi => None,
     };
     Ok(Encoded {
@@ -76,6 +81,10 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
                 (JSON_GROWTH, predict::json_overhead(output))
             }
+            Protocol::Json => (
+                JSON_GROWTH,
+                predict::json_overhead(output).saturating_add(template::most_of_ways(output, form)),
+            ),
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
             // It has no tensors.
             Protocol::OpenAi => (1, 0),
@@ -100,8 +109,8 @@ pub fn model_metadata(
         Protocol::TfGrpc => small_frame(predict::metadata_message(model, version, inputs, outputs)),
         // It asks about all models at once: [`crate::openai::models`].
         Protocol::OpenAi => crate::openai::models([model]),
-        // TorchServe's protocols have no such question.
-        Protocol::OipRest | Protocol::TorchRest => {
+        // TorchServe's protocols and a model's own JSON have no such question.
+        Protocol::OipRest | Protocol::TorchRest | Protocol::Json => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
             json.push_str(",\"versions\":");
@@ -152,7 +161,7 @@ pub fn model_ready(protocol: Protocol, model: &str, version: &str, ready: bool) 
     match protocol {
         Protocol::TfRest => predict::status_json(version, ready).into_bytes(),
         Protocol::TfGrpc => small_frame(predict::status_message(version, ready)),
-        Protocol::OipRest | Protocol::OpenAi | Protocol::TorchRest => {
+        Protocol::OipRest | Protocol::OpenAi | Protocol::TorchRest | Protocol::Json => {
             let mut json = String::from("{");
             member(&mut json, "name", model);
             json.push_str(if ready {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::policy::{KeyPlaces, MAX_KEY_HEADER_BYTES};
+use tensorgate_policy::policy::{KeyPlaces, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
@@ -160,8 +160,18 @@ impl<'a> ReadHead<'a> {
         self.ambiguous.is_some()
     }
 
-    /// The facts that a decision reads, with the identity that the credential came to.
-    pub fn into_head(self, identity: Identity) -> Head<'a> {
+    /// Whether its body is a stream of messages, each a request by itself.
+    pub const fn is_stream(&self) -> bool {
+        self.route.is_stream()
+    }
+
+    /// The facts that a decision reads, with the identity that the credential came to. A path that no protocol has may be a model's own, by one of
+    /// the `templates`.
+    pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
+        let route = match self.route {
+            Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
+            known => known,
+        };
         Head {
             header_bytes: self.header_bytes,
             header_count: self.header_count,
@@ -169,7 +179,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
-            route: self.route,
+            route,
             content_type: self.content_type,
             encoding: self.encoding,
             json_length: self.json_length,

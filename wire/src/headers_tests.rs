@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
     Protocol, Route,
@@ -29,7 +30,7 @@ fn infer(extra: &[(&str, &[u8])]) -> Fields {
 }
 
 fn head(fields: &Fields, end_of_stream: bool) -> Head<'_> {
-    ReadHead::read(fields, end_of_stream).into_head(Identity::Missing)
+    ReadHead::read(fields, end_of_stream).into_head(Identity::Missing, &Templates::default())
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn a_plain_head_is_read_whole() {
         .map(|(name, value)| name.len() + value.len())
         .sum();
     assert_eq!(
-        read.into_head(Identity::Client("c".into())),
+        read.into_head(Identity::Client("c".into()), &Templates::default()),
         Head {
             header_bytes: bytes,
             header_count: 9,
@@ -293,7 +294,7 @@ fn a_missing_or_empty_pseudo_header_is_ambiguous() {
         (&[(":method", "GET")], ":path is missing"),
         (&[(":method", "GET"), (":path", "")], ":path is missing"),
     ] {
-        let read = ReadHead::read(fields, true).into_head(Identity::Missing);
+        let read = ReadHead::read(fields, true).into_head(Identity::Missing, &Templates::default());
         assert_eq!(read.ambiguous, Some(expected), "{fields:?}");
     }
 }
@@ -406,7 +407,8 @@ fn an_unknown_path_is_answered_in_the_protocol_of_its_type() {
             (":path", "/x"),
             ("content-type", content_type),
         ];
-        let read = ReadHead::read(&fields, false).into_head(Identity::Missing);
+        let read =
+            ReadHead::read(&fields, false).into_head(Identity::Missing, &Templates::default());
         assert_eq!(
             read.route,
             Route::Unknown { protocol: expected },

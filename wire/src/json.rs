@@ -13,6 +13,7 @@ mod run;
 mod scan;
 mod stream;
 mod string;
+mod template;
 mod torch;
 mod tree;
 
@@ -21,4 +22,5 @@ pub(crate) use document::{document, named};
 pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;
+pub(crate) use template::template;
 pub(crate) use torch::{predictions, tensor};

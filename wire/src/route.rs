@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuestion};
 
 use crate::grpc::is_number;
@@ -46,6 +47,14 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (route, if infer { "POST" } else { "GET" })
     };
     match route {
+        // To most callers these are no route, so nothing else may tell that they are one: neither another method nor another protocol's type.
+        Some(Route::Model {
+            protocol,
+            operation: Operation::Statistics,
+            ..
+        }) if allow != method || protocol != unknown => Route::Unknown {
+            protocol: refused_in(path, unknown),
+        },
         // Methods are case-sensitive (RFC 9110, 9.1).
         Some(route) if allow.split(", ").any(|allowed| allowed == method) => route,
         Some(route) => Route::WrongMethod {
@@ -69,6 +78,28 @@ fn refused_in(path: &str, unknown: Protocol) -> Protocol {
     }
 }
 
+/// The same for a path that no protocol has: a model's own, or `unknown`.
+pub(crate) fn own<'a>(
+    method: &str,
+    path: &str,
+    templates: &Templates,
+    unknown: Protocol,
+) -> Route<'a> {
+    match templates.model(path) {
+        None => Route::Unknown { protocol: unknown },
+        Some(model) if method == "POST" => Route::Model {
+            protocol: Protocol::Json,
+            operation: Operation::Infer,
+            model: Some(Cow::Owned(model.to_owned())),
+            version: None,
+        },
+        Some(_) => Route::WrongMethod {
+            protocol: Protocol::Json,
+            allow: "POST",
+        },
+    }
+}
+
 const fn server<'a>(protocol: Protocol, question: ServerQuestion) -> Route<'a> {
     Route::Server { protocol, question }
 }
@@ -82,6 +113,9 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         "ModelReady" => Operation::Ready,
         "ModelMetadata" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
+        "ModelStreamInfer" => Operation::Stream,
+        // Triton's, not the protocol's own.
+        "ModelStatistics" => Operation::Statistics,
         _ => return None,
     };
     Some(Route::Model {
@@ -202,6 +236,7 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         None => Operation::Metadata,
         Some("ready") => Operation::Ready,
         Some("infer") => Operation::Infer,
+        Some("stats") => Operation::Statistics,
         Some(_) => return None,
     };
     if segments.next().is_some() {

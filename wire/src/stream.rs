@@ -64,6 +64,7 @@ impl BodyStream {
             | BodyFormat::TorchJson
             | BodyFormat::TorchForm(_)
             | BodyFormat::TorchGrpc
+            | BodyFormat::Template
             | BodyFormat::Raw
             | BodyFormat::Empty => return None,
         };
@@ -152,6 +153,7 @@ mod tests {
             ),
             (BodyFormat::TorchJson, false),
             (BodyFormat::TorchGrpc, false),
+            (BodyFormat::Template, false),
             (BodyFormat::Raw, false),
             (BodyFormat::Empty, false),
             (BodyFormat::OipGrpcInfer, true),

@@ -154,6 +154,21 @@ pub fn prediction(key: &str, model: &str, body: String) -> Request {
     http("POST", &path, &fields, body.into_bytes())
 }
 
+/// A body for the route that the digits' model has of its own.
+pub fn recognise(key: &str, body: &Value) -> Request {
+    let fields = [("x-api-key", key), ("content-type", "application/json")];
+    http("POST", "/recognise", &fields, body.to_string().into_bytes())
+}
+
+/// Images in rows of that route.
+pub fn named_images(pixels: &[f32]) -> Value {
+    let images = pixels.chunks(crate::split::PIXELS);
+    let rows: Vec<_> = images
+        .map(|image| json!({"name": "a digit", "pixels": [image.chunks(8).collect::<Vec<_>>()]}))
+        .collect();
+    json!({"images": rows})
+}
+
 /// One tensor as JSON.
 pub fn tensor(name: &str, datatype: &str, shape: &[usize], data: &[f32]) -> Value {
     json!({"name": name, "datatype": datatype, "shape": shape, "data": data})

@@ -85,6 +85,7 @@ pub(crate) fn waits(duties: Duties, plan: BodyPlan, decision: &Decision, policy:
         | BodyFormat::TfJson
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
+        | BodyFormat::Template
         | BodyFormat::Raw => duties.check || (duties.charge && decision.weighs_body(policy)),
     }
 }
@@ -102,6 +103,7 @@ const fn passes(format: BodyFormat) -> bool {
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
         | BodyFormat::TorchGrpc
+        | BodyFormat::Template
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }
@@ -125,7 +127,8 @@ pub(crate) fn looks(
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
         | BodyFormat::TorchJson
-        | BodyFormat::TorchForm(_) => duties.check,
+        | BodyFormat::TorchForm(_)
+        | BodyFormat::Template => duties.check,
         // A handler's raw body is copied out of the proxy only where its model says which files it may be.
         BodyFormat::Raw => duties.check && decision.reads_raw(policy),
         BodyFormat::Empty => false,

@@ -32,7 +32,8 @@ impl Decision {
                 | BodyFormat::TfGrpcPredict
                 | BodyFormat::TorchJson
                 | BodyFormat::TorchForm(_)
-                | BodyFormat::TorchGrpc,
+                | BodyFormat::TorchGrpc
+                | BodyFormat::Template,
                 Accepts::Tensors(contract),
             ) => {
                 if by_row(format, request) {
@@ -69,7 +70,7 @@ impl Decision {
             }
             (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
                 no_content(request)?;
-                Ok(self.paid())
+                self.paid()
             }
             _ => Err(foreign_policy()),
         }

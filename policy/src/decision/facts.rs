@@ -1,10 +1,42 @@
 //! What a decision has established so far: for answers, logs and whoever decodes. Decides nothing.
 
+use alloc::vec::Vec;
+
 use super::Decision;
 use crate::contract::TensorRule;
 use crate::denial::Denial;
-use crate::policy::{Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Unit};
+use crate::policy::{Accepts, ClientId, GrantId, Level, Model, ModelId, Policy, Template, Unit};
 use crate::request::{Operation, Proofs, Protocol};
+
+/// What a body is read by that does not say everything itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadBy<'p> {
+    /// The model's input tensors, for datatypes; none where it takes a file.
+    pub inputs: &'p [TensorRule],
+    /// Where they sit in JSON of its own.
+    pub template: Option<&'p Template>,
+}
+
+impl<'p> From<&'p [TensorRule]> for ReadBy<'p> {
+    fn from(inputs: &'p [TensorRule]) -> Self {
+        Self {
+            inputs,
+            template: None,
+        }
+    }
+}
+
+impl<'p, const N: usize> From<&'p [TensorRule; N]> for ReadBy<'p> {
+    fn from(inputs: &'p [TensorRule; N]) -> Self {
+        Self::from(inputs.as_slice())
+    }
+}
+
+impl<'p> From<&'p Vec<TensorRule>> for ReadBy<'p> {
+    fn from(inputs: &'p Vec<TensorRule>) -> Self {
+        Self::from(inputs.as_slice())
+    }
+}
 
 impl Decision {
     /// The client, once known.
@@ -48,15 +80,15 @@ impl Decision {
         self.declared
     }
 
-    /// The input tensors that the model's contract has, once the model is known: a body that names no datatypes is decoded by these.
-    pub fn inputs<'p>(&self, policy: &'p Policy) -> &'p [TensorRule] {
-        match self
-            .model
-            .and_then(|id| policy.model(id))
-            .map(Model::accepts)
-        {
-            Some(Accepts::Tensors(contract)) => contract.inputs(),
-            Some(Accepts::Raw { .. } | Accepts::OpenAi(_)) | None => &[],
+    /// By what of the model a body is decoded that does not say everything itself, once the model is known.
+    pub fn read_by<'p>(&self, policy: &'p Policy) -> ReadBy<'p> {
+        let model = self.model.and_then(|id| policy.model(id));
+        ReadBy {
+            inputs: match model.map(Model::accepts) {
+                Some(Accepts::Tensors(contract)) => contract.inputs(),
+                Some(Accepts::Raw { .. } | Accepts::OpenAi(_)) | None => &[],
+            },
+            template: model.and_then(Model::template).map(|template| &**template),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::Template;
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
@@ -25,6 +27,7 @@ pub struct Model {
     pub(crate) requires: Option<Requires>,
     pub(crate) preprocess: Option<String>,
     pub(crate) postprocess: Option<String>,
+    pub(crate) template: Option<Arc<Template>>,
 }
 
 impl Model {
@@ -107,6 +110,11 @@ impl Model {
     /// The handler after it; a key of [`crate::Policy::handlers`].
     pub fn postprocess(&self) -> Option<&str> {
         self.postprocess.as_deref()
+    }
+
+    /// Its JSON, where it has a route of its own.
+    pub const fn template(&self) -> Option<&Arc<Template>> {
+        self.template.as_ref()
     }
 }
 

@@ -396,7 +396,7 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
 }
 
 /// A DNS name, an IPv4 address, or an IPv6 address in brackets.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(address) = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))

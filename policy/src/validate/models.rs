@@ -8,7 +8,7 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, openai, parameters, release, requires, serving, tensors};
+use super::{flight, names, openai, parameters, release, requires, serving, template, tensors};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
@@ -164,6 +164,13 @@ fn model(
         content_types,
     };
     let carried = serving::carried(report, path, &protocols, &to_carry);
+    let sides = template::Sides {
+        protocols: &protocols,
+        versions: &versions,
+        inputs: asked,
+        outputs: &returns,
+    };
+    let template = template::template(report, path, raw.json.as_ref(), &sides);
     let accepts = match sent {
         Some(Sent::Raw {
             content_types,
@@ -192,6 +199,7 @@ fn model(
         returns,
         preprocess: raw.preprocess.clone(),
         postprocess: raw.postprocess.clone(),
+        template: template?,
     })
 }
 
@@ -267,7 +275,11 @@ fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<P
 const fn carries_raw(protocol: Protocol) -> bool {
     match protocol {
         Protocol::OipRest | Protocol::TorchRest | Protocol::TorchGrpc => true,
-        Protocol::OipGrpc | Protocol::TfRest | Protocol::TfGrpc | Protocol::OpenAi => false,
+        Protocol::OipGrpc
+        | Protocol::TfRest
+        | Protocol::TfGrpc
+        | Protocol::OpenAi
+        | Protocol::Json => false,
     }
 }
 

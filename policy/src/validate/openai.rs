@@ -146,6 +146,7 @@ pub(super) fn model(
         returns: Vec::new(),
         preprocess: None,
         postprocess: None,
+        template: None,
     })
 }
 
@@ -213,6 +214,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("postprocess", raw.postprocess.is_some()),
         ("returns", raw.returns.is_some()),
         ("encodings", !raw.encodings.is_empty()),
+        ("json", raw.json.is_some()),
     ] {
         if is_there {
             report.error_with_fix(

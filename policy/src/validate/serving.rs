@@ -71,7 +71,7 @@ pub(super) fn carried(
     for (index, protocol) in protocols.iter().enumerate() {
         let path = path.field("protocols").index(index);
         match protocol {
-            Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
+            Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc | Protocol::Json => {
                 good = good.and(json(report, &path, *protocol, carried));
             }
             Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {}
@@ -99,7 +99,8 @@ pub(super) fn carried(
 fn json(report: &mut Report, path: &Path, protocol: Protocol, carried: &Carried<'_>) -> Option<()> {
     let name = protocol.name();
     let mut good = Some(());
-    if carried.inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
+    let tagged = protocol != Protocol::Json;
+    if tagged && carried.inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
         // `{"b64": "…"}` would be an input by name and a value of bytes.
         report.error_with_fix(
             path,

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     reason = "tests"
 )]
 
@@ -108,7 +109,9 @@ mod hostile;
 mod modes;
 mod openai;
 mod sections;
+mod service;
 mod serving;
+mod template;
 mod tensors;
 
 fn model(document: Value, name: &str) -> Model {

@@ -25,6 +25,18 @@ pub struct Latest {
     pub by_client: bool,
 }
 
+impl Latest {
+    /// Of a request that was read at `read`: by what the listener gives any, or by when its client leaves.
+    pub fn of(read: Instant, whole: Duration, theirs: Option<Instant>) -> Self {
+        let ours = read.checked_add(whole).unwrap_or(read);
+        Self {
+            at: theirs.map_or(ours, |theirs| ours.min(theirs)),
+            whole,
+            by_client: theirs.is_some_and(|theirs| theirs < ours),
+        }
+    }
+}
+
 /// Whom a call's fate is told.
 #[derive(Clone, Debug)]
 pub(super) struct Witness {

@@ -7,7 +7,7 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
 use super::{Chosen, Dispatcher, Latest, denial};
-use crate::backends::openai::{Kept, Streamed, Upstream, check};
+use crate::backends::openai::{Answered, Kept, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
 use crate::metrics::Raised;
@@ -77,7 +77,7 @@ impl Dispatcher {
         request_id: &str,
         latest: Latest,
         waited: &mut Duration,
-    ) -> Result<Vec<u8>, Denial> {
+    ) -> Result<Answered, Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;

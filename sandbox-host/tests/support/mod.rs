@@ -108,6 +108,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         root: folder.clone(),
         socket: socket.clone(),
         audit_socket: folder.join("audit.sock"),
+        limits_socket: folder.join("limits.sock"),
         audit_folder: folder.clone(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
@@ -138,6 +139,17 @@ impl Running {
         let fresh = self.folder.join(format!("{name}.new"));
         std::fs::write(&fresh, content).unwrap();
         std::fs::rename(fresh, self.folder.join(name)).unwrap();
+    }
+
+    /// Every line of its audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("audit/decisions.jsonl")).unwrap();
+        // What is being written is read the next time.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
     }
 
     /// Another policy under another name.

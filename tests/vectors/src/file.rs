@@ -40,6 +40,7 @@ pub(crate) struct Case {
     pub headers: Vec<(String, Blob)>,
     #[serde(default = "once")]
     pub repeat: u32,
+    pub used: Option<u64>,
     pub chunks: Option<usize>,
     pub coding: Option<Coding>,
     pub expect: RawExpect,
@@ -121,6 +122,8 @@ pub enum Spelling {
     OipGrpcUnpacked,
     /// gRPC, `raw_input_contents`.
     OipGrpcRaw,
+    /// The same, the one message of a stream.
+    OipGrpcStream,
     /// TF Serving's JSON, `instances`.
     TfRestRows,
     /// TF Serving's JSON, `inputs`; bytes in base64.
@@ -137,17 +140,20 @@ pub enum Spelling {
     TorchRestForm,
     /// TorchServe's gRPC, an entry an input.
     TorchGrpc,
+    /// JSON of the model's own, tensors where its template has them.
+    Template,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,
         Self::OipGrpcTyped,
         Self::OipGrpcUnpacked,
         Self::OipGrpcRaw,
+        Self::OipGrpcStream,
         Self::TfRestRows,
         Self::TfRestColumns,
         Self::TfGrpcTyped,
@@ -156,19 +162,23 @@ impl Spelling {
         Self::TorchRestColumns,
         Self::TorchRestForm,
         Self::TorchGrpc,
+        Self::Template,
     ];
 
     /// Whose protocol it is of, as a policy names it.
     pub const fn protocol(self) -> Protocol {
         match self {
             Self::OipRest | Self::OipRestNested | Self::OipRestBinary => Protocol::OipRest,
-            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw => Protocol::OipGrpc,
+            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw | Self::OipGrpcStream => {
+                Protocol::OipGrpc
+            }
             Self::TfRestRows | Self::TfRestColumns => Protocol::TfRest,
             Self::TfGrpcTyped | Self::TfGrpcContent => Protocol::TfGrpc,
             Self::TorchRestRows | Self::TorchRestColumns | Self::TorchRestForm => {
                 Protocol::TorchRest
             }
             Self::TorchGrpc => Protocol::TorchGrpc,
+            Self::Template => Protocol::Json,
         }
     }
 
@@ -181,6 +191,7 @@ impl Spelling {
             Self::OipGrpcTyped => "oip-grpc-typed",
             Self::OipGrpcUnpacked => "oip-grpc-unpacked",
             Self::OipGrpcRaw => "oip-grpc-raw",
+            Self::OipGrpcStream => "oip-grpc-stream",
             Self::TfRestRows => "tf-rest-rows",
             Self::TfRestColumns => "tf-rest-columns",
             Self::TfGrpcTyped => "tf-grpc-typed",
@@ -189,6 +200,7 @@ impl Spelling {
             Self::TorchRestColumns => "torch-rest-columns",
             Self::TorchRestForm => "torch-rest-form",
             Self::TorchGrpc => "torch-grpc",
+            Self::Template => "template",
         }
     }
 }

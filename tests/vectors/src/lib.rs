@@ -12,6 +12,7 @@ mod lower;
 mod protobuf;
 mod request;
 pub mod sign;
+mod template;
 mod tf;
 mod torch;
 mod value;

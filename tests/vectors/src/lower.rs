@@ -11,13 +11,13 @@ use crate::file::{
 };
 use crate::protobuf::Contents;
 use crate::request::{Expect, Field, RawRequest};
-use crate::{VectorFault, json, protobuf, sign, tf, torch, value};
+use crate::{VectorFault, json, protobuf, sign, template, tf, torch, value};
 
 /// Header fields in order.
 type Fields = Vec<Field>;
 
 /// The spellings of OIP, which come first.
-const OIP_SPELLINGS: usize = 6;
+const OIP_SPELLINGS: usize = 7;
 
 /// What of a policy's models a request's spelling depends on, by name.
 pub(crate) type Models = BTreeMap<String, Model>;
@@ -28,6 +28,8 @@ pub(crate) struct Model {
     pub protocols: Vec<Protocol>,
     /// What it takes.
     pub inputs: Vec<Taken>,
+    /// Its own JSON, as the policy has it.
+    pub template: Value,
 }
 
 /// A tensor that a model takes.
@@ -72,6 +74,7 @@ pub(crate) fn models(policy: &Value) -> Models {
                         rank: list(input.get("shape")).len(),
                     })
                     .collect(),
+                template: model.get("json").cloned().unwrap_or_default(),
             };
             (name.clone(), read)
         })
@@ -140,7 +143,10 @@ pub(crate) fn requests(
         _ if case.protocols.is_some() => {
             Err("protocols belongs to tensors: http and grpc are in one already".into())
         }
-        Request::Http(http) => Ok(vec![(None, http_request(http, fields, chunk_bytes)?)]),
+        Request::Http(http) => Ok(vec![(
+            None,
+            http_request(http, models, fields, chunk_bytes)?,
+        )]),
         Request::Grpc(grpc) => Ok(vec![(None, grpc_request(grpc, fields, chunk_bytes)?)]),
     }
 }
@@ -150,6 +156,7 @@ pub(crate) fn requests(
 pub fn spell(
     tensors: &Value,
     inputs: &[Taken],
+    template: &Value,
 ) -> Result<Vec<(Spelling, RawRequest)>, VectorFault> {
     let tensors: Tensors =
         serde_json::from_value(tensors.clone()).map_err(|source| VectorFault::Json {
@@ -159,6 +166,7 @@ pub fn spell(
     let model = Model {
         protocols: Protocol::ALL.to_vec(),
         inputs: inputs.to_vec(),
+        template: template.clone(),
     };
     Ok(Spelling::ALL
         .into_iter()
@@ -228,9 +236,18 @@ fn spelled(
                 chunk_bytes,
             });
         }
+        Spelling::Template => {
+            let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
+            let (path, body) = template::request(tensors, model)?;
+            return Ok(RawRequest {
+                protocol: Protocol::Json,
+                path,
+                ..rest(tensors, content_type, fields, body, chunk_bytes)
+            });
+        }
         Spelling::OipGrpcTyped => Contents::Packed,
         Spelling::OipGrpcUnpacked => Contents::Unpacked,
-        Spelling::OipGrpcRaw => Contents::Raw,
+        Spelling::OipGrpcRaw | Spelling::OipGrpcStream => Contents::Raw,
         Spelling::OipRest | Spelling::OipRestNested => {
             let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
             let body = json::infer_request(tensors, spelling == Spelling::OipRestNested)?;
@@ -247,10 +264,14 @@ fn spelled(
         }
     };
     let body = protobuf::frame(&protobuf::infer_request(tensors, contents)?)?;
+    let path = match spelling {
+        Spelling::OipGrpcStream => RawRequest::STREAM,
+        _ => INFER,
+    };
     Ok(RawRequest {
         protocol: Protocol::OipGrpc,
         method: "POST".into(),
-        path: INFER.into(),
+        path: path.into(),
         headers: grpc_fields(None, fields)?,
         body,
         chunk_bytes,
@@ -284,6 +305,7 @@ fn rest(
 
 fn http_request(
     http: &Http,
+    models: &Models,
     mut fields: Fields,
     chunk_bytes: Option<usize>,
 ) -> Result<RawRequest, String> {
@@ -297,6 +319,11 @@ fn http_request(
             Protocol::TfRest
         } else if torch::PATHS.iter().any(|start| path.starts_with(start)) {
             Protocol::TorchRest
+        } else if models
+            .values()
+            .any(|model| template::route(model) == Some(path))
+        {
+            Protocol::Json
         } else if openai {
             Protocol::OpenAi
         } else {

@@ -129,6 +129,50 @@ pub(crate) fn value(
     }
 }
 
+/// A whole tensor, its bytes as text or as strings of base64.
+pub(crate) fn with_texts(input: &Input, base64: bool) -> Result<String, String> {
+    folded(input, &input.shape, &texts(input, base64)?)
+}
+
+/// The same, row by row.
+pub(crate) fn rows_with_texts(input: &Input, base64: bool) -> Result<Vec<String>, String> {
+    parts(input, &texts(input, base64)?)
+}
+
+fn texts(input: &Input, base64: bool) -> Result<Vec<String>, String> {
+    if !base64 {
+        return elements(input, true);
+    }
+    json::data(input, false)?;
+    Ok(input
+        .elements()?
+        .iter()
+        .map(|scalar| match scalar {
+            Value::String(bytes) => format!("\"{}\"", STANDARD.encode(bytes)),
+            scalar => scalar.to_string(),
+        })
+        .collect())
+}
+
+/// An input's rows, of which there must be one.
+fn parts(input: &Input, elements: &[String]) -> Result<Vec<String>, String> {
+    let odd = || "an input has no whole rows: name the protocols".to_owned();
+    let (count, inner) = input.shape.split_first().ok_or_else(odd)?;
+    let count = usize::try_from(*count).map_err(|_| odd())?;
+    let each = elements.len().checked_div(count).ok_or_else(odd)?;
+    if each.checked_mul(count) != Some(elements.len()) {
+        return Err(odd());
+    }
+    let mut rest = elements;
+    let mut parts = Vec::new();
+    for _ in 0..count {
+        let (part, after) = rest.split_at_checked(each).ok_or_else(odd)?;
+        rest = after;
+        parts.push(folded(input, inner, part)?);
+    }
+    Ok(parts)
+}
+
 /// A whole tensor; bytes in base64.
 pub(crate) fn whole(input: &Input) -> Result<String, String> {
     folded(input, &input.shape, &elements(input, false)?)
@@ -143,29 +187,21 @@ fn object<'t>(members: impl IntoIterator<Item = (&'t String, String)>) -> String
 }
 
 fn rows(inputs: &[Input]) -> Result<String, String> {
-    let odd = || "not every input has as many rows: name the protocols".to_owned();
-    let count = inputs
-        .first()
-        .and_then(|input| input.shape.first())
-        .copied();
-    let count = count
-        .and_then(|count| usize::try_from(count).ok())
-        .filter(|count| *count > 0);
-    let count = count.ok_or_else(odd)?;
-    let mut rows: Vec<Vec<(&String, String)>> = vec![Vec::new(); count];
-    for input in inputs {
-        let elements = elements(input, true)?;
-        let (first, inner) = input.shape.split_first().ok_or_else(odd)?;
-        let each = elements.len().checked_div(count).ok_or_else(odd)?;
-        if usize::try_from(*first) != Ok(count) || each.checked_mul(count) != Some(elements.len()) {
-            return Err(odd());
+    let mut rows: Vec<Vec<(&String, String)>> = Vec::new();
+    for (index, input) in inputs.iter().enumerate() {
+        let parts = parts(input, &elements(input, true)?)?;
+        if index == 0 {
+            rows = vec![Vec::new(); parts.len()];
         }
-        let mut rest = elements.as_slice();
-        for row in &mut rows {
-            let (part, after) = rest.split_at_checked(each).ok_or_else(odd)?;
-            rest = after;
-            row.push((&input.name, folded(input, inner, part)?));
+        if parts.len() != rows.len() {
+            return Err("not every input has as many rows: name the protocols".into());
         }
+        for (row, part) in rows.iter_mut().zip(parts) {
+            row.push((&input.name, part));
+        }
+    }
+    if rows.is_empty() {
+        return Err("no inputs have no rows: name the protocols".into());
     }
     let rows: Vec<_> = rows.into_iter().map(object).collect();
     Ok(format!("[{}]", rows.join(",")))

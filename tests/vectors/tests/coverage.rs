@@ -17,7 +17,7 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 17] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 23] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
@@ -32,6 +32,13 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 17] = [
     (Reason::OutputNotAllowed, Protocol::TorchGrpc),
     (Reason::SizeMismatch, Protocol::TorchRest),
     (Reason::SizeMismatch, Protocol::TorchGrpc),
+    // A template has no parameters, outputs or names of inputs: a member that it does not place is malformed. And its route is the model's own.
+    (Reason::NotAnInferenceRoute, Protocol::Json),
+    (Reason::Parameter, Protocol::Json),
+    (Reason::OutputNotAllowed, Protocol::Json),
+    (Reason::UnknownInput, Protocol::Json),
+    (Reason::DuplicateInput, Protocol::Json),
+    (Reason::SizeMismatch, Protocol::Json),
     // Its routes are few, exact paths: another one is of no protocol, and so of OIP's.
     (Reason::NotAnInferenceRoute, Protocol::OpenAi),
     // It has texts and members in place of tensors: a member that no rule names, or whose value is out of its bounds, is a parameter.
@@ -78,9 +85,9 @@ fn there_are_enough_vectors_and_their_names_are_distinct() {
     let vectors = vectors();
     let ids: BTreeSet<_> = vectors.iter().map(|vector| vector.id.as_str()).collect();
     assert_eq!(ids.len(), vectors.len());
-    assert!(ids.len() >= 500, "{} requests", ids.len());
+    assert!(ids.len() >= 2_700, "{} requests", ids.len());
     let cases: BTreeSet<_> = ids.iter().map(|id| id.split(" [").next()).collect();
-    assert!(cases.len() >= 300, "{} cases", cases.len());
+    assert!(cases.len() >= 1_500, "{} cases", cases.len());
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! How an answer is to be written, as its request says. It never looks at an answer.
 
+use std::sync::Arc;
+
 use tensorgate_policy::InferRequest;
+use tensorgate_policy::policy::Template;
 
 use crate::signature;
 
@@ -15,6 +18,8 @@ pub struct AnswerForm {
     pub(super) by_column: bool,
     /// The signature that was asked for; empty for the default.
     pub(super) signature: String,
+    /// Where outputs go in JSON of a model's own.
+    pub(super) template: Option<Arc<Template>>,
 }
 
 impl AnswerForm {
@@ -29,7 +34,14 @@ impl AnswerForm {
                 .collect(),
             by_column: request.by_column,
             signature: signature::of(request).to_owned(),
+            template: None,
         }
+    }
+
+    /// The same by a model's own template.
+    #[must_use]
+    pub fn in_template(self, template: Option<Arc<Template>>) -> Self {
+        Self { template, ..self }
     }
 
     /// Whether an output is wanted as binary data.

@@ -21,15 +21,35 @@ const BYTES_SUFFIX: &str = "_bytes";
 /// The method of a signature that takes and gives tensors by name.
 const PREDICT: &str = "tensorflow/serving/predict";
 
-/// One output's elements, row-major, on their way into JSON.
-struct Elements<'a> {
-    datatype: Datatype,
-    rest: &'a [u8],
-    /// `BYTES` in base64.
-    base64: bool,
+/// How `BYTES` are said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// As text.
+    Plain,
+    /// In base64.
+    Base64,
+    /// In base64, in an object that says so.
+    Tagged,
 }
 
-impl Elements<'_> {
+/// One output's elements, row-major, on their way into JSON.
+pub(super) struct Elements<'a> {
+    datatype: Datatype,
+    rest: &'a [u8],
+    texts: Texts,
+}
+
+impl<'a> Elements<'a> {
+    /// Those of an output; `None` where its data is not what it says.
+    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Option<Self> {
+        let (datatype, rest) = whole(output)?;
+        Some(Self {
+            datatype,
+            rest,
+            texts,
+        })
+    }
+
     /// Writes the next one.
     fn next(&mut self, json: &mut String) -> Option<()> {
         let size = match self.datatype.size_bytes() {
@@ -38,17 +58,21 @@ impl Elements<'_> {
         };
         let (element, rest) = self.rest.split_at_checked(size)?;
         self.rest = rest;
-        if self.base64 {
-            json.push_str("{\"b64\":\"");
+        if self.datatype == Datatype::Bytes && self.texts != Texts::Plain {
+            let (before, after) = match self.texts {
+                Texts::Tagged => ("{\"b64\":\"", "\"}"),
+                Texts::Base64 | Texts::Plain => ("\"", "\""),
+            };
+            json.push_str(before);
             STANDARD.encode_string(element.get(4..)?, json);
-            json.push_str("\"}");
+            json.push_str(after);
             return Some(());
         }
         scalar(json, self.datatype, element)
     }
 
     /// Writes a value of these dims, at most [`MAX_RANK`] of them.
-    fn value(&mut self, json: &mut String, shape: &[i64]) -> Option<()> {
+    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Option<()> {
         let Some((dim, inner)) = shape.split_first() else {
             return self.next(json);
         };
@@ -93,13 +117,9 @@ fn document(outputs: &[Tensor<'_>], rows: Option<i64>, member: Option<&str>) -> 
     let mut elements = outputs
         .iter()
         .map(|output| {
-            let (datatype, rest) = whole(output)?;
-            let base64 = datatype == Datatype::Bytes && output.name.ends_with(BYTES_SUFFIX);
-            Some(Elements {
-                datatype,
-                rest,
-                base64,
-            })
+            let tagged = output.name.ends_with(BYTES_SUFFIX);
+            let texts = if tagged { Texts::Tagged } else { Texts::Plain };
+            Elements::of(output, texts)
         })
         .collect::<Option<Vec<_>>>()?;
     let mut json = String::new();

@@ -24,6 +24,7 @@ pub(crate) const fn is_framed(format: BodyFormat) -> bool {
         | BodyFormat::OpenAi(_)
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
+        | BodyFormat::Template
         | BodyFormat::Raw
         | BodyFormat::Empty => false,
     }

@@ -8,7 +8,7 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::DataFault;
 
 use super::scan::Scanner;
-use super::tree::{Tree, is_base64};
+use super::tree::{Texts, Tree, is_base64};
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES};
 use crate::raw::Budget;
@@ -25,6 +25,11 @@ pub(super) struct Column<'a> {
 
 impl<'a> Column<'a> {
     pub(super) fn new(name: Cow<'a, str>, rules: &[TensorRule]) -> Self {
+        Self::of(name, rules, Texts::Tagged)
+    }
+
+    /// The same, its bytes being said so.
+    pub(super) fn of(name: Cow<'a, str>, rules: &[TensorRule], texts: Texts) -> Self {
         let datatype = rules
             .iter()
             .find(|rule| rule.name() == name)
@@ -32,7 +37,7 @@ impl<'a> Column<'a> {
         Self {
             name,
             datatype: datatype.map(tensorgate_policy::Datatype::name),
-            tree: Tree::new(datatype),
+            tree: Tree::new(datatype, texts),
             rows: 0,
         }
     }
@@ -47,6 +52,11 @@ impl<'a> Column<'a> {
             Some(_) => self.tree.read(scanner, budget),
             None => scanner.value().map(drop),
         }
+    }
+
+    /// How many values were read.
+    pub(super) const fn rows(&self) -> i64 {
+        self.rows
     }
 
     /// The tensor; `in_rows`: with a dim for them.

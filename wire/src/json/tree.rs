@@ -19,6 +19,17 @@ const BASE64_KEY: &str = "b64";
 // The document, `instances`, a row and the lists of every rank fit into a document's bound on depth, and so does an object of bytes inside.
 const _: () = assert!(MAX_RANK + 4 <= MAX_JSON_DEPTH);
 
+/// How bytes are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// A string is text; an object of base64 is bytes.
+    Tagged,
+    /// A string is text.
+    Plain,
+    /// A string is base64.
+    Base64,
+}
+
 /// Why a walk stopped: the request is malformed, or the values are not the datatype's.
 enum Stop {
     Body(BodyFault),
@@ -42,6 +53,7 @@ impl From<DataFault> for Stop {
 /// A tensor in the making.
 pub(super) struct Tree {
     datatype: Option<Datatype>,
+    texts: Texts,
     raw: Vec<u8>,
     /// Elements so far.
     index: usize,
@@ -56,9 +68,10 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) const fn new(datatype: Option<Datatype>) -> Self {
+    pub(super) const fn new(datatype: Option<Datatype>, texts: Texts) -> Self {
         Self {
             datatype,
+            texts,
             raw: Vec::new(),
             index: 0,
             dims: Vec::new(),
@@ -185,6 +198,9 @@ impl Tree {
     fn element(&mut self, scanner: &mut Scanner<'_>, budget: &mut Budget) -> Result<(), Stop> {
         let index = self.index;
         if scanner.peek() == Some(b'{') {
+            if self.texts != Texts::Tagged {
+                return Err(scanner.other("an object is where a value goes").into());
+            }
             let bytes = base64(scanner)?;
             return match self.datatype {
                 Some(Datatype::Bytes) => self.item(scanner, &bytes),
@@ -235,6 +251,9 @@ impl Tree {
                     return Err(DataFault::Kind { index }.into());
                 }
                 let item = scanner.string()?;
+                if self.texts == Texts::Base64 {
+                    return self.item(scanner, &bytes_of(&item)?);
+                }
                 self.item(scanner, item.as_bytes())
             }
             Some(Datatype::Fp16 | Datatype::Bf16) | None => Err(DataFault::Kind { index }.into()),
@@ -322,11 +341,16 @@ fn base64(scanner: &mut Scanner<'_>) -> Result<Vec<u8>, BodyFault> {
         && scanner.token() == Some(b'}')
     {
         scanner.step();
-        return STANDARD
-            .decode(&*text)
-            .map_err(|_| BodyFault::field(BASE64_KEY, "is not base64 in its canonical form"));
+        return bytes_of(&text);
     }
     scanner.at = start;
     scanner.value()?;
     Err(BodyFault::field("a tensor", no_base64))
+}
+
+/// The bytes that a text encodes.
+fn bytes_of(text: &str) -> Result<Vec<u8>, BodyFault> {
+    STANDARD
+        .decode(text)
+        .map_err(|_| BodyFault::field(BASE64_KEY, "is not base64 in its canonical form"))
 }

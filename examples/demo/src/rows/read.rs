@@ -50,6 +50,13 @@ pub fn best_of_value(reply: &Reply) -> Option<String> {
     best(first.iter().filter_map(Value::as_f64))
 }
 
+/// The first row's digit, by the route that the model has of its own.
+pub fn best_of_results(reply: &Reply) -> Option<String> {
+    let value = reply.json()?;
+    let first = value.pointer("/results/0/probabilities")?.as_array()?;
+    best(first.iter().filter_map(Value::as_f64))
+}
+
 /// The label that a handler made, by TorchServe's REST.
 pub fn label_of_value(reply: &Reply) -> Option<String> {
     let value = reply.json()?;

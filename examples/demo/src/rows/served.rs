@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::read::{
-    best_of_grpc, best_of_json, best_of_rows, best_of_value, count_of_json, input_name,
-    label_of_json, label_of_value, state,
+    best_of_grpc, best_of_json, best_of_results, best_of_rows, best_of_value, count_of_json,
+    input_name, label_of_json, label_of_value, state,
 };
 use super::{Keys, Row, serve};
 use crate::request::{
-    Request, compressed, grpc_infer, http, image, infer_path, posted_file, prediction, rest,
-    rows as instances,
+    Request, compressed, grpc_infer, http, image, infer_path, named_images, posted_file,
+    prediction, recognise, rest, rows as instances,
 };
 use crate::split::Split;
 
@@ -100,6 +100,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
                 })})
                 .to_string(),
             ),
+        ),
+        serve(
+            "digits in JSON of the model's own",
+            digit(0),
+            best_of_results,
+            recognise(&keys.scorer, &named_images(&split.pixels(0, 2))),
         ),
         serve(
             "a PNG as curl's -F posts it to TorchServe",

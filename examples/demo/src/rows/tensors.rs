@@ -8,7 +8,7 @@ use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use super::{Keys, Row, deny};
 use crate::request::{
     INFER, grpc_call, grpc_infer, grpc_shape, image, infer_message, posted_file, predict,
-    prediction, rest, rest_text, tensor,
+    prediction, recognise, rest, rest_text, tensor,
 };
 use crate::split::{PIXELS, Split};
 
@@ -72,6 +72,16 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             "TorchServe: an envelope beside an input",
             "malformed",
             prediction(&keys.scorer, "digits", r#"{"data":[1],"image":[1]}"#.into()),
+        ),
+        deny(
+            "JSON of the model's own: a member that no place is at",
+            "malformed",
+            recognise(&keys.scorer, &json!({"images": [], "model_path": "/"})),
+        ),
+        deny(
+            "JSON of the model's own: rows that lack their pixels",
+            "missing-input",
+            recognise(&keys.scorer, &json!({"images": [{"name": "a digit"}]})),
         ),
         deny(
             "wrong rank",

@@ -1,0 +1,385 @@
+//! A model's own JSON: a route that is nobody else's, and a place for every tensor that no other is within.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, quote, unknown};
+use crate::contract::TensorRule;
+use crate::datatype::Datatype;
+use crate::policy::{Model, Place, Pointer, Step, Template, Templates, is_taken};
+use crate::raw;
+use crate::request::Protocol;
+
+/// Bytes of a route.
+const MAX_ROUTE_BYTES: usize = 256;
+/// Bytes of a pointer.
+const MAX_POINTER_BYTES: usize = 256;
+/// The element of a pointer that is every element of a list.
+const ROWS: &str = "*";
+/// Names of a pointer: with the lists of every rank below it, within a document's bound on depth.
+const MAX_NAMES: usize = 6;
+/// Members that are not read.
+const MAX_IGNORED: usize = 64;
+
+/// What a template is held against.
+pub(super) struct Sides<'m> {
+    pub(super) protocols: &'m [Protocol],
+    pub(super) versions: &'m [String],
+    /// What clients send.
+    pub(super) inputs: &'m [TensorRule],
+    /// What clients get.
+    pub(super) outputs: &'m [TensorRule],
+}
+
+/// The template of a model.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn template(
+    report: &mut Report,
+    model: &Path,
+    raw: Option<&raw::Json>,
+    sides: &Sides<'_>,
+) -> Option<Option<Arc<Template>>> {
+    let path = model.field("json");
+    let called = sides.protocols.contains(&Protocol::Json);
+    let raw = match (raw, called) {
+        (None, false) => return Some(None),
+        (Some(raw), true) => raw,
+        (None, true) => {
+            report.error_with_fix(
+                &path,
+                "is missing: protocol json has a route and places of the model's own",
+                "json: {route: /classify, inputs: {…}, outputs: {…}}",
+            );
+            return None;
+        }
+        (Some(_), false) => {
+            report.error_with_fix(
+                &path,
+                "has no meaning without protocol json",
+                "protocols: [json]",
+            );
+            return None;
+        }
+    };
+    let mut good = Some(());
+    if sides.versions.len() > 1 {
+        report.error_with_fix(
+            &path,
+            "names no version, and the model has several",
+            "a model for each",
+        );
+        good = None;
+    }
+    let route = route(report, &path.field("route"), raw.route.as_deref());
+    let inputs_path = path.field("inputs");
+    let inputs = places(report, &inputs_path, &raw.inputs, sides.inputs);
+    for rule in sides.inputs.iter().filter(|rule| !rule.optional()) {
+        if !raw.inputs.contains_key(rule.name()) {
+            report.error_with_fix(
+                &inputs_path,
+                format!("have no place for {}, which must come", quote(rule.name())),
+                format!("{}: /{}", rule.name(), rule.name()),
+            );
+            good = None;
+        }
+    }
+    let outputs_path = path.field("outputs");
+    let outputs = places(report, &outputs_path, &raw.outputs, sides.outputs);
+    if raw.outputs.is_empty() {
+        report.error_with_fix(&outputs_path, "lists nothing", "NAME: /NAME");
+        good = None;
+    }
+    let ignored = ignored(report, &path.field("ignored"), &raw.ignored);
+    let (inputs, mut outputs, ignored) = (inputs?, outputs?, ignored?);
+    let mut taken = Vec::new();
+    for place in &inputs {
+        good = good.and(apart(
+            report,
+            &inputs_path.key(&place.name),
+            &mut taken,
+            &place.at,
+        ));
+    }
+    for (index, pointer) in ignored.iter().enumerate() {
+        let path = path.field("ignored").index(index);
+        good = good.and(apart(report, &path, &mut taken, pointer));
+    }
+    let mut taken = Vec::new();
+    for place in &outputs {
+        good = good.and(apart(
+            report,
+            &outputs_path.key(&place.name),
+            &mut taken,
+            &place.at,
+        ));
+    }
+    good = good.and(even(report, &inputs_path, &inputs, sides.inputs));
+    good = good.and(even(report, &outputs_path, &outputs, sides.outputs));
+    outputs.sort_by(|one, other| one.at.cmp(&other.at));
+    good?;
+    Some(Some(Arc::new(Template {
+        route: route?,
+        inputs,
+        outputs,
+        ignored,
+    })))
+}
+
+/// Every model's route; none is another's.
+pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> Option<Templates> {
+    let mut templates = BTreeMap::new();
+    let mut good = Some(());
+    for model in models {
+        let Some(template) = model.template() else {
+            continue;
+        };
+        let earlier = templates.insert(template.route.clone(), model.name().to_string());
+        if let Some(earlier) = earlier {
+            report.error_with_fix(
+                &path.key(model.name()).field("json").field("route"),
+                format!("is model {}'s too", quote(&earlier)),
+                "a path of its own",
+            );
+            good = None;
+        }
+    }
+    good.map(|()| Templates(templates))
+}
+
+/// A path that only one reader of paths could read: plain segments, none of which another protocol has.
+fn route(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<String> {
+    let text = report.required(path, raw, "route: /classify")?;
+    let plain = |segment: &str| {
+        let unreserved =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        !segment.is_empty()
+            && segment.bytes().all(unreserved)
+            && !segment.bytes().all(|byte| byte == b'.')
+    };
+    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
+    if text.len() > MAX_ROUTE_BYTES || !segments.is_some_and(|mut all| all.all(plain)) {
+        report.error_with_fix(
+            path,
+            format!(
+                "{} is not a plain path of at most {MAX_ROUTE_BYTES} bytes: no query, escapes, empty or dotted segments",
+                quote(text)
+            ),
+            "/classify",
+        );
+        return None;
+    }
+    if is_taken(text) {
+        report.error_with_fix(
+            path,
+            format!("{} belongs to another protocol", quote(text)),
+            "a path of its own",
+        );
+        return None;
+    }
+    Some(text.to_string())
+}
+
+/// Places of tensors, in the contract's order.
+fn places(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::Place>,
+    rules: &[TensorRule],
+) -> Option<Vec<Place>> {
+    let mut good = Some(());
+    for (name, place) in raw {
+        let path = path.key(name);
+        let Some(rule) = rules.iter().find(|rule| rule.name() == name) else {
+            let names = rules.iter().map(TensorRule::name);
+            unknown(report, &path, "tensor", name, names);
+            good = None;
+            continue;
+        };
+        if place.bytes == raw::BytesAs::Base64 && rule.datatype() != Datatype::Bytes {
+            report.error_with_fix(
+                &path.field("bytes"),
+                format!("is for BYTES, and {} is {}", quote(name), rule.datatype()),
+                "remove it",
+            );
+            good = None;
+        }
+    }
+    let mut places = Some(Vec::new());
+    for rule in rules {
+        let Some(place) = raw.get(rule.name()) else {
+            continue;
+        };
+        let path = path.key(rule.name());
+        let at = pointer(report, &path, &place.pointer);
+        let place = at.and_then(|at| {
+            let shape = match (at.by_row(), rule.shape()) {
+                (true, [_, rest @ ..]) => rest,
+                (true, []) => {
+                    report.error_with_fix(
+                        &path,
+                        format!("goes through a list, and {} has no dim", quote(rule.name())),
+                        "a first dim that counts rows",
+                    );
+                    return None;
+                }
+                (false, shape) => shape,
+            };
+            Some(Place {
+                name: rule.name().to_string(),
+                at,
+                base64: place.bytes == raw::BytesAs::Base64,
+                scalar: shape.len() == 1,
+                bare: matches!(shape, [dim] if dim.fixed() == Some(1)),
+            })
+        });
+        places = places.zip(place).map(|(mut places, place)| {
+            places.push(place);
+            places
+        });
+    }
+    good.and(places)
+}
+
+fn ignored(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
+    if raw.len() > MAX_IGNORED {
+        report.error(
+            path,
+            format!("{} are too many, {MAX_IGNORED} are allowed", raw.len()),
+        );
+        return None;
+    }
+    let mut pointers = Some(Vec::new());
+    for (index, text) in raw.iter().enumerate() {
+        let pointer = pointer(report, &path.index(index), text);
+        pointers = pointers.zip(pointer).map(|(mut pointers, pointer)| {
+            pointers.push(pointer);
+            pointers
+        });
+    }
+    pointers
+}
+
+/// A JSON Pointer (RFC 6901): empty, or names behind slashes, `~0` and `~1` for `~` and `/`; a name that is `*` is every element of a list.
+fn pointer(report: &mut Report, path: &Path, text: &str) -> Option<Pointer> {
+    let wrong = |report: &mut Report, what: String| {
+        report.error_with_fix(path, what, "a JSON Pointer such as /image");
+        None
+    };
+    if text.len() > MAX_POINTER_BYTES {
+        return wrong(report, format!("{} bytes are too long", text.len()));
+    }
+    if text.is_empty() {
+        return Some(Pointer(Vec::new()));
+    }
+    let Some(names) = text.strip_prefix('/') else {
+        return wrong(
+            report,
+            format!("{} does not begin with a slash", quote(text)),
+        );
+    };
+    let mut read = Vec::new();
+    for name in names.split('/') {
+        let mut plain = String::new();
+        let mut characters = name.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '~' => match characters.next() {
+                    Some('0') => plain.push('~'),
+                    Some('1') => plain.push('/'),
+                    _ => {
+                        return wrong(
+                            report,
+                            format!("{} has a ~ that is neither ~0 nor ~1", quote(text)),
+                        );
+                    }
+                },
+                other => plain.push(other),
+            }
+        }
+        read.push(match name {
+            ROWS => Step::Rows,
+            _ => Step::Member(plain),
+        });
+    }
+    if read.len() > MAX_NAMES {
+        return wrong(
+            report,
+            format!("{} names are too many, {MAX_NAMES} are allowed", read.len()),
+        );
+    }
+    if read.iter().filter(|step| **step == Step::Rows).count() > 1 {
+        return wrong(
+            report,
+            format!(
+                "{} goes through two lists: one within a row is a tensor's own",
+                quote(text)
+            ),
+        );
+    }
+    if read.last() == Some(&Step::Rows) {
+        return wrong(
+            report,
+            format!(
+                "{} ends with a list: a list is what a tensor is",
+                quote(text)
+            ),
+        );
+    }
+    Some(Pointer(read))
+}
+
+/// That tensors of one list have as many rows as each other.
+fn even(report: &mut Report, path: &Path, places: &[Place], rules: &[TensorRule]) -> Option<()> {
+    let first_dim = |place: &Place| {
+        let rule = rules.iter().find(|rule| rule.name() == place.name);
+        rule.and_then(|rule| rule.shape().first())
+    };
+    let mut good = Some(());
+    for (index, place) in places.iter().enumerate() {
+        let Some(list) = place.at.list() else {
+            continue;
+        };
+        let mut earlier = places.iter().take(index);
+        let Some(other) = earlier.find(|other| other.at.list() == Some(list)) else {
+            continue;
+        };
+        let agree = match (first_dim(place), first_dim(other)) {
+            (Some(one), Some(other)) if one.symbol.is_some() => one.symbol == other.symbol,
+            (Some(one), Some(other)) => one.fixed().is_some() && one.fixed() == other.fixed(),
+            _ => false,
+        };
+        if !agree {
+            report.error_with_fix(
+                &path.key(&place.name),
+                format!(
+                    "is in the same rows as {}, and nothing says that they are as many",
+                    quote(&other.name)
+                ),
+                "one name for the first dim of both",
+            );
+            good = None;
+        }
+    }
+    good
+}
+
+/// That a place is not within another, nor another within it.
+fn apart<'p>(
+    report: &mut Report,
+    path: &Path,
+    taken: &mut Vec<&'p Pointer>,
+    pointer: &'p Pointer,
+) -> Option<()> {
+    if let Some(cause) = taken.iter().find_map(|other| pointer.against(other)) {
+        report.error_with_fix(path, cause, "a place of its own");
+        return None;
+    }
+    taken.push(pointer);
+    Some(())
+}

@@ -1,0 +1,291 @@
+//! JSON of a model's own: its route and its places.
+
+use super::*;
+
+/// A model of two inputs and two outputs with this JSON.
+fn document(json: Value) -> Value {
+    json!({
+        "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest", "json"], "json": json,
+        "inputs": [
+            {"name": "a", "datatype": "FP32", "shape": [1]},
+            {"name": "b", "datatype": "BYTES", "shape": [2], "max_item_bytes": 8, "optional": true}
+        ],
+        "outputs": [
+            {"name": "y", "datatype": "FP32", "shape": [1]},
+            {"name": "z", "datatype": "FP32", "shape": [{"max": 2}]}
+        ]
+    })
+}
+
+fn good() -> Value {
+    json!({"route": "/classify", "inputs": {"a": "/a"}, "outputs": {"y": "/y"}})
+}
+
+/// The model's JSON with one member changed.
+fn but(at: &str, value: Value) -> Value {
+    let mut json = good();
+    put(&mut json, at, value);
+    document(json)
+}
+
+const AT: &str = "/models/hidden";
+
+#[test]
+fn a_template_has_a_route_and_a_place_for_what_must_come() {
+    for json in [
+        good(),
+        json!({"route": "/v1/score.2_x~y/z-1", "inputs": {"a": ""}, "outputs": {"y": ""}}),
+        json!({
+            "route": "/c", "inputs": {"a": "/in/a", "b": {"pointer": "/in/b", "bytes": "base64"}},
+            "outputs": {"y": "/out/y", "z": "/out/z"}, "ignored": ["/id", "/in/c", "/a~1b/~0"]
+        }),
+    ] {
+        accept(AT, document(json));
+    }
+    let faulty = |at: &str, value: Value, path: &str, text: &str| {
+        check(
+            AT,
+            but(at, value),
+            &format!("models.hidden.json{path}"),
+            text,
+        );
+    };
+    faulty("/route", Value::Null, ".route", "is missing");
+    for route in [
+        "",
+        "classify",
+        "/",
+        "//classify",
+        "/classify/",
+        "/a/../b",
+        "/./a",
+        "/a?b=c",
+        "/a#b",
+        "/%61",
+        "/a b",
+        "/a;b",
+        "/\u{e9}",
+        &"/a".repeat(129),
+    ] {
+        faulty("/route", json!(route), ".route", "is not a plain path");
+    }
+    for route in [
+        "/v2",
+        "/v2/models/m/infer",
+        "/v1/models",
+        "/v1/models/m",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/ping",
+        "/predictions/m",
+        "/grpc.health.v1.Health/Check",
+        "/inference.GRPCInferenceService/ModelInfer",
+        "/tensorflow.serving.PredictionService/Predict",
+        "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
+    ] {
+        faulty(
+            "/route",
+            json!(route),
+            ".route",
+            "belongs to another protocol",
+        );
+    }
+    faulty(
+        "/inputs/a",
+        Value::Null,
+        ".inputs",
+        "have no place for \"a\", which must come",
+    );
+    faulty(
+        "/inputs/c",
+        json!("/c"),
+        ".inputs.c",
+        "no tensor is named \"c\"",
+    );
+    faulty(
+        "/outputs/x",
+        json!("/x"),
+        ".outputs.x",
+        "no tensor is named \"x\"",
+    );
+    faulty("/outputs", json!({}), ".outputs", "lists nothing");
+    let coded = json!({"pointer": "/a", "bytes": "base64"});
+    faulty(
+        "/inputs/a",
+        coded,
+        ".inputs.a.bytes",
+        "is for BYTES, and \"a\" is FP32",
+    );
+}
+
+#[test]
+fn no_place_is_within_another() {
+    let faulty = |at: &str, value: Value, path: &str, text: &str| {
+        check(
+            AT,
+            but(at, value),
+            &format!("models.hidden.json{path}"),
+            text,
+        );
+    };
+    for (pointer, text) in [
+        ("a", "does not begin with a slash"),
+        ("/~2", "has a ~ that is neither ~0 nor ~1"),
+        ("/a~", "has a ~ that is neither ~0 nor ~1"),
+        ("/1/2/3/4/5/6/7", "7 names are too many"),
+        (&*format!("/{}", "x".repeat(256)), "257 bytes are too long"),
+    ] {
+        faulty("/inputs/a", json!(pointer), ".inputs.a", text);
+        faulty("/ignored", json!([pointer]), ".ignored[0]", text);
+    }
+    for pointer in ["/a", "/a/b", ""] {
+        faulty(
+            "/inputs/b",
+            json!(pointer),
+            ".inputs.b",
+            "is where another place is",
+        );
+        faulty(
+            "/ignored",
+            json!([pointer]),
+            ".ignored[0]",
+            "is where another place is",
+        );
+    }
+    for pointer in ["/y", "/y/z", ""] {
+        faulty(
+            "/outputs/z",
+            json!(pointer),
+            ".outputs.z",
+            "is where another place is",
+        );
+    }
+    let many: Vec<_> = (0..65).map(|index| format!("/i{index}")).collect();
+    faulty("/ignored", json!(many), ".ignored", "65 are too many");
+}
+
+#[test]
+fn a_route_is_of_one_model_and_one_version_and_of_the_protocol() {
+    let mut two = with(AT, document(good()));
+    put(&mut two, "/models/twice/protocols", json!(["json"]));
+    put(&mut two, "/models/twice/versions", json!(["1"]));
+    let own =
+        json!({"route": "/classify", "inputs": {"image": ""}, "outputs": {"probabilities": ""}});
+    put(&mut two, "/models/twice/json", own);
+    assert_eq!(
+        errors(two),
+        ["models.twice.json.route: is model \"hidden\"'s too (a path of its own)"]
+    );
+    let mut versions = document(good());
+    put(&mut versions, "/versions", json!(["1", "2"]));
+    check(AT, versions, "models.hidden.json", "names no version");
+    let mut other = document(good());
+    put(&mut other, "/protocols", json!(["oip-rest"]));
+    check(
+        AT,
+        other,
+        "models.hidden.json",
+        "has no meaning without protocol json",
+    );
+    check(
+        AT,
+        document(Value::Null),
+        "models.hidden.json",
+        "is missing",
+    );
+    check(
+        "/models/picture/protocols",
+        json!(["json"]),
+        "models.picture.protocols[0]",
+        "cannot carry a raw body",
+    );
+    let mut half = document(good());
+    put(&mut half, "/inputs/0/datatype", json!("FP16"));
+    check(
+        AT,
+        half,
+        "models.hidden.protocols[1]",
+        "json cannot carry FP16",
+    );
+}
+
+/// Two inputs and two outputs in rows, with these first dims, and places of theirs in place of what is good.
+fn in_rows(dims: [Value; 2], at: &str, value: Value) -> Value {
+    let [one, other] = dims;
+    let mut json = json!({
+        "route": "/rows", "ignored": ["/rows/*/id", "/id"],
+        "inputs": {"a": "/rows/*/a", "b": "/rows/*/in/b"}, "outputs": {"y": "/rows/*/y", "z": "/rows/*/z"}
+    });
+    put(&mut json, at, value);
+    json!({
+        "backend": "cpu", "versions": ["1"], "protocols": ["json"], "json": json,
+        "inputs": [
+            {"name": "a", "datatype": "FP32", "shape": [one.clone(), 2]},
+            {"name": "b", "datatype": "INT8", "shape": [other.clone()]}
+        ],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [one]}, {"name": "z", "datatype": "INT8", "shape": [other, 1]}]
+    })
+}
+
+#[test]
+fn what_sits_in_one_list_has_one_number_of_rows() {
+    let named = || [json!({"name": "n", "max": 4}), json!("n")];
+    accept(AT, in_rows(named(), "/route", json!("/r")));
+    accept(AT, in_rows([json!(3), json!(3)], "/route", json!("/r")));
+    // In lists of their own they need not agree.
+    let mut apart = in_rows(
+        [json!({"max": 4}), json!(3)],
+        "/inputs/b",
+        json!("/cols/*/b"),
+    );
+    put(&mut apart, "/json/outputs/z", json!("/cols/*/z"));
+    accept(AT, apart);
+    for dims in [
+        [json!({"max": 4}), json!({"max": 4})],
+        [
+            json!({"name": "n", "max": 4}),
+            json!({"name": "m", "max": 4}),
+        ],
+        [json!(3), json!(4)],
+        [json!({"name": "n", "max": 4}), json!(4)],
+        [json!(4), json!({"max": 4})],
+    ] {
+        let faults = errors(with(AT, in_rows(dims, "/route", json!("/r"))));
+        for (place, other) in [("inputs.b", "a"), ("outputs.z", "y")] {
+            let fault = format!(
+                "models.hidden.json.{place}: is in the same rows as \"{other}\", and nothing says that they are as many \
+                 (one name for the first dim of both)"
+            );
+            assert!(faults.contains(&fault), "{fault}: {faults:?}");
+        }
+    }
+    for (pointer, text) in [
+        ("/rows/*/x/*/b", "goes through two lists"),
+        ("/rows/*", "ends with a list"),
+        ("/*", "ends with a list"),
+        ("/rows/b", "has an object where another place has a list"),
+        ("/rows/*/a", "is where another place is"),
+        ("/rows/*/id/b", "is where another place is"),
+        ("/rows", "is where another place is"),
+    ] {
+        // Places come before what is not read, which is then what is too much.
+        let at = match pointer {
+            "/rows/*/id/b" => "ignored[0]",
+            _ => "inputs.b",
+        };
+        check(
+            AT,
+            in_rows(named(), "/inputs/b", json!(pointer)),
+            &format!("models.hidden.json.{at}"),
+            text,
+        );
+    }
+    let mut scalar = in_rows(named(), "/route", json!("/r"));
+    put(&mut scalar, "/inputs/1/shape", json!([]));
+    check(
+        AT,
+        scalar,
+        "models.hidden.json.inputs.b",
+        "goes through a list, and \"b\" has no dim",
+    );
+}

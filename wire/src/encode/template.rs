@@ -1,0 +1,146 @@
+//! Answers in JSON of a model's own: each output where its template has it, and nothing else.
+
+use tensorgate_policy::Tensor;
+use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::policy::{Place, Step};
+use tensorgate_policy::tensor::InferResponse;
+
+use super::predict::{Elements, Texts};
+use super::{AnswerForm, Unsayable};
+use crate::json_text::{list, string};
+
+/// The most bytes that the ways to an output take: one for each of its rows, if it goes through a list.
+pub(super) fn most_of_ways(output: &Tensor<'_>, form: &AnswerForm) -> usize {
+    /// Quotes, a colon, a brace or bracket at each end, a comma; and a character of a name may take six in JSON.
+    const STEP_BYTES: usize = 6;
+    let mut places = form.template.iter().flat_map(|template| template.outputs());
+    let Some(place) = places.find(|place| place.name() == output.name) else {
+        return 0;
+    };
+    let way = place.at().steps().iter().fold(0_usize, |sum, step| {
+        let name = match step {
+            Step::Member(name) => name.len().saturating_mul(6),
+            Step::Rows => 0,
+        };
+        sum.saturating_add(name).saturating_add(STEP_BYTES)
+    });
+    let rows = match place.at().by_row() {
+        true => output.shape.first().copied().unwrap_or_default(),
+        false => 0,
+    };
+    // An empty list has its way too.
+    let ways = usize::try_from(rows)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
+    way.saturating_mul(ways)
+}
+
+/// The answer's document; outputs without a place are none of it.
+pub(super) fn infer_json(
+    response: &InferResponse,
+    form: &AnswerForm,
+) -> Result<Vec<u8>, Unsayable> {
+    let template = form.template.as_deref().ok_or(Unsayable::Tensor)?;
+    let mut targets: Vec<Target<'_, '_>> = Vec::new();
+    for place in template.outputs() {
+        let mut outputs = response.outputs.iter();
+        if let Some(output) = outputs.find(|output| output.name == place.name()) {
+            targets.push((place.at().steps(), place, output));
+        }
+    }
+    let mut json = String::new();
+    let mut node = node(&targets)?;
+    node.write(&mut json).ok_or(Unsayable::Tensor)?;
+    Ok(json.into_bytes())
+}
+
+/// The steps that are left of the way to a place, and what goes there.
+type Target<'p, 'r> = (&'p [Step], &'p Place, &'r Tensor<'static>);
+
+/// What the document has at one point of it.
+enum Node<'p, 'r> {
+    /// A tensor, or one row's part of it, in lists of these dims.
+    Tensor(Elements<'r>, &'r [i64]),
+    Object(Vec<(&'p str, Self)>),
+    Rows(i64, Box<Self>),
+}
+
+/// What the document has where these targets' ways have come together. They are in order, so that those of one name stand together; the
+/// recursion is as deep as a pointer has steps.
+fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
+    if let [([], place, output)] = targets {
+        if output.shape.len() > MAX_RANK {
+            return Err(Unsayable::Tensor);
+        }
+        let texts = if place.base64() {
+            Texts::Base64
+        } else {
+            Texts::Plain
+        };
+        let elements = Elements::of(output, texts).ok_or(Unsayable::Tensor)?;
+        let in_rows = usize::from(place.at().by_row());
+        let shape = match place.bare() {
+            true => &[],
+            false => output.shape.get(in_rows..).ok_or(Unsayable::Tensor)?,
+        };
+        return Ok(Node::Tensor(elements, shape));
+    }
+    if let Some(([Step::Rows, ..], _, first)) = targets.first() {
+        let rows = first.shape.first().copied();
+        if targets
+            .iter()
+            .any(|(_, _, output)| output.shape.first().copied() != rows)
+        {
+            return Err(Unsayable::Tensor);
+        }
+        return Ok(Node::Rows(
+            rows.ok_or(Unsayable::Tensor)?,
+            Box::new(node(&below(targets))?),
+        ));
+    }
+    let mut members = Vec::new();
+    let mut rest = targets;
+    while let Some(([Step::Member(name), ..], ..)) = rest.first() {
+        let same = |(steps, ..): &&Target<'_, '_>| matches!(steps.first(), Some(Step::Member(other)) if other == name);
+        let (here, behind) = rest.split_at(rest.iter().take_while(same).count());
+        members.push((name.as_str(), node(&below(here))?));
+        rest = behind;
+    }
+    Ok(Node::Object(members))
+}
+
+/// The same, one step on.
+fn below<'p, 'r>(targets: &[Target<'p, 'r>]) -> Vec<Target<'p, 'r>> {
+    let below = targets
+        .iter()
+        .filter_map(|(steps, place, output)| Some((steps.get(1..)?, *place, *output)));
+    below.collect()
+}
+
+impl Node<'_, '_> {
+    /// Writes it, and of tensors what is next of them.
+    fn write(&mut self, json: &mut String) -> Option<()> {
+        let mut written = Some(());
+        match self {
+            Self::Tensor(elements, shape) => return elements.value(json, shape),
+            Self::Object(members) => {
+                json.push('{');
+                for (index, (name, node)) in members.iter_mut().enumerate() {
+                    if index > 0 {
+                        json.push(',');
+                    }
+                    string(json, name);
+                    json.push(':');
+                    node.write(json)?;
+                }
+                json.push('}');
+            }
+            Self::Rows(rows, row) => list(json, 0..*rows, |json, _| {
+                if written.is_some() {
+                    written = row.write(json);
+                }
+            }),
+        }
+        written
+    }
+}

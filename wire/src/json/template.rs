@@ -1,0 +1,232 @@
+//! A JSON body of a model's own route: tensors where its template has them, and nothing that it does not name. Objects lead to places, a list
+//! to the rows of all that sits in it; any other list is a tensor's. Datatypes are the contract's.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::policy::{Place, Pointer, Step, Template};
+use tensorgate_policy::{InferRequest, Tensor};
+
+use super::column::Column;
+use super::request::unknown;
+use super::scan::Scanner;
+use super::tree::Texts;
+use crate::fault::{BodyFault, quote};
+use crate::raw::Budget;
+
+/// Reads a request.
+pub(crate) fn template<'a>(
+    body: &'a [u8],
+    template: &Template,
+    rules: &[TensorRule],
+) -> Result<InferRequest<'a>, BodyFault> {
+    Ok(InferRequest {
+        by_column: true,
+        inputs: tensors(body, template.inputs(), template.ignored(), rules)?,
+        ..InferRequest::default()
+    })
+}
+
+/// Reads the tensors that came, in the order in which they did.
+fn tensors<'a>(
+    body: &'a [u8],
+    places: &[Place],
+    ignored: &[Pointer],
+    rules: &[TensorRule],
+) -> Result<Vec<Tensor<'a>>, BodyFault> {
+    let tensors = places.iter().map(|place| (place.at().steps(), Some(place)));
+    let others = ignored.iter().map(|pointer| (pointer.steps(), None));
+    let targets: Vec<Target<'_>> = tensors.chain(others).collect();
+    let mut node = node(&targets, rules);
+    let mut scanner = Scanner::over(body)?;
+    let mut walk = Walk {
+        budget: Budget::new(),
+        objects: 0,
+        tensors: 0,
+    };
+    walk.take(&mut scanner, &mut node)?;
+    scanner.end()?;
+    let mut came = Vec::new();
+    node.finish(false, &mut came);
+    came.sort_by_key(|(turn, _)| *turn);
+    Ok(came.into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+/// The steps that are left of the way to a place, and what sits there; nothing that is read.
+type Target<'p> = (&'p [Step], Option<&'p Place>);
+
+/// What a document has at one point of it.
+enum Node<'a, 'p> {
+    /// A tensor, or what a row has of it.
+    Tensor {
+        column: Column<'a>,
+        place: &'p Place,
+        /// How many tensors came before it.
+        turn: usize,
+    },
+    /// What is not read.
+    Ignored,
+    Object(Vec<Member<'a, 'p>>),
+    /// What every row has.
+    Rows(Box<Self>),
+}
+
+/// A member of an object.
+struct Member<'a, 'p> {
+    name: &'p str,
+    /// The last object that it was in, by number; 0 for none.
+    object: u64,
+    node: Node<'a, 'p>,
+}
+
+/// What a document has where these targets' ways have come together. The recursion is as deep as a pointer has steps.
+fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
+    match targets {
+        [([], Some(place))] => {
+            let texts = if place.base64() {
+                Texts::Base64
+            } else {
+                Texts::Plain
+            };
+            let name = Cow::Owned(place.name().to_owned());
+            return Node::Tensor {
+                column: Column::of(name, rules, texts),
+                place,
+                turn: 0,
+            };
+        }
+        [([], None)] => return Node::Ignored,
+        _ => {}
+    }
+    let mut names: Vec<&'p str> = Vec::new();
+    let mut rows: Vec<Target<'p>> = Vec::new();
+    for (steps, place) in targets {
+        match steps.split_first() {
+            Some((Step::Member(name), _)) if !names.contains(&name.as_str()) => names.push(name),
+            Some((Step::Rows, rest)) => rows.push((rest, *place)),
+            _ => {}
+        }
+    }
+    if !rows.is_empty() {
+        return Node::Rows(Box::new(node(&rows, rules)));
+    }
+    let members = names.into_iter().map(|name| {
+        let below = targets.iter().filter_map(|(steps, place)| match steps {
+            [Step::Member(first), rest @ ..] if first == name => Some((rest, *place)),
+            _ => None,
+        });
+        let below: Vec<Target<'p>> = below.collect();
+        Member {
+            name,
+            object: 0,
+            node: node(&below, rules),
+        }
+    });
+    Node::Object(members.collect())
+}
+
+impl<'a> Node<'a, '_> {
+    /// Whether every tensor came in all of these rows or in none.
+    fn is_even(&self, rows: i64) -> bool {
+        match self {
+            Self::Tensor { column, .. } => column.rows() == 0 || column.rows() == rows,
+            Self::Ignored => true,
+            Self::Object(members) => members.iter().all(|member| member.node.is_even(rows)),
+            Self::Rows(row) => row.is_even(rows),
+        }
+    }
+
+    /// Hands over the tensors that came.
+    fn finish(self, in_rows: bool, came: &mut Vec<(usize, Tensor<'a>)>) {
+        match self {
+            Self::Tensor {
+                column,
+                place,
+                turn,
+            } if column.rows() > 0 => {
+                let mut tensor = column.finish(in_rows);
+                // One element needs no list.
+                if tensor.shape.len() == usize::from(in_rows) && place.scalar() {
+                    tensor.shape.push(1);
+                }
+                came.push((turn, tensor));
+            }
+            Self::Tensor { .. } | Self::Ignored => {}
+            Self::Object(members) => {
+                for member in members {
+                    member.node.finish(in_rows, came);
+                }
+            }
+            Self::Rows(row) => row.finish(true, came),
+        }
+    }
+}
+
+/// A document on its way.
+struct Walk {
+    budget: Budget,
+    /// Objects so far.
+    objects: u64,
+    /// Tensors so far.
+    tensors: usize,
+}
+
+impl Walk {
+    /// Takes the value that is next. The recursion is as deep as a pointer has steps.
+    fn take<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        node: &mut Node<'a, '_>,
+    ) -> Result<(), BodyFault> {
+        match node {
+            Node::Tensor { column, turn, .. } => {
+                if column.rows() == 0 {
+                    *turn = self.tensors;
+                    self.tensors = self.tensors.wrapping_add(1);
+                }
+                column.read(scanner, &mut self.budget)
+            }
+            Node::Ignored => scanner.value().map(drop),
+            Node::Object(members) => {
+                self.objects = self.objects.wrapping_add(1);
+                let object = self.objects;
+                // Rows have one order, as writers have it.
+                let mut next = 0_usize;
+                scanner.object(|scanner, key| {
+                    let ordered = members.get(next).is_some_and(|member| member.name == key);
+                    let at = match ordered {
+                        true => Some(next),
+                        false => members.iter().position(|member| member.name == key),
+                    };
+                    let member = at.and_then(|at| {
+                        next = at.wrapping_add(1);
+                        members.get_mut(at)
+                    });
+                    let Some(member) = member else {
+                        return Err(unknown(scanner, "", &key));
+                    };
+                    if member.object == object {
+                        let fault = BodyFault::Duplicate(quote(&key));
+                        return Err(scanner.value().err().unwrap_or(fault));
+                    }
+                    member.object = object;
+                    self.take(scanner, &mut member.node)
+                })
+            }
+            Node::Rows(row) => {
+                let mut rows = 0_i64;
+                scanner.array(|scanner| {
+                    rows = rows.saturating_add(1);
+                    self.take(scanner, row)
+                })?;
+                if !row.is_even(rows) {
+                    return Err(BodyFault::field(
+                        "a list of rows",
+                        "has not the same inputs in every row",
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+}
