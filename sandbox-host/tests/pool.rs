@@ -22,10 +22,12 @@ async fn limited(servers: &[&Backend], limits: Value, backend: Value) -> Running
     let mut policy = policy("", limits, backend);
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
+    // One that is not looked at yet by this host is not chosen.
+    let before: Vec<_> = servers.iter().map(|server| server.looked()).collect();
     let running = start(policy).await;
     running.ready().await;
-    // One that is not looked at yet is not chosen.
-    let known = || servers.iter().all(|server| server.looked() > 0);
+    let looked = |(server, before): (&&Backend, &usize)| server.looked() > *before;
+    let known = || servers.iter().zip(&before).all(looked);
     until("every server was looked at", known).await;
     running
 }

@@ -51,6 +51,7 @@ async fn an_answer_has_its_places_and_the_backend_sees_its_own_protocol() {
     );
     assert_eq!(seen.raw_input_contents, [4_f32.to_le_bytes().to_vec()]);
     assert!(seen.parameters.is_empty());
+    assert_eq!(seen.id, support::REQUEST_ID, "ours, and no client's");
     running.stop().await;
 }
 
