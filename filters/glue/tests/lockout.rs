@@ -28,16 +28,16 @@ fn key() -> String {
 }
 
 fn expired() -> String {
-    format_key(&[8; 20])
+    format_key(&[60; 20])
 }
 
 fn revoked() -> String {
-    format_key(&[9; 20])
+    format_key(&[61; 20])
 }
 
 /// Right, from another place.
 fn elsewhere() -> String {
-    format_key(&[10; 20])
+    format_key(&[62; 20])
 }
 
 fn bundle() -> String {

@@ -63,7 +63,7 @@ fn a_grpc_inference_is_charged_once_its_message_names_the_model() {
 #[test]
 fn metadata_and_readiness_read_no_tensors() {
     let policy = policy();
-    for operation in [Operation::Metadata, Operation::Ready, Operation::Statistics] {
+    for operation in [Operation::Metadata, Operation::Ready] {
         let mut decision = held(&policy, &asked(operation, "digits", None));
         assert_eq!(
             decision.message(&policy, &InferRequest::default()),

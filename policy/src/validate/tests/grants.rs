@@ -308,7 +308,7 @@ fn statistics_that_nobody_can_ask_for_are_told() {
         put(&mut document, "/models/digits/protocols", protocols);
         let warnings = warnings(document);
         warnings.iter().any(|it| {
-            it.starts_with("grants[0].operations: nobody can ask for statistics of digits:")
+            it.starts_with("grants[0].operations: nobody can ask for statistics of \"digits\":")
         })
     };
     assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));
