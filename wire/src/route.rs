@@ -260,5 +260,8 @@ fn name(segment: &str) -> Option<Cow<'_, str>> {
 }
 
 #[cfg(test)]
+#[path = "route_own_tests.rs"]
+mod own_tests;
+#[cfg(test)]
 #[path = "route_tests.rs"]
 mod tests;
