@@ -34,6 +34,9 @@ fn large_policy(buffered_bytes: u64) -> Policy {
     limits.buffered_bytes = ByteSize(buffered_bytes);
     limits.timeout_ms = 30_000;
     let mut big = raw.models["vec"].clone();
+    // A path of its own is one model's alone.
+    big.json = None;
+    big.protocols.retain(|protocol| protocol != "json");
     big.inputs[0].shape = Some(vec![Dim::Bounded {
         name: None,
         min: None,
