@@ -168,17 +168,21 @@ impl Bucket {
             return None;
         }
         let least_ns = state.least_since(spent, now_ns);
-        let units_ns = divided(self.ticks(units), self.per).unwrap_or(u64::MAX);
-        let back_ns = units_ns.min(least_ns);
-        // Since that charge it has owed so much less now; before it, what it did.
-        let rest_ns = least_ns.checked_sub(back_ns)?;
+        let least = u128::from(least_ns).saturating_mul(u128::from(self.per));
+        let back = self.ticks(units).min(least);
+        let owed = self.owed(state, now_ns).checked_sub(back)?;
+        // Since that charge it has owed so much less now; before it, what it did. Rounded so that nobody gets more by it.
+        let back_ns = self.whole_ns(back);
+        let rest_ns = least_ns.saturating_sub(back_ns);
+        let (full_ns, part) = self.moment(now_ns, owed)?;
         Some(State {
-            full_ns: state.full_ns.checked_sub(back_ns)?,
+            full_ns,
+            part,
             returned_ns: state.returned_ns.wrapping_add(back_ns),
             least_ns: state.least_ns.map(|ns| ns.min(rest_ns)),
             ..*state
         })
-        .filter(|_| back_ns > 0)
+        .filter(|_| back > 0)
     }
 
     /// Spends units that are used already, whether the bucket has them or not: it is empty at the worst.
@@ -233,16 +237,24 @@ impl Bucket {
         } else {
             (0, [least, before])
         };
-        let whole = u128::from(ns).saturating_mul(u128::from(self.per));
+        let (full_ns, part) = self.moment(now_ns, owed)?;
         Some(State {
-            full_ns: now_ns.checked_add(ns)?,
-            part: u64::try_from(owed.checked_sub(whole)?).ok()?,
+            full_ns,
+            part,
             interval_ns: self.interval_ns,
             per: self.per,
             returned_ns: state.returned_ns.wrapping_add(moved),
             period: state.period.wrapping_add(periods),
             least_ns,
         })
+    }
+
+    /// When a bucket that owes so much is full again: nanoseconds, and parts of one.
+    fn moment(&self, now_ns: u64, owed: u128) -> Option<(u64, u64)> {
+        let ns = divided(owed, self.per)?;
+        let whole = u128::from(ns).saturating_mul(u128::from(self.per));
+        let part = u64::try_from(owed.checked_sub(whole)?).ok()?;
+        Some((now_ns.checked_add(ns)?, part))
     }
 
     /// Whole nanoseconds, rounded up.

@@ -130,8 +130,8 @@ fn nothing_else_gives_tokens_back() {
             let refused_to_settle = trailers
                 .iter()
                 .any(|(name, value)| name == TRAILER.as_bytes() && !value.is_empty());
-            let played = close(first);
-            let told = played.logged.lines.iter();
+            let (_, _, logged) = first.close();
+            let told = logged.lines.iter();
             let told = told.filter(|(level, _)| *level == Level::Error).count();
             assert_eq!(told, usize::from(refused_to_settle), "{trailers:?}");
             assert!(close(open(&mut proxy)).allowed());

@@ -57,6 +57,22 @@ fn what_time_has_given_back_does_not_come_a_second_time() {
 }
 
 #[test]
+fn what_comes_back_is_not_rounded() {
+    let bucket = Bucket {
+        interval_ns: 1_000_000_000,
+        per: 7,
+        burst: 196,
+    };
+    let spent = |state: &State| spend(bucket, state, 1_000, 98).unwrap_or_else(|| panic!("room"));
+    let first = spent(&State::default());
+    let second = spent(&first);
+    let settled = bucket.give_back(&second, &first, 1_000, 88);
+    let settled = settled.and_then(|state| bucket.give_back(&state, &second, 1_000, 10));
+    assert_eq!(settled.map(|state| bucket.level(&state, 1_000).0), Some(98));
+    assert!(settled.is_some_and(|state| spend(bucket, &state, 1_000, 98).is_some()));
+}
+
+#[test]
 fn nothing_comes_back_across_a_change_of_pace() {
     let reserved = spent(&State::default(), 1_000, 80);
     let faster = Bucket {
@@ -149,7 +165,7 @@ fn exact(bucket: Bucket, charges: &[Charge], now_ns: u64) -> u64 {
 fn no_order_of_reservations_lets_more_pass_than_if_each_use_had_been_known() {
     let mut given = 0;
     for seed in 1..=400 {
-        let mut numbers = Numbers(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut numbers = Numbers(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
         let bucket = Bucket {
             burst: 50 + numbers.below(100),
             ..BUCKET
