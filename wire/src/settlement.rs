@@ -117,7 +117,7 @@ mod tests {
         check(&format!("{fields}.{mac}"), SettlementFault::Signature);
         check(fields, SettlementFault::Form);
         check("", SettlementFault::Form);
-        check(&format!("{value},{value}"), SettlementFault::Form);
+        check(&format!("{value},{value}"), SettlementFault::Signature);
         check(&"s1.".repeat(200), SettlementFault::Form);
         check(&value.replacen("s1.", "s2.", 1), SettlementFault::Form);
     }
