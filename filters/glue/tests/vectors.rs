@@ -39,7 +39,9 @@ fn as_written(vector: &Lowered) -> Option<String> {
 
 /// The policy with its limits counted for all gateways, where they may be: streams have none such.
 fn shared(vector: &Lowered) -> Option<String> {
-    if vector.request.path.ends_with("/ModelStreamInfer") {
+    // What an answer did not use comes back to a gateway's own limits alone.
+    if vector.request.path.ends_with("/ModelStreamInfer") || vector.id.starts_with("openai-rates/")
+    {
         return None;
     }
     let mut policy: serde_json::Value = serde_json::from_str(&vector.policy_json).unwrap();
