@@ -333,6 +333,11 @@ impl Proven {
 }
 
 /// The first whole second that is not before a moment.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast saturates: what is before all time is its first second"
+)]
 fn whole(unix_s: f64) -> u64 {
     let second = unix_s as u64;
     if (second as f64) < unix_s {

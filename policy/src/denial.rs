@@ -7,7 +7,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Unit;
-use crate::request::Coding;
+use crate::request::Codings;
 
 /// A reason, as callers see it. The order of the variants is the order of precedence: of two causes
 /// in one request, the earlier is given.
@@ -361,7 +361,7 @@ pub struct Denial {
     /// For `method-not-allowed`: the method that is.
     pub allow: Option<&'static str>,
     /// For `unsupported-encoding` of a content coding: those that would be read, beside none.
-    pub codings: Option<Vec<Coding>>,
+    pub codings: Option<Codings>,
 }
 
 impl Denial {

@@ -371,6 +371,36 @@ impl Coding {
     }
 }
 
+/// Some of the content codings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codings {
+    gzip: bool,
+    deflate: bool,
+}
+
+impl Codings {
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Coding> {
+        Coding::ALL.into_iter().filter(move |coding| match coding {
+            Coding::Gzip => self.gzip,
+            Coding::Deflate => self.deflate,
+        })
+    }
+}
+
+impl FromIterator<Coding> for Codings {
+    fn from_iter<T: IntoIterator<Item = Coding>>(codings: T) -> Self {
+        let mut all = Self::default();
+        for coding in codings {
+            match coding {
+                Coding::Gzip => all.gzip = true,
+                Coding::Deflate => all.deflate = true,
+            }
+        }
+        all
+    }
+}
+
 /// How a body is declared to be coded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::policy::Unit;
-use tensorgate_policy::request::{Coding, Protocol};
+use tensorgate_policy::request::{Coding, Codings, Protocol};
 use tensorgate_policy::{Denial, Reason};
 
 use crate::json_text::member;
@@ -57,12 +57,7 @@ impl Answer {
             }
             headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
         }
-        headers.extend(
-            denial
-                .codings
-                .as_deref()
-                .map(|read| codings(protocol, read)),
-        );
+        headers.extend(denial.codings.map(|read| codings(protocol, read)));
         headers.extend(rate_fields(&denial.rates));
         let wait = denial.retry_after_s.map(|wait| wait.to_string());
         headers.extend(wait.map(|wait| ("retry-after", wait)));
@@ -85,15 +80,13 @@ impl Answer {
 }
 
 /// The field that says which content codings are read: RFC 9110's (12.5.3), or gRPC's own.
-fn codings(protocol: Protocol, read: &[Coding]) -> (&'static str, String) {
+fn codings(protocol: Protocol, read: Codings) -> (&'static str, String) {
     let name = if protocol.is_grpc() {
         "grpc-accept-encoding"
     } else {
         "accept-encoding"
     };
-    let names = [IDENTITY]
-        .into_iter()
-        .chain(read.iter().map(|it| it.name()));
+    let names = [IDENTITY].into_iter().chain(read.iter().map(Coding::name));
     (name, names.collect::<Vec<_>>().join(", "))
 }
 
@@ -317,7 +310,7 @@ mod tests {
     #[test]
     fn a_refused_coding_says_which_would_be_read() {
         let refused = |codings: &[Coding]| Denial {
-            codings: Some(codings.to_vec()),
+            codings: Some(codings.iter().copied().collect()),
             ..Denial::new(Reason::UnsupportedEncoding, "br")
         };
         for (codings, expected) in [

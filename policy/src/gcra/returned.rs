@@ -171,7 +171,11 @@ fn no_order_of_reservations_lets_more_pass_than_if_each_use_had_been_known() {
             ..BUCKET
         };
         // Slow enough that it is never full, or not.
-        let pause = [5, 60, 400][usize::try_from(seed % 3).unwrap_or(0)];
+        let pause = match seed % 3 {
+            0 => 5,
+            1 => 60,
+            _ => 400,
+        };
         let (mut state, mut now_ns) = (State::default(), 1_000);
         let (mut charges, mut open): (Vec<Charge>, Vec<usize>) = (Vec::new(), Vec::new());
         for _ in 0..60 {
