@@ -49,7 +49,7 @@ impl Breaker {
     }
 
     /// The state as it is stored.
-    pub fn to_bytes(&self) -> [u8; STATE_BYTES] {
+    pub fn to_bytes(self) -> [u8; STATE_BYTES] {
         let mut bytes = [0; STATE_BYTES];
         let numbers = [
             self.failures,
@@ -82,7 +82,8 @@ impl Breaker {
     pub const fn failed(&self, now_ns: u64) -> (Self, bool) {
         let failures = self.failures.saturating_add(1);
         let recent = self.told_ns > 0 && now_ns.saturating_sub(self.told_ns) < TELL_NS;
-        let tell = !recent && !(self.told && failures != FAILURES);
+        let again = self.told && failures != FAILURES;
+        let tell = !recent && !again;
         let after = Self {
             failures,
             due_ns: now_ns.saturating_add(PROBE_NS),

@@ -200,6 +200,9 @@ async fn what_is_no_message_ends_the_stream_and_large_ones_pass() {
     large.listen.limits.body_bytes = ByteSize(4 << 20);
     large.listen.limits.hold_bytes = Some(ByteSize(2 << 20));
     let mut wide = large.models["vec"].clone();
+    // A path of its own is one model's alone.
+    wide.json = None;
+    wide.protocols.retain(|protocol| protocol != "json");
     wide.inputs[0].shape = serde_json::from_value(serde_json::json!([{"max": 1_000_000}])).unwrap();
     large.models.insert("wide".into(), wide);
     large.grants[0].models.push("wide".into());
