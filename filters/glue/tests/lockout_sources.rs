@@ -1,6 +1,8 @@
 //! A million sources that each bring a wrong credential: the memory of what failed is what it was.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "tests"
@@ -59,9 +61,9 @@ fn ask(proxy: &mut NativeProxy, numbers: impl Iterator<Item = u32>) {
         let mut key = [0; 20];
         key[16..].copy_from_slice(&number.to_be_bytes());
         let credential = if number.is_multiple_of(5) {
-            field("authorization", &format!("Bearer a.b.{number}"))
+            field("authorization", format!("Bearer a.b.{number}"))
         } else {
-            field("x-api-key", &format_key(&key))
+            field("x-api-key", format_key(&key))
         };
         let request = Request {
             headers: vec![

@@ -1,6 +1,7 @@
 //! Tokens that were reserved for an answer and not used come back when it says so, and at no other word.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,

@@ -21,13 +21,13 @@ enum Event<'r> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ends {
     /// The last piece of its body.
-    WithPiece,
-    /// Nothing more.
-    WithEmptyPiece,
-    WithTrailers,
+    Piece,
+    /// An empty piece behind it.
+    Nothing,
+    Trailers,
 }
 
-const ENDS: [Ends; 3] = [Ends::WithPiece, Ends::WithEmptyPiece, Ends::WithTrailers];
+const ENDS: [Ends; 3] = [Ends::Piece, Ends::Nothing, Ends::Trailers];
 
 /// A request in pieces of so many bytes.
 fn events(request: &Request, piece: usize, ends: Ends) -> Vec<Event<'_>> {
@@ -35,13 +35,13 @@ fn events(request: &Request, piece: usize, ends: Ends) -> Vec<Event<'_>> {
     let mut events = vec![Event::Head(false)];
     let pieces = body.chunks(piece).count();
     for (at, bytes) in body.chunks(piece).enumerate() {
-        let last = at + 1 == pieces && ends == Ends::WithPiece;
+        let last = at + 1 == pieces && ends == Ends::Piece;
         events.push(Event::Piece(bytes, last));
     }
     match ends {
-        Ends::WithPiece => {}
-        Ends::WithEmptyPiece => events.push(Event::Piece(&[], true)),
-        Ends::WithTrailers => events.push(Event::Trailers),
+        Ends::Piece => {}
+        Ends::Nothing => events.push(Event::Piece(&[], true)),
+        Ends::Trailers => events.push(Event::Trailers),
     }
     events
 }
@@ -208,7 +208,7 @@ fn a_body_that_is_large_goes_on_and_its_end_does_not() {
         limiter.set_mode(LimiterMode::Waits);
         let mut proxy = gateway(chain, &with_large(FIVE), &limiter);
         let mut stream = proxy.open(NOW);
-        let events = events(&request, 8_192, Ends::WithPiece);
+        let events = events(&request, 8_192, Ends::Piece);
         for event in &events {
             deliver(&mut stream, &request, *event);
         }
@@ -239,7 +239,7 @@ fn who_goes_away_while_it_waits_leaves_nothing_behind() {
             let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
             limiter.set_mode(LimiterMode::Waits);
             let mut stream = proxy.open(NOW);
-            for event in &events(&request, 50, Ends::WithPiece)[..] {
+            for event in &events(&request, 50, Ends::Piece)[..] {
                 deliver(&mut stream, &request, *event);
             }
             assert_eq!(stream.limits_asked(), 1);
