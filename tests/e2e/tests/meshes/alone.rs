@@ -6,10 +6,10 @@ use super::mesh::{self, Mesh, before, manager, meshed, upstream};
 use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
 
 /// A token, a body, and the status and reason that come of it.
-type Asked = (&'static str, &'static str, (u16, Option<&'static str>));
+type Asked<'a> = (&'a str, &'a str, (u16, Option<&'a str>));
 
 /// Answers of one filter behind `jwt_authn` to requests in turn: whose, with what, what comes of it. All that is let through reaches the server behind.
-async fn check(chain: &str, quota: u64, asked: &[Asked]) {
+async fn check(chain: &str, quota: u64, asked: &[Asked<'_>]) {
     let policy = serde_json::to_value(of_the_mesh(quota)).unwrap();
     let (behind, seen) = upstream().await;
     let name = format!("{chain}-alone");
