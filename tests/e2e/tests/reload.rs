@@ -155,7 +155,10 @@ async fn grpc(ready: &mut h2::client::SendRequest<Bytes>, key: &str) -> Result<(
 fn version(number: usize) -> Policy {
     let mut policy: Value = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
     let keys = policy["clients"].clone();
-    let vec = policy["models"]["vec"].clone();
+    let mut vec = policy["models"]["vec"].clone();
+    // Copies of it come and go, and a path of its own is one model's alone.
+    vec.as_object_mut().unwrap().remove("json");
+    vec["protocols"] = json!(["oip-rest", "oip-grpc"]);
     policy["clients"] = json!({"scorer": keys["scorer"], "reader": keys["reader"]});
     policy["groups"] = json!({});
     policy["models"] = json!({"vec": vec});
