@@ -57,8 +57,8 @@ fn keys(fields: &[Field], end_of_stream: bool) {
     let (key, in_path, path) = (read.credential, read.key_in_path, read.path.clone());
     let (whole, of_field) = (plain.path.clone(), plain.credential);
     let (head, without) = (
-        read.into_head(Identity::Missing),
-        plain.into_head(Identity::Missing),
+        read.into_head(Identity::Missing, POLICY.templates()),
+        plain.into_head(Identity::Missing, POLICY.templates()),
     );
     assert_eq!(head.header_bytes, without.header_bytes);
     if head.ambiguous.is_some() {

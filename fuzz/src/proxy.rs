@@ -61,7 +61,7 @@ impl World {
             for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
                 policy = policy.replace(&digest(known), &digest(key));
             }
-            let (root, _) = GateRoot::configure(Filter::Gate, &bundle(&policy), Some(context_key))
+            let (root, _) = GateRoot::configure(Filter::Gate, bundle(&policy), Some(context_key))
                 .expect("a policy of the vectors");
             Rc::new(root)
         });

@@ -71,7 +71,7 @@ fn compare(ours: &InferRequest<'_>, theirs: &Value, template: &Template) {
 fn take(at: &mut Value, steps: &[Step]) -> Option<Value> {
     match steps {
         [] => Some(at.take()),
-        [Step::Member(name), rest @ ..] if rest.is_empty() => at.as_object_mut()?.remove(name),
+        [Step::Member(name)] => at.as_object_mut()?.remove(name),
         [Step::Member(name), rest @ ..] => take(at.get_mut(name)?, rest),
         [Step::Rows, rest @ ..] => {
             let rows = at.as_array_mut()?;

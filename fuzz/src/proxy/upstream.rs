@@ -46,11 +46,10 @@ pub(super) fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
     let key = Key::from_hex(context_key).expect("a key");
     let mut messages = Messages::marked(Marker::new(&key, context), usize::MAX);
     let mut rest = sent;
-    loop {
-        match messages.take(rest).expect("a mark of the gate's own") {
-            Taken::Message { used, .. } | Taken::Refused { used, .. } => rest = &rest[used..],
-            Taken::Wants(_) => break,
-        }
+    while let Taken::Message { used, .. } | Taken::Refused { used, .. } =
+        messages.take(rest).expect("a mark of the gate's own")
+    {
+        rest = &rest[used..];
     }
     assert!(rest.is_empty(), "a piece of a message goes on");
 }
