@@ -156,6 +156,18 @@ fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
     // A type that only some model takes is judged when the model is known to be the caller's: after the encoding.
     let by_model =
         given == Some(Reason::UnsupportedMediaType) && encoded == Some(Reason::UnsupportedEncoding);
+    // So is whose statistics of a model are, to whoever has those of another.
+    let statistics = matches!(
+        head.route,
+        Route::Model {
+            operation: Operation::Statistics,
+            ..
+        }
+    );
+    let by_model = by_model
+        || statistics
+            && given == Some(Reason::NotAnInferenceRoute)
+            && encoded == Some(Reason::UnsupportedEncoding);
     assert!(
         by_model || encoded == Some(expected),
         "{encoded:?}, not {expected:?}"

@@ -171,6 +171,11 @@ impl Decision {
         self.settle(step)
     }
 
+    /// Whether a charge is not told yet that was [`ChargeOutcome::Later`].
+    pub fn owes(&self) -> bool {
+        !self.later.is_empty()
+    }
+
     /// What a charge came to that was [`ChargeOutcome::Later`]. [`Step::Forward`]: as far as that goes, the rest may pass.
     pub fn charged_late(
         &mut self,

@@ -266,7 +266,13 @@ impl Gate {
             _ => {}
         }
         match (self.take_held(), cleared) {
-            (Some(held), Ok(())) => self.finish(proxy, held),
+            (Some(held), Ok(())) => match held.body {
+                // Held for its end alone: it is too large to be judged whole.
+                Body::Judge(plan) if held.body_bytes > plan.hold_bytes => {
+                    self.stop_holding(proxy, held, plan, true)
+                }
+                _ => self.finish(proxy, held),
+            },
             (Some(held), Err(fault)) => self.refuse(proxy, held, cannot_decide(fault)),
             (None, Ok(())) => Action::Continue,
             (None, Err(_)) => Action::Pause,

@@ -24,5 +24,7 @@ pub(super) fn has_charged_content(levels: &Levels) -> bool {
 
 /// Whether what a grant's requests carry is charged in tokens, of which the gate may be told how many were used.
 pub(super) fn reserves_tokens(grant: &Grant) -> bool {
-    grant.per_content().any(|limit| limit.unit == Unit::Tokens)
+    grant
+        .per_content()
+        .any(|limit| limit.unit == Unit::Tokens && limit.scope.is_local())
 }

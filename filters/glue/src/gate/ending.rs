@@ -2,7 +2,7 @@
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
-use tensorgate_policy::{Denial, Now, Step};
+use tensorgate_policy::{Denial, Now, Reason, Step};
 use tensorgate_wire::{Answer, context};
 
 use super::{Gate, Held, Phase, cannot_decide};
@@ -21,6 +21,11 @@ impl Gate {
         now: Now,
         rest: Rest,
     ) -> Action {
+        // Whatever came before: nothing goes on whole while it is not told whether it may.
+        if matches!(rest, Rest::None | Rest::Passes) && held.decision.owes() {
+            let cause = "internal: a request whose charge is not told";
+            return self.refuse(proxy, held, Denial::new(Reason::Overloaded, cause));
+        }
         self.outcome.note(&self.root.policy, &held.decision);
         let signed = match self.sign(&held, now) {
             Ok(signed) => signed,

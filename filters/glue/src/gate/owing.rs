@@ -37,7 +37,11 @@ impl Gate {
         owed: &Owed,
         answer: Result<Vec<u8>, u32>,
     ) {
-        let Some((mut held, checking)) = self.take_gone_on() else {
+        let gone_on = self.take_gone_on();
+        let has_gone_on = gone_on.is_some();
+        // One that has not waits with all of its body for the end of that.
+        let waits = || self.take_held().map(|held| (held, None));
+        let Some((mut held, checking)) = gone_on.or_else(waits) else {
             return;
         };
         let policy = &self.root.policy;
@@ -51,6 +55,10 @@ impl Gate {
         let noted = held.decision.shadowed().len();
         if let Step::Deny(denial) = held.decision.charged_late(policy, &owed.charge, outcome) {
             self.deny_held(proxy, &held, &denial);
+            return;
+        }
+        if !has_gone_on {
+            self.phase = Phase::Held(held);
             return;
         }
         // What its mode lets pass is told as well.

@@ -181,15 +181,28 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
 #[test]
 fn a_body_that_no_wait_holds_comes_to_the_same() {
     let policy = with_large(&BOTH.replace("128", "131072"));
+    // A filter that charges then waits for the body, too.
+    let weighed = policy.replace(
+        r#""limited": {"#,
+        r#""limited": {"limits": {"concurrency": 100}, "#,
+    );
+    assert_ne!(policy, weighed);
+    let play = |chain: &[Filter], policy: &str, request: &Request, piece, ends| {
+        let events = events(request, piece, ends);
+        for late in [0, 1, 3, usize::MAX] {
+            for newest_first in [false, true] {
+                play_every_answer(chain, policy, request, &events, late, newest_first);
+            }
+        }
+    };
     for chain in CHAINS {
         let requests = [binary(LARGE), raw_grpc(LARGE)];
         for request in requests.clone().into_iter().chain(requests.map(declared)) {
             for ends in ENDS {
-                let events = events(&request, 50_000, ends);
-                for late in [0, 1, 3, usize::MAX] {
-                    for newest_first in [false, true] {
-                        play_every_answer(chain, &policy, &request, &events, late, newest_first);
-                    }
+                // Beyond what is always held before its last piece, and with it.
+                for piece in [50_000, 200_000] {
+                    play(chain, &policy, &request, piece, ends);
+                    play(chain, &weighed, &request, piece, ends);
                 }
             }
         }

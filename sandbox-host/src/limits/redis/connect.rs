@@ -160,7 +160,14 @@ impl Connection {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(rule.username().map(str::as_bytes));
             words.push(&password);
-            connection.ask(&words).await?;
+            // An old server says what it did not understand, the password included.
+            connection.ask(&words).await.map_err(|fault| match fault {
+                ConnectFault::Refused(text) => {
+                    let code = text.split(' ').next().unwrap_or_default();
+                    ConnectFault::Refused(format!("AUTH: {code}"))
+                }
+                fault => fault,
+            })?;
         }
         let database = rule.database().to_string();
         if rule.database() > 0 {
