@@ -16,7 +16,8 @@
 //! | [`Step::Forward`] | sends the request on | – |
 //!
 //! A body larger than [`BodyPlan::hold_bytes`] is not held: once its head is there, the same steps are taken with what that
-//! announces, and [`Decision::check_head`] in place of `check`. Its [`Step::Forward`] means that the head may go on; then
+//! announces, with [`Decision::head_of_body`] in place of `body` and [`Decision::check_head`] in place of `check`; a charge that is
+//! [`ChargeOutcome::Later`] is told by [`Decision::charged_late`] before the end. Its [`Step::Forward`] means that the head may go on; then
 //! every part that passes is judged by [`Decision::pass`], and the end by [`Decision::passed`], whose [`Step::Forward`] is the verdict.
 //!
 //! A stream of inferences is many requests under one head: that is judged once, and every message by a decision of its own that begins where

@@ -1,5 +1,4 @@
-//! One request from its head to its answer: reads, judges, runs, answers. The only place where a request meets clocks,
-//! the budget and the log.
+//! One request from its head to its answer: reads, judges, runs, answers. Judging (`request`) meets no clock, budget or log; what does begins here.
 
 mod models;
 mod stream;

@@ -6,7 +6,7 @@ use crate::policy::Policy;
 use crate::request::Head;
 use crate::tensor::InferRequest;
 
-/// Judges a head, spending what it asks for. Ends in [`Step::Deny`], [`Step::Answer`] or [`Step::ReadBody`].
+/// Judges a head, spending what it asks for. Ends in [`Step::Deny`], [`Step::Answer`], [`Step::ReadBody`] or [`Step::ReadMessages`].
 pub fn decide_head(
     policy: &Policy,
     head: &Head<'_>,

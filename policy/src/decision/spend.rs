@@ -29,7 +29,8 @@ impl Decision {
         }
     }
 
-    /// Charges those that the rate limit service counts, if it has any: the places are taken, and whoever has none costs nobody a question.
+    /// Charges those that the rate limit service counts, if it has any: the places that are due so far are taken, and whoever has none of
+    /// them costs nobody a question.
     pub(super) fn pay_globally(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
         // Once: where the path names the model, the head has paid by the time that the body is whole.
         let due = after == After::Head || self.protocol.body_names_model();

@@ -17,7 +17,7 @@ use crate::backends::oip::Endpoint;
 /// When a request's time is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Latest {
-    /// Whoever says so.
+    /// The moment, whether the listener or its client says so.
     pub at: Instant,
     /// What the listener gives any request.
     pub whole: Duration,
