@@ -4,11 +4,12 @@
 //! reading of a body, the answer, the header fields for the upstream. It decides nothing by itself except to refuse where it cannot
 //! decide. Which of the steps are its own is its filter's [`crate::filter::Duties`]; the others count as done.
 //!
-//! Headers are held until the verdict, and so is the body, in the proxy's own buffer: it is read when it is whole, and again after a wait. A body that is
-//! too large for that is held until its head is judged, and the rest is checked as it passes (the module `checking`). The verdict
-//! falls with the headers, at the body's end, at the trailers, which end a body without saying so in the body callback, or when what the request
-//! waits for is there (`waiting`, `owing`); a stream's messages each have their own (`messages`). Once refused, always refused: nothing is ever let through after an answer,
-//! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
+//! Headers are held until the verdict, and so is the body, in the proxy's own buffer: it is read when it is whole, and again after a wait. A
+//! body that is too large for that is held until its head is judged, and the rest is checked as it passes (the module `checking`). The verdict
+//! falls with the headers, at the body's end, at the trailers, which end a body without saying so in the body callback, or when what the
+//! request waits for is there (`waiting`, `owing`); a stream's messages each have their own (`messages`). Once refused, always refused: nothing
+//! is ever let through after an answer, and there is one answer. A filter none of whose duties needs the body lets it pass once the head is
+//! judged.
 
 mod ending;
 mod messages;
