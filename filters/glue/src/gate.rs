@@ -484,17 +484,6 @@ impl Gate {
         self.phase = Phase::Held(held);
         Action::Pause
     }
-
-    /// The held request, if it is on hold; the phase is final until it is put back.
-    fn take_held(&mut self) -> Option<Box<Held>> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Held(held) => Some(held),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
-    }
 }
 
 /// The refusal of a gate whose proxy failed it.

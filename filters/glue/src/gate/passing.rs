@@ -127,6 +127,17 @@ impl Gate {
         }
     }
 
+    /// The held request, if it is on hold; the phase is final until it is put back.
+    pub(super) fn take_held(&mut self) -> Option<Box<Held>> {
+        match core::mem::replace(&mut self.phase, Phase::Denied) {
+            Phase::Held(held) => Some(held),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
     pub(super) fn take_checking(&mut self) -> Option<(Box<Held>, Box<Checking>)> {
         match core::mem::replace(&mut self.phase, Phase::Denied) {
             Phase::Checking(held, checking) => Some((held, checking)),
