@@ -3,6 +3,7 @@
 
 mod breaker;
 mod call;
+mod decoupled;
 mod knee;
 mod openai;
 mod places;
@@ -25,6 +26,7 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
+pub use decoupled::Replies;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;

@@ -1,7 +1,9 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
+pub(crate) mod decoupled;
 pub(crate) mod openai;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
-use crate::backends::{Call, answer};
+use crate::backends::answer;
 use crate::budget::Held;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
@@ -25,6 +27,7 @@ use crate::owned;
 use crate::request::ModelRequest;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
+use wanted::{Sent, Wanted};
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -169,6 +172,32 @@ impl Pipeline {
         shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
+        let room = answer::max_bytes(model.backend_outputs());
+        let (sent, wanted) = self
+            .prepared(request, room, held, latest.at, timings, shadow)
+            .await?;
+        let started = Instant::now();
+        let call = sent.call(model, &wanted);
+        let dispatched = route
+            .backend
+            .dispatch(call, latest, &mut timings.queue)
+            .await;
+        self.waited(model, started, timings);
+        self.answer(&wanted, dispatched?, held, latest.at, timings, shadow)
+            .await
+    }
+
+    /// What the backend gets, and what becomes of its answer. `room`: bytes that answers take while they are read.
+    async fn prepared(
+        &self,
+        request: ModelRequest,
+        room: usize,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<(Sent, Wanted), Denial> {
+        let (model, route) = self.route(request.model)?;
         let ModelRequest {
             caller,
             protocol,
@@ -178,7 +207,7 @@ impl Pipeline {
             version,
             id,
             parameters,
-            outputs: wanted,
+            outputs,
             form,
             payload,
             rates: _,
@@ -187,9 +216,7 @@ impl Pipeline {
             claims,
             reserved: _,
         } = request;
-        let request_id = caller.request_id.as_str();
-        let answer_bytes = answer::max_bytes(model.backend_outputs());
-
+        let request_id = caller.request_id;
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -200,60 +227,77 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest.at);
-                let called = handler.preprocess(request_id, payload).await;
+                let handler = stage.handler.by(latest);
+                let called = handler.preprocess(&request_id, payload).await;
                 self.made(
                     stage,
                     Role::Preprocess,
                     started,
                     called,
                     model.backend_inputs(),
-                    request_id,
+                    &request_id,
                     timings,
                     shadow,
                 )?
             }
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(room)) {
             return Err(Denial::new(
                 Reason::Overloaded,
                 "no room for the answer within the host's bytes",
             ));
         }
-
-        let started = Instant::now();
-        let call = Call {
-            contract: model,
-            id: request_id,
-            model: model.backend_model(),
-            version: &version,
-            parameters,
-            inputs,
-            outputs: model.backend_outputs(),
-            claims: &claims,
+        let sent = Sent { parameters, inputs };
+        let wanted = Wanted {
+            request_id,
+            protocol,
+            model: model_id,
+            grant: grant
+                .filter(|id| self.policy.grant(*id).is_some())
+                .ok_or_else(under_no_grant)?,
+            version,
+            id,
+            outputs,
+            form,
+            claims,
         };
-        let dispatched = route
-            .backend
-            .dispatch(call, latest, &mut timings.queue)
-            .await;
-        timings.dispatch = started.elapsed();
+        Ok((sent, wanted))
+    }
+
+    /// The backend has answered, or failed to.
+    fn waited(&self, model: &Model, started: Instant, timings: &mut Timings) {
+        let took = started.elapsed();
+        timings.dispatch = timings.dispatch.saturating_add(took);
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };
         self.metrics
             .dispatch_seconds
             .get_or_create(&labels)
-            .observe(timings.dispatch.as_secs_f64());
-        let mut outputs = dispatched?;
+            .observe(took.as_secs_f64());
+    }
+
+    /// What the backend answered, checked, handled, cut to what the caller may have and written.
+    async fn answer(
+        &self,
+        wanted: &Wanted,
+        mut outputs: Vec<Tensor<'static>>,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<Encoded, Denial> {
+        let (model, route) = self.route(wanted.model)?;
         let rules = model.backend_outputs();
         shadow.check(Values::Outputs, rules, &outputs, |denial| {
             broken(Reason::BackendFault, "the backend's answer", &denial)
         })?;
 
+        let request_id = wanted.request_id.as_str();
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest.at);
+            let handler = stage.handler.by(latest);
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,
@@ -266,14 +310,13 @@ impl Pipeline {
                 shadow,
             )?;
         }
-        let grant_id = grant
-            .filter(|id| self.policy.grant(*id).is_some())
-            .ok_or_else(under_no_grant)?;
-        let outputs = select(model.returns(), &wanted, outputs);
+        let (model_id, grant_id) = (wanted.model, wanted.grant);
+        let outputs = select(model.returns(), &wanted.outputs, outputs);
+        let (protocol, form) = (wanted.protocol, wanted.form.clone());
         let mut response = InferResponse {
             model: model.name().to_owned(),
-            version,
-            id,
+            version: wanted.version.clone(),
+            id: wanted.id.clone(),
             outputs,
         };
         let data_bytes = owned::data_bytes(&response.outputs);
@@ -317,7 +360,7 @@ impl Pipeline {
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
         if role == Role::Postprocess {
-            timings.postprocess = took;
+            timings.postprocess = timings.postprocess.saturating_add(took);
         }
         let labels = HandlerLabels {
             handler: stage.name.clone(),

@@ -14,7 +14,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
-pub use stream::{stream_answer, stream_refusal};
+pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;

@@ -8,7 +8,9 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, openai, parameters, release, requires, serving, template, tensors};
+use super::{
+    decoupled, flight, names, openai, parameters, release, requires, serving, template, tensors,
+};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
@@ -95,6 +97,8 @@ fn model(
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
+    let decoupled = decoupled::decoupled(report, path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
@@ -186,6 +190,7 @@ fn model(
     };
     Some(Model {
         encodings: encodings?,
+        decoupled: decoupled?,
         limits: limits?,
         requires: requires?,
         name: name.into(),

@@ -2,6 +2,7 @@
 //! read as untrusted input.
 
 pub mod answer;
+pub mod decoupled;
 mod link;
 pub mod oip;
 pub mod openai;

@@ -27,7 +27,7 @@ use crate::grpc_timeout;
 /// Header fields of an answer, bytes; a gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
 /// A backend's own error text, characters kept for the log.
-const MAX_MESSAGE_CHARS: usize = 2_048;
+pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
 
 /// An address that no endpoint can have.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ impl Line {
         self.fate.is_lost()
     }
 
-    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
+    pub(super) fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
         GrpcInferenceServiceClient::new(self.channel.clone())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
@@ -238,7 +238,7 @@ const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
 const MAX_METADATA_BYTES: usize = 256 << 10;
 
 /// A request that carries its deadline to the server as `grpc-timeout`.
-fn timed<T>(message: T, deadline: Instant) -> Request<T> {
+pub(super) fn timed<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
     let left = deadline.saturating_duration_since(Instant::now());
     let fields = request.metadata_mut().as_mut();
@@ -247,7 +247,7 @@ fn timed<T>(message: T, deadline: Instant) -> Request<T> {
 }
 
 /// Awaits an answer until the deadline and sorts out failures.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Instant,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, BackendError> {
@@ -261,7 +261,7 @@ async fn within<T>(
 }
 
 /// What a status means. One with a source was made on our side of the connection; one without came from the server.
-fn sort(status: &Status, late: bool) -> BackendError {
+pub(super) fn sort(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
         _ if late || caused_by(status, |cause| cause.is::<TimeoutExpired>()) => {
