@@ -32,6 +32,7 @@ mod report;
 mod requires;
 mod revoked;
 mod serving;
+mod spoken;
 mod template;
 mod tensors;
 mod usage;

@@ -1,6 +1,7 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
+mod http_json;
 mod openai;
 mod pool;
 mod retries;
@@ -93,6 +94,9 @@ impl Dispatcher {
         latest: Instant,
         waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
+        if let Some(template) = call.contract.backend_template() {
+            return self.post(call, template, latest, waited).await;
+        }
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;

@@ -15,7 +15,7 @@ use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
-use crate::backends::{Call, answer};
+use crate::backends::{Call, http_json};
 use crate::budget::Held;
 use crate::dispatch::Dispatcher;
 use crate::guard::offload;
@@ -184,8 +184,6 @@ impl Pipeline {
                 )
                 .await;
         }
-        let answer_bytes = answer::max_bytes(model.backend_outputs());
-
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -211,7 +209,8 @@ impl Pipeline {
             }
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
+        let room = http_json::room(model, &inputs);
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(room)) {
             return Err(Denial::new(
                 Reason::Overloaded,
                 "no room for the answer within the host's bytes",

@@ -28,6 +28,7 @@ mod raw;
 mod route;
 mod signature;
 pub mod stream;
+pub mod template;
 mod torch;
 
 pub use answer::Answer;

@@ -109,6 +109,7 @@ mod modes;
 mod openai;
 mod sections;
 mod serving;
+mod spoken;
 mod template;
 mod tensors;
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::http_json::HttpJson;
 use super::link::{CONNECT_TIMEOUT, Connector, Dialer, Turns};
 use super::openai::Upstream;
 use super::tls::Tls;
@@ -55,6 +56,8 @@ pub struct Endpoint {
     channel: RwLock<Channel>,
     /// Where it is spoken to in OpenAI's API, and over no connection of these.
     openai: Option<Upstream>,
+    /// The same in JSON of its own.
+    json: Option<HttpJson>,
 }
 
 impl Endpoint {
@@ -79,6 +82,7 @@ impl Endpoint {
             connector,
             channel,
             openai: None,
+            json: None,
         })
     }
 
@@ -91,6 +95,26 @@ impl Endpoint {
             openai: Some(upstream),
             ..endpoint
         })
+    }
+
+    /// The same for a server that speaks JSON of its own; `ready`: the path that says whether it is ready.
+    pub fn of_json(
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+        ready: Option<&str>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let upstream = Upstream::new(uri, &endpoint.connector.dialer)
+            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        Ok(Self {
+            json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
+            ..endpoint
+        })
+    }
+
+    /// How it is spoken to in JSON of its own, if it is.
+    pub const fn json(&self) -> Option<&HttpJson> {
+        self.json.as_ref()
     }
 
     /// How it is spoken to in OpenAI's API, if it is.
