@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components demo up test test-clients test-triton bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components handler-tools demo up test test-clients test-triton bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -8,7 +8,7 @@ export RUSTUP_TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-tool
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: Rust toolchain and wasm targets, Envoy (cached, idempotent)
 	@$(STAGE) setup tools/setup.sh
@@ -23,13 +23,16 @@ components: build ## Build the example and hostile handlers into target/componen
 	@$(STAGE) components tools/components.sh
 	@tools/pin-components.sh --check
 
+handler-tools: build ## Install what makes components of handlers in Python and JavaScript (cached)
+	@$(STAGE) handler-tools tools/handler-tools.sh
+
 demo: filters build components ## Start the whole gate, send good and hostile requests, print the table, stop
 	@$(STAGE) demo target/debug/tensorgate-demo
 
 up: filters build components ## Start the same gate and keep it running until Ctrl-C
 	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up
 
-test: filters build components ## Pass every test, the ones on a real Envoy included
+test: filters build components handler-tools ## Pass every test, the ones on a real Envoy included
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test cargo test --locked
 

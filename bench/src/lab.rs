@@ -225,12 +225,18 @@ pub struct Server {
 impl Server {
     /// Starts one on the load's core.
     pub async fn start(lab: &Lab, kind: &str) -> Outcome<Self> {
+        Self::start_with(lab, kind, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn start_with(lab: &Lab, kind: &str, more: &[&std::ffi::OsStr]) -> Outcome<Self> {
         let socket = lab.path(&format!("{kind}.sock"));
         let log = lab.path(&format!("{kind}.log"));
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["serve", kind, "--tcp", "127.0.0.1:0", "--unix"])
-            .arg(&socket);
+            .arg(&socket)
+            .args(more);
         let mut process = Process::start(kind, &lab.cores, Place::Load, &command, &log)?;
         let tcp = process
             .until(async || {

@@ -16,6 +16,7 @@ mod proxy;
 mod race;
 mod report;
 mod scenario;
+mod script;
 mod serve;
 mod targets;
 mod tls;

@@ -41,7 +41,7 @@ pub const JSON_ANSWER: &str = r#"{"model_name":"small","model_version":"1","outp
 pub const SMALL: &str = "small";
 /// 600 KB: one normalised photograph.
 pub const LARGE: &str = "large";
-/// Any number of floats, up to 8 MiB of them.
+/// Any number of floats, up to 16 MiB of them.
 pub const FLOATS: &str = "floats";
 /// The same with a contract that looks at no value: what the rest costs.
 pub const UNREAD: &str = "unread";
@@ -50,10 +50,17 @@ pub const STREAMED: &str = "streamed";
 /// 150 KB: one photograph as bytes, made into [`LARGE`]'s input by a handler.
 pub const PHOTO: &str = "photo";
 
+/// A model of OpenAI's API.
+pub const CHAT: &str = "chat";
+
 /// Elements of an 8 MiB tensor.
 pub const HUGE_ELEMENTS: usize = 2 << 20;
+/// Elements of a 16 MiB tensor, the most that [`FLOATS`] takes.
+pub const HUGEST_ELEMENTS: usize = 4 << 20;
 /// Elements of a 256 MiB tensor.
 pub const STREAMED_ELEMENTS: usize = 64 << 20;
+/// Elements of a JSON body of 100 KB.
+pub const JSON_100K_ELEMENTS: usize = 11_650;
 /// Elements of a JSON body of 575 KB.
 pub const JSON_ELEMENTS: usize = 65_536;
 /// Elements of the 1 KB body.
@@ -87,13 +94,22 @@ pub fn backend_input(model: &str) -> Option<TensorShape> {
 
 /// The contract of a model as a policy says it.
 pub fn contract(model: &str) -> Value {
+    if model == CHAT {
+        return json!({
+            "backend": "chat", "versions": [VERSION], "protocols": ["openai"],
+            "parameters": {"temperature": {"float": [0, 2]}},
+            "openai": {"chat": {
+                "max_messages": 64, "max_message_bytes": "32KiB", "max_prompt_bytes": "128KiB", "max_tokens": 1024,
+            }},
+        });
+    }
     let small = json!({"name": "image", "datatype": "FP32", "shape": [{"name": "n", "max": 32}, 1, 8, 8], "range": [0, 16]});
     let photo =
         json!({"name": "image", "datatype": "FP32", "shape": [1, 3, 224, 224], "range": [-4, 4]});
     let input = match model {
         LARGE | PHOTO => photo,
         FLOATS => {
-            json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGE_ELEMENTS}], "range": [-4, 4]})
+            json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGEST_ELEMENTS}], "range": [-4, 4]})
         }
         STREAMED => {
             json!({"name": "image", "datatype": "FP32", "shape": [{"max": STREAMED_ELEMENTS}], "range": [-4, 4]})
@@ -107,6 +123,7 @@ pub fn contract(model: &str) -> Value {
         "backend": "upstream",
         "versions": [VERSION],
         "protocols": ["oip-rest", "oip-grpc"],
+        "encodings": ["gzip"],
         "inputs": [input],
         "outputs": [{"name": OUTPUT.name, "datatype": OUTPUT.datatype, "shape": OUTPUT.dims}],
     });
@@ -122,11 +139,14 @@ pub fn contract(model: &str) -> Value {
     rules
 }
 
-/// Values of many digits within every contract, the same each time.
+/// Values of many digits within every contract, the same each time, and none like those before it: what is compressed is to stay as large as
+/// measured values would.
 fn values(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(|at| {
-        let step = u16::try_from(at.wrapping_mul(37) & 1023).unwrap_or_default();
-        f32::from(step) / 1024.0 + 0.000_061
+        // Steps of the golden ratio.
+        let step = at.wrapping_mul(0x9e37_79b9) >> 16 & 0xffff;
+        let step = u16::try_from(step).unwrap_or_default();
+        f32::from(step) / 65536.0 + 0.000_061
     })
 }
 
@@ -137,20 +157,60 @@ fn path(model: &str) -> String {
 
 /// JSON of so many floats for a model.
 pub fn json_shot(model: &str) -> Outcome<Shot> {
-    let (count, shape) = if model == SMALL {
-        (SMALL_ELEMENTS, "[2,1,8,8]".to_owned())
+    if model == SMALL {
+        small_json_shot(model)
     } else {
-        (JSON_ELEMENTS, format!("[{JSON_ELEMENTS}]"))
-    };
+        json_floats_shot(model, JSON_ELEMENTS)
+    }
+}
+
+/// 1 KB of JSON for a model that takes what [`SMALL`] does.
+pub fn small_json_shot(model: &str) -> Outcome<Shot> {
+    let numbers = values(SMALL_ELEMENTS).map(|value| format!("{value:.3}"));
+    json_of(model, "[2,1,8,8]", numbers)
+}
+
+/// JSON of any number of floats for a model that takes them.
+pub fn json_floats_shot(model: &str, count: usize) -> Outcome<Shot> {
+    let numbers = values(count).map(|value| format!("{value:.5}"));
+    json_of(model, &format!("[{count}]"), numbers)
+}
+
+/// 1 KB of JSON with a number in it that no contract here takes.
+pub fn spoilt_json_shot() -> Outcome<Shot> {
+    let numbers = values(SMALL_ELEMENTS).enumerate().map(|(at, value)| {
+        let value = if at == SMALL_ELEMENTS / 2 {
+            1000.0
+        } else {
+            value
+        };
+        format!("{value:.3}")
+    });
+    json_of(SMALL, "[2,1,8,8]", numbers)
+}
+
+/// 1 KB of a conversation.
+pub fn chat_shot() -> Outcome<Shot> {
+    let said = "How long may a tensor be before somebody has to look at all of it? ";
+    let message = |role: &str, times: usize| json!({"role": role, "content": said.repeat(times)});
+    let body = json!({
+        "model": CHAT, "max_tokens": 64, "temperature": 0.5,
+        "messages": [message("system", 2), message("user", 4), message("assistant", 3), message("user", 4)],
+    });
+    Shot::new(
+        Method::POST,
+        "/v1/chat/completions",
+        &[("content-type", "application/json")],
+        Bytes::from(body.to_string()),
+    )
+}
+
+fn json_of(model: &str, shape: &str, numbers: impl Iterator<Item = String>) -> Outcome<Shot> {
     let mut text =
         format!(r#"{{"inputs":[{{"name":"image","datatype":"FP32","shape":{shape},"data":["#);
-    for (at, value) in values(count).enumerate() {
+    for (at, number) in numbers.enumerate() {
         let comma = if at == 0 { "" } else { "," };
-        if model == SMALL {
-            write!(text, "{comma}{value:.3}")?;
-        } else {
-            write!(text, "{comma}{value:.5}")?;
-        }
+        write!(text, "{comma}{number}")?;
     }
     text.push_str("]}]}");
     Shot::new(
@@ -219,7 +279,19 @@ pub fn grpc_shot(model: &str) -> Outcome<Shot> {
 
 /// A REST request with OIP's binary extension: JSON that describes, then the bytes.
 pub fn binary_shot(model: &str) -> Outcome<Shot> {
-    let (name, datatype, shape, raw) = input(model);
+    binary_of(model, input(model))
+}
+
+/// The same with any number of floats.
+pub fn binary_floats_shot(model: &str, count: usize) -> Outcome<Shot> {
+    let shape = vec![i64::try_from(count).unwrap_or_default()];
+    binary_of(model, ("image", "FP32", shape, raw(count)))
+}
+
+fn binary_of(
+    model: &str,
+    (name, datatype, shape, raw): (&str, &str, Vec<i64>, Vec<u8>),
+) -> Outcome<Shot> {
     let head = json!({"inputs": [{
         "name": name, "datatype": datatype, "shape": shape,
         "parameters": {"binary_data_size": raw.len()},

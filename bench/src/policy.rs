@@ -9,14 +9,16 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::hex;
 
-use crate::models::{FLOATS, LARGE, PHOTO, SMALL, STREAMED, UNREAD, contract};
+use crate::models::{CHAT, FLOATS, LARGE, PHOTO, SMALL, STREAMED, UNREAD, contract};
 use crate::outcome::Outcome;
 
 /// What a policy has beside the rules.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Clients with one key each.
+    /// Clients.
     pub clients: usize,
+    /// Keys of each: the first client's come first.
+    pub keys_each: usize,
     /// Models beside those that are asked for.
     pub more_models: usize,
     /// Where the backend listens.
@@ -29,6 +31,60 @@ pub struct Shape {
     pub issuers: Option<(Value, Value)>,
     /// Whether wrong credentials are bounded.
     pub lockout: bool,
+    /// Proxies in front whose word on addresses is believed.
+    pub trusted_hops: u32,
+    /// What the grant of all that is asked for limits.
+    pub limits: Limits,
+    /// Further grants, of one client and one model each, as [`further_grant`] has them.
+    pub more_grants: usize,
+    /// What is held of a body, if not as much as usual.
+    pub hold_bytes: Option<&'static str>,
+    /// What the host holds of all bodies together.
+    pub buffered_bytes: &'static str,
+    /// Whether the policy has the model of OpenAI's API.
+    pub chat: bool,
+}
+
+/// What a grant limits. None of it is ever reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// Nothing.
+    None,
+    /// How often.
+    Rate,
+    /// That, how much, how much a day, and how many at once: the client, the grant and the model.
+    All,
+}
+
+impl Limits {
+    /// As members of a grant.
+    fn of_grant(self) -> Map<String, Value> {
+        // The burst is a second, longer than a worker may be kept from its core between its look at the clock and the bucket.
+        let rate = json!({"quota": 1_000_000, "window_s": 1, "burst": 1_000_000});
+        let mut members = Map::new();
+        if self != Self::None {
+            members.insert("rate".to_owned(), rate);
+        }
+        if self == Self::All {
+            let plenty = 1_000_000_000_000_u64;
+            let cost = json!({"elements": plenty, "window_s": 60});
+            members.insert("cost".to_owned(), cost);
+            let budget = json!({"elements": plenty, "per": "day"});
+            members.insert("budget".to_owned(), budget);
+            members.insert("concurrency".to_owned(), json!(100));
+        }
+        members
+    }
+}
+
+/// Models of [`Shape::more_models`] that a client has further grants for, one each.
+pub const GRANTS_A_CLIENT: usize = 100;
+
+/// The client and the model of a further grant, by number.
+pub fn further_grant(number: usize) -> (usize, String) {
+    let model = number.checked_rem(GRANTS_A_CLIENT).unwrap_or_default();
+    let client = number.checked_div(GRANTS_A_CLIENT).unwrap_or_default();
+    (client, format!("more-{model}"))
 }
 
 /// A component in the folder of the policy.
@@ -54,7 +110,7 @@ impl Component {
     }
 }
 
-/// The key of the client with that number.
+/// The key with that number: the client's, where each has one.
 pub fn key(client: usize) -> String {
     let mut random = [0x5a; 20];
     for (to, from) in random.iter_mut().zip(client.to_le_bytes()) {
@@ -71,12 +127,19 @@ impl Shape {
     pub fn plain(upstream: SocketAddr) -> Self {
         Self {
             clients: 10,
+            keys_each: 1,
             more_models: 0,
             upstream,
             handler: None,
             more_handlers: 0,
             issuers: None,
             lockout: false,
+            trusted_hops: 0,
+            limits: Limits::Rate,
+            more_grants: 0,
+            hold_bytes: None,
+            buffered_bytes: "2GiB",
+            chat: false,
         }
     }
 
@@ -84,34 +147,53 @@ impl Shape {
     pub fn to_json(&self) -> Value {
         let mut clients: Map<String, Value> = (0..self.clients)
             .map(|number| {
-                let digest = hex(&Sha256::digest(key(number).as_bytes()));
-                (
-                    format!("client-{number}"),
-                    json!({"api_keys": [{"sha256": digest}]}),
-                )
+                let first = number.saturating_mul(self.keys_each);
+                let keys: Vec<Value> = (first..first.saturating_add(self.keys_each))
+                    .map(|number| {
+                        let digest = hex(&Sha256::digest(key(number).as_bytes()));
+                        json!({"sha256": digest})
+                    })
+                    .collect();
+                (format!("client-{number}"), json!({"api_keys": keys}))
             })
             .collect();
         let mut models: Map<String, Value> = [SMALL, LARGE, FLOATS, UNREAD, STREAMED]
             .iter()
             .map(|name| ((*name).to_owned(), contract(name)))
             .collect();
+        if self.limits == Limits::All
+            && let Some(small) = models.get_mut(SMALL)
+        {
+            insert(small, "limits", json!({"concurrency": 100}));
+        }
         for number in 0..self.more_models {
             models.insert(format!("more-{number}"), contract(SMALL));
         }
+        let mut limits = json!({
+            "body_bytes": "300MiB", "buffered_bytes": self.buffered_bytes, "timeout_ms": 60_000, "stream_ms": 120_000,
+            "connections": 1024, "streams_per_connection": 128,
+        });
+        if let Some(bytes) = self.hold_bytes {
+            insert(&mut limits, "hold_bytes", json!(bytes));
+        }
         let mut policy = json!({
             "version": 1,
-            "listen": {
-                "address": "127.0.0.1:0",
-                "limits": {
-                    "body_bytes": "300MiB", "buffered_bytes": "2GiB", "timeout_ms": 60_000, "stream_ms": 120_000,
-                    "connections": 1024, "streams_per_connection": 128,
-                },
-            },
+            "listen": {"address": "127.0.0.1:0", "trusted_hops": self.trusted_hops, "limits": limits},
             "backends": {"upstream": {
                 "kind": "open-inference", "endpoints": [format!("http://{}", self.upstream)],
                 "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,
             }},
         });
+        if self.chat {
+            models.insert(CHAT.to_owned(), contract(CHAT));
+            let backend = json!({
+                "kind": "openai", "endpoints": [format!("http://{}", self.upstream)],
+                "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,
+            });
+            if let Some(backends) = policy.get_mut("backends") {
+                insert(backends, CHAT, backend);
+            }
+        }
         if let Some(component) = &self.handler {
             models.insert(PHOTO.to_owned(), contract(PHOTO));
             let rule = json!({
@@ -136,21 +218,36 @@ impl Shape {
         if self.lockout {
             insert(&mut policy, "lockout", json!({}));
         }
-        let names: Vec<&String> = clients.keys().collect();
-        let everything: Vec<&String> = models.keys().collect();
-        insert(&mut policy, "groups", json!({"all": names}));
         insert(
             &mut policy,
-            "grants",
-            json!([{
-                "name": "bench", "clients": ["group:all"], "models": everything, "operations": ["infer"],
-                // Never reached: the burst is a second, longer than a worker may be kept from its core between its look at the clock and the bucket.
-                "rate": {"quota": 1_000_000, "window_s": 1, "burst": 1_000_000},
-            }]),
+            "groups",
+            json!({"all": clients.keys().collect::<Vec<_>>()}),
         );
+        insert(&mut policy, "grants", self.grants(models.keys()));
         insert(&mut policy, "clients", Value::Object(clients));
         insert(&mut policy, "models", Value::Object(models));
         policy
+    }
+
+    /// Everybody may use every model, further ones apart that have grants of their own.
+    fn grants<'a>(&self, models: impl Iterator<Item = &'a String>) -> Value {
+        let shared: Vec<&String> = models
+            .filter(|model| self.more_grants == 0 || !model.starts_with("more-"))
+            .collect();
+        let mut all = json!({
+            "name": "bench", "clients": ["group:all"], "models": shared, "operations": ["infer"],
+        });
+        for (name, value) in self.limits.of_grant() {
+            insert(&mut all, &name, value);
+        }
+        let further = (0..self.more_grants).map(|number| {
+            let (client, model) = further_grant(number);
+            json!({
+                "name": format!("g{number}"), "clients": [format!("client-{client}")], "models": [model],
+                "operations": ["infer"], "rate": {"quota": 1_000_000, "window_s": 1},
+            })
+        });
+        std::iter::once(all).chain(further).collect()
     }
 }
 

@@ -15,6 +15,9 @@ const ROUTER: &str = include_str!("../envoy/router.yaml");
 const SERVICE_CLUSTER: &str = include_str!("../envoy/service-cluster.yaml");
 const EXT_AUTHZ: &str = include_str!("../envoy/ext-authz.yaml");
 const EXT_PROC: &str = include_str!("../envoy/ext-proc.yaml");
+const WITH_BODY: &str = include_str!("../envoy/with-body.yaml");
+const LUA: &str = include_str!("../envoy/lua.yaml");
+const MODULE: &str = include_str!("../envoy/module.yaml");
 const TRANSPORT_SOCKET: &str = include_str!("../envoy/transport-socket.yaml");
 const NATIVE: &str = include_str!("../envoy/native.yaml");
 
@@ -34,8 +37,17 @@ pub enum Filters<'a> {
     },
     /// ext_authz, asking that service.
     ExtAuthz(&'a Server),
+    /// The same, with the whole body in the question.
+    ExtAuthzWithBody(&'a Server),
     /// ext_proc, asking that service.
     ExtProc(&'a Server),
+    /// A script.
+    Lua {
+        /// What it says.
+        script: &'a str,
+    },
+    /// A module of proxy-wasm, with no configuration.
+    Module(&'a Path),
     /// These, as JSON: the gate's, taken from what was rendered.
     Json(&'a Value),
 }
@@ -95,6 +107,12 @@ pub async fn start_with(
             service(server);
             EXT_AUTHZ.to_owned() + ROUTER
         }
+        Filters::ExtAuthzWithBody(server) => {
+            service(server);
+            EXT_AUTHZ.to_owned() + WITH_BODY + ROUTER
+        }
+        Filters::Lua { script } => LUA.replace("SCRIPT", &Value::from(script).to_string()) + ROUTER,
+        Filters::Module(path) => MODULE.replace("MODULE", &path.display().to_string()) + ROUTER,
         Filters::ExtProc(server) => {
             service(server);
             EXT_PROC.to_owned() + ROUTER

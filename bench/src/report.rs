@@ -106,7 +106,7 @@ impl Report {
         text.push_str(
             "\n## Targets\n\n| work | against | target | reached | |\n|---|---|---|---|---|\n",
         );
-        let mut remarks = String::new();
+        let mut remarks: Vec<(&str, Vec<&str>)> = Vec::new();
         for target in TARGETS {
             let (reached, verdict) = self.judge(target);
             // Writing to a string cannot fail.
@@ -119,14 +119,20 @@ impl Report {
             );
             if verdict == MISSED {
                 let note = target.note.unwrap_or("Not profiled yet.");
-                let _ = writeln!(remarks, "- **{}.** {note}", target.work);
+                match remarks.iter_mut().find(|(known, _)| *known == note) {
+                    Some((_, works)) => works.push(target.work),
+                    None => remarks.push((note, vec![target.work])),
+                }
             }
         }
         if !remarks.is_empty() {
             text.push_str(
                 "\n### What was missed: where the time goes, and what would close it\n\n",
             );
-            text.push_str(&remarks);
+        }
+        for (note, mut works) in remarks {
+            works.dedup();
+            let _ = writeln!(text, "- **{}.** {note}", works.join("; "));
         }
         text.push_str(&self.sections);
         text

@@ -1,6 +1,7 @@
 //! `tensorgate`: one verb a file. Here arguments become a verb, and what became of it an exit code.
 
 mod chain;
+mod handler;
 mod inline;
 mod load;
 mod message;
@@ -51,6 +52,7 @@ enum Verb {
     Fmt(verbs::fmt::Fmt),
     Import(verbs::import::Import),
     Keys(verbs::keys::Keys),
+    Handler(verbs::handler::Handler),
     Completions(verbs::completions::Completions),
 }
 
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Fmt(verb) => verb.run(&ui),
         Verb::Import(verb) => verb.run(&ui),
         Verb::Keys(verb) => verb.run(&ui),
+        Verb::Handler(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(&mut Cli::command()),
     };
     match outcome {

@@ -173,6 +173,7 @@ fn route(route: &Route<'_>, method: &str, path: &str) {
         Operation::Infer | Operation::Stream => ("POST", "/infer"),
         Operation::Metadata => ("GET", ""),
         Operation::Ready => ("GET", "/ready"),
+        Operation::Statistics => ("GET", "/stats"),
     };
     assert_eq!(method, expected);
     assert_eq!(path, format!("/v2/models/{model}{version}{end}"));

@@ -13,6 +13,7 @@ pub mod headers;
 pub mod json;
 pub mod json_scalar;
 pub mod machine;
+pub mod marks;
 mod messages;
 pub mod openai;
 pub mod policy_json;
@@ -20,6 +21,7 @@ pub mod policy_yaml;
 pub mod predict;
 pub mod predict_grpc;
 pub mod proxy;
+pub mod rate_limit;
 // The command is a program, not a library: its reader of policies is compiled from its own files.
 #[path = "../../cli/src/source/mod.rs"]
 #[allow(

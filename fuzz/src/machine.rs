@@ -71,7 +71,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
             }
             Call::Acquired(outcome) => {
                 placed = placed.map(|_| *outcome == AcquireOutcome::Acquired);
-                decision.acquired(outcome)
+                decision.acquired(policy, outcome)
             }
             Call::Body(bytes, addressee) => decision.body(policy, *bytes, addressee.clone()),
             Call::Message(request) => decision.message(policy, request),
@@ -105,7 +105,11 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
                 assert!(decision.version(policy).is_some(), "no explicit version");
             }
             Step::Deny(denial) => assert_eq!(decision.denial(), Some(denial)),
-            Step::Answer(..) | Step::ReadBody(_) | Step::Decode | Step::Check => {}
+            Step::Answer(..)
+            | Step::ReadBody(_)
+            | Step::ReadMessages(_)
+            | Step::Decode
+            | Step::Check => {}
         }
         steps.push(step);
     }
@@ -160,7 +164,12 @@ fn precedence(policy: &Policy, head: &Head<'_>, first: Option<&Step>) {
 
 fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
     let protocol = *data.choose(&[Protocol::OipRest, Protocol::OipGrpc])?;
-    let operation = *data.choose(&[Operation::Infer, Operation::Metadata, Operation::Ready])?;
+    let operation = *data.choose(&[
+        Operation::Infer,
+        Operation::Metadata,
+        Operation::Ready,
+        Operation::Statistics,
+    ])?;
     let route = match data.int_in_range(0..=9)? {
         0 => Route::Unknown { protocol },
         1 => Route::WrongMethod {
@@ -240,7 +249,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
             data.int_in_range(0..=100_000)?,
             if data.arbitrary()? {
                 Some(Addressee {
-                    model: data.choose(&MODELS)?,
+                    model: (*data.choose(&MODELS)?).into(),
                     version: data.arbitrary::<Option<&str>>()?.map(Into::into),
                     streams: data.arbitrary()?,
                 })

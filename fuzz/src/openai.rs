@@ -34,15 +34,21 @@ pub fn run(data: &[u8]) {
     };
     let api = Api::ALL[usize::from(*which) % Api::ALL.len()];
     let format = BodyFormat::OpenAi(api);
-    let named = addressee(format, body).map(|named| (named.model.to_owned(), named.streams));
-    let request = match decode(format, body, &[]) {
-        Ok(request) => request,
-        Err(denial) => return check_body_denial(&denial),
+    let named = addressee(format, body);
+    let request = match (&named, decode(format, body, &[])) {
+        (_, Ok(request)) => request,
+        (Ok(_), Err(denial)) => return check_body_denial(&denial),
+        (Err(early), Err(denial)) => {
+            check_body_denial(early);
+            return check_body_denial(&denial);
+        }
     };
-    if let Some((model, streams)) = named {
-        assert_eq!(Some(&*model), request.model.as_deref());
-        assert_eq!(streams, request.streams());
-    }
+    // What decodes says whom it is for before that.
+    let named = named.expect("what decodes can be looked through");
+    let model = named.as_ref().map(|named| &*named.model);
+    assert_eq!(model, request.model.as_deref());
+    let streams = named.is_some_and(|named| named.streams);
+    assert!(request.model.is_none() || streams == request.streams());
     let theirs: Json = serde_json::from_slice(body).expect("serde_json refuses what we accept");
     let members = theirs.as_object().expect("an object");
     let model = usize::from(request.model.is_some());
@@ -88,7 +94,9 @@ fn allowed(api: Api, body: &[u8]) -> bool {
     let Step::ReadBody(plan) = step else {
         panic!("{step:?}");
     };
-    let named = addressee(plan.format, body);
+    let Ok(named) = addressee(plan.format, body) else {
+        return false;
+    };
     let step = decide_body(&mut decision, policy(), body.len(), named, spent);
     let Step::Decode = step else {
         return false;

@@ -1,35 +1,45 @@
 //! The gate under a proxy that calls back in any order, splits bodies anywhere and fails at any call: one answer at most, nothing goes on after a
 //! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
-//! client's. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
+//! client's. Of a stream of inferences nothing goes on but behind the gate's marks. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
 
 use std::rc::Rc;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
-use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
-use tensorgate_glue::native::Store;
+use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::native::{Limiter, Store};
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
+use tensorgate_glue::shared_limits::make_breaker;
 use tensorgate_glue::spend::make_slots;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key, Marker};
+use tensorgate_wire::messages::{Messages, Taken};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
 
 /// Keys of clients `scorer`, `reader` and `rate-1` in the vectors' policies: what each policy knows is another's stranger.
 const CLIENT_KEYS: [&str; 3] = [KEYS[0], KEYS[1], "tg_JcF3NDuQ56QHz2eQO0oBseO5tXT1eukUp"];
 
+/// The call that is an answer of the rate limit service.
+const ANSWERED: u8 = 4;
+/// Where streams of inferences go.
+const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 /// The second world's context key.
 const OTHER_CONTEXT_KEY: &str = "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";
+
+/// Whatever is asked has this number: a request has one question on its way.
+const TOKEN: u32 = 1;
 
 /// Gates and the secrets that they know. There are two, alike but for the secrets: what a gate tells must be the same in both,
 /// whichever secret a fuzzer, which sees compared strings, has put into the request's open parts.
 struct World {
     /// A configured gate a policy; what a play changes is in its store.
-    roots: [Rc<GateRoot>; 3],
+    roots: [Rc<GateRoot>; 4],
     keys: [String; 3],
     context_key: &'static str,
 }
@@ -43,7 +53,7 @@ thread_local! {
 
 impl World {
     fn new(keys: [String; 3], context_key: &'static str) -> Self {
-        let roots = [MAIN, RATES, RAW].map(|policy| {
+        let roots = [MAIN, RATES, RAW, &shared_rates()].map(|policy| {
             let mut policy = policy.to_owned();
             for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
                 policy = policy.replace(&digest(known), &digest(key));
@@ -58,6 +68,13 @@ impl World {
             context_key,
         }
     }
+}
+
+/// The policy with rates, of which gateways share the first grant's.
+fn shared_rates() -> String {
+    let service = r#""rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}}, "grants""#;
+    let shared = RATES.replacen("\"window_s\"", "\"scope\": \"global\", \"window_s\"", 1);
+    shared.replacen("\"grants\"", service, 1)
 }
 
 fn digest(key: &str) -> String {
@@ -79,6 +96,10 @@ struct Faulty {
     counted: usize,
     now: Now,
     entries: u64,
+    /// The last question to the rate limit service.
+    asked: Vec<u8>,
+    /// How often the stream was told to go on.
+    resumed: usize,
     /// Log lines, properties and answers, in order.
     told: Vec<String>,
 }
@@ -119,7 +140,9 @@ impl SharedStore for Faulty {
 
 impl Proxy for Faulty {
     fn resume(&mut self) -> std::result::Result<(), HostFault> {
-        self.call("continue_stream", ())
+        self.call("continue_stream", ())?;
+        self.resumed += 1;
+        Ok(())
     }
 
     fn tick_soon(&mut self) {}
@@ -161,6 +184,13 @@ impl Proxy for Faulty {
         Ok(())
     }
 
+    fn take_response_trailer(
+        &mut self,
+        _: &str,
+    ) -> std::result::Result<Option<String>, HostFault> {
+        self.call("get_header_map_value", None)
+    }
+
     fn clear_request_trailers(&mut self) -> std::result::Result<(), HostFault> {
         self.call("set_header_map_pairs", ())
     }
@@ -168,6 +198,16 @@ impl Proxy for Faulty {
     fn request_body(&mut self, max_bytes: usize) -> std::result::Result<Vec<u8>, HostFault> {
         let body = self.held.iter().take(max_bytes).copied().collect();
         self.call("get_buffer_bytes", body)
+    }
+
+    fn prepend_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
+        self.held.splice(..0, data.iter().copied());
+        self.call("set_buffer_bytes", ())
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
+        self.held = data.to_vec();
+        self.call("set_buffer_bytes", ())
     }
 
     fn respond(&mut self, answer: &Answer) -> std::result::Result<(), HostFault> {
@@ -194,7 +234,15 @@ impl Proxy for Faulty {
         self.counted += 1;
     }
 
-    fn count_shadow(&mut self, _: &'static str) {}
+    fn count_shadow(&mut self, _: &str) {}
+
+    fn ask_limits(&mut self, question: &[u8], _: u64) -> std::result::Result<u32, HostFault> {
+        self.told.push(format!("{question:?}"));
+        self.asked = question.to_vec();
+        self.call("grpc_call", TOKEN)
+    }
+
+    fn count_asked(&mut self, _: Asked) {}
 
     fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
         self.call("get_property", None)
@@ -240,6 +288,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
     let root = Rc::clone(data.choose(&world.roots)?);
     let mut store = Store::default();
     make_slots(&mut store, root.policy()).expect("a store that works");
+    make_breaker(&mut store, root.policy()).expect("a store that works");
     let mut proxy = Faulty {
         // Most plays meet a proxy that works.
         failing: if data.ratio(3, 4)? {
@@ -258,6 +307,8 @@ fn play(data: &mut Unstructured<'_>, world: &World, told: &mut Vec<String>) -> R
             monotonic_ns: data.arbitrary::<u32>()?.into(),
         },
         entries: 0,
+        asked: Vec::new(),
+        resumed: 0,
         told: Vec::new(),
     };
     let outcome = calls(data, world, root, &mut proxy);
@@ -271,24 +322,44 @@ fn calls(
     root: Rc<GateRoot>,
     proxy: &mut Faulty,
 ) -> Result<()> {
-    let mut gate = Gate::new(root);
+    let mut gate = Gate::new(Rc::clone(&root));
     let mut forwarded = false;
     let (headers, body) = request(data, &world.keys)?;
+    let path = headers.iter().find(|(name, _)| name == b":path");
+    let streams = path.is_some_and(|(_, path)| path == STREAM.as_bytes());
+    let (mut sent, mut ended) = (Vec::new(), false);
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // In order mostly; any order otherwise.
     let ordered = data.ratio(7, 8)?;
     for turn in 0..data.int_in_range(1..=8_usize)? {
-        let kind = if !ordered {
+        // The rate limit service answers whenever it likes.
+        let kind = if gate.asks() && data.arbitrary()? {
+            ANSWERED
+        } else if !ordered {
             data.int_in_range(0..=3_u8)?
         } else if turn == 0 {
             0
         } else {
             data.int_in_range(1..=3)?
         };
-        let last = data.arbitrary()?;
+        let last = kind != ANSWERED && data.arbitrary()?;
         let refused = proxy.answers > 0;
         let action = match kind {
+            ANSWERED => {
+                let answer = match data.int_in_range(0..=3_u8)? {
+                    0 => Err(data.arbitrary()?),
+                    1 => Ok(data.arbitrary::<&[u8]>()?.to_vec()),
+                    _ => Limiter::default().answer(root.policy(), &proxy.asked, proxy.now),
+                };
+                let before = proxy.resumed;
+                gate.on_limits_answer(proxy, TOKEN, answer);
+                if proxy.resumed > before {
+                    Action::Continue
+                } else {
+                    Action::Pause
+                }
+            }
             0 => gate.on_request_headers(proxy, last),
             3 => gate.on_request_trailers(proxy),
             _ => {
@@ -304,6 +375,11 @@ fn calls(
         if refused {
             assert_eq!(action, Action::Pause, "let through after an answer");
         }
+        // Nothing of a stream comes behind its end.
+        if action == Action::Continue && forwarded && !ended {
+            sent.append(&mut proxy.held);
+        }
+        ended |= last || kind == 3;
         if action == Action::Continue && !forwarded {
             forwarded = true;
             marked(&proxy.headers, world.context_key);
@@ -318,7 +394,12 @@ fn calls(
             proxy.held.clear();
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
-        assert!(!(forwarded && proxy.answers > 0), "forwarded and refused");
+        // A stream that is on its way is cut off by an answer where no mark can say why.
+        let cut_off = streams || !(forwarded && proxy.answers > 0);
+        assert!(cut_off, "forwarded and refused");
+    }
+    if streams {
+        behind_marks(&proxy.headers, world.context_key, &sent);
     }
     // The access log may be written more than once; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
@@ -358,6 +439,26 @@ fn marked(headers: &[Field], context_key: &str) {
     }
 }
 
+/// What goes on of a stream is messages behind marks of the gate's, whole ones and nothing beside them.
+fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
+    if sent.is_empty() {
+        return;
+    }
+    let context = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
+    let (_, context) = context.expect("the head went on with a context");
+    let context = str::from_utf8(context).expect("made by the gate");
+    let key = Key::from_hex(context_key).expect("a key");
+    let mut messages = Messages::marked(Marker::new(&key, context), usize::MAX);
+    let mut rest = sent;
+    loop {
+        match messages.take(rest).expect("a mark of the gate's own") {
+            Taken::Message { used, .. } | Taken::Refused { used, .. } => rest = &rest[used..],
+            Taken::Wants(_) => break,
+        }
+    }
+    assert!(rest.is_empty(), "a piece of a message goes on");
+}
+
 fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field>, Vec<u8>)> {
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let grpc = data.arbitrary()?;
@@ -366,6 +467,7 @@ fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field
     } else if grpc {
         *data.choose(&[
             "/inference.GRPCInferenceService/ModelInfer",
+            STREAM,
             "/inference.GRPCInferenceService/ModelReady",
             "/inference.GRPCInferenceService/ServerLive",
             "/inference.GRPCInferenceService/RepositoryModelLoad",

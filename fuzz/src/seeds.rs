@@ -10,6 +10,7 @@ use tensorgate_fuzz::{template, torch_form};
 use tensorgate_policy::Protocol;
 use tensorgate_policy::request::Api;
 use tensorgate_vectors::{RawRequest, load, vectors_dir};
+use tensorgate_wire::rate_limit::{Answer, Code, Descriptor, Question, Status, TimeUnit, Told};
 
 /// Seeds of one target; a fuzzer needs examples, not the whole table.
 const MAX_SEEDS: usize = 100;
@@ -150,6 +151,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
         }
     }
+    for (name, bytes) in rate_limits() {
+        add("rate_limit", name, bytes);
+    }
     for entry in std::fs::read_dir(vectors_dir().join("policies"))? {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -221,4 +225,74 @@ fn json_bytes(headers: &[tensorgate_vectors::Field]) -> Option<u16> {
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(b"inference-header-content-length"))?;
     str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Questions, and what a service may answer.
+fn rate_limits() -> Vec<(&'static str, Vec<u8>)> {
+    let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let told = |quota, unit, multiplier| {
+        Some(Told {
+            quota,
+            unit,
+            multiplier,
+        })
+    };
+    let limit = told(3, TimeUnit::Minute, 1);
+    let asks = |limit, hits, names: &[&str]| Question {
+        domain: "tensorgate".to_owned(),
+        descriptors: names
+            .iter()
+            .map(|name| Descriptor {
+                entries: vec![entry("limit", name), entry("client", "rate-1")],
+                limit,
+                hits,
+            })
+            .collect(),
+        hits: hits.unwrap_or(1),
+    };
+    let status = |code, limit, left| Status {
+        code,
+        limit,
+        left,
+        reset_ns: Some(1_500_000_000),
+    };
+    let says = |code, statuses: &[Status]| Answer {
+        code,
+        statuses: statuses.to_vec(),
+    };
+    let (ok, over) = (
+        status(Code::Ok, limit, 2),
+        status(Code::OverLimit, limit, 0),
+    );
+    let day = status(Code::Ok, told(1, TimeUnit::Day, 1), 1);
+    let seconds = status(Code::Ok, told(3, TimeUnit::Second, 60), 2);
+    let questions = [
+        ("question", asks(limit, Some(1), &["three"])),
+        ("question-bare", asks(None, None, &["three"])),
+        (
+            "question-of-several",
+            asks(
+                told(9, TimeUnit::Second, 90),
+                Some(u64::MAX),
+                &["a", "b", "c"],
+            ),
+        ),
+        ("question-of-nothing", Question::default()),
+    ];
+    let answers = [
+        ("ok", says(Code::Ok, &[ok])),
+        ("over", says(Code::OverLimit, &[over])),
+        ("over-untold", says(Code::OverLimit, &[])),
+        ("ok-of-several", says(Code::Ok, &[day, ok, seconds, ok])),
+        (
+            "over-of-several",
+            says(Code::OverLimit, &[day, over, ok, ok]),
+        ),
+        ("contradicts-itself", says(Code::Ok, &[over])),
+        ("of-no-limit", says(Code::Ok, &[status(Code::Ok, None, 0)])),
+        ("unknown", Answer::default()),
+    ];
+    let questions = questions.map(|(name, it)| (name, [&[0], &*it.to_bytes()].concat()));
+    let answers = answers.map(|(name, it)| (name, [&[1], &*it.to_bytes()].concat()));
+    questions.into_iter().chain(answers).collect()
 }

@@ -339,7 +339,7 @@ fn outcome(step: Step) -> Result<(), Denial> {
 fn held(play: &Play<'_>) -> Result<Vec<(String, Vec<u8>)>, Denial> {
     let policy = policy(play);
     let mut decision = begin(play);
-    let whom = addressee(play.format, play.body);
+    let whom = addressee(play.format, play.body)?;
     match decide_body(&mut decision, policy, play.body.len(), whom, spent) {
         Step::Decode => {}
         step => return outcome(step).map(|()| Vec::new()),
@@ -366,7 +366,7 @@ fn in_pieces(play: &Play<'_>, pieces: &[&[u8]]) -> Result<Vec<(String, Vec<u8>)>
             coming = behind(elements);
             let whom = match play.format {
                 BodyFormat::OipGrpcInfer => request.model.as_deref().map(|model| Addressee {
-                    model,
+                    model: model.into(),
                     version: request.version.as_deref().map(Into::into),
                     streams: false,
                 }),

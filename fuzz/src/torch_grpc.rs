@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
         Err(denial) => check_body_denial(&denial),
     }
     let body = frame(data);
-    let whom = addressee(BodyFormat::TorchGrpc, &body);
+    let whom = addressee(BodyFormat::TorchGrpc, &body).expect("left to the decoder");
     let ours = match decode(BodyFormat::TorchGrpc, &body, rules) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
     // Whom a message is for is known before it is decoded, or it is for nobody: its values are read by that model's rules.
     assert_eq!(
         ours.model.as_deref(),
-        whom.as_ref().map(|whom| whom.model),
+        whom.as_ref().map(|whom| &*whom.model),
         "a short look"
     );
     let theirs = PredictionsRequest::decode(data)

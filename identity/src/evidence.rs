@@ -69,6 +69,8 @@ pub struct Identified {
     pub claims: Fields,
     /// The issuer whose key set has not the token's key, and may have it after another look.
     pub awaits: Option<String>,
+    /// When the credential counts no more, Unix seconds; `None` for one that does not end by itself. A request was let in before; a stream goes on.
+    pub until_unix_s: Option<u64>,
 }
 
 impl Identified {
@@ -81,6 +83,7 @@ impl Identified {
             withheld: Operations::default(),
             claims: Fields::new(),
             awaits: None,
+            until_unix_s: None,
         }
     }
 

@@ -56,6 +56,8 @@ struct Known {
     credential: String,
     withheld: Operations,
     claims: Fields,
+    /// When it counts no more, Unix seconds.
+    until_unix_s: Option<u64>,
 }
 
 impl Known {
@@ -66,6 +68,7 @@ impl Known {
             credential,
             withheld: Operations::default(),
             claims: Fields::new(),
+            until_unix_s: None,
         })
     }
 }
@@ -173,11 +176,13 @@ impl Identifier {
         };
         // A token extends as far as it says, whatever certificate comes with it.
         let (mut withheld, mut claims) = (Operations::default(), Fields::new());
+        let mut until_unix_s = None;
         let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
             Judged::Refused(refused) => return (refused, attempt),
             Judged::Client(known) => {
                 (withheld, claims) = (known.withheld, known.claims);
+                until_unix_s = known.until_unix_s;
                 proofs = proofs.with(kind);
                 (Some(known.client), Some(known.credential))
             }
@@ -221,6 +226,7 @@ impl Identifier {
             proofs,
             withheld,
             claims,
+            until_unix_s,
             ..Identified::new(identity, credential)
         };
         (identified, attempt)
@@ -277,12 +283,14 @@ impl From<Identified> for Judged {
                 credential,
                 withheld,
                 claims,
+                until_unix_s,
                 ..
             } => Self::Client(Known {
                 client,
                 credential: credential.unwrap_or_default(),
                 withheld,
                 claims,
+                until_unix_s,
             }),
             refused => Self::Refused(refused),
         }

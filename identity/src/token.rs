@@ -326,8 +326,19 @@ impl Proven {
         Identified {
             withheld: self.withheld,
             claims: self.claims.clone(),
+            until_unix_s: Some(whole(self.until_unix_s)),
             ..Identified::new(identity, Some(self.credential.clone()))
         }
+    }
+}
+
+/// The first whole second that is not before a moment.
+fn whole(unix_s: f64) -> u64 {
+    let second = unix_s as u64;
+    if (second as f64) < unix_s {
+        second.saturating_add(1)
+    } else {
+        second
     }
 }
 

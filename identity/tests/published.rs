@@ -1,4 +1,4 @@
-//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4; RFC 7520, 4.1 and 4.2; RFC 6979, A.2.6) through the port: the right one holds, and nothing near it does.
+//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4 and A.5; RFC 7520, 4.1, 4.2 and the first of 4.8; RFC 6979, A.2.5 and A.2.6) through the port: the right one holds, and nothing near it does.
 #![cfg(feature = "jwt-simple")]
 #![allow(
     missing_docs,
@@ -47,12 +47,41 @@ const ROAD: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0
 /// The modulus of RFC 7520, 3.4.
 const BILBO: &str = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
 
-/// A key, what is signed and the signature. The last is of ECDSA itself, over the bytes of a text.
-fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 3] {
+/// The first of the signatures of RFC 7520, 4.8.
+const BY_BILBO: &str = "MIsjqtVlOpa71KE-Mss8_Nq2YH4FGhiocsqrgi5NvyG53uoimic1tcMdSg-qptrzZc7CG6Svw2Y13TDIqHzTUrL_lR2ZFcryNFiHkSw129EghGpwkpxaTn_THJTCglNbADko1MZBCdwzJxwqZc-1RlpO2HibUYyXSwO97BSe0_evZKdjvvKSgsIqjytKSeAMbhMBdMma622_BG5t4sdbuCHtFjp9iJmkio47AIwqkZV1aIZsv33uPUqBBCXbYoQJwt7mxPftHmNlGoOSMxR_3thmXTCm4US-xiNOyhbm8afKK64jU6_TPtQHiJeQJxz9G3Tx-083B745_AfYOnlC9w";
+/// The key of RFC 6979, A.2.5.
+const P256: [&str; 2] = [
+    "YP7UuiVanTHJYet0xjVtaMBJuJI7Yfps5mliLmDyn7Y",
+    "eQP-EAi4vJmkGunpVii8ZPLxsgwtfp9Rd6PClNRGIpk",
+];
+
+/// A key, what is signed and the signature. Those after the first are of other ways to sign it, or of ECDSA itself, over the bytes of a text.
+fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 6] {
     let rsa = |alg| json!({"kty": "RSA", "alg": alg, "n": BILBO, "e": "AQAB"});
     let road = |header| format!("{header}.{ROAD}").into_bytes();
     let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
+    let [x, y] = P256;
+    let p256 = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y});
     [
+        (
+            material("RS256", &rsa("RS256")),
+            road("eyJhbGciOiJSUzI1NiJ9"),
+            decode(BY_BILBO),
+        ),
+        (
+            material("ES256", &p256),
+            b"sample".to_vec(),
+            decode(
+                "79SLKqy2qP0RQN2c1F6B1p0sh3tWqvmRw00OqE6vNxb3yxyULWV8QdQ2x6G24p9l8-kA27mv9AZNxKsvhDrNqA",
+            ),
+        ),
+        (
+            material("ES256", &p256),
+            b"test".to_vec(),
+            decode(
+                "8auwI1GDUc1x2IFWex6mY-0-_PbFEys1TyjTsLfTg2cBn0ETdCorFL0lkmtJxkkVXyZ-YNOBS0wMyEJQ5G8Agw",
+            ),
+        ),
         (
             material("RS256", &rsa("RS256")),
             road("eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9"),
@@ -204,7 +233,7 @@ fn a_key_checks_its_own_algorithms_signatures_only() {
     }
 }
 
-/// Whole examples that are no tokens of anybody's here: other algorithms (RFC 7515, A.1 and A.4; RFC 7520, 4.4), no signature (A.5), JSON in place of three parts (A.6, A.7),
+/// Whole examples that are no tokens of anybody's here: other algorithms (RFC 7515, A.1 and A.4; RFC 7520, 4.4), no signature (A.5), JSON in place of three parts (A.6, A.7; RFC 7520, 4.6 to 4.8),
 /// contents elsewhere or unencoded (RFC 7520, 4.5; RFC 7797, 4.2), an extension that nobody knows (RFC 7515, E, whose published result is a refusal).
 #[test]
 fn other_published_examples_are_refused_for_what_they_are() {
@@ -234,7 +263,37 @@ fn other_published_examples_are_refused_for_what_they_are() {
         let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
         Identifier::new(&policy)
     };
-    for (text, expected) in [
+    let of_eight = json!({"payload": ROAD, "signatures": [
+        {"protected": rs256, "header": {"kid": "bilbo.baggins@hobbiton.example"}, "signature": BY_BILBO},
+        {"header": {"alg": "ES512", "kid": "bilbo.baggins@hobbiton.example"}, "signature": "ARcVLnaJJaUWG8fG-8t5BREVAuTY8n8YHjwDO1muhcdCoFZFFjfISu0Cdkn9Ybdlmi54ho0x924DUz8sK7ZXkhc7AFM8ObLfTvNCrqcI3Jkl2U5IX3utNhODH6v7xgy1Qahsn0fyb4zSAkje8bAWz4vIfj5pCMYxxm4fgV3q7ZYhm5eD"},
+        {"protected": of_bilbo, "signature": mac}
+    ]});
+    // 4.6 names its key outside of what is signed, 4.7 its algorithm too.
+    let hs256 = "eyJhbGciOiJIUzI1NiJ9";
+    let named = json!({"kid": "018c0ae5-4d9b-471b-bfd6-eef314bc7037"});
+    let mac_of_six = "bWUSVaxorn7bEF1djytBd0kHv70Ly5pvbomzMWSOr20";
+    let all = json!({"alg": "HS256", "kid": "018c0ae5-4d9b-471b-bfd6-eef314bc7037"});
+    let mac_of_seven = "xuLifqLGiblpv9zBpuZczWhNj1gARaLV3UxvxhJxZuk";
+    let both_forms = |signature: serde_json::Value| {
+        let mut flat = signature.clone();
+        flat["payload"] = json!(ROAD);
+        let general = json!({"payload": ROAD, "signatures": [signature]});
+        [(flat.to_string(), form), (general.to_string(), form)]
+    };
+    let six = both_forms(json!({"protected": hs256, "header": named, "signature": mac_of_six}));
+    let seven = both_forms(json!({"header": all, "signature": mac_of_seven}));
+    let rest = [
+        (of_eight.to_string(), form),
+        (format!("{hs256}.{ROAD}.{mac_of_six}"), algorithm),
+        (format!(".{ROAD}.{mac_of_seven}"), form),
+        // Right under Bilbo's key, which is nobody's here; and the text is no claims.
+        (
+            format!("{rs256}.{ROAD}.{BY_BILBO}"),
+            "token's claims are not one plain JSON object",
+        ),
+    ];
+    let cookbook = six.into_iter().chain(seven).chain(rest);
+    for (text, expected) in cookbook.chain([
         (
             format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{CLAIMS}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
             algorithm,
@@ -259,7 +318,7 @@ fn other_published_examples_are_refused_for_what_they_are() {
         // The right ones say neither whose they are nor for whom.
         (format!("{rs256}.{claims}.{by_rsa}"), "token has no usable subject"),
         (format!("{es256}.{claims}.{by_ec}"), "token has no usable subject"),
-    ] {
+    ]) {
         let evidence = Evidence::of(Credential::Token(&text));
         let mut cache = TokenCache::default();
         let identified = identifier.identify(&evidence, 1_300_000_000, "g", &mut PureVerifier, &mut cache);

@@ -78,6 +78,24 @@ impl Spent {
         }
     }
 
+    /// Gives units back of an amount whose spending left the day in `spent`. `None`: that day is over.
+    pub fn give_back(&self, spent: &Self, units: u64) -> Option<Self> {
+        (self.day == spent.day).then(|| Self {
+            units: self.units.saturating_sub(units),
+            ..*self
+        })
+    }
+
+    /// Spends units that are used already, whether the day has them or not.
+    #[must_use]
+    pub fn take(&self, unix_s: u64, units: u64) -> Self {
+        let now = self.at(unix_s);
+        Self {
+            units: now.units.saturating_add(units),
+            ..now
+        }
+    }
+
     /// What is left of a day's `limit`: units, and the seconds until the next day.
     pub fn level(&self, limit: u64, unix_s: u64) -> (u64, u64) {
         let now = self.at(unix_s);
@@ -178,6 +196,27 @@ mod tests {
             let wrong = Spent { day, units: 100 };
             assert_eq!(wrong.spend(100, NOON, 1), Spend::Allowed(spent(1)), "{day}");
         }
+    }
+
+    #[test]
+    fn what_was_not_used_comes_back_on_its_own_day_and_no_more_than_was_spent() {
+        assert_eq!(spent(80).give_back(&spent(50), 30), Some(spent(50)));
+        assert_eq!(spent(20).give_back(&spent(50), 30), Some(spent(0)));
+        let next = Spent {
+            day: 20_001,
+            units: 80,
+        };
+        assert_eq!(next.give_back(&spent(50), 30), None);
+        assert_eq!(spent(80).take(NOON, 30), spent(110));
+        assert_eq!(spent(110).level(100, NOON).0, 0);
+        assert_eq!(spent(80).take(NOON, u64::MAX), spent(u64::MAX));
+        assert_eq!(
+            spent(80).take(NOON + 2 * DAY_S, 30),
+            Spent {
+                day: 20_002,
+                units: 30
+            }
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`Step::Charge`] | spends from limits | [`Decision::charged`] |
 //! | [`Step::Acquire`] | takes places in flight | [`Decision::acquired`] |
 //! | [`Step::ReadBody`] | buffers the whole body up to its bound, looks whom it is for | [`Decision::body`] |
+//! | [`Step::ReadMessages`] | sends the head on, reads a stream message by message | [`Decision::of_message`] |
 //! | [`Step::Decode`] | decodes the body | [`Decision::message`] |
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | sends the request on | – |
@@ -17,6 +18,9 @@
 //! A body larger than [`BodyPlan::hold_bytes`] is not held: once its head is there, the same steps are taken with what that
 //! announces, and [`Decision::check_head`] in place of `check`. Its [`Step::Forward`] means that the head may go on; then
 //! every part that passes is judged by [`Decision::pass`], and the end by [`Decision::passed`], whose [`Step::Forward`] is the verdict.
+//!
+//! A stream of inferences is many requests under one head: that is judged once, and every message by a decision of its own that begins where
+//! the head's ended, with its own charges and its own verdict. Its body is the message.
 //!
 //! Once denied, always denied: every later call answers the same denial. A call that comes out of order is a driver's
 //! fault; the machine cannot decide then and so denies with `overloaded`, the reason of every failure of the gate itself.
@@ -34,12 +38,14 @@ mod plan;
 mod shadow;
 mod spend;
 mod step;
+mod stream;
 
 use alloc::vec::Vec;
 
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
+use crate::raw::Scope;
 use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
 use crate::tensor::InferRequest;
 
@@ -80,6 +86,8 @@ pub struct Decision {
     passing: Option<Passing>,
     /// What the limits had that were charged.
     levels: Vec<(Allowance, Level)>,
+    /// Charges whose outcome is still to be told, of a body that passes: for the request, or for what it carries.
+    later: Vec<Option<Carried>>,
     /// What would have refused it but for its grant's mode.
     shadowed: Vec<Denial>,
 }
@@ -87,14 +95,16 @@ pub struct Decision {
 /// Which call may come next. A denial is kept apart: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// [`Decision::charged`], for the request.
-    Charge(After),
+    /// [`Decision::charged`], for the request, with limits of one scope.
+    Charge(After, Scope),
     /// [`Decision::charged`], for what it carries, which is checked; then it is sent on.
-    ChargeContent(Carried),
+    ChargeContent(Carried, Scope),
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
     Body,
+    /// [`Decision::of_message`], as often as one comes.
+    Messages,
     /// [`Decision::message`].
     Message,
     /// [`Decision::check`] or [`Decision::check_head`].
@@ -136,6 +146,7 @@ impl Decision {
             in_pieces: false,
             passing: None,
             levels: Vec::new(),
+            later: Vec::new(),
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
@@ -146,19 +157,46 @@ impl Decision {
     /// Goes on after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
         let step = match self.stage {
-            Stage::Charge(after) => self
-                .spent(policy, outcome)
+            Stage::Charge(after, Scope::Local) => self
+                .spent(policy, Scope::Local, None, outcome)
                 .and_then(|()| self.enter(policy, after)),
-            Stage::ChargeContent(_) => self.spent(policy, outcome).map(|()| self.paid()),
+            Stage::Charge(after, Scope::Global) => self
+                .spent(policy, Scope::Global, None, outcome)
+                .and_then(|()| self.proceed(after)),
+            Stage::ChargeContent(carried, scope) => self
+                .spent(policy, scope, Some(carried), outcome)
+                .and_then(|()| self.paid_content(policy, carried, scope)),
             _ => Err(out_of_order("charged")),
         };
         self.settle(step)
     }
 
+    /// What a charge came to that was [`ChargeOutcome::Later`]. [`Step::Forward`]: as far as that goes, the rest may pass.
+    pub fn charged_late(
+        &mut self,
+        policy: &Policy,
+        charge: &Charge,
+        outcome: ChargeOutcome,
+    ) -> Step {
+        let content = charge.is_of_content();
+        let mut later = self.later.iter();
+        let step = match later.position(|carried| carried.is_some() == content) {
+            Some(place) if outcome != ChargeOutcome::Later => {
+                let carried = self.later.remove(place);
+                self.spent(policy, Scope::Global, carried, outcome)
+                    .map(|()| Step::Forward)
+            }
+            _ => Err(out_of_order("charged_late")),
+        };
+        self.settle(step)
+    }
+
     /// Goes on after places in flight were asked for.
-    pub fn acquired(&mut self, outcome: &AcquireOutcome) -> Step {
+    pub fn acquired(&mut self, policy: &Policy, outcome: &AcquireOutcome) -> Step {
         let step = match self.stage {
-            Stage::Acquire(after) => places::placed(outcome).and_then(|()| self.proceed(after)),
+            Stage::Acquire(after) => {
+                places::placed(outcome).and_then(|()| self.pay_globally(policy, after))
+            }
             _ => Err(out_of_order("acquired")),
         };
         self.settle(step)
@@ -231,11 +269,23 @@ impl Decision {
         match step {
             Ok(step) => step,
             Err(denial) => {
+                let denial = self.unlisted(denial);
                 self.stage = Stage::Over;
                 self.denial = Some(denial.clone());
                 Step::Deny(denial)
             }
         }
+    }
+
+    /// Statistics are no route to whom they are not granted, as they are none where nobody grants them.
+    fn unlisted(&self, denial: Denial) -> Denial {
+        if self.operation == Some(Operation::Statistics) && denial.reason == Reason::NotGranted {
+            return Denial {
+                reason: Reason::NotAnInferenceRoute,
+                ..denial
+            };
+        }
+        denial
     }
 
     /// What the headers decide, in the order of [`Reason`].
@@ -272,6 +322,9 @@ impl Decision {
                 version,
             } => {
                 self.operation = Some(*operation);
+                if *operation == Operation::Statistics {
+                    gate::reaches(policy, self.client, *protocol, *operation)?;
+                }
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(policy, head, Some(*operation))?;
                 gate::binary_data(head, *protocol, *operation)?;
@@ -285,6 +338,9 @@ impl Decision {
                     (true, None, None) => {
                         gate::reaches(policy, self.client, *protocol, *operation)?;
                         self.plan = grpc_plan(policy, head, *protocol, *operation)?;
+                        if head.route.is_stream() {
+                            return self.open(policy);
+                        }
                         self.read_body()
                     }
                     _ => Err(Denial::new(
@@ -301,6 +357,8 @@ impl Decision {
         match (self.protocol.body_names_model(), addressee) {
             (false, None) => self.enter(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
+            // Nothing is decoded for which nobody pays.
+            (true, None) if self.protocol == Protocol::OpenAi => Err(nobody()),
             (true, None) => self.proceed(After::Body),
             (
                 true,
@@ -311,7 +369,7 @@ impl Decision {
                 }),
             ) => {
                 self.asks_pieces(streams)?;
-                self.resolve(policy, model, version.as_deref())?;
+                self.resolve(policy, &model, version.as_deref())?;
                 self.pay(policy, After::Body)
             }
         }
@@ -331,10 +389,7 @@ impl Decision {
                 self.proceed(After::Message)
             }
             (false, ..) => Err(named_twice()),
-            (true, (None, _), _) => Err(Denial::new(
-                Reason::NotGranted,
-                "the message names no model",
-            )),
+            (true, (None, _), _) => Err(nobody()),
             (true, (Some(model), version), None) => {
                 self.asks_pieces(request.streams())?;
                 self.resolve(policy, model, version)?;
@@ -356,13 +411,15 @@ impl Decision {
     }
 
     /// All is judged that there is so far: sends on the whole, or the head of a body that passes in pieces.
-    fn paid(&mut self) -> Step {
+    fn paid(&mut self) -> Result<Step, Denial> {
         self.stage = if self.passing.is_some() {
             Stage::Passing
-        } else {
+        } else if self.later.is_empty() {
             Stage::Over
+        } else {
+            return Err(out_of_order("the end of a request that is not charged"));
         };
-        Step::Forward
+        Ok(Step::Forward)
     }
 
     /// Finds the one grant for this client, model, version and operation.
@@ -393,6 +450,7 @@ impl Decision {
     /// What comes after the charges.
     fn proceed(&mut self, after: After) -> Result<Step, Denial> {
         match after {
+            After::Head if self.of_stream() => Ok(self.opened()),
             After::Head => self.read_body(),
             After::Body => {
                 self.stage = Stage::Message;
@@ -404,6 +462,11 @@ impl Decision {
             }
         }
     }
+}
+
+/// The body must name a model and does not.
+fn nobody() -> Denial {
+    Denial::new(Reason::NotGranted, "the message names no model")
 }
 
 /// A route and a body that both name a model could name two.

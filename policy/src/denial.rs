@@ -4,7 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::policy::Unit;
+use crate::request::Coding;
 
 /// A reason, as callers see it. The order of the variants is the order of precedence: of two causes
 /// in one request, the earlier is given.
@@ -357,6 +360,8 @@ pub struct Denial {
     pub retry_after_s: Option<u64>,
     /// For `method-not-allowed`: the method that is.
     pub allow: Option<&'static str>,
+    /// For `unsupported-encoding` of a content coding: those that would be read, beside none.
+    pub codings: Option<Vec<Coding>>,
 }
 
 impl Denial {
@@ -369,6 +374,7 @@ impl Denial {
             rates: Vec::new(),
             retry_after_s: None,
             allow: None,
+            codings: None,
         }
     }
 
@@ -377,6 +383,32 @@ impl Denial {
         Self {
             field: Some(field.into()),
             ..Self::new(reason, cause)
+        }
+    }
+}
+
+/// The cause of one denial in shadow, as logs tell it, bytes: it names limits and tensors of the policy's own.
+pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
+/// Denials in shadow that logs tell of one request: there is one for each reason that may be, at the gate and at the host.
+pub const MAX_SHADOWED: usize = 8;
+
+/// A denial that a grant's mode let pass, as logs tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shadowed {
+    /// The reason that it would have had, by name.
+    pub reason: String,
+    /// The cause, at most [`MAX_SHADOW_DETAIL_BYTES`].
+    pub detail: String,
+}
+
+impl Shadowed {
+    /// What is told of a denial: the beginning of its cause that ends between two characters.
+    pub fn of(denial: &Denial) -> Self {
+        let end = denial.cause.floor_char_boundary(MAX_SHADOW_DETAIL_BYTES);
+        Self {
+            reason: denial.reason.name().into(),
+            detail: denial.cause.get(..end).unwrap_or_default().into(),
         }
     }
 }

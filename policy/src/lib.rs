@@ -18,7 +18,9 @@ pub mod fault;
 #[cfg(test)]
 mod fixture;
 pub mod gcra;
+pub mod global;
 mod hex;
+mod host_name;
 pub mod in_flight;
 pub mod json;
 pub mod lockout;

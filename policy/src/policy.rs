@@ -3,6 +3,7 @@
 
 mod credentials;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,12 +20,14 @@ mod key_places;
 mod key_set;
 mod listed;
 mod model;
+mod role;
+mod service;
 mod shadow;
 mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
-pub use backend::{Backend, BackendTls, OutlierDetection, Retry};
+pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
@@ -32,6 +35,8 @@ pub use credentials::{
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Media, Model, ModelLimits};
+pub(crate) use role::{Granted, RoleId};
+pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use template::{Place, Pointer, Step, Template, Templates, is_taken};
 
@@ -66,14 +71,13 @@ pub struct Policy {
     pub(crate) models: Vec<Model>,
     pub(crate) templates: Templates,
     pub(crate) grants: Vec<Grant>,
+    pub(crate) rate_limit_service: Option<RateLimitService>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
-    pub(crate) clients_by_name: BTreeMap<String, ClientId>,
     pub(crate) models_by_name: BTreeMap<String, ModelId>,
-    /// The one grant for a client, model, version index and operation.
-    pub(crate) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
-    /// What each client may do with some model or other, where a body is yet to name it.
-    pub(crate) reachable: BTreeSet<(ClientId, Protocol, Operation)>,
+    pub(crate) granted: Granted,
+    /// What clients of a role may do with some model or other, where a body is yet to name it.
+    pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
 }
@@ -119,6 +123,11 @@ impl Policy {
         &self.handlers
     }
 
+    /// Who counts limits of scope `global`: there is one where a grant has such a limit.
+    pub const fn rate_limit_service(&self) -> Option<&RateLimitService> {
+        self.rate_limit_service.as_ref()
+    }
+
     /// What wrong credentials come to, if anything.
     pub const fn lockout(&self) -> Option<&Lockout> {
         self.lockout.as_ref()
@@ -136,12 +145,19 @@ impl Policy {
 
     /// A client by its name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
-        self.clients_by_name.get(name).copied()
+        let clients = &self.clients;
+        let place = clients.binary_search_by(|client| client.name.as_str().cmp(name));
+        u32::try_from(place.ok()?).ok().map(ClientId)
     }
 
     /// A model by its public name.
     pub fn model_id(&self, name: &str) -> Option<ModelId> {
         self.models_by_name.get(name).copied()
+    }
+
+    /// Every grant with its id.
+    pub fn grants_by_id(&self) -> impl Iterator<Item = (GrantId, &Grant)> {
+        (0..).map(GrantId).zip(&self.grants)
     }
 
     /// A client; `None` only for an id of another policy.
@@ -163,11 +179,29 @@ impl Policy {
     pub fn granted(
         &self,
     ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
-        self.granted
-            .iter()
-            .map(|(&(client, model, version, operation), &grant)| {
-                (client, model, version, operation, grant)
-            })
+        self.granted.iter()
+    }
+
+    /// The one grant by which a client may do this with a version of a model, by its index.
+    pub fn grant_for(
+        &self,
+        client: ClientId,
+        model: ModelId,
+        version: u32,
+        operation: Operation,
+    ) -> Option<GrantId> {
+        self.granted.get(client, model, version, operation)
+    }
+
+    /// Whether a client may do this over a protocol with any model at all.
+    pub(crate) fn reaches(
+        &self,
+        client: ClientId,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> bool {
+        let role = self.granted.role(client);
+        role.is_some_and(|role| self.reachable.contains(&(role, protocol, operation)))
     }
 
     /// What this policy can charge, so that a driver can make the slots before the first request: every limit of every grant, for each of
@@ -246,6 +280,7 @@ pub struct Limits {
     pub stream_ms: u64,
     pub connections: u32,
     pub streams_per_connection: u32,
+    pub streams_per_client: u64,
 }
 
 /// A client.
@@ -254,9 +289,10 @@ pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
     pub(crate) concurrency: Option<u64>,
-    pub(crate) jwt: Option<JwtRule>,
+    /// Few clients have what is in a box: it takes no room in the others.
+    pub(crate) jwt: Option<Box<JwtRule>>,
     pub(crate) mtls: Option<PeerName>,
-    pub(crate) metadata: Option<MetadataRule>,
+    pub(crate) metadata: Option<Box<MetadataRule>>,
     pub(crate) sources: Vec<Network>,
 }
 
@@ -277,8 +313,8 @@ impl Client {
     }
 
     /// Tokens that prove it.
-    pub const fn jwt(&self) -> Option<&JwtRule> {
-        self.jwt.as_ref()
+    pub fn jwt(&self) -> Option<&JwtRule> {
+        self.jwt.as_deref()
     }
 
     /// Certificates that prove it.
@@ -287,8 +323,8 @@ impl Client {
     }
 
     /// Another filter's word for it.
-    pub const fn metadata(&self) -> Option<&MetadataRule> {
-        self.metadata.as_ref()
+    pub fn metadata(&self) -> Option<&MetadataRule> {
+        self.metadata.as_deref()
     }
 
     /// Kinds of proof that it has a rule for.
@@ -413,19 +449,20 @@ impl Grant {
 
     /// The limits that every request spends one unit of.
     pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
-        let rate = self.rate.map(Limit::Window);
-        limits(Unit::Requests, rate, self.budget.requests)
+        limits(
+            Unit::Requests,
+            self.rate,
+            &self.budget,
+            self.budget.requests,
+        )
     }
 
     /// The limits on what an inference carries.
     pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
         let (cost, budget) = (&self.cost, &self.budget);
-        let elements = cost.elements.map(Limit::Window);
-        let bytes = cost.bytes.map(Limit::Window);
-        let tokens = cost.tokens.map(Limit::Window);
-        limits(Unit::Elements, elements, budget.elements)
-            .chain(limits(Unit::Bytes, bytes, budget.bytes))
-            .chain(limits(Unit::Tokens, tokens, budget.tokens))
+        limits(Unit::Elements, cost.elements, budget, budget.elements)
+            .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
+            .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
     }
 
     /// Requests that each of them may have in flight at once.
@@ -448,12 +485,15 @@ impl Grant {
 /// A window's limit and a day's.
 fn limits(
     unit: Unit,
-    window: Option<Limit>,
+    window: Option<Rate>,
+    budget: &Budget,
     day: Option<u64>,
 ) -> impl Iterator<Item = Allowance> + use<> {
-    let day = day.map(Limit::Day);
+    let window = window.map(|rate| (Limit::Window(rate), rate.scope));
+    let scope = budget.scope;
+    let day = day.map(|units| (Limit::Day(units), scope));
     window
         .into_iter()
         .chain(day)
-        .map(move |limit| Allowance { unit, limit })
+        .map(move |(limit, scope)| Allowance { unit, limit, scope })
 }

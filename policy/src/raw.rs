@@ -7,23 +7,29 @@ mod audit;
 mod backend;
 mod credentials;
 mod json;
+mod limits;
 mod mode;
 mod openai;
 mod spelling;
 mod tensors;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use audit::{Audit, AuditFailure};
-pub use backend::{Backend, BackendKind, BackendTls, HealthCheck, OutlierDetection, Retry};
+pub use backend::{
+    AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
+    OutlierDetection, Retry,
+};
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use json::{BytesAs, Json, Place};
+pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use spelling::{ByteSize, Dim, Scalar};
@@ -58,6 +64,9 @@ pub struct Policy {
     pub models: BTreeMap<String, Model>,
     /// Who may do what with which model, and how often.
     pub grants: Vec<Grant>,
+    /// Who counts what grants limit across gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_service: Option<RateLimitService>,
     /// What wrong credentials come to; without it each is judged like the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lockout: Option<Lockout>,
@@ -146,6 +155,9 @@ pub struct Limits {
     pub connections: u64,
     /// HTTP/2 streams a connection.
     pub streams_per_connection: u64,
+    /// Streams of inferences (`ModelStreamInfer`) that one client may have open, idle ones included.
+    #[serde(skip_serializing_if = "is_default_streams")]
+    pub streams_per_client: u64,
 }
 
 /// What is held of one body unless a policy says otherwise: an image of 224 x 224 x 3 floats is 600 KB in raw form and up to five times
@@ -158,6 +170,14 @@ const DEFAULT_MAX_EXPANSION: u64 = 20;
 
 const fn is_default_expansion(ratio: &u64) -> bool {
     *ratio == DEFAULT_MAX_EXPANSION
+}
+
+/// Streams of inferences that one client may have open unless a policy says otherwise: each takes one of the proxy's streams to the sandbox host,
+/// of which there are some thousands for everybody, whether or not anything comes over it.
+const DEFAULT_STREAMS_PER_CLIENT: u64 = 16;
+
+const fn is_default_streams(streams: &u64) -> bool {
+    *streams == DEFAULT_STREAMS_PER_CLIENT
 }
 
 impl Limits {
@@ -181,6 +201,7 @@ impl Default for Limits {
             stream_ms: 60_000,
             connections: 1_024,
             streams_per_connection: 100,
+            streams_per_client: DEFAULT_STREAMS_PER_CLIENT,
         }
     }
 }
@@ -191,6 +212,7 @@ impl Default for Limits {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Client {
     /// API keys that prove it; several while one is rotated out.
+    #[serde(deserialize_with = "exact")]
     pub api_keys: Vec<ApiKey>,
     /// Requests to models in flight at once, whatever the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,16 +222,23 @@ pub struct Client {
     pub api_keys_file: Option<String>,
     /// Tokens that prove it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<JwtRule>,
+    pub jwt: Option<Box<JwtRule>>,
     /// Certificates that prove it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mtls: Option<MtlsRule>,
+    pub mtls: Option<Box<MtlsRule>>,
     /// Another filter's word for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<MetadataRule>,
+    pub metadata: Option<Box<MetadataRule>>,
     /// Networks that it calls from; anywhere unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<String>>,
+}
+
+/// A list without room for more: there is one for each of a hundred thousand clients.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(from)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// An API key, by digest.
@@ -373,7 +402,7 @@ pub struct Grant {
     pub clients: Vec<String>,
     /// Model names, `name@version` for one version.
     pub models: Vec<String>,
-    /// `infer`, `stream` (inference that is answered in pieces), `metadata`, `ready`.
+    /// `infer`, `stream` (inference over a stream of messages, or answered in pieces), `metadata`, `ready`.
     pub operations: Vec<String>,
     /// How often, for each client by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -399,66 +428,4 @@ pub struct Grant {
     /// Class scores that these clients get of each row, where the contract has more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u64>,
-}
-
-/// A request rate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Rate {
-    /// Requests a window.
-    pub quota: Option<u64>,
-    /// The window.
-    pub window_s: Option<u64>,
-    /// Requests at once; the quota unless given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
-}
-
-/// A rate of what requests hold: one of the amounts or several.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Cost {
-    /// Elements a window, and at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elements: Option<u64>,
-    /// Bytes in OIP's raw form a window, and at once; of a raw body, its bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens a window, and at once: as many as a request's texts can come to, and all that it lets be generated.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// The window.
-    pub window_s: Option<u64>,
-}
-
-/// What a day has: one of the amounts or several.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Budget {
-    /// Requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<u64>,
-    /// Elements of input tensors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub elements: Option<u64>,
-    /// Bytes of input tensors in OIP's raw form; of a raw body, its bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<ByteSize>,
-    /// With `openai`: tokens, as a cost counts them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<u64>,
-    /// `day`: from midnight to midnight, UTC.
-    pub per: Option<Period>,
-}
-
-/// How long a budget lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Period {
-    /// A calendar day, UTC.
-    Day,
 }

@@ -35,17 +35,41 @@ fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
+/// How much of an output's values a client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Of class scores: the greatest of each row; all unless given.
+    pub top_k: Option<usize>,
+    /// Of floats: all unless given.
+    pub round_decimals: Option<u32>,
+}
+
+/// How much of an output a grant's clients get; `None` for nothing.
+pub fn given(rule: &TensorRule, grant: &Grant) -> Option<Given> {
+    let (own, narrowed) = (rule.release, &grant.narrowed);
+    let top_k = least(own.top_k, narrowed.top_k).filter(|_| own.scores);
+    let round_decimals = least(own.round_decimals, narrowed.round_decimals);
+    grant.publishes(&rule.name).then_some(Given {
+        top_k,
+        round_decimals: round_decimals.filter(|_| rule.datatype.is_float()),
+    })
+}
+
 /// The outputs of an answer that a client gets under a grant, as it gets them. `rules` are those that the answer was checked against.
 pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'static>>) {
     outputs.retain(|output| grant.publishes(&output.name));
-    let narrowed = &grant.narrowed;
     for output in outputs {
         let named = |rule: &&TensorRule| rule.name == output.name;
         let (Some(rule), Ok(data)) = (rules.iter().find(named), &mut output.data) else {
             continue;
         };
-        let own = rule.release;
-        let top_k = least(own.top_k, narrowed.top_k).filter(|_| own.scores);
+        let Some(Given {
+            top_k,
+            round_decimals,
+        }) = given(rule, grant)
+        else {
+            continue;
+        };
         let row = output
             .shape
             .last()
@@ -53,8 +77,7 @@ pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'st
         if let (Some(k), Some(row)) = (top_k, row) {
             keep_greatest(rule.datatype, row, k, data.to_mut());
         }
-        let decimals = least(own.round_decimals, narrowed.round_decimals);
-        if let Some(decimals) = decimals.filter(|_| rule.datatype.is_float()) {
+        if let Some(decimals) = round_decimals {
             round(rule.datatype, decimals, data.to_mut());
         }
     }

@@ -85,17 +85,25 @@ impl Protocol {
 pub enum Operation {
     /// Inference, answered in one piece.
     Infer,
-    /// Inference that is answered in pieces.
+    /// Inference that is answered in pieces (OpenAI's API), or over a stream of messages, each a request by itself (OIP over gRPC).
     Stream,
     /// The model's signature.
     Metadata,
     /// Whether the model can serve.
     Ready,
+    /// How often the model was run, and how long that took.
+    Statistics,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 4] = [Self::Infer, Self::Stream, Self::Metadata, Self::Ready];
+    pub const ALL: [Self; 5] = [
+        Self::Infer,
+        Self::Stream,
+        Self::Metadata,
+        Self::Ready,
+        Self::Statistics,
+    ];
 
     /// The policy's spelling.
     pub const fn name(self) -> &'static str {
@@ -104,6 +112,7 @@ impl Operation {
             Self::Stream => "stream",
             Self::Metadata => "metadata",
             Self::Ready => "ready",
+            Self::Statistics => "statistics",
         }
     }
 
@@ -118,7 +127,7 @@ impl Operation {
     pub const fn infers(self) -> bool {
         match self {
             Self::Infer | Self::Stream => true,
-            Self::Metadata | Self::Ready => false,
+            Self::Metadata | Self::Ready | Self::Statistics => false,
         }
     }
 }
@@ -139,6 +148,7 @@ impl Operations {
             Operation::Metadata => 2,
             Operation::Ready => 4,
             Operation::Stream => 8,
+            Operation::Statistics => 16,
         }
     }
 }
@@ -258,6 +268,17 @@ impl Route<'_> {
             Self::OpenAi { .. } => Protocol::OpenAi,
         }
     }
+
+    /// Whether a body on it is a stream of messages, each a request by itself. OpenAI's routes do not say it.
+    pub const fn is_stream(&self) -> bool {
+        matches!(
+            self,
+            Self::Model {
+                operation: Operation::Stream,
+                ..
+            }
+        )
+    }
 }
 
 /// What a head carries as proof of who is calling. At most one kind: two credentials make a head ambiguous.
@@ -333,6 +354,9 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Gzip, Self::Deflate];
+
     /// Its name on the wire and in a policy.
     pub const fn name(self) -> &'static str {
         match self {
@@ -343,9 +367,7 @@ impl Coding {
 
     /// The coding that a name spells.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Gzip, Self::Deflate]
-            .into_iter()
-            .find(|coding| coding.name() == name)
+        Self::ALL.into_iter().find(|coding| coding.name() == name)
     }
 }
 

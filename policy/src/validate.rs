@@ -31,6 +31,8 @@ mod release;
 mod report;
 mod requires;
 mod revoked;
+mod roles;
+mod service;
 mod serving;
 mod spoken;
 mod template;
@@ -86,13 +88,14 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let clients = clients::clients(report, &root.field("clients"), raw, &used);
     clients::groups(report, &root.field("groups"), raw, &used);
     let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
-    let backends = backends::backends(report, &root.field("backends"), &raw.backends, &used);
+    let backends = backends::backends(report, &root.field("backends"), raw, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let templates = models
         .as_deref()
         .and_then(|models| template::templates(report, &root.field("models"), models));
     let grants = grants::grants(report, &root.field("grants"), raw, models.as_deref());
+    let service = service::service(report, &root.field("rate_limit_service"), raw);
     let lockout = raw
         .lockout
         .as_ref()
@@ -102,27 +105,28 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     requires::reachable(
         report,
         &root.field("models"),
-        grants.granted.keys().map(|key| (key.0, key.1, key.3)),
+        grants.granted.iter().map(|entry| (entry.0, entry.1)),
         &clients,
         &models,
     );
     openai::streams(
         report,
         &root.field("models"),
-        grants.granted.keys().map(|key| (key.1, key.3)),
+        grants.granted.by_role.keys().map(|key| (key.1, key.3)),
         &models,
     );
     let reachable = grants
         .granted
+        .by_role
         .keys()
-        .filter_map(|(client, model, _, operation)| {
+        .filter_map(|(role, model, _, operation)| {
             let model = models.get(usize::try_from(model.0).ok()?)?;
-            Some((*client, *operation, model.protocols()))
+            Some((*role, *operation, model.protocols()))
         })
-        .flat_map(|(client, operation, protocols)| {
+        .flat_map(|(role, operation, protocols)| {
             protocols
                 .iter()
-                .map(move |protocol| (client, *protocol, operation))
+                .map(move |protocol| (role, *protocol, operation))
         })
         .collect();
     Some(Policy {
@@ -134,9 +138,9 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         models,
         templates: templates?,
         grants: grants.grants,
+        rate_limit_service: service?,
         backends: backends?,
         handlers: handlers?,
-        clients_by_name: grants.clients_by_name,
         models_by_name: grants.models_by_name,
         granted: grants.granted,
         lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,

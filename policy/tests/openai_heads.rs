@@ -61,7 +61,7 @@ fn what_a_token_does_not_extend_to_is_not_granted() {
         let (mut decision, mut step) = Decision::begin(&policy, &head);
         if let Some((bytes, streams)) = body {
             let addressee = Addressee {
-                model: "llama",
+                model: "llama".into(),
                 version: None,
                 streams,
             };

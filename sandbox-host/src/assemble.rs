@@ -18,6 +18,7 @@ use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
+use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
 use crate::pipeline::openai::ANSWER_COPIES;
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
@@ -53,6 +54,8 @@ pub enum PolicyFault {
         what: &'static str,
         name: String,
     },
+    #[error("rate_limit_service: {0}")]
+    Limits(#[from] ConnectFault),
     #[error("loading failed: {0}")]
     Loading(String),
     #[error("another policy is held under the name {0:?}: a generation names one policy")]
@@ -65,6 +68,8 @@ pub enum PolicyFault {
 pub(crate) struct Parts {
     pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
     pub(crate) backends: HashMap<String, Arc<Server>>,
+    /// What gateways share, if anything and if it is for us to count.
+    pub(crate) limits: Option<Arc<Limits>>,
 }
 
 /// A loaded handler, and the rule that it was loaded by.
@@ -79,7 +84,34 @@ pub(crate) struct Server {
     rule: Backend,
     addresses: Vec<String>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    tls: Option<Arc<Tls>>,
     _prober: Prober,
+}
+
+impl Server {
+    /// Reads its certificates again if their files were replaced. Those that cannot be used are a fault, and leave the ones before in force.
+    fn reread(&self, name: &str) -> Result<(), PolicyFault> {
+        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reread());
+        read.map_err(|source| PolicyFault::Tls {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+/// The files that a generation's backends were made from, read again where they were replaced; every one that cannot be used.
+pub(crate) async fn reread(generation: &Arc<Generation>) -> Result<(), Vec<PolicyFault>> {
+    let generation = Arc::clone(generation);
+    let reading = tokio::task::spawn_blocking(move || {
+        let backends = generation.parts.backends.iter();
+        let faults = backends.filter_map(|(name, server)| server.reread(name).err());
+        faults.collect::<Vec<_>>()
+    });
+    match reading.await {
+        Ok(faults) if faults.is_empty() => Ok(()),
+        Ok(faults) => Err(faults),
+        Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
+    }
 }
 
 /// Makes generations. It holds what they all stand on.
@@ -120,20 +152,25 @@ impl Loader {
             generation,
             digest,
         } = candidate;
-        let mut faults = Vec::new();
         let (loader, loading, known) = (Arc::clone(self), Arc::clone(policy), held.to_vec());
-        let loaded = tokio::task::spawn_blocking(move || loader.handlers(&loading, &known)).await;
-        let handlers = match loaded {
-            Ok((handlers, found)) => {
-                faults.extend(found);
-                handlers
-            }
-            Err(error) => {
-                faults.push(PolicyFault::Loading(error.to_string()));
-                HashMap::new()
-            }
-        };
-        let backends = self.backends(policy, held, &mut faults);
+        // Files are read and keys parsed beside requests, not before them.
+        let loaded = tokio::task::spawn_blocking(move || {
+            let mut faults = Vec::new();
+            let handlers = loader.handlers(&loading, &known, &mut faults);
+            let backends = loader.backends(&loading, &known, &mut faults);
+            (handlers, backends, faults)
+        });
+        let (handlers, backends, mut faults) = loaded
+            .await
+            .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
+        let known: Vec<_> = (held.iter())
+            .filter_map(|generation| generation.parts.limits.clone())
+            .collect();
+        let limits = Limits::of(policy, &self.root, &known, &self.metrics.redis_up);
+        let limits = limits.unwrap_or_else(|fault| {
+            faults.push(fault.into());
+            None
+        });
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let routes = routes(policy, &backends, &handlers, complete, &mut faults);
@@ -144,7 +181,11 @@ impl Loader {
         Ok(Generation {
             judge: Arc::new(judge),
             pipeline: Pipeline::new(Arc::clone(policy), routes, Arc::clone(&self.metrics)),
-            parts: Parts { handlers, backends },
+            parts: Parts {
+                handlers,
+                backends,
+                limits,
+            },
             digest: *digest,
         })
     }
@@ -154,7 +195,8 @@ impl Loader {
         &self,
         policy: &Policy,
         held: &[Arc<Generation>],
-    ) -> (HashMap<(String, Role), LoadedStage>, Vec<PolicyFault>) {
+        faults: &mut Vec<PolicyFault>,
+    ) -> HashMap<(String, Role), LoadedStage> {
         let used = policy.models().iter().flat_map(|model| {
             let stage = |name: Option<&str>, role| name.map(|name| (name.to_owned(), role));
             [
@@ -165,7 +207,7 @@ impl Loader {
         let mut used: Vec<_> = used.flatten().collect();
         used.sort_unstable();
         used.dedup();
-        let (mut handlers, mut faults) = (HashMap::new(), Vec::new());
+        let mut handlers = HashMap::new();
         for key in used {
             // A name that does not resolve is told of by the models that use it.
             let Some(rule) = policy.handlers().get(&key.0) else {
@@ -187,7 +229,7 @@ impl Loader {
                 Err(fault) => faults.push(fault),
             }
         }
-        (handlers, faults)
+        handlers
     }
 
     fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
@@ -215,7 +257,7 @@ impl Loader {
         Ok(Arc::clone(sandbox.insert(made)))
     }
 
-    /// A dispatcher for every backend, and its prober at work.
+    /// A dispatcher for every backend, and its prober at work. Reads files.
     fn backends(
         &self,
         policy: &Policy,
@@ -247,6 +289,7 @@ impl Loader {
             .filter_map(|generation| generation.parts.backends.get(name))
             .find(|known| known.rule == *rule && known.addresses == addresses);
         if let Some(known) = known {
+            known.reread(name)?;
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
@@ -301,6 +344,7 @@ impl Loader {
                 health,
                 &self.metrics,
             )),
+            tls,
             _prober: prober,
         }))
     }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Where Envoy sends its access log.
     pub audit_socket: PathBuf,
+    /// Where gates ask for what all of them share.
+    pub limits_socket: PathBuf,
     /// The folder that the audit log's relative paths are below.
     pub audit_folder: PathBuf,
     /// Where the admin listens.

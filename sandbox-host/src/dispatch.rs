@@ -1,26 +1,33 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
+mod breaker;
+mod call;
 mod http_json;
+mod knee;
 mod openai;
+mod places;
 mod pool;
 mod retries;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::backends::oip::{self, Endpoint};
+use crate::backends::oip::{self, Endpoint, Line};
 use crate::backends::{BackendError, Call, answer};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
+use breaker::Breaker;
+pub use call::Latest;
+use call::{Underway, Witness};
+pub use places::Place;
+use places::Places;
 pub use pool::Load;
 use pool::Pool;
 use retries::{Retries, Tries};
@@ -31,15 +38,10 @@ pub struct Dispatcher {
     pool: Arc<Pool>,
     health: Arc<BackendHealth>,
     retries: Retries,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue: usize,
     timeout: Duration,
     in_flight: Gauge,
-    queued: Gauge,
-    shed: Counter,
     retried: Counter,
-    ejected: Counter,
+    witness: Witness,
 }
 
 /// The server that a call goes to, and its mark there.
@@ -47,9 +49,11 @@ pub struct Dispatcher {
 struct Chosen {
     place: usize,
     endpoint: Arc<Endpoint>,
-    /// When it was.
-    since: Instant,
+    /// The line over which it was looked at.
+    line: Arc<Line>,
     load: Load,
+    /// Its call, as long as nobody knows what became of it.
+    call: Underway,
 }
 
 impl Dispatcher {
@@ -64,21 +68,28 @@ impl Dispatcher {
         let labels = BackendLabels {
             backend: name.to_owned(),
         };
+        let pool = Arc::new(Pool::new(endpoints, rule.outliers()));
+        let breaker = Breaker::new(
+            rule.breaker(),
+            name.into(),
+            metrics.breaker_open.get_or_create(&labels).clone(),
+            metrics.breaker_opened.get_or_create(&labels).clone(),
+        );
+        let witness = Witness {
+            pool: Arc::clone(&pool),
+            breaker: Arc::new(breaker),
+            places: Places::new(rule, &labels, metrics),
+            backend: name.into(),
+            ejected: metrics.ejected.get_or_create(&labels).clone(),
+        };
         Self {
-            pool: Arc::new(Pool::new(endpoints, rule.outliers())),
+            pool,
             health,
             retries: Retries::new(rule.retry()),
-            places: Arc::new(Semaphore::new(
-                rule.max_in_flight().min(Semaphore::MAX_PERMITS),
-            )),
-            waiting: AtomicUsize::new(0),
-            queue: rule.queue(),
             timeout: Duration::from_millis(rule.timeout_ms()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
-            queued: metrics.backend_queue.get_or_create(&labels).clone(),
-            shed: metrics.shed.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
-            ejected: metrics.ejected.get_or_create(&labels).clone(),
+            witness,
         }
     }
 
@@ -91,7 +102,7 @@ impl Dispatcher {
     pub async fn dispatch(
         &self,
         call: Call<'_>,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         if let Some(template) = call.contract.backend_template() {
@@ -109,13 +120,14 @@ impl Dispatcher {
         let mut tries = self.retries.begin(contract, self.pool.turn());
         loop {
             let chosen = self
-                .choose(contract, version, deadline, &tries)
+                .choose(contract, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered = chosen
-                .endpoint
+                .line
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
-                .await;
+                .await
+                .and_then(|answer| answer::tensors(answer, id, model, version));
             if self.again(
                 &mut tries,
                 &chosen,
@@ -124,10 +136,18 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            return answered
-                .and_then(|answer| answer::tensors(answer, id, model, version))
-                .map_err(|error| denial(&error, chosen.endpoint.uri()));
+            return answered.map_err(|error| denial(&error, chosen.endpoint.uri()));
         }
+    }
+
+    fn begin(
+        &self,
+        place: usize,
+        endpoint: &Arc<Endpoint>,
+        latest: Latest,
+    ) -> Result<Underway, BackendError> {
+        let whole = self.timeout.min(latest.whole);
+        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), whole)
     }
 
     /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
@@ -137,36 +157,34 @@ impl Dispatcher {
         tries: &mut Tries,
         chosen: &Chosen,
         error: Option<&BackendError>,
-        (deadline, latest): (Instant, Instant),
+        (deadline, latest): (Instant, Latest),
     ) -> bool {
         let place = chosen.place;
         let Some(error) = error else {
-            self.pool.succeeded(place);
+            chosen.call.answered();
             return false;
         };
-        let failed = match error {
+        match error {
+            // The server is looked at over another connection before the request goes there.
+            BackendError::Unsent(_) => {
+                chosen.call.void();
+                return true;
+            }
             BackendError::Unavailable(_) => {
                 // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
                 // The next request tries another endpoint before the prober has looked.
                 self.health.failed(place);
-                true
+                chosen.call.failed(error);
             }
             // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
-            BackendError::Timeout(_) => {
-                let had = deadline.saturating_duration_since(chosen.since);
-                deadline < latest && had.saturating_mul(2) >= self.timeout
+            BackendError::Timeout(_) if chosen.call.is_late(deadline, latest) => {
+                chosen.call.failed(error);
             }
-            BackendError::Busy(_) | BackendError::Fault(_) => false,
-        };
-        if failed && let Some(time) = self.pool.failed(place) {
-            self.ejected.inc();
-            tracing::warn!(
-                backend = self.health.name(),
-                endpoint = chosen.endpoint.uri(),
-                seconds = time.as_secs(),
-                %error,
-                "an endpoint failed in a row and is left alone"
-            );
+            BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.void(),
+            // Its own word that it will not be in time, which costs it nothing.
+            BackendError::Timeout(_) | BackendError::Busy(_) | BackendError::Fault(_) => {
+                chosen.call.refused(error);
+            }
         }
         let again = self.retries.again(tries, place, error);
         if again {
@@ -182,32 +200,16 @@ impl Dispatcher {
     }
 
     /// When a dispatch has to be over that came now.
-    fn deadline(&self, came: Instant, latest: Instant) -> Instant {
+    fn deadline(&self, came: Instant, latest: Latest) -> Instant {
         let own = came.checked_add(self.timeout);
-        own.map_or(latest, |own| own.min(latest))
+        own.map_or(latest.at, |own| own.min(latest.at))
     }
 
-    /// A place at the backend. Those who wait are served in order.
-    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Denial> {
-        let closed = |_| Denial::new(Reason::Overloaded, "the backend's places are closed");
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
-        }
-        let Some(_waiting) = Waiting::enter(&self.waiting, self.queue) else {
-            self.shed.inc();
-            return Err(Denial::new(
-                Reason::Overloaded,
-                format!("{} requests wait for the backend already", self.queue),
-            ));
-        };
-        let _raised = Raised::new(&self.queued);
-        match tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(place) => place.map_err(closed),
-            Err(_) => Err(Denial::new(
-                Reason::BackendTimeout,
-                "no place at the backend came free within the deadline",
-            )),
-        }
+    /// A place at the backend, if it is asked at all.
+    async fn place(&self, deadline: Instant) -> Result<Place, Denial> {
+        let passed = self.witness.breaker.pass();
+        passed.map_err(|error| denial(&error, self.health.name()))?;
+        self.witness.places.take(deadline).await
     }
 
     /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One
@@ -216,7 +218,7 @@ impl Dispatcher {
         &self,
         model: &Model,
         version: &str,
-        deadline: Instant,
+        (deadline, latest): (Instant, Latest),
         tries: &Tries,
     ) -> Result<Chosen, BackendError> {
         let mut standings = self.health.standings();
@@ -225,15 +227,20 @@ impl Dispatcher {
             {
                 let known = standings.borrow_and_update();
                 for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
+                    let line = endpoint.line();
                     let standing = known.get(place);
-                    match standing.and_then(|known| known.of(model, version, endpoint.turns())) {
-                        None => waits = true,
+                    match standing.and_then(|known| known.of(model, version, &line)) {
+                        None => {
+                            self.health.doubt(place);
+                            waits = true;
+                        }
                         Some(Ok(())) => {
                             return Ok(Chosen {
                                 place,
                                 endpoint: Arc::clone(endpoint),
-                                since: Instant::now(),
+                                line,
                                 load: self.pool.enter(place),
+                                call: self.begin(place, endpoint, latest)?,
                             });
                         }
                         Some(Err(error)) => {
@@ -248,7 +255,6 @@ impl Dispatcher {
                     BackendError::Unavailable("the backend has no endpoint".to_owned())
                 }));
             }
-            self.health.doubt();
             if !matches!(
                 tokio::time::timeout_at(deadline, standings.changed()).await,
                 Ok(Ok(()))
@@ -264,35 +270,17 @@ impl Dispatcher {
 /// A failure as a refusal; `at` is where it happened.
 pub(crate) fn denial(error: &BackendError, at: &str) -> Denial {
     let reason = match error {
-        BackendError::Unavailable(_) | BackendError::Busy(_) => Reason::BackendUnavailable,
+        BackendError::Unavailable(_) | BackendError::Unsent(_) | BackendError::Busy(_) => {
+            Reason::BackendUnavailable
+        }
         BackendError::Timeout(_) => Reason::BackendTimeout,
         BackendError::Fault(_) => Reason::BackendFault,
     };
     Denial::new(reason, format!("{at}: {error}"))
 }
 
-/// A place in the queue; given back when dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(waiting: &'a AtomicUsize, queue: usize) -> Option<Self> {
-        let enter = |now: usize| now.checked_add(1).filter(|after| *after <= queue);
-        waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, enter)
-            .ok()
-            .map(|_| Self(waiting))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
     use tensorgate_policy::{Policy, raw, validate};
 
@@ -321,17 +309,5 @@ mod tests {
             Ok((policy, _)) => policy,
             Err(faults) => unreachable!("{faults:?}"),
         }
-    }
-
-    #[test]
-    fn a_queue_takes_its_length_and_no_more() {
-        let waiting = AtomicUsize::new(0);
-        let first = Waiting::enter(&waiting, 2);
-        let second = Waiting::enter(&waiting, 2);
-        assert!(first.is_some() && second.is_some());
-        assert!(Waiting::enter(&waiting, 2).is_none());
-        drop(first);
-        assert!(Waiting::enter(&waiting, 2).is_some());
-        assert!(Waiting::enter(&AtomicUsize::new(0), 0).is_none());
     }
 }

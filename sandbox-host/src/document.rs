@@ -19,6 +19,8 @@ pub struct Document {
     pub json: Bytes,
     /// Choices, or embeddings, that the answer may have at most.
     pub choices: usize,
+    /// Choices that may be generated at most: those among which the best are chosen included.
+    pub generated: usize,
     /// Tokens that each choice may have at most; `None` where nothing is generated.
     pub max_tokens: Option<u64>,
     /// Whether it comes in pieces.
@@ -59,10 +61,12 @@ impl Document {
             Api::Embeddings => document.get("input"),
         };
         let texts = asked.and_then(Value::as_array).map_or(1, <[_]>::len);
-        let n = number("n").and_then(|n| usize::try_from(n).ok());
+        let small = |name| number(name).and_then(|number| usize::try_from(number).ok());
+        let n = small("n").unwrap_or(1);
         Some(Self {
             api,
-            choices: texts.saturating_mul(n.unwrap_or(1)),
+            choices: texts.saturating_mul(n),
+            generated: texts.saturating_mul(n.max(small("best_of").unwrap_or(1))),
             max_tokens: number("max_tokens"),
             stream: document.get("stream") == Some(&Value::Bool(true)),
             include_usage,

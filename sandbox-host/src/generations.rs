@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tensorgate_policy::{Denial, Policy, Reason};
+use tensorgate_policy::{Denial, Policy, Protocol, Reason};
 use tensorgate_wire::context::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::assemble::{Parts, models_at};
 use crate::budget::Budget;
 use crate::dispatch::Dispatcher;
+use crate::limits::Limits;
 use crate::metrics::{GenerationLabels, Metrics};
 use crate::pipeline::Pipeline;
 use crate::request::{Begun, Fields, Judge, Refused, Standing, arrive};
@@ -69,6 +70,8 @@ pub struct Generations {
     held: RwLock<Held>,
     key: Key,
     bounds: watch::Sender<Bounds>,
+    /// Counts changes of the newest.
+    changes: watch::Sender<u64>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     report: Mutex<Report>,
@@ -172,6 +175,7 @@ impl Generations {
             }),
             key,
             bounds,
+            changes: watch::Sender::new(0),
             budget,
             metrics,
             report: Mutex::default(),
@@ -207,9 +211,26 @@ impl Generations {
             .collect()
     }
 
+    /// The limits that gateways share under each of them, the newest first.
+    pub(crate) fn limits(&self) -> Vec<Arc<Limits>> {
+        let all = self.all().into_iter();
+        all.filter_map(|generation| generation.parts.limits.clone())
+            .collect()
+    }
+
     /// Bounds on connections and heads, wide enough for every policy that is held.
     pub fn bounds(&self) -> watch::Receiver<Bounds> {
         self.bounds.subscribe()
+    }
+
+    /// Tells whoever follows it of every change of the newest.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The key that the gate signs with.
+    pub const fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Judges a head by the policy that its context names.
@@ -234,9 +255,10 @@ impl Generations {
                 // A name that is not held goes to the newest, which refuses it.
                 let generation = named.unwrap_or_else(|| Arc::clone(&newest));
                 let revoked = !Arc::ptr_eq(&generation, &newest)
-                    && context
-                        .as_ref()
-                        .is_ok_and(|context| !lets_in(newest.policy(), context));
+                    && context.as_ref().is_ok_and(|context| {
+                        let (client, credential) = (&context.client, &context.credential);
+                        !lets_in(newest.policy(), client.as_deref(), credential.as_deref())
+                    });
                 let begun = generation.judge.begin(read, context, now_unix_s);
                 match begun {
                     Ok(begun) if revoked => Err(Box::new(revocation(&begun, &newest))),
@@ -270,6 +292,8 @@ impl Generations {
             held.superseded.truncate(MAX_SUPERSEDED);
         }
         self.settle();
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Lets go of policies whose time is over. Requests that run under one keep what they use of it.
@@ -367,6 +391,7 @@ fn revocation(begun: &Begun, newest: &Generation) -> Refused {
             caller, protocol, ..
         } => (caller, *protocol),
         Begun::Model(admitted) => (admitted.caller(), admitted.protocol()),
+        Begun::Stream(opened) => (opened.caller(), Protocol::OipGrpc),
     };
     let cause = format!(
         "policy {} no longer lets this client or its credential in",

@@ -1,14 +1,38 @@
-//! A client's deadline, as gRPC over HTTP/2 says it: `grpc-timeout`, up to eight digits and a unit. The gate lets only one
-//! well-formed value through; it is read as strictly here, and anything else is no deadline, as there.
+//! A deadline, as gRPC over HTTP/2 says it: `grpc-timeout`, up to eight digits and a unit. The gate lets only one
+//! well-formed value of a client's through; it is read as strictly here, and anything else is no deadline, as there.
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// The field's name.
-const NAME: &str = "grpc-timeout";
+pub(crate) const NAME: &str = "grpc-timeout";
 /// Digits of a value (gRPC over HTTP/2, "TimeoutValue").
 const MAX_DIGITS: usize = 8;
+/// The largest number of as many digits.
+const MAX_AMOUNT: u64 = 99_999_999;
+/// Units from fine to coarse, and their lengths in nanoseconds.
+const UNITS: [(char, u64); 6] = [
+    ('n', 1),
+    ('u', 1_000),
+    ('m', 1_000_000),
+    ('S', 1_000_000_000),
+    ('M', 60_000_000_000),
+    ('H', 3_600_000_000_000),
+];
+
+/// How long somebody else has, in the finest unit that can say it. Never less than it is: whoever keeps this field must not give up before
+/// the one who wrote it.
+pub(crate) fn field(left: Duration) -> HeaderValue {
+    let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+    let said = UNITS.iter().find_map(|(unit, length)| {
+        let amount = nanos.div_ceil(*length);
+        (amount <= MAX_AMOUNT).then(|| format!("{amount}{unit}"))
+    });
+    // Sixty-four bits of nanoseconds are fewer hours than eight digits hold.
+    let said = said.unwrap_or_else(|| format!("{MAX_AMOUNT}H"));
+    HeaderValue::from_str(&said).unwrap_or(HeaderValue::from_static("99999999H"))
+}
 
 /// How long a client waits; `None` if it does not say so, or not in one well-formed value.
 pub(crate) fn of(headers: &HeaderMap) -> Option<Duration> {
@@ -43,6 +67,23 @@ fn parse(value: &[u8]) -> Option<Duration> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_deadline_is_said_in_eight_digits_and_never_too_short() {
+        for (nanos, expected) in [
+            (0, "0n"),
+            (99_999_999, "99999999n"),
+            (100_000_001, "100001u"),
+            (99_999_999_001, "100000m"),
+            // What is cut off here would end a call up to a millisecond too soon.
+            (150_000_000_001, "150001m"),
+            (100_000_000_000_000, "100000S"),
+            (u64::MAX, "5124096H"),
+        ] {
+            assert_eq!(field(Duration::from_nanos(nanos)), expected, "{nanos}");
+        }
+        assert_eq!(field(Duration::MAX), "5124096H");
+    }
 
     #[test]
     fn a_deadline_is_one_value_of_digits_and_a_unit() {

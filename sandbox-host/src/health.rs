@@ -1,13 +1,13 @@
 //! Whether backends are ready and what they say of their models, asked in the background and remembered for a while. A client's
 //! question is answered from memory: it never reaches a backend. Nothing is dispatched to a server before its own description
-//! of the model was held against the contract, over the connection that is in use.
+//! of the model was held against the contract, over the connection that is in use. Each endpoint is asked by a task of its own.
 
 mod look;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -53,19 +53,34 @@ pub struct BackendHealth {
     start: Instant,
     /// Between two probes while it is ready.
     interval: Duration,
-    endpoints: Vec<Seen>,
+    endpoints: Vec<Probed>,
     /// Those that some policy has served here.
     models: RwLock<Models>,
-    /// What the last round found, one an endpoint.
+    /// What the last look at each endpoint found.
     standings: watch::Sender<Vec<Arc<Standing>>>,
     /// What was told of drifts, so that each is told once: by the model's name in its policy, and its version.
     told: Mutex<BTreeMap<Key, String>>,
+    /// Whether it was ready when that was last told.
+    told_ready: Mutex<Option<bool>>,
+}
+
+/// One endpoint's prober.
+#[derive(Debug, Default)]
+struct Probed {
+    /// When the endpoint itself last answered.
+    seen: Seen,
     /// Wakes the prober when a request has failed.
     doubted: Notify,
     /// Wakes the prober, without a pause, when there are models that it has not looked at.
     followed: Notify,
-    /// Counts the prober's rounds.
-    rounds: watch::Sender<u64>,
+    /// Looks that are over.
+    looks: AtomicU64,
+}
+
+impl Probed {
+    fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
 }
 
 /// By the model's name at the backend, and its version.
@@ -86,7 +101,7 @@ impl BackendHealth {
             name: name.to_owned(),
             start: Instant::now(),
             interval,
-            endpoints: std::iter::repeat_with(Seen::default)
+            endpoints: std::iter::repeat_with(Probed::default)
                 .take(endpoints)
                 .collect(),
             models: RwLock::new(
@@ -101,9 +116,7 @@ impl BackendHealth {
                     .collect(),
             ),
             told: Mutex::default(),
-            doubted: Notify::new(),
-            followed: Notify::new(),
-            rounds: watch::Sender::new(0),
+            told_ready: Mutex::default(),
         }
     }
 
@@ -123,32 +136,48 @@ impl BackendHealth {
             more
         };
         if more {
-            self.followed.notify_one();
+            for endpoint in &self.endpoints {
+                endpoint.followed.notify_one();
+            }
         }
     }
 
-    /// Looks after these models too, and waits until each was asked for once or a probe's time is over, whatever was answered.
-    pub async fn look_at(&self, wanted: impl IntoIterator<Item = (String, String)>) {
+    /// Looks after these models too, and waits until some endpoint is known to serve each, every endpoint was asked for all of them, or a probe's
+    /// time is over.
+    pub async fn look_at(&self, wanted: impl IntoIterator<Item = Key>) {
+        let wanted: BTreeSet<_> = wanted.into_iter().collect();
+        let mut standings = self.standings();
         let mut all: BTreeSet<_> = self.models().into_keys().collect();
         let before = all.len();
-        all.extend(wanted);
-        let fresh = self.rounds.borrow().to_owned() == 0;
-        if all.len() == before && !fresh {
-            return;
-        }
-        let mut rounds = self.rounds.subscribe();
-        // One round may be under way without them; the next has them all.
-        let enough = rounds
-            .borrow_and_update()
-            .saturating_add(if fresh { 1 } else { 2 });
+        all.extend(wanted.iter().cloned());
+        let more = all.len() > before;
+        // One look may be under way without them; the next has them all.
+        let asked = |endpoint: &Probed| match endpoint.looks() {
+            0 if !more => 1,
+            looks => looks.saturating_add(if more { 2 } else { 0 }),
+        };
+        let enough: Vec<_> = self.endpoints.iter().map(asked).collect();
         self.follow(all);
         let looked = async {
-            while *rounds.borrow_and_update() < enough {
-                if rounds.changed().await.is_err() {
+            loop {
+                {
+                    let known = standings.borrow_and_update();
+                    let served = |key| known.iter().any(|standing| standing.ready(key));
+                    let mut behind = self.endpoints.iter().zip(&enough);
+                    let behind = behind.any(|(endpoint, enough)| endpoint.looks() < *enough);
+                    if wanted.iter().all(served) || !behind {
+                        return;
+                    }
+                }
+                if standings.changed().await.is_err() {
                     return;
                 }
-                // The round that was under way is over: the one that counts begins now.
-                self.followed.notify_one();
+                // The look that was under way is over: the one that counts begins now.
+                for (endpoint, enough) in self.endpoints.iter().zip(&enough) {
+                    if endpoint.looks() < *enough {
+                        endpoint.followed.notify_one();
+                    }
+                }
             }
         };
         let _ = tokio::time::timeout(PROBE_TIMEOUT, looked).await;
@@ -185,7 +214,7 @@ impl BackendHealth {
         let (now_ms, fresh_ms) = (self.now_ms(), self.fresh_ms());
         self.endpoints
             .iter()
-            .any(|seen| seen.fresh(now_ms, fresh_ms))
+            .any(|endpoint| endpoint.seen.fresh(now_ms, fresh_ms))
     }
 
     /// Its name in the policy.
@@ -231,7 +260,7 @@ impl BackendHealth {
             return;
         };
         let key = (model.name().to_owned(), version.to_owned());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.get(&key) != Some(cause) {
             tracing::error!(
                 backend = self.name,
@@ -244,14 +273,16 @@ impl BackendHealth {
         }
     }
 
-    /// What each round finds, one standing an endpoint.
+    /// What looks find, one standing an endpoint.
     pub fn standings(&self) -> watch::Receiver<Vec<Arc<Standing>>> {
         self.standings.subscribe()
     }
 
-    /// Asks for a round soon.
-    pub fn doubt(&self) {
-        self.doubted.notify_one();
+    /// Asks for a look at an endpoint soon.
+    pub fn doubt(&self, index: usize) {
+        if let Some(endpoint) = self.endpoints.get(index) {
+            endpoint.doubted.notify_one();
+        }
     }
 
     fn stand(&self, index: usize, standing: Standing) {
@@ -264,48 +295,114 @@ impl BackendHealth {
 
     /// A server could not be reached: it counts as not ready until it is probed again, which is soon.
     pub fn failed(&self, index: usize) {
-        if let Some(seen) = self.endpoints.get(index) {
-            seen.set(false, 0);
+        if let Some(endpoint) = self.endpoints.get(index) {
+            endpoint.seen.set(false, 0);
         }
         self.stand(index, Standing::default());
-        self.doubt();
+        self.doubt(index);
+    }
+
+    /// A look is over.
+    fn found(&self, index: usize, found: Standing) {
+        let before = self.standings.borrow().get(index).map(Arc::clone);
+        if before.is_none_or(|before| before.found != found.found) {
+            self.forget_drifts();
+        }
+        if let Some(endpoint) = self.endpoints.get(index) {
+            endpoint.seen.set(found.answers(), self.now_ms());
+            endpoint.looks.fetch_add(1, Ordering::AcqRel);
+        }
+        self.stand(index, found);
+        let standings = self.standings.borrow();
+        for (key, seen) in self.models() {
+            let ready = standings.iter().any(|standing| standing.ready(&key));
+            seen.set(ready, self.now_ms());
+        }
+    }
+
+    /// A server says something else than before: what drifts now is told again.
+    fn forget_drifts(&self) {
+        let mut told = lock(&self.told);
+        if !told.is_empty() {
+            tracing::info!(
+                backend = self.name,
+                "a backend says something else of its models: contracts are compared again"
+            );
+            told.clear();
+        }
+    }
+
+    /// Tells whether the backend is ready, where that is news.
+    fn tell_ready(&self, gauge: &Gauge) {
+        let mut told = lock(&self.told_ready);
+        let ready = self.ready();
+        let standings = self.standings.borrow();
+        // One that has not been asked everywhere may be ready yet.
+        if told.is_none() && !ready && standings.iter().any(|standing| !standing.looked()) {
+            return;
+        }
+        gauge.set(i64::from(ready));
+        if told.replace(ready) == Some(ready) {
+            return;
+        }
+        if ready {
+            tracing::info!(backend = self.name, "backend is ready");
+        } else {
+            let causes = standings.iter().filter_map(|standing| standing.cause());
+            let cause = causes.collect::<Vec<_>>().join("; ");
+            tracing::warn!(backend = self.name, cause, "backend is not ready");
+        }
     }
 }
 
-/// Probes one backend for ever. Dropping the future ends it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Probes one backend for ever, each of its endpoints at its own pace: one that never answers keeps no other from being looked at. Dropping the
+/// future ends it.
 pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, gauge: Gauge) {
-    let mut was_ready = None;
+    let mut probers = JoinSet::new();
+    for (index, endpoint) in endpoints.into_iter().enumerate() {
+        probers.spawn(probe_one(
+            Arc::clone(&health),
+            index,
+            endpoint,
+            gauge.clone(),
+        ));
+    }
+    while probers.join_next().await.is_some() {}
+}
+
+async fn probe_one(
+    health: Arc<BackendHealth>,
+    index: usize,
+    endpoint: Arc<Endpoint>,
+    gauge: Gauge,
+) {
+    let Some(probed) = health.endpoints.get(index) else {
+        return;
+    };
     loop {
         let began = Instant::now();
-        let cause = round(&health, &endpoints).await;
-        let ready = health.ready();
-        gauge.set(i64::from(ready));
-        if was_ready != Some(ready) {
-            if ready {
-                tracing::info!(backend = health.name, "backend is ready");
-            } else {
-                tracing::warn!(
-                    backend = health.name,
-                    cause = cause.as_str(),
-                    "backend is not ready"
-                );
-            }
-        }
-        was_ready = Some(ready);
-        health
-            .rounds
-            .send_modify(|rounds| *rounds = rounds.saturating_add(1));
+        let found = look::ask(health.models().keys(), &endpoint).await;
+        let answers = found.answers();
+        let before = health.standings.borrow().get(index).map(Arc::clone);
+        found.tell(&health.name, endpoint.uri(), before.as_deref());
+        health.found(index, found);
+        health.tell_ready(&gauge);
         let pause = async {
-            if ready {
+            if answers && health.ready() {
                 // A failed request shortens the wait, never below the retry's.
-                let _ = tokio::time::timeout(health.interval, health.doubted.notified()).await;
+                let _ = tokio::time::timeout(health.interval, probed.doubted.notified()).await;
             }
             let next = began.checked_add(RETRY_INTERVAL).unwrap_or(began);
             tokio::time::sleep_until(next).await;
         };
         tokio::select! {
             () = pause => {}
-            () = health.followed.notified() => {}
+            () = probed.followed.notified() => {}
         }
     }
 }
@@ -326,40 +423,6 @@ impl Drop for Prober {
     }
 }
 
-/// Asks every endpoint once, all at the same time: one that never answers does not keep the others from being known. The text
-/// says what was not ready.
-async fn round(health: &Arc<BackendHealth>, endpoints: &[Arc<Endpoint>]) -> String {
-    let models: Arc<Models> = Arc::new(health.models());
-    let mut looks = JoinSet::new();
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        let (health, endpoint, models) = (
-            Arc::clone(health),
-            Arc::clone(endpoint),
-            Arc::clone(&models),
-        );
-        looks.spawn(async move {
-            let found = look::ask(models.keys(), &endpoint).await;
-            if let Some(seen) = health.endpoints.get(index) {
-                seen.set(found.answers(), health.now_ms());
-            }
-            let before = health.standings.borrow().get(index).map(Arc::clone);
-            found.tell(&health.name, endpoint.uri(), before.as_deref());
-            health.stand(index, found);
-        });
-    }
-    while looks.join_next().await.is_some() {}
-    let standings = health.standings.borrow();
-    for (key, seen) in models.iter() {
-        let ready = standings.iter().any(|standing| standing.ready(key));
-        seen.set(ready, health.now_ms());
-    }
-    let causes: Vec<_> = standings
-        .iter()
-        .filter_map(|standing| standing.cause())
-        .collect();
-    causes.join("; ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,7 +440,7 @@ mod tests {
             health
                 .endpoints
                 .iter()
-                .for_each(|seen| seen.set(endpoint, health.now_ms()));
+                .for_each(|probed| probed.seen.set(endpoint, health.now_ms()));
             health
                 .models()
                 .values()

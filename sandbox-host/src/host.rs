@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +18,7 @@ use crate::audit::{self, AuditPlane};
 use crate::budget::Budget;
 use crate::config::Settings;
 use crate::generations::Generations;
+use crate::limits::LimitsPlane;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::serve::{App, serve};
@@ -72,6 +72,7 @@ pub struct Host {
     admin: SocketAddr,
     data_plane: Plane,
     audit: AuditPlane,
+    limits: LimitsPlane,
     admin_plane: Plane,
     reloader: Arc<Reloader>,
     sweeper: JoinHandle<()>,
@@ -89,6 +90,7 @@ impl Host {
             root,
             socket,
             audit_socket,
+            limits_socket,
             audit_folder,
             admin,
             endpoints,
@@ -119,8 +121,11 @@ impl Host {
             admission: Admission::new(&metrics),
             budget,
             metrics: Arc::clone(&metrics),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         });
+        let asked = Arc::clone(&app);
+        let shared = move || asked.generations.limits();
+        let limits = LimitsPlane::start(&limits_socket, shared, &metrics)?;
         let failed = |source| StartError::Admin {
             address: admin,
             source,
@@ -164,6 +169,7 @@ impl Host {
             admin,
             data_plane,
             audit,
+            limits,
             admin_plane,
             reloader,
             sweeper,
@@ -199,13 +205,15 @@ impl Host {
             admin: _,
             data_plane,
             audit,
+            limits,
             admin_plane,
             reloader: _,
             sweeper,
         } = self;
         sweeper.abort();
-        app.draining.store(true, Ordering::Relaxed);
+        app.draining.send_replace(true);
         let ended = data_plane.end().await;
+        limits.end().await;
         audit.end().await;
         admin_plane.end().await;
         ended

@@ -25,6 +25,7 @@ pub mod generations;
 pub mod guard;
 pub mod health;
 pub mod host;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;
@@ -37,6 +38,7 @@ pub mod serve;
 pub mod server;
 pub mod shadow;
 pub mod socket;
+pub mod statistics;
 
 pub use assemble::PolicyFault;
 pub use host::{Host, StartError};

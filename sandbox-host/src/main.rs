@@ -42,6 +42,9 @@ struct Flags {
     /// The Unix socket on which Envoy tells its access log, made with mode 0600; `audit.sock` beside --socket unless given.
     #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
     audit_socket: Option<PathBuf>,
+    /// The Unix socket of the rate limit service, made with mode 0600; `limits.sock` beside --socket unless given.
+    #[arg(long, env = "TENSORGATE_LIMITS_SOCKET")]
+    limits_socket: Option<PathBuf>,
     /// The folder that a relative path of the policy's audit log is below: one that lasts. The folder of --socket unless given.
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
     audit_folder: Option<PathBuf>,
@@ -159,6 +162,9 @@ fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
         audit_socket: flags
             .audit_socket
             .unwrap_or_else(|| flags.socket.with_file_name("audit.sock")),
+        limits_socket: flags
+            .limits_socket
+            .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
         audit_folder: flags.audit_folder.unwrap_or_else(|| beside(&flags.socket)),
         admin,
         endpoints,

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::statistics::Counted;
+
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
 /// seconds of a stuck one.
 const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_1, 2.0, 18);
@@ -81,6 +83,13 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// A question to the rate limit service.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// `ok`, `over-limit` or `failed`.
+    pub outcome: &'static str,
+}
+
 /// A denial in shadow.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ShadowLabels {
@@ -98,6 +107,8 @@ type Latency = Family<ModelLabels, Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What clients may be told of models.
+    pub statistics: Counted,
     /// Requests by outcome.
     pub requests: Family<RequestLabels, Counter>,
     /// From a request's head to its answer.
@@ -122,6 +133,8 @@ pub struct Metrics {
     pub buffered_bytes: Gauge,
     /// Requests at a backend.
     pub backend_in_flight: Family<BackendLabels, Gauge>,
+    /// Requests that may be at a backend at once.
+    pub backend_limit: Family<BackendLabels, Gauge>,
     /// Requests that wait for a place at a backend.
     pub backend_queue: Family<BackendLabels, Gauge>,
     /// Requests shed because a backend's queue was full.
@@ -130,6 +143,10 @@ pub struct Metrics {
     pub retried: Family<BackendLabels, Counter>,
     /// Endpoints left alone because they failed in a row.
     pub ejected: Family<BackendLabels, Counter>,
+    /// Whether a backend is sent nothing because it failed in a row, 0 or 1.
+    pub breaker_open: Family<BackendLabels, Gauge>,
+    /// Times that it came to that.
+    pub breaker_opened: Family<BackendLabels, Counter>,
     /// Whether a backend answered its last probe, 0 or 1.
     pub backend_ready: Family<BackendLabels, Gauge>,
     /// Refusals of what the gate let through. Not zero: a bug.
@@ -172,6 +189,12 @@ pub struct Metrics {
     pub audit_streams_broken: Counter,
     /// Connections that carry Envoy's access log.
     pub audit_connections: Gauge,
+    /// Questions to the rate limit service, by outcome.
+    pub limit_questions: Family<LimitLabels, Counter>,
+    /// Connections that carry them.
+    pub limit_connections: Gauge,
+    /// Whether there is a connection to the Redis of shared limits, 0 or 1.
+    pub redis_up: Gauge,
 }
 
 impl Metrics {
@@ -180,6 +203,7 @@ impl Metrics {
         let latency = || Histogram::new(buckets(LATENCY_BUCKETS));
         let mut metrics = Self {
             registry: Registry::default(),
+            statistics: Counted::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(latency),
             handler_seconds: Family::new_with_constructor(latency),
@@ -192,10 +216,13 @@ impl Metrics {
             connections: Gauge::default(),
             buffered_bytes: Gauge::default(),
             backend_in_flight: Family::default(),
+            backend_limit: Family::default(),
             backend_queue: Family::default(),
             shed: Family::default(),
             retried: Family::default(),
             ejected: Family::default(),
+            breaker_open: Family::default(),
+            breaker_opened: Family::default(),
             backend_ready: Family::default(),
             disagreement: Family::default(),
             shadowed: Family::default(),
@@ -217,6 +244,9 @@ impl Metrics {
             audit_entries: Counter::default(),
             audit_streams_broken: Counter::default(),
             audit_connections: Gauge::default(),
+            limit_questions: Family::default(),
+            limit_connections: Gauge::default(),
+            redis_up: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -285,6 +315,11 @@ impl Metrics {
             self.backend_in_flight.clone(),
         );
         registry.register(
+            "tensorgate_host_backend_limit",
+            "Requests that may be at a backend at once",
+            self.backend_limit.clone(),
+        );
+        registry.register(
             "tensorgate_host_backend_queue",
             "Requests that wait for a place at a backend",
             self.backend_queue.clone(),
@@ -303,6 +338,16 @@ impl Metrics {
             "tensorgate_host_backend_ejections",
             "Endpoints left alone because they failed in a row",
             self.ejected.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_open",
+            "Whether a backend is sent nothing because it failed in a row",
+            self.breaker_open.clone(),
+        );
+        registry.register(
+            "tensorgate_host_backend_circuit_openings",
+            "Times that a backend failed in a row and was sent nothing for a while",
+            self.breaker_opened.clone(),
         );
         registry.register(
             "tensorgate_host_backend_ready",
@@ -370,6 +415,26 @@ impl Metrics {
             self.log_lines_dropped.clone(),
         );
         self.register_audit();
+        self.register_limits();
+    }
+
+    fn register_limits(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("tensorgate_limits");
+        registry.register(
+            "questions",
+            "Questions to the rate limit service, by outcome",
+            self.limit_questions.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that carry them",
+            self.limit_connections.clone(),
+        );
+        registry.register(
+            "redis_up",
+            "Whether there is a connection to the Redis of shared limits",
+            self.redis_up.clone(),
+        );
     }
 
     fn register_audit(&mut self) {

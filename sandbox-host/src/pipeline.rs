@@ -1,5 +1,5 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
-//! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory.
+//! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
 pub(crate) mod openai;
 
@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Accepts, Grant, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, Model, ModelId};
 use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
+use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
 use crate::backends::{Call, http_json};
 use crate::budget::Held;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
 use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
@@ -56,6 +57,8 @@ pub struct Pipeline {
 pub struct Timings {
     /// In handlers.
     pub handler: Duration,
+    /// Of that, after the backend's answer.
+    pub postprocess: Duration,
     /// At the backend.
     pub dispatch: Duration,
     /// Of that, the wait for a place.
@@ -143,13 +146,25 @@ impl Pipeline {
         ))
     }
 
+    /// How often a version of a model was run for anybody, and how long that took.
+    pub fn statistics(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
+        let (model, _) = self.route(request.model)?;
+        let counted = self.metrics.statistics.of(model.name(), &request.version);
+        Ok(model_statistics(
+            request.protocol,
+            model.name(),
+            &request.version,
+            &counted,
+        ))
+    }
+
     /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
     /// lets pass goes to `shadow`.
     pub async fn infer(
         &self,
         request: ModelRequest,
         held: &mut Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
         shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
@@ -168,22 +183,11 @@ impl Pipeline {
             payload,
             rates: _,
             shadowed: _,
-            document,
+            document: _,
             claims,
+            reserved: _,
         } = request;
         let request_id = caller.request_id.as_str();
-        if let Some(document) = document {
-            return self
-                .complete(
-                    (model, route, &version),
-                    document,
-                    request_id,
-                    held,
-                    latest,
-                    timings,
-                )
-                .await;
-        }
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -194,7 +198,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest);
+                let handler = stage.handler.by(latest.at);
                 let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
@@ -248,7 +252,7 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest);
+            let handler = stage.handler.by(latest.at);
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,
@@ -261,9 +265,10 @@ impl Pipeline {
                 shadow,
             )?;
         }
-        let grant_id = grant.ok_or_else(under_no_grant)?;
-        let grant = self.policy.grant(grant_id).ok_or_else(under_no_grant)?;
-        let outputs = select(model.returns(), &wanted, grant, outputs);
+        let grant_id = grant
+            .filter(|id| self.policy.grant(*id).is_some())
+            .ok_or_else(under_no_grant)?;
+        let outputs = select(model.returns(), &wanted, outputs);
         let mut response = InferResponse {
             model: model.name().to_owned(),
             version,
@@ -310,6 +315,9 @@ impl Pipeline {
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
+        if role == Role::Postprocess {
+            timings.postprocess = took;
+        }
         let labels = HandlerLabels {
             handler: stage.name.clone(),
             role: role.export(),
@@ -420,18 +428,17 @@ fn under_no_grant() -> Denial {
     Denial::new(Reason::Overloaded, "internal: an answer under no grant")
 }
 
-/// The outputs that were asked for, in the contract's order; all that the grant gives if none was named.
+/// The outputs that were asked for, in the contract's order; all if none was named. Which of them the grant gives, [`release`] sees to.
 fn select(
     rules: &[TensorRule],
     wanted: &[String],
-    grant: &Grant,
     outputs: Vec<Tensor<'static>>,
 ) -> Vec<Tensor<'static>> {
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let place = |tensor: &Tensor<'_>| rules.iter().position(|rule| rule.name() == tensor.name);
     let mut selected: Vec<_> = outputs
         .into_iter()
-        .filter(|tensor| asked(&tensor.name) && grant.publishes(&tensor.name))
+        .filter(|tensor| asked(&tensor.name))
         .collect();
     selected.sort_by_key(|tensor| place(tensor));
     selected

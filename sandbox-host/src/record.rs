@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_policy::denial::RateNote;
-use tensorgate_policy::policy::Grant;
-use tensorgate_policy::{Denial, Policy, Protocol};
+use tensorgate_policy::denial::{RateNote, Shadowed};
+use tensorgate_policy::policy::{Grant, Shadow};
+use tensorgate_policy::{Denial, Operation, Policy, Protocol};
+use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Shadowed, Verdict, clean, path,
+    By, Decision, Event, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, SOURCE_HEADER, Verdict, clean,
+    in_shadow, path,
 };
 use crate::audit::{Outcomes, Unwritten};
 
@@ -19,6 +21,17 @@ use crate::pipeline::Timings;
 use crate::request::{Caller, ModelRequest, Refused, Standing};
 use crate::shadow::InShadow;
 
+/// How a stream ends.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamEnd<'d> {
+    /// Every message of it was answered.
+    Whole,
+    /// It was ended.
+    Refused(&'d Denial),
+    /// Nobody waits for its answers any more.
+    Left,
+}
+
 /// What is known of a request so far.
 #[derive(Debug)]
 pub struct Record {
@@ -26,6 +39,8 @@ pub struct Record {
     outcomes: Arc<Outcomes>,
     /// The audit record is handed over.
     told: bool,
+    /// Of a stream's message, the stream's id.
+    stream: Option<String>,
     began: SystemTime,
     method: Method,
     path: String,
@@ -41,6 +56,7 @@ pub struct Record {
     model: String,
     version: String,
     operation: &'static str,
+    infers: bool,
     /// Bytes of the request's body.
     pub request_bytes: usize,
     /// How long its parts took.
@@ -58,6 +74,7 @@ impl Record {
             metrics: Arc::clone(metrics),
             outcomes: Arc::clone(outcomes),
             told: false,
+            stream: None,
             began: SystemTime::now(),
             method: request.method().clone(),
             path: path(request.uri().path()),
@@ -71,6 +88,48 @@ impl Record {
             model: String::new(),
             version: String::new(),
             operation: "",
+            infers: false,
+            request_bytes: 0,
+            timings: Timings::default(),
+            rates: Vec::new(),
+            shadow: InShadow::default(),
+        }
+    }
+
+    /// It opened a stream.
+    pub fn opens_a_stream(&mut self) {
+        self.operation = Operation::Stream.name();
+    }
+
+    /// The same stream, for who tells how it ends: its line is this one's to write.
+    pub fn of_stream(&self) -> Self {
+        let mut record = self.of_message(self.caller.clone());
+        (record.began, record.started) = (self.began, self.started);
+        (record.told, record.ended, record.stream) = (true, true, None);
+        record
+    }
+
+    /// A message has come over the stream that this is of.
+    pub fn of_message(&self, caller: Caller) -> Self {
+        Self {
+            metrics: Arc::clone(&self.metrics),
+            outcomes: Arc::clone(&self.outcomes),
+            told: false,
+            stream: Some(self.caller.request_id.clone()),
+            began: SystemTime::now(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            source: self.source.clone(),
+            rule: String::new(),
+            started: Instant::now(),
+            _in_flight: Raised::new(&self.metrics.in_flight),
+            ended: false,
+            caller,
+            protocol: self.protocol,
+            model: String::new(),
+            version: String::new(),
+            operation: self.operation,
+            infers: false,
             request_bytes: 0,
             timings: Timings::default(),
             rates: Vec::new(),
@@ -86,6 +145,7 @@ impl Record {
             .unwrap_or_default();
         self.version.clone_from(&request.version);
         self.operation = request.operation.name();
+        self.infers = request.operation.infers();
         let grant = request.grant.and_then(|grant| policy.grant(grant));
         self.rule = grant
             .map(|grant| grant.name().to_owned())
@@ -108,7 +168,25 @@ impl Record {
     ) -> Result<(), Unwritten> {
         self.told = true;
         let decision = self.answer(status, response_bytes);
-        self.outcomes.answered(self.began, decision).await
+        self.write(decision).await
+    }
+
+    async fn write(&self, decision: Decision) -> Result<(), Unwritten> {
+        if self.stream.is_some() {
+            self.outcomes.message(self.began, decision).await
+        } else {
+            self.outcomes.answered(self.began, decision).await
+        }
+    }
+
+    /// What nobody waits for: of a message nobody else tells.
+    fn leave(&self, decision: Decision) {
+        if self.stream.is_some() {
+            let event = Event::Decision(Box::new(decision));
+            self.outcomes.audit().write(self.began, event);
+        } else {
+            self.outcomes.waits(self.began, decision);
+        }
     }
 
     fn answer(&self, status: u16, response_bytes: usize) -> Decision {
@@ -145,6 +223,7 @@ impl Record {
         let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
         Decision {
             request_id: some(&self.caller.request_id),
+            stream: self.stream.clone(),
             by: By::Host,
             client: self.caller.client.clone(),
             credential: self.caller.credential.clone(),
@@ -156,7 +235,12 @@ impl Record {
             version: some(&self.version),
             operation: some(self.operation),
             rule: some(&self.rule),
-            shadow: self.shadow.noted().iter().map(Shadowed::of).collect(),
+            shadow: {
+                let noted = self.shadow.noted().iter();
+                noted
+                    .map(|denial| in_shadow(&Shadowed::of(denial)))
+                    .collect()
+            },
             generation: some(&self.caller.generation),
             request_bytes: wide(self.request_bytes),
             total_us: micros(self.started.elapsed()),
@@ -165,6 +249,15 @@ impl Record {
             queue_us: spent(self.timings.queue),
             fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
             ..Decision::default()
+        }
+    }
+
+    /// What is told of an answer in pieces that breaks off, once its audit record is written.
+    pub fn ending(&self, status: u16) -> Ending {
+        Ending {
+            outcomes: Arc::clone(&self.outcomes),
+            decision: self.answer(status, 0),
+            started: self.started,
         }
     }
 
@@ -228,12 +321,46 @@ impl Record {
 
     /// It was refused for what only the host can see. What is refused stays so, whether or not the audit record can be written in time.
     pub async fn denied(&mut self, denial: &Denial) {
+        self.denied_by(By::Host, denial).await;
+    }
+
+    async fn denied_by(&mut self, by: By, denial: &Denial) {
         self.told = true;
-        let decision = self.refusal(denial);
-        if let Err(Unwritten::Never) = self.outcomes.answered(self.began, decision).await {
-            self.outcomes.waits(self.began, self.refusal(denial));
+        let decision = Decision {
+            by,
+            ..self.refusal(denial)
+        };
+        if let Err(Unwritten::Never) = self.write(decision.clone()).await {
+            self.leave(decision);
         }
         self.said(denial);
+    }
+
+    /// It is a message that the gate refused. The gate's own log has it too; the audit log has it from here alone.
+    pub async fn refused_by_the_gate(&mut self, refusal: &Refusal) {
+        self.model = refusal.model.clone().unwrap_or_default();
+        self.rule = refusal.rule.clone().unwrap_or_default();
+        self.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
+        self.denied_by(By::Gate, &refusal.denial).await;
+    }
+
+    /// The stream that it opened is over.
+    pub fn closed(&self, end: StreamEnd<'_>, messages: u64, response_bytes: u64) {
+        let decision = match end {
+            StreamEnd::Whole => self.answer(200, 0),
+            StreamEnd::Refused(denial) => self.refusal(denial),
+            StreamEnd::Left => Decision {
+                verdict: Verdict::Aborted,
+                reason: "incomplete".to_owned(),
+                status: 200,
+                ..self.facts()
+            },
+        };
+        let decision = Decision {
+            response_bytes,
+            ..decision
+        };
+        self.outcomes.closed(&decision, messages);
     }
 
     /// Its body broke off: it was refused before the host, or its caller has left. Which of the two, Envoy knows.
@@ -247,7 +374,7 @@ impl Record {
     pub fn untold(&mut self, denial: &Denial, why: Unwritten) {
         let decision = self.refusal(denial);
         match why {
-            Unwritten::Never => self.outcomes.waits(self.began, decision),
+            Unwritten::Never => self.leave(decision),
             Unwritten::Late => self.outcomes.ends_otherwise(decision),
         }
         self.said(denial);
@@ -257,7 +384,7 @@ impl Record {
     pub fn let_go(&mut self, status: u16, response_bytes: usize, why: Unwritten) {
         if let Unwritten::Never = why {
             let decision = self.answer(status, response_bytes);
-            self.outcomes.waits(self.began, decision);
+            self.leave(decision);
         }
         self.allowed(status, response_bytes);
     }
@@ -330,6 +457,11 @@ impl Record {
                 model: self.model.clone(),
             })
             .observe(took.as_secs_f64());
+        if self.infers {
+            let statistics = &self.metrics.statistics;
+            let answered = verdict == "allow";
+            statistics.count(&self.model, &self.version, answered, took, &self.timings);
+        }
         self.said_in_shadow();
         tracing::info!(
             request_id = self.caller.request_id,
@@ -353,6 +485,27 @@ impl Record {
     }
 }
 
+/// A request whose answer is on its way, piece by piece.
+#[derive(Debug)]
+pub struct Ending {
+    outcomes: Arc<Outcomes>,
+    decision: Decision,
+    started: Instant,
+}
+
+impl Ending {
+    /// It broke off for this, when its caller had so many bytes of it: its line says something else, and another one amends that.
+    pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
+        self.outcomes.ends_otherwise(Decision {
+            verdict: Verdict::Aborted,
+            reason: denial.reason.name().to_owned(),
+            response_bytes: wide(response_bytes),
+            total_us: micros(self.started.elapsed()),
+            ..self.decision
+        });
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.told {
@@ -361,7 +514,7 @@ impl Drop for Record {
                 reason: "incomplete".to_owned(),
                 ..self.facts()
             };
-            self.outcomes.waits(self.began, decision);
+            self.leave(decision);
         }
         // 499: nginx's number for a client that closed its request; nobody is answered with it.
         self.end("aborted", "", 499, 0);

@@ -15,7 +15,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::assemble::{Loader, PolicyFault, models_at};
+use crate::assemble::{self, Loader, PolicyFault, models_at};
 use crate::config::{self, ConfigError};
 use crate::generations::{Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
@@ -98,11 +98,15 @@ impl Reloader {
             Some(known) if known.digest != candidate.digest => {
                 return Err(vec![PolicyFault::Taken(candidate.generation)]);
             }
-            Some(known) if known.name() == generations.newest().name() => {
-                return Ok(Outcome::Unchanged);
+            Some(known) => {
+                // The files that it names may be others by now.
+                assemble::reread(known).await?;
+                if known.name() == generations.newest().name() {
+                    return Ok(Outcome::Unchanged);
+                }
+                // One that was superseded a moment ago comes back as it was.
+                Arc::clone(known)
             }
-            // One that was superseded a moment ago comes back as it was.
-            Some(known) => Arc::clone(known),
             None => Arc::new(self.loader.load(&candidate, &held).await?),
         };
         let (now, next) = (generations.newest(), generation.policy().audit());

@@ -1,16 +1,17 @@
 //! Answers to HTTP responses: REST with a body, gRPC with a frame and trailers, refusals in the caller's own protocol.
 
 mod pieces;
+mod settling;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::rate_fields;
@@ -18,7 +19,10 @@ use tensorgate_wire::headers::JSON_LENGTH;
 
 use crate::backends::openai::Streamed;
 use crate::budget::Held;
+use crate::record::Ending;
 use pieces::Pieces;
+pub(crate) use pieces::Source;
+pub use settling::Settling;
 
 /// gRPC's status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -30,12 +34,21 @@ pub struct ReplyBody {
     trailers: Option<HeaderMap>,
     /// What comes in pieces, in place of data.
     pieces: Option<Pieces>,
+    /// How to say what it used, where tokens were reserved for it.
+    settling: Option<Settling>,
+    /// Whether its length is not announced: whoever knows it waits for nothing that comes behind, and may leave before that is there.
+    open: bool,
 }
 
 /// Data that keeps its place in the budget: whoever sends it may hold it longer than the body it came in.
 struct Kept {
     data: Bytes,
     _held: Held,
+}
+
+/// Data that keeps these bytes held until nobody has it any more.
+pub(crate) fn kept(data: Bytes, held: Held) -> Bytes {
+    Bytes::from_owner(Kept { data, _held: held })
 }
 
 impl AsRef<[u8]> for Kept {
@@ -47,10 +60,24 @@ impl AsRef<[u8]> for Kept {
 impl ReplyBody {
     /// Keeps bytes held until nobody has the answer's data any more: not the body, and not the connection that sends it.
     pub fn hold(&mut self, held: Held) {
-        self.data = self
-            .data
-            .take()
-            .map(|data| Bytes::from_owner(Kept { data, _held: held }));
+        self.data = self.data.take().map(|data| kept(data, held));
+    }
+
+    /// Whom to tell if what comes in pieces breaks off.
+    pub fn tell(&mut self, ending: impl FnOnce() -> Ending) {
+        if let Some(pieces) = &mut self.pieces {
+            pieces.tell(ending());
+        }
+    }
+
+    /// Says in a trailer how many tokens were used: at once where that is known, else when the last piece has come.
+    pub fn settle(&mut self, settling: Settling, tokens: Option<u64>) {
+        if self.pieces.is_some() {
+            self.settling = Some(settling);
+        } else {
+            self.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
+            self.open = true;
+        }
     }
 
     /// Bytes of data.
@@ -73,9 +100,13 @@ impl Body for ReplyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(pieces) = &mut self.pieces {
-            return pieces
-                .poll(context)
-                .map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
+            if let Some(piece) = ready!(pieces.poll(context)) {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            let tokens = pieces.tokens();
+            self.pieces = None;
+            let settling = self.settling.take().zip(tokens);
+            self.trailers = settling.and_then(|(settling, tokens)| settling.trailers(tokens));
         }
         let frame = self
             .data
@@ -90,7 +121,7 @@ impl Body for ReplyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.pieces.is_some() {
+        if self.open || self.pieces.is_some() {
             return SizeHint::default();
         }
         SizeHint::with_exact(u64::try_from(self.len()).unwrap_or(u64::MAX))
@@ -124,7 +155,7 @@ pub fn success(
     *response.body_mut() = ReplyBody {
         data,
         trailers,
-        pieces: None,
+        ..ReplyBody::default()
     };
     response
 }
@@ -136,6 +167,48 @@ pub fn events(streamed: Streamed, request_id: &str) -> Response<ReplyBody> {
     put(response.headers_mut(), "cache-control", "no-cache");
     response.body_mut().pieces = Some(Pieces::new(streamed));
     response
+}
+
+/// A stream of gRPC messages. Whoever sends them sends the trailers, too.
+pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Response<ReplyBody> {
+    let mut response = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
+    let body = response.body_mut();
+    body.trailers = None;
+    body.pieces = Some(Pieces::new(source));
+    response
+}
+
+/// The end of a stream: gRPC's status, and why if it is none of success.
+pub(crate) fn trailers(denial: Option<&Denial>, request_id: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    match denial.map(|denial| Answer::to_denial(denial, Protocol::OipGrpc, request_id)) {
+        Some(Answer::Grpc {
+            status,
+            message,
+            headers,
+        }) => grpc_fields(&mut trailers, status, &message, headers),
+        // A denial of that protocol is one of gRPC's.
+        Some(Answer::Rest { .. }) => {
+            grpc_fields(&mut trailers, GrpcStatus::Internal, "", Vec::new());
+        }
+        None => {
+            trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
+        }
+    }
+    trailers
+}
+
+fn grpc_fields(
+    fields: &mut HeaderMap,
+    status: GrpcStatus,
+    message: &str,
+    headers: Vec<(&'static str, String)>,
+) {
+    put(fields, "grpc-status", &(status as u8).to_string());
+    put(fields, "grpc-message", &percent_encoded(message));
+    for (name, value) in headers {
+        put(fields, name, &value);
+    }
 }
 
 /// Says that an answer is of the binary data extension, as Triton says it.
@@ -175,19 +248,7 @@ pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Respons
             headers,
         } => {
             put(response.headers_mut(), "content-type", "application/grpc");
-            put(
-                response.headers_mut(),
-                "grpc-status",
-                &(status as u8).to_string(),
-            );
-            put(
-                response.headers_mut(),
-                "grpc-message",
-                &percent_encoded(&message),
-            );
-            for (name, value) in headers {
-                put(response.headers_mut(), name, &value);
-            }
+            grpc_fields(response.headers_mut(), status, &message, headers);
         }
     }
     response

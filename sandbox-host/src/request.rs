@@ -7,6 +7,7 @@
 mod arrival;
 mod claims;
 mod limits;
+mod stream;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,13 +25,15 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::settlement::Settlement;
 
 use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
-use limits::charged;
+use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
+pub use stream::Opened;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
 const CONTEXT_MARGIN_S: u64 = 5;
@@ -76,6 +79,8 @@ pub enum Begun {
     },
     /// A question to a model; its body comes next.
     Model(Box<Admitted>),
+    /// A stream of inferences; its messages come next, each of which is a question by itself.
+    Stream(Box<Opened>),
 }
 
 /// A head for a model, its body still to come.
@@ -129,6 +134,8 @@ pub enum Allowed {
     Server(Protocol, ServerQuestion),
     /// A question to a model.
     Model(Box<ModelRequest>),
+    /// Every message of a stream.
+    Stream(Vec<ModelRequest>),
 }
 
 /// A checked request to one version of one model. It owns what it holds: the body it came from can go.
@@ -164,6 +171,8 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// What the caller's token says of it, for the backend.
     pub claims: HeaderMap,
+    /// Whether the gate has reserved what it can come to.
+    pub reserved: bool,
 }
 
 /// What a refusal says about the two halves of the gate.
@@ -234,7 +243,14 @@ impl Judge {
             Begun::Model(admitted) => self
                 .body(*admitted, body)
                 .map(|request| Allowed::Model(Box::new(request))),
+            Begun::Stream(opened) => self.every_message(&opened, &body).map(Allowed::Stream),
         }
+    }
+
+    /// What a request used of the tokens that were reserved for it, signed for the gate.
+    pub fn settlement(&self, request_id: &str, tokens: u64) -> String {
+        let request_id = request_id.to_owned();
+        Settlement { request_id, tokens }.sign(&self.key)
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
@@ -333,8 +349,8 @@ impl Judge {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
         };
-        let levels = context.levels;
-        match decide_head(&self.policy, &head, |charge| charged(&levels, charge)) {
+        let mut levels = context.levels;
+        match decide_head(&self.policy, &head, |charge| charged(&mut levels, charge)) {
             (decision, Step::Answer(protocol, question)) => Ok(Begun::Server {
                 caller,
                 proofs: decision.proofs(),
@@ -350,6 +366,10 @@ impl Judge {
                 levels,
                 claims,
             }))),
+            (decision, Step::ReadMessages(plan)) => {
+                let opened = Opened::new(caller, decision, plan, claims);
+                Ok(Begun::Stream(Box::new(opened)))
+            }
             (_, Step::Deny(denial)) => refused(denial, caller, Standing::Disagreement),
             (
                 _,
@@ -366,10 +386,11 @@ impl Judge {
             plan,
             content_type,
             checked,
-            levels,
+            mut levels,
             claims,
         } = admitted;
-        let charged = |charge: &Charge| charged(&levels, charge);
+        let content_is_charged = has_charged_content(&levels);
+        let mut charged = |charge: &Charge| charged(&mut levels, charge);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
             Err(Box::new(Refused {
@@ -384,8 +405,17 @@ impl Judge {
             Ok(plain) => plain,
             Err(denial) => return refused(denial, caller),
         };
-        let addressee = tensorgate_wire::addressee(plan.format, &plain);
-        match decide_body(&mut decision, &self.policy, body.len(), addressee, charged) {
+        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
+            Ok(addressee) => addressee,
+            Err(denial) => return refused(denial, caller),
+        };
+        match decide_body(
+            &mut decision,
+            &self.policy,
+            body.len(),
+            addressee,
+            &mut charged,
+        ) {
             Step::Decode => {}
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
@@ -459,6 +489,11 @@ impl Judge {
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
+            reserved: content_is_charged
+                && decision
+                    .grant()
+                    .and_then(|grant| self.policy.grant(grant))
+                    .is_some_and(reserves_tokens),
         })
     }
 

@@ -6,16 +6,14 @@
 
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Client, PeerName, Policy};
-use tensorgate_wire::context::Context;
 
 /// Whether a policy still lets in whom a context names. Public questions name nobody.
-pub fn lets_in(policy: &Policy, context: &Context) -> bool {
-    let Some(name) = &context.client else {
+pub fn lets_in(policy: &Policy, client: Option<&str>, credential: Option<&str>) -> bool {
+    let Some(name) = client else {
         return true;
     };
     let client = policy.client_id(name).and_then(|id| policy.client(id));
     client.is_some_and(|client| {
-        let credential = context.credential.as_deref();
         credential.is_none_or(|credential| proves(policy, client, credential))
     })
 }
@@ -52,7 +50,6 @@ fn is_named(digest: &[u8; 32], digits: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
-    use tensorgate_policy::request::Proofs;
 
     use super::*;
 
@@ -66,21 +63,8 @@ mod tests {
         }));
         let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
         let check = |client: Option<&str>, credential: Option<&str>, expected: bool| {
-            let context = Context {
-                client: client.map(str::to_owned),
-                credential: credential.map(str::to_owned),
-                proofs: Proofs::NONE,
-                request_id: String::new(),
-                method: String::new(),
-                path: String::new(),
-                generation: String::new(),
-                issued_unix_s: 0,
-                checked: true,
-                levels: tensorgate_wire::context::Levels::default(),
-                claims: Vec::new(),
-            };
             assert_eq!(
-                lets_in(&policy, &context),
+                lets_in(&policy, client, credential),
                 expected,
                 "{client:?} {credential:?}"
             );

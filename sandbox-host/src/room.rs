@@ -1,9 +1,11 @@
 //! Room within the host's bytes for what a body becomes beside itself: expanded, decoded.
 
-use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_wire::openai::tree_bytes;
 
 use crate::budget::Held;
+use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
 
@@ -27,16 +29,35 @@ pub(crate) fn hold_expanded(
     }
 }
 
-/// Takes room for what a body became, beside the body: typed contents and JSON grow when they are decoded. A raw payload is
-/// the body itself.
+/// Takes room for the tree into which a document without tensors is read, and for what is written from it, beside the body. A body of another kind
+/// becomes tensors, whose room is taken once they are there.
+pub(crate) fn hold_tree(held: &mut Held, plan: &BodyPlan, body: &[u8]) -> Result<(), Denial> {
+    let BodyFormat::OpenAi(_) = plan.format else {
+        return Ok(());
+    };
+    let both = body.len().saturating_add(tree_bytes(body));
+    if held.resize(held.bytes().max(both)) {
+        Ok(())
+    } else {
+        Err(Denial::new(
+            Reason::Overloaded,
+            "no room for the document's values within the host's bytes",
+        ))
+    }
+}
+
+/// Takes room for what a body became, beside the body: typed contents and JSON grow when they are decoded, a document is written anew. A raw
+/// payload is the body itself.
 pub(crate) fn hold_decoded(
     held: &mut Held,
     wire_bytes: usize,
     payload: &Payload,
+    document: Option<&Document>,
 ) -> Result<(), Denial> {
-    let decoded_bytes = match payload {
-        Payload::Tensors(tensors) => owned::data_bytes(tensors),
-        Payload::Raw { .. } => 0,
+    let decoded_bytes = match (payload, document) {
+        (_, Some(document)) => document.json.len(),
+        (Payload::Tensors(tensors), None) => owned::data_bytes(tensors),
+        (Payload::Raw { .. }, None) => 0,
     };
     if held.resize(wire_bytes.saturating_add(decoded_bytes)) {
         Ok(())
@@ -53,8 +74,8 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
     use bytes::Bytes;
-    use tensorgate_policy::decision::{BodyFormat, Expansion};
-    use tensorgate_policy::request::Coding;
+    use tensorgate_policy::decision::Expansion;
+    use tensorgate_policy::request::{Api, Coding};
 
     #[test]
     fn a_compressed_body_is_held_together_with_what_it_may_become() {
@@ -80,6 +101,41 @@ mod tests {
     }
 
     #[test]
+    fn a_document_is_held_together_with_its_values_and_what_is_written_of_them() {
+        let body = br#"{"model":"m","messages":[1,2,3]}"#;
+        let plan = |format| BodyPlan {
+            max_bytes: 1_000,
+            hold_bytes: 1_000,
+            format,
+            expansion: None,
+        };
+        let most = body.len().saturating_add(tree_bytes(body));
+        for (total, format, expected) in [
+            (most, BodyFormat::OpenAi(Api::Chat), Some(most)),
+            (most.saturating_sub(1), BodyFormat::OpenAi(Api::Chat), None),
+            (0, BodyFormat::OipJson, Some(0)),
+        ] {
+            let mut held = Budget::new(total).hold();
+            let held_bytes = hold_tree(&mut held, &plan(format), body).map(|()| held.bytes());
+            assert_eq!(held_bytes.ok(), expected, "{total}");
+        }
+        let document = Document {
+            api: Api::Chat,
+            json: Bytes::from_static(b"{}"),
+            choices: 1,
+            generated: 1,
+            max_tokens: None,
+            stream: false,
+            include_usage: false,
+            claims: http::HeaderMap::new(),
+        };
+        let mut held = Budget::new(12).hold();
+        let payload = Payload::Tensors(vec![]);
+        let became = hold_decoded(&mut held, 10, &payload, Some(&document));
+        assert_eq!(became.map(|()| held.bytes()), Ok(12));
+    }
+
+    #[test]
     fn a_body_is_held_together_with_what_it_became() {
         let tensors = || {
             Payload::Tensors(vec![tensorgate_policy::Tensor {
@@ -101,7 +157,7 @@ mod tests {
         ] {
             let budget = Budget::new(total);
             let mut held = budget.hold();
-            let held_bytes = hold_decoded(&mut held, 10, &payload).map(|()| held.bytes());
+            let held_bytes = hold_decoded(&mut held, 10, &payload, None).map(|()| held.bytes());
             assert_eq!(held_bytes.as_ref().ok(), expected.as_ref(), "{total}");
             if let Err(denial) = held_bytes {
                 assert_eq!(denial.reason, Reason::Overloaded);

@@ -2,10 +2,10 @@
 //! the budget and the log.
 
 mod models;
+mod stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -16,21 +16,24 @@ use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuestion;
 use tensorgate_policy::{Denial, Operation, Protocol, Reason};
 use tensorgate_wire::encode;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::{Admission, HELD_BYTES};
+use crate::admission::{Admission, Entered, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
+use crate::dispatch::Latest;
+use crate::document::Document;
 use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
 use crate::guard::{caught, offload};
 use crate::metrics::Metrics;
 use crate::record::Record;
-use crate::reply::{self, ReplyBody};
-use crate::request::{Begun, ModelRequest, Refused};
-use crate::room::{hold_decoded, hold_expanded};
+use crate::reply::{self, ReplyBody, Settling};
+use crate::request::{Admitted, Begun, ModelRequest, Refused};
+use crate::room::{hold_decoded, hold_expanded, hold_tree};
 
 /// What every request shares.
 pub struct App {
@@ -45,14 +48,14 @@ pub struct App {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Set once the host ends: it is no longer ready.
-    pub draining: AtomicBool,
+    pub draining: watch::Sender<bool>,
 }
 
 impl App {
     /// Whether the host takes requests and every backend is ready.
     pub fn ready(&self) -> bool {
         let told = !self.must_be_told() || !self.outcomes.audit().failing();
-        !self.draining.load(Ordering::Relaxed) && told && self.generations.newest().pipeline.ready()
+        !*self.draining.borrow() && told && self.generations.newest().pipeline.ready()
     }
 
     /// Whether an answer whose audit record cannot be written is refused.
@@ -62,7 +65,7 @@ impl App {
 
     /// Why not, a line each: for operators, never for callers.
     pub fn unready(&self) -> Vec<String> {
-        let draining = self.draining.load(Ordering::Relaxed);
+        let draining = *self.draining.borrow();
         let ending = draining.then(|| "the host is ending".to_owned());
         let untold = self.must_be_told() && self.outcomes.audit().failing();
         let untold = untold.then(|| "the audit log cannot be written".to_owned());
@@ -99,7 +102,7 @@ impl From<Denial> for Failure {
 /// Answers one request, whatever happens: a panic is a `handler-fault` and one line in the log.
 pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
 {
     let mut record = Record::new(&app.metrics, &app.outcomes, &request);
@@ -144,6 +147,7 @@ async fn told(
     let (status, bytes) = (response.status().as_u16(), response.body().len());
     let written = record.audit_answer(status, bytes).await;
     let Err(why) = written else {
+        response.body_mut().tell(|| record.ending(status));
         record.allowed(status, bytes);
         return response;
     };
@@ -152,17 +156,18 @@ async fn told(
         record.untold(&denial, why);
         return reply::refusal(&denial, record.protocol, &record.caller.request_id);
     }
+    response.body_mut().tell(|| record.ending(status));
     record.let_go(status, bytes, why);
     response
 }
 
 async fn handle<B>(
-    app: &App,
+    app: &Arc<App>,
     request: Request<B>,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
 {
     let arrived = Instant::now();
@@ -191,26 +196,19 @@ where
                 &record.caller.request_id,
             ));
         }
+        Begun::Stream(opened) => {
+            let opened = stream::open(app, generation, *opened, &parts, body, arrived, record);
+            return Ok(opened);
+        }
         Begun::Model(admitted) => *admitted,
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
 
     // What lies ready at the gate comes as fast as it is taken; who sends at its own pace keeps nobody waiting.
-    let mut entered = match admitted
-        .held_by_the_gate()
-        .then(|| app.admission.enter(arrived))
-    {
-        Some(Some(entered)) => Some(entered),
-        Some(None) => {
-            app.metrics.admission_refused.inc();
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "as many requests come in already as are finished in good time",
-            )
-            .into());
-        }
-        None => None,
+    let mut entered = match admitted.held_by_the_gate() {
+        true => Some(enter(app, arrived)?),
+        false => None,
     };
     let mut held = app.budget.hold();
     let max_bytes = admitted.plan().max_bytes;
@@ -244,7 +242,7 @@ where
     };
     record.request_bytes = body.len();
     let read = Instant::now();
-    let ours = read.checked_add(Duration::from_millis(limits.timeout_ms));
+    let whole = Duration::from_millis(limits.timeout_ms);
     // The client's own patience began when it sent its head.
     let theirs = if admitted.protocol().is_grpc() {
         grpc_timeout::of(&parts.headers)
@@ -252,18 +250,9 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = ours.into_iter().chain(theirs).min().unwrap_or(read);
+    let latest = Latest::of(read, whole, theirs);
 
-    let becomes = hold_expanded(&mut held, &admitted.plan(), body.len())?;
-    let judge = Arc::clone(&generation.judge);
-    let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
-    if let Some(entered) = entered {
-        entered.judged(Instant::now());
-    }
-    let request =
-        judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
-    record.asks(generation.policy(), &request);
-    hold_decoded(&mut held, record.request_bytes, &request.payload)?;
+    let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
         Operation::Metadata => Ok(reply::success(
@@ -281,24 +270,63 @@ where
                 &request_id,
             ))
         }
+        Operation::Statistics => Ok(reply::success(
+            protocol,
+            StatusCode::OK,
+            generation.pipeline.statistics(&request)?,
+            &request_id,
+        )),
         Operation::Infer | Operation::Stream => {
             infer(&generation, request, held, latest, record).await
         }
     }
 }
 
+/// Comes in, if as many are in as may be.
+fn enter(app: &App, arrived: Instant) -> Result<Entered, Denial> {
+    app.admission.enter(arrived).ok_or_else(|| {
+        app.metrics.admission_refused.inc();
+        Denial::new(
+            Reason::Overloaded,
+            "as many requests come in already as are finished in good time",
+        )
+    })
+}
+
+/// Judges a body that is in memory, and takes room for what it becomes.
+async fn judged(
+    generation: &Generation,
+    admitted: Admitted,
+    body: Bytes,
+    held: &mut Held,
+    entered: Option<Entered>,
+    record: &mut Record,
+) -> Result<ModelRequest, Failure> {
+    let becomes = hold_expanded(held, &admitted.plan(), body.len())?;
+    hold_tree(held, &admitted.plan(), &body)?;
+    let judge = Arc::clone(&generation.judge);
+    let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
+    if let Some(entered) = entered {
+        entered.judged(Instant::now());
+    }
+    let request =
+        judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
+    record.asks(generation.policy(), &request);
+    let document = request.document.as_ref();
+    hold_decoded(held, record.request_bytes, &request.payload, document)?;
+    Ok(request)
+}
+
 async fn infer(
     generation: &Generation,
     mut request: ModelRequest,
     mut held: Held,
-    latest: Instant,
+    latest: Latest,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    if let Some(document) = request.document.take_if(|document| document.stream) {
-        let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
-        let streamed = pipeline.stream(request, document, held, latest, timings);
-        return Ok(reply::events(streamed.await?, &request_id));
+    if let Some(document) = request.document.take() {
+        return complete(generation, request, document, held, latest, record).await;
     }
     let answer = generation
         .pipeline
@@ -315,6 +343,38 @@ async fn infer(
         reply::mark_binary(&mut response, json_bytes);
     }
     response.body_mut().hold(held);
+    Ok(response)
+}
+
+/// An inference of OpenAI's API, in one piece or in several. What it used of the tokens that the gate has reserved is told to the gate.
+async fn complete(
+    generation: &Generation,
+    request: ModelRequest,
+    document: Document,
+    mut held: Held,
+    latest: Latest,
+    record: &mut Record,
+) -> Result<Response<ReplyBody>, Failure> {
+    let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
+    let settling = Settling::new(&generation.judge, &request_id);
+    let settling = request.reserved.then_some(settling);
+    let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
+    let (mut response, tokens) = if document.stream {
+        let streamed = pipeline
+            .stream(request, document, held, latest, timings)
+            .await?;
+        (reply::events(streamed, &request_id), None)
+    } else {
+        let answer = pipeline
+            .complete(request, document, &mut held, latest, timings)
+            .await?;
+        let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+        response.body_mut().hold(held);
+        (response, answer.tokens)
+    };
+    if let Some(settling) = settling {
+        response.body_mut().settle(settling, tokens);
+    }
     Ok(response)
 }
 

@@ -9,14 +9,14 @@
 mod support;
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::backend::{Act, Backend};
-use support::{INFER, REQUEST_ID, admin, context, key, policy, start, until};
+use support::{INFER, REQUEST_ID, Running, admin, context, key, policy, start, until};
 use tensorgate_wire::context::HEADER;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use tensorgate_wire::proto::{ModelInferRequest, ModelReadyRequest};
-use tonic::transport::Endpoint;
+use tensorgate_wire::proto::{ModelInferRequest, ModelReadyRequest, ModelStatisticsRequest};
+use tonic::transport::{Channel, Endpoint};
 
 fn floats(values: &[f32]) -> Bytes {
     values
@@ -31,6 +31,12 @@ fn signed<T>(message: T, path: &str) -> tonic::Request<T> {
         .metadata_mut()
         .insert(HEADER, context("POST", path).sign(&key()).parse().unwrap());
     request
+}
+
+async fn connect(running: &Running) -> GrpcInferenceServiceClient<Channel> {
+    let socket = format!("unix:{}", running.gate.socket.display());
+    let channel = Endpoint::from_shared(socket).unwrap();
+    GrpcInferenceServiceClient::new(channel.connect().await.unwrap())
 }
 
 #[tokio::test]
@@ -80,12 +86,7 @@ async fn a_rest_inference_is_answered_and_the_backend_sees_a_message_of_our_own(
 async fn a_grpc_inference_is_answered_with_the_outputs_that_were_asked_for() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
-    let channel = Endpoint::from_shared(format!("unix:{}", running.gate.socket.display()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut client = GrpcInferenceServiceClient::new(channel);
+    let mut client = connect(&running).await;
     let message = ModelInferRequest {
         model_name: "vec".into(),
         id: "mine".into(),
@@ -163,6 +164,64 @@ async fn a_grpc_inference_is_answered_with_the_outputs_that_were_asked_for() {
             .into_inner()
             .ready
     );
+    drop(client);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_are_what_the_host_has_counted() {
+    let backend = Backend::start(Act::Answer);
+    let mut granted = policy(&backend.uri(), json!({}), json!({}));
+    granted["grants"][0]["operations"] = json!(["infer", "statistics"]);
+    let running = start(granted).await;
+    running.ready().await;
+    let gate = &running.gate;
+    let ask = async || {
+        let told = gate.call("GET", "/v2/models/vec/stats", "").await;
+        assert_eq!(told.status, 200, "{told:?}");
+        told.json()["model_stats"].clone()
+    };
+    let spent = |told: &Value, part: &str| {
+        let part = &told[0]["inference_stats"][part];
+        (
+            part["count"].as_u64().unwrap(),
+            part["ns"].as_u64().unwrap(),
+        )
+    };
+    let before = ask().await;
+    assert_eq!(before.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&before[0]["name"], &before[0]["version"]),
+        (&json!("vec"), &json!("7"))
+    );
+    assert_eq!(
+        (spent(&before, "success"), &before[0]["last_inference"]),
+        ((0, 0), &json!(0))
+    );
+
+    assert_eq!(gate.infer(&[1.0]).await.status, 200);
+    assert_eq!(gate.infer(&[2.0]).await.status, 200);
+    assert_eq!(gate.infer(&[1000.0]).await.reason(), "out-of-range");
+    let after = ask().await;
+    assert_eq!(after[0]["inference_count"], 2);
+    let (count, ns) = spent(&after, "success");
+    assert!(count == 2 && ns > 0, "{after}");
+    let (count, infer_ns) = spent(&after, "compute_infer");
+    assert!(count == 2 && infer_ns > 0 && infer_ns <= ns, "{after}");
+    // What the contract refuses never was an inference of the model's.
+    assert_eq!(spent(&after, "fail"), (0, 0));
+
+    let path = "/inference.GRPCInferenceService/ModelStatistics";
+    let ask = ModelStatisticsRequest {
+        name: "vec".into(),
+        version: "7".into(),
+    };
+    let mut client = connect(&running).await;
+    let told = client.model_statistics(signed(ask, path)).await.unwrap();
+    let told = told.into_inner().model_stats;
+    assert_eq!((told.len(), told[0].inference_count), (1, 2));
+    let success = told[0].inference_stats.as_ref().unwrap().success.unwrap();
+    assert_eq!(success.count, 2);
     drop(client);
     running.stop().await;
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{Running, policy, start_with};
 use tensorgate_client::pki::{Authority, Leaf};
+use tensorgate_host::generations::Outcome;
 
 const ANYWHERE: &str = "127.0.0.1:0";
 
@@ -190,6 +191,51 @@ async fn certificates_that_were_replaced_count_for_the_next_connection() {
     let leaf = new.issue(4, &["dns:localhost"]).unwrap();
     let _front = Front::start(&address, server.address, &leaf, Some(&new));
     found(&running).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_reads_certificates_again_and_is_refused_for_those_that_cannot_be_used() {
+    let (old, new) = (
+        Authority::new("old").unwrap(),
+        Authority::new("new").unwrap(),
+    );
+    let server = Backend::start(Act::Answer);
+    let leaf = old.issue(1, &["dns:localhost"]).unwrap();
+    let front = Front::start(ANYWHERE, server.address, &leaf, None);
+    let document = policy(
+        &front.uri("localhost"),
+        json!({}),
+        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 1000}),
+    );
+    let running = start_with(document.clone(), &[("ca.pem", old.pem.as_bytes())]).await;
+    found(&running).await;
+    let mut other = document.clone();
+    *other.pointer_mut("/listen/limits/body_bytes").unwrap() = json!(1024);
+    let next = "1111111111111111";
+
+    // The backend is the same in both policies: what its files hold is not.
+    running.replace("ca.pem", "rubbish");
+    for (generation, policy) in [(support::GENERATION, &document), (next, &other)] {
+        for again in [false, true] {
+            let attempt = running.reload(generation, policy).await;
+            let told = attempt.faults.iter().any(|fault| fault.contains("ca.pem"));
+            assert!(
+                told && attempt.outcome == Outcome::Refused,
+                "{generation} {again}: {attempt:?}"
+            );
+        }
+    }
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
+
+    running.replace("ca.pem", &new.pem);
+    for (generation, policy, outcome) in [
+        (support::GENERATION, &document, Outcome::Unchanged),
+        (next, &other, Outcome::Loaded),
+    ] {
+        let attempt = running.reload(generation, policy).await;
+        assert_eq!(attempt.outcome, outcome, "{attempt:?}");
+    }
     running.stop().await;
 }
 

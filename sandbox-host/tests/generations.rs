@@ -22,8 +22,7 @@ use support::backend::{Act, Backend};
 use support::{
     Answer, GENERATION, INFER, Running, admin, context, infer_body, key, policy, start, until,
 };
-use tensorgate_host::generations::{Attempt, Outcome};
-use tensorgate_policy::Bundle;
+use tensorgate_host::generations::Outcome;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
 
@@ -31,14 +30,6 @@ const NEXT: &str = "1111111111111111";
 const THIRD: &str = "2222222222222222";
 
 impl Running {
-    async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
-        let bundle = Bundle {
-            generation: generation.to_owned(),
-            policy: serde_json::from_value(policy.clone()).unwrap(),
-        };
-        self.host.reloader().reload(Ok(bundle)).await
-    }
-
     /// An inference that the gate let in for a client under a policy.
     async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
         let mut context = context("POST", INFER);

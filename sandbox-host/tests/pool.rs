@@ -4,6 +4,8 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::backend::{Act, Backend};
@@ -13,7 +15,11 @@ use tonic::Code;
 
 /// A host in front of servers, all of them seen ready.
 async fn pool(servers: &[&Backend], backend: Value) -> Running {
-    let mut policy = policy("", json!({}), backend);
+    limited(servers, json!({}), backend).await
+}
+
+async fn limited(servers: &[&Backend], limits: Value, backend: Value) -> Running {
+    let mut policy = policy("", limits, backend);
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
     let running = start(policy).await;
@@ -64,13 +70,14 @@ async fn what_one_server_could_not_take_another_gets() {
     let busy = Backend::start(Act::Refuse(Code::Unavailable));
     let free = Backend::start(Act::Answer);
     let without = pool(&[&busy, &free], json!({})).await;
-    assert_eq!(statuses(&ask(&without, 10).await, 503), 5, "in turn");
+    let refused = statuses(&ask(&without, 10).await, 503);
+    assert_eq!(refused, 1, "whoever refuses has no less to do than others");
     without.stop().await;
     let running = pool(&[&busy, &free], json!({"retry": {"attempts": 1}})).await;
     assert_eq!(ask(&running, 10).await, [200; 10]);
     let metrics = running.metrics();
     assert!(
-        metrics.contains("tensorgate_host_backend_retries_total{backend=\"b\"} 5"),
+        metrics.contains("tensorgate_host_backend_retries_total{backend=\"b\"} 1"),
         "{metrics}"
     );
     running.stop().await;
@@ -105,20 +112,172 @@ async fn a_fault_and_a_late_answer_are_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_only_takes_is_left_alone() {
+async fn a_server_that_only_takes_is_left_alone_whoever_ends_the_wait() {
+    for (listener_ms, backend_ms) in [(20_000, 2_000), (1_500, 60_000), (2_000, 2_000)] {
+        let hung = Backend::start(Act::Never);
+        let good = Backend::start(Act::Answer);
+        let outliers = json!({"consecutive_failures": 1, "base_ejection_s": 3600});
+        let backend = json!({"timeout_ms": backend_ms, "outlier_detection": outliers});
+        let limits = json!({"timeout_ms": listener_ms});
+        let running = limited(&[&hung, &good], limits, backend).await;
+        let answers = ask(&running, 20).await;
+        assert_eq!(statuses(&answers, 504), 1, "{answers:?}");
+        assert_eq!(statuses(&answers, 200), 19, "{answers:?}");
+        assert_eq!(hung.begun(), 1);
+        let metrics = running.metrics();
+        assert!(
+            metrics.contains("tensorgate_host_backend_ejections_total{backend=\"b\"} 1"),
+            "{listener_ms} {backend_ms}: {metrics}"
+        );
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else() {
     let hung = Backend::start(Act::Never);
+    let outliers = json!({"consecutive_failures": 1, "max_ejection_percent": 100});
+    let backend = json!({"timeout_ms": 60_000, "outlier_detection": outliers});
+    let running = limited(&[&hung], json!({"timeout_ms": 1_000}), backend).await;
+    let ejections = "tensorgate_host_backend_ejections_total{backend=\"b\"} 1";
+    // The client's own short deadline, and a client that leaves early.
+    let impatient = running.gate.infer_within("100m", &[1.0]).await;
+    assert_eq!(impatient, Code::DeadlineExceeded);
+    let gate = running.gate.clone();
+    let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
+    until("the call is there", || hung.begun() == 2).await;
+    leaving.abort();
+    until("it has left", || {
+        hung.seen.inside.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    assert!(!running.metrics().contains(ejections));
+    // The proxy's timer is the first to end.
+    let gate = running.gate.clone();
+    let leaving = tokio::spawn(async move { gate.infer(&[1.0]).await.status });
+    until("the call is there", || hung.begun() == 3).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    leaving.abort();
+    until("the server is blamed", || {
+        running.metrics().contains(ejections)
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
     let good = Backend::start(Act::Answer);
-    let outliers = json!({"consecutive_failures": 2, "base_ejection_s": 3600});
-    let backend = json!({"timeout_ms": 2000, "outlier_detection": outliers});
-    let running = pool(&[&hung, &good], backend).await;
-    let answers = ask(&running, 20).await;
-    assert_eq!(statuses(&answers, 504), 2, "{answers:?}");
-    assert_eq!(statuses(&answers, 200), 18, "{answers:?}");
-    assert_eq!(hung.begun(), 2);
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut policy = policy("", json!({}), json!({}));
+    let hung_uri = format!("http://{}", hung.local_addr().unwrap());
+    *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!([hung_uri, good.uri()]);
+    // One that is not ready, so that looks come soon after one another.
+    *policy.pointer_mut("/models/vec/versions").unwrap() = json!(["7", "8"]);
+    let running = start(policy).await;
+    let tried = Arc::new(AtomicUsize::new(0));
+    let trying = Arc::clone(&tried);
+    let taking = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((stream, _)) = hung.accept().await {
+            taken.push(stream);
+            trying.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    until("the good one was looked at often", || good.looked() >= 5).await;
+    let tried = tried.load(Ordering::SeqCst);
+    assert!(tried <= 2, "{tried} looks at the one that hangs meanwhile");
+    taking.abort();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_request_then() {
+    let server = Backend::start(Act::Never);
+    let breaker = json!({"consecutive_failures": 3, "open_s": 1});
+    let running = pool(
+        &[&server],
+        json!({"timeout_ms": 300, "circuit_breaker": breaker}),
+    )
+    .await;
+    assert_eq!(ask(&running, 3).await, [504; 3]);
+    // Nobody waits for a server that does not answer.
+    assert_eq!(ask(&running, 10).await, [503; 10]);
+    assert_eq!(server.begun(), 3);
     let metrics = running.metrics();
-    assert!(
-        metrics.contains("tensorgate_host_backend_ejections_total{backend=\"b\"} 1"),
-        "{metrics}"
-    );
+    for line in [
+        "circuit_open{backend=\"b\"} 1",
+        "circuit_openings_total{backend=\"b\"} 1",
+    ] {
+        assert!(
+            metrics.contains(&format!("tensorgate_host_backend_{line}")),
+            "{metrics}"
+        );
+    }
+    // Once its time is over, one finds out for all.
+    let crowd = async || {
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let gate = running.gate.clone();
+                tokio::spawn(async move { gate.infer(&[1.0]).await.status })
+            })
+            .collect();
+        let mut statuses = Vec::new();
+        for call in calls {
+            statuses.push(call.await.unwrap());
+        }
+        statuses
+    };
+    let found = async |status: u16| {
+        loop {
+            let answers = crowd().await;
+            if answers.contains(&status) {
+                return answers;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let answers = found(504).await;
+    assert_eq!(statuses(&answers, 504), 1, "{answers:?}");
+    assert_eq!(server.begun(), 4);
+    server.set(Act::Answer);
+    found(200).await;
+    assert_eq!(ask(&running, 10).await, [200; 10]);
+    assert!(running.metrics().contains("circuit_open{backend=\"b\"} 0"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn how_many_a_backend_is_quickest_with_is_learnt() {
+    let server = Backend::start(Act::Never);
+    let settings = json!({
+        "max_in_flight": 10, "timeout_ms": 500, "adaptive_concurrency": {"min_in_flight": 6},
+        "circuit_breaker": {"consecutive_failures": 1000}
+    });
+    let running = pool(&[&server], settings).await;
+    let limit = |limit: usize| {
+        let line = format!("tensorgate_host_backend_limit{{backend=\"b\"}} {limit}\n");
+        running.metrics().contains(&line)
+    };
+    assert!(limit(10), "{}", running.metrics());
+    // Late answers are one step each, down to what may be there in any case.
+    for expected in [8, 7, 6, 6] {
+        assert_eq!(ask(&running, 1).await, [504]);
+        assert!(limit(expected), "{expected}: {}", running.metrics());
+    }
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let gate = running.gate.clone();
+            tokio::spawn(async move { gate.infer(&[1.0]).await.status })
+        })
+        .collect();
+    until("as many are there as may be, and the others wait", || {
+        let waiting = "tensorgate_host_backend_queue{backend=\"b\"} 2\n";
+        server.inside() == 6 && running.metrics().contains(waiting)
+    })
+    .await;
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 504);
+    }
     running.stop().await;
 }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::arithmetic_side_effects,
     missing_docs,
     reason = "tests"
 )]
@@ -12,7 +13,9 @@ mod support;
 use serde_json::json;
 use support::backend::{Act, Backend, described, truth};
 use support::{Running, admin, policy, start, until};
-use tensorgate_wire::proto::ModelMetadataResponse;
+use tensorgate_host::backends::BackendError;
+use tensorgate_host::backends::oip::Endpoint;
+use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;
 
 fn changed(change: impl Fn(&mut ModelMetadataResponse)) -> ModelMetadataResponse {
@@ -195,5 +198,43 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
     readyz(&running, r#"it has no output "y""#).await;
     assert_eq!(running.gate.infer(&[1.0]).await.reason(), "backend-fault");
     assert_eq!(backend.begun(), 0);
+    // It comes back by itself.
+    backend.says(Ok(truth()));
+    readyz(&running, READY).await;
+    assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
+    let mut first = Backend::start(Act::Answer);
+    let endpoint = Endpoint::new(&first.uri(), None).unwrap();
+    let soon = || tokio::time::Instant::now() + support::PATIENCE;
+    let line = endpoint.line();
+    assert!(line.server_ready(soon()).await.unwrap());
+    let address = first.address;
+    first.die();
+    until("the port is free", || {
+        std::net::TcpListener::bind(address).is_ok()
+    })
+    .await;
+    let second = Backend::start_at(Act::Answer, address);
+    // The end may not have been read when the first call is made.
+    let mut errors = Vec::new();
+    while errors.last() != Some(&"unsent") {
+        let request = ModelInferRequest::default();
+        let claims = http::HeaderMap::new();
+        let answer = line.infer(request, &claims, 1024, soon()).await;
+        errors.push(match answer.unwrap_err() {
+            BackendError::Unsent(_) => "unsent",
+            BackendError::Unavailable(_) => "broken",
+            other => panic!("{other}"),
+        });
+        assert!(errors.len() < 3, "{errors:?}");
+    }
+    assert!(line.is_lost());
+    assert_eq!(second.begun(), 0);
+    let fresh = endpoint.fresh();
+    assert!(fresh.number() > line.number());
+    assert!(fresh.server_ready(soon()).await.unwrap());
 }

@@ -144,6 +144,10 @@ fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
     let noted: Vec<Reason> = match allowed {
         Allowed::Server(..) => Vec::new(),
         Allowed::Model(request) => request.shadowed.iter().map(|it| it.reason).collect(),
+        Allowed::Stream(requests) => {
+            let shadowed = requests.iter().flat_map(|it| &it.shadowed);
+            shadowed.map(|it| it.reason).collect()
+        }
     };
     (noted != expected).then(|| format!("{}: in shadow {expected:?}, noted {noted:?}", vector.id))
 }

@@ -93,6 +93,12 @@ def ask(table, places):
         expected = [("text", "BYTES"), ("count", "INT64")] * 2
         itself = (lambda: metadata(to_servers[name]["echo"], [DIRECT_FIELD])) if name in to_servers else lambda: expected
         part.same("get_model_metadata", itself, lambda: metadata(form, key))
+        # The gate counts what came through it, whatever the server has counted.
+        counted = lambda model: form.wait(form.client.get_inference_statistics(model, headers=dict(key), **more))["model_stats"]
+        names = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"]
+        told = lambda: [(one["name"], one["version"], list(one["inference_stats"]), int(one["inference_count"]) > 0) for one in counted("digits")]
+        part.same("get_inference_statistics", lambda: [("digits", "1", names, True)], told)
+        part.refused("get_inference_statistics of a model that is not there", "not-an-inference-route", lambda: counted("nothing"))
 
     table.head("tritonclient with TLS")
     grpc_tls = Form(grpc, grpc.InferenceServerClient(places.tls, ssl=True, root_certificates=places.ca), now, False)

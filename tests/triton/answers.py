@@ -114,6 +114,17 @@ def same_answers(table, direct, gate):
         batch = [("image", "FP32", rng.integers(0, 17, (32, 1, 8, 8)).astype(np.float32))]
         check(f"gRPC raw: 32 random images, number {number}", "grpc", "digits", batch)
 
+    for count, model in ((1, "digits"), (20, "digits"), (3, "echo")):
+        requests = [(model, known["all"] if model == "echo" else known["digits"])] * count
+        title = f"gRPC: {count} inferences of {model} over one stream"
+        values = {side.name: attempt(lambda: stream(side, requests)) for side in (direct, gate)}
+        (one, fault), (other, refusal) = values.values()
+        right = fault is None and refusal is None and one == other and len(one) == count
+        table.row(title, fault or f"{len(one)} answers", refusal or f"{len(other)} answers", right, f"{one} / {other}")
+    mixed = [("digits", known["digits"]), ("echo", known["all"]), ("digits", known["digits"])]
+    one, other = stream(direct, mixed), stream(gate, mixed)
+    table.row("gRPC: two models over one stream, in order", f"{len(one)} answers", f"{len(other)} answers", one == other, f"{one} / {other}")
+
     table.head("questions, equal")
     for protocol in ("http", "grpc"):
         for model in ("digits", "echo"):
@@ -168,23 +179,41 @@ def readable_refusals(table, direct, gate, nobody):
     bomb = [("image", "FP32", np.zeros((32, 1, 8, 8), np.float32))]
     gzip = lambda side: infer(side, "http", "digits", bomb, request_compression_algorithm="gzip")
     check("http: compressed beyond what a byte may stand for", "413", "too large", gzip)
-    check("grpc: a stream", "UNIMPLEMENTED", "", lambda side: stream(side, known["digits"]))
+    for protocol in ("grpc",):
+        bad = lambda side: stream(side, [("digits", known["digits"]), ("digits", [("image", "FP32", image + 100)]), ("digits", known["digits"])])
+        value, error = attempt(lambda: bad(gate))
+        right = error is None and value[0] == value[2] and isinstance(value[1], str) and "image" in value[1]
+        table.row("grpc: a refused message between two good ones of a stream", "-", "three answers" if right else error or value, right, f"{value}")
+    check("grpc: a stream of nobody's", "UNAUTHENTICATED", "credential", lambda side: stream(side, [("digits", known["digits"])]), nobody)
 
 
-def stream(side, inputs):
-    """One inference by ModelStreamInfer."""
+def stream(side, requests):
+    """Inferences over one ModelStreamInfer: for each its outputs, exactly, or the text of its error. Raises what ends the stream."""
     client, module = side.client("grpc")
     answers = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)), headers=dict(side.headers))
-    tensor = module.InferInput(inputs[0][0], list(inputs[0][2].shape), inputs[0][1])
-    tensor.set_data_from_numpy(inputs[0][2])
+    values = []
     try:
-        client.async_stream_infer("digits", [tensor])
-    except InferenceServerException:
-        # The stream was refused before the request was put into it: the callback has the error.
-        pass
-    result, error = answers.get(timeout=30)
-    client.stop_stream()
-    if error is not None:
-        raise error
-    return result.as_numpy("probabilities").shape
+        for model, inputs in requests:
+            named = []
+            for name, datatype, array in inputs:
+                tensor = module.InferInput(name, list(array.shape), datatype)
+                tensor.set_data_from_numpy(array)
+                named.append(tensor)
+            try:
+                client.async_stream_infer(model, named)
+            except InferenceServerException:
+                # Refused before the request was put into it: the callback has the error.
+                break
+        for _ in requests:
+            result, error = answers.get(timeout=30)
+            if error is not None and error.status() is not None:
+                raise error
+            if error is not None:
+                values.append(error.message())
+                continue
+            outputs = {each.name: result.as_numpy(each.name) for each in result.get_response().outputs}
+            values.append({name: (str(array.dtype), array.shape, array.tobytes() if array.dtype != object else array.tolist()) for name, array in sorted(outputs.items())})
+    finally:
+        client.stop_stream()
+    return tuple(values)

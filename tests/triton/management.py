@@ -181,7 +181,7 @@ def refused_by_spelling(table, direct, gate, nobody):
             (f"/x/../{SERVICE}/{name}", False),
             (f"/{SERVICE}/%52epositoryIndex", False),
         ]
-    spellings += [(f"/{SERVICE}/ModelStreamInfer", False), ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", False)]
+    spellings += [(f"/{SERVICE}/ModelStreamInfer/", False), ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", False)]
     for path, works in spellings:
         name, _ = direct.call(path)
         (with_key, text), (without, _) = gate.call(path), nobody.call(path)

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::policy::Unit;
-use tensorgate_policy::request::Protocol;
+use tensorgate_policy::request::{Coding, Protocol};
 use tensorgate_policy::{Denial, Reason};
 
 use crate::json_text::member;
@@ -57,6 +57,12 @@ impl Answer {
             }
             headers.extend(denial.allow.map(|allow| ("allow", allow.to_owned())));
         }
+        headers.extend(
+            denial
+                .codings
+                .as_deref()
+                .map(|read| codings(protocol, read)),
+        );
         headers.extend(rate_fields(&denial.rates));
         let wait = denial.retry_after_s.map(|wait| wait.to_string());
         headers.extend(wait.map(|wait| ("retry-after", wait)));
@@ -77,6 +83,22 @@ impl Answer {
         }
     }
 }
+
+/// The field that says which content codings are read: RFC 9110's (12.5.3), or gRPC's own.
+fn codings(protocol: Protocol, read: &[Coding]) -> (&'static str, String) {
+    let name = if protocol.is_grpc() {
+        "grpc-accept-encoding"
+    } else {
+        "accept-encoding"
+    };
+    let names = [IDENTITY]
+        .into_iter()
+        .chain(read.iter().map(|it| it.name()));
+    (name, names.collect::<Vec<_>>().join(", "))
+}
+
+/// No coding at all.
+const IDENTITY: &str = "identity";
 
 /// The reason's sentence and, where the request was the caller's to get right, its field.
 fn message(denial: &Denial) -> String {
@@ -290,6 +312,30 @@ mod tests {
         });
         assert_eq!(header(&headers, "allow"), Some("POST"));
         assert_eq!(header(&headers, "www-authenticate"), None);
+    }
+
+    #[test]
+    fn a_refused_coding_says_which_would_be_read() {
+        let refused = |codings: &[Coding]| Denial {
+            codings: Some(codings.to_vec()),
+            ..Denial::new(Reason::UnsupportedEncoding, "br")
+        };
+        for (codings, expected) in [
+            (&[][..], "identity"),
+            (&[Coding::Gzip], "identity, gzip"),
+            (&Coding::ALL, "identity, gzip, deflate"),
+        ] {
+            let (status, headers, _) = rest(&refused(codings));
+            assert_eq!(status, 415);
+            assert_eq!(header(&headers, "accept-encoding"), Some(expected));
+            let answer = Answer::to_denial(&refused(codings), Protocol::OipGrpc, "");
+            let Answer::Grpc { headers, .. } = answer else {
+                panic!("gRPC")
+            };
+            assert_eq!(header(&headers, "grpc-accept-encoding"), Some(expected));
+        }
+        let (_, headers, _) = rest(&Denial::new(Reason::UnsupportedEncoding, "binary data"));
+        assert_eq!(header(&headers, "accept-encoding"), None);
     }
 
     fn note(policy: &str, unit: Unit, left: u64, reset_s: Option<u64>) -> RateNote {

@@ -6,6 +6,7 @@
 
 mod key;
 mod levels;
+mod mark;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +17,8 @@ use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 
 pub use key::Key;
 pub use levels::Levels;
+pub(crate) use mark::MAX_MARK_BYTES;
+pub use mark::{Mark, MarkFault, Marker, Refusal};
 
 /// Its name.
 pub const HEADER: &str = "x-tensorgate-context";

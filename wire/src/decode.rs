@@ -7,16 +7,20 @@ use crate::fault::BodyFault;
 use crate::raw::Budget;
 use crate::{grpc, json, multipart, torch};
 
-/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`].
-pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
-    match format {
+/// Whom a body is for, where it names the model and that can be told by a short look; `None` leaves it to [`decode`]. A document of OpenAI's API is looked
+/// through whole, and keeps nothing: `None` is for nobody.
+///
+/// # Errors
+/// Such a document whose form [`decode`] would refuse as well: `malformed`, `duplicate-key`, `too-deep`. Nobody pays for its decoding.
+pub fn addressee(format: BodyFormat, body: &[u8]) -> Result<Option<Addressee<'_>>, Denial> {
+    Ok(match format {
         BodyFormat::OipGrpcInfer | BodyFormat::OipGrpcModel | BodyFormat::TorchGrpc => {
             grpc::open(body).ok().and_then(grpc::addressee)
         }
         BodyFormat::TfGrpcPredict | BodyFormat::TfGrpcModel { .. } => {
             grpc::open(body).ok().and_then(grpc::addressee_in_spec)
         }
-        BodyFormat::OpenAi(_) => json::named(body),
+        BodyFormat::OpenAi(_) => json::named(body)?,
         BodyFormat::OipJson
         | BodyFormat::OipBinary { .. }
         | BodyFormat::TfJson
@@ -25,7 +29,7 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Option<Addressee<'_>> {
         | BodyFormat::Template
         | BodyFormat::Raw
         | BodyFormat::Empty => None,
-    }
+    })
 }
 
 /// Decodes a whole body. Refusals are `malformed`, `duplicate-key`, `too-deep` or `unsupported-encoding` (gRPC's compressed

@@ -4,6 +4,8 @@
 mod elements;
 mod form;
 mod predict;
+pub mod statistics;
+mod stream;
 pub(crate) mod template;
 
 use tensorgate_policy::contract::TensorRule;
@@ -12,6 +14,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
+pub use stream::{stream_answer, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;

@@ -5,14 +5,16 @@ mod contents;
 mod frame;
 mod parameter;
 mod predict;
-mod protobuf;
+pub(crate) mod protobuf;
 mod request;
 mod stream;
 mod tensor_proto;
 mod torch;
 
 pub(crate) use addressee::{addressee, addressee_in_spec};
-pub(crate) use frame::{PLAIN_FRAME, compressed, is_framed, open};
+pub(crate) use frame::{
+    HEADER_BYTES as FRAME_HEADER_BYTES, PLAIN_FRAME, compressed, is_framed, open,
+};
 pub(crate) use predict::{is_number, predict, question};
 pub(crate) use request::{infer, model};
 pub(crate) use stream::GrpcStream;

@@ -160,6 +160,11 @@ impl<'a> ReadHead<'a> {
         self.ambiguous.is_some()
     }
 
+    /// Whether its body is a stream of messages, each a request by itself.
+    pub const fn is_stream(&self) -> bool {
+        self.route.is_stream()
+    }
+
     /// The facts that a decision reads, with the identity that the credential came to. A path that no protocol has may be a model's own, by one of
     /// the `templates`.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {

@@ -18,14 +18,17 @@ mod json;
 mod json_text;
 pub mod limits;
 mod media_type;
+pub mod messages;
 mod multipart;
 pub mod openai;
 mod parameters;
 #[cfg(feature = "grpc")]
 pub mod proto;
 mod protobuf;
+pub mod rate_limit;
 mod raw;
 mod route;
+pub mod settlement;
 mod signature;
 pub mod stream;
 pub mod template;

@@ -1,10 +1,39 @@
 //! What goes out in OpenAI's API: the document for a backend, written from what was checked, and the list of models.
 
 use core::fmt::Write as _;
+use std::borrow::Cow;
 
 use tensorgate_policy::json::Value;
 
 use crate::json_text::{list, member, string};
+use crate::limits::MAX_JSON_VALUES;
+
+/// At least as many bytes as a document takes beside the text that it is read from: as a tree of values, and written anew.
+pub fn tree_bytes(text: &[u8]) -> usize {
+    /// A member in a list that has doubled, its name among others', and a number as it is written.
+    const VALUE_BYTES: usize =
+        2 * size_of::<(Cow<'_, str>, Value<'_>)>() + 2 * size_of::<Cow<'_, str>>() + 25;
+    /// What a host adds: names of its own, and numbers.
+    const ADDED_BYTES: usize = 1 << 10;
+    let (mut values, mut escaped) = (1_usize, 0_usize);
+    for byte in text {
+        match byte {
+            b'[' | b'{' | b',' | b':' => values = values.saturating_add(1),
+            // Written with six characters: a tabulator that came with two, a line separator with three, a delete with one.
+            b'\\' => escaped = escaped.saturating_add(4),
+            b'\xe2' => escaped = escaped.saturating_add(3),
+            b'\x7f' => escaped = escaped.saturating_add(5),
+            _ => {}
+        }
+    }
+    let values = values.min(MAX_JSON_VALUES.saturating_add(1));
+    values
+        .saturating_mul(VALUE_BYTES)
+        // Texts without their escapes, and with them again.
+        .saturating_add(text.len().saturating_mul(2))
+        .saturating_add(escaped)
+        .saturating_add(ADDED_BYTES)
+}
 
 /// A document as text: no blanks, every name and string escaped in one way.
 pub fn to_json(value: &Value<'_>) -> String {
@@ -57,7 +86,12 @@ pub fn models<'m>(names: impl IntoIterator<Item = &'m str>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
 
     use super::*;
     use crate::decode;
@@ -78,6 +112,49 @@ mod tests {
         let again = decode(BodyFormat::OpenAi(Api::Chat), again.as_bytes(), &[]).unwrap();
         assert_eq!(again.document, request.document);
         assert!(written.len() <= Value::Object(request.document).text_bytes());
+    }
+
+    /// Bytes on the heap, as if every list had just doubled.
+    fn heap(value: &Value<'_>) -> usize {
+        let text = |text: &Cow<'_, str>| match text {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(text) => text.capacity(),
+        };
+        match value {
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+            Value::String(string) => text(string),
+            Value::Array(elements) => {
+                let own = 2 * elements.len() * size_of::<Value<'_>>();
+                own + elements.iter().map(heap).sum::<usize>()
+            }
+            Value::Object(members) => {
+                let own = 2 * members.len() * size_of::<(Cow<'_, str>, Value<'_>)>();
+                let below = members.iter().map(|(name, value)| text(name) + heap(value));
+                own + below.sum::<usize>()
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_takes_no_more_than_its_text_lets_one_expect() {
+        let many = |one: &str, times: usize| format!("[{}{one}]", format!("{one},").repeat(times));
+        for (name, list) in [
+            ("numbers", many("1", 60_000)),
+            ("numbers that are written longer", many("1e15", 9_000)),
+            ("empty lists", many("[]", 30_000)),
+            ("members", many("{\"a\":0}", 20_000)),
+            ("escaped names", many("{\"\\u0061\":\"\\t\"}", 20_000)),
+            ("deletes", many("\"\u{7f}\u{7f}\u{7f}\u{7f}\"", 9_000)),
+            ("line separators", many("\"\u{2028}\u{2029}\"", 9_000)),
+            ("nothing", "[]".into()),
+        ] {
+            let body = format!("{{\"model\":\"m\",\"a\":{list}}}");
+            let request = decode(BodyFormat::OpenAi(Api::Chat), body.as_bytes(), &[]).unwrap();
+            let document = Value::Object(request.document);
+            let takes = heap(&document) + to_json(&document).len();
+            let expected = tree_bytes(body.as_bytes());
+            assert!(takes <= expected, "{name}: {takes} of {expected}");
+        }
     }
 
     #[test]

@@ -24,6 +24,13 @@ impl Message {
         self.push_varint(u64::from(field) << 3 | u64::from(wire_type));
     }
 
+    /// What stands before a message of so many bytes in a field.
+    pub(crate) fn prefix(mut self, field: u32, bytes: usize) -> Vec<u8> {
+        self.tag(field, BYTES);
+        self.push_varint(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.0
+    }
+
     pub(crate) fn varint(mut self, field: u32, value: u64) -> Self {
         if value > 0 {
             self.tag(field, VARINT);

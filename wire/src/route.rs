@@ -47,6 +47,14 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (route, if infer { "POST" } else { "GET" })
     };
     match route {
+        // To most callers these are no route, so nothing else may tell that they are one: neither another method nor another protocol's type.
+        Some(Route::Model {
+            protocol,
+            operation: Operation::Statistics,
+            ..
+        }) if allow != method || protocol != unknown => Route::Unknown {
+            protocol: refused_in(path, unknown),
+        },
         // Methods are case-sensitive (RFC 9110, 9.1).
         Some(route) if allow.split(", ").any(|allowed| allowed == method) => route,
         Some(route) => Route::WrongMethod {
@@ -105,6 +113,9 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         "ModelReady" => Operation::Ready,
         "ModelMetadata" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
+        "ModelStreamInfer" => Operation::Stream,
+        // Triton's, not the protocol's own.
+        "ModelStatistics" => Operation::Statistics,
         _ => return None,
     };
     Some(Route::Model {
@@ -225,6 +236,7 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         None => Operation::Metadata,
         Some("ready") => Operation::Ready,
         Some("infer") => Operation::Infer,
+        Some("stats") => Operation::Statistics,
         Some(_) => return None,
     };
     if segments.next().is_some() {
@@ -247,6 +259,9 @@ fn name(segment: &str) -> Option<Cow<'_, str>> {
     (plain && !dots && segment.len() <= MAX_NAME_BYTES).then_some(Cow::Borrowed(segment))
 }
 
+#[cfg(test)]
+#[path = "route_own_tests.rs"]
+mod own_tests;
 #[cfg(test)]
 #[path = "route_tests.rs"]
 mod tests;

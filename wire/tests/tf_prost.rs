@@ -247,8 +247,10 @@ fn what_another_library_writes_is_read() {
     let mut frame = vec![0];
     frame.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(&bytes);
-    let whom = addressee(BodyFormat::TfGrpcPredict, &frame).unwrap();
-    assert_eq!((whom.model, whom.version.as_deref()), ("m", Some("beta")));
+    let whom = addressee(BodyFormat::TfGrpcPredict, &frame)
+        .unwrap()
+        .unwrap();
+    assert_eq!((&*whom.model, whom.version.as_deref()), ("m", Some("beta")));
     let InferRequest {
         model,
         version,

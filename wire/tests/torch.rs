@@ -261,8 +261,8 @@ fn a_model_without_tensors_gets_the_one_file() {
         (request.model.as_deref(), request.version.as_deref()),
         (Some("m"), Some("1.0"))
     );
-    let whom = addressee(BodyFormat::TorchGrpc, &body).unwrap();
-    assert_eq!((whom.model, whom.version.as_deref()), ("m", Some("1.0")));
+    let whom = addressee(BodyFormat::TorchGrpc, &body).unwrap().unwrap();
+    assert_eq!((&*whom.model, whom.version.as_deref()), ("m", Some("1.0")));
     for entries in [
         &[][..],
         &[("x", &b"PNG"[..])],

@@ -5,12 +5,15 @@ mod connection;
 pub mod open_loop;
 
 use std::cell::Cell;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::outcome::{Outcome, failure};
@@ -76,6 +79,14 @@ impl Shot {
     /// Bytes of its body.
     pub const fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// The same, its body compressed.
+    pub fn compressed(mut self) -> Outcome<Self> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&self.body)?;
+        self.body = Bytes::from(encoder.finish()?);
+        self.with("content-encoding", "gzip")
     }
 
     /// The same with one more header field, or another value for it.

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kernel::rss_mib;
+use crate::kernel::{peak_rss_mib, rss_mib};
 use crate::lab::{Lab, Server};
 use crate::load::open_loop::crowd;
-use crate::load::{Expect, Http};
-use crate::models::{PHOTO, grpc_shot};
-use crate::outcome::Outcome;
-use crate::policy::key;
+use crate::load::{Client, Expect, Http};
+use crate::models::{PHOTO, STREAMED, grpc_shot};
+use crate::outcome::{Outcome, failure};
+use crate::policy::{Shape, key};
 use crate::race::{Contender, race};
 use crate::report::Report;
 
@@ -65,6 +65,47 @@ pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
     if let [knee, twice] = goodput.as_slice() {
         report.reached("overload", twice / knee);
     }
+    Ok(())
+}
+
+/// What the host may hold: one body of the largest, as it came and as it was decoded, and little beside it.
+const BUFFERED: (&str, f64) = ("520MiB", 520.0);
+/// Of which so many come at once.
+const AT_ONCE: usize = 4;
+
+/// More bodies than the host may hold.
+pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    report.section(
+        "More than the host may hold",
+        "Four bodies of 256 MiB at once, over gRPC through gate and host, with `limits.buffered_bytes: 520MiB`, room for one as it came and as it is decoded: those for which there is none are refused. Memory is the host's: before, and the most that it ever was.",
+    );
+    let upstream = Server::start(lab, "upstream").await?;
+    let mut shape = Shape::plain(upstream.tcp()?);
+    shape.buffered_bytes = BUFFERED.0;
+    let whole = Whole::of(lab, shape).await?;
+    let pid = whole.host.process.pid();
+    let before = rss_mib(pid)?;
+    let shot = [grpc_shot(STREAMED)?.with("x-api-key", &key(0))?];
+    let address = whole.envoy.address.clone();
+    let mut client = Client::new(address, Http::Two, Expect::Grpc, AT_ONCE);
+    let count = if lab.quick { 2 * AT_ONCE } else { 40 };
+    let came = client.volley_with_failures(&shot, 0, count).await?;
+    let (peak, good) = (peak_rss_mib(pid)?, came.latencies_us.len());
+    let rows = [vec![
+        good.to_string(),
+        came.failed.to_string(),
+        format!("{before:.0}"),
+        format!("{peak:.0}"),
+    ]];
+    report.table(
+        &["answered", "refused", "RSS before, MiB", "peak RSS, MiB"],
+        &rows,
+    );
+    if good == 0 {
+        let first = came.first_failure.unwrap_or_default();
+        return failure(format!("nothing was answered; the first refusal: {first}"));
+    }
+    report.reached("host-buffering", (peak - before) / BUFFERED.1);
     Ok(())
 }
 

@@ -1,12 +1,16 @@
 //! What is measured, in the order of the document. Each scenario starts what it needs and stops it again.
 
+mod checks;
 mod crowds;
+mod forms;
 mod modes;
 mod path;
 mod reload;
 mod sandbox;
 mod scale;
 mod small;
+mod sources;
+mod stages;
 mod tensors;
 mod tokens;
 
@@ -26,10 +30,14 @@ pub type Scenario = for<'a> fn(&'a Lab, &'a mut Report) -> Running<'a>;
 /// All of them, by name.
 pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("small", |lab, report| Box::pin(small::run(lab, report))),
+    ("stages", |lab, report| Box::pin(stages::run(lab, report))),
+    ("checks", |lab, report| Box::pin(checks::run(lab, report))),
+    ("forms", |lab, report| Box::pin(forms::run(lab, report))),
     ("tokens", |lab, report| Box::pin(tokens::run(lab, report))),
     ("tensors", |lab, report| Box::pin(tensors::run(lab, report))),
     ("modes", |lab, report| Box::pin(modes::run(lab, report))),
     ("scale", |lab, report| Box::pin(scale::run(lab, report))),
+    ("sources", |lab, report| Box::pin(sources::run(lab, report))),
     ("reload", |lab, report| Box::pin(reload::run(lab, report))),
     ("sandbox", |lab, report| Box::pin(sandbox::run(lab, report))),
     ("pass-through", |lab, report| {
@@ -40,6 +48,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     }),
     ("overload", |lab, report| {
         Box::pin(crowds::overload(lab, report))
+    }),
+    ("buffering", |lab, report| {
+        Box::pin(crowds::buffering(lab, report))
     }),
     ("many-handlers", |lab, report| {
         Box::pin(crowds::many(lab, report))

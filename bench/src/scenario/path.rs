@@ -27,13 +27,18 @@ pub struct Whole {
 impl Whole {
     /// Starts both, with the handler in the policy.
     pub async fn start(lab: &Lab, upstream: SocketAddr, more_handlers: usize) -> Outcome<Self> {
-        let folder = lab.folder("whole")?;
         let mut shape = Shape::plain(upstream);
+        shape.more_handlers = more_handlers;
+        Self::of(lab, shape).await
+    }
+
+    /// The same with a policy of another shape.
+    pub async fn of(lab: &Lab, mut shape: Shape) -> Outcome<Self> {
+        let folder = lab.folder("whole")?;
         shape.handler = Some(Component::copy(
             &lab.components.join("normalise.wasm"),
             &folder,
         )?);
-        shape.more_handlers = more_handlers;
         let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
         let host = Host::start(lab, &rendered, "host").await?;
         let envoy = rendered.start(lab, "gate", 1).await?;

@@ -1,4 +1,4 @@
-//! More clients, more models: what a request costs then, what it takes in memory, and how long a start is.
+//! More clients, more keys, more grants, more models: what a request costs then, what it takes in memory, and how long a start is.
 
 use std::time::Instant;
 
@@ -6,49 +6,157 @@ use crate::figures::number;
 use crate::kernel::rss_mib;
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http};
-use crate::models::{SMALL, json_shot};
+use crate::models::{SMALL, json_shot, small_json_shot};
 use crate::outcome::Outcome;
-use crate::policy::{Shape, key};
-use crate::proxy::{self, Filters, Rendered, Upstream};
+use crate::policy::{GRANTS_A_CLIENT, Shape, further_grant, key};
+use crate::proxy::{self, Filters, Mode, Rendered, Upstream};
 use crate::race::{Contender, Result, race};
 use crate::report::Report;
 
 use super::{client, course};
 
+/// A policy of some size.
+struct Size {
+    name: String,
+    clients: usize,
+    keys_each: usize,
+    more_models: usize,
+    more_grants: usize,
+}
+
+impl Size {
+    fn of_clients(clients: usize) -> Self {
+        Self {
+            name: format!("{clients} clients, 5 models"),
+            clients,
+            keys_each: 1,
+            more_models: 0,
+            more_grants: 0,
+        }
+    }
+
+    fn of_keys(keys_each: usize) -> Self {
+        Self {
+            name: format!("10 clients, {keys_each} keys each"),
+            keys_each,
+            ..Self::of_clients(10)
+        }
+    }
+
+    fn of_models(more_models: usize) -> Self {
+        Self {
+            name: format!("10 clients, {} models", more_models.saturating_add(5)),
+            more_models,
+            ..Self::of_clients(10)
+        }
+    }
+
+    /// As many clients and models whatever the grants are.
+    fn of_grants(more_grants: usize, most: usize) -> Self {
+        let clients = most.div_ceil(GRANTS_A_CLIENT);
+        Self {
+            name: format!("{more_grants} grants, {clients} clients"),
+            more_models: GRANTS_A_CLIENT,
+            more_grants,
+            ..Self::of_clients(clients)
+        }
+    }
+
+    /// The key and the model of a request to it: the last of each.
+    fn last(&self) -> (usize, String) {
+        match self.more_grants.checked_sub(1) {
+            Some(last) => further_grant(last),
+            None => {
+                let last = self.clients.saturating_mul(self.keys_each);
+                (last.saturating_sub(1), SMALL.to_owned())
+            }
+        }
+    }
+}
+
 /// Runs it.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 1_000 } else { 100_000 };
     report.section("10 to 100,000 clients, a key each", "One worker. The client that asks is the last of them. Start: rendering the policy, then Envoy until it listens.");
-    let results = grown(lab, report, &[(10, 0), (100, 0), (many, 0)]).await?;
+    let sizes = [10, 100, many].map(Size::of_clients);
+    let results = grown(lab, report, &sizes).await?;
     if let [bare, few, hundred, most] = results.as_slice() {
         report.reached("clients", most.over(few));
         report.reached("memory", hundred.rss_mib - bare.rss_mib);
-        report.reached(
-            "client-bytes",
-            (most.rss_mib - few.rss_mib) * 1_048_576.0 / (number(many) - 10.0) / CONFIGURED_VMS,
-        );
     }
+    memory(lab, report, many).await?;
+
+    report.section(
+        "10 to 100,000 keys",
+        "Ten clients have them. The key that comes is the last.",
+    );
+    let sizes = [1, many.div_euclid(10)].map(Size::of_keys);
+    let results = grown(lab, report, &sizes).await?;
+    if let [_, few, most] = results.as_slice() {
+        report.reached("keys", most.over(few));
+    }
+
+    report.section(
+        "10 to 100,000 grants",
+        "As many clients and models in both; each of the grants is one client's, for one model, with a rate of its own. The request goes by the last.",
+    );
+    let sizes = [10, many].map(|grants| Size::of_grants(grants, many));
+    let results = grown(lab, report, &sizes).await?;
+    if let [_, few, most] = results.as_slice() {
+        report.reached("grants", most.over(few));
+    }
+
     let many = if lab.quick { 100 } else { 10_000 };
     report.section(
         "10 to 10,000 models",
         "The same, ten clients with a grant for every model.",
     );
-    let results = grown(lab, report, &[(10, 5), (10, many)]).await?;
+    let sizes = [5, many].map(Size::of_models);
+    let results = grown(lab, report, &sizes).await?;
     if let [_, few, most] = results.as_slice() {
         report.reached("models", most.over(few));
     }
     Ok(())
 }
 
-/// A filter is configured on the main thread and once on each worker.
-const CONFIGURED_VMS: f64 = 2.0;
+/// A gate whose policy has a size, in the bare listener.
+async fn gate(
+    lab: &Lab,
+    upstream: &Server,
+    size: &Size,
+    workers: usize,
+) -> Outcome<(Envoy, Vec<String>)> {
+    let mut shape = Shape::plain(upstream.tcp()?);
+    shape.clients = size.clients;
+    shape.keys_each = size.keys_each;
+    shape.more_models = size.more_models;
+    shape.more_grants = size.more_grants;
+    let folder = lab.folder("scale")?;
+    let started = Instant::now();
+    let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
+    let rendering = started.elapsed();
+    let started = Instant::now();
+    let mode = Mode { workers, tls: None };
+    let filters = Filters::Json(rendered.filters()?);
+    let to = Upstream::Unix(&upstream.socket);
+    let envoy = proxy::start_with(lab, "scale", filters, to, &mode).await?;
+    let starting = started.elapsed();
+    let bundle = std::fs::metadata(&rendered.bundle)?.len();
+    let row = vec![
+        size.name.clone(),
+        format!("{} KiB", bundle >> 10),
+        format!("{:.2} s", rendering.as_secs_f64()),
+        format!("{:.2} s", starting.as_secs_f64()),
+        format!("{:.0} MiB", rss_mib(envoy.process.pid())?),
+    ];
+    Ok((envoy, row))
+}
 
-/// Races gates of so many clients and further models, after a bare Envoy.
-async fn grown(lab: &Lab, report: &mut Report, sizes: &[(usize, usize)]) -> Outcome<Vec<Result>> {
+/// Races gates of these sizes, after a bare Envoy.
+async fn grown(lab: &Lab, report: &mut Report, sizes: &[Size]) -> Outcome<Vec<Result>> {
     let upstream = Server::start(lab, "upstream").await?;
-    let to = || Upstream::Unix(&upstream.socket);
-    let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
-    let plain = json_shot(SMALL)?;
+    let to = Upstream::Unix(&upstream.socket);
+    let bare = proxy::start(lab, "bare", Filters::None, to).await?;
     let contender = |name: String, envoy: &Envoy, shot| Contender {
         name,
         client: client(&envoy.address, Http::One, Expect::Status(200)),
@@ -56,39 +164,16 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[(usize, usize)]) -> Outc
         pid: envoy.process.pid(),
         beside: None,
     };
-    let mut contenders = vec![contender("bare Envoy".to_owned(), &bare, plain.clone())];
+    let mut contenders = vec![contender("bare Envoy".to_owned(), &bare, json_shot(SMALL)?)];
     let mut envoys = Vec::new();
     let mut rows = Vec::new();
-    for (clients, more_models) in sizes.iter().copied() {
-        let mut shape = Shape::plain(upstream.tcp()?);
-        shape.clients = clients;
-        shape.more_models = more_models;
-        let name = format!(
-            "{clients} clients, {} models",
-            more_models.saturating_add(5)
-        );
-        let folder = lab.folder("scale")?;
-        let started = Instant::now();
-        let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
-        let rendering = started.elapsed();
-        let started = Instant::now();
-        let envoy = proxy::start(lab, "scale", Filters::Json(rendered.filters()?), to()).await?;
-        let starting = started.elapsed();
-        let bundle = std::fs::metadata(&rendered.bundle)?.len();
-        rows.push(vec![
-            name.clone(),
-            format!("{} KiB", bundle >> 10),
-            format!("{:.2} s", rendering.as_secs_f64()),
-            format!("{:.2} s", starting.as_secs_f64()),
-            format!("{:.0} MiB", rss_mib(envoy.process.pid())?),
-        ]);
-        let last = clients.saturating_sub(1);
-        contenders.push(contender(
-            name,
-            &envoy,
-            plain.clone().with("x-api-key", &key(last))?,
-        ));
+    for size in sizes {
+        let (envoy, row) = gate(lab, &upstream, size, 1).await?;
+        let (last, model) = size.last();
+        let shot = small_json_shot(&model)?.with("x-api-key", &key(last))?;
+        contenders.push(contender(size.name.clone(), &envoy, shot));
         envoys.push(envoy);
+        rows.push(row);
     }
     report.table(
         &[
@@ -103,4 +188,37 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[(usize, usize)]) -> Outc
     let results = race(&mut contenders, course(lab, 7, 3000)).await?;
     report.race(&results, 0);
     Ok(results)
+}
+
+/// Workers of the larger of two Envoys: what it has more than the other, each further worker has.
+const MORE_WORKERS: usize = 3;
+
+/// What a client takes: in each further worker, and in the process with its first.
+async fn memory(lab: &Lab, report: &mut Report, many: usize) -> Outcome<()> {
+    let upstream = Server::start(lab, "upstream").await?;
+    let mut rss = Vec::new();
+    let mut rows = Vec::new();
+    for workers in [1, MORE_WORKERS] {
+        let mut row = vec![workers.to_string()];
+        for clients in [10, many] {
+            let (envoy, _) = gate(lab, &upstream, &Size::of_clients(clients), workers).await?;
+            let mib = rss_mib(envoy.process.pid())?;
+            row.push(format!("{mib:.0} MiB"));
+            rss.push(mib);
+        }
+        rows.push(row);
+    }
+    let most = format!("{many} clients");
+    report.table(&["workers", "10 clients", &most], &rows);
+    if let [few_one, many_one, few_more, many_more] = rss.as_slice() {
+        let bytes = |mib: f64| mib * 1_048_576.0 / (number(many) - 10.0);
+        let further = number(MORE_WORKERS) - 1.0;
+        let each = bytes((many_more - few_more) - (many_one - few_one)) / further;
+        let process = bytes(many_one - few_one);
+        report.line(&format!(
+            "A client takes {each:.0} bytes in each further worker, and {process:.0} in a process with one: there Envoy's own copies of the configuration, the slot of the client's rate and the main thread's VM are in it.",
+        ));
+        report.reached("client-bytes", each);
+    }
+    Ok(())
 }

@@ -19,6 +19,8 @@ struct Envoys {
     bare: Envoy,
     processor: Envoy,
     gate: Envoy,
+    /// The same gate, which holds only a little of a body.
+    passing: Envoy,
     service: Server,
     _upstream: Server,
 }
@@ -27,14 +29,20 @@ impl Envoys {
     async fn start(lab: &Lab) -> Outcome<Self> {
         let upstream = Server::start(lab, "upstream").await?;
         let service = Server::start(lab, "ext-proc").await?;
-        let shape = Shape::plain(upstream.tcp()?);
-        let folder = lab.folder("tensors")?;
-        let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
+        let mut shape = Shape::plain(upstream.tcp()?);
+        let render = |shape: &Shape| {
+            let folder = lab.folder("tensors")?;
+            Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)
+        };
+        let rendered = render(&shape)?;
+        shape.hold_bytes = Some("64KiB");
+        let passing = render(&shape)?;
         let to = || Upstream::Unix(&upstream.socket);
         Ok(Self {
             bare: proxy::start(lab, "bare", Filters::None, to()).await?,
             processor: proxy::start(lab, "ext_proc", Filters::ExtProc(&service), to()).await?,
             gate: proxy::start(lab, "gate", Filters::Json(rendered.filters()?), to()).await?,
+            passing: proxy::start(lab, "passing", Filters::Json(passing.filters()?), to()).await?,
             service,
             _upstream: upstream,
         })
@@ -42,10 +50,9 @@ impl Envoys {
 
     async fn race(
         &self,
-        with_processor: bool,
         http: Http,
         shot: &Shot,
-        more: Option<&Shot>,
+        also: Also<'_>,
         course: Course,
     ) -> Outcome<Vec<Result>> {
         let expect = match http {
@@ -64,7 +71,7 @@ impl Envoys {
             contender("bare Envoy", &self.bare, shot.clone(), None),
             contender("gate, API key", &self.gate, keyed(shot)?, None),
         ];
-        if let Some(more) = more {
+        if let Some(more) = also.unread {
             contenders.push(contender(
                 "gate, a contract that reads no value",
                 &self.gate,
@@ -72,7 +79,7 @@ impl Envoys {
                 None,
             ));
         }
-        if with_processor {
+        if also.processor {
             let service = Some(("service", self.service.process.pid()));
             contenders.push(contender(
                 "ext_proc, no-op service, body buffered",
@@ -81,8 +88,27 @@ impl Envoys {
                 service,
             ));
         }
+        if also.passing {
+            contenders.push(contender(
+                "gate, API key, `hold_bytes: 64KiB`",
+                &self.passing,
+                keyed(shot)?,
+                None,
+            ));
+        }
         race(&mut contenders, course).await
     }
+}
+
+/// Who runs beside a bare Envoy and the gate.
+#[derive(Clone, Copy, Default)]
+struct Also<'a> {
+    /// Requests for a contract that looks at no value, to the gate.
+    unread: Option<&'a Shot>,
+    /// ext_proc.
+    processor: bool,
+    /// The gate that has a body pass as soon as it is more than a little.
+    passing: bool,
 }
 
 /// Runs it.
@@ -95,15 +121,18 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     );
     let results = envoys
         .race(
-            true,
             Http::Two,
             &grpc_shot(LARGE)?,
-            None,
+            Also {
+                processor: true,
+                passing: true,
+                ..Also::default()
+            },
             course(lab, 9, 300),
         )
         .await?;
     report.race(&results, 0);
-    let [bare, gate, processor] = results.as_slice() else {
+    let [bare, gate, processor, ..] = results.as_slice() else {
         return Err(Failure::from("a contender is missing"));
     };
     report.reached("grpc-600k", gate.over(bare));
@@ -113,10 +142,12 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     );
     let results = envoys
         .race(
-            false,
             Http::One,
             &binary_shot(LARGE)?,
-            None,
+            Also {
+                passing: true,
+                ..Also::default()
+            },
             course(lab, 9, 300),
         )
         .await?;
@@ -128,10 +159,13 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. What the contract that reads no value saves is the scan for NaN, infinity and range.");
     let results = envoys
         .race(
-            true,
             Http::Two,
             &grpc_shot(FLOATS)?,
-            Some(&grpc_shot(UNREAD)?),
+            Also {
+                unread: Some(&grpc_shot(UNREAD)?),
+                processor: true,
+                passing: true,
+            },
             course(lab, 7, 24),
         )
         .await?;
@@ -143,10 +177,12 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     }
     let results = envoys
         .race(
-            false,
             Http::One,
             &binary_shot(FLOATS)?,
-            None,
+            Also {
+                passing: true,
+                ..Also::default()
+            },
             course(lab, 7, 24),
         )
         .await?;
@@ -163,7 +199,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     );
     let shot = json_shot(FLOATS)?;
     let results = envoys
-        .race(false, Http::One, &shot, None, course(lab, 9, 120))
+        .race(Http::One, &shot, Also::default(), course(lab, 9, 120))
         .await?;
     report.race(&results, 0);
     if let [bare, gate, ..] = results.as_slice() {
@@ -178,44 +214,62 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 async fn streamed(lab: &Lab, report: &mut Report, envoys: &Envoys) -> Outcome<()> {
     report.section(
         "256 MiB of FP32, streamed",
-        "Over gRPC, one request at a time: checked as it passes. Memory is what Envoy had before, and the most that it ever had.",
+        "One request at a time, checked as it passes: over gRPC, then over REST with the binary extension. Memory is what Envoy had before, and the most that it ever had.",
     );
-    let shot = grpc_shot(STREAMED)?;
-    let keyed = shot.clone().with("x-api-key", &key(0))?;
-    let mut contenders: Vec<Contender> = Vec::new();
-    let mut before = Vec::new();
-    for (name, envoy, shot) in [
-        ("bare Envoy", &envoys.bare, shot),
-        ("gate, API key", &envoys.gate, keyed),
-    ] {
-        before.push(rss_mib(envoy.process.pid())?);
-        contenders.push(Contender {
-            name: name.to_owned(),
-            client: Client::new(envoy.address.clone(), Http::Two, Expect::Grpc, 1),
-            shots: vec![shot],
-            pid: envoy.process.pid(),
-            beside: None,
-        });
-    }
     let course = Course {
         rounds: if lab.quick { 1 } else { 5 },
         requests: if lab.quick { 1 } else { 2 },
         warm_up: 1,
     };
-    let results = race(&mut contenders, course).await?;
-    report.race(&results, 0);
+    let both = [
+        ("bare Envoy", &envoys.bare),
+        ("gate, API key", &envoys.gate),
+    ];
+    let mut before = Vec::new();
+    for (_, envoy) in both {
+        before.push(rss_mib(envoy.process.pid())?);
+    }
+    for (id, http, expect, shot) in [
+        (
+            "streamed-grpc",
+            Http::Two,
+            Expect::Grpc,
+            grpc_shot(STREAMED)?,
+        ),
+        (
+            "streamed-binary",
+            Http::One,
+            Expect::Status(200),
+            binary_shot(STREAMED)?,
+        ),
+    ] {
+        let shot = shot.with("x-api-key", &key(0))?;
+        let mut contenders = both.map(|(name, envoy)| Contender {
+            name: name.to_owned(),
+            client: Client::new(envoy.address.clone(), http, expect, 1),
+            shots: vec![shot.clone()],
+            pid: envoy.process.pid(),
+            beside: None,
+        });
+        let results = race(&mut contenders, course).await?;
+        report.race(&results, 0);
+        if let [bare, gate] = results.as_slice() {
+            report.reached(id, gate.over(bare));
+        }
+    }
     let mut rows = Vec::new();
-    for (contender, before) in contenders.iter().zip(before) {
-        let peak = peak_rss_mib(contender.pid)?;
+    let mut grown = 0.0;
+    for ((name, envoy), before) in both.into_iter().zip(before) {
+        let peak = peak_rss_mib(envoy.process.pid())?;
         rows.push(vec![
-            contender.name.clone(),
+            name.to_owned(),
             format!("{before:.0}"),
             format!("{peak:.0}"),
         ]);
+        // The gate comes last.
+        grown = peak - before;
     }
     report.table(&["", "RSS before, MiB", "peak RSS, MiB"], &rows);
-    if let [bare, gate] = results.as_slice() {
-        report.reached("streamed", gate.over(bare));
-    }
+    report.reached("streamed-memory", grown);
     Ok(())
 }

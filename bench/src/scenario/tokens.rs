@@ -1,9 +1,13 @@
 //! What a token costs that nobody has seen before, and what a flood of bad ones does.
 
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Expect, Http, Shot};
 use crate::models::{SMALL, json_shot};
-use crate::outcome::Outcome;
+use crate::outcome::{Failure, Outcome, failure};
 use crate::policy::Shape;
 use crate::proxy::{self, Filters, GATE, Rendered, Upstream};
 use crate::race::{Contender, Course, race};
@@ -14,6 +18,11 @@ use super::{client, course};
 
 /// The file of keys beside a policy.
 pub const KEYS_FILE: &str = "issuer.jwks.json";
+
+/// Envoy's function that checks signatures with its own library.
+const FOREIGN: &[u8] = b"verify_signature";
+/// No function of Envoy's.
+const NOBODYS: &[u8] = b"verify_nothing__";
 
 /// A gate of these filters whose policy has the bench's issuer.
 pub fn render(lab: &Lab, upstream: &Server, chain: &str) -> Outcome<Rendered> {
@@ -71,10 +80,94 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
             report.reached(id, fresh.added_to(cached));
         }
     }
+    foreign(lab, report, &upstream, &gate, rendered.filters()?, &with).await?;
     let bounded = render_with(lab, &upstream, GATE, true)?;
     let bounded = Filters::Json(bounded.filters()?);
     let bounded = proxy::start(lab, "bounded", bounded, to()).await?;
     flood(report, &bounded, &plain, course, all).await
+}
+
+/// Whom the filter has check a signature: Envoy where that is possible. The other way is the same module, which is told by Envoy that it has no such
+/// function.
+async fn foreign(
+    lab: &Lab,
+    report: &mut Report,
+    upstream: &Server,
+    gate: &Envoy,
+    filters: &Value,
+    with: &impl Fn(String) -> Outcome<Shot>,
+) -> Outcome<()> {
+    report.section("A signature checked by Envoy's `verify_signature`, or in the VM", "Tokens at first sight again. `in the VM` is the gate's own module with the function's name changed to one that Envoy has not: it checks in Rust then, as it does everything that the function does not know.");
+    let pure = with_module(filters, &without_foreign(lab)?)?;
+    let to = Upstream::Unix(&upstream.socket);
+    let pure = proxy::start(lab, "pure", Filters::Json(&pure), to).await?;
+    let course = course(lab, 5, 200);
+    let all = course
+        .warm_up
+        .saturating_add(course.rounds.saturating_mul(course.requests));
+    for (id, algorithm) in [
+        ("foreign-rs256", Algorithm::Rs256),
+        ("foreign-es256", Algorithm::Es256),
+    ] {
+        let name = algorithm.name();
+        let cached = vec![with(algorithm.bearer(usize::MAX)?)?];
+        // Not those of the races before.
+        let fresh = (0..all)
+            .map(|number| with(algorithm.bearer(number.saturating_add(1 << 32))?))
+            .collect::<Outcome<Vec<Shot>>>()?;
+        let contender = |name: String, envoy: &Envoy, shots: &[Shot]| Contender {
+            name,
+            client: client(&envoy.address, Http::One, Expect::Status(200)),
+            shots: shots.to_vec(),
+            pid: envoy.process.pid(),
+            beside: None,
+        };
+        let mut contenders = [
+            contender(format!("{name}, cached"), gate, &cached),
+            contender(format!("{name}, `verify_signature`"), gate, &fresh),
+            contender(format!("{name}, cached, the other module"), &pure, &cached),
+            contender(format!("{name}, in the VM"), &pure, &fresh),
+        ];
+        let results = race(&mut contenders, course).await?;
+        report.race(&results, 0);
+        if let [cached, foreign, cached_pure, in_vm] = results.as_slice() {
+            let ratio = foreign.added_to(cached) / in_vm.added_to(cached_pure);
+            report.reached(id, ratio);
+        }
+    }
+    Ok(())
+}
+
+/// The gate's module, which finds no function of Envoy's to check signatures.
+fn without_foreign(lab: &Lab) -> Outcome<PathBuf> {
+    let mut module = std::fs::read(lab.filters.join("gate.wasm"))?;
+    let found: Vec<usize> = module
+        .windows(FOREIGN.len())
+        .enumerate()
+        .filter_map(|(at, bytes)| (bytes == FOREIGN).then_some(at))
+        .collect();
+    let [at] = found.as_slice() else {
+        return failure(format!(
+            "the gate names verify_signature {} times",
+            found.len()
+        ));
+    };
+    for (to, from) in module.iter_mut().skip(*at).zip(NOBODYS) {
+        *to = *from;
+    }
+    let path = lab.path("gate-alone.wasm");
+    std::fs::write(&path, module)?;
+    Ok(path)
+}
+
+/// These filters, the first of them made of another module.
+fn with_module(filters: &Value, module: &Path) -> Outcome<Value> {
+    let mut filters = filters.clone();
+    let file = filters
+        .pointer_mut("/0/typed_config/config/vm_config/code/local/filename")
+        .ok_or_else(|| Failure::from("the first filter is no module"))?;
+    *file = module.display().to_string().into();
+    Ok(filters)
 }
 
 async fn flood(

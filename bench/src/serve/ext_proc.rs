@@ -1,5 +1,5 @@
-//! An external processor that reads headers and body and changes nothing: the least that Envoy's `ext_proc` can cost
-//! whoever wants to see a body.
+//! External processors for Envoy's `ext_proc`: one that reads headers and body and changes nothing, which is the least that it can cost whoever
+//! wants to see a body, and one that makes the gate's checks.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,9 +8,18 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
+use prost::Message as _;
+use tensorgate_policy::Denial;
+use tensorgate_wire::context;
 use tokio::sync::mpsc;
 
-use super::{Body, FRAME_HEAD_BYTES, grpc_head, ok_trailers};
+use super::checks::{Checks, Field, Held};
+use super::messages::{
+    Answered, Asked, CommonResponse, HeaderMutation, HeaderValue, HeaderValueOption, HttpHeaders,
+    HttpStatus, ImmediateResponse, OVERWRITE_OR_ADD, PartResponse, ProcessingRequest,
+    ProcessingResponse,
+};
+use super::{Body, CREDENTIAL, FRAME_HEAD_BYTES, framed, grpc_head, ok_trailers};
 use crate::outcome::{Failure, Outcome};
 
 /// Answers on their way: Envoy asks one thing at a time.
@@ -18,29 +27,44 @@ const REPLIES: usize = 4;
 
 /// Answers each message as it comes, on the same stream.
 pub(super) async fn answer(request: Request<Incoming>) -> Outcome<Response<Body>> {
-    let (replies, queue) = mpsc::channel(REPLIES);
-    tokio::spawn(converse(request.into_body(), replies));
-    Ok(grpc_head(Replies(queue).boxed_unsync()))
+    Ok(converse(request, |message| unchanged(&message)))
 }
 
-async fn converse(mut body: Incoming, replies: mpsc::Sender<Frame<Bytes>>) {
-    let mut held = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        held.extend_from_slice(&data);
-        while let Some(message) = next_message(&mut held) {
-            let Some(reply) = reply(&message) else {
+/// The same, deciding.
+pub(super) async fn decide(checks: Checks, request: Request<Incoming>) -> Outcome<Response<Body>> {
+    let mut held = None;
+    Ok(converse(request, move |message| {
+        judge(&checks, &mut held, message)
+    }))
+}
+
+/// Hands each message to `reply`, and what that says back.
+fn converse(
+    request: Request<Incoming>,
+    mut reply: impl FnMut(Bytes) -> Option<Bytes> + Send + 'static,
+) -> Response<Body> {
+    let (replies, queue) = mpsc::channel(REPLIES);
+    let mut body = request.into_body();
+    tokio::spawn(async move {
+        let mut held = BytesMut::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if replies.send(Frame::data(reply)).await.is_err() {
-                return;
+            held.extend_from_slice(&data);
+            while let Some(message) = next_message(&mut held) {
+                let Some(reply) = reply(message) else {
+                    continue;
+                };
+                if replies.send(Frame::data(reply)).await.is_err() {
+                    return;
+                }
             }
         }
-    }
-    // The stream may be gone.
-    let _ = replies.send(Frame::trailers(ok_trailers())).await;
+        // The stream may be gone.
+        let _ = replies.send(Frame::trailers(ok_trailers())).await;
+    });
+    grpc_head(Replies(queue).boxed_unsync())
 }
 
 /// Takes a whole message off the front.
@@ -55,7 +79,7 @@ fn next_message(held: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// `ProcessingResponse` with an empty answer to what a `ProcessingRequest` asks; its first field says which.
-fn reply(message: &[u8]) -> Option<Bytes> {
+fn unchanged(message: &[u8]) -> Option<Bytes> {
     Some(Bytes::from_static(match message.first()? {
         // request_headers (2) → HeadersResponse (1); response_headers (3) → HeadersResponse (2).
         0x12 => &[0, 0, 0, 0, 2, 0x0a, 0],
@@ -68,6 +92,69 @@ fn reply(message: &[u8]) -> Option<Bytes> {
         0x3a => &[0, 0, 0, 0, 2, 0x32, 0],
         _ => return None,
     }))
+}
+
+/// Judges the head, then the body behind it. What is asked in another order is not answered: Envoy refuses the request then.
+fn judge(checks: &Checks, held: &mut Option<Held>, message: Bytes) -> Option<Bytes> {
+    let answered = match ProcessingRequest::decode(message).ok()?.asked? {
+        Asked::Headers(headers) => match checks.head(&fields(headers)) {
+            Ok(head) => {
+                *held = Some(head);
+                Answered::Headers(PartResponse::default())
+            }
+            Err(denial) => refused(&denial),
+        },
+        Asked::Body(body) => match checks.body(held.take()?, &body.body) {
+            Ok(context) => Answered::Body(signed(context)),
+            Err(denial) => refused(&denial),
+        },
+    };
+    let response = ProcessingResponse {
+        answered: Some(answered),
+    };
+    Some(Bytes::from(framed(&response.encode_to_vec())))
+}
+
+fn fields(headers: HttpHeaders) -> Vec<Field> {
+    let headers = headers.headers.unwrap_or_default().headers;
+    let field = |header: HeaderValue| {
+        // A text or bytes, as Envoy is set up.
+        let value = if header.raw_value.is_empty() {
+            header.value.into_bytes()
+        } else {
+            header.raw_value.to_vec()
+        };
+        (header.key, value)
+    };
+    headers.into_iter().map(field).collect()
+}
+
+/// The head goes on with the context and without the key.
+fn signed(context: String) -> PartResponse {
+    let header = HeaderValue {
+        key: context::HEADER.to_owned(),
+        value: String::new(),
+        raw_value: Bytes::from(context),
+    };
+    PartResponse {
+        response: Some(CommonResponse {
+            header_mutation: Some(HeaderMutation {
+                set_headers: vec![HeaderValueOption {
+                    header: Some(header),
+                    append_action: OVERWRITE_OR_ADD,
+                }],
+                remove_headers: vec![CREDENTIAL.to_owned()],
+            }),
+        }),
+    }
+}
+
+fn refused(denial: &Denial) -> Answered {
+    Answered::Refused(ImmediateResponse {
+        status: Some(HttpStatus {
+            code: i32::from(denial.reason.http_status()),
+        }),
+    })
 }
 
 struct Replies(mpsc::Receiver<Frame<Bytes>>);

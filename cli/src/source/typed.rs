@@ -2,6 +2,7 @@
 //! starts again, a bounded number of times.
 
 use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use tensorgate_policy::{Severity, raw};
 
 use super::de::{At, Error, Problem, TOO_MANY};
@@ -89,6 +90,14 @@ pub fn typed(tree: &mut Tree) -> Typed {
         faults,
         holes,
     }
+}
+
+/// Reads a document of any kind, up to its first fault.
+pub fn one<T: DeserializeOwned>(tree: &Tree) -> Result<T, Located> {
+    T::deserialize(At::root(tree)).map_err(|error| {
+        let node = error.at.unwrap_or(tree.root());
+        describe(tree, node, error)
+    })
 }
 
 /// The key that was probably meant.

@@ -137,6 +137,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host_socket: socket("host.sock"),
         admin_socket: socket("envoy.sock"),
         audit_socket: socket("audit.sock"),
+        limits_socket: socket("limits.sock"),
         root: options.root.clone(),
         secrets: options.state.clone(),
         system_authorities: key_sets::system_authorities()
@@ -161,6 +162,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         socket("host.sock").into(),
         "--audit-socket".into(),
         socket("audit.sock").into(),
+        "--limits-socket".into(),
+        socket("limits.sock").into(),
         "--audit-folder".into(),
         options.state.clone().into(),
         "--context-key-file".into(),

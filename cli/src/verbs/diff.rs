@@ -1,7 +1,9 @@
 //! `diff`: what another policy would change. Who gains and who loses is what the two validated policies grant, and how much of it; every other difference is told as
 //! it stands in their canonical forms. Judges neither: a change is a change.
 
+mod answers;
 mod limits;
+mod proofs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use crate::Failure;
 use crate::load::{Loaded, load};
 use crate::source::path::push_key;
 use crate::ui::{Ui, printable};
+use limits::Allows;
 
 /// Longest value that a line for people shows, characters; `--json` shows all of it.
 const MAX_SHOWN: usize = 120;
@@ -49,6 +52,10 @@ enum Change {
     },
     /// Granted in both, more or less of it.
     Limit(limits::Changed),
+    /// Answered in both, more or less of it.
+    Answer(answers::Changed),
+    /// Granted in both, and by other proofs.
+    Proof(proofs::Changed),
     /// A value of the canonical form.
     Value {
         path: String,
@@ -97,6 +104,10 @@ fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
             .into_iter()
             .map(Change::Limit),
     );
+    let answers = answers::changed(&before.policy, &after.policy);
+    changes.extend(answers.into_iter().map(Change::Answer));
+    let proofs = proofs::changed(&before.policy, &after.policy);
+    changes.extend(proofs.into_iter().map(Change::Proof));
     let canonical = |loaded: &Loaded| {
         serde_json::to_value(&loaded.bundle.policy)
             .map_err(|error| Failure::Failed(error.to_string()))
@@ -110,15 +121,19 @@ fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
     Ok(changes)
 }
 
-/// Who may do what, and by which grant.
+/// Who may do what, and by which grant. Who can never prove what a model asks for may do nothing with it.
 fn granted(policy: &Policy) -> BTreeMap<Key, String> {
     policy
         .granted()
         .filter_map(|(client, model, version, operation, grant)| {
             let model = policy.model(model)?;
+            let client = policy.client(client)?;
+            if !proofs::can_meet(client, model) {
+                return None;
+            }
             let version = model.versions().get(usize::try_from(version).ok()?)?;
             let key = (
-                policy.client(client)?.name().to_owned(),
+                client.name().to_owned(),
                 model.name().to_owned(),
                 version.clone(),
                 operation.name(),
@@ -267,10 +282,11 @@ fn told(ui: &Ui, change: &Change) -> String {
                 after,
                 allows,
             } = changed;
-            let (style, sign, how) = match allows {
-                Some(limits::Allows::More) => ("1;32", '+', "may have more"),
-                Some(limits::Allows::Less) => ("1;31", '-', "may have less"),
-                None => ("1;33", '~', "has another limit"),
+            let (style, sign) = mark(*allows);
+            let how = match allows {
+                Some(Allows::More) => "may have more",
+                Some(Allows::Less) => "may have less",
+                None => "has another limit",
             };
             let told = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "no limit".into());
             let (before, after) = (told(before), told(after));
@@ -279,6 +295,47 @@ fn told(ui: &Ui, change: &Change) -> String {
                 sign,
                 format!("{client} {how} (grant {grant}): {before} -> {after}"),
             )
+        }
+        Change::Answer(changed) => {
+            let answers::Changed {
+                grant,
+                client,
+                model,
+                output,
+                before,
+                after,
+                allows,
+            } = changed;
+            let (style, sign) = mark(*allows);
+            let how = match allows {
+                Some(Allows::More) => "is told more",
+                Some(Allows::Less) => "is told less",
+                None => "is told something else",
+            };
+            let told = |given: &Option<String>| given.clone().unwrap_or_else(|| "nothing".into());
+            let (before, after) = (told(before), told(after));
+            (
+                style,
+                sign,
+                format!("{client} {how} (grant {grant}): {output} of {model}: {before} -> {after}"),
+            )
+        }
+        Change::Proof(changed) => {
+            let proofs::Changed {
+                client,
+                model,
+                before,
+                after,
+                allows,
+            } = changed;
+            let (style, sign) = mark(*allows);
+            let how = match allows {
+                Some(Allows::More) => "has less to prove",
+                Some(Allows::Less) => "has more to prove",
+                None => "has something else to prove",
+            };
+            let text = format!("{client} {how} for {model}: {before} -> {after}");
+            (style, sign, text)
         }
         Change::Value {
             path,
@@ -301,6 +358,15 @@ fn told(ui: &Ui, change: &Change) -> String {
         ui.paint(style, &sign.to_string()),
         printable(&text)
     )
+}
+
+/// Colour and sign of a change.
+const fn mark(allows: Option<Allows>) -> (&'static str, char) {
+    match allows {
+        Some(Allows::More) => ("1;32", '+'),
+        Some(Allows::Less) => ("1;31", '-'),
+        None => ("1;33", '~'),
+    }
 }
 
 fn shown(value: &Value) -> String {

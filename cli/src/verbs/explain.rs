@@ -2,6 +2,7 @@
 //! host's own code after it.
 
 mod peer;
+mod told;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,11 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_glue::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store};
-use tensorgate_glue::record::{Record, Shadowed};
+use tensorgate_glue::record::Record;
 use tensorgate_host::request::{self as host, Judge};
-use tensorgate_policy::{Denial, Now, Protocol, Reason};
+use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::policy::Allowance;
+use tensorgate_policy::{Denial, Now, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
@@ -24,9 +27,10 @@ use crate::load::{Loaded, load, read_at_most};
 use crate::message::{self, Refused};
 use crate::render::envoy::bounds::Bounds;
 use crate::stack::envoy::context_key;
-use crate::ui::{Ui, printable};
+use crate::ui::Ui;
 use crate::verbs::story;
 use crate::verbs::up::default_state;
+use told::{tell, tell_all};
 
 /// Largest message file, bytes.
 const MAX_MESSAGE_BYTES: u64 = 256 << 20;
@@ -89,15 +93,6 @@ pub struct Explain {
     now: Option<u64>,
 }
 
-/// A reason.
-#[derive(Serialize)]
-struct Told {
-    reason: &'static str,
-    status: u16,
-    grpc_status: u8,
-    title: &'static str,
-}
-
 /// One line.
 #[derive(Serialize)]
 struct Explained {
@@ -113,6 +108,9 @@ struct Explained {
     /// What would have refused it but for its grant's mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<Shadowed>,
+    /// The grant's limits that gateways share. Here nobody else has spent from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_limits: Vec<String>,
 }
 
 impl Explain {
@@ -292,7 +290,8 @@ impl<'l> Halves<'l> {
                 .map_err(|why| Failure::Input(format!("--jwks {issuer}: {why}")))?;
         }
         let (outcome, record) = proxy.send(&request, now);
-        Ok(match outcome {
+        let shared_limits = self.shared_limits(record.rule.as_deref());
+        let explained = match outcome {
             Outcome::Denied(answer) => denied(file, &answer, record),
             Outcome::Forwarded { headers, body } => {
                 match self.host.judge(&headers, body.into(), now.unix_s) {
@@ -300,7 +299,25 @@ impl<'l> Halves<'l> {
                     Err(refused) => refused_by_host(file, &refused, record),
                 }
             }
+        };
+        Ok(Explained {
+            shared_limits,
+            ..explained
         })
+    }
+
+    /// A grant's limits that gateways share, by their public names.
+    fn shared_limits(&self, grant: Option<&str>) -> Vec<String> {
+        let mut grants = self.loaded.policy.grants().iter();
+        let grant = grants.find(|known| Some(known.name()) == grant);
+        let limits = grant.map(|grant| {
+            let limits = grant.per_request().chain(grant.per_content());
+            let shared = limits.filter(Allowance::is_global);
+            shared
+                .map(|limit| limit.public_name(grant.name()))
+                .collect()
+        });
+        limits.unwrap_or_default()
     }
 }
 
@@ -310,6 +327,14 @@ fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
         host::Allowed::Server(..) => record,
         host::Allowed::Model(request) => Record {
             shadow: request.shadowed.iter().map(Shadowed::of).collect(),
+            ..record
+        },
+        host::Allowed::Stream(requests) => Record {
+            shadow: requests
+                .iter()
+                .flat_map(|request| &request.shadowed)
+                .map(Shadowed::of)
+                .collect(),
             ..record
         },
     }
@@ -377,6 +402,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
         rule,
         detail,
         shadow,
+        shared_limits: Vec::new(),
     }
 }
 
@@ -405,63 +431,6 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         rule,
         detail,
         shadow,
-    }
-}
-
-/// Every reason, a line each.
-fn tell_all(ui: &Ui) {
-    for reason in Reason::ALL {
-        let told = Told {
-            reason: reason.name(),
-            status: reason.http_status(),
-            grpc_status: reason.grpc_status() as u8,
-            title: reason.title(),
-        };
-        if ui.json {
-            ui.json_line(&told);
-        } else {
-            let Told {
-                reason,
-                status,
-                grpc_status,
-                title,
-            } = told;
-            ui.line(&format!(
-                "{reason:<24} {status}  grpc-status {grpc_status:<2}  {title}"
-            ));
-        }
-    }
-}
-
-/// For people.
-fn tell(ui: &Ui, explained: &Explained) {
-    let verdict = match explained.reason {
-        Some(reason) => ui.paint("1;31", &format!("deny {reason}")),
-        None => ui.paint("1;32", "allow"),
-    };
-    let status = match explained.grpc_status {
-        Some(code) => format!("grpc-status {code}"),
-        None => explained.status.to_string(),
-    };
-    ui.line(&format!(
-        "{}: {verdict} ({status})",
-        printable(&explained.file)
-    ));
-    let facts = [
-        ("client", &explained.client),
-        ("model", &explained.model),
-        ("grant", &explained.rule),
-    ];
-    for (name, value) in facts {
-        if let Some(value) = value {
-            ui.line(&format!("  {name}: {}", printable(value)));
-        }
-    }
-    if !explained.detail.is_empty() {
-        ui.line(&format!("  cause: {}", printable(&explained.detail)));
-    }
-    for Shadowed { reason, detail } in &explained.shadow {
-        let detail = printable(detail);
-        ui.line(&format!("  in shadow: {reason}: {detail}"));
+        shared_limits: Vec::new(),
     }
 }

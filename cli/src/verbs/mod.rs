@@ -6,6 +6,7 @@ pub mod completions;
 pub mod diff;
 pub mod explain;
 pub mod fmt;
+pub mod handler;
 pub mod import;
 pub mod keys;
 pub mod render;

@@ -74,6 +74,13 @@ struct Envoy {
         default_value = "/run/tensorgate/audit.sock"
     )]
     audit_socket: PathBuf,
+    /// The sandbox host's socket for what gateways share.
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/tensorgate/limits.sock"
+    )]
+    limits_socket: PathBuf,
     /// The folder on Envoy's machine that certificates of the policy are relative to.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     tls_dir: PathBuf,
@@ -113,6 +120,7 @@ impl Envoy {
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
             audit_socket: self.audit_socket,
+            limits_socket: self.limits_socket,
             root: self.tls_dir,
             secrets: self.secrets,
             system_authorities: self.system_ca,

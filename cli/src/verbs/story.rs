@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Amend, By, Decision, Event, Shadowed, Verdict};
+use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
+use tensorgate_policy::denial::Shadowed;
 
 use super::audit::each_line;
 use crate::Failure;
@@ -187,8 +188,12 @@ fn ending(told: &Amend) -> String {
     } else {
         format!(" {}", envoys(&told.flags, &told.envoy))
     };
+    let how = match told.messages {
+        Some(count) => format!("It was over after {count} messages"),
+        None => "It did not end so".to_owned(),
+    };
     format!(
-        "It did not end so: the client got {got} after {} us.{settled}{envoys}",
+        "{how}: the client got {got} after {} us.{settled}{envoys}",
         told.total_us,
     )
 }

@@ -47,7 +47,7 @@ fn decision(number: u64) -> Decision {
     }
 }
 
-/// Ten requests a second apart, the last refused and made to look like a terminal's command, and an amendment of the first.
+/// Ten requests a second apart, the last refused and made to look like a terminal's command, an amendment of the first, and the end of a stream that the fifth opened.
 fn log(folder: &Path) -> PathBuf {
     let settings = Settings {
         path: folder.join("audit/decisions.jsonl"),
@@ -84,6 +84,18 @@ fn log(folder: &Path) -> PathBuf {
             reason: Some("not-finite".into()),
             flags: vec!["DC".into()],
             envoy: Some("downstream_remote_disconnect".into()),
+            ..Amend::default()
+        }),
+    );
+    audit.write(
+        at(11),
+        Event::Amend(Amend {
+            request_id: "id-4".into(),
+            by: Some(By::Host),
+            verdict: Some(Verdict::Allow),
+            reason: Some("ok".into()),
+            status: 200,
+            messages: Some(17),
             ..Amend::default()
         }),
     );
@@ -240,6 +252,11 @@ fn a_request_has_its_story() {
             vec!["explain", "id-9", "--state", &state],
             0,
             vec!["refused it as rate-limited", "with 429", "too many"],
+        ),
+        (
+            vec!["explain", "id-4", "--audit", "LOG"],
+            0,
+            vec!["It was over after 17 messages: the client got 200"],
         ),
         (
             vec!["explain", "id-0", "--audit", "LOG"],

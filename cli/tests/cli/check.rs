@@ -95,6 +95,37 @@ fn a_limit_that_some_request_could_never_pass_is_a_fault_where_it_stands() {
 }
 
 #[test]
+fn a_limit_that_gateways_share_needs_somebody_who_counts_it() {
+    let shared = with("window_s: 60", "window_s: 60, scope: global");
+    check(
+        &shared,
+        &["16:103 grants[0].rate.scope: no service counts it for all gateways"],
+    );
+    let with_service = |service: &str| {
+        shared.replace(
+            "version: 1",
+            &format!("version: 1\nrate_limit_service: {service}"),
+        )
+    };
+    check(&with_service("{redis: {url: redis://127.0.0.1}}"), &[]);
+    check(
+        &with_service("{endpoint: \"http://127.0.0.1:8081\", on_failure: deny}"),
+        &[],
+    );
+    check(
+        &with_service("{redis: {url: http://127.0.0.1}, timeout_ms: 5000}"),
+        &[
+            "2:35 rate_limit_service.redis.url: ",
+            "2:66 rate_limit_service.timeout_ms: ",
+        ],
+    );
+    check(
+        &with_service("{redis: {url: redis://127.0.0.1}, on_failure: allow}"),
+        &["2:67 rate_limit_service.on_failure: "],
+    );
+}
+
+#[test]
 fn unknown_keys_are_told_at_the_key() {
     check(
         &with("quota: 6", "quotaa: 6"),

@@ -157,6 +157,143 @@ fn whoever_may_have_more_or_less_is_told() {
 }
 
 #[test]
+fn what_all_gateways_share_is_less_than_what_each_has() {
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    let own = BEFORE.replace("version: 1", service);
+    let shared = own.replace("window_s: 60", "window_s: 60, scope: global");
+    let scratch = Scratch::new();
+    let (own, shared) = (scratch.file("a.yaml", own), scratch.file("b.yaml", shared));
+    for (before, after, expected) in [
+        (
+            &own,
+            &shared,
+            "- app may have less (grant g): 6 requests in 60 s -> 6 requests in 60 s for all gateways",
+        ),
+        (
+            &shared,
+            &own,
+            "+ app may have more (grant g): 6 requests in 60 s for all gateways -> 6 requests in 60 s",
+        ),
+    ] {
+        let told = run(&["diff".as_ref(), before.as_os_str(), after.as_os_str()]);
+        let first = told.stdout.lines().next();
+        assert_eq!(first, Some(expected), "{}", told.stderr);
+    }
+}
+
+#[test]
+fn whoever_is_told_more_or_less_of_answers_is_named() {
+    let first = |before: &str, after: &str, expected: &[&str]| {
+        let scratch = Scratch::new();
+        let output = "{name: y, datatype: FP32, shape: [n]}";
+        let grant = "rate: {quota: 6, window_s: 60}";
+        let file = |name: &str, change: &str| {
+            let (outputs, more) = change.split_once(" | ").unwrap();
+            let text = BEFORE.replace(output, outputs).replace(grant, more);
+            scratch.file(name, text)
+        };
+        let (a, b) = (file("a.yaml", before), file("b.yaml", after));
+        let told = run(&["diff".as_ref(), a.as_os_str(), b.as_os_str()]);
+        let lines: Vec<_> = told
+            .stdout
+            .lines()
+            .filter(|it| !it.starts_with('~'))
+            .collect();
+        assert_eq!(lines, expected, "{before} {after} {}", told.stderr);
+    };
+    let both = "{name: y, datatype: FP32, shape: [n]}, {name: s, datatype: FP32, shape: [n, 9], role: class-scores, round_decimals: 9} | ";
+    let with = |more: &str| format!("{both}{more}");
+    first(
+        &with("outputs: [y, s]"),
+        &with("outputs: [s]"),
+        &["- app is told less (grant g): y of m: all -> nothing"],
+    );
+    first(
+        &with("outputs: [y]"),
+        &with("round_decimals: 9"),
+        &[
+            "+ app is told more (grant g): s of m: nothing -> 9 decimals",
+            "- app is told less (grant g): y of m: all -> 9 decimals",
+        ],
+    );
+    first(
+        &with("top_k: 5"),
+        &with("top_k: 3"),
+        &["- app is told less (grant g): s of m: top 5, 9 decimals -> top 3, 9 decimals"],
+    );
+    first(
+        &with("top_k: 5, round_decimals: 2"),
+        &with("top_k: 5"),
+        &[
+            "+ app is told more (grant g): s of m: top 5, 2 decimals -> top 5, 9 decimals",
+            "+ app is told more (grant g): y of m: 2 decimals -> all",
+        ],
+    );
+    // A new output of the model's is for everybody who may have all of them.
+    first(
+        "{name: y, datatype: FP32, shape: [n]} | rate: {quota: 6, window_s: 60}",
+        &with("rate: {quota: 6, window_s: 60}"),
+        &["+ app is told more (grant g): s of m: nothing -> 9 decimals"],
+    );
+}
+
+#[test]
+fn whoever_has_more_or_less_to_prove_is_named() {
+    let check = |before: &str, after: &str, expected: &[&str]| {
+        let scratch = Scratch::new();
+        let file = |name: &str, requires: &str| {
+            let keyed = "app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}";
+            let both = keyed.replace("]}", "], metadata: {filter: f, claim: c}}");
+            let text = BEFORE.replace(keyed, &both);
+            scratch.file(
+                name,
+                text.replace(
+                    "    backend: gpu\n",
+                    &format!("    backend: gpu\n{requires}"),
+                ),
+            )
+        };
+        let (a, b) = (file("a.yaml", before), file("b.yaml", after));
+        let told = run(&["diff".as_ref(), a.as_os_str(), b.as_os_str()]);
+        let lines: Vec<_> = told
+            .stdout
+            .lines()
+            .filter(|it| !it.starts_with("~ models"))
+            .collect();
+        assert_eq!(lines, expected, "{before} {after} {}", told.stderr);
+    };
+    let (key, word) = (
+        "    requires: {any_of: [api_key]}\n",
+        "    requires: {any_of: [metadata]}\n",
+    );
+    let all = "    requires: {all_of: [api_key, metadata]}\n";
+    check(
+        "",
+        key,
+        &["- app has more to prove for m: any proof -> api_key"],
+    );
+    check(
+        all,
+        key,
+        &[
+            "+ job gains ready on m@1 (grant h)",
+            "+ job gains ready on m@2 (grant h)",
+            "+ app has less to prove for m: api_key and metadata -> api_key",
+        ],
+    );
+    // Whoever has no such credential is out, whatever is granted.
+    check(
+        key,
+        word,
+        &[
+            "- job loses ready on m@1 (grant h)",
+            "- job loses ready on m@2 (grant h)",
+            "~ app has something else to prove for m: api_key -> metadata",
+        ],
+    );
+}
+
+#[test]
 fn a_grant_that_changes_hands_is_told_of_where_nobody_gains_or_loses() {
     let after = BEFORE.replace("name: h", "name: k");
     let (code, told, json) = diff(&after);

@@ -334,6 +334,33 @@ fn what_is_in_shadow_is_shown_beside_the_verdict() {
 }
 
 #[test]
+fn limits_that_gateways_share_are_named() {
+    let scratch = Scratch::new();
+    let policy = std::fs::read_to_string(digits()).unwrap();
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    let policy = policy.replacen("version: 1", service, 1).replace(
+        "rate: {quota: 600, window_s: 60, burst: 100}",
+        "rate: {quota: 600, window_s: 60, burst: 100, scope: global}",
+    );
+    let policy = scratch.file("gate.yaml", policy);
+    let file = scratch.file("m.http", post(&image()));
+    let mut arguments: Vec<&std::ffi::OsStr> = vec![
+        "explain".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "--http".as_ref(),
+        file.as_os_str(),
+    ];
+    let ran = run(&arguments);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let told = "  for all gateways: limit scoring, here unspent by others";
+    assert!(ran.stdout.contains(told), "{}", ran.stdout);
+    arguments.push("--json".as_ref());
+    let line: Value = serde_json::from_str(&run(&arguments).stdout).unwrap();
+    assert_eq!(line["shared_limits"], serde_json::json!(["scoring"]));
+}
+
+#[test]
 fn every_reason_has_a_line_in_order_of_precedence() {
     let ran = run(&["explain", "--all", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

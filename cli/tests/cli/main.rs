@@ -13,6 +13,7 @@ mod check;
 mod diff;
 mod explain;
 mod fmt;
+mod handler;
 mod import;
 mod keys;
 mod program;

@@ -10,8 +10,9 @@ use tensorgate_wire::proto::grpc_inference_service_server::GrpcInferenceService;
 use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 use tensorgate_wire::proto::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
-    ModelReadyRequest, ModelReadyResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
@@ -132,6 +133,13 @@ impl GrpcInferenceService for Service {
             inputs: model.inputs().iter().map(metadata).collect(),
             outputs: model.outputs().iter().map(metadata).collect(),
         }))
+    }
+
+    async fn model_statistics(
+        &self,
+        _: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        Err(Status::unimplemented("this server counts nothing"))
     }
 
     async fn model_infer(

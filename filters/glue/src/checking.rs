@@ -2,14 +2,16 @@
 //! does not do: it neither answers nor sends anything on.
 
 use tensorgate_policy::decision::{Addressee, BodyPlan};
-use tensorgate_policy::{Decision, Denial, InferRequest, Now, Policy, Protocol, Reason, Step};
+use tensorgate_policy::{
+    ChargeOutcome, Decision, Denial, InferRequest, Now, Policy, Protocol, Reason, Step,
+};
 use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream::Event;
 
 use crate::host::Proxy;
-use crate::pay::{MAX_STEPS, pay};
-use crate::places::Taken;
+use crate::pay::{Dues, MAX_STEPS, Paid, pay};
 use crate::root::GateRoot;
+use crate::shared_limits::Owed;
 
 /// A body on its way.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Checking {
         root: &GateRoot,
         proxy: &mut dyn Proxy,
         decision: &mut Decision,
-        places: &mut Vec<Taken>,
+        dues: &mut Dues,
         plan: BodyPlan,
         now: Now,
         body: &[u8],
@@ -52,13 +54,20 @@ impl Checking {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),
                         step @ (Step::Charge(_) | Step::Acquire(_)) => {
-                            pay(root, proxy, decision, places, now, step)
+                            match pay(root, proxy, decision, dues, now, step) {
+                                Paid::Step(step) => step,
+                                // The body goes on: what it comes to is told before its end does.
+                                Paid::Asked(token, charge) => {
+                                    dues.owed.push(Owed { token, charge });
+                                    decision.charged(&root.policy, ChargeOutcome::Later)
+                                }
+                            }
                         }
                         Step::Decode => decision.message(&root.policy, request),
                         Step::Check if !checks => return Ok(()),
                         Step::Check => decision.check_head(&root.policy, request, elements),
                         Step::Forward => return Ok(()),
-                        Step::Answer(..) | Step::ReadBody(_) => break,
+                        Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) => break,
                     };
                 }
                 Err(internal("decision took a step out of its order"))
@@ -119,7 +128,7 @@ fn addressee<'r>(protocol: Protocol, request: &'r InferRequest<'_>) -> Option<Ad
         return None;
     }
     Some(Addressee {
-        model: request.model.as_deref()?,
+        model: request.model.as_deref()?.into(),
         version: request.version.as_deref().map(Into::into),
         streams: false,
     })

@@ -10,17 +10,22 @@
 //! body without saying so in the body callback. Once refused, always refused: nothing is ever let through after an answer,
 //! and there is one answer. A filter none of whose duties needs the body lets it pass once the head is judged.
 
+mod ending;
+mod messages;
+mod owing;
 mod passing;
+mod settling;
 mod signing;
 mod waiting;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::headers::{self, ReadHead};
-use tensorgate_wire::{Answer, addressee, context, decode, expand};
+use tensorgate_wire::{addressee, context, decode, expand};
 
 use crate::body::{ALWAYS_HELD_BYTES, Body, looks, waits};
 use crate::checking::Checking;
@@ -29,14 +34,17 @@ use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, Who, identify, take_key_away};
 use crate::keys::Awaited;
 use crate::outcome::Outcome;
-use crate::pay::{MAX_STEPS, pay};
-use crate::places::{Taken, give_back};
+use crate::pay::{Dues, MAX_STEPS, Paid, pay};
+use crate::places::give_back;
 use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
-use crate::shared_identity::SharedIdentity;
+use crate::shared_limits::Owed;
+use crate::streaming::Streaming;
 use crate::upstream::Upstream;
-use passing::{Rest, read_body};
+use ending::Rest;
+pub(crate) use passing::read_body;
+use settling::Settling;
 use waiting::Waiting;
 
 /// Where a request stands.
@@ -51,8 +59,14 @@ enum Phase {
     Forwarded,
     /// The head was sent on, and the body passes as it comes: it is no duty of this filter's.
     Passing,
+    /// The same, and a charge is not told yet: the body's end waits for it.
+    Owing(Box<Held>),
     /// The head was sent on, and the body is checked as it passes.
     Checking(Box<Held>, Box<Checking>),
+    /// The head was sent on, and messages follow, each judged by itself.
+    Messages(Box<Held>, Box<Streaming>),
+    /// A stream is over before its body is: what still comes goes nowhere.
+    Swallowing,
     /// Answered. Final.
     Denied,
 }
@@ -75,6 +89,8 @@ struct Held {
     body: Body,
     /// Bytes that the proxy holds.
     body_bytes: usize,
+    /// When its credential counts no more, Unix seconds.
+    until_unix_s: Option<u64>,
 }
 
 /// One request at one filter.
@@ -82,8 +98,12 @@ pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
     outcome: Outcome,
-    /// Places in flight, until the stream is over.
-    places: Vec<Taken>,
+    /// What comes back when the answer, or the stream, is over.
+    dues: Dues,
+    /// Tokens that were reserved for the answer.
+    settling: Option<Box<Settling>>,
+    /// Of a request that has gone on: its end is here, and held back.
+    ended: bool,
 }
 
 impl Gate {
@@ -94,8 +114,15 @@ impl Gate {
             root,
             phase: Phase::Fresh,
             outcome,
-            places: Vec::new(),
+            dues: Dues::default(),
+            settling: None,
+            ended: false,
         }
+    }
+
+    /// What its contexts and marks are signed with.
+    pub(crate) fn context_key(&self) -> Option<&context::Key> {
+        self.root.context_key.as_ref()
     }
 
     /// What the decision came to so far.
@@ -137,7 +164,8 @@ impl Gate {
         let identified = match identify(proxy, &root, &before, &read, now, awaited) {
             Who::Known(identified) => identified,
             Who::Awaits(awaited, place) => {
-                return self.wait_for_key(proxy, awaited, place, end_of_stream);
+                let holds = !read.is_stream();
+                return self.wait_for_key(proxy, awaited, place, end_of_stream, holds);
             }
         };
         self.outcome.record.credential = identified.credential;
@@ -166,6 +194,7 @@ impl Gate {
                 .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
+            until_unix_s: identified.until_unix_s,
         });
         self.advance(proxy, held, now, step, None, end_of_stream)
     }
@@ -180,6 +209,9 @@ impl Gate {
         match self.phase {
             Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
             Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
+            Phase::Owing(_) => return self.pass_owing(end_of_stream),
+            Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
+            Phase::Swallowing => return self.swallow(proxy, body_bytes),
             _ => {}
         }
         let Some(mut held) = self.take_held() else {
@@ -219,11 +251,21 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        if let Phase::Checking(..) = self.phase {
-            return match cleared {
-                Ok(()) => self.check_piece(proxy, 0, true),
-                Err(fault) => self.refuse_checking(proxy, cannot_decide(fault)),
-            };
+        match self.phase {
+            Phase::Checking(..) => {
+                return match cleared {
+                    Ok(()) => self.check_piece(proxy, 0, true),
+                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Owing(_) => {
+                return match cleared {
+                    Ok(()) => self.hold_the_end(),
+                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
+                };
+            }
+            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            _ => {}
         }
         match (self.take_held(), cleared) {
             (Some(held), Ok(())) => self.finish(proxy, held),
@@ -236,12 +278,22 @@ impl Gate {
     /// The access log is about to be written. It may be so more than once, and the stream may go on.
     pub fn on_log(&mut self, proxy: &mut dyn Proxy) {
         match &self.phase {
-            Phase::Held(held) | Phase::Checking(held, _) => {
+            Phase::Held(held) | Phase::Checking(held, _) | Phase::Owing(held) => {
                 self.outcome.note(&self.root.policy, &held.decision);
                 self.outcome.aborted(proxy);
             }
-            Phase::Waiting(_) => self.outcome.aborted(proxy),
-            Phase::Fresh | Phase::Forwarded | Phase::Passing | Phase::Denied => {}
+            Phase::Waiting(waiting) => {
+                if let Some(held) = waiting.held() {
+                    self.outcome.note(&self.root.policy, &held.decision);
+                }
+                self.outcome.aborted(proxy);
+            }
+            Phase::Fresh
+            | Phase::Forwarded
+            | Phase::Passing
+            | Phase::Messages(..)
+            | Phase::Swallowing
+            | Phase::Denied => {}
         }
         self.outcome.number(proxy);
     }
@@ -250,15 +302,18 @@ impl Gate {
     pub fn on_done(&mut self, proxy: &mut dyn Proxy) {
         if let Some(held) = self
             .take_held()
-            .or_else(|| self.take_checking().map(|(held, _)| held))
+            .or_else(|| self.take_gone_on().map(|(held, _)| held))
         {
             self.outcome.note(&self.root.policy, &held.decision);
             self.outcome.aborted(proxy);
-        } else if self.take_waiting().is_some() {
+        } else if let Some(waiting) = self.take_waiting() {
+            if let Some(held) = waiting.held() {
+                self.outcome.note(&self.root.policy, &held.decision);
+            }
             self.outcome.aborted(proxy);
         }
         self.outcome.done(proxy);
-        let places = core::mem::take(&mut self.places);
+        let places = core::mem::take(&mut self.dues.places);
         if places.is_empty() {
             return;
         }
@@ -278,24 +333,37 @@ impl Gate {
         let Body::Judge(plan) = held.body else {
             return self.advance(proxy, held, now, Step::Forward, None, true);
         };
+        let body = match self.whole_body(proxy, &held, plan) {
+            Ok(body) => body,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
+        let addressee = match addressee(plan.format, &body) {
+            Ok(addressee) => addressee,
+            Err(denial) => return self.refuse(proxy, held, denial),
+        };
+        let bytes = held.body_bytes;
+        let step = held.decision.body(&self.root.policy, bytes, addressee);
+        self.advance(proxy, held, now, step, Some((plan, &body)), true)
+    }
+
+    /// A body that is whole, expanded; nothing of one at which nobody here looks.
+    fn whole_body(
+        &self,
+        proxy: &mut dyn Proxy,
+        held: &Held,
+        plan: BodyPlan,
+    ) -> Result<Cow<'static, [u8]>, Denial> {
         let (duties, policy) = (self.root.filter.duties(), &self.root.policy);
         let looked_at = if looks(duties, plan.format, &held.decision, policy) {
             held.body_bytes
         } else {
             0
         };
-        let read = read_body(proxy, looked_at);
-        let body = match read.and_then(|body| expand(&plan, body)) {
-            Ok(body) => body,
-            Err(denial) => return self.refuse(proxy, held, denial),
-        };
-        let addressee = addressee(plan.format, &body);
-        let bytes = held.body_bytes;
-        let step = held.decision.body(&self.root.policy, bytes, addressee);
-        self.advance(proxy, held, now, step, Some((plan, &body)), true)
+        let body = read_body(proxy, looked_at)?;
+        expand(&plan, body)
     }
 
-    /// Carries steps out until the request is answered, sent on, or has to wait for its body.
+    /// Carries steps out until the request is answered, sent on, or has to wait: for its body, or for the rate limit service.
     fn advance(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -312,24 +380,35 @@ impl Gate {
         for _ in 0..MAX_STEPS {
             step = match (step, body, &request) {
                 (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
-                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => pay(
-                    &root,
-                    proxy,
-                    &mut held.decision,
-                    &mut self.places,
-                    now,
-                    step,
-                ),
+                (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
+                    let decision = &mut held.decision;
+                    match pay(&root, proxy, decision, &mut self.dues, now, step) {
+                        Paid::Step(step) => step,
+                        Paid::Asked(token, charge) => {
+                            let owed = Owed { token, charge };
+                            let whole = body.is_some();
+                            return self.wait_for_limits(held, owed, whole, end_of_stream);
+                        }
+                    }
+                }
                 (Step::ReadBody(plan), None, _) => {
                     if !waits(duties, plan, &held.decision, policy) {
-                        let rest = if end_of_stream {
-                            Rest::None
-                        } else {
-                            Rest::Passes
+                        let rest = match (end_of_stream, self.dues.owed.is_empty()) {
+                            (true, _) => Rest::None,
+                            (false, true) => Rest::Passes,
+                            (false, false) => Rest::Owes,
                         };
                         return self.forward(proxy, held, now, rest);
                     }
                     return self.hold(proxy, held, Body::Judge(plan), end_of_stream);
+                }
+                (Step::ReadMessages(plan), ..) => {
+                    let rest = if end_of_stream {
+                        Rest::None
+                    } else {
+                        Rest::Messages(plan)
+                    };
+                    return self.forward(proxy, held, now, rest);
                 }
                 // Whoever does not check the message needs it only where nothing else names the model.
                 (Step::Decode, Some(_), None)
@@ -344,8 +423,15 @@ impl Gate {
                         Err(denial) => return self.refuse(proxy, held, denial),
                     }
                 }
-                (Step::Check, _, Some(_)) if !duties.check => Step::Forward,
+                (Step::Check, Some(_), _) if !duties.check => Step::Forward,
                 (Step::Check, _, Some(request)) => held.decision.check(policy, request),
+                // Decoded before it had to wait.
+                (Step::Check, Some((plan, body)), None) => {
+                    match decode(plan.format, body, held.decision.read_by(policy)) {
+                        Ok(decoded) => held.decision.check(policy, request.insert(decoded)),
+                        Err(denial) => return self.refuse(proxy, held, denial),
+                    }
+                }
                 (Step::Answer(protocol, _), None, _) if protocol.is_grpc() && !end_of_stream => {
                     return self.hold(proxy, held, Body::Question, end_of_stream);
                 }
@@ -391,85 +477,6 @@ impl Gate {
             held.rewrite = Rewrite::DONE;
         }
         self.phase = Phase::Held(held);
-        Action::Pause
-    }
-
-    /// Sends the request on, and says who is calling to whoever stands behind: with our own header fields in place of the client's if that
-    /// is this filter's duty, and with a signed context unless there is one.
-    fn forward(&mut self, proxy: &mut dyn Proxy, held: Box<Held>, now: Now, rest: Rest) -> Action {
-        self.outcome.note(&self.root.policy, &held.decision);
-        let signed = match self.sign(&held, now) {
-            Ok(signed) => signed,
-            Err(denial) => return self.refuse(proxy, held, denial),
-        };
-        let added = signed.as_deref().map(|signed| (context::HEADER, signed));
-        let marked = held
-            .rewrite
-            .carry_out(proxy, &held.upstream.fields(), added);
-        let said = marked.and_then(|()| {
-            if self.root.filter.shares() && held.before.is_silent() {
-                let record = &self.outcome.record;
-                SharedIdentity {
-                    client: record.client.clone(),
-                    credential: record.credential.clone(),
-                    proofs: held.decision.proofs(),
-                }
-                .publish(proxy)?;
-            }
-            Ok(())
-        });
-        if let Err(fault) = said {
-            return self.refuse(proxy, held, cannot_decide(fault));
-        }
-        self.phase = match rest {
-            Rest::None => Phase::Forwarded,
-            Rest::Passes => Phase::Passing,
-            // The verdict is still to come.
-            Rest::Checked(checking) => {
-                self.phase = Phase::Checking(held, checking);
-                self.outcome.forwarded(proxy);
-                return Action::Continue;
-            }
-        };
-        self.outcome.allowed(proxy, &held.upstream.request_id);
-        Action::Continue
-    }
-
-    /// Refuses for a cause that was found here.
-    fn refuse(&mut self, proxy: &mut dyn Proxy, mut held: Box<Held>, denial: Denial) -> Action {
-        let fallback = denial.clone();
-        let denial = match held.decision.refuse(denial) {
-            Step::Deny(denial) => denial,
-            // Whatever else a decision answers, what was found here stands.
-            _ => fallback,
-        };
-        self.deny_held(proxy, &held, &denial)
-    }
-
-    fn deny_held(&mut self, proxy: &mut dyn Proxy, held: &Held, denial: &Denial) -> Action {
-        self.outcome.note(&self.root.policy, &held.decision);
-        self.deny(
-            proxy,
-            denial,
-            held.upstream.answer_protocol(),
-            &held.upstream.request_id,
-        )
-    }
-
-    /// Answers. The latch closes before anything else can fail.
-    fn deny(
-        &mut self,
-        proxy: &mut dyn Proxy,
-        denial: &Denial,
-        protocol: Protocol,
-        request_id: &str,
-    ) -> Action {
-        self.phase = Phase::Denied;
-        self.outcome.denied(proxy, denial, request_id);
-        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
-            // The request stays on hold, and the proxy's own timeout ends it.
-            proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
-        }
         Action::Pause
     }
 

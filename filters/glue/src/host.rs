@@ -12,6 +12,9 @@ use tensorgate_wire::Answer;
 
 use crate::record::Verdict;
 
+/// The proxy's name of the way to the rate limit service.
+pub const RATE_LIMIT_CLUSTER: &str = "tensorgate-limits";
+
 /// A header field, name and value as bytes: neither is known to be text.
 pub type Field = (Vec<u8>, Vec<u8>);
 
@@ -105,6 +108,32 @@ impl Fetched {
     }
 }
 
+/// What a question to the rate limit service came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It answered.
+    Answered,
+    /// It did not, or with what nobody can believe.
+    Failed,
+    /// Nobody asked: it does not answer.
+    Skipped,
+}
+
+impl Asked {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Answered, Self::Failed, Self::Skipped];
+
+    /// Its counter's name, in the form that the rendered `stats_tags` take apart.
+    pub fn metric(self) -> String {
+        let outcome = match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        };
+        format!("tensorgate_rate_limit_service;outcome={outcome};")
+    }
+}
+
 /// The proxy outside of any request.
 pub trait Outside: SharedStore {
     /// Both clocks, read together.
@@ -137,8 +166,17 @@ pub trait Proxy: SharedStore {
     /// Takes every request trailer field away.
     fn clear_request_trailers(&mut self) -> Result<(), HostFault>;
 
+    /// Takes an answer's trailer field away, and says what it was.
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault>;
+
     /// The body that is held, from its first byte, at most `max_bytes` of it.
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
+
+    /// Puts bytes in front of the body that is held.
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+
+    /// Puts bytes in place of all of the body that is held.
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
 
     /// Answers the request in the upstream's place. Called at most once a request.
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault>;
@@ -181,8 +219,14 @@ pub trait Proxy: SharedStore {
     /// Counts an outcome.
     fn count(&mut self, verdict: Verdict);
 
+    /// Asks the rate limit service; the token of its answer, of which there will be one, if only that none came in time.
+    fn ask_limits(&mut self, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault>;
+
+    /// Counts what a question to it came to.
+    fn count_asked(&mut self, asked: Asked);
+
     /// Counts a denial that a grant's mode let pass.
-    fn count_shadow(&mut self, reason: &'static str);
+    fn count_shadow(&mut self, reason: &str);
 
     /// Reads a property of the request by its path; `None` if there is none.
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault>;

@@ -3,6 +3,7 @@
 //! and `explain` runs the filters' own code.
 
 mod body;
+mod breaker;
 mod caller;
 mod checking;
 pub mod enforced;
@@ -24,8 +25,10 @@ pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 pub mod shared_identity;
+pub mod shared_limits;
 pub mod signature;
 pub mod slots;
 pub mod spend;
+mod streaming;
 pub mod upstream;
 mod waiting;

@@ -141,18 +141,23 @@ impl<'r> Marks<'r> {
         told(self.count(proxy, attempt), proxy).unwrap_or(false)
     }
 
+    /// Takes as many calls whatever it comes to, so that nobody learns by the time of an answer whether there is a lock.
     fn count(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Result<bool, Fault> {
-        let source = self.source();
+        let (source, prefix) = (self.source(), self.prefix(attempt));
         if read(proxy, &source)?.locked(source.tag, self.now_s) {
+            look(proxy, &prefix)?;
+            look(proxy, &source)?;
             return Ok(true);
         }
-        match self.fail(proxy, &self.prefix(attempt), "credential")? {
-            Failed::Locked => Ok(true),
+        match self.fail(proxy, &prefix, "credential")? {
             // A prefix counts against its source once a window: one client with a stale key does not lock out its neighbours.
             Failed::Counted { first: true, .. } => {
                 Ok(self.fail(proxy, &source, "source")? == Failed::Locked)
             }
-            Failed::Counted { first: false, .. } => Ok(false),
+            failed => {
+                look(proxy, &source)?;
+                Ok(failed == Failed::Locked)
+            }
         }
     }
 
@@ -228,7 +233,12 @@ fn read(store: &mut dyn Proxy, place: &Place) -> Result<Page, Fault> {
     Page::from_bytes(&slot.value).ok_or(Fault::NoPage)
 }
 
-/// Changes a page until nobody else's write came in between; `work` says whether there is anything to store.
+/// As many calls as a change takes, and none that writes: pages that everybody's failures are written to would keep each other's writers out.
+fn look(store: &mut dyn Proxy, place: &Place) -> Result<(), Fault> {
+    change(store, place, |_| ((), false))
+}
+
+/// Changes a page until nobody else's write came in between; `work` says whether there is anything to store. If there is not, it is read once more.
 fn change<T>(
     store: &mut dyn Proxy,
     place: &Place,
@@ -238,7 +248,11 @@ fn change<T>(
         let slot = store.get(&place.key)?.ok_or(Fault::NoPage)?;
         let mut page = Page::from_bytes(&slot.value).ok_or(Fault::NoPage)?;
         let (result, changed) = work(&mut page);
-        if !changed || store.swap(&place.key, &page.to_bytes(), slot.token)? {
+        if !changed {
+            read(store, place)?;
+            return Ok(result);
+        }
+        if store.swap(&place.key, &page.to_bytes(), slot.token)? {
             return Ok(result);
         }
     }

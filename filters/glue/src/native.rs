@@ -6,6 +6,7 @@
 //! client's own `x-request-id` gives way to one of the proxy's, and its own `x-forwarded-client-cert` to that of its certificate, or stands before it
 //! where the policy believes proxies in front.
 
+mod limiter;
 mod outside;
 mod peer;
 mod store;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 
 use tensorgate_policy::{Denial, Fault, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
+use tensorgate_wire::settlement::{Settlement, TRAILER};
 
 use crate::enforced::Enforced;
 use crate::filter::{Filter, check_chain};
@@ -23,8 +25,10 @@ use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Record;
 use crate::root::GateRoot;
+use crate::shared_limits::make_breaker;
 use crate::spend::make_slots;
 
+pub use limiter::{Limiter, LimiterMode};
 pub use outside::{Asked, World};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
@@ -75,6 +79,7 @@ pub struct NativeProxy {
     chain_name: String,
     /// What is outside of requests.
     pub world: World,
+    limiter: Limiter,
 }
 
 impl NativeProxy {
@@ -114,6 +119,7 @@ impl NativeProxy {
             make_slots(&mut store, root.policy())
                 .and_then(|()| make_counts(&mut store, root.policy()))
                 .and_then(|()| make_pages(&mut store, root.policy()))
+                .and_then(|()| make_breaker(&mut store, root.policy()))
                 .and_then(|()| root.make_keys(&mut store, START))
                 .map_err(|fault| vec![crate::root::host_fault(fault)])?;
             warnings = warned;
@@ -128,12 +134,18 @@ impl NativeProxy {
             roots,
             policy,
             world: World::new(store.clone(), START),
+            limiter: Limiter::default(),
             store,
             warnings,
             requests: 0,
             peer: Peer::default(),
             chain_name: String::new(),
         })
+    }
+
+    /// Who counts what gateways share from now on; a service of this proxy's own unless it is given one.
+    pub fn set_limiter(&mut self, limiter: Limiter) {
+        self.limiter = limiter;
     }
 
     /// Who calls from now on.
@@ -158,6 +170,16 @@ impl NativeProxy {
 
     /// Plays one request through the filter at a given time.
     pub fn send(&mut self, request: &Request, now: Now) -> (Outcome, Record) {
+        self.send_settled(request, now, None)
+    }
+
+    /// The same, and its answer says how many tokens it used.
+    pub fn send_settled(
+        &mut self,
+        request: &Request,
+        now: Now,
+        used: Option<u64>,
+    ) -> (Outcome, Record) {
         let mut stream = self.open(now);
         stream.send_headers(
             &request.headers,
@@ -172,6 +194,9 @@ impl NativeProxy {
         }
         // Nobody fetches here: what waits for that waits in vain.
         stream.wake();
+        if let Some(tokens) = used {
+            self.settle(&mut stream, tokens);
+        }
         let (outcome, record, _) = stream.close();
         // A filter that neither answers nor goes on leaves a request to the proxy's timeout.
         let outcome = outcome.unwrap_or_else(|| {
@@ -179,6 +204,20 @@ impl NativeProxy {
             Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)
+    }
+
+    /// A stream's answer comes to its end, and says as the sandbox host does how many tokens it used. The trailers that reach the client.
+    pub fn settle(&self, stream: &mut Stream, tokens: u64) -> Vec<Field> {
+        let key = self
+            .roots
+            .first()
+            .and_then(|root| root.context_key.as_ref());
+        let trailer = key.map(|key| {
+            let request_id = stream.request_id().to_owned();
+            let value = Settlement { request_id, tokens }.sign(key);
+            (TRAILER.as_bytes().to_vec(), value.into_bytes())
+        });
+        stream.end_answer(trailer.as_slice())
     }
 
     /// Has every filter do the work that no request does, as far as it is due at a time.
@@ -223,6 +262,7 @@ impl NativeProxy {
         let peer = self.peer.clone();
         Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
             .carried_by(&self.chain_name)
+            .limited_by(&self.limiter)
     }
 
     /// Opens a stream behind another proxy's filters: what they said of the request holds.

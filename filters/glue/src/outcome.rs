@@ -4,12 +4,13 @@
 //! The access log has a property: whoever speaks last is right, since a filter that refuses is the last to speak. A count cannot be
 //! taken back, so in a chain it waits for the stream's end, and the filter that spoke last counts.
 
+use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy};
-use crate::record::{Record, Shadowed, Verdict, property};
+use crate::record::{Record, Verdict, property, told_in_shadow};
 
 /// A request's outcome as far as this filter knows it.
 #[derive(Debug)]
@@ -57,11 +58,7 @@ impl Outcome {
     /// Sent on, as far as this filter is concerned. What only its mode let pass is worth a line in the log.
     pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy, request_id: &str) {
         if !self.record.shadow.is_empty() {
-            let source = proxy.source_address();
-            let line = self
-                .record
-                .to_log_line(Verdict::Allow, request_id, source.as_deref());
-            proxy.log(Level::Info, &line);
+            self.log(proxy, Verdict::Allow, request_id);
         }
         self.settle(proxy, Verdict::Allow);
     }
@@ -71,17 +68,54 @@ impl Outcome {
         self.record.reason = Some(denial.reason);
         self.record.detail.clone_from(&denial.cause);
         let verdict = Verdict::Deny(denial.reason);
-        let source = proxy.source_address();
-        let level = if denial.reason == Reason::Overloaded {
-            Level::Warn
-        } else {
-            Level::Info
+        self.log(proxy, verdict, request_id);
+        self.settle(proxy, verdict);
+    }
+
+    /// What became of one message of a stream, which the stream's own outcome is not: logged and counted as a request is. The names of its model and
+    /// its grant.
+    pub(crate) fn message(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        policy: &Policy,
+        decision: &Decision,
+        denial: Option<&Denial>,
+        id: &str,
+    ) -> (Option<String>, Option<String>) {
+        let mut one = Self::new(self.filter);
+        one.note(policy, decision);
+        one.record.credential.clone_from(&self.record.credential);
+        let verdict = match denial {
+            Some(denial) => {
+                one.record.reason = Some(denial.reason);
+                one.record.detail.clone_from(&denial.cause);
+                Verdict::Deny(denial.reason)
+            }
+            None => Verdict::Allow,
         };
+        if denial.is_some() || !one.record.shadow.is_empty() {
+            one.log(proxy, verdict, id);
+        }
+        one.count_shadows(proxy);
+        // Of a chain, whoever refuses counts, and of what passes whoever holds it against its contract.
+        if denial.is_some() || self.filter.duties().check {
+            proxy.count(verdict);
+        }
+        (self.record.model, self.record.rule) = (one.record.model.clone(), one.record.rule.clone());
+        (one.record.model, one.record.rule)
+    }
+
+    /// One line.
+    fn log(&self, proxy: &mut dyn Proxy, verdict: Verdict, request_id: &str) {
+        let level = match verdict {
+            Verdict::Deny(Reason::Overloaded) => Level::Warn,
+            _ => Level::Info,
+        };
+        let source = proxy.source_address();
         let line = self
             .record
             .to_log_line(verdict, request_id, source.as_deref());
         proxy.log(level, &line);
-        self.settle(proxy, verdict);
     }
 
     /// The head goes on, and the verdict is still to come.
@@ -138,7 +172,7 @@ impl Outcome {
 
     fn count_shadows(&mut self, proxy: &mut dyn Proxy) {
         let shadow = self.record.shadow.iter().skip(self.shadowed);
-        shadow.for_each(|denial| proxy.count_shadow(denial.reason));
+        shadow.for_each(|denial| proxy.count_shadow(&denial.reason));
         self.shadowed = self.record.shadow.len();
     }
 
@@ -172,7 +206,7 @@ impl Outcome {
     fn record_with_those_before(&self, proxy: &mut dyn Proxy) -> Record {
         let mut record = self.record.clone();
         if let Ok(Some(told)) = proxy.property(&[property::OUTCOME]) {
-            let mut shadow = Shadowed::told(&told);
+            let mut shadow = told_in_shadow(&told);
             shadow.retain(|before| {
                 let mut own = record.shadow.iter();
                 own.all(|own| own.reason != before.reason)

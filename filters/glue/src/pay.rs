@@ -1,69 +1,96 @@
-//! Carries out the steps of a decision that spend: units from buckets, places in flight. Decides nothing: what a filter has no duty to
-//! spend counts as spent.
+//! Carries out the steps of a decision that spend: units from buckets, places in flight, and questions about limits that gateways share. Decides
+//! nothing: what a filter has no duty to spend counts as spent.
 
 use tensorgate_policy::decision::AcquireOutcome;
-use tensorgate_policy::policy::Unit;
 use tensorgate_policy::{Charge, ChargeOutcome, Decision, Now, Step};
 
 use crate::enforced::Enforced;
 use crate::filter::Duties;
 use crate::host::{Level, Proxy};
-use crate::places::{Taken, longest_ns, take};
+use crate::places::{Taken, beyond, longest_ns, take};
 use crate::root::GateRoot;
-use crate::spend::spend;
+use crate::shared_limits::{Asking, Owed, ask};
+use crate::spend::{Receipt, spend};
 
-/// Steps that one callback may take before it must have an end; the longest path has seven (body, charge, acquire, decode, check, charge,
-/// forward).
-pub(crate) const MAX_STEPS: usize = 8;
+/// Steps that one callback may take before it must have an end; the longest path has nine (body, charge, acquire, charge, decode, check, charge,
+/// charge, forward).
+pub(crate) const MAX_STEPS: usize = 10;
 
-/// Spends, and tells the decision; any other step is handed back. Places are kept in `places`, to be given back when the stream is over.
+/// What a request has of others: its places until the stream is over, of a reservation what it does not use until its answer is.
+#[derive(Debug, Default)]
+pub(crate) struct Dues {
+    /// Places in flight, to be given back.
+    pub(crate) places: Vec<Taken>,
+    /// Tokens that were reserved, to be settled.
+    pub(crate) receipts: Vec<Receipt>,
+    /// Charges of which the rate limit service has not said what they come to, of a request that has gone on.
+    pub(crate) owed: Vec<Owed>,
+}
+
+/// What paying came to.
+#[derive(Debug)]
+pub(crate) enum Paid {
+    /// The decision goes on.
+    Step(Step),
+    /// The rate limit service has been asked: its answer has this token.
+    Asked(u32, Charge),
+}
+
+/// Spends, and tells the decision; any other step is handed back. What comes back is kept in `dues`.
 pub(crate) fn pay(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
     decision: &mut Decision,
-    places: &mut Vec<Taken>,
+    dues: &mut Dues,
     now: Now,
     step: Step,
-) -> Step {
-    let duties = root.filter.duties();
-    let charges = duties.charge;
-    match step {
+) -> Paid {
+    let (policy, duties) = (&root.policy, root.filter.duties());
+    Paid::Step(match step {
         Step::Charge(charge) if !pays(duties, &charge) => {
-            decision.charged(&root.policy, ChargeOutcome::SPENT)
+            decision.charged(policy, ChargeOutcome::SPENT)
+        }
+        Step::Charge(charge) if !charge.scope.is_local() => {
+            match ask(policy, proxy, &charge, now) {
+                Asking::Waits(token) => return Paid::Asked(token, charge),
+                Asking::Known(outcome) => decision.charged(policy, outcome),
+            }
         }
         Step::Charge(charge) => {
-            let (outcome, fault) = spend(proxy, &charge, now);
+            let (outcome, fault) = spend(proxy, &charge, now, &mut dues.receipts);
             if let Some(fault) = fault {
                 let Charge { grant, client, .. } = &charge;
                 let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
                 proxy.log(Level::Error, &line);
             }
-            decision.charged(&root.policy, outcome)
+            decision.charged(policy, outcome)
         }
-        Step::Acquire(_) if !charges => decision.acquired(&AcquireOutcome::Acquired),
+        Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
+            let places = &mut dues.places;
+            let acquire = beyond(acquire, places);
+            if acquire.places.is_empty() {
+                let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
+                return Paid::Step(acquired);
+            }
             let enforced = Enforced::read(proxy);
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
             let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));
             }
-            decision.acquired(&outcome)
+            decision.acquired(policy, &outcome)
         }
         step => step,
-    }
+    })
 }
 
 /// Whether a charge is this filter's to make. What a request carries is known to whoever has checked it, and charged there: in a chain that
 /// is another filter than the one that counts requests.
 fn pays(duties: Duties, charge: &Charge) -> bool {
-    let by_request = charge
-        .debits
-        .iter()
-        .all(|debit| debit.allowance.unit == Unit::Requests);
-    if by_request {
-        duties.charge
-    } else {
+    if charge.is_of_content() {
         duties.check
+    } else {
+        duties.charge
     }
 }

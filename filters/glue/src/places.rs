@@ -99,6 +99,19 @@ pub fn take(
     (AcquireOutcome::Acquired, Vec::new())
 }
 
+/// What is still to be taken of these by a stream that has taken some before: a place is taken once, bytes for the largest of its messages.
+pub fn beyond(acquire: Acquire, held: &[Taken]) -> Acquire {
+    let mut places = acquire.places;
+    places.retain_mut(|place| {
+        let key = slot_key(place);
+        let has = held.iter().filter(|one| one.key == key);
+        let has = has.fold(0_u64, |sum, one| sum.saturating_add(one.amount));
+        place.amount = place.amount.saturating_sub(has);
+        place.amount > 0
+    });
+    Acquire { places }
+}
+
 /// Gives places back. What cannot be given back lapses.
 pub fn give_back(store: &mut dyn SharedStore, taken: &[Taken], now_ns: u64) -> Vec<PlaceFault> {
     taken

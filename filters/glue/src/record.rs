@@ -2,15 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tensorgate_policy::Reason;
+use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::policy::Shadow;
-use tensorgate_policy::{Denial, Reason};
 
 /// A log line's cause, bytes; the cause may quote a caller's own names, which are bounded in their turn
 /// ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
 pub const MAX_DETAIL_BYTES: usize = 1024;
-
-/// The cause of one denial in shadow, bytes: it names limits and tensors of the policy's own.
-pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
 
 /// Access-log properties, as a filter sets them. Envoy prints one with `%FILTER_STATE(wasm.tg_outcome:PLAIN)%`.
 pub mod property {
@@ -76,46 +74,19 @@ pub fn shadow_metric(reason: Reason) -> String {
     format!("tensorgate_shadowed;reason={reason};")
 }
 
-/// A denial that a grant's mode let pass.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shadowed {
-    /// The reason, by name.
-    pub reason: &'static str,
-    /// The cause, for the log.
-    pub detail: String,
-}
-
-impl Shadowed {
-    /// What is told of a denial.
-    pub fn of(denial: &Denial) -> Self {
-        Self {
-            reason: denial.reason.name(),
-            detail: truncate(&denial.cause, MAX_SHADOW_DETAIL_BYTES).to_owned(),
-        }
+/// What filters before this one have told in [`property::OUTCOME`] of what was in shadow; only what may be.
+pub fn told_in_shadow(outcome: &[u8]) -> Vec<Shadowed> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Outcome {
+        shadow: Vec<Shadowed>,
     }
-
-    /// What filters before this one have told in [`property::OUTCOME`].
-    pub fn told(outcome: &[u8]) -> Vec<Self> {
-        #[derive(Deserialize)]
-        struct One {
-            reason: String,
-            detail: String,
-        }
-        #[derive(Deserialize)]
-        struct Outcome {
-            #[serde(default)]
-            shadow: Vec<One>,
-        }
-        let told = serde_json::from_slice(outcome).map_or(Vec::new(), |told: Outcome| told.shadow);
-        let known = |one: One| {
-            let mut reasons = Shadow::REASONS.into_iter().map(Reason::name);
-            Some(Self {
-                reason: reasons.find(|name| *name == one.reason)?,
-                detail: one.detail,
-            })
-        };
-        told.into_iter().filter_map(known).collect()
-    }
+    let told = serde_json::from_slice(outcome).map_or(Vec::new(), |told: Outcome| told.shadow);
+    let may_be = |one: &Shadowed| {
+        let mut reasons = Shadow::REASONS.into_iter();
+        reasons.any(|reason| reason.name() == one.reason)
+    };
+    told.into_iter().filter(may_be).take(MAX_SHADOWED).collect()
 }
 
 /// One request's outcome.
@@ -214,6 +185,8 @@ fn truncate(text: &str, max_bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_policy::Denial;
+
     use super::*;
 
     #[test]
@@ -235,7 +208,7 @@ mod tests {
             ..Record::default()
         };
         let told = record.to_property(Verdict::Allow);
-        assert_eq!(Shadowed::told(told.as_bytes()), record.shadow);
+        assert_eq!(told_in_shadow(told.as_bytes()), record.shadow);
         assert!(told.len() < 8 << 10, "{}", told.len());
         for (text, expected) in [
             (Record::default().to_property(Verdict::Allow), 0),
@@ -250,7 +223,7 @@ mod tests {
             (r#"{"shadow": 1}"#.into(), 0),
             (String::new(), 0),
         ] {
-            assert_eq!(Shadowed::told(text.as_bytes()).len(), expected, "{text}");
+            assert_eq!(told_in_shadow(text.as_bytes()).len(), expected, "{text}");
         }
         let line = record.to_log_line(Verdict::Allow, "id", None);
         assert!(

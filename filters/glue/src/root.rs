@@ -12,6 +12,7 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
+use crate::body::ALWAYS_HELD_BYTES;
 use crate::filter::Filter;
 use crate::host::{Answered, Outside, SharedStore};
 use crate::keys::Keyring;
@@ -23,6 +24,9 @@ pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
 /// Requests that wait for a key at once, of one worker: each holds what a client has sent, and nothing is known of that client.
 const MAX_WAITING: usize = 64;
+/// What they hold of bodies, all of one worker together: sixteen of a size that every gate holds, or one of the greatest that this one holds. Nobody
+/// knows yet who sends them.
+const WAITING_BYTES: usize = 16 * ALWAYS_HELD_BYTES;
 /// A generation's longest name, bytes; `render` writes 16 hex digits.
 const MAX_GENERATION_BYTES: usize = 64;
 
@@ -46,10 +50,11 @@ pub struct GateRoot {
 
 impl GateRoot {
     /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key, without
-    /// which a filter that identifies callers cannot tell the upstream who calls.
+    /// which a filter that identifies callers cannot tell the upstream who calls. A VM's memory never shrinks: what has been read goes before
+    /// what is made of it grows.
     pub fn configure(
         filter: Filter,
-        bundle_json: &[u8],
+        bundle_json: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
@@ -63,7 +68,9 @@ impl GateRoot {
             };
             faults.push(error(CONTEXT_KEY_VARIABLE, message));
         }
-        let bundle: Bundle = match serde_json::from_slice(bundle_json) {
+        let read: Result<Bundle, _> = serde_json::from_slice(bundle_json.as_ref());
+        drop(bundle_json);
+        let Bundle { generation, policy } = match read {
             Ok(bundle) => bundle,
             Err(fault) => {
                 faults.push(error(
@@ -73,16 +80,19 @@ impl GateRoot {
                 return Err(faults);
             }
         };
-        if !is_generation(&bundle.generation) {
+        if !is_generation(&generation) {
             faults.push(error(
                 "generation",
                 "must be 1 to 64 letters, digits or dashes",
             ));
         }
-        match validate(&bundle.policy) {
+        let validated = validate(&policy);
+        drop(policy);
+        match validated {
             Ok((policy, warnings)) if faults.is_empty() => {
                 let identifier = Identifier::new(&policy);
                 let keys = Keyring::new(&policy, filter.duties().identify);
+                let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
                 Ok((
                     Self {
                         filter,
@@ -90,9 +100,9 @@ impl GateRoot {
                         identifier,
                         tokens: RefCell::default(),
                         keys: RefCell::new(keys),
-                        room: Room::new(MAX_WAITING),
+                        room: Room::new(MAX_WAITING, waiting_bytes),
                         hurried: Cell::new(false),
-                        generation: bundle.generation,
+                        generation,
                         context_key,
                     },
                     warnings,

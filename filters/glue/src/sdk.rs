@@ -4,43 +4,43 @@
 //! that it does not expect, its header maps are read with unchecked indexing and `String::from_utf8(…).unwrap()`, and a panic here answers 503 to
 //! every request of the worker. [`abi`] makes the same calls and states their failures as data.
 //!
-//! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created. No client can bring
-//! that about.
+//! What is left that can panic lies in the SDK's dispatcher: a callback for a context that the proxy never created, which no client can bring about.
 
 mod abi;
+mod counters;
+mod limits;
 mod outside;
+mod unconfigured;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
-use tensorgate_policy::policy::{KeyMaterial, Shadow};
-use tensorgate_policy::{Denial, Fault, Now, Reason, Severity};
+use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::{Fault, Now, Severity};
 use tensorgate_wire::Answer;
 
 use crate::entry;
 use crate::filter::Filter;
 use crate::gate::Gate;
-use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use crate::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use crate::lockout::make_pages;
 use crate::places::make_counts;
-use crate::record::{Verdict, shadow_metric};
+use crate::record::Verdict;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
 use crate::shared_identity;
+use crate::shared_limits::make_breaker;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
 use outside::{Outer, SOON_MS, Waiting, answered};
+use unconfigured::Unconfigured;
 
 /// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
 const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 
 thread_local! {
-    /// Counters by outcome. A proxy's metrics outlive a change of configuration, as the VM does: they are defined once a VM.
-    static COUNTERS: OnceCell<Vec<(Verdict, u32)>> = const { OnceCell::new() };
-    /// The same of what is in shadow, by reason.
-    static SHADOWS: OnceCell<Vec<(&'static str, u32)>> = const { OnceCell::new() };
     /// This VM's name and the number of its last entry.
     static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
     /// Which filter this module is.
@@ -117,7 +117,7 @@ impl Root {
             self.tick_ms = SOON_MS;
         }
         if let Err(fault) = self.tick(self.waiting.tick_ms()) {
-            Host.log(Level::Error, &fault.to_string());
+            Host::outside().log(Level::Error, &fault.to_string());
         }
     }
 }
@@ -130,13 +130,21 @@ impl Context for Root {
         self.go_on();
     }
 
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let own = Host {
+            own: self.context,
+            request: self.context,
+        };
+        self.waiting.told(own, token, limits::answer(own, status));
+    }
+
     fn on_done(&mut self) -> bool {
         if let Some(gate) = &self.gate {
             gate.close(&mut Outer);
         }
         // The timer would outlive this context.
         if let Err(fault) = self.tick(0) {
-            Host.log(Level::Error, &fault.to_string());
+            Host::outside().log(Level::Error, &fault.to_string());
         }
         true
     }
@@ -149,18 +157,25 @@ impl RootContext for Root {
             .map_err(|fault| vec![host_fault(fault)])
             .and_then(|bundle| {
                 let filter = self.filter.ok_or_else(|| vec![unnamed()])?;
-                GateRoot::configure(filter, &bundle, key.as_deref())
+                GateRoot::configure(filter, bundle, key.as_deref())
             })
             .and_then(|(root, warnings)| {
                 self.declare_identity()
                     .map_err(|fault| vec![host_fault(fault)])?;
-                make_slots(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                make_counts(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                make_pages(&mut Host, root.policy()).map_err(|fault| vec![host_fault(fault)])?;
-                define_counters().map_err(|fault| vec![host_fault(fault)])?;
+                make_slots(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_counts(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_pages(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                make_breaker(&mut Host::outside(), root.policy())
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                counters::define().map_err(|fault| vec![host_fault(fault)])?;
                 take_name().map_err(|fault| vec![host_fault(fault)])?;
-                let now = Host.now().map_err(|fault| vec![host_fault(fault)])?;
-                root.make_keys(&mut Host, now)
+                let now = Host::outside()
+                    .now()
+                    .map_err(|fault| vec![host_fault(fault)])?;
+                root.make_keys(&mut Host::outside(), now)
                     .map_err(|fault| vec![host_fault(fault)])?;
                 let tick_ms = if root.ticks() { SOON_MS } else { 0 };
                 self.tick(tick_ms)
@@ -177,7 +192,7 @@ impl RootContext for Root {
             } else {
                 Level::Warn
             };
-            Host.log(level, &format!("configuration: {fault}"));
+            Host::outside().log(level, &format!("configuration: {fault}"));
         }
         self.gate = root.map(Rc::new);
         self.gate.is_some()
@@ -193,7 +208,10 @@ impl RootContext for Root {
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         Some(match &self.gate {
             Some(root) => Box::new(Stream {
-                context,
+                host: Host {
+                    own: self.context,
+                    request: context,
+                },
                 gate: Rc::new(RefCell::new(Gate::new(Rc::clone(root)))),
                 waiting: self.waiting.clone(),
             }),
@@ -214,40 +232,22 @@ fn unnamed() -> Fault {
     })
 }
 
-fn define_counters() -> Result<(), HostFault> {
-    COUNTERS.with(|counters| {
-        if counters.get().is_none() {
-            let defined: Result<Vec<_>, _> = Verdict::all()
-                .map(|verdict| Ok((verdict, abi::define_counter(&verdict.metric())?)))
-                .collect();
-            // Only this function sets it, and the cell was empty a moment ago on this one thread.
-            let _ = counters.set(defined?);
-        }
-        Ok(())
-    })?;
-    SHADOWS.with(|counters| {
-        if counters.get().is_none() {
-            let defined: Result<Vec<_>, _> = Shadow::REASONS
-                .into_iter()
-                .map(|reason| Ok((reason.name(), abi::define_counter(&shadow_metric(reason))?)))
-                .collect();
-            // As above.
-            let _ = counters.set(defined?);
-        }
-        Ok(())
-    })
-}
-
 /// A request.
 struct Stream {
-    context: u32,
+    host: Host,
     gate: Rc<RefCell<Gate>>,
     waiting: Waiting,
 }
 
 impl Context for Stream {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let answer = limits::answer(self.host, status);
+        let mut gate = self.gate.borrow_mut();
+        gate.on_limits_answer(&mut self.host, token, answer);
+    }
+
     fn on_done(&mut self) -> bool {
-        self.gate.borrow_mut().on_done(&mut Host);
+        self.gate.borrow_mut().on_done(&mut self.host);
         true
     }
 }
@@ -255,52 +255,27 @@ impl Context for Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
-        let action = gate.on_request_headers(&mut Host, end_of_stream);
+        let action = gate.on_request_headers(&mut self.host, end_of_stream);
         drop(gate);
-        self.waiting.note(self.context, &self.gate);
+        self.waiting.note(self.host.request, &self.gate);
         to_sdk(action)
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
-        to_sdk(gate.on_request_body(&mut Host, body_size, end_of_stream))
+        to_sdk(gate.on_request_body(&mut self.host, body_size, end_of_stream))
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut Host))
+        to_sdk(self.gate.borrow_mut().on_request_trailers(&mut self.host))
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> types::Action {
+        to_sdk(self.gate.borrow_mut().on_response_trailers(&mut self.host))
     }
 
     fn on_log(&mut self) {
-        self.gate.borrow_mut().on_log(&mut Host);
-    }
-}
-
-/// A request to a filter that has no configuration: a proxy that goes on after a refused one gets no gate that is open.
-struct Unconfigured;
-
-impl Context for Unconfigured {}
-
-impl HttpContext for Unconfigured {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
-        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
-        Host.log(Level::Error, &denial.cause);
-        Host.count(Verdict::Deny(denial.reason));
-        if let Err(fault) = Host.respond(&Answer::to_denial(
-            &denial,
-            tensorgate_policy::Protocol::OipRest,
-            "",
-        )) {
-            Host.log(Level::Error, &fault.to_string());
-        }
-        types::Action::Pause
-    }
-
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> types::Action {
-        types::Action::Pause
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
-        types::Action::Pause
+        self.gate.borrow_mut().on_log(&mut self.host);
     }
 }
 
@@ -312,7 +287,20 @@ const fn to_sdk(action: Action) -> types::Action {
 }
 
 /// The proxy around the callback that is running: host calls act on its request.
-struct Host;
+#[derive(Clone, Copy)]
+struct Host {
+    /// The configuration's context.
+    own: u32,
+    /// The request's.
+    request: u32,
+}
+
+impl Host {
+    /// Where no request is.
+    const fn outside() -> Self {
+        Self { own: 0, request: 0 }
+    }
+}
 
 impl SharedStore for Host {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
@@ -349,8 +337,22 @@ impl Proxy for Host {
         abi::set_header_map(abi::REQUEST_TRAILERS, &[])
     }
 
+    fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
+        let value = abi::get_header(abi::RESPONSE_TRAILERS, name)?;
+        abi::remove_header(abi::RESPONSE_TRAILERS, name)?;
+        Ok(value.and_then(|value| String::from_utf8(value).ok()))
+    }
+
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         abi::request_body(max_bytes)
+    }
+
+    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::prepend_request_body(data)
+    }
+
+    fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
+        abi::replace_request_body(data)
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
@@ -438,21 +440,19 @@ impl Proxy for Host {
     }
 
     fn count(&mut self, verdict: Verdict) {
-        COUNTERS.with(|counters| {
-            let defined = counters.get().map_or(&[][..], Vec::as_slice);
-            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == verdict) {
-                abi::increment(*counter);
-            }
-        });
+        counters::verdict(verdict);
     }
 
-    fn count_shadow(&mut self, reason: &'static str) {
-        SHADOWS.with(|counters| {
-            let defined = counters.get().map_or(&[][..], Vec::as_slice);
-            if let Some((_, counter)) = defined.iter().find(|(known, _)| *known == reason) {
-                abi::increment(*counter);
-            }
-        });
+    fn ask_limits(&mut self, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
+        limits::ask(*self, question, timeout_ms)
+    }
+
+    fn count_asked(&mut self, asked: Asked) {
+        counters::asked(asked);
+    }
+
+    fn count_shadow(&mut self, reason: &str) {
+        counters::shadow(reason);
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
@@ -474,7 +474,7 @@ impl Proxy for Host {
 /// Gives this VM its name, once.
 fn take_name() -> Result<(), HostFault> {
     if ENTRIES.with(Cell::get).is_none() {
-        let vm = entry::take_name(&mut Host, abi::clock_ns(abi::CLOCK_REALTIME)?)?;
+        let vm = entry::take_name(&mut Host::outside(), abi::clock_ns(abi::CLOCK_REALTIME)?)?;
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())

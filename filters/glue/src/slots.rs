@@ -72,7 +72,7 @@ mod tests {
     fn names_of_a_thousand_policies_are_counted_once_and_bounded() {
         let mut store = Store::default();
         let count = |store: &Store| {
-            let value = store.0.get("tensorgate/v2/slots").cloned();
+            let value = store.0.get("tensorgate/v3/slots").cloned();
             u64::from_le_bytes(
                 value
                     .and_then(|value| value.try_into().ok())
@@ -85,7 +85,7 @@ mod tests {
         }
         assert_eq!(count(&store), 1_001);
         store.0.insert(
-            "tensorgate/v2/slots".into(),
+            "tensorgate/v3/slots".into(),
             (MAX_SLOTS - 1).to_le_bytes().into(),
         );
         assert_eq!(make(&mut store, "last", b"fresh"), Ok(()));

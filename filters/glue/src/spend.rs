@@ -6,7 +6,7 @@
 //! leaves the others as they are; only where another worker comes in between is something spent for a request that is refused.
 
 use tensorgate_policy::decision::{Charge, Debit};
-use tensorgate_policy::policy::{Drawn, Level, Wait};
+use tensorgate_policy::policy::{Drawn, Level, Unit, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{HostFault, SharedStore};
@@ -14,7 +14,7 @@ use crate::slots::{self, SlotFault};
 
 /// Before every key: the store may be shared with other filters under the same `vm_id`, and outlives a filter that is exchanged for a newer
 /// one. The number changes with what a slot holds.
-pub(crate) const KEY_PREFIX: &str = "tensorgate/v2/";
+pub(crate) const KEY_PREFIX: &str = "tensorgate/v3/";
 
 /// Tries at a swap. A try fails only when another worker's succeeded in between, so more than this many means that other
 /// workers took this many turns while this one took none.
@@ -57,13 +57,14 @@ pub struct Uncharged {
     pub fault: SpendFault,
 }
 
-/// Spends. A fault is [`ChargeOutcome::Failed`] with its cause.
+/// Spends. A fault is [`ChargeOutcome::Failed`] with its cause. What is settled later leaves a receipt.
 pub fn spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
+    receipts: &mut Vec<Receipt>,
 ) -> (ChargeOutcome, Option<Uncharged>) {
-    match try_spend(store, charge, now) {
+    match try_spend(store, charge, now, receipts) {
         Ok(outcome) => (outcome, None),
         Err((debit, fault)) => {
             let limit = debit.allowance.public_name(&charge.grant);
@@ -76,6 +77,7 @@ fn try_spend(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
+    receipts: &mut Vec<Receipt>,
 ) -> Result<ChargeOutcome, (Debit, SpendFault)> {
     let slots: Vec<(String, &Debit)> = charge
         .debits
@@ -96,8 +98,15 @@ fn try_spend(
     }
     let mut levels = Vec::with_capacity(slots.len());
     for (key, debit) in &slots {
-        let level = draw(store, key, debit, now).map_err(|fault| (**debit, fault))?;
+        let (level, state) = draw(store, key, debit, now).map_err(|fault| (**debit, fault))?;
         levels.push(level);
+        if let Some(state) = state.filter(|_| debit.allowance.unit == Unit::Tokens) {
+            receipts.push(Receipt {
+                key: key.clone(),
+                debit: **debit,
+                state,
+            });
+        }
         if level.wait != Wait::None {
             return Ok(ChargeOutcome::Refused(levels));
         }
@@ -129,14 +138,47 @@ fn draw(
     key: &str,
     debit: &Debit,
     now: Now,
-) -> Result<Level, SpendFault> {
+) -> Result<(Level, Option<Vec<u8>>), SpendFault> {
     for _ in 0..MAX_SWAP_TRIES {
         let (token, drawn) = look(store, key, debit, now)?;
         let Some((level, state)) = drawn.after else {
-            return Ok(drawn.before);
+            return Ok((drawn.before, None));
         };
         if store.swap(key, &state, token)? {
-            return Ok(level);
+            return Ok((level, Some(state)));
+        }
+    }
+    Err(SpendFault::Contended)
+}
+
+/// An amount that was reserved: what is not used of it can be given back.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    key: String,
+    debit: Debit,
+    /// What the slot held once it was spent.
+    state: Vec<u8>,
+}
+
+/// Settles a reservation, once it is known how many units were `used`.
+///
+/// # Errors
+/// The store failed: all of it stays spent.
+pub fn settle(
+    store: &mut dyn SharedStore,
+    receipt: &Receipt,
+    now: Now,
+    used: u64,
+) -> Result<(), SpendFault> {
+    let Receipt { key, debit, state } = receipt;
+    for _ in 0..MAX_SWAP_TRIES {
+        let slot = store.get(key)?.ok_or(SpendFault::NoSlot)?;
+        let amounts = (debit.amount, used);
+        let Some(settled) = debit.allowance.settle(&slot.value, state, now, amounts) else {
+            return Ok(());
+        };
+        if store.swap(key, &settled, slot.token)? {
+            return Ok(());
         }
     }
     Err(SpendFault::Contended)

@@ -73,7 +73,9 @@ impl Upstream {
             ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
             ContentType::Absent | ContentType::Malformed => None,
         };
-        self.content_length = head.content_length.map(|bytes| bytes.to_string());
+        // A stream goes on with marks between its messages, longer than it came.
+        let declared = head.content_length.filter(|_| !head.route.is_stream());
+        self.content_length = declared.map(|bytes| bytes.to_string());
         self.json_length = head.json_length.map(|bytes| bytes.to_string());
         self.encoding = head.encoding;
         self.answer_protocol = if is_grpc(&head.content_type) {

@@ -58,45 +58,79 @@ impl Arrived {
     }
 }
 
-/// Room for requests that wait, of one VM and one configuration.
+/// Room for requests that wait, of one VM and one configuration: so many of them, and so many bytes of their bodies together.
 #[derive(Debug)]
 pub(crate) struct Room {
-    taken: Rc<Cell<usize>>,
+    taken: Rc<Taken>,
     most: usize,
+    most_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    places: Cell<usize>,
+    bytes: Cell<usize>,
 }
 
 /// A place in a room, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Place(Rc<Cell<usize>>);
+pub(crate) struct Place {
+    taken: Rc<Taken>,
+    most_bytes: usize,
+    bytes: usize,
+}
 
 impl Room {
-    /// Room for so many.
-    pub(crate) fn new(most: usize) -> Self {
+    /// Room for so many, and for so many bytes of theirs.
+    pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
         Self {
             taken: Rc::default(),
             most,
+            most_bytes,
         }
     }
 
     /// A place, if there is one left.
     pub(crate) fn enter(&self) -> Option<Place> {
-        let taken = self.taken.get();
+        let taken = self.taken.places.get();
         if taken >= self.most {
             return None;
         }
-        self.taken.set(taken.saturating_add(1));
-        Some(Place(Rc::clone(&self.taken)))
+        self.taken.places.set(taken.saturating_add(1));
+        Some(Place {
+            taken: Rc::clone(&self.taken),
+            most_bytes: self.most_bytes,
+            bytes: 0,
+        })
+    }
+}
+
+impl Place {
+    /// Takes room for so many bytes in all, if there is. What it had it keeps where there is not.
+    pub(crate) fn holds(&mut self, bytes: usize) -> bool {
+        let others = self.taken.bytes.get().saturating_sub(self.bytes);
+        let all = others.saturating_add(bytes);
+        if all > self.most_bytes {
+            return false;
+        }
+        self.taken.bytes.set(all);
+        self.bytes = bytes;
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        let Taken { places, bytes } = &*self.taken;
+        places.set(places.get().saturating_sub(1));
+        bytes.set(bytes.get().saturating_sub(self.bytes));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -117,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_room_holds_so_many_and_a_place_is_free_once_it_is_left() {
-        let room = Room::new(2);
+        let room = Room::new(2, 0);
         let first = room.enter();
         let second = room.enter();
         assert!(first.is_some() && second.is_some() && room.enter().is_none());
@@ -125,6 +159,21 @@ mod tests {
         let third = room.enter();
         assert!(third.is_some() && room.enter().is_none());
         drop((second, third));
-        assert_eq!(room.taken.get(), 0);
+        assert_eq!(room.taken.places.get(), 0);
+    }
+
+    #[test]
+    fn bodies_of_all_that_wait_take_so_many_bytes_together() {
+        let room = Room::new(3, 10);
+        let mut first = room.enter().unwrap();
+        let mut second = room.enter().unwrap();
+        assert!(first.holds(4) && first.holds(6) && second.holds(4));
+        assert!(!second.holds(5) && !first.holds(7));
+        // Each still has what it had.
+        assert!(second.holds(4) && first.holds(6));
+        drop(first);
+        assert!(second.holds(10) && !second.holds(11));
+        drop(second);
+        assert_eq!(room.taken.bytes.get(), 0);
     }
 }

@@ -17,6 +17,7 @@ use support::{BURST, Played, grpc, play, proxy, proxy_on, rest};
 use tensorgate_glue::host::Level;
 use tensorgate_glue::native::{NativeProxy, Request, Store, StoreMode};
 use tensorgate_policy::Reason;
+use tensorgate_policy::gcra::STATE_BYTES;
 
 /// A store in which a policy's slots were made.
 fn made() -> (Store, NativeProxy) {
@@ -28,14 +29,14 @@ fn made() -> (Store, NativeProxy) {
 fn only_key(store: &Store) -> String {
     let mut keys = store.keys();
     // How many slots there are is a slot too.
-    keys.retain(|key| key != "tensorgate/v2/slots");
+    keys.retain(|key| key != "tensorgate/v3/slots");
     assert_eq!(keys.len(), 1, "{keys:?}");
     keys[0].clone()
 }
 
 #[test]
 fn a_slot_is_made_for_every_client_of_a_grant_with_a_rate() {
-    assert_eq!(only_key(&made().0), "tensorgate/v2/rate:7:metered:scorer");
+    assert_eq!(only_key(&made().0), "tensorgate/v3/rate:7:metered:scorer");
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn a_store_that_fails_fails_closed() {
 #[test]
 fn a_bucket_that_is_full_beyond_reason_refuses_without_overflow() {
     let (store, mut proxy) = made();
-    store.overwrite(&only_key(&store), &[0xff; 32]);
+    store.overwrite(&only_key(&store), &[0xff; STATE_BYTES]);
     assert_eq!(
         play(&mut proxy, &rest("limited")).reason(),
         Some(Reason::RateLimited)

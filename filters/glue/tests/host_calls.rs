@@ -15,7 +15,7 @@ use std::rc::Rc;
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::gate::Gate;
-use tensorgate_glue::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
+use tensorgate_glue::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedStore};
 use tensorgate_glue::native::Store;
 use tensorgate_glue::record::Verdict;
 use tensorgate_glue::root::GateRoot;
@@ -107,6 +107,12 @@ impl Proxy for Faulty {
 
     fn tick_soon(&mut self) {}
 
+    fn ask_limits(&mut self, _: &[u8], _: u64) -> Result<u32, HostFault> {
+        self.call("grpc_call", Broken::Nothing, 1)
+    }
+
+    fn count_asked(&mut self, _: Asked) {}
+
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
         let mut fields = rest(self.model).headers;
         if self.broken != Broken::RequestId {
@@ -132,6 +138,10 @@ impl Proxy for Faulty {
             .iter()
             .any(|(name, _)| *name == tensorgate_wire::context::HEADER);
         Ok(())
+    }
+
+    fn take_response_trailer(&mut self, _: &str) -> Result<Option<String>, HostFault> {
+        Ok(None)
     }
 
     fn set_request_header(&mut self, name: &str, _: &str) -> Result<(), HostFault> {
@@ -160,6 +170,14 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", Broken::RequestBody, body)
     }
 
+    fn prepend_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
+        panic!("a body that is no stream stays as it is")
+    }
+
+    fn replace_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
+        panic!("a body that is no stream stays as it is")
+    }
+
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
         self.answers.push(answer.clone());
         self.call("send_local_response", Broken::Respond, ())
@@ -182,7 +200,7 @@ impl Proxy for Faulty {
         self.calls.push("increment_metric");
     }
 
-    fn count_shadow(&mut self, _: &'static str) {
+    fn count_shadow(&mut self, _: &str) {
         self.calls.push("increment_metric");
     }
 

@@ -325,3 +325,32 @@ fn a_body_that_cannot_be_held_does_not_wait() {
     assert!(!stream.waits());
     assert_eq!(verdict(stream), Err(Reason::Overloaded));
 }
+
+#[test]
+fn bodies_that_wait_take_no_more_together_than_a_worker_has_room_for() {
+    const PIECE: usize = 256 << 10;
+    let mut proxy = with_keys(&Store::default(), &["ed"]);
+    let body = vec![b' '; PIECE];
+    let mut streams: Vec<_> = (0..ROOM)
+        .map(|_| {
+            let mut stream = proxy.open(at(COOL_DOWN_S));
+            stream.send_headers(&by("ec").headers, false);
+            assert!(stream.waits());
+            stream
+        })
+        .collect();
+    for stream in &mut streams {
+        stream.send_body(&body, false);
+    }
+    let (waiting, rest): (Vec<_>, Vec<_>) = streams.into_iter().partition(Stream::waits);
+    assert_eq!(waiting.len() * PIECE, 4 << 20);
+    for stream in rest {
+        assert_eq!(verdict(stream), Err(Reason::Overloaded));
+    }
+    // Whoever leaves makes room for another.
+    drop(waiting.into_iter().map(close).collect::<Vec<_>>());
+    let mut stream = proxy.open(at(COOL_DOWN_S));
+    stream.send_headers(&by("ec").headers, false);
+    stream.send_body(&body, false);
+    assert!(stream.waits());
+}

@@ -27,6 +27,19 @@ fn key() -> String {
     format_key(&[7; 20])
 }
 
+fn expired() -> String {
+    format_key(&[8; 20])
+}
+
+fn revoked() -> String {
+    format_key(&[9; 20])
+}
+
+/// Right, from another place.
+fn elsewhere() -> String {
+    format_key(&[10; 20])
+}
+
 fn bundle() -> String {
     json!({"generation": "0123456789abcdef", "policy": {
         "version": 1,
@@ -35,9 +48,11 @@ fn bundle() -> String {
             "jwks": {"keys": [jwks()["keys"][2]]}, "max_lifetime_s": 3600
         }},
         "clients": {
-            "scorer": {"api_keys": [{"sha256": hex(&digest(&key()))}]},
+            "scorer": {"api_keys": [{"sha256": hex(&digest(&key()))}, {"sha256": hex(&digest(&expired())), "not_after": "2025-12-31"}, {"sha256": hex(&digest(&revoked()))}]},
+            "tenant": {"api_keys": [{"sha256": hex(&digest(&elsewhere()))}], "sources": ["203.0.113.0/24"]},
             "people": {"jwt": {"issuer": "corp", "claims": {"kind": "person"}}}
         },
+        "revoked": {"keys": [hex(&digest(&revoked()))]},
         "lockout": {"failures": FAILURES, "window_s": 60, "for_s": 300}
     }})
     .to_string()
@@ -139,6 +154,60 @@ fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_ans
     assert_eq!(
         by_key(&mut proxy, &stranger_key(), at(301)).reason,
         Some(Reason::Unauthenticated)
+    );
+}
+
+#[test]
+fn a_wrong_key_takes_as_many_calls_whatever_is_wrong_and_whoever_is_locked_out() {
+    let store = Store::default();
+    let mut proxy = proxy(&store);
+    let mut work = |key: &str, address: &str, expected: (Reason, &str)| {
+        from(&mut proxy, address);
+        let before = store.calls();
+        let record = by_key(&mut proxy, key, NOW);
+        assert_eq!(
+            (record.reason, record.detail.as_str()),
+            (Some(expected.0), expected.1)
+        );
+        store.calls() - before
+    };
+    let wrong = |cause| (Reason::Unauthenticated, cause);
+    let mut calls = vec![
+        work(&expired(), "192.0.2.1:1", wrong("api key has expired")),
+        work(&revoked(), "192.0.2.2:1", wrong("api key is revoked")),
+        work(
+            &elsewhere(),
+            "192.0.2.3:1",
+            wrong("the client does not call from this address"),
+        ),
+    ];
+    // The same again and again, until the pair is locked.
+    for attempt in 0..2 * FAILURES {
+        let reason = if attempt < FAILURES {
+            Reason::Unauthenticated
+        } else {
+            Reason::LockedOut
+        };
+        calls.push(work(
+            &stranger_key(),
+            "192.0.2.4:1",
+            (reason, "unknown api key"),
+        ));
+    }
+    // One after another, until the source is.
+    for seed in 0..2 * FAILURES as u8 {
+        let reason = if u32::from(seed) < FAILURES {
+            Reason::Unauthenticated
+        } else {
+            Reason::LockedOut
+        };
+        let key = format_key(&[seed.wrapping_mul(41).wrapping_add(100); 20]);
+        calls.push(work(&key, "192.0.2.5:1", (reason, "unknown api key")));
+    }
+    let first = calls[0];
+    assert!(
+        first > 0 && calls.iter().all(|it| *it == first),
+        "{calls:?}"
     );
 }
 
@@ -275,18 +344,9 @@ fn a_store_that_fails_bounds_nothing_and_decides_nothing() {
 }
 
 #[test]
-fn memory_is_bounded_whoever_calls_and_locks_outlive_a_reload() {
+fn locks_outlive_a_reload() {
     let store = Store::default();
     let mut one = proxy(&store);
-    let slots = store.keys().len();
-    for address in 0..5_000_u32 {
-        from(
-            &mut one,
-            &format!("10.0.{}.{}:1", address / 256, address % 256),
-        );
-        by_key(&mut one, &format!("tg_{address}"), NOW);
-    }
-    assert_eq!(store.keys().len(), slots);
     from(&mut one, "192.0.2.7:1");
     for _ in 0..FAILURES {
         by_key(&mut one, &stranger_key(), NOW);

@@ -184,7 +184,7 @@ fn what_is_in_shadow_is_told_once_by_whoever_judged_it() {
             let context = context(&outcome);
             assert_eq!(left(&context.levels.request), [(0, false), (8, true)]);
             assert_eq!(left(&context.levels.content), [(0, false)]);
-            let counted = logged.shadowed.iter().map(|it| (*it).to_owned());
+            let counted = logged.shadowed.iter().cloned();
             assert_eq!(sorted(counted.collect()), all, "{filters:?}");
             let told = outcome_told(&logged);
             let told = told["shadow"].as_array().unwrap().iter();

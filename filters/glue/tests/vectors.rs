@@ -18,21 +18,42 @@ use tensorgate_vectors::{Driver, Expect, Lowered, load};
 
 #[test]
 fn the_gate_decides_every_vector_as_written() {
-    check_all(&[Filter::Gate]);
+    check_all(&[Filter::Gate], str::to_owned);
 }
 
 #[test]
 fn the_three_in_a_row_decide_as_the_gate_does() {
-    check_all(&Filter::THREE);
+    check_all(&Filter::THREE, str::to_owned);
 }
 
-fn check_all(filters: &[Filter]) {
+#[test]
+fn limits_that_gateways_share_come_to_the_same_where_nobody_else_spends() {
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        check_all(filters, shared);
+    }
+}
+
+/// The policy with every limit of it counted for all gateways.
+fn shared(policy_json: &str) -> String {
+    let mut policy: serde_json::Value = serde_json::from_str(policy_json).unwrap();
+    policy["rate_limit_service"] = serde_json::json!({"redis": {"url": "redis://127.0.0.1"}});
+    for grant in policy["grants"].as_array_mut().unwrap() {
+        for limit in ["rate", "cost", "budget"] {
+            if let Some(limit) = grant.get_mut(limit) {
+                limit["scope"] = "global".into();
+            }
+        }
+    }
+    policy.to_string()
+}
+
+fn check_all(filters: &[Filter], policy: fn(&str) -> String) {
     let vectors = load().unwrap();
     assert!(vectors.len() >= 80, "{} vectors", vectors.len());
     let wrong: Vec<String> = vectors
         .iter()
         .filter(|vector| vector.runs_on(Driver::Native))
-        .filter_map(|vector| check(filters, vector))
+        .filter_map(|vector| check(filters, vector, &policy(&vector.policy_json)))
         .collect();
     assert!(
         wrong.is_empty(),
@@ -44,11 +65,8 @@ fn check_all(filters: &[Filter]) {
 }
 
 /// What is wrong with a vector's decision, if anything.
-fn check(filters: &[Filter], vector: &Lowered) -> Option<String> {
-    let bundle = format!(
-        r#"{{"generation": "0123456789abcdef", "policy": {}}}"#,
-        vector.policy_json
-    );
+fn check(filters: &[Filter], vector: &Lowered, policy: &str) -> Option<String> {
+    let bundle = format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#);
     let store = Store::default();
     let mut proxy = match NativeProxy::chain(filters, bundle.as_bytes(), Some(CONTEXT_KEY), store) {
         Ok(proxy) => proxy,
@@ -67,6 +85,9 @@ fn check(filters: &[Filter], vector: &Lowered) -> Option<String> {
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(now);
         deliver(&mut stream, &request);
+        if let Some(tokens) = vector.used {
+            proxy.settle(&mut stream, tokens);
+        }
         last = Some(close(stream));
     }
     let played = last?;
@@ -92,7 +113,7 @@ fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
         names.sort_by_key(|name| Reason::from_name(name));
         names
     };
-    let counted = played.logged.shadowed.iter().map(|it| (*it).to_owned());
+    let counted = played.logged.shadowed.iter().cloned();
     let counted = sorted(counted.collect());
     let told = outcome_told(&played.logged);
     let told = told["shadow"].as_array().map_or(&[][..], Vec::as_slice);
@@ -100,7 +121,9 @@ fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
         .iter()
         .map(|it| it["reason"].as_str().unwrap().to_owned());
     let told = sorted(told.collect());
-    (counted != expected || told != expected).then(|| {
+    // A stream's own outcome is told when it is opened, and its messages' by whoever stands behind.
+    let told_wrong = told != expected && !vector.request.is_stream();
+    (counted != expected || told_wrong).then(|| {
         let id = &vector.id;
         format!("{id}: in shadow {expected:?}, counted {counted:?}, told {told:?}")
     })

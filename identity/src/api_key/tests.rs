@@ -11,6 +11,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use tensorgate_policy::request::Identity;
 use tensorgate_policy::validate::validate;
@@ -190,9 +191,9 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
                 client: "c".into(),
                 expires_unix_s: None,
             };
-            ring.by_digest
-                .insert(Slot(digest(&format!("{number}"))), owner);
+            ring.keys.push((Slot(digest(&format!("{number}"))), owner));
         }
+        ring.keys.sort_unstable_by_key(|(slot, _)| *slot);
         // Known and unknown ones alike.
         let cost = |seed: u8| {
             COMPARISONS.with(|count| count.set(0));
@@ -207,4 +208,55 @@ fn a_lookup_costs_a_handful_of_comparisons_among_a_hundred_thousand_keys() {
         few >= 1 && many <= 64,
         "{few} among 10, {many} among 100,000"
     );
+}
+
+#[test]
+fn a_wrong_key_costs_as_many_comparisons_as_a_right_one() {
+    let keys: Vec<_> = (0..100).map(|seed| format_key(&[seed; 20])).collect();
+    let listed = |key: &String| raw::ApiKey {
+        sha256: Some(hex(key)),
+        not_after: Some("2027-01-31".into()),
+    };
+    let client = raw::Client {
+        api_keys: keys.iter().take(8).map(listed).collect(),
+        ..raw::Client::default()
+    };
+    let others = (8..100).map(|at: usize| {
+        let client = raw::Client {
+            api_keys: vec![listed(&keys[at])],
+            ..raw::Client::default()
+        };
+        (format!("c{at}"), client)
+    });
+    let raw = raw::Policy {
+        version: Some(1),
+        clients: others.chain([("alpha".into(), client)]).collect(),
+        revoked: raw::Revoked {
+            keys: keys.iter().skip(50).map(|key| hex(key)).collect(),
+            ..raw::Revoked::default()
+        },
+        ..raw::Policy::default()
+    };
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let ring = KeyRing::new(&policy);
+    let cost = |key: &str, now: u64| {
+        COMPARISONS.with(|count| count.set(0));
+        let identified = ring.identify(key, now);
+        let cause = match identified.identity {
+            Identity::Refused(cause) => cause,
+            _ => "right",
+        };
+        (cause, COMPARISONS.with(core::cell::Cell::get))
+    };
+    let mut costs = alloc::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+    let unknown = (100..=255).map(|seed| format_key(&[seed; 20]));
+    for key in keys.iter().cloned().chain(unknown) {
+        for now in [0, EXPIRES] {
+            let (cause, count) = cost(&key, now);
+            costs.entry(cause).or_default().insert(count);
+        }
+    }
+    assert_eq!(costs.len(), 4, "{costs:?}");
+    let all: std::collections::BTreeSet<_> = costs.values().flatten().collect();
+    assert_eq!(all.len(), 1, "{costs:?}");
 }

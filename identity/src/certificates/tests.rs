@@ -237,6 +237,7 @@ fn what_a_proxy_says_is_read_in_one_way_or_not_at_all() {
         &format!("spiffe://prod/x;URI={ENGINE}"),
         &format!(",{}", own.bare()),
         &format!("\"\",{}", own.bare()),
+        &format!("\"{ENGINE}\""),
     ] {
         let evil = named(&[uri], &[]);
         for text in [evil.full(), evil.plain(), evil.bare()] {

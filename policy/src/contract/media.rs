@@ -49,6 +49,19 @@ impl MediaType {
             Self::Wav => "wav",
         }
     }
+
+    /// The kind that a media type declares, if it declares one of these: as registered, and as is usual.
+    pub(crate) fn declared(content_type: &str) -> Option<Self> {
+        match content_type {
+            "image/png" => Some(Self::Png),
+            "image/jpeg" | "image/jpg" => Some(Self::Jpeg),
+            "image/gif" => Some(Self::Gif),
+            "image/webp" => Some(Self::Webp),
+            "image/tiff" => Some(Self::Tiff),
+            "audio/wav" | "audio/wave" | "audio/x-wav" | "audio/vnd.wave" => Some(Self::Wav),
+            _ => None,
+        }
+    }
 }
 
 /// What a file may be.

@@ -4,12 +4,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::host_name::is_host_name;
+
 /// Bytes of a URL at most.
 pub(crate) const MAX_URL_BYTES: usize = 2048;
-/// Bytes of a host name, RFC 1035 §2.3.4.
-const MAX_HOST_BYTES: usize = 253;
-/// Bytes of one of its labels.
-const MAX_LABEL_BYTES: usize = 63;
 /// What a label begins with that stands for characters beyond ASCII (RFC 5890).
 const ACE_PREFIX: &str = "xn--";
 
@@ -110,17 +108,8 @@ pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
 
 /// Whether a host is a name in ASCII (RFC 1123 §2.1), and in no spelling an address: some readers take `0x7f.1`, `2130706433` and `127.1` for one.
 pub(crate) fn is_name(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
     let last = host.rsplit('.').next().unwrap_or_default();
-    host.len() <= MAX_HOST_BYTES
-        && host.split('.').all(is_label)
+    is_host_name(host, |byte| byte.is_ascii_alphanumeric())
         // A name's last label is not a number (the URL standard's "ends in a number").
         && last.bytes().any(|byte| !byte.is_ascii_digit())
         && !last.starts_with("0x")

@@ -70,7 +70,7 @@ impl Decision {
             }
             (BodyFormat::OipGrpcModel | BodyFormat::TfGrpcModel { .. } | BodyFormat::Empty, _) => {
                 no_content(request)?;
-                Ok(self.paid())
+                self.paid()
             }
             _ => Err(foreign_policy()),
         }

@@ -48,19 +48,19 @@ pub fn decide_message(
     }
 }
 
-/// A charge, then places: between two calls the machine asks for each once at most.
+/// Charges and places, until something else is left. The machine goes through each of its stages once, so that this ends.
 fn pay(
     decision: &mut Decision,
     policy: &Policy,
     step: Step,
     mut spend: impl FnMut(&Charge) -> ChargeOutcome,
 ) -> Step {
-    let step = match step {
-        Step::Charge(charge) => decision.charged(policy, spend(&charge)),
-        step => step,
-    };
-    match step {
-        Step::Acquire(_) => decision.acquired(&AcquireOutcome::Acquired),
-        step => step,
+    let mut step = step;
+    loop {
+        step = match step {
+            Step::Charge(charge) => decision.charged(policy, spend(&charge)),
+            Step::Acquire(_) => decision.acquired(policy, &AcquireOutcome::Acquired),
+            step => return step,
+        };
     }
 }

@@ -10,8 +10,8 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
-    ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations, Proofs,
-    Protocol, Requires, Route, ServerQuestion,
+    Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
+    Proofs, Protocol, Requires, Route, ServerQuestion,
 };
 
 /// Whether the head is within its bounds and can be read in one way only.
@@ -141,18 +141,21 @@ pub(super) fn encoding(
     head: &Head<'_>,
     operation: Option<Operation>,
 ) -> Result<(), Denial> {
-    let cause = match (head.encoding, operation) {
+    let some_model = |coding: &Coding| policy.models().iter().any(|model| model.takes(*coding));
+    let infers = operation.is_some_and(Operation::infers);
+    let cause = match (head.encoding, infers) {
         (Encoding::Identity, _) => return Ok(()),
-        (Encoding::Coded(coding), Some(Operation::Infer)) => {
-            if policy.models().iter().any(|model| model.takes(coding)) {
+        (Encoding::Coded(coding), true) => {
+            if some_model(&coding) {
                 return Ok(());
             }
             "no model takes compressed bodies of this coding"
         }
-        (Encoding::Coded(_), _) => "a compressed body is declared where none is read",
+        (Encoding::Coded(_), false) => "a compressed body is declared where none is read",
         (Encoding::Unknown, _) => "another content coding than gzip or deflate is declared",
     };
-    Err(Denial::new(Reason::UnsupportedEncoding, cause))
+    let read = Coding::ALL.into_iter().filter(|_| infers);
+    Err(other_coding(cause, read.filter(some_model)))
 }
 
 /// Whether a model takes bodies that are compressed so.
@@ -166,10 +169,19 @@ pub(super) fn coded(
     };
     match policy.model(model) {
         Some(model) if model.takes(coding) => Ok(()),
-        _ => Err(Denial::new(
-            Reason::UnsupportedEncoding,
-            format!("the model takes no {} bodies", coding.name()),
-        )),
+        model => {
+            let cause = format!("the model takes no {} bodies", coding.name());
+            let takes = |coding: &Coding| model.is_some_and(|model| model.takes(*coding));
+            Err(other_coding(cause, Coding::ALL.into_iter().filter(takes)))
+        }
+    }
+}
+
+/// The refusal of a content coding, which says what would be read (RFC 9110, 15.5.16).
+fn other_coding(cause: impl Into<String>, read: impl Iterator<Item = Coding>) -> Denial {
+    Denial {
+        codings: Some(read.collect()),
+        ..Denial::new(Reason::UnsupportedEncoding, cause)
     }
 }
 
@@ -297,11 +309,11 @@ pub(super) fn grant(
             quote(name)
         ));
     };
-    match policy.granted.get(&(client, id, index, operation)) {
+    match policy.grant_for(client, id, index, operation) {
         Some(grant) => Ok(Granted {
             model: id,
             version: index,
-            grant: *grant,
+            grant,
         }),
         None => refuse(format!(
             "no grant for {} on model {}",
@@ -333,8 +345,7 @@ pub(super) fn reaches(
     protocol: Protocol,
     operation: Operation,
 ) -> Result<(), Denial> {
-    let reached =
-        client.is_some_and(|client| policy.reachable.contains(&(client, protocol, operation)));
+    let reached = client.is_some_and(|client| policy.reaches(client, protocol, operation));
     if reached {
         return Ok(());
     }

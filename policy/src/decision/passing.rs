@@ -39,10 +39,10 @@ impl Decision {
         self.settle(step)
     }
 
-    /// All has passed. [`Step::Forward`]: the request is allowed.
+    /// All has passed, and every charge is told. [`Step::Forward`]: the request is allowed.
     pub fn passed(&mut self) -> Step {
         let over = self.passing.take().is_some_and(|passing| passing.is_over());
-        let step = if self.stage == Stage::Passing && over {
+        let step = if self.stage == Stage::Passing && over && self.later.is_empty() {
             self.stage = Stage::Over;
             Ok(Step::Forward)
         } else {

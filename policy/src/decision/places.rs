@@ -4,6 +4,10 @@
 //! out. A model's places, which all clients share, are taken once the body is whole. A body that passes in pieces takes them before,
 //! for the size that it announces: so of each of the model's limits one client gets at most half for such bodies, or one body where
 //! that is more.
+//!
+//! A stream is in flight from its opening to its end, whether or not anything comes over it: one place of its client's from its opening, one of a
+//! grant and one of a model from the first message that is for them, as many bytes as its largest message to that model has. One message of it
+//! is worked on at a time, so that this covers what is. Of a model's limits one client gets at most half for streams too.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -12,8 +16,8 @@ use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, ModelId, Policy};
-use crate::request::Operation;
+use crate::policy::{Accepts, Client, ClientId, Grant, Model, Policy};
+use crate::request::{Operation, Protocol};
 
 /// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
 const PASSING_SHARE: u64 = 2;
@@ -26,35 +30,48 @@ impl Policy {
             .clients()
             .iter()
             .filter_map(|client| Some(of_client(client, client.concurrency()?)));
+        let streams = self.pairs_streaming().map(|(client, _)| client);
+        let streams: BTreeSet<&str> = streams.map(Client::name).collect();
+        let streams = streams.into_iter().map(|client| of_streams(client, 0));
         let grants = self.grants().iter().flat_map(|grant| {
             let client = |id: &ClientId| self.client(*id);
             let place = |client| Some(of_grant(grant, client, grant.concurrency()?));
             grant.clients().iter().filter_map(client).filter_map(place)
         });
         let models = self.models().iter().flat_map(|model| of_model(model, 0));
-        let passing = self.granted_inference().flat_map(|(client, model)| {
-            let some_pass = self.some_pass(model);
-            let places = some_pass.then(|| of_passing(model, client, 0));
-            places.into_iter().flatten()
-        });
-        let mut places: Vec<Place> = clients.chain(grants).chain(passing).chain(models).collect();
+        let in_pieces = self.pairs_granted(Operation::Infer);
+        let in_pieces = in_pieces.filter(|(_, model)| self.some_pass(model));
+        let passing = in_pieces
+            .chain(self.pairs_streaming())
+            .flat_map(|(client, model)| of_passing(model, client, 0));
+        let mut places: Vec<Place> = clients
+            .chain(streams)
+            .chain(grants)
+            .chain(passing)
+            .chain(models)
+            .collect();
         for place in &mut places {
             place.amount = 0;
         }
         places
     }
 
-    /// Who may have a model infer, each pair once.
-    fn granted_inference(&self) -> impl Iterator<Item = (&Client, &Model)> {
-        let pairs: BTreeSet<(ClientId, ModelId)> = self
-            .granted
-            .keys()
-            .filter(|(.., operation)| operation.infers())
-            .map(|(client, model, ..)| (*client, *model))
-            .collect();
-        pairs
-            .into_iter()
-            .filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+    /// Who may do this with a model, each pair once.
+    fn pairs_granted(&self, operation: Operation) -> impl Iterator<Item = (&Client, &Model)> {
+        let entries = self.granted().filter(move |(.., of, _)| *of == operation);
+        let mut last = None;
+        // A pair's entries come one after another.
+        let pairs = entries.filter_map(move |(client, model, ..)| {
+            let pair = (client, model);
+            (last.replace(pair) != Some(pair)).then_some(pair)
+        });
+        pairs.filter_map(|(client, model)| Some((self.client(client)?, self.model(model)?)))
+    }
+
+    /// Who may have messages for a model in a stream.
+    fn pairs_streaming(&self) -> impl Iterator<Item = (&Client, &Model)> {
+        self.pairs_granted(Operation::Stream)
+            .filter(|(_, model)| model.protocols().contains(&Protocol::OipGrpc))
     }
 
     /// Whether bodies for a model can pass in pieces.
@@ -69,7 +86,7 @@ impl Decision {
     pub(super) fn enter(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
         let places = self.places(policy, after)?;
         if places.is_empty() {
-            return self.proceed(after);
+            return self.pay_globally(policy, after);
         }
         self.stage = Stage::Acquire(after);
         Ok(Step::Acquire(Acquire { places }))
@@ -83,6 +100,10 @@ impl Decision {
 
     /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
     fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
+        let stream = self.of_stream();
+        if stream && after == After::Head {
+            return self.opening(policy);
+        }
         let (client, grant, model) = (
             self.client.and_then(|id| policy.client(id)),
             self.grant.and_then(|id| policy.grant(id)),
@@ -96,7 +117,9 @@ impl Decision {
         let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
         let mut places = Vec::new();
         if own {
-            places.extend(client.concurrency().map(|limit| of_client(client, limit)));
+            // A stream has its client's from its opening.
+            let concurrency = client.concurrency().filter(|_| !stream);
+            places.extend(concurrency.map(|limit| of_client(client, limit)));
             places.extend(
                 grant
                     .concurrency()
@@ -104,12 +127,32 @@ impl Decision {
             );
         }
         if shared {
-            if self.in_pieces && policy.some_pass(model) {
+            if stream || (self.in_pieces && policy.some_pass(model)) {
                 places.extend(of_passing(model, client, self.body_bytes));
             }
             places.extend(of_model(model, self.body_bytes));
         }
         Ok(places)
+    }
+
+    /// What a stream takes before anything is known but who opens it.
+    fn opening(&self, policy: &Policy) -> Result<Vec<Place>, Denial> {
+        let client = self.client.and_then(|id| policy.client(id));
+        let client = client.ok_or_else(foreign_policy)?;
+        let streams = policy.listen().limits().streams_per_client;
+        let own = client.concurrency().map(|limit| of_client(client, limit));
+        let mut places: Vec<Place> = own.into_iter().collect();
+        places.push(of_streams(client.name(), streams));
+        Ok(places)
+    }
+}
+
+fn of_streams(client: &str, limit: u64) -> Place {
+    Place {
+        scope: PlaceScope::Streams(client.into()),
+        unit: PlaceUnit::Requests,
+        amount: 1,
+        limit,
     }
 }
 
@@ -179,6 +222,7 @@ pub(super) fn placed(outcome: &AcquireOutcome) -> Result<(), Denial> {
                 PlaceScope::Client(client) => ("client", client),
                 PlaceScope::Grant { grant, .. } => ("grant", grant),
                 PlaceScope::Model(model) => ("model", model),
+                PlaceScope::Streams(client) => ("the streams of client", client),
                 PlaceScope::Passing { model, .. } => ("the client's share of model", model),
             };
             let unit = match unit {

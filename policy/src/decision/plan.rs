@@ -79,7 +79,7 @@ impl Decision {
             .and_then(|id| policy.model(id))
             .ok_or_else(foreign_policy)?;
         match (self.operation, model.accepts(), &head.content_type) {
-            (Some(Operation::Metadata | Operation::Ready), _, _) => {
+            (Some(Operation::Metadata | Operation::Ready | Operation::Statistics), _, _) => {
                 Ok(held_plan(policy, BodyFormat::Empty))
             }
             (Some(Operation::Infer), Accepts::Tensors(_), declared)
@@ -181,7 +181,9 @@ pub(super) fn grpc_plan(
 ) -> Result<BodyPlan, Denial> {
     let plan = match (protocol, operation) {
         (Protocol::OipGrpc, Operation::Infer) => passing_plan(policy, BodyFormat::OipGrpcInfer),
-        (Protocol::OipGrpc, Operation::Metadata | Operation::Ready) => {
+        // Each message of a stream: the next one comes behind it, and is nobody's before this one is judged.
+        (Protocol::OipGrpc, Operation::Stream) => held_plan(policy, BodyFormat::OipGrpcInfer),
+        (Protocol::OipGrpc, Operation::Metadata | Operation::Ready | Operation::Statistics) => {
             held_plan(policy, BodyFormat::OipGrpcModel)
         }
         // Elements stand inside the inputs' map, with whatever comes behind them still to be judged: nothing of it passes before the whole is here.
@@ -193,7 +195,7 @@ pub(super) fn grpc_plan(
         (Protocol::TorchGrpc, Operation::Infer) => held_plan(policy, BodyFormat::TorchGrpc),
         // It has no questions to a model.
         (Protocol::TorchGrpc, Operation::Metadata | Operation::Ready)
-        | (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream)
+        | (Protocol::TfGrpc | Protocol::TorchGrpc, Operation::Stream | Operation::Statistics)
         | (
             Protocol::OipRest
             | Protocol::TfRest

@@ -6,74 +6,134 @@ use alloc::vec::Vec;
 
 use super::shadow::hold;
 use super::step::{Charge, ChargeOutcome, Debit};
-use super::{After, Decision, Stage, Step, foreign_policy};
+use super::{After, Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{Carried, quote};
 use crate::denial::{Denial, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Level, Policy, Unit, Wait};
+use crate::raw::Scope;
+use crate::request::Operation;
 use crate::time::SECOND_NS;
 
 /// What one request spends of a limit on requests, units.
 const REQUEST_COST: u64 = 1;
 
 impl Decision {
-    /// Charges the grant's limits on requests if it has any, and goes on to the places.
+    /// Charges the grant's limits on requests that this gateway counts, if it has any, and goes on to the places.
     pub(super) fn pay(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
-        let (grant, client) = self.whose(policy)?;
-        let debits = grant.per_request().map(|allowance| Debit {
-            allowance,
-            amount: REQUEST_COST,
-        });
-        match charge(grant, client, debits.collect()) {
+        match self.charge(policy, Scope::Local, None)? {
             Some(step) => {
-                self.stage = Stage::Charge(after);
+                self.stage = Stage::Charge(after, Scope::Local);
                 Ok(step)
             }
             None => self.enter(policy, after),
         }
     }
 
-    /// Charges the grant's limits on what a request carries if it has any; then it is sent on.
+    /// Charges those that the rate limit service counts, if it has any: the places are taken, and whoever has none costs nobody a question.
+    pub(super) fn pay_globally(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
+        // Once: where the path names the model, the head has paid by the time that the body is whole.
+        let due = after == After::Head || self.protocol.body_names_model();
+        let charge = if due {
+            self.charge(policy, Scope::Global, None)?
+        } else {
+            None
+        };
+        match charge {
+            Some(step) => {
+                self.stage = Stage::Charge(after, Scope::Global);
+                Ok(step)
+            }
+            None => self.proceed(after),
+        }
+    }
+
+    /// Charges the grant's limits on what a request carries if it has any, this gateway's own first; then it is sent on.
     pub(super) fn pay_content(
         &mut self,
         policy: &Policy,
         carried: Carried,
     ) -> Result<Step, Denial> {
-        let (grant, client) = self.whose(policy)?;
-        let allowances = self
-            .operation
-            .filter(|operation| operation.infers())
-            .map(|_| grant.per_content());
-        let debits = allowances.into_iter().flatten().map(|allowance| {
-            let amount = amount(allowance.unit, carried);
-            Debit { allowance, amount }
-        });
-        match charge(grant, client, debits.collect()) {
-            Some(step) => {
-                self.stage = Stage::ChargeContent(carried);
-                Ok(step)
-            }
-            None => Ok(self.paid()),
+        if !self.operation.is_some_and(Operation::infers) {
+            return self.paid();
         }
+        for scope in [Scope::Local, Scope::Global] {
+            if let Some(step) = self.charge(policy, scope, Some(carried))? {
+                self.stage = Stage::ChargeContent(carried, scope);
+                return Ok(step);
+            }
+        }
+        self.paid()
     }
 
-    /// What a charge's outcome means.
-    pub(super) fn spent(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Result<(), Denial> {
-        let carried = match self.stage {
-            Stage::ChargeContent(carried) => Some(carried),
-            _ => None,
-        };
+    /// What comes after a charge for what a request carries.
+    pub(super) fn paid_content(
+        &mut self,
+        policy: &Policy,
+        carried: Carried,
+        scope: Scope,
+    ) -> Result<Step, Denial> {
+        if scope.is_local()
+            && let Some(step) = self.charge(policy, Scope::Global, Some(carried))?
+        {
+            self.stage = Stage::ChargeContent(carried, Scope::Global);
+            return Ok(step);
+        }
+        self.paid()
+    }
+
+    /// The charge of the limits of one scope, on requests or on what one carries; `None` if there are none.
+    fn charge(
+        &self,
+        policy: &Policy,
+        scope: Scope,
+        carried: Option<Carried>,
+    ) -> Result<Option<Step>, Denial> {
+        let (grant, client) = self.whose(policy)?;
+        let debits: Vec<Debit> = limits(grant, scope, carried)
+            .map(|allowance| Debit {
+                allowance,
+                amount: amount(allowance.unit, carried.unwrap_or_default()),
+            })
+            .collect();
+        Ok((!debits.is_empty()).then(|| {
+            Step::Charge(Charge {
+                scope,
+                grant: grant.name().into(),
+                client: client.name().into(),
+                debits,
+            })
+        }))
+    }
+
+    /// What a charge's outcome means: of the limits of one scope, on requests or on what one carries.
+    pub(super) fn spent(
+        &mut self,
+        policy: &Policy,
+        scope: Scope,
+        carried: Option<Carried>,
+        outcome: ChargeOutcome,
+    ) -> Result<(), Denial> {
         let grant = self.whose(policy)?.0;
         match outcome {
             ChargeOutcome::Spent(levels) => {
-                self.note(grant, carried.is_some(), levels);
+                self.note(grant, scope, carried, levels);
                 Ok(())
             }
             ChargeOutcome::Failed => {
-                Err(Denial::new(Reason::Overloaded, "the bucket store failed"))
+                let cause = match scope {
+                    Scope::Local => "the bucket store failed",
+                    Scope::Global => "the rate limit service does not answer",
+                };
+                Err(Denial::new(Reason::Overloaded, cause))
             }
+            ChargeOutcome::Later if !scope.is_local() => {
+                self.later.push(carried);
+                Ok(())
+            }
+            ChargeOutcome::Later => Err(out_of_order("a charge that is told later")),
             ChargeOutcome::Refused(levels) => {
                 let retry_after_s = retry_after_s(&levels);
-                self.note(grant, carried.is_some(), levels);
+                self.note(grant, scope, carried, levels);
                 let reason = if carried.is_some() {
                     Reason::CostExceeded
                 } else {
@@ -82,7 +142,7 @@ impl Decision {
                 let denial = Denial {
                     rates: self.rate_notes(policy),
                     retry_after_s,
-                    ..Denial::new(reason, self.cause(grant, carried))
+                    ..Denial::new(reason, self.cause(grant, scope, carried))
                 };
                 hold(grant.shadow(), &mut self.shadowed, denial)
             }
@@ -118,25 +178,33 @@ impl Decision {
     }
 
     /// Keeps what was told of each limit. A driver that tells of fewer has spent them elsewhere.
-    fn note(&mut self, grant: &Grant, content: bool, levels: Vec<Level>) {
-        if content {
-            self.levels.extend(grant.per_content().zip(levels));
-        } else {
-            self.levels.extend(grant.per_request().zip(levels));
-        }
+    fn note(&mut self, grant: &Grant, scope: Scope, carried: Option<Carried>, levels: Vec<Level>) {
+        self.levels
+            .extend(limits(grant, scope, carried).zip(levels));
     }
 
     /// The first limit of a charge that has not enough, for the log.
-    fn cause(&self, grant: &Grant, carried: Option<Carried>) -> alloc::string::String {
+    fn cause(
+        &self,
+        grant: &Grant,
+        scope: Scope,
+        carried: Option<Carried>,
+    ) -> alloc::string::String {
         let grant = quote(grant.name());
-        let charged = |unit| (unit != Unit::Requests) == carried.is_some();
+        let charged = |allowance: &Allowance| {
+            allowance.scope == scope && (allowance.unit != Unit::Requests) == carried.is_some()
+        };
         let empty = self
             .levels
             .iter()
-            .find(|(allowance, level)| charged(allowance.unit) && level.wait != Wait::None);
+            .find(|(allowance, level)| charged(allowance) && level.wait != Wait::None);
+        let whose = match scope {
+            Scope::Local => "",
+            Scope::Global => " for all gateways",
+        };
         match empty {
             Some((allowance, level)) => format!(
-                "grant {grant} has {} of {} {} in {} s left, and {} asked for",
+                "grant {grant} has {} of {} {} in {} s left{whose}, and {} asked for",
                 level.left,
                 allowance.quota(),
                 allowance.unit.name(),
@@ -146,9 +214,25 @@ impl Decision {
                     asked => format!("{asked} are"),
                 },
             ),
-            None => format!("the limits of grant {grant} have not enough left"),
+            None => format!("the limits of grant {grant} have not enough left{whose}"),
         }
     }
+}
+
+/// A grant's limits of one scope, on requests or on what one carries.
+fn limits(
+    grant: &Grant,
+    scope: Scope,
+    carried: Option<Carried>,
+) -> impl Iterator<Item = Allowance> + use<> {
+    let per_request = carried.is_none().then(|| grant.per_request());
+    let per_content = carried.is_some().then(|| grant.per_content());
+    let of_scope = move |allowance: &Allowance| allowance.scope == scope;
+    per_request
+        .into_iter()
+        .flatten()
+        .chain(per_content.into_iter().flatten())
+        .filter(of_scope)
 }
 
 /// Units that a request asks for. A model runs for an empty tensor too.
@@ -160,17 +244,6 @@ fn amount(unit: Unit, carried: Carried) -> u64 {
         Unit::Tokens => carried.tokens,
     };
     carried.max(REQUEST_COST)
-}
-
-fn charge(grant: &Grant, client: &Client, debits: Vec<Debit>) -> Option<Step> {
-    if debits.is_empty() {
-        return None;
-    }
-    Some(Step::Charge(Charge {
-        grant: grant.name().into(),
-        client: client.name().into(),
-        debits,
-    }))
 }
 
 /// When all limits have enough; `None` if one of them never has.

@@ -5,7 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::Denial;
-use crate::policy::{Allowance, Level, Wait};
+use crate::policy::{Allowance, Level, Unit, Wait};
+use crate::raw::Scope;
 use crate::request::{Api, Boundary, Coding, Protocol, ServerQuestion};
 
 /// What a driver does next.
@@ -21,6 +22,9 @@ pub enum Step {
     Acquire(Acquire),
     /// Read the whole body.
     ReadBody(BodyPlan),
+    /// Send the head on, then read messages, each framed and bounded as the plan says, and judge each of them by a decision of its own
+    /// ([`super::Decision::of_message`]).
+    ReadMessages(BodyPlan),
     /// Decode the body, go on with [`super::Decision::message`].
     Decode,
     /// Go on with [`super::Decision::check`].
@@ -105,9 +109,12 @@ pub enum BodyFormat {
     Empty,
 }
 
-/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first.
+/// Spends from one client's limits under one grant: all of them or none, as far as can be told before the first. Limits of one scope
+/// alone: what this gateway counts itself is charged first, and what the rate limit service counts is asked for after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
+    /// Who counts.
+    pub scope: Scope,
     /// The grant's name.
     pub grant: String,
     /// The client's name.
@@ -126,6 +133,12 @@ pub struct Debit {
 }
 
 impl Charge {
+    /// Whether it is for what a request carries, and not for the request.
+    pub fn is_of_content(&self) -> bool {
+        let of_request = |debit: &Debit| debit.allowance.unit == Unit::Requests;
+        !self.debits.iter().all(of_request)
+    }
+
     /// The key of a debit's state.
     pub fn key(&self, debit: &Debit) -> String {
         debit.allowance.key(&self.grant, &self.client)
@@ -141,6 +154,9 @@ pub enum ChargeOutcome {
     Refused(Vec<Level>),
     /// The store failed; the gate cannot decide and so denies (`overloaded`).
     Failed,
+    /// Of a body that passes in pieces only: it is not known yet, and told by [`super::Decision::charged_late`]. Until then the request is not
+    /// allowed, whatever has passed of it.
+    Later,
 }
 
 impl ChargeOutcome {
@@ -161,7 +177,7 @@ impl ChargeOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressee<'a> {
     /// The model's name.
-    pub model: &'a str,
+    pub model: Cow<'a, str>,
     /// Its version, if one is named; the text of a number where the protocol numbers versions.
     pub version: Option<Cow<'a, str>>,
     /// Whether it asks for an answer in pieces, where the body says so and not the route.
@@ -203,7 +219,9 @@ pub enum PlaceScope {
     },
     /// All clients' at one model.
     Model(String),
-    /// One client's at one model, of requests whose bodies pass in pieces.
+    /// One client's streams of inferences.
+    Streams(String),
+    /// One client's at one model, of requests whose bodies pass in pieces, and of streams.
     Passing {
         /// The model's name.
         model: String,
@@ -234,6 +252,7 @@ impl Place {
                 alloc::format!("flight:{unit}:grant:{}:{grant}:{client}", grant.len())
             }
             PlaceScope::Model(model) => alloc::format!("flight:{unit}:model:{model}"),
+            PlaceScope::Streams(client) => alloc::format!("flight:{unit}:streams:{client}"),
             PlaceScope::Passing { model, client } => {
                 alloc::format!("flight:{unit}:passing:{}:{model}:{client}", model.len())
             }

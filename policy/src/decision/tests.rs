@@ -26,10 +26,12 @@ use crate::request::{
 use crate::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
+mod global;
 mod order;
 mod places;
 mod shadow;
 mod steps;
+mod streams;
 
 const BODY_BYTES: usize = 1 << 20;
 

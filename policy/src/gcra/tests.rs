@@ -16,6 +16,7 @@ fn at(full_ns: u64) -> State {
         part: 0,
         interval_ns: BUCKET.interval_ns,
         per: BUCKET.per,
+        ..State::default()
     }
 }
 
@@ -139,6 +140,7 @@ fn no_extreme_lets_more_through_than_exact_arithmetic_would() {
                     part: 0,
                     interval_ns,
                     per: 1,
+                    ..State::default()
                 };
                 for now in EXTREMES {
                     for cost in EXTREMES {
@@ -330,9 +332,12 @@ fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
         part: 2,
         interval_ns: 3,
         per: 4,
+        returned_ns: 5,
+        period: 6,
+        least_ns: [7, 8],
     };
     assert_eq!(State::from_bytes(&state.to_bytes()), Some(state));
-    for bytes in [&[][..], &[0; 8], &[0; 31], &[0; 33]] {
+    for bytes in [&[][..], &[0; 8], &[0; 32], &[0; 40], &[0; 63], &[0; 65]] {
         assert_eq!(State::from_bytes(bytes), None, "{bytes:?}");
     }
     // Nothing of ours: it owes something, at no pace. The bucket counts as empty.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::budget::{self, DAY_S, Spent};
 use crate::gcra::{self, Bucket};
+use crate::raw::Scope;
 use crate::time::{Now, SECOND_NS};
 
 /// What is counted.
@@ -40,6 +41,7 @@ pub struct Rate {
     pub(crate) quota: u64,
     pub(crate) window_s: u64,
     pub(crate) bucket: Bucket,
+    pub(crate) scope: Scope,
 }
 
 impl Rate {
@@ -81,6 +83,8 @@ pub struct Budget {
     pub bytes: Option<u64>,
     /// Tokens.
     pub tokens: Option<u64>,
+    /// Who counts all of them.
+    pub scope: Scope,
 }
 
 /// One limit of a grant on one unit.
@@ -90,6 +94,8 @@ pub struct Allowance {
     pub unit: Unit,
     /// How much of it.
     pub limit: Limit,
+    /// Who counts it.
+    pub scope: Scope,
 }
 
 /// How much, in which time.
@@ -239,6 +245,43 @@ impl Allowance {
                         rebased: None,
                     },
                 })
+            }
+        }
+    }
+
+    /// Settles an amount that was reserved, once it is known what was used of it. `reserved` is the state that its spending left, `stored` what is
+    /// there now. `None`: that stays.
+    pub fn settle(
+        &self,
+        stored: &[u8],
+        reserved: &[u8],
+        now: Now,
+        (amount, used): (u64, u64),
+    ) -> Option<Vec<u8>> {
+        let (unused, more) = (amount.saturating_sub(used), used.saturating_sub(amount));
+        if (unused, more) == (0, 0) {
+            return None;
+        }
+        match self.limit {
+            Limit::Window(rate) => {
+                let (bucket, now_ns) = (rate.bucket, now.monotonic_ns);
+                let state = gcra::State::from_bytes(stored)?;
+                let reserved = gcra::State::from_bytes(reserved)?;
+                let settled = if more > 0 {
+                    bucket.take(&state, now_ns, more)
+                } else {
+                    bucket.give_back(&state, &reserved, now_ns, unused)
+                };
+                Some(settled?.to_bytes().to_vec())
+            }
+            Limit::Day(_) => {
+                let (spent, reserved) = (Spent::from_bytes(stored)?, Spent::from_bytes(reserved)?);
+                let settled = if more > 0 {
+                    Some(spent.take(now.unix_s, more))
+                } else {
+                    spent.give_back(&reserved, unused)
+                };
+                Some(settled?.to_bytes().to_vec())
             }
         }
     }

@@ -13,12 +13,14 @@ pub struct Backend {
     pub(crate) models: Option<String>,
     pub(crate) tls: Option<BackendTls>,
     pub(crate) max_in_flight: usize,
+    pub(crate) min_in_flight: Option<usize>,
     pub(crate) queue: usize,
     pub(crate) timeout_ms: u64,
     pub(crate) retry: Retry,
     pub(crate) health_interval_ms: u64,
     pub(crate) health_path: Option<String>,
     pub(crate) outliers: OutlierDetection,
+    pub(crate) breaker: CircuitBreaker,
 }
 
 impl Backend {
@@ -72,9 +74,19 @@ impl Backend {
         self.health_path.as_deref()
     }
 
+    /// Requests that may be at the backend in any case, where how many is learnt up to [`Self::max_in_flight`].
+    pub const fn min_in_flight(&self) -> Option<usize> {
+        self.min_in_flight
+    }
+
     /// When an endpoint is left alone for a while.
     pub const fn outliers(&self) -> OutlierDetection {
         self.outliers
+    }
+
+    /// When the backend is left alone for a while, whole.
+    pub const fn breaker(&self) -> CircuitBreaker {
+        self.breaker
     }
 }
 
@@ -151,5 +163,24 @@ impl OutlierDetection {
     /// Endpoints that may be ejected at once, in percent.
     pub const fn max_ejection_percent(self) -> u32 {
         self.max_ejection_percent
+    }
+}
+
+/// Leaving a whole backend alone that fails in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    pub(crate) consecutive_failures: u32,
+    pub(crate) open_ms: u64,
+}
+
+impl CircuitBreaker {
+    /// Failures in a row, of whichever endpoints, that open it.
+    pub const fn consecutive_failures(self) -> u32 {
+        self.consecutive_failures
+    }
+
+    /// How long nothing is sent for the first time, milliseconds.
+    pub const fn open_ms(self) -> u64 {
+        self.open_ms
     }
 }

@@ -16,8 +16,9 @@ impl Policy {
         let may = move |id: &ModelId, model: &Model| {
             let versions = 0..u32::try_from(model.versions.len()).unwrap_or(0);
             client.is_some_and(|client| {
-                let mut keys = versions.map(|version| (client, *id, version, operation));
-                keys.any(|key| self.granted.contains_key(&key))
+                let mut grants =
+                    versions.map(|version| self.grant_for(client, *id, version, operation));
+                grants.any(|grant| grant.is_some())
             })
         };
         self.models_by_name.values().filter_map(move |id| {

@@ -22,6 +22,9 @@ pub struct Backend {
     pub tls: Option<BackendTls>,
     /// Requests at the backend at once, over all of its endpoints.
     pub max_in_flight: Option<u64>,
+    /// Learning how many of those the backend is quickest with; not done unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// Requests that wait for a place; more are shed.
     pub queue: Option<u64>,
     /// A dispatch, the wait for a place and every retry included.
@@ -35,6 +38,9 @@ pub struct Backend {
     /// When an endpoint that fails is left alone for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
+    /// When nothing is sent to any endpoint for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 /// TLS to a backend. Files are read again for a new connection once they were replaced.
@@ -66,6 +72,15 @@ pub struct Retry {
     pub budget_percent: Option<u64>,
 }
 
+/// Fewer requests at a backend at once than `max_in_flight`, as long as it gets as much done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AdaptiveConcurrency {
+    /// Requests that may be there in any case.
+    pub min_in_flight: Option<u64>,
+}
+
 /// Asking whether endpoints are ready.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -89,6 +104,17 @@ pub struct OutlierDetection {
     pub base_ejection_s: Option<u64>,
     /// Endpoints that may be ejected at once, in percent.
     pub max_ejection_percent: Option<u64>,
+}
+
+/// Sending nothing at all to a backend whose endpoints fail in a row, each or all of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CircuitBreaker {
+    /// Failures with no answer between them, of whichever endpoints, that open it.
+    pub consecutive_failures: Option<u64>,
+    /// How long for the first time; twice as long each time that the request after it fails too, at most a minute.
+    pub open_s: Option<u64>,
 }
 
 /// What a backend speaks.

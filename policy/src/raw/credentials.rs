@@ -45,7 +45,7 @@ pub struct Issuer {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClaimToHeader {
-    /// The claim: a text, a number, `true`, `false`, or a list of texts, which are joined by commas. Further keys behind dots.
+    /// The claim: a text, a number, `true`, `false`, or a list of texts, which are joined by commas and so have none. Further keys behind dots.
     pub claim: Option<String>,
     /// The field, `x-…`. It is left out where the token has no such claim, or one that a field cannot hold.
     pub header: Option<String>,
@@ -59,7 +59,7 @@ pub struct Scopes {
     /// For inference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infer: Option<String>,
-    /// For inference that is answered in pieces.
+    /// For inference over a stream of messages, and for inference that is answered in pieces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
     /// For a model's metadata.
@@ -68,6 +68,9 @@ pub struct Scopes {
     /// For a model's readiness.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
+    /// For a model's statistics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<String>,
 }
 
 /// Public keys: a file, a URL, or the keys themselves.

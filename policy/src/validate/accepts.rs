@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::dims::Symbols;
 use super::report::{Path, Report, quote};
 use super::{items, tensors};
-use crate::contract::{MediaRule, TensorRule};
+use crate::contract::{MediaRule, MediaType, TensorRule};
 use crate::raw::{self, ByteSize};
 
 /// What the client sends, still without what the rest of the model says about it.
@@ -67,11 +67,53 @@ fn raw_body(
         None => Some(None),
     };
     good?;
+    let media = media?;
+    if let Some(media) = &media {
+        declared_kinds(report, path, raw, media);
+    }
     Some(Sent::Raw {
         content_types: raw.content_types.clone(),
         max_bytes: max_bytes?,
-        media: media?,
+        media,
     })
+}
+
+/// Content types under which every file is refused, and kinds of files that no content type declares: one of the two lists is not as it was meant.
+fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &MediaRule) {
+    let kinds: Vec<_> = raw
+        .content_types
+        .iter()
+        .map(|text| MediaType::declared(text))
+        .collect();
+    let names = |kinds: &[MediaType]| {
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        names.join(", ")
+    };
+    for (index, (text, kind)) in raw.content_types.iter().zip(&kinds).enumerate() {
+        if let Some(kind) = kind.filter(|kind| !media.types.contains(kind)) {
+            report.warn(
+                &path.field("content_types").index(index),
+                format!(
+                    "files of {text} are refused: media.types has {} only",
+                    names(&media.types)
+                ),
+                format!("{} in media.types, or remove it", kind.name()),
+            );
+        }
+    }
+    // A form, plain bytes or another type may bring any file.
+    let Some(kinds) = kinds.into_iter().collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    for (index, kind) in media.types.iter().enumerate() {
+        if !kinds.contains(kind) {
+            report.warn(
+                &path.field("media").field("types").index(index),
+                format!("none of content_types declares {}", kind.name()),
+                "its type in content_types, or remove it",
+            );
+        }
+    }
 }
 
 /// RFC 9110 §8.3.1, lower-case, without parameters; neither of the types that mean a decoded request.

@@ -9,7 +9,8 @@ use super::names;
 use super::proofs::spiffe;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
-use crate::policy::{Backend, BackendTls, OutlierDetection, Retry};
+use crate::host_name::is_host_name;
+use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
 /// Requests at a backend at once, unless the policy says: what one GPU keeps busy with.
@@ -44,19 +45,28 @@ const DEFAULT_EJECTION_PERCENT: u64 = 50;
 const MAX_FAILURES: u64 = 1_000;
 /// The first ejection, seconds: one hour.
 const MAX_EJECTION_S: u64 = 3_600;
+/// Failures in a row, of whichever endpoints, unless the policy says: those of one endpoint that is left alone, twice.
+const DEFAULT_BREAKING_FAILURES: u64 = 10;
+/// How long nothing is sent for the first time, seconds, unless the policy says: a backend that is back is used again within it.
+const DEFAULT_OPEN_S: u64 = 1;
+/// How long nothing is sent for the first time, seconds.
+const MAX_OPEN_S: u64 = 3_600;
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
     report: &mut Report,
     path: &Path,
-    raw: &BTreeMap<String, raw::Backend>,
+    raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Backend>> {
     let mut backends = Vec::new();
-    for (name, raw) in raw {
+    for (name, raw_backend) in &raw.backends {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let backend = backend(report, &path, raw);
+        let backend = backend(report, &path, raw_backend);
+        if let Some(backend) = &backend {
+            outlived(report, &path, backend, raw.listen.limits.timeout_ms);
+        }
         if !used.backends.contains(name.as_str()) {
             report.warn(
                 &path,
@@ -67,6 +77,17 @@ pub(super) fn backends(
         backends.push(named.and(backend).map(|backend| (name.clone(), backend)));
     }
     backends.into_iter().collect()
+}
+
+/// A backend's own time must end before the request's, or it never ends anything.
+fn outlived(report: &mut Report, path: &Path, backend: &Backend, whole_ms: u64) {
+    if backend.timeout_ms >= whole_ms {
+        report.warn(
+            &path.field("timeout_ms"),
+            format!("a request is over after the {whole_ms} ms of listen.limits.timeout_ms: this never ends one"),
+            format!("less than {whole_ms}"),
+        );
+    }
 }
 
 fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backend> {
@@ -90,6 +111,18 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         MAX_REQUESTS,
         "requests",
     );
+    let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
+        (Some(raw), Some(most)) => report
+            .within(
+                &path.field("adaptive_concurrency").field("min_in_flight"),
+                raw.min_in_flight.unwrap_or(1),
+                1,
+                most,
+                "requests",
+            )
+            .map(Some),
+        _ => Some(None),
+    };
     let queue = report.within(
         &path.field("queue"),
         raw.queue.unwrap_or(DEFAULT_QUEUE),
@@ -134,6 +167,11 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         &path.field("outlier_detection"),
         raw.outlier_detection.as_ref(),
     );
+    let breaker = breaker(
+        report,
+        &path.field("circuit_breaker"),
+        raw.circuit_breaker.as_ref(),
+    );
     place?;
     Some(Backend {
         kind: kind?,
@@ -141,12 +179,14 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         models: raw.models.clone(),
         tls: tls?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
+        min_in_flight: min_in_flight?.and_then(|least| usize::try_from(least).ok()),
         queue: usize::try_from(queue?).ok()?,
         timeout_ms: timeout_ms?,
         retry: retry?,
         health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
         health_path: health_path?,
         outliers: outliers?,
+        breaker: breaker?,
     })
 }
 
@@ -285,6 +325,33 @@ fn health_path(
     names::route(report, path, text, "/readyz")
 }
 
+fn breaker(
+    report: &mut Report,
+    path: &Path,
+    raw: Option<&raw::CircuitBreaker>,
+) -> Option<CircuitBreaker> {
+    let raw = raw.cloned().unwrap_or_default();
+    let failures = report.within(
+        &path.field("consecutive_failures"),
+        raw.consecutive_failures
+            .unwrap_or(DEFAULT_BREAKING_FAILURES),
+        1,
+        MAX_FAILURES,
+        "failures",
+    );
+    let open_s = report.within(
+        &path.field("open_s"),
+        raw.open_s.unwrap_or(DEFAULT_OPEN_S),
+        1,
+        MAX_OPEN_S,
+        "s",
+    );
+    Some(CircuitBreaker {
+        consecutive_failures: u32::try_from(failures?).ok()?,
+        open_ms: open_s?.saturating_mul(MS_PER_S),
+    })
+}
+
 /// Servers elsewhere.
 fn remote(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
@@ -360,24 +427,13 @@ fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<()> {
 }
 
 /// A DNS name, an IPv4 address, or an IPv6 address in brackets.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(address) = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
     {
         return address.parse::<core::net::Ipv6Addr>().is_ok();
     }
-    /// RFC 1035 §2.3.4.
-    const MAX_DNS_BYTES: usize = 253;
-    /// RFC 1035 §2.3.4.
-    const MAX_LABEL_BYTES: usize = 63;
-    host.len() <= MAX_DNS_BYTES
-        && host.split('.').all(|label| {
-            (1..=MAX_LABEL_BYTES).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
+    // Names within a cluster have underscores.
+    is_host_name(host, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

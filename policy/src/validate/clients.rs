@@ -1,5 +1,6 @@
 //! Clients, their keys, and groups of them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,6 +13,10 @@ use super::{flight, names};
 use crate::policy::{ApiKey, Client};
 use crate::raw;
 
+/// Where the first of equal keys stands: whose it is, and which of its keys. A path for each of a hundred thousand would be most of what
+/// validation needs.
+type KeyOwners<'r> = BTreeMap<[u8; 32], (&'r str, usize)>;
+
 /// Clients, in name order; `None` if any of them is faulty.
 pub(super) fn clients(
     report: &mut Report,
@@ -19,9 +24,10 @@ pub(super) fn clients(
     raw: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<Vec<Client>> {
-    let mut key_owners = BTreeMap::new();
+    let mut key_owners = KeyOwners::new();
+    let all = path;
     let mut owners = Owners::default();
-    let mut clients = Vec::new();
+    let mut clients = Vec::with_capacity(raw.clients.len());
     for (name, client) in &raw.clients {
         let path = path.key(name);
         let named = names::name(report, &path, name);
@@ -30,7 +36,7 @@ pub(super) fn clients(
             .api_keys
             .iter()
             .enumerate()
-            .map(|(index, key)| api_key(report, &keys_path.index(index), key, &mut key_owners))
+            .map(|(index, key)| api_key(report, all, (name, index), key, &mut key_owners))
             .collect();
         if client.api_keys_file.is_some() {
             // Whoever loads a policy puts the keys in the file's place.
@@ -72,9 +78,9 @@ pub(super) fn clients(
             Some(Client {
                 name: name.clone(),
                 api_keys: api_keys?,
-                jwt: jwt.map_or(Some(None), |rule| rule.map(Some))?,
+                jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
-                metadata: metadata.map_or(Some(None), |rule| rule.map(Some))?,
+                metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 sources: sources?,
                 concurrency: concurrency?,
             })
@@ -84,12 +90,19 @@ pub(super) fn clients(
     clients.into_iter().collect()
 }
 
-fn api_key(
+/// Where a client's key stands.
+fn key_path(clients: &Path, (client, index): (&str, usize)) -> Path {
+    clients.key(client).field("api_keys").index(index)
+}
+
+fn api_key<'r>(
     report: &mut Report,
-    path: &Path,
+    clients: &Path,
+    place: (&'r str, usize),
     raw: &raw::ApiKey,
-    owners: &mut BTreeMap<[u8; 32], Path>,
+    owners: &mut KeyOwners<'r>,
 ) -> Option<ApiKey> {
+    let path = key_path(clients, place);
     let digest_path = path.field("sha256");
     let text = report.required(
         &digest_path,
@@ -100,13 +113,14 @@ fn api_key(
     let mut own = Some(());
     if let Some(sha256) = sha256 {
         if let Some(first) = owners.get(&sha256) {
+            let first = key_path(clients, *first);
             report.error(
                 &digest_path,
                 format!("the same key stands at {}", first.as_str()),
             );
             own = None;
         } else {
-            owners.insert(sha256, path.clone());
+            owners.insert(sha256, place);
         }
     }
     let expires_unix_s = match &raw.not_after {

@@ -6,11 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
+use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, mode, names, rates, release};
-use crate::policy::{ClientId, Grant, GrantId, Model, ModelId};
+use super::{flight, mode, names, rates, release, service};
+use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
-use crate::request::Operation;
+use crate::request::{Operation, Protocol};
 
 /// Entries of client × model × version × operation: each worker of a proxy holds them all.
 const MAX_ENTRIES: usize = 1_000_000;
@@ -19,16 +20,15 @@ const MAX_ENTRIES: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) grants: Vec<Grant>,
-    pub(super) clients_by_name: BTreeMap<String, ClientId>,
     pub(super) models_by_name: BTreeMap<String, ModelId>,
-    pub(super) granted: BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
+    pub(super) granted: policy::Granted,
 }
 
 /// A model that a grant names, by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Target {
-    model: ModelId,
-    version: u32,
+pub(super) struct Target {
+    pub(super) model: ModelId,
+    pub(super) version: u32,
 }
 
 /// `models` are the validated ones, if none of them has a fault.
@@ -38,12 +38,16 @@ pub(super) fn grants(
     raw: &raw::Policy,
     models: Option<&[Model]>,
 ) -> Option<Granted> {
-    let mut granted = Granted {
-        grants: Vec::new(),
-        clients_by_name: places(raw.clients.keys(), ClientId),
-        models_by_name: places(raw.models.keys(), ModelId),
-        granted: BTreeMap::new(),
-    };
+    let mut grants = Vec::new();
+    let clients_in_order: Vec<&str> = raw.clients.keys().map(String::as_str).collect();
+    let models_by_name: BTreeMap<String, ModelId> = raw
+        .models
+        .keys()
+        .zip((0..).map(ModelId))
+        .map(|(name, id)| (name.clone(), id))
+        .collect();
+    let mut roles = Roles::new(clients_in_order.len());
+    let mut entries = 0_usize;
     let mut seen = BTreeSet::new();
     let mut good = Some(());
     for (index, grant) in raw.grants.iter().enumerate() {
@@ -72,15 +76,9 @@ pub(super) fn grants(
             &path.field("clients"),
             grant,
             raw,
-            &granted.clients_by_name,
+            &clients_in_order,
         );
-        let targets = targets(
-            report,
-            &path.field("models"),
-            grant,
-            raw,
-            &granted.models_by_name,
-        );
+        let targets = targets(report, &path.field("models"), grant, raw, &models_by_name);
         let operations = operations(report, &path.field("operations"), grant);
         let infers = grant
             .operations
@@ -100,6 +98,10 @@ pub(super) fn grants(
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
+        good = good.and(scopes(report, &path, grant, raw));
+        if let Some(Some(rate)) = &rate {
+            good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
+        }
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);
         let narrowed = release::grant(report, &path, grant, infers, &inferred);
@@ -132,16 +134,35 @@ pub(super) fn grants(
             good = None;
             continue;
         };
-        good = good.and(enter(
+        unasked(
             report,
-            &path,
-            raw,
-            id,
-            (&clients, &targets, &operations),
-            &mut granted.granted,
-        ));
+            &path.field("operations"),
+            &operations,
+            &targets,
+            models,
+        );
+        let new = combinations(clients.len(), targets.len(), operations.len());
+        entries = entries.saturating_add(new);
+        if entries > MAX_ENTRIES {
+            report.error(
+                &path,
+                format!(
+                    "more than {MAX_ENTRIES} combinations of client, model, version and operation"
+                ),
+            );
+            entries = entries.saturating_sub(new);
+            good = None;
+        } else {
+            let part = Part {
+                id,
+                targets: targets.into_iter().collect(),
+                operations,
+                reported: report.mark(),
+            };
+            roles.join(&clients, part);
+        }
         let name = name.cloned().unwrap_or_default();
-        granted.grants.push(Grant {
+        grants.push(Grant {
             name,
             clients: clients.into_iter().collect(),
             rate,
@@ -152,18 +173,49 @@ pub(super) fn grants(
             narrowed,
         });
     }
-    good.map(|()| granted)
+    let granted = roles.enter(report, path, |overlap| told(raw, overlap));
+    let (granted, ()) = (granted?, good?);
+    Some(Granted {
+        grants,
+        models_by_name,
+        granted,
+    })
 }
 
-/// Names and their places in name order.
-fn places<'a, T>(
-    names: impl Iterator<Item = &'a String>,
-    id: impl Fn(u32) -> T,
-) -> BTreeMap<String, T> {
-    names
-        .zip(0_u32..)
-        .map(|(name, place)| (name.clone(), id(place)))
-        .collect()
+/// Whether somebody counts each limit of a grant.
+fn scopes(report: &mut Report, path: &Path, grant: &raw::Grant, raw: &raw::Policy) -> Option<()> {
+    let scopes = [
+        ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
+        ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
+        ("budget", grant.budget.as_ref().map(|budget| budget.scope)),
+    ];
+    let stream = Operation::Stream.name();
+    let streams = grant.operations.iter().any(|name| name == stream);
+    let mut good = Some(());
+    for (name, scope) in scopes {
+        let scope = scope.unwrap_or_default();
+        let limit = path.field(name);
+        good = good.and(service::scope(report, &limit, scope, raw));
+        if streams && !scope.is_local() {
+            report.error(
+                &limit.field("scope"),
+                "a stream's messages do not wait for the rate limit service: a grant of operation stream has limits of scope local alone",
+            );
+            good = None;
+        }
+    }
+    good
+}
+
+/// Entries of so many clients, versions of models and operations.
+const fn combinations(clients: usize, targets: usize, operations: usize) -> usize {
+    clients.saturating_mul(targets).saturating_mul(operations)
+}
+
+/// A client's place among all in name order.
+fn client_id(clients_in_order: &[&str], name: &str) -> Option<ClientId> {
+    let place = clients_in_order.binary_search(&name).ok()?;
+    u32::try_from(place).ok().map(ClientId)
 }
 
 fn clients(
@@ -171,7 +223,7 @@ fn clients(
     path: &Path,
     grant: &raw::Grant,
     raw: &raw::Policy,
-    ids: &BTreeMap<String, ClientId>,
+    in_order: &[&str],
 ) -> Option<BTreeSet<ClientId>> {
     let mut good = report.not_empty(path, &grant.clients, "the names of clients, or group:name");
     good = good.and(report.distinct(path, &grant.clients));
@@ -182,7 +234,11 @@ fn clients(
             match raw.groups.get(group) {
                 // A member that is not there is a fault of the group's.
                 Some(members) => {
-                    clients.extend(members.iter().filter_map(|member| ids.get(member)))
+                    clients.extend(
+                        members
+                            .iter()
+                            .filter_map(|member| client_id(in_order, member)),
+                    );
                 }
                 None => {
                     unknown(
@@ -195,8 +251,8 @@ fn clients(
                     good = None;
                 }
             }
-        } else if let Some(id) = ids.get(name) {
-            clients.insert(*id);
+        } else if let Some(id) = client_id(in_order, name) {
+            clients.insert(id);
         } else if raw.groups.contains_key(name) {
             report.error_with_fix(
                 &path,
@@ -294,56 +350,46 @@ fn operations(report: &mut Report, path: &Path, grant: &raw::Grant) -> Option<Ve
     good.map(|()| operations)
 }
 
-/// Enters a grant's combinations; one that another grant has is a fault, since buckets key on the grant. The fault is
-/// reported once a pair of grants.
-fn enter(
+/// Statistics of a model that is called by no protocol that has the question.
+fn unasked(
     report: &mut Report,
     path: &Path,
-    raw: &raw::Policy,
-    id: GrantId,
-    (clients, targets, operations): (&BTreeSet<ClientId>, &BTreeSet<Target>, &[Operation]),
-    granted: &mut BTreeMap<(ClientId, ModelId, u32, Operation), GrantId>,
-) -> Option<()> {
-    let new = clients
-        .len()
-        .checked_mul(targets.len())
-        .and_then(|pairs| pairs.checked_mul(operations.len()));
-    if new
-        .and_then(|new| new.checked_add(granted.len()))
-        .is_none_or(|total| total > MAX_ENTRIES)
-    {
-        report.error(
+    operations: &[Operation],
+    targets: &BTreeSet<Target>,
+    models: Option<&[Model]>,
+) {
+    if !operations.contains(&Operation::Statistics) {
+        return;
+    }
+    let never_asked = |model: &&Model| {
+        let has = |protocol: &Protocol| matches!(protocol, Protocol::OipRest | Protocol::OipGrpc);
+        !model.protocols().iter().any(has)
+    };
+    let without = targets
+        .iter()
+        .filter_map(|target| models?.get(usize::try_from(target.model.0).ok()?))
+        .find(never_asked);
+    if let Some(model) = without {
+        report.warn(
             path,
-            format!("more than {MAX_ENTRIES} combinations of client, model, version and operation"),
+            format!(
+                "nobody can ask for statistics of {}: its protocols have no such question",
+                quote(model.name())
+            ),
+            "protocols: [oip-rest], or no statistics",
         );
-        return None;
     }
-    let mut good = Some(());
-    let mut told = BTreeSet::new();
-    for client in clients {
-        for target in targets {
-            for operation in operations {
-                let key = (*client, target.model, target.version, *operation);
-                let Some(other) = granted.get(&key).filter(|other| **other != id).copied() else {
-                    granted.insert(key, id);
-                    continue;
-                };
-                good = None;
-                if told.insert(other) {
-                    report.error(path, overlap(raw, id, other, key));
-                }
-            }
-        }
-    }
-    good
 }
 
-fn overlap(
-    raw: &raw::Policy,
-    id: GrantId,
-    other: GrantId,
-    (client, model, version, operation): (ClientId, ModelId, u32, Operation),
-) -> String {
+/// What is said of two grants for the same.
+fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
+    let Overlap {
+        id,
+        other,
+        client,
+        target: Target { model, version },
+        operation,
+    } = *overlap;
     let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
     let grant = |id: GrantId| {
         let name = raw

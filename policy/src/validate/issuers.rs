@@ -219,12 +219,14 @@ fn scopes(
         stream,
         metadata,
         ready,
+        statistics,
     } = raw;
     let named = [
         (Operation::Infer, infer),
         (Operation::Stream, stream),
         (Operation::Metadata, metadata),
         (Operation::Ready, ready),
+        (Operation::Statistics, statistics),
     ];
     let scopes: Vec<_> = named
         .into_iter()

@@ -274,6 +274,13 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         MAX_STREAMS,
         "streams",
     );
+    let streams_per_client = report.within(
+        &path.field("streams_per_client"),
+        raw.streams_per_client,
+        1,
+        MAX_STREAMS,
+        "streams",
+    );
     Some(Limits {
         header_bytes: header_bytes?,
         headers: usize::try_from(headers?).ok()?,
@@ -286,5 +293,6 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         stream_ms: stream_ms?,
         connections: u32::try_from(connections?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
+        streams_per_client: streams_per_client?,
     })
 }

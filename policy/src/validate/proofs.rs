@@ -8,15 +8,12 @@ use core::net::IpAddr;
 
 use super::issuers::{scope, text};
 use super::report::{Path, Report, quote, unknown};
+use crate::host_name::is_host_name;
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
 
 /// Bytes of a SPIFFE id (its specification, 2.3).
 const MAX_SPIFFE_BYTES: usize = 2048;
-/// Bytes of a DNS name (RFC 1035, 2.3.4, as text).
-const MAX_DNS_BYTES: usize = 253;
-/// Bytes of a label of one.
-const MAX_LABEL_BYTES: usize = 63;
 /// Claims that a client's rule names, and texts of one.
 const MAX_CLAIMS: usize = 32;
 /// Networks of a client: each is looked at, one after the other.
@@ -288,15 +285,9 @@ pub(super) fn spiffe(report: &mut Report, path: &Path, id: &str) -> Option<()> {
 
 /// A host name, lower-case, whole.
 fn dns(report: &mut Report, path: &Path, name: &str) -> Option<()> {
-    let label = |label: &str| {
-        (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
-            })
-    };
-    let good = name.len() <= MAX_DNS_BYTES && name.split('.').all(label);
+    let good = is_host_name(name, |byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
+    });
     if !good {
         report.error_with_fix(
             path,

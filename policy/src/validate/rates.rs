@@ -78,6 +78,7 @@ pub(super) fn rate(
             per: 1,
             burst,
         },
+        scope: raw.scope,
     }))
 }
 
@@ -133,6 +134,7 @@ pub(super) fn cost(
                 per: quota,
                 burst: quota,
             },
+            scope: raw.scope,
         }))
     };
     let elements = amount(Unit::Elements, raw.elements);
@@ -194,6 +196,7 @@ pub(super) fn budget(
         elements: elements?,
         bytes: bytes?,
         tokens: tokens?,
+        scope: raw.scope,
     })
 }
 

@@ -53,6 +53,10 @@ impl Path {
     }
 }
 
+/// A place in a report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(usize);
+
 /// Faults in the order in which they are found, which is the document's.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -62,6 +66,23 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults
+    }
+
+    /// Where the report stands.
+    pub(super) const fn mark(&self) -> Mark {
+        Mark(self.faults.len())
+    }
+
+    /// Errors of one place that were found later than its turn.
+    pub(super) fn errors_at(&mut self, mark: Mark, path: &Path, messages: Vec<String>) {
+        let errors = messages.into_iter().map(|message| Fault {
+            severity: Severity::Error,
+            path: path.0.clone(),
+            message,
+            fix: None,
+        });
+        let mark = mark.0.min(self.faults.len());
+        self.faults.splice(mark..mark, errors);
     }
 
     fn push(&mut self, severity: Severity, path: &Path, message: String, fix: Option<String>) {

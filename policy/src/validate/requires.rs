@@ -1,6 +1,6 @@
 //! Which kinds of proof a model asks for.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Path, Report, quote};
 use crate::policy::{Client, ClientId, Model, ModelId};
 use crate::raw;
-use crate::request::{Operation, Proof, Proofs, Requires};
+use crate::request::{Proof, Proofs, Requires};
 
 const KINDS: &str = "api_key, jwt, mtls, metadata";
 
@@ -69,14 +69,15 @@ pub(super) fn requires(
 pub(super) fn reachable(
     report: &mut Report,
     path: &Path,
-    granted: impl Iterator<Item = (ClientId, ModelId, Operation)>,
+    granted: impl Iterator<Item = (ClientId, ModelId)>,
     clients: &[Client],
     models: &[Model],
 ) {
-    let mut seen = BTreeSet::new();
+    let mut last = None;
     let mut shut: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (client, model, _) in granted {
-        if !seen.insert((client, model)) {
+    for (client, model) in granted {
+        // A pair's entries come one after another.
+        if last.replace((client, model)) == Some((client, model)) {
             continue;
         }
         let client = usize::try_from(client.0)

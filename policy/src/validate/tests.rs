@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     reason = "tests"
 )]
 
@@ -108,6 +109,7 @@ mod hostile;
 mod modes;
 mod openai;
 mod sections;
+mod service;
 mod serving;
 mod spoken;
 mod template;

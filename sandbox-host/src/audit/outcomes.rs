@@ -127,6 +127,29 @@ impl Outcomes {
         written
     }
 
+    /// The host is about to answer a message of a stream, of which nobody else tells: returns once the line is written.
+    ///
+    /// # Errors
+    /// As [`Self::answered`].
+    pub async fn message(&self, time: SystemTime, decision: Decision) -> Result<(), Unwritten> {
+        let event = Event::Decision(Box::new(decision));
+        self.audit.written(time, event).await
+    }
+
+    /// A stream is over, after so many messages. Its line was written when it was opened.
+    pub fn closed(&self, decision: &Decision, messages: u64) {
+        if let Some(id) = &decision.request_id
+            && let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id)
+        {
+            *known = answered(decision);
+        }
+        let amend = Amend {
+            messages: Some(messages),
+            ..amend(decision)
+        };
+        self.audit.write(SystemTime::now(), Event::Amend(amend));
+    }
+
     /// The host could not end the request, or not write its line: what it says waits for Envoy's word.
     pub fn waits(&self, time: SystemTime, decision: Decision) {
         let Some(id) = decision.request_id.clone() else {
@@ -366,6 +389,7 @@ fn amend(decision: &Decision) -> Amend {
         flags: decision.flags.clone(),
         envoy: decision.envoy.clone(),
         entry: decision.entry.clone(),
+        messages: None,
     }
 }
 

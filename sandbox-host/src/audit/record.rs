@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use tensorgate_policy::Denial;
+use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
 use super::heard::Marks;
 
@@ -17,10 +17,6 @@ pub const MAX_PATH_BYTES: usize = 512;
 pub const MAX_METHOD_BYTES: usize = 32;
 /// A cause, bytes: as in the filter's own log.
 pub const MAX_DETAIL_BYTES: usize = 1024;
-/// The cause of one denial in shadow, bytes: as in the filter's own log.
-pub const MAX_SHADOW_DETAIL_BYTES: usize = 256;
-/// Denials in shadow of one line: there is one for each reason that may be, at the gate and at the host.
-pub const MAX_SHADOWED: usize = 8;
 /// A name of the policy's, a credential's name or a detail of Envoy's, bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 /// A request id, bytes: ours are UUIDs.
@@ -127,7 +123,7 @@ pub enum Verdict {
     /// A refusal.
     #[default]
     Deny,
-    /// Nothing: it ended before there was an answer.
+    /// Nothing, or not all of it: it ended before its answer did.
     Aborted,
 }
 
@@ -149,6 +145,9 @@ pub struct Decision {
     /// Our id; absent where Envoy refused before it made one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// Of a stream's message, the id of the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// Who settled it.
     pub by: By,
     /// What it got.
@@ -231,26 +230,6 @@ pub struct Decision {
     pub entry: Option<String>,
 }
 
-/// A denial that a grant's mode let pass.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Shadowed {
-    /// The reason that it would have had.
-    pub reason: String,
-    /// The cause.
-    pub detail: String,
-}
-
-impl Shadowed {
-    /// What is written of a denial.
-    pub fn of(denial: &Denial) -> Self {
-        Self {
-            reason: denial.reason.name().to_owned(),
-            detail: clean(&denial.cause, MAX_SHADOW_DETAIL_BYTES),
-        }
-    }
-}
-
 /// How a request ended after its line was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -284,6 +263,9 @@ pub struct Amend {
     /// The number of Envoy's entry, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Of a stream that is over: its messages, each of which has a line of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
 }
 
 /// Text that may stand in a line: within its bound, on one line, in one direction.
@@ -300,6 +282,14 @@ pub fn clean(text: &str, max_bytes: usize) -> String {
 fn misleads(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// What was in shadow, as it is written.
+pub fn in_shadow(told: &Shadowed) -> Shadowed {
+    Shadowed {
+        reason: clean(&told.reason, MAX_NAME_BYTES),
+        detail: clean(&told.detail, MAX_SHADOW_DETAIL_BYTES),
+    }
 }
 
 /// A path as it is written: what follows it, a query with whatever a client put there, is left out.

@@ -1,11 +1,11 @@
-//! Connections to one server, counted as they come and go. What was learnt of a server holds for the connection over which it
+//! Connections to one server, each of a line that ends with it. What was learnt of a server holds for the connection over which it
 //! was learnt: behind the next one may stand another server, or the same one with other models.
 
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,45 +91,64 @@ impl Dialer {
     }
 }
 
-/// Counts connections made and connections lost. Between two equal readings nothing of either happened.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<AtomicU64>);
+/// What became of a line's one connection.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    made: AtomicBool,
+    lost: AtomicBool,
+}
 
-impl Turns {
-    /// How many there have been.
-    pub(super) fn now(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+impl Fate {
+    /// Whether there was one, and there is none any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
-    fn turn(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
     }
 }
 
-/// Opens connections and counts them.
+/// No connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// There was one already. What would be sent over another would reach a server that nobody has looked at.
+    #[error("the connection is lost")]
+    Spent,
+    /// The server cannot be reached.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Opens the one connection of a line: asked for another, it refuses.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) dialer: Dialer,
-    pub(super) turns: Turns,
+    pub(super) fate: Arc<Fate>,
 }
 
 impl Service<Uri> for Connector {
     type Response = Connection;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send>>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { dialer, turns } = self.clone();
+        let Self { dialer, fate } = self.clone();
         Box::pin(async move {
+            if fate.made.load(Ordering::Acquire) {
+                // The client knows before the connection is dropped: calls may still run over one that takes no more.
+                fate.lose();
+                return Err(DialError::Spent);
+            }
             let stream = dialer.dial().await?;
-            turns.turn();
+            fate.made.store(true, Ordering::Release);
             Ok(Connection {
                 io: TokioIo::new(stream),
-                turns,
+                fate,
             })
         })
     }
@@ -143,12 +162,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// One connection. It is lost when this is dropped, which the HTTP client does as soon as it reads the end.
 pub(super) struct Connection {
     io: TokioIo<Box<dyn Stream>>,
-    turns: Turns,
+    fate: Arc<Fate>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.turns.turn();
+        self.fate.lose();
     }
 }
 

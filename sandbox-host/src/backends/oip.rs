@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
@@ -16,13 +16,14 @@ use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, TimeoutExpired};
 
 use super::http_json::HttpJson;
-use super::link::{CONNECT_TIMEOUT, Connector, Dialer, Turns};
+use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
 use super::tls::Tls;
 use super::{BackendError, Call};
+use crate::grpc_timeout;
 
 /// Header fields of an answer, bytes; a gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
@@ -47,13 +48,13 @@ pub enum EndpointError {
     },
 }
 
-/// One server's address, and the connection to it. Connects when first used and again after a failure.
+/// One server's address, and the line to it.
 #[derive(Debug)]
 pub struct Endpoint {
     uri: String,
     builder: tonic::transport::Endpoint,
-    connector: Connector,
-    channel: RwLock<Channel>,
+    dialer: Dialer,
+    line: RwLock<Arc<Line>>,
     /// Where it is spoken to in OpenAI's API, and over no connection of these.
     openai: Option<Upstream>,
     /// The same in JSON of its own.
@@ -71,16 +72,12 @@ impl Endpoint {
             })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
-        let connector = Connector {
-            dialer,
-            turns: Turns::default(),
-        };
-        let channel = RwLock::new(builder.connect_with_connector_lazy(connector.clone()));
+        let line = RwLock::new(Arc::new(Line::new(&builder, &dialer, 0)));
         Ok(Self {
             uri: uri.to_owned(),
             builder,
-            connector,
-            channel,
+            dialer,
+            line,
             openai: None,
             json: None,
         })
@@ -89,7 +86,7 @@ impl Endpoint {
     /// The same for a server that speaks OpenAI's API.
     pub fn of_openai(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
         let endpoint = Self::new(uri, tls)?;
-        let upstream = Upstream::new(uri, &endpoint.connector.dialer)
+        let upstream = Upstream::new(uri, &endpoint.dialer)
             .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
         Ok(Self {
             openai: Some(upstream),
@@ -104,7 +101,7 @@ impl Endpoint {
         ready: Option<&str>,
     ) -> Result<Self, EndpointError> {
         let endpoint = Self::new(uri, tls)?;
-        let upstream = Upstream::new(uri, &endpoint.connector.dialer)
+        let upstream = Upstream::new(uri, &endpoint.dialer)
             .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
         Ok(Self {
             json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
@@ -122,35 +119,72 @@ impl Endpoint {
         self.openai.as_ref()
     }
 
-    /// How often a connection was made or lost. What was learnt at one count is not known at another.
-    pub fn turns(&self) -> u64 {
-        self.connector.turns.now()
-    }
-
     /// Its address, for the log.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// Gives up the connection: later calls open another. Calls on the old one keep it until they end.
-    pub fn reconnect(&self) {
-        let fresh = self
-            .builder
-            .connect_with_connector_lazy(self.connector.clone());
-        // A poisoned lock holds a channel all the same.
-        *self
-            .channel
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = fresh;
+    /// The line that is in use.
+    pub fn line(&self) -> Arc<Line> {
+        // A poisoned lock holds a line all the same.
+        let line = self.line.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&line)
+    }
+
+    /// A line that has not lost its connection: another, if the one in use has.
+    pub fn fresh(&self) -> Arc<Line> {
+        let line = self.line();
+        if line.is_lost() {
+            self.reconnect()
+        } else {
+            line
+        }
+    }
+
+    /// Gives up the connection: later calls go over another line. Calls on the old one keep it until they end.
+    pub fn reconnect(&self) -> Arc<Line> {
+        let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
+        let number = line.number.saturating_add(1);
+        *line = Arc::new(Line::new(&self.builder, &self.dialer, number));
+        Arc::clone(&line)
+    }
+}
+
+/// At most one connection to a server, made when first used. Once it is lost nothing more is sent over this: what was learnt of the server over it
+/// holds for every call over it.
+#[derive(Debug)]
+pub struct Line {
+    number: u64,
+    channel: Channel,
+    fate: Arc<Fate>,
+}
+
+impl Line {
+    fn new(builder: &tonic::transport::Endpoint, dialer: &Dialer, number: u64) -> Self {
+        let fate = Arc::new(Fate::default());
+        let connector = Connector {
+            dialer: dialer.clone(),
+            fate: Arc::clone(&fate),
+        };
+        Self {
+            number,
+            channel: builder.connect_with_connector_lazy(connector),
+            fate,
+        }
+    }
+
+    /// Tells it from the endpoint's other lines.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether its connection was made and is there no more.
+    pub fn is_lost(&self) -> bool {
+        self.fate.is_lost()
     }
 
     fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
-        let channel = self
-            .channel
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
-        GrpcInferenceServiceClient::new(channel)
+        GrpcInferenceServiceClient::new(self.channel.clone())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
             .max_encoding_message_size(usize::MAX)
@@ -230,7 +264,9 @@ const MAX_METADATA_BYTES: usize = 256 << 10;
 /// A request that carries its deadline to the server as `grpc-timeout`.
 fn timed<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    let left = deadline.saturating_duration_since(Instant::now());
+    let fields = request.metadata_mut().as_mut();
+    fields.insert(grpc_timeout::NAME, grpc_timeout::field(left));
     request
 }
 
@@ -252,12 +288,35 @@ async fn within<T>(
 fn sort(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
-        _ if late => BackendError::Timeout(cause),
+        _ if late || caused_by(status, |cause| cause.is::<TimeoutExpired>()) => {
+            BackendError::Timeout(cause)
+        }
         Code::DeadlineExceeded => BackendError::Timeout(cause),
+        _ if caused_by(status, is_spent) => BackendError::Unsent(cause),
         _ if status.source().is_some() => BackendError::Unavailable(cause),
         Code::Unavailable => BackendError::Busy(cause),
         _ => BackendError::Fault(cause),
     }
+}
+
+/// Whether some cause of an error is one of these.
+fn caused_by(
+    error: &dyn std::error::Error,
+    is: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
+) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if is(cause) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// A line without its connection takes no call.
+fn is_spent(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(DialError::Spent))
 }
 
 /// An error with all of its causes, within a bound: a server chooses part of it.
@@ -385,6 +444,19 @@ mod tests {
                 Status::cancelled("x"),
                 true,
                 BackendError::Timeout("Cancelled: x".to_owned()),
+            ),
+            // Of our own timer for the field, which may be the first to end.
+            (
+                Status::from_error(TimeoutExpired(()).into()),
+                false,
+                BackendError::Timeout("Cancelled: Timeout expired: Timeout expired".to_owned()),
+            ),
+            (
+                Status::from_error(DialError::Spent.into()),
+                false,
+                BackendError::Unsent(
+                    "Unknown: the connection is lost: the connection is lost".to_owned(),
+                ),
             ),
         ];
         for (status, late, expected) in cases {

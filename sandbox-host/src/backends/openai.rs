@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::BackendError;
 use super::link::Dialer;
 use crate::document::Document;
-pub use answer::check;
+pub use answer::{Answered, check};
 use connection::Connection;
 pub use stream::{Kept, Streamed};
 

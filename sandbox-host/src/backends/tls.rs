@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tensorgate_policy::policy::BackendTls;
 use tokio_rustls::rustls::client::danger::{
@@ -52,6 +52,8 @@ struct Files {
 #[derive(Debug)]
 struct Read {
     stamps: Vec<Stamp>,
+    /// Whether those could be used; what was read before is in force otherwise.
+    good: bool,
     config: Arc<ClientConfig>,
 }
 
@@ -74,29 +76,55 @@ impl Tls {
             files,
             spiffe,
             protocol,
-            read: Mutex::new(Read { stamps, config }),
+            read: Mutex::new(Read {
+                stamps,
+                good: true,
+                config,
+            }),
         })
     }
 
     /// What the next connection is made with. Reads files.
     pub(super) fn config(&self) -> Arc<ClientConfig> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.lock();
         let stamps = self.files.stamps();
-        if read.stamps != stamps {
-            // One that was replaced while it was read is another one the next time.
-            match self.files.read(self.spiffe.as_deref(), self.protocol) {
-                Ok(config) => {
-                    tracing::info!(ca = %self.files.ca.display(), "certificates for a backend were read again");
-                    read.config = config;
-                }
-                Err(error) => tracing::error!(
-                    %error,
-                    "certificates for a backend cannot be used: those before stay in force"
-                ),
-            }
-            read.stamps = stamps;
+        if read.stamps != stamps
+            && let Err(error) = self.renew(&mut read)
+        {
+            tracing::error!(
+                %error,
+                "certificates for a backend cannot be used: those before stay in force"
+            );
         }
+        read.stamps = stamps;
         Arc::clone(&read.config)
+    }
+
+    /// Reads files that were replaced, those too that could not be used when a connection last met them. What cannot be used leaves what was
+    /// read before in force.
+    pub fn reread(&self) -> Result<(), TlsError> {
+        let mut read = self.lock();
+        let stamps = self.files.stamps();
+        let result = if read.good && read.stamps == stamps {
+            Ok(())
+        } else {
+            self.renew(&mut read)
+        };
+        read.stamps = stamps;
+        result
+    }
+
+    // The stamps are taken before: a file that is replaced while it is read is another one the next time.
+    fn renew(&self, read: &mut Read) -> Result<(), TlsError> {
+        let renewed = self.files.read(self.spiffe.as_deref(), self.protocol);
+        read.good = renewed.is_ok();
+        read.config = renewed?;
+        tracing::info!(ca = %self.files.ca.display(), "certificates for a backend were read again");
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

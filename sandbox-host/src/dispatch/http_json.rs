@@ -7,7 +7,7 @@ use tensorgate_policy::policy::Template;
 use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
-use super::{Dispatcher, denial};
+use super::{Dispatcher, Latest, denial};
 use crate::backends::http_json::Question;
 use crate::backends::{BackendError, Call};
 use crate::metrics::Raised;
@@ -18,7 +18,7 @@ impl Dispatcher {
         &self,
         call: Call<'_>,
         template: &Arc<Template>,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let came = Instant::now();
@@ -34,11 +34,14 @@ impl Dispatcher {
         let mut tries = self.retries.begin(contract, self.pool.turn());
         loop {
             let chosen = self
-                .choose(contract, version, deadline, &tries)
+                .choose(contract, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let answered = match chosen.endpoint.json() {
-                Some(server) => server.infer(&question, deadline).await,
+                Some(server) => match server.infer(&question, deadline).await {
+                    Ok(answer) => question.answered(outputs, answer).await,
+                    Err(error) => Err(error),
+                },
                 None => Err(BackendError::Fault(
                     "the backend does not speak JSON of its own".to_owned(),
                 )),
@@ -51,12 +54,7 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            let at = chosen.endpoint.uri();
-            let answer = answered.map_err(|error| denial(&error, at))?;
-            return question
-                .answered(outputs, answer)
-                .await
-                .map_err(|error| denial(&error, at));
+            return answered.map_err(|error| denial(&error, chosen.endpoint.uri()));
         }
     }
 }

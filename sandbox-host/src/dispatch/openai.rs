@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
-use super::{Chosen, Dispatcher, denial};
-use crate::backends::BackendError;
-use crate::backends::openai::{Kept, Streamed, Upstream, check};
+use super::{Chosen, Dispatcher, Latest, denial};
+use crate::backends::openai::{Answered, Kept, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
 use crate::metrics::Raised;
@@ -21,7 +19,7 @@ impl Dispatcher {
         (model, version): (&Model, &str),
         document: Document,
         request_id: &str,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
         held: Held,
     ) -> Result<Streamed, Denial> {
@@ -35,7 +33,7 @@ impl Dispatcher {
         let mut tries = self.retries.begin(model, self.pool.turn());
         loop {
             let chosen = self
-                .choose(model, version, deadline, &tries)
+                .choose(model, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
             let begun = upstream(&chosen)?
@@ -77,9 +75,9 @@ impl Dispatcher {
         version: &str,
         document: Document,
         request_id: &str,
-        latest: Instant,
+        latest: Latest,
         waited: &mut Duration,
-    ) -> Result<Vec<u8>, Denial> {
+    ) -> Result<Answered, Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;
@@ -90,12 +88,13 @@ impl Dispatcher {
         let mut tries = self.retries.begin(model, self.pool.turn());
         loop {
             let chosen = self
-                .choose(model, version, deadline, &tries)
+                .choose(model, version, (deadline, latest), &tries)
                 .await
                 .map_err(|error| denial(&error, self.health.name()))?;
-            let answered: Result<Bytes, BackendError> = upstream(&chosen)?
+            let answered = upstream(&chosen)?
                 .complete(&document, request_id, max_answer_bytes, deadline)
-                .await;
+                .await
+                .and_then(|answer| check(&document, &answer, model.name(), request_id));
             if self.again(
                 &mut tries,
                 &chosen,
@@ -104,9 +103,7 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            return answered
-                .and_then(|answer| check(&document, &answer, model.name(), request_id))
-                .map_err(|error| denial(&error, self.health.name()));
+            return answered.map_err(|error| denial(&error, self.health.name()));
         }
     }
 }

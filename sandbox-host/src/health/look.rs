@@ -8,7 +8,7 @@ use super::standing::Said;
 use super::{Key, PROBE_TIMEOUT, Standing};
 use crate::backends::BackendError;
 use crate::backends::http_json::HttpJson;
-use crate::backends::oip::Endpoint;
+use crate::backends::oip::{Endpoint, Line};
 use crate::backends::openai::Upstream;
 
 /// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
@@ -19,25 +19,32 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
     if let Some(server) = endpoint.json() {
         return up(keys, server, endpoint).await;
     }
-    let found = server(endpoint).await;
-    // The connection over which all that follows must be answered.
-    let turns = endpoint.turns();
-    let found = match found {
-        Ok(()) => models(keys, endpoint).await,
-        Err(error) => Err(error),
-    };
-    if endpoint.turns() != turns && found.is_ok() {
-        // Answers of two connections: nothing is known.
+    let keys: Vec<_> = keys.collect();
+    let mut line = endpoint.fresh();
+    let mut found = over(&keys, &line).await;
+    if line.is_lost() && !matches!(found, Err(BackendError::Timeout(_))) {
+        // It was lost before this look, or by it: the next one says whether anybody is there.
+        line = endpoint.fresh();
+        found = over(&keys, &line).await;
+    }
+    if line.is_lost() && found.is_ok() {
+        // What answers next is not known.
         return Standing::default();
     }
     if matches!(found, Err(BackendError::Timeout(_))) {
         // The connection may be dead without a word, as after a power cut: open another.
-        endpoint.reconnect();
+        line = endpoint.reconnect();
     }
     Standing {
-        turns: endpoint.turns(),
+        line: line.number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
+}
+
+/// Every question, over one connection.
+async fn over(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, BackendError> {
+    server(line).await?;
+    models(keys, line).await
 }
 
 /// What a server of OpenAI's API lists. It makes a connection for each question, so that nothing hangs on one.
@@ -57,7 +64,7 @@ async fn listed(
         keys.map(|key| (key.clone(), said(key))).collect()
     });
     Standing {
-        turns: endpoint.turns(),
+        line: endpoint.line().number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
 }
@@ -67,7 +74,7 @@ async fn up(keys: impl Iterator<Item = &Key>, server: &HttpJson, endpoint: &Endp
     let found = server.is_ready(soon()).await;
     let found = found.map(|()| keys.map(|key| (key.clone(), Said::Listed)).collect());
     Standing {
-        turns: endpoint.turns(),
+        line: endpoint.line().number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
 }
@@ -77,8 +84,8 @@ fn soon() -> Instant {
     now.checked_add(PROBE_TIMEOUT).unwrap_or(now)
 }
 
-async fn server(endpoint: &Endpoint) -> Result<(), BackendError> {
-    if endpoint.server_ready(soon()).await? {
+async fn server(line: &Line) -> Result<(), BackendError> {
+    if line.server_ready(soon()).await? {
         Ok(())
     } else {
         Err(BackendError::Busy(
@@ -87,13 +94,10 @@ async fn server(endpoint: &Endpoint) -> Result<(), BackendError> {
     }
 }
 
-async fn models(
-    keys: impl Iterator<Item = &Key>,
-    endpoint: &Endpoint,
-) -> Result<BTreeMap<Key, Said>, BackendError> {
+async fn models(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, BackendError> {
     let mut found = BTreeMap::new();
-    for key in keys {
-        let said = match model(key, endpoint).await {
+    for &key in keys {
+        let said = match model(key, line).await {
             Ok(said) => said,
             Err(error @ BackendError::Timeout(_)) => return Err(error),
             // One model's absence is that model's: the server itself answers.
@@ -104,10 +108,10 @@ async fn models(
     Ok(found)
 }
 
-async fn model((name, version): &Key, endpoint: &Endpoint) -> Result<Said, BackendError> {
-    if !endpoint.model_ready(name, version, soon()).await? {
+async fn model((name, version): &Key, line: &Line) -> Result<Said, BackendError> {
+    if !line.model_ready(name, version, soon()).await? {
         return Ok(Said::Unready("it is not ready".to_owned()));
     }
-    let said = endpoint.model_metadata(name, version, soon()).await?;
+    let said = line.model_metadata(name, version, soon()).await?;
     Ok(said.map_or(Said::Undescribed, Said::Described))
 }

@@ -8,6 +8,7 @@ use tensorgate_wire::proto::ModelMetadataResponse;
 
 use super::Key;
 use crate::backends::BackendError;
+use crate::backends::oip::Line;
 use crate::backends::signature::{Comparison, compare};
 
 /// What a server says of a model version.
@@ -26,21 +27,26 @@ pub(super) enum Said {
 /// What a look found.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// The endpoint's turns when it was found.
-    pub(super) turns: u64,
+    /// The number of the line over which it was found.
+    pub(super) line: u64,
     /// None: nothing is known. A text: why the server could not be asked.
     pub(super) found: Option<Result<BTreeMap<Key, Said>, String>>,
 }
 
 impl Standing {
-    /// Whether a model version may be sent to this server; none where that is not known over its connection, whose turns these
-    /// are.
-    pub fn of(&self, model: &Model, version: &str, turns: u64) -> Option<Result<(), BackendError>> {
-        if self.turns == turns {
-            self.fits(model, version)
-        } else {
-            None
+    /// Whether a model version may be sent over a line; none where that is not known of the server at its other end.
+    pub fn of(
+        &self,
+        model: &Model,
+        version: &str,
+        line: &Line,
+    ) -> Option<Result<(), BackendError>> {
+        if self.line != line.number() {
+            return None;
         }
+        // Why it cannot be sent is known as well once the connection is lost.
+        self.fits(model, version)
+            .filter(|fits| fits.is_err() || !line.is_lost())
     }
 
     /// The same, whatever became of the connection.
@@ -61,6 +67,11 @@ impl Standing {
                 ))),
             },
         })
+    }
+
+    /// Whether anything is known.
+    pub(super) const fn looked(&self) -> bool {
+        self.found.is_some()
     }
 
     /// Whether the server itself answered.

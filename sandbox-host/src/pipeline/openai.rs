@@ -1,13 +1,13 @@
 //! A document of OpenAI's API from check to answer. There are no handlers on its way.
 
-use tensorgate_policy::policy::{Accepts, Model};
+use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::encode::Encoded;
 use tokio::time::Instant;
 
-use super::{ModelRoute, Pipeline, Timings};
-use crate::backends::openai::Streamed;
+use super::{Pipeline, Timings};
+use crate::backends::openai::{Answered, Streamed};
 use crate::budget::Held;
+use crate::dispatch::Latest;
 use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
@@ -25,7 +25,7 @@ impl Pipeline {
         request: ModelRequest,
         document: Document,
         mut held: Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
     ) -> Result<Streamed, Denial> {
         let (model, route) = self.route(request.model)?;
@@ -46,15 +46,17 @@ impl Pipeline {
         streamed
     }
 
-    pub(super) async fn complete(
+    /// A request whose answer comes in one piece. `held` grows and shrinks with what is in memory.
+    pub async fn complete(
         &self,
-        (model, route, version): (&Model, &ModelRoute, &str),
+        request: ModelRequest,
         document: Document,
-        request_id: &str,
         held: &mut Held,
-        latest: Instant,
+        latest: Latest,
         timings: &mut Timings,
-    ) -> Result<Encoded, Denial> {
+    ) -> Result<Answered, Denial> {
+        let (model, route) = self.route(request.model)?;
+        let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
         let answer_bytes = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes(),
             Accepts::Tensors(_) | Accepts::Raw { .. } => 0,
@@ -89,12 +91,9 @@ impl Pipeline {
             .dispatch_seconds
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
-        let body = answered?;
+        let answered = answered?;
         // Less than was taken, unless it was written longer than it came: then what was taken covers it.
-        let _ = held.resize(body.len().min(room));
-        Ok(Encoded {
-            body,
-            json_bytes: None,
-        })
+        let _ = held.resize(answered.body.len().min(room));
+        Ok(answered)
     }
 }

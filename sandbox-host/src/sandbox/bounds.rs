@@ -62,10 +62,11 @@ pub(super) const MAX_LOG_BYTES: usize = 64 << 10;
 /// Core instances in one component. A Rust handler has 4; one that carries CPython has 38.
 pub(super) const MAX_CORE_INSTANCES: u32 = 40;
 
-/// Linear memories in one component.
-pub(super) const MAX_MEMORIES: u32 = 2;
+/// Linear memories in one component. A Rust handler has 1, as has one that carries CPython; one that carries QuickJS has 3, two of them
+/// empty.
+pub(super) const MAX_MEMORIES: u32 = 3;
 
-/// Tables in one component. A Rust handler has 2: its own, and the one that `wit-component` links with.
+/// Tables in one component. A Rust handler has 2: its own, and the one that `wit-component` links with. CPython has 2, QuickJS 3.
 pub(super) const MAX_TABLES: u32 = 16;
 
 /// Elements in one table: wasmtime's default.

@@ -32,9 +32,11 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
+        // Where a component's own parts pass texts to each other, the engine makes modules with the memories of both, and panics if it may
+        // not. `MAX_MEMORIES` bounds them all the same.
+        .wasm_multi_memory(true)
         // No guest toolchain of ours needs these: what is off cannot have a bug.
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         // Its results differ by machine; a replay must not.
         .wasm_relaxed_simd(false);
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))

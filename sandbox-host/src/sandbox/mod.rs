@@ -2,8 +2,8 @@
 //! that the policy names.
 //!
 //! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported. No WASI is linked, neither `wasi-common` (which
-//! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it. The
-//! successor is where handlers whose language runtime cannot start without WASI will get theirs, fully empty.
+//! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it, and a
+//! language runtime that does not start without WASI has it stubbed in its own component, where a call of it traps.
 //!
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
 //! nothing from one call to the next, and never runs guest code on an async runtime's thread.

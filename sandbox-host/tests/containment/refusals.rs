@@ -78,7 +78,7 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
         "(component (core module $m (memory 2000)) (core instance (instantiate $m)))",
     )
     .unwrap();
-    let three = wat::parse_str("(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))").unwrap();
+    let four = wat::parse_str("(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))").unwrap();
     let other_type = wat::parse_str(
         r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
             (func (export "preprocess") (canon lift (core func $i "f"))))"#,
@@ -123,9 +123,9 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
         ),
         (
             "many memories",
-            three,
+            four,
             Role::Preprocess,
-            "3 Wasm linear memories",
+            "4 Wasm linear memories",
         ),
     ] {
         let fault = load(&sandbox, "h", &component, role, BUDGET, &[])
@@ -134,6 +134,39 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
             .to_string();
         assert!(fault.contains(expected), "{name}: {fault}");
     }
+}
+
+/// Two components in one that pass each other a text: what the engine joins them with has both memories.
+#[test]
+fn parts_of_a_component_may_pass_texts_to_each_other() {
+    let component = wat::parse_str(
+        r#"(component
+            (component $callee
+                (core module $m (memory (export "memory") 1) (func (export "take") (param i32 i32))
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func (export "take") (param "text" string)
+                    (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+            (component $caller
+                (import "take" (func $take (param "text" string)))
+                (core module $memory (memory (export "memory") 1))
+                (core instance $m (instantiate $memory))
+                (core func $take (canon lower (func $take) (memory (core memory $m "memory"))))
+                (core module $unused (import "" "take" (func (param i32 i32))))
+                (core instance (instantiate $unused (with "" (instance (export "take" (func $take)))))))
+            (instance $callee (instantiate $callee))
+            (instance (instantiate $caller (with "take" (func $callee "take")))))"#,
+    )
+    .unwrap();
+    let fault = load(&sandbox(), "h", &component, Role::Preprocess, BUDGET, &[])
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    // Everything but a handler's export was fine with it.
+    assert!(
+        fault.contains("does not implement world preprocess"),
+        "{fault}"
+    );
 }
 
 #[test]

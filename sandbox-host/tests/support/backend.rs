@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_wire::proto::grpc_inference_service_server::{
@@ -27,6 +28,8 @@ pub enum Act {
     Never,
     /// Refuses.
     Refuse(tonic::Code),
+    /// Answers after so long.
+    Slow(Duration),
 }
 
 #[derive(Default)]
@@ -46,11 +49,12 @@ pub struct Seen {
 pub struct Backend {
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
+    act: Arc<Mutex<Arc<Act>>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 struct Service {
-    act: Act,
+    act: Arc<Mutex<Arc<Act>>>,
     seen: Arc<Seen>,
 }
 
@@ -79,8 +83,9 @@ impl Backend {
             says: Mutex::new(Some(said)),
             ..Seen::default()
         });
+        let act = Arc::new(Mutex::new(Arc::new(act)));
         let service = Service {
-            act,
+            act: Arc::clone(&act),
             seen: Arc::clone(&seen),
         };
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -99,12 +104,18 @@ impl Backend {
         Self {
             address,
             seen,
+            act,
             runtime: Some(runtime),
         }
     }
 
     pub fn uri(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What it does from now on.
+    pub fn set(&self, act: Act) {
+        *self.act.lock().unwrap() = Arc::new(act);
     }
 
     /// What it says of its model from now on.
@@ -115,6 +126,11 @@ impl Backend {
     /// Inferences that have come.
     pub fn begun(&self) -> usize {
         self.seen.begun.load(Ordering::SeqCst)
+    }
+
+    /// Inferences that are here.
+    pub fn inside(&self) -> usize {
+        self.seen.inside.load(Ordering::SeqCst)
     }
 
     /// Times that a prober has looked at it.
@@ -207,8 +223,10 @@ impl GrpcInferenceService for Service {
         *self.seen.last.lock().unwrap() = Some((request.clone(), timeout));
         self.seen.begun.fetch_add(1, Ordering::SeqCst);
         let mut answer = good(&request);
-        match &self.act {
+        let act = Arc::clone(&self.act.lock().unwrap());
+        match &*act {
             Act::Answer => {}
+            Act::Slow(time) => tokio::time::sleep(*time).await,
             Act::Change(change) => change(&mut answer),
             Act::Hold(permits) => permits.acquire().await.unwrap().forget(),
             Act::Never => std::future::pending().await,
@@ -257,5 +275,12 @@ impl GrpcInferenceService for Service {
             Some(Err(code)) => Err(Status::new(code, "secret: /models/vec.onnx")),
             None => Ok(Response::new(truth())),
         }
+    }
+
+    async fn model_statistics(
+        &self,
+        _: Request<proto::ModelStatisticsRequest>,
+    ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
+        Err(Status::internal("nobody asks"))
     }
 }

@@ -21,12 +21,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
+use tensorgate_host::generations::Attempt;
 use tensorgate_policy::Bundle;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::context::{Context, HEADER, Key, Levels};
+use tensorgate_wire::proto::ModelInferRequest;
+use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tokio::net::UnixStream;
 
 pub const GENERATION: &str = "0123456789abcdef";
@@ -104,6 +108,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         root: folder.clone(),
         socket: socket.clone(),
         audit_socket: folder.join("audit.sock"),
+        limits_socket: folder.join("limits.sock"),
         audit_folder: folder.clone(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
@@ -134,6 +139,26 @@ impl Running {
         let fresh = self.folder.join(format!("{name}.new"));
         std::fs::write(&fresh, content).unwrap();
         std::fs::rename(fresh, self.folder.join(name)).unwrap();
+    }
+
+    /// Every line of its audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.join("audit/decisions.jsonl")).unwrap();
+        // What is being written is read the next time.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
+    }
+
+    /// Another policy under another name.
+    pub async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
+        let bundle = Bundle {
+            generation: generation.to_owned(),
+            policy: serde_json::from_value(policy.clone()).unwrap(),
+        };
+        self.host.reloader().reload(Ok(bundle)).await
     }
 
     /// What the host counts.
@@ -244,6 +269,40 @@ impl Gate {
                 .unwrap();
         tokio::spawn(connection);
         sender.send_request(request).await.unwrap()
+    }
+
+    /// The same over gRPC, by a client that waits only so long: what its `grpc-status` is.
+    pub async fn infer_within(&self, timeout: &str, x: &[f32]) -> tonic::Code {
+        let path = "/inference.GRPCInferenceService/ModelInfer";
+        let message = ModelInferRequest {
+            model_name: "vec".to_owned(),
+            inputs: vec![InferInputTensor {
+                name: "x".to_owned(),
+                datatype: "FP32".to_owned(),
+                shape: vec![i64::try_from(x.len()).unwrap()],
+                ..InferInputTensor::default()
+            }],
+            raw_input_contents: vec![x.iter().flat_map(|x| x.to_le_bytes()).collect()],
+            ..ModelInferRequest::default()
+        };
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+        frame.extend(message.encode_to_vec());
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("host", "tensorgate")
+            .header("x-request-id", REQUEST_ID)
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout)
+            .header(HEADER, context("POST", path).sign(&key()))
+            .body(Full::new(Bytes::from(frame)))
+            .unwrap();
+        let response = self.exchange(request).await;
+        let status = response.headers().get("grpc-status");
+        status.map_or(tonic::Code::Ok, |code| {
+            tonic::Code::from_bytes(code.as_bytes())
+        })
     }
 
     pub async fn connect(&self) -> UnixStream {

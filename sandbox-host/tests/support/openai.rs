@@ -1,9 +1,11 @@
 //! A stand-in for a server of OpenAI's API, over sockets and by hand: it answers what it is asked as such a server would, or as a test says, and
 //! keeps what it saw.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,8 +23,14 @@ pub enum Act {
     Events(String),
     /// Answers with these events, and no end.
     EventsAndHang(String),
+    /// Answers with these bytes, the head among them.
+    Raw(String),
     /// Never answers.
     Hang,
+    /// Answers after so long.
+    Slow(Duration),
+    /// Breaks the connection.
+    Break,
 }
 
 /// A request as it came.
@@ -38,6 +46,8 @@ pub struct Seen {
 struct State {
     models: BTreeSet<String>,
     act: Act,
+    /// What its own whole answers say that they used, if not as usual.
+    usage: Option<Value>,
     seen: Vec<Seen>,
     open: usize,
 }
@@ -77,6 +87,11 @@ impl OpenAi {
         self.state.lock().unwrap().act = act;
     }
 
+    /// How many tokens its own whole answers say they used from now on, one of them generated; `None`: they say nothing.
+    pub fn count(&self, tokens: Option<u64>) {
+        self.state.lock().unwrap().usage = Some(tokens.map_or(Value::Null, usage));
+    }
+
     /// Every document so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
@@ -98,9 +113,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     let Some((head, body)) = read(&mut stream).await else {
         return;
     };
-    let (act, models) = {
+    let (act, models, usage) = {
         let state = state.lock().unwrap();
-        (state.act.clone(), state.models.clone())
+        (state.act.clone(), state.models.clone(), state.usage.clone())
     };
     if head.starts_with("get /v1/models ") {
         let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
@@ -114,6 +129,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         state.seen.push(Seen { head, body });
         state.open += 1;
     }
+    if let Act::Slow(time) = act {
+        tokio::time::sleep(time).await;
+    }
     match act {
         Act::Answer if body["stream"] == true => events(&mut stream, &pieces(&body)).await,
         Act::Events(text) => events(&mut stream, &text).await,
@@ -121,10 +139,21 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
             drop(stream.read(&mut [0; 1]).await);
         }
-        Act::Answer => write(&mut stream, 200, &answer(&head, &body).to_string()).await,
+        Act::Answer | Act::Slow(_) => {
+            let mut answer = answer(&head, &body);
+            if let Some(usage) = usage {
+                answer["usage"] = usage;
+            }
+            write(&mut stream, 200, &answer.to_string()).await
+        }
         Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Raw(text) => {
+            drop(stream.write_all(text.as_bytes()).await);
+            drop(stream.shutdown().await);
+        }
         // Until the other side has gone.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
+        Act::Break => {}
     }
     state.lock().unwrap().open -= 1;
 }
@@ -168,6 +197,12 @@ const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charse
 async fn events(stream: &mut TcpStream, text: &str) {
     drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
     drop(stream.shutdown().await);
+}
+
+/// Counts of an answer of one token, or of none.
+fn usage(tokens: u64) -> Value {
+    let completion = tokens.min(1);
+    json!({"prompt_tokens": tokens - completion, "completion_tokens": completion, "total_tokens": tokens})
 }
 
 /// An answer in pieces as such servers give it.

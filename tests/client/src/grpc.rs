@@ -114,7 +114,11 @@ async fn converse(
 }
 
 /// Sends one piece as flow control allows; `None` when the other side wants no more.
-async fn send_piece(stream: &mut h2::SendStream<Bytes>, piece: &[u8], end: bool) -> Option<()> {
+pub(crate) async fn send_piece(
+    stream: &mut h2::SendStream<Bytes>,
+    piece: &[u8],
+    end: bool,
+) -> Option<()> {
     let mut rest = Bytes::copy_from_slice(piece);
     if rest.is_empty() {
         return stream.send_data(rest, end).ok();
@@ -143,7 +147,7 @@ pub fn map(fields: &Fields) -> Result<HeaderMap, ClientError> {
     Ok(map)
 }
 
-fn list(map: &HeaderMap) -> Fields {
+pub(crate) fn list(map: &HeaderMap) -> Fields {
     map.iter()
         .map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec()))
         .collect()

@@ -3,13 +3,16 @@
 
 pub mod grpc;
 pub mod http1;
+pub mod open;
 pub mod pki;
 pub mod publisher;
+pub mod redis;
 pub mod reply;
 pub mod tls;
 
 use std::time::Duration;
 
+pub use open::Open;
 pub use reply::Reply;
 
 /// How long one exchange may take before it counts as hung.

@@ -15,7 +15,9 @@ pub mod backend;
 #[path = "../../../sandbox-host/tests/support/openai.rs"]
 pub mod openai;
 pub mod policy;
+pub mod rls;
 pub mod stack;
+pub mod streams;
 pub mod verdict;
 
 pub use stack::Stack;

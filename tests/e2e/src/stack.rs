@@ -249,6 +249,13 @@ impl Stack {
         signal("KILL", self.host()).await;
     }
 
+    /// The sandbox host's socket for limits that gateways share.
+    pub fn limits_socket(&self) -> PathBuf {
+        let command = self.host_command();
+        let flag = command.iter().position(|word| word == "--limits-socket");
+        PathBuf::from(&command[flag.expect("the host is told of it") + 1])
+    }
+
     /// The command line of the sandbox host.
     pub fn host_command(&self) -> Vec<String> {
         let line = std::fs::read(format!("/proc/{}/cmdline", self.host())).unwrap();

@@ -5,6 +5,8 @@ use tensorgate_policy::{Protocol, Reason};
 use tensorgate_vectors::{Expect, Lowered};
 use tensorgate_wire::Answer;
 
+use crate::streams;
+
 /// A refusal as a client would receive it.
 pub fn received(answer: &Answer) -> Reply {
     let list = |headers: &[(&'static str, String)]| {
@@ -44,8 +46,13 @@ pub fn received(answer: &Answer) -> Reply {
     }
 }
 
-/// Compares an answer with what is expected; the error says how they differ.
+/// Compares an answer with what is expected; the error says how they differ. A stream has the verdict of its first message that is refused.
 pub fn compare(vector: &Lowered, reply: &Reply) -> Result<(), String> {
+    let refusal = match vector.request.is_stream() && reply.grpc_status() == Some(0) {
+        true => streams::refusal(reply)?,
+        false => None,
+    };
+    let reply = refusal.as_ref().unwrap_or(reply);
     match &vector.expect {
         Expect::Allow => allowed(vector.request.protocol, reply),
         Expect::Deny { reason, field } => refused(*reason, field.as_deref(), reply),

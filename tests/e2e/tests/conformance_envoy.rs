@@ -48,6 +48,7 @@ async fn play_through(chain: &str, policy_file: &str) {
 }
 
 async fn ask(stack: &Stack, vector: &Lowered) -> Result<(), String> {
+    stack.backend.openai.count(vector.used);
     let mut last = None;
     for _ in 0..vector.repeat {
         last = Some(

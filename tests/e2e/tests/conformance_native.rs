@@ -50,12 +50,13 @@ fn play(vector: &Lowered, arrival: Arrival) -> Result<(), String> {
     };
     let mut last = None;
     for _ in 0..vector.repeat {
-        last = Some(proxy.send(
+        last = Some(proxy.send_settled(
             &request,
             Now {
                 unix_s: vector.now_unix_s,
                 monotonic_ns: 1_000_000_000,
             },
+            vector.used,
         ));
     }
     let (outcome, record) = last.unwrap();

@@ -240,3 +240,83 @@ async fn an_answer_has_our_id_or_none_and_never_the_callers() {
     stack.kill_host().await;
     check(&infer, 503, true).await;
 }
+
+/// A client's wish to go on in HTTP/2 (RFC 7540, 3.2).
+const H2C: &str = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
+/// A client's wish to go on with something else.
+const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_form_of_a_target_and_no_upgrade_leads_to_anything_else() {
+    let stack = Stack::start("headers-targets", policy::vectors_policy("main.json")).await;
+    let key = policy::key("scorer");
+    let infer = format!(
+        "content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+        ask::GOOD.len(),
+        ask::GOOD
+    );
+    let nothing = "content-length: 0\r\n\r\n";
+    let (path, managed) = (ask::PATH, "/v2/repository/index");
+    let at_host = |path: &str| format!("POST http://gate.example{path}");
+    let plain = |path: &str| format!("POST {path}");
+    let allowed = || Seen::Answer(200, None);
+    let nowhere = || refused(404, "not-an-inference-route");
+    let odd = || refused(400, "ambiguous-request");
+    for (line, more, body, expected) in [
+        // Absolute form (RFC 9112, 3.2.2) says what the path says, whatever host it names.
+        (at_host(path), "", infer.as_str(), allowed()),
+        (at_host(managed), "", nothing, nowhere()),
+        (
+            format!("POST http://other.example{managed}"),
+            "",
+            nothing,
+            nowhere(),
+        ),
+        (
+            format!("POST https://gate.example{path}"),
+            "",
+            &infer,
+            odd(),
+        ),
+        (
+            at_host("/v2/models/vec/infer/../../../repository/index"),
+            "",
+            nothing,
+            nowhere(),
+        ),
+        ("GET http://gate.example".into(), "", nothing, nowhere()),
+        ("OPTIONS *".into(), "", nothing, nowhere()),
+        ("GET v2/health/live".into(), "", nothing, odd()),
+        ("CONNECT gate.example:443".into(), "", "\r\n", odd()),
+        (format!("CONNECT {path}"), "", "\r\n", odd()),
+        // Who asks for another protocol is answered in this one, or not at all.
+        (plain(path), H2C, infer.as_str(), allowed()),
+        (plain(managed), H2C, nothing, nowhere()),
+        (at_host(managed), H2C, nothing, nowhere()),
+        (plain(path), WEBSOCKET, &infer, odd()),
+        (plain(managed), WEBSOCKET, nothing, odd()),
+        // A field of another protocol that nobody asked for.
+        (
+            plain(path),
+            "http2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+            &infer,
+            odd(),
+        ),
+    ] {
+        let request =
+            format!("{line} HTTP/1.1\r\nhost: gate.example\r\nx-api-key: {key}\r\n{more}{body}");
+        let reply = http1::raw(stack.gate, request.as_bytes()).await;
+        if let Ok(reply) = &reply {
+            assert!(reply.header("upgrade").is_none(), "{line}: {reply:?}");
+        }
+        assert_eq!(seen(reply), expected, "{line} {more}");
+    }
+    // What comes behind such a request in HTTP/2 is read as HTTP/1.1, and is none.
+    let head = format!("POST {managed} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n{H2C}{nothing}");
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let both = http1::raw(stack.gate, format!("{head}{preface}").as_bytes()).await;
+    assert_eq!(seen(both), nowhere());
+    let after = ask::good(stack.gate, &[]).await;
+    assert_eq!(seen(after), allowed());
+    assert_eq!(stack.backend.seen().len(), 3);
+}

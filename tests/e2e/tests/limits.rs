@@ -71,6 +71,7 @@ async fn every_answer_says_what_is_left_of_each_limit() {
             quota: Some(5),
             window_s: Some(MONTH_S),
             burst: None,
+            ..Rate::default()
         });
         limited.grants[0].budget = Some(Budget {
             bytes: Some(ByteSize(1_000)),

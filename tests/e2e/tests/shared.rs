@@ -91,6 +91,7 @@ async fn two_workers_spend_a_bucket_exactly() {
             quota: Some(37),
             window_s: Some(MONTH_S),
             burst: Some(37),
+            ..Rate::default()
         });
     });
     for chain in CHAINS {
@@ -106,6 +107,7 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
             quota: Some(60),
             window_s: Some(MONTH_S),
             burst: Some(60),
+            ..Rate::default()
         });
     });
     spends_exactly("shared-rate", rate, "gate", 4, 60).await;
@@ -115,6 +117,7 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
             tokens: None,
             bytes: Some(ByteSize(4_000)),
             window_s: Some(MONTH_S),
+            ..Cost::default()
         });
     });
     for chain in CHAINS {
@@ -127,6 +130,7 @@ async fn four_workers_spend_rates_costs_and_budgets_exactly() {
             tokens: None,
             bytes: Some(ByteSize(483)),
             per: Some(Period::Day),
+            ..Budget::default()
         });
     });
     spends_exactly("shared-budget", budget, "gate", 4, 60).await;

@@ -40,6 +40,7 @@ pub(crate) struct Case {
     pub headers: Vec<(String, Blob)>,
     #[serde(default = "once")]
     pub repeat: u32,
+    pub used: Option<u64>,
     pub chunks: Option<usize>,
     pub coding: Option<Coding>,
     pub expect: RawExpect,
@@ -121,6 +122,8 @@ pub enum Spelling {
     OipGrpcUnpacked,
     /// gRPC, `raw_input_contents`.
     OipGrpcRaw,
+    /// The same, the one message of a stream.
+    OipGrpcStream,
     /// TF Serving's JSON, `instances`.
     TfRestRows,
     /// TF Serving's JSON, `inputs`; bytes in base64.
@@ -143,13 +146,14 @@ pub enum Spelling {
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OipRest,
         Self::OipRestNested,
         Self::OipRestBinary,
         Self::OipGrpcTyped,
         Self::OipGrpcUnpacked,
         Self::OipGrpcRaw,
+        Self::OipGrpcStream,
         Self::TfRestRows,
         Self::TfRestColumns,
         Self::TfGrpcTyped,
@@ -165,7 +169,9 @@ impl Spelling {
     pub const fn protocol(self) -> Protocol {
         match self {
             Self::OipRest | Self::OipRestNested | Self::OipRestBinary => Protocol::OipRest,
-            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw => Protocol::OipGrpc,
+            Self::OipGrpcTyped | Self::OipGrpcUnpacked | Self::OipGrpcRaw | Self::OipGrpcStream => {
+                Protocol::OipGrpc
+            }
             Self::TfRestRows | Self::TfRestColumns => Protocol::TfRest,
             Self::TfGrpcTyped | Self::TfGrpcContent => Protocol::TfGrpc,
             Self::TorchRestRows | Self::TorchRestColumns | Self::TorchRestForm => {
@@ -185,6 +191,7 @@ impl Spelling {
             Self::OipGrpcTyped => "oip-grpc-typed",
             Self::OipGrpcUnpacked => "oip-grpc-unpacked",
             Self::OipGrpcRaw => "oip-grpc-raw",
+            Self::OipGrpcStream => "oip-grpc-stream",
             Self::TfRestRows => "tf-rest-rows",
             Self::TfRestColumns => "tf-rest-columns",
             Self::TfGrpcTyped => "tf-grpc-typed",

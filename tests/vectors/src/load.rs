@@ -91,6 +91,7 @@ fn load_file(
                 client: client.clone(),
                 request,
                 repeat: case.repeat,
+                used: case.used,
                 expect: expect.clone(),
                 shadow: shadow.clone(),
                 headers: case.expect.headers.clone(),

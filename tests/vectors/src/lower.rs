@@ -17,7 +17,7 @@ use crate::{VectorFault, json, protobuf, sign, template, tf, torch, value};
 type Fields = Vec<Field>;
 
 /// The spellings of OIP, which come first.
-const OIP_SPELLINGS: usize = 6;
+const OIP_SPELLINGS: usize = 7;
 
 /// What of a policy's models a request's spelling depends on, by name.
 pub(crate) type Models = BTreeMap<String, Model>;
@@ -247,7 +247,7 @@ fn spelled(
         }
         Spelling::OipGrpcTyped => Contents::Packed,
         Spelling::OipGrpcUnpacked => Contents::Unpacked,
-        Spelling::OipGrpcRaw => Contents::Raw,
+        Spelling::OipGrpcRaw | Spelling::OipGrpcStream => Contents::Raw,
         Spelling::OipRest | Spelling::OipRestNested => {
             let content_type = (b"content-type".to_vec(), b"application/json".to_vec());
             let body = json::infer_request(tensors, spelling == Spelling::OipRestNested)?;
@@ -264,10 +264,14 @@ fn spelled(
         }
     };
     let body = protobuf::frame(&protobuf::infer_request(tensors, contents)?)?;
+    let path = match spelling {
+        Spelling::OipGrpcStream => RawRequest::STREAM,
+        _ => INFER,
+    };
     Ok(RawRequest {
         protocol: Protocol::OipGrpc,
         method: "POST".into(),
-        path: INFER.into(),
+        path: path.into(),
         headers: grpc_fields(None, fields)?,
         body,
         chunk_bytes,

@@ -27,6 +27,8 @@ pub struct Lowered {
     pub request: RawRequest,
     /// How often, at one instant; the last answer counts.
     pub repeat: u32,
+    /// Tokens that every answer says it used; `None`: it says nothing.
+    pub used: Option<u64>,
     /// What must come back.
     pub expect: Expect,
     /// Reasons that must be noted as in shadow, in order of precedence; `None` where the case does not say.
@@ -75,6 +77,14 @@ pub struct RawRequest {
 }
 
 impl RawRequest {
+    /// Where streams of inferences go.
+    pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+    /// Whether its body is a stream of messages, each of which is judged by itself.
+    pub fn is_stream(&self) -> bool {
+        self.path == Self::STREAM
+    }
+
     /// Every header field as a proxy's filter sees them: pseudo-headers first, and the length that an HTTP/1.1 client declares for a
     /// body in one piece.
     pub fn fields(&self) -> Vec<Field> {

@@ -33,7 +33,7 @@ impl Key {
         mac.finalize().into_bytes().into()
     }
 
-    pub(super) fn mac(&self, signed: &str) -> Hmac<Sha256> {
+    pub(crate) fn mac(&self, signed: &str) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
         mac.update(signed.as_bytes());
         mac

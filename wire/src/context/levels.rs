@@ -3,7 +3,7 @@
 
 use tensorgate_policy::policy::{Level, Wait};
 
-/// Levels of one charge: a grant has two limits on requests and four on what they carry.
+/// Levels of one charge: a grant has two limits on requests and six on what they carry.
 const MAX_LEVELS: usize = 8;
 
 /// Each in the order of the grant's limits; empty where there are none, or where nobody charges.
@@ -16,6 +16,16 @@ pub struct Levels {
 }
 
 impl Levels {
+    /// These, and the other's where there are none: each limit is charged by one filter.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let either = |own: Vec<_>, other| if own.is_empty() { other } else { own };
+        Self {
+            request: either(self.request, other.request),
+            content: either(self.content, other.content),
+        }
+    }
+
     /// Adds them to a context's fields.
     pub(super) fn write(&self, fields: &mut Vec<u8>) {
         for levels in [&self.request, &self.content] {

@@ -61,7 +61,7 @@ fn look<'a>(
 /// A message that names no model is for nobody.
 fn named_model<'a>(model: Option<&'a str>, version: Option<Cow<'a, str>>) -> Option<Addressee<'a>> {
     Some(Addressee {
-        model: model.filter(|model| !model.is_empty())?,
+        model: model.filter(|model| !model.is_empty())?.into(),
         version,
         streams: false,
     })
@@ -75,7 +75,7 @@ mod tests {
 
     fn named(model: &'static str, version: Option<&'static str>) -> Option<Addressee<'static>> {
         Some(Addressee {
-            model,
+            model: model.into(),
             version: version.map(Into::into),
             streams: false,
         })

@@ -4,13 +4,13 @@
 use crate::fault::BodyFault;
 
 /// Bytes of the longest varint, of 64 bits.
-pub(super) const MAX_VARINT_BYTES: usize = 10;
+pub(crate) const MAX_VARINT_BYTES: usize = 10;
 /// The largest field number.
 const MAX_FIELD: u64 = (1 << 29) - 1;
 
 /// One field's value, by wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// Wire type 0.
     Varint(u64),
     /// Wire type 1.
@@ -23,9 +23,9 @@ pub(super) enum Value<'a> {
 
 /// Where a field stands: its message and number.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) message: &'static str,
-    pub(super) field: u32,
+pub(crate) struct Place {
+    pub(crate) message: &'static str,
+    pub(crate) field: u32,
 }
 
 impl Place {
@@ -33,16 +33,16 @@ impl Place {
         format!("field {} of {}", self.field, self.message)
     }
 
-    pub(super) fn wrong(self, what: &'static str) -> BodyFault {
+    pub(crate) fn wrong(self, what: &'static str) -> BodyFault {
         BodyFault::field(self.text(), what)
     }
 
-    pub(super) fn unknown(self) -> BodyFault {
+    pub(crate) fn unknown(self) -> BodyFault {
         BodyFault::Unknown(self.text())
     }
 
     /// Fills a singular field, which may come once only: parsers agree neither on first, last nor merged.
-    pub(super) fn once<T>(self, slot: &mut Option<T>, value: T) -> Result<(), BodyFault> {
+    pub(crate) fn once<T>(self, slot: &mut Option<T>, value: T) -> Result<(), BodyFault> {
         if slot.is_some() {
             return Err(BodyFault::Duplicate(self.text()));
         }
@@ -50,7 +50,7 @@ impl Place {
         Ok(())
     }
 
-    pub(super) fn bytes(self, value: Value<'_>) -> Result<&[u8], BodyFault> {
+    pub(crate) fn bytes(self, value: Value<'_>) -> Result<&[u8], BodyFault> {
         match value {
             Value::Bytes(bytes) => Ok(bytes),
             Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => {
@@ -59,7 +59,7 @@ impl Place {
         }
     }
 
-    pub(super) fn varint(self, value: Value<'_>) -> Result<u64, BodyFault> {
+    pub(crate) fn varint(self, value: Value<'_>) -> Result<u64, BodyFault> {
         match value {
             Value::Varint(number) => Ok(number),
             Value::Bytes(_) | Value::Fixed64(_) | Value::Fixed32(_) => {
@@ -68,7 +68,7 @@ impl Place {
         }
     }
 
-    pub(super) fn text_of(self, value: Value<'_>, max_bytes: usize) -> Result<&str, BodyFault> {
+    pub(crate) fn text_of(self, value: Value<'_>, max_bytes: usize) -> Result<&str, BodyFault> {
         let bytes = self.bytes(value)?;
         if bytes.len() > max_bytes {
             return Err(self.wrong("is too long"));
@@ -78,7 +78,7 @@ impl Place {
 }
 
 /// Hands every field of a message to `field`, in order.
-pub(super) fn read<'a>(
+pub(crate) fn read<'a>(
     message: &'static str,
     bytes: &'a [u8],
     mut field: impl FnMut(Place, Value<'a>) -> Result<(), BodyFault>,
@@ -128,7 +128,7 @@ fn take_field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Value<'a>), &'static str>
 
 /// How many bytes the field takes that `rest` begins with, of a message that has `left` bytes from there on; `None` where `rest` does
 /// not say so yet.
-pub(super) fn skip_field(rest: &[u8], left: usize) -> Result<Option<usize>, &'static str> {
+pub(crate) fn skip_field(rest: &[u8], left: usize) -> Result<Option<usize>, &'static str> {
     let Some(tag_bytes) = varint_bytes(rest, left) else {
         return Ok(None);
     };
@@ -182,7 +182,7 @@ fn take_chunk<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str>
 }
 
 /// Takes one canonical varint: as few bytes as its value needs.
-pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
+pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, &'static str> {
     let mut value = 0_u64;
     let mut shift = 0_u32;
     let mut bytes = rest.iter();

@@ -42,11 +42,11 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
-/// The model that a request names; `None` where that takes decoding: its name comes escaped or twice, or the body is no document.
-pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
-    let mut scanner = Scanner::over(body).ok()?;
+/// The model that a request names, if it names one. Nothing else of it is kept.
+pub(crate) fn named(body: &[u8]) -> Result<Option<Addressee<'_>>, BodyFault> {
+    let mut scanner = Scanner::over(body)?;
     let (mut model, mut stream) = (None, None);
-    let read = scanner.object(|scanner, key| match &*key {
+    scanner.object(|scanner, key| match &*key {
         MODEL => once(&mut model, MODEL, name(scanner, MODEL)),
         STREAM if matches!(scanner.token(), Some(b't' | b'f' | b'n')) => {
             once(&mut stream, STREAM, scanner.word())
@@ -54,16 +54,13 @@ pub(crate) fn named(body: &[u8]) -> Option<Addressee<'_>> {
         // Of another kind it asks for nothing, as for whoever decodes it.
         STREAM => once(&mut stream, STREAM, scanner.value().map(|_| None)),
         _ => scanner.value().map(drop),
-    });
-    read.and_then(|()| scanner.end()).ok()?;
-    match model? {
-        Cow::Borrowed(model) => Some(Addressee {
-            model,
-            version: None,
-            streams: stream.flatten() == Some(true),
-        }),
-        Cow::Owned(_) => None,
-    }
+    })?;
+    scanner.end()?;
+    Ok(model.map(|model| Addressee {
+        model,
+        version: None,
+        streams: stream.flatten() == Some(true),
+    }))
 }
 
 /// What a document may still hold.

@@ -1,9 +1,7 @@
-//! Which imports a handler may have, and which exports it must. The host links nothing else, so another import is found out here,
-//! at the author's desk, and not when the policy is loaded.
+//! What a module or a component asks of its host, and what it offers. The host links nothing but a handler's own interfaces, so
+//! another import is found out here, at the author's desk, and not when the policy is loaded.
 
-use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
-
-use crate::Fault;
+use wasmparser::{BinaryReaderError, ComponentTypeRef, Parser, Payload, TypeBounds};
 
 /// The package that all of a handler's imports come from.
 const PACKAGE: &str = "tensorgate:handler/";
@@ -11,70 +9,83 @@ const PACKAGE: &str = "tensorgate:handler/";
 /// What a handler is called by: one for each world.
 const EXPORTS: [&str; 2] = ["preprocess", "postprocess"];
 
-/// Looks at the imports of a module or a component: the inner result names those that are foreign.
-pub fn only_handler(wasm: &[u8], path: &str) -> Result<Result<(), String>, Fault> {
-    let malformed = |error: wasmparser::BinaryReaderError| Fault::Encode {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    };
-    let mut foreign = Vec::new();
-    // Modules nested in a component import from its own instances: only the outermost imports reach the host.
+/// The outermost imports and exports: what reaches the host. Modules nested in a component import from its own instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surface {
+    /// Whether it is a component; a core module is none.
+    pub component: bool,
+    /// What it asks for, in its own order: interfaces of a component, `module#name` of a core module. A name for a type is not
+    /// something to call, and not among them.
+    pub imports: Vec<String>,
+    /// What a component offers, in its own order.
+    pub exports: Vec<String>,
+}
+
+impl Surface {
+    /// Imports that no handler gets.
+    pub fn foreign(&self) -> Vec<&str> {
+        let imports = self.imports.iter().map(String::as_str);
+        imports
+            .filter(|import| !import.starts_with(PACKAGE))
+            .collect()
+    }
+
+    /// Whether a component exports what a handler is called by.
+    pub fn is_handler(&self) -> bool {
+        self.exports
+            .iter()
+            .any(|export| EXPORTS.contains(&export.as_str()))
+    }
+}
+
+/// Reads the surface of a module or a component; nothing of it is compiled.
+///
+/// # Errors
+/// What the parser says of a file that is neither.
+pub fn surface(wasm: &[u8]) -> Result<Surface, String> {
+    read(wasm).map_err(|error| error.to_string())
+}
+
+fn read(wasm: &[u8]) -> Result<Surface, BinaryReaderError> {
+    let mut surface = Surface::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(malformed)? {
+        match payload? {
+            Payload::Version { encoding, .. } if depth == 0 => {
+                surface.component = encoding == wasmparser::Encoding::Component;
+            }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 depth = depth.saturating_add(1)
             }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ImportSection(section) if depth == 0 => {
                 for import in section.into_imports() {
-                    let import = import.map_err(malformed)?;
-                    if !import.module.starts_with(PACKAGE) {
-                        foreign.push(format!("{}#{}", import.module, import.name));
-                    }
+                    let import = import?;
+                    surface
+                        .imports
+                        .push(format!("{}#{}", import.module, import.name));
                 }
             }
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    let import = import.map_err(malformed)?;
-                    // A world names the types that it uses: a name for something is not something to call.
+                    let import = import?;
+                    // A world names the types that it uses.
                     let names_a_type =
                         matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_)));
-                    if !names_a_type && !import.name.name.starts_with(PACKAGE) {
-                        foreign.push(import.name.name.to_owned());
+                    if !names_a_type {
+                        surface.imports.push(import.name.name.to_owned());
                     }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    surface.exports.push(export?.name.name.to_owned());
                 }
             }
             _ => {}
         }
     }
-    Ok(if foreign.is_empty() {
-        Ok(())
-    } else {
-        Err(foreign.join(", "))
-    })
-}
-
-/// Whether a component exports what a handler is called by. A crate that forgot its export macro makes one that does not.
-pub fn is_handler(component: &[u8]) -> bool {
-    let mut depth = 0_usize;
-    let mut found = false;
-    for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
-        match payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                depth = depth.saturating_add(1)
-            }
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentExportSection(section) if depth == 0 => {
-                found |= section
-                    .into_iter()
-                    .flatten()
-                    .any(|export| EXPORTS.contains(&export.name.name));
-            }
-            _ => {}
-        }
-    }
-    found
+    Ok(surface)
 }
 
 #[cfg(test)]
@@ -104,18 +115,19 @@ mod tests {
     #[test]
     fn a_foreign_import_is_named() {
         for (module, expected) in [
-            ("tensorgate:handler/log@0.1.0", Ok(())),
-            ("wasi_snapshot_preview1", Err("wasi_snapshot_preview1#f")),
-            ("wasi:io/streams@0.2.0", Err("wasi:io/streams@0.2.0#f")),
+            ("tensorgate:handler/log@0.1.0", &[][..]),
+            ("wasi_snapshot_preview1", &["wasi_snapshot_preview1#f"]),
+            ("wasi:io/streams@0.2.0", &["wasi:io/streams@0.2.0#f"]),
             (
                 "tensorgate:handlers/log@0.1.0",
-                Err("tensorgate:handlers/log@0.1.0#f"),
+                &["tensorgate:handlers/log@0.1.0#f"],
             ),
-            ("env", Err("env#f")),
-            ("", Err("#f")),
+            ("env", &["env#f"]),
+            ("", &["#f"]),
         ] {
-            let found = only_handler(&importing(module, "f"), "f.wasm").unwrap();
-            assert_eq!(found, expected.map_err(str::to_owned), "{module}");
+            let found = surface(&importing(module, "f")).unwrap();
+            assert!(!found.component);
+            assert_eq!(found.foreign(), expected, "{module}");
         }
     }
 
@@ -145,14 +157,16 @@ mod tests {
             (exporting("preprocess"), true),
             (exporting("postprocess"), true),
         ] {
-            assert_eq!(is_handler(&component), expected, "{component:?}");
+            let found = surface(&component).unwrap();
+            assert!(found.component);
+            assert_eq!(found.is_handler(), expected, "{component:?}");
         }
     }
 
     #[test]
     fn what_is_no_wasm_is_refused() {
         for file in [b"".as_slice(), b"text", b"\0asm\x01\0\0\0\x02\xff"] {
-            assert!(only_handler(file, "f.wasm").is_err(), "{file:?}");
+            assert!(surface(file).is_err(), "{file:?}");
         }
     }
 }

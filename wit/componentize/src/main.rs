@@ -1,20 +1,15 @@
-//! Wraps a core module, as `cargo build --target wasm32-unknown-unknown` makes it, into a handler component, and
-//! refuses one that asks its host for anything that no handler gets.
-//!
-//! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
-//! The output depends on the input alone, byte for byte.
+//! `tensorgate-componentize`: a core module's file in, a component's file out.
 
-mod imports;
 mod options;
 
 use std::process::ExitCode;
 
 use sha2::{Digest, Sha256};
-use wit_component::ComponentEncoder;
+use tensorgate_componentize::componentize;
 
 use crate::options::Options;
 
-/// What can go wrong. Each text says what to do about it where there is one thing to do.
+/// What can go wrong: a file, or what is in it.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("{path}: {source}")]
@@ -22,16 +17,11 @@ enum Fault {
         path: String,
         source: std::io::Error,
     },
-    #[error(
-        "{path}: exports neither preprocess nor postprocess: call export_preprocess! or export_postprocess! once"
-    )]
-    Export { path: String },
-    #[error("{path}: not a core module with tensorgate-handler's exports: {detail}")]
-    Encode { path: String, detail: String },
-    #[error(
-        "{path}: imports {found}, which no handler gets: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
-    )]
-    Imports { path: String, found: String },
+    #[error("{path}: {source}")]
+    Module {
+        path: String,
+        source: tensorgate_componentize::Fault,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,7 +36,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match componentize(&options) {
+    match write(&options) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -59,27 +49,16 @@ fn main() -> ExitCode {
 }
 
 /// Writes the component and says what it wrote: path, size, digest.
-fn componentize(options: &Options) -> Result<String, Fault> {
+fn write(options: &Options) -> Result<String, Fault> {
     let file = |path: &str| {
         let path = path.to_owned();
         move |source| Fault::File { path, source }
     };
     let core = std::fs::read(&options.core).map_err(file(&options.core))?;
-    // The module's own imports first: the encoder's text on an unknown one names no remedy.
-    let foreign = |found| Fault::Imports {
+    let component = componentize(&core).map_err(|source| Fault::Module {
         path: options.core.clone(),
-        found,
-    };
-    imports::only_handler(&core, &options.core)?.map_err(foreign)?;
-    let component = encode(&core).map_err(|detail| Fault::Encode {
-        path: options.core.clone(),
-        detail,
+        source,
     })?;
-    imports::only_handler(&component, &options.core)?.map_err(foreign)?;
-    if !imports::is_handler(&component) {
-        let path = options.core.clone();
-        return Err(Fault::Export { path });
-    }
     std::fs::write(&options.output, &component).map_err(file(&options.output))?;
     Ok(format!(
         "{}  {} bytes  sha256 {:x}",
@@ -87,13 +66,4 @@ fn componentize(options: &Options) -> Result<String, Fault> {
         component.len(),
         Sha256::digest(&component)
     ))
-}
-
-/// Wraps, and validates what came of it.
-fn encode(core: &[u8]) -> Result<Vec<u8>, String> {
-    ComponentEncoder::default()
-        .validate(true)
-        .module(core)
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| format!("{error:#}"))
 }

@@ -1,5 +1,9 @@
 //! The way to the sandbox host: HTTP/2 over a Unix socket, with a bound on everything that can pile up.
 
+use std::net::IpAddr;
+
+use tensorgate_glue::host::RATE_LIMIT_CLUSTER;
+
 use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, READ_BYTES, STREAM_WINDOW_BYTES};
 use super::duration;
 use crate::render::node::{Node, list, map};
@@ -14,6 +18,8 @@ const CONNECT_MS: u64 = 1_000;
 const HOST_CONNECTIONS: u32 = 64;
 /// Requests on one connection to the host: fewer than the 1,024 that the host takes on each.
 const HOST_STREAMS: u32 = 128;
+/// Questions to a rate limit service at once.
+const LIMIT_QUESTIONS: u32 = 4_096;
 
 /// The host's audit log: a stream for each worker.
 pub fn audit(address: Node) -> Node {
@@ -29,6 +35,49 @@ pub fn audit(address: Node) -> Node {
         },
         "load_assignment" => map! {
             "cluster_name" => AUDIT,
+            "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => address}}]}],
+        },
+    }
+}
+
+/// The host's rate limit service.
+pub fn limits(address: Node) -> Node {
+    to_limits("STATIC", address)
+}
+
+/// Another rate limit service.
+pub fn other_limits(host: &str, port: u16) -> Node {
+    let kind = if host.parse::<IpAddr>().is_ok() {
+        "STATIC"
+    } else {
+        "STRICT_DNS"
+    };
+    let address =
+        map! {"socket_address" => map! {"address" => host, "port_value" => u32::from(port)}};
+    to_limits(kind, address)
+}
+
+/// The way to a rate limit service: a question that finds too many others on theirs fails at once.
+fn to_limits(kind: &str, address: Node) -> Node {
+    map! {
+        "name" => RATE_LIMIT_CLUSTER,
+        "type" => kind,
+        "connect_timeout" => duration(CONNECT_MS),
+        "circuit_breakers" => map! {
+            "thresholds" => list![map! {
+                "max_pending_requests" => LIMIT_QUESTIONS,
+                "max_requests" => LIMIT_QUESTIONS,
+                "max_retries" => 0_u64,
+            }],
+        },
+        "typed_extension_protocol_options" => map! {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions" => map! {
+                "@type" => "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config" => map! {"http2_protocol_options" => map! {}},
+            },
+        },
+        "load_assignment" => map! {
+            "cluster_name" => RATE_LIMIT_CLUSTER,
             "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => address}}]}],
         },
     }

@@ -1,5 +1,7 @@
 //! The gate, or a chain of its parts, as HTTP filters: what a VM may do, what it is told, and what happens when it fails.
 
+use std::collections::BTreeSet;
+
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::{Bundle, Policy};
 
@@ -8,9 +10,9 @@ use super::{Places, RenderError, key_sets, text};
 use crate::render::node::{Node, list, map};
 
 /// All that the VM may call or be called for; a list that is empty would allow everything. No outbound call, no socket, no
-/// file, no timer, no response: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed besides where the
-/// policy has something to fetch.
-const CAPABILITIES: [&str; 26] = [
+/// file, no timer, of an answer its trailers alone: what the filter is linked to beyond these answers that it is not allowed. [`OUTWARD`] is allowed
+/// besides where the policy has something to fetch, and [`ASKING`] where gateways share a limit.
+const CAPABILITIES: [&str; 29] = [
     // What Envoy calls.
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -18,13 +20,16 @@ const CAPABILITIES: [&str; 26] = [
     "proxy_on_request_headers",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
+    "proxy_on_response_trailers",
     "proxy_on_done",
     "proxy_on_log",
     "proxy_on_delete",
     // What the filter calls.
     "proxy_log",
     "proxy_get_buffer_bytes",
+    "proxy_set_buffer_bytes",
     "proxy_get_header_map_pairs",
+    "proxy_get_header_map_value",
     "proxy_set_header_map_pairs",
     "proxy_replace_header_map_value",
     "proxy_remove_header_map_value",
@@ -53,8 +58,17 @@ const OUTWARD: [&str; 7] = [
     "proxy_continue_stream",
     "proxy_record_metric",
 ];
-/// Tells VMs apart by what they are allowed: Envoy makes another of the same name and module only where this differs.
+/// What the VM needs to ask the rate limit service, and to have requests wait for its answers.
+const ASKING: [&str; 5] = [
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_close",
+    "proxy_grpc_call",
+    "proxy_set_effective_context",
+    "proxy_continue_stream",
+];
+/// Tell VMs apart by what they are allowed: Envoy makes another of the same name and module only where these differ.
 const OUTWARD_VM: &str = "outward";
+const ASKING_VM: &str = "asking";
 
 /// One filter: its name in the chain, and what Envoy makes it of.
 pub fn filter(
@@ -66,10 +80,14 @@ pub fn filter(
     let name = format!("tensorgate.{}", filter.name());
     let module = places.filters.join(format!("{}.wasm", filter.name()));
     let fetches = filter.duties().identify && key_sets::of(policy).next().is_some();
-    let capabilities = CAPABILITIES
-        .iter()
-        .chain(OUTWARD.iter().filter(|_| fetches))
-        .map(|name| ((*name).to_owned(), map! {}))
+    let duties = filter.duties();
+    let asks = policy.rate_limit_service().is_some() && (duties.charge || duties.check);
+    let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
+        .chain(ASKING.iter().filter(|_| asks))
+        .copied()
+        .collect();
+    let capabilities = (CAPABILITIES.into_iter().chain(allowed))
+        .map(|name| (name.to_owned(), map! {}))
         .collect();
     let mut vm = vec![
         // Buckets and counts are kept by this name: a chain has the gate's.
@@ -85,8 +103,12 @@ pub fn filter(
             map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
         ),
     ];
-    if fetches {
-        vm.push(("configuration".to_owned(), string(OUTWARD_VM)));
+    let kinds = [(fetches, OUTWARD_VM), (asks, ASKING_VM)];
+    let kind: Vec<&str> = (kinds.into_iter())
+        .filter_map(|(is, kind)| is.then_some(kind))
+        .collect();
+    if !kind.is_empty() {
+        vm.push(("configuration".to_owned(), string(&kind.join(","))));
     }
     Ok(Filter {
         name: name.clone(),

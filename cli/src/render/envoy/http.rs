@@ -8,12 +8,26 @@ use super::dynamic::{Filter, Form};
 use super::{RenderError, access_log, clusters, duration, local_reply};
 use crate::render::node::{Node, list, map};
 
+/// Where streams of inferences go.
+const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// A connection without a request, milliseconds.
 const CONNECTION_IDLE_MS: u64 = 60_000;
 /// A connection on which a certificate was shown, milliseconds: so long after its revocation a client is out at the latest.
 const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 /// Time for streams to end once Envoy is told to stop, milliseconds.
 const DRAIN_MS: u64 = 5_000;
+
+/// To the host, within so much time from the last byte of the request; without a bound if it is 0.
+fn route(matched: Node, bounds: &Bounds, timeout_ms: u64) -> Node {
+    map! {
+        "match" => matched,
+        "request_body_buffer_limit" => bounds.buffer_bytes,
+        "route" => map! {
+            "cluster" => clusters::HOST,
+            "timeout" => duration(timeout_ms),
+        },
+    }
+}
 
 /// The connection manager's configuration.
 pub fn connection_manager(
@@ -127,15 +141,12 @@ pub fn connection_manager(
             "virtual_hosts" => list![map! {
                 "name" => "gate",
                 "domains" => list!["*"],
-                "routes" => list![map! {
-                    "match" => map! {"prefix" => "/"},
-                    "request_body_buffer_limit" => bounds.buffer_bytes,
-                    "route" => map! {
-                        "cluster" => clusters::HOST,
-                        // From the last byte of the request.
-                        "timeout" => duration(bounds.timeout_ms),
-                    },
-                }],
+                "routes" => list![
+                    // The host bounds each message of a stream by itself; what bounds the whole is how long any stream may last.
+                    route(map! {"path" => STREAM_PATH}, bounds, 0),
+                    // From the last byte of the request.
+                    route(map! {"prefix" => "/"}, bounds, bounds.timeout_ms),
+                ],
             }],
         },
     };

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tensorgate_glue::enforced::Enforced;
+use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
@@ -41,6 +42,8 @@ pub struct Places {
     pub admin_socket: PathBuf,
     /// The host's socket for the audit log.
     pub audit_socket: PathBuf,
+    /// The host's socket for what gateways share.
+    pub limits_socket: PathBuf,
     /// The folder that certificates of the policy are relative to.
     pub root: PathBuf,
     /// The folder of [`tls::secrets`], where the policy has TLS.
@@ -100,6 +103,7 @@ pub fn render(
     let mut clusters = vec![
         clusters::host(&bounds, pipe(&places.host_socket)?),
         clusters::audit(pipe(&places.audit_socket)?),
+        limits_way(policy, places)?,
     ];
     for (issuer, url) in key_sets::of(policy) {
         clusters.push(key_sets::way(issuer, url, places)?);
@@ -125,6 +129,16 @@ pub fn render(
         bootstrap: Node::Map(entries),
         resources,
         buffer_bytes: bounds.buffer_bytes,
+    })
+}
+
+/// The way to the rate limit service: the host's, unless the policy names another. It is there whatever the policy has: a filter of the policy
+/// before must not lose it a moment before it gives way.
+fn limits_way(policy: &Policy, places: &Places) -> Result<Node, RenderError> {
+    let counter = policy.rate_limit_service().map(RateLimitService::counter);
+    Ok(match counter {
+        Some(Counter::Endpoint { host, port }) => clusters::other_limits(host, *port),
+        Some(Counter::Redis(_)) | None => clusters::limits(pipe(&places.limits_socket)?),
     })
 }
 

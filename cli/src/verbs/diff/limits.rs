@@ -88,14 +88,16 @@ fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
     let pace = |one: &Allowance, other: &Allowance| {
         u128::from(one.quota()).saturating_mul(u128::from(other.window_s()))
     };
-    let at_once = after.most().cmp(&before.most());
-    let steadily = pace(&after, &before).cmp(&pace(&before, &after));
-    match (at_once, steadily) {
-        (Ordering::Greater, Ordering::Greater | Ordering::Equal)
-        | (Ordering::Equal, Ordering::Greater) => Some(Allows::More),
-        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => {
-            Some(Allows::Less)
-        }
+    let ways = [
+        after.most().cmp(&before.most()),
+        pace(&after, &before).cmp(&pace(&before, &after)),
+        // What all gateways share is less than what each has for itself.
+        before.is_global().cmp(&after.is_global()),
+    ];
+    let goes = |way| ways.contains(&way);
+    match (goes(Ordering::Greater), goes(Ordering::Less)) {
+        (true, false) => Some(Allows::More),
+        (false, true) => Some(Allows::Less),
         _ => None,
     }
 }
@@ -112,9 +114,11 @@ fn told((allowance, shadowed): &Held) -> String {
             format!("{quota} {unit} in {window_s} s, {burst} at once")
         }
     };
-    if *shadowed {
-        format!("{told}, in shadow")
+    let shared = if allowance.is_global() {
+        " for all gateways"
     } else {
-        told
-    }
+        ""
+    };
+    let shadow = if *shadowed { ", in shadow" } else { "" };
+    format!("{told}{shared}{shadow}")
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Denial, Reason};
 
+use super::ending::Rest;
 use super::{Gate, Held, Phase, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
@@ -26,7 +27,7 @@ impl Gate {
                 &root,
                 proxy,
                 &mut held.decision,
-                &mut self.places,
+                &mut self.dues,
                 plan,
                 now,
                 &body,
@@ -37,21 +38,32 @@ impl Gate {
             Ok(begun) => begun,
             Err(denial) => return self.refuse(proxy, held, denial),
         };
+        let owes = !self.dues.owed.is_empty();
         if !checking.checks() {
-            let rest = if end_of_stream {
-                Rest::None
-            } else {
-                Rest::Passes
+            let rest = match (owes, end_of_stream) {
+                (true, _) => Rest::Owes,
+                (false, true) => Rest::None,
+                (false, false) => Rest::Passes,
             };
-            return self.forward(proxy, held, now, rest);
+            let action = self.forward(proxy, held, now, rest);
+            return self.ending(action, owes && end_of_stream);
         }
-        if end_of_stream {
+        if end_of_stream && !owes {
             return match checking.end(&mut held.decision) {
                 Ok(()) => self.forward(proxy, held, now, Rest::None),
                 Err(denial) => self.refuse(proxy, held, denial),
             };
         }
-        self.forward(proxy, held, now, Rest::Checked(Box::new(checking)))
+        let action = self.forward(proxy, held, now, Rest::Checked(Box::new(checking)));
+        self.ending(action, end_of_stream)
+    }
+
+    /// What a request that goes on comes to where all of it is here, but not every charge is told.
+    fn ending(&mut self, action: Action, ends: bool) -> Action {
+        match action {
+            Action::Continue if ends => self.hold_the_end(),
+            action => action,
+        }
     }
 
     /// More of a body that is checked as it passes: `bytes` of it, none of which came before.
@@ -65,9 +77,10 @@ impl Gate {
             return Action::Pause;
         };
         let root = Rc::clone(&self.root);
+        let waits = last && !self.dues.owed.is_empty();
         let checked = read_body(proxy, bytes).and_then(|piece| {
             checking.piece(&root.policy, &mut held.decision, &piece)?;
-            if last {
+            if last && !waits {
                 checking.end(&mut held.decision)
             } else {
                 Ok(())
@@ -75,6 +88,10 @@ impl Gate {
         });
         match checked {
             Err(denial) => self.refuse(proxy, held, denial),
+            Ok(()) if waits => {
+                self.phase = Phase::Checking(held, checking);
+                self.hold_the_end()
+            }
             Ok(()) if last => {
                 self.phase = Phase::Forwarded;
                 // What passed may have held something that is in shadow.
@@ -90,8 +107,8 @@ impl Gate {
     }
 
     /// Refuses a request whose body is passing: what has passed is cut off, and whoever stands behind sees a body that broke off.
-    pub(super) fn refuse_checking(&mut self, proxy: &mut dyn Proxy, denial: Denial) -> Action {
-        match self.take_checking() {
+    pub(super) fn refuse_gone_on(&mut self, proxy: &mut dyn Proxy, denial: Denial) -> Action {
+        match self.take_gone_on() {
             Some((held, _)) => self.refuse(proxy, held, denial),
             None => Action::Pause,
         }
@@ -108,18 +125,8 @@ impl Gate {
     }
 }
 
-/// What comes behind a head that is sent on.
-pub(super) enum Rest {
-    /// Nothing: all of it is here.
-    None,
-    /// A body that is not this filter's to judge.
-    Passes,
-    /// A body that is checked as it passes.
-    Checked(Box<Checking>),
-}
-
 /// So many bytes of body, all that the proxy has said it holds.
-pub(super) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }

@@ -33,7 +33,7 @@ impl Gate {
             {
                 let before = read(before, key, held, now)?;
                 checked |= before.checked;
-                levels = joined(levels, before.levels);
+                levels = levels.or(before.levels);
                 claims = before.claims;
             }
         }
@@ -70,13 +70,4 @@ fn read(before: &str, key: &Key, held: &Held, now: Now) -> Result<Context, Denia
         let cause = format!("the filter before this one: {fault}");
         Denial::new(Reason::Overloaded, cause)
     })
-}
-
-/// Each limit is charged by one filter.
-fn joined(own: Levels, before: Levels) -> Levels {
-    let either = |own: Vec<_>, before| if own.is_empty() { before } else { own };
-    Levels {
-        request: either(own.request, before.request),
-        content: either(own.content, before.content),
-    }
 }

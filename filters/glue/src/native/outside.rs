@@ -2,8 +2,8 @@
 
 use tensorgate_policy::Now;
 
-use super::store::Store;
-use crate::host::{Call, Fetched, HostFault, Level, Outside, Shared, SharedStore};
+use super::store::{Store, Stored};
+use crate::host::{Call, Fetched, HostFault, Level, Outside};
 
 /// A question that a filter asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +52,9 @@ impl World {
     }
 }
 
-impl SharedStore for World {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        self.store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        self.store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        self.store.put(key, value)
+impl Stored for World {
+    fn store(&mut self) -> &mut Store {
+        &mut self.store
     }
 }
 

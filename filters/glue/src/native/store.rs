@@ -28,6 +28,7 @@ struct Slots {
     by_key: BTreeMap<String, Shared>,
     last_token: u32,
     mode: StoreMode,
+    calls: usize,
 }
 
 /// proxy-wasm's `INTERNAL_FAILURE`.
@@ -47,6 +48,17 @@ impl Store {
     /// Every key.
     pub fn keys(&self) -> Vec<String> {
         self.with(|slots| slots.by_key.keys().cloned().collect())
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> usize {
+        self.with(|slots| slots.calls)
+    }
+
+    /// Bytes of every key and value.
+    pub fn bytes(&self) -> usize {
+        let one = |(key, slot): (&String, &Shared)| key.len().saturating_add(slot.value.len());
+        self.with(|slots| slots.by_key.iter().map(one).sum())
     }
 
     /// Overwrites a value whatever the mode is.
@@ -83,6 +95,7 @@ fn failed(call: &'static str) -> HostFault {
 impl SharedStore for Store {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
         self.with(|slots| {
+            slots.calls = slots.calls.saturating_add(1);
             if slots.mode == StoreMode::Fails {
                 return Err(failed("get_shared_data"));
             }
@@ -96,6 +109,7 @@ impl SharedStore for Store {
 
     fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
         self.with(|slots| {
+            slots.calls = slots.calls.saturating_add(1);
             if matches!(slots.mode, StoreMode::Fails | StoreMode::FailsToWrite) {
                 return Err(failed("set_shared_data"));
             }
@@ -112,11 +126,31 @@ impl SharedStore for Store {
 
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
         self.with(|slots| {
+            slots.calls = slots.calls.saturating_add(1);
             if matches!(slots.mode, StoreMode::Fails | StoreMode::FailsToWrite) {
                 return Err(failed("set_shared_data"));
             }
             slots.write(key, value);
             Ok(())
         })
+    }
+}
+
+/// Whatever has a store of this kind.
+pub(super) trait Stored {
+    fn store(&mut self) -> &mut Store;
+}
+
+impl<T: Stored> SharedStore for T {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.store().get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.store().swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.store().put(key, value)
     }
 }

@@ -4,25 +4,27 @@
 //! - a paused body accumulates, and every body callback is told how much is held in all;
 //! - a body that trailers follow does not say that it ended;
 //! - after a local answer nothing more is delivered but the log callback;
+//! - what stands behind reads a stream's messages and their marks, and answers for the first that was refused;
 //! - the first local answer counts; further ones, which would be the filter's fault, are counted in [`Logged::answers`].
+
+mod answered;
+mod behind;
+mod io;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
-use tensorgate_wire::headers::CERTIFICATE;
 
+use super::limiter::Limiter;
 use super::store::Store;
 use super::{Outcome, Peer};
 use crate::gate::Gate;
-use crate::host::{Action, Field, HostFault, Level, Proxy, Shared, SharedStore};
-use crate::record::{Record, Verdict, property};
+use crate::host::{Action, Asked, Field, Level};
+use crate::record::{Record, Verdict};
 use crate::root::GateRoot;
-use crate::shared_identity;
-
-/// proxy-wasm's `BAD_ARGUMENT`.
-const BAD_ARGUMENT: u32 = 2;
+use behind::STREAM;
 
 /// What a filter told its proxy beside the outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,9 @@ pub struct Logged {
     /// Counted outcomes: one a request.
     pub counted: Vec<Verdict>,
     /// Counted denials in shadow.
-    pub shadowed: Vec<&'static str>,
+    pub shadowed: Vec<String>,
+    /// What questions to the rate limit service came to.
+    pub asked: Vec<Asked>,
     /// Access-log properties, later values in place of earlier ones.
     pub properties: Vec<(String, String)>,
     /// The number that the access log's entry bears.
@@ -46,6 +50,7 @@ pub struct Logged {
 /// A request in play.
 pub struct Stream {
     hops: Vec<Hop>,
+    root: Option<Rc<GateRoot>>,
     io: Io,
 }
 
@@ -74,6 +79,8 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
+    /// Trailers of the upstream's answer.
+    answer_trailers: Vec<Field>,
     /// Body bytes held for the filter that is called.
     held: Vec<u8>,
     /// Properties; what was declared to be set once, is.
@@ -89,6 +96,10 @@ struct Io {
     entries: u64,
     /// A filter had it go on, out of a callback that is not its own.
     resumed: bool,
+    limiter: Limiter,
+    /// Questions to the rate limit service that are not answered, by their tokens.
+    asked: Vec<(u32, Vec<u8>)>,
+    last_token: u32,
     logged: Logged,
 }
 
@@ -111,6 +122,7 @@ impl Stream {
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
+            answer_trailers: Vec::new(),
             held: Vec::new(),
             properties,
             sent: Vec::new(),
@@ -119,6 +131,9 @@ impl Stream {
             answer: None,
             entries: 0,
             resumed: false,
+            limiter: Limiter::default(),
+            asked: Vec::new(),
+            last_token: 0,
             logged: Logged::default(),
         };
         let hop = |root: &Rc<GateRoot>| Hop {
@@ -131,6 +146,7 @@ impl Stream {
         };
         Self {
             hops: roots.iter().map(hop).collect(),
+            root: roots.first().cloned(),
             io,
         }
     }
@@ -148,6 +164,12 @@ impl Stream {
         self
     }
 
+    /// Has a service count what gateways share.
+    pub(super) fn limited_by(mut self, limiter: &Limiter) -> Self {
+        self.io.limiter = limiter.clone();
+        self
+    }
+
     /// Moves both clocks.
     pub fn set_now(&mut self, now: Now) {
         self.io.now = now;
@@ -157,6 +179,7 @@ impl Stream {
     pub fn send_headers(&mut self, fields: &[Field], end_of_stream: bool) {
         self.io.headers = self.io.admit(fields);
         self.headers_to(0, end_of_stream);
+        self.answer_limits();
     }
 
     /// Delivers a piece of the body, unless the request was answered; an empty one is a piece too.
@@ -169,6 +192,7 @@ impl Stream {
     /// Delivers a piece of the body even to a request that was answered, as no sound proxy does.
     pub fn force_body(&mut self, piece: &[u8], end_of_stream: bool) {
         self.body_to(0, piece, end_of_stream);
+        self.answer_limits();
     }
 
     /// Delivers the trailers, unless the request was answered.
@@ -182,6 +206,7 @@ impl Stream {
     pub fn force_trailers(&mut self, fields: &[Field]) {
         self.io.trailers = fields.to_vec();
         self.trailers_to(0);
+        self.answer_limits();
     }
 
     /// Gives the headers to a filter, and on to those behind it as far as they go.
@@ -207,9 +232,12 @@ impl Stream {
         };
         hop.held.extend_from_slice(piece);
         hop.last = last;
-        self.io.held.clone_from(&hop.held);
         let bytes = hop.held.len();
-        if hop.gate.on_request_body(&mut self.io, bytes, last) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_body(&mut self.io, bytes, last);
+        // A filter may have changed what is held.
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, last);
         }
     }
@@ -220,8 +248,10 @@ impl Stream {
             return;
         };
         hop.trailed = true;
-        self.io.held.clone_from(&hop.held);
-        if hop.gate.on_request_trailers(&mut self.io) == Action::Continue {
+        self.io.held = core::mem::take(&mut hop.held);
+        let action = hop.gate.on_request_trailers(&mut self.io);
+        hop.held = core::mem::take(&mut self.io.held);
+        if action == Action::Continue {
             self.go_on(place, false);
             self.trailers_to(place.saturating_add(1));
         }
@@ -260,8 +290,72 @@ impl Stream {
         let Some((place, hop)) = waiting.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
             return;
         };
-        self.io.held.clone_from(&hop.held);
+        self.io.held = core::mem::take(&mut hop.held);
         hop.gate.wake(&mut self.io);
+        hop.held = core::mem::take(&mut self.io.held);
+        self.resumed(place);
+        self.answer_limits();
+    }
+
+    /// Questions to the rate limit service that wait for an answer.
+    pub fn limits_asked(&self) -> usize {
+        self.io.asked.len()
+    }
+
+    /// Answers one of them, counted from the oldest: with this, or as the service has it.
+    pub fn tell_limits(&mut self, which: usize, answer: Option<Result<Vec<u8>, u32>>) {
+        if which >= self.io.asked.len() {
+            return;
+        }
+        let (token, question) = self.io.asked.remove(which);
+        let own = || {
+            let root = self.root.as_ref()?;
+            Some(
+                self.io
+                    .limiter
+                    .answer(root.policy(), &question, self.io.now),
+            )
+        };
+        if let Some(answer) = answer.or_else(own) {
+            self.tell(token, answer);
+        }
+        self.answer_limits();
+    }
+
+    /// Answers what the service answers at once.
+    fn answer_limits(&mut self) {
+        let mut kept = Vec::new();
+        while !self.io.asked.is_empty() {
+            let (token, question) = self.io.asked.remove(0);
+            let root = self.root.clone();
+            let says = root.and_then(|root| {
+                let limiter = &self.io.limiter;
+                limiter.says(root.policy(), &question, self.io.now)
+            });
+            match says {
+                Some(answer) => self.tell(token, answer),
+                None => kept.push((token, question)),
+            }
+        }
+        self.io.asked = kept;
+    }
+
+    fn tell(&mut self, token: u32, answer: Result<Vec<u8>, u32>) {
+        let asks = self.hops.iter().position(|hop| hop.gate.asked_for(token));
+        let Some((place, hop)) = asks.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
+            return;
+        };
+        self.io.held = core::mem::take(&mut hop.held);
+        hop.gate.on_limits_answer(&mut self.io, token, answer);
+        hop.held = core::mem::take(&mut self.io.held);
+        self.resumed(place);
+    }
+
+    /// Has a filter's request go on, if it has said so.
+    fn resumed(&mut self, place: usize) {
+        let Some(hop) = self.hops.get_mut(place) else {
+            return;
+        };
         if !core::mem::take(&mut self.io.resumed) {
             return;
         }
@@ -282,6 +376,12 @@ impl Stream {
         self.io.dispatched
     }
 
+    /// Whether it is a stream of inferences.
+    pub fn is_stream(&self) -> bool {
+        let path = (b":path".to_vec(), STREAM.as_bytes().to_vec());
+        self.io.headers.contains(&path)
+    }
+
     /// Body bytes that have gone to the upstream.
     pub fn sent(&self) -> &[u8] {
         &self.io.sent
@@ -295,15 +395,6 @@ impl Stream {
     /// Trailer fields that the upstream sees.
     pub fn trailers(&self) -> &[Field] {
         &self.io.trailers
-    }
-
-    /// The upstream answers.
-    pub fn answered_by_upstream(&mut self) {
-        let details = (
-            "response.code_details".to_owned(),
-            "via_upstream".to_owned(),
-        );
-        self.io.properties.extend([details]);
     }
 
     /// Writes the access log while the stream goes on, as a proxy may be told to.
@@ -320,11 +411,11 @@ impl Stream {
         for hop in &mut self.hops {
             hop.gate.on_done(&mut self.io);
         }
-        let outcome = match self.io.answer {
+        let outcome = match self.io.answer.take() {
             Some(answer) => Some(Outcome::Denied(answer)),
             None if self.io.complete => Some(Outcome::Forwarded {
-                headers: self.io.headers,
-                body: self.io.sent,
+                headers: self.io.headers.clone(),
+                body: core::mem::take(&mut self.io.sent),
             }),
             None => None,
         };
@@ -332,154 +423,13 @@ impl Stream {
         let last = self.hops.iter().rev().find(|hop| hop.reached);
         let refuser = (self.hops.iter()).find(|hop| hop.gate.record().reason.is_some());
         let record = refuser.or(last).map(|hop| hop.gate.record().clone());
-        (outcome, record.unwrap_or_default(), self.io.logged)
-    }
-}
-
-impl Io {
-    /// A client's fields as the proxy shows them to filters.
-    fn admit(&self, fields: &[Field]) -> Vec<Field> {
-        let mut admitted: Vec<Field> = fields
-            .iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-            .filter(|(name, _)| name != b"x-request-id" && name != CERTIFICATE)
-            .collect();
-        if let Some(shown) = &self.peer.certificate {
-            // Where others in front are believed, what they wrote comes before what this proxy has verified.
-            let before = fields
-                .iter()
-                .filter(|(name, _)| self.appends && name.eq_ignore_ascii_case(CERTIFICATE));
-            let own = shown.header().into_bytes();
-            let values: Vec<_> = before
-                .map(|(_, value)| value.clone())
-                .chain([own])
-                .collect();
-            admitted.push((CERTIFICATE.to_vec(), values.join(&b","[..])));
-        }
-        admitted.push((
-            b"x-request-id".to_vec(),
-            self.request_id.clone().into_bytes(),
-        ));
-        admitted
-    }
-}
-
-impl SharedStore for Io {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        self.store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        self.store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        self.store.put(key, value)
-    }
-}
-
-impl Proxy for Io {
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
-        Ok(self.headers.clone())
-    }
-
-    fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
-        self.headers = fields
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
-        Ok(())
-    }
-
-    fn set_request_header(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        let is_it = |(known, _): &Field| known == name.as_bytes();
-        let field = (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-        let place = self.headers.iter().position(is_it);
-        self.headers.retain(|known| !is_it(known));
-        self.headers
-            .insert(place.unwrap_or(self.headers.len()), field);
-        Ok(())
-    }
-
-    fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault> {
-        self.headers
-            .retain(|(known, _)| !known.eq_ignore_ascii_case(name.as_bytes()));
-        Ok(())
-    }
-
-    fn clear_request_trailers(&mut self) -> Result<(), HostFault> {
-        self.trailers.clear();
-        Ok(())
-    }
-
-    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-        let body: Vec<u8> = self.held.iter().take(max_bytes).copied().collect();
-        self.logged.body_bytes_read = self.logged.body_bytes_read.saturating_add(body.len());
-        Ok(body)
-    }
-
-    fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
-        self.logged.answers = self.logged.answers.saturating_add(1);
-        self.answer.get_or_insert_with(|| answer.clone());
-        Ok(())
-    }
-
-    fn resume(&mut self) -> Result<(), HostFault> {
-        self.resumed = true;
-        Ok(())
-    }
-
-    fn tick_soon(&mut self) {}
-
-    fn now(&mut self) -> Result<Now, HostFault> {
-        Ok(self.now)
-    }
-
-    fn source_address(&mut self) -> Option<String> {
-        Some(self.peer.address.clone())
-    }
-
-    fn log(&mut self, level: Level, line: &str) {
-        self.logged.lines.push((level, line.to_owned()));
-    }
-
-    fn count(&mut self, verdict: Verdict) {
-        self.logged.counted.push(verdict);
-    }
-
-    fn count_shadow(&mut self, reason: &'static str) {
-        self.logged.shadowed.push(reason);
-    }
-
-    fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
-        let value = self.properties.get(&path.join("."));
-        Ok(value.map(|value| value.clone().into_bytes()))
-    }
-
-    fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
-        if name == shared_identity::PROPERTY && self.properties.contains_key(name) {
-            return Err(HostFault {
-                call: "set_property",
-                status: BAD_ARGUMENT,
-            });
-        }
-        self.properties.insert(name.to_owned(), value.to_owned());
-        if name == shared_identity::PROPERTY || name == property::FILTER {
-            return Ok(());
-        }
-        if name == property::ENTRY {
-            self.logged.entry = Some(value.to_owned());
-            return Ok(());
-        }
-        self.logged.properties.retain(|(known, _)| known != name);
-        self.logged
-            .properties
-            .push((name.to_owned(), value.to_owned()));
-        Ok(())
-    }
-
-    fn next_entry(&mut self) -> Option<String> {
-        self.entries = self.entries.saturating_add(1);
-        Some(format!("{:016x}.{}", 0, self.entries))
+        let mut record = record.unwrap_or_default();
+        let outcome = match outcome {
+            Some(Outcome::Forwarded { headers, body }) => {
+                Some(self.read_as_stream(headers, body, &mut record))
+            }
+            outcome => outcome,
+        };
+        (outcome, record, self.io.logged)
     }
 }

@@ -10,6 +10,7 @@ use crate::host::{Field, HostFault, Shared};
 
 pub(super) const REQUEST_HEADERS: u32 = 0;
 pub(super) const REQUEST_TRAILERS: u32 = 1;
+pub(super) const RESPONSE_TRAILERS: u32 = 3;
 pub(super) const LOG_INFO: u32 = 2;
 pub(super) const LOG_WARN: u32 = 3;
 pub(super) const LOG_ERROR: u32 = 4;
@@ -22,6 +23,7 @@ pub(super) const NO_CAS: u32 = 0;
 
 const BUFFER_REQUEST_BODY: u32 = 0;
 const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
+const BUFFER_GRPC_RECEIVED: u32 = 5;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const METRIC_COUNTER: u32 = 0;
@@ -49,12 +51,26 @@ mod raw {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_set_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            size: usize,
+            data: *const u8,
+            data_size: usize,
+        ) -> u32;
         pub(super) fn proxy_get_header_map_pairs(
             map: u32,
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
         pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *mut *mut u8,
+            value_size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
@@ -176,8 +192,38 @@ pub(super) fn request_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_REQUEST_BODY, max_bytes)
 }
 
+/// Puts bytes in place of the first of the request's body: of none, or of all.
+fn set_request_body(instead_of: usize, data: &[u8]) -> Result<(), HostFault> {
+    // SAFETY: pointer and length are of one live slice, which the proxy only reads.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_set_buffer_bytes(
+            BUFFER_REQUEST_BODY,
+            0,
+            instead_of,
+            data.as_ptr(),
+            data.len(),
+        )
+    };
+    check("set_buffer_bytes", status)
+}
+
+pub(super) fn prepend_request_body(data: &[u8]) -> Result<(), HostFault> {
+    set_request_body(0, data)
+}
+
+pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
+    // More than there can be is all that there is.
+    set_request_body(usize::MAX, data)
+}
+
 pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_PLUGIN_CONFIGURATION, max_bytes)
+}
+
+/// The message that a server has answered, at most so much of it.
+pub(super) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_GRPC_RECEIVED, max_bytes)
 }
 
 /// The body that a server has answered with, at most so much of it.
@@ -204,6 +250,21 @@ fn get_headers(map: u32) -> Result<Vec<Field>, HostFault> {
         call: "get_header_map_pairs",
         status: SERIALIZATION_FAILURE,
     })
+}
+
+/// A field's value; `None` if there is none, or an empty one.
+pub(super) fn get_header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFault> {
+    let (mut data, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: the name's pointer and length are of one live string; both out-pointers are of live locals.
+    #[expect(unsafe_code, reason = "a host call")]
+    let status = unsafe {
+        raw::proxy_get_header_map_value(map, name.as_ptr(), name.len(), &mut data, &mut size)
+    };
+    match status {
+        NOT_FOUND => Ok(None),
+        status => check("get_header_map_value", status)
+            .map(|()| Some(take(data, size)).filter(|value| !value.is_empty())),
+    }
 }
 
 pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), HostFault> {

@@ -32,21 +32,21 @@ pub(super) struct Outer;
 
 impl SharedStore for Outer {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        Host.get(key)
+        Host::outside().get(key)
     }
 
     fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        Host.swap(key, value, token)
+        Host::outside().swap(key, value, token)
     }
 
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        Host.put(key, value)
+        Host::outside().put(key, value)
     }
 }
 
 impl Outside for Outer {
     fn clocks(&mut self) -> Result<Now, HostFault> {
-        Host.now()
+        Host::outside().now()
     }
 
     fn ask(&mut self, call: &Call<'_>) -> Result<u32, HostFault> {
@@ -67,7 +67,7 @@ impl Outside for Outer {
     }
 
     fn tell(&mut self, level: Level, line: &str) {
-        Host.log(level, line);
+        Host::outside().log(level, line);
     }
 
     fn count_fetch(&mut self, issuer: &str, fetched: Fetched) {
@@ -118,6 +118,13 @@ struct Waiter {
     gate: Weak<RefCell<Gate>>,
 }
 
+impl Waiter {
+    fn is_needed(&self) -> bool {
+        let gate = self.gate.upgrade();
+        gate.is_some_and(|gate| gate.borrow().waits() || gate.borrow().asks())
+    }
+}
+
 impl Waiting {
     /// A request's callback is over: it may have begun to wait.
     pub(super) fn note(&self, context: u32, gate: &Rc<RefCell<Gate>>) {
@@ -136,9 +143,30 @@ impl Waiting {
         }
     }
 
+    /// The rate limit service has answered a question that a request asked out of a callback of the configuration's own context.
+    pub(super) fn told(&self, host: Host, token: u32, answer: Result<Vec<u8>, u32>) {
+        let asked = |waiter: &Waiter| {
+            let gate = waiter.gate.upgrade()?;
+            let its_own = gate.borrow().asked_for(token);
+            its_own.then_some((waiter.context, gate))
+        };
+        let found = self.0.borrow().iter().find_map(asked);
+        if let Some((context, gate)) = found
+            && abi::set_effective_context(context).is_ok()
+        {
+            let mut host = Host {
+                request: context,
+                ..host
+            };
+            gate.borrow_mut().on_limits_answer(&mut host, token, answer);
+        }
+        let _ = abi::set_effective_context(host.own);
+        self.0.borrow_mut().retain(Waiter::is_needed);
+    }
+
     /// Has every request go on whose wait is over, from a callback of the configuration's own context.
     pub(super) fn wake(&self, own: u32) {
-        let now_ns = match Host.now() {
+        let now_ns = match Host::outside().now() {
             Ok(now) => now.monotonic_ns,
             // Nobody knows what is due: everything is.
             Err(_) => u64::MAX,
@@ -153,13 +181,22 @@ impl Waiting {
                 due.push((waiter.context, gate));
                 return false;
             }
-            waits
+            waiter.is_needed()
         });
         for (context, gate) in due {
             // Host calls act on that request until the next of these; without, on none of its.
             if abi::set_effective_context(context).is_ok() {
-                gate.borrow_mut().wake(&mut Host);
+                let mut host = Host {
+                    own,
+                    request: context,
+                };
+                gate.borrow_mut().wake(&mut host);
                 self.note(context, &gate);
+                // What it asks from here, the dispatcher takes for a question of the configuration's own.
+                if gate.borrow().asks() {
+                    let gate = Rc::downgrade(&gate);
+                    self.0.borrow_mut().push(Waiter { context, gate });
+                }
             }
         }
         let _ = abi::set_effective_context(own);

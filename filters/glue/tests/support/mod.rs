@@ -196,12 +196,16 @@ pub fn play(proxy: &mut NativeProxy, request: &Request) -> Played {
     close(stream)
 }
 
+/// Where streams of inferences go: their heads go on before their messages.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 pub fn deliver(stream: &mut Stream, request: &Request) {
     let bare = request.body.is_empty() && request.trailers.is_none();
     stream.send_headers(&request.headers, bare);
+    let streams = request.headers.contains(&field(":path", STREAM));
     for (position, piece) in request.body.iter().enumerate() {
         assert!(
-            !stream.dispatched(),
+            streams || !stream.dispatched(),
             "nothing goes on before the body's end"
         );
         stream.send_body(
@@ -230,8 +234,24 @@ pub fn outcome_told(logged: &Logged) -> serde_json::Value {
     })
 }
 
+/// A stream of inferences has an outcome for itself and one for each message.
+fn close_stream(stream: Stream) -> Played {
+    let (outcome, record, logged) = stream.close();
+    assert!(logged.counted.contains(&Verdict::Allow));
+    assert_eq!(outcome_told(&logged)["verdict"], "allow");
+    assert_eq!(logged.answers, 0, "whoever stands behind answers");
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
+
 pub fn close(stream: Stream) -> Played {
     let dispatched = stream.dispatched();
+    if dispatched && stream.is_stream() {
+        return close_stream(stream);
+    }
     let trailers = stream.trailers().to_vec();
     let (outcome, record, logged) = stream.close();
     let verdict = match (&outcome, record.reason) {

@@ -10,7 +10,9 @@ use crate::denial::Reason;
 use crate::json::{Members, Value};
 
 /// Calls of functions in one message.
-const MAX_CALLS: usize = 32;
+pub(super) const MAX_CALLS: usize = 32;
+/// Whose messages have them.
+pub(super) const CALLER: &str = "assistant";
 
 impl Chat {
     pub(super) fn check(
@@ -105,14 +107,10 @@ impl Chat {
                 rule: self,
                 index,
                 faults,
-                texts: 0,
-                pictures: 0,
-                count: 0,
+                said: Held::default(),
             }
             .check(message);
-            held.texts = held.texts.saturating_add(said.texts);
-            held.pictures = held.pictures.saturating_add(said.pictures);
-            held.images = held.images.saturating_add(said.count);
+            held.add(said);
         }
         if held.texts > self.max_prompt_bytes {
             let cause = format!(
@@ -136,24 +134,13 @@ impl Chat {
     }
 }
 
-/// What a message came to.
-struct Said {
-    texts: usize,
-    pictures: usize,
-    count: usize,
-}
-
 /// One message on its way.
 struct Message<'r, 'f> {
     rule: &'r Chat,
     index: usize,
     faults: &'f mut Faults,
-    /// Bytes of its texts.
-    texts: usize,
-    /// Bytes of its pictures.
-    pictures: usize,
-    /// How many of them.
-    count: usize,
+    /// What it came to.
+    said: Held,
 }
 
 impl Message<'_, '_> {
@@ -164,25 +151,21 @@ impl Message<'_, '_> {
     }
 
     fn text(&mut self, text: &str) {
-        self.texts = self.texts.saturating_add(text.len());
+        self.said.texts = self.said.texts.saturating_add(text.len());
     }
 
-    fn check(mut self, message: &Value<'_>) -> Said {
+    fn check(mut self, message: &Value<'_>) -> Held {
         if let Some(members) = message.as_object() {
             self.members(message, members);
         } else {
             self.add(Reason::Datatype, "", "is not an object");
         }
-        if self.texts > self.rule.max_message_bytes {
-            let most = self.rule.max_message_bytes;
-            let cause = format!("{} bytes, {most} are allowed", self.texts);
+        let (bytes, most) = (self.said.texts, self.rule.max_message_bytes);
+        if bytes > most {
+            let cause = format!("{bytes} bytes, {most} are allowed");
             self.add(Reason::ItemTooLong, "", &cause);
         }
-        Said {
-            texts: self.texts,
-            pictures: self.pictures,
-            count: self.count,
-        }
+        self.said
     }
 
     fn members(
@@ -198,7 +181,7 @@ impl Message<'_, '_> {
                 "no role that the contract allows",
             );
         }
-        let calls = role == "assistant" && message.get("tool_calls").is_some_and(is_list);
+        let calls = role == CALLER && message.get("tool_calls").is_some_and(is_list);
         let mut content = calls;
         for (name, value) in members {
             match (name.as_ref(), value) {
@@ -211,7 +194,7 @@ impl Message<'_, '_> {
                 ("tool_call_id", Value::String(id)) if role == "tool" && is_id(id) => {
                     self.text(id);
                 }
-                ("tool_calls", Value::Array(calls)) if role == "assistant" => self.calls(calls),
+                ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
                 ("name" | "tool_calls" | "refusal" | "function_call", Value::Null) => {}
                 _ => self.add(Reason::Parameter, "", "a member that no rule names"),
             }
@@ -240,7 +223,7 @@ impl Message<'_, '_> {
 
     fn part(&mut self, part: &Value<'_>, role: &str) {
         // Every part costs a server something, however short its text.
-        self.texts = self.texts.saturating_add(1);
+        self.said.texts = self.said.texts.saturating_add(1);
         let kind = part.get("type").and_then(Value::as_str);
         let two = part.as_object().is_some_and(|members| members.len() == 2);
         match (kind, part.get("text"), part.get("image_url")) {
@@ -285,8 +268,8 @@ impl Message<'_, '_> {
             return;
         };
         let bytes = picture.bytes();
-        self.count = self.count.saturating_add(1);
-        self.pictures = self.pictures.saturating_add(bytes);
+        self.said.images = self.said.images.saturating_add(1);
+        self.said.pictures = self.said.pictures.saturating_add(bytes);
         if bytes > rule.max_bytes {
             let cause = format!("a picture of {bytes} bytes, {} are allowed", rule.max_bytes);
             self.add(Reason::ItemTooLong, ".content", &cause);
@@ -323,6 +306,9 @@ impl Message<'_, '_> {
                     for text in [id, name, arguments] {
                         self.text(text);
                     }
+                    let said = &mut self.said;
+                    said.calls = said.calls.saturating_add(1);
+                    said.arguments = said.arguments.saturating_add(arguments.len());
                 }
                 _ => self.add(Reason::Parameter, ".tool_calls", "is no call of a function"),
             }

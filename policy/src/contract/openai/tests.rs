@@ -87,6 +87,13 @@ fn what_passes_carries_no_more_than_the_contract_says_it_can() {
     let mut rules = rules();
     assert_eq!(rules.most().bytes, 300 + 1_000 + 500 + 2 * 40);
     let tools = 512 + 4 * (1_000 + 500);
+    // 32 calls a message, each with an id and a name of a byte, and the rest as arguments.
+    let calls = 4 * 32;
+    let texts = 2 * calls + 4 * (300 - 2 * calls) + 32 * calls;
+    let tokens = 64 + texts + 4 * 16 + tools + 2 * 1_000 + 64 * 2;
+    assert_eq!(rules.most().tokens, tokens);
+    let chat = rules.chat.as_mut().unwrap();
+    chat.roles.retain(|role| role != "assistant");
     let tokens = 64 + 300 + 4 * 16 + tools + 2 * 1_000 + 64 * 2;
     assert_eq!(rules.most().tokens, tokens);
     rules.chat = None;
@@ -154,6 +161,39 @@ fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
         tokens(Api::Embeddings, members([("input", texts())])),
         3 + 2 * 4
     );
+}
+
+#[test]
+fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
+    let rules = rules();
+    let call = |arguments: &'static str| {
+        let function = object([
+            ("name", Value::text("f")),
+            ("arguments", Value::text(arguments)),
+        ]);
+        object([
+            ("id", Value::text("a")),
+            ("type", Value::text("function")),
+            ("function", function),
+        ])
+    };
+    let tokens = |calls: Vec<Value<'static>>| {
+        let message = object([
+            ("role", Value::text("assistant")),
+            ("tool_calls", Value::Array(calls)),
+        ]);
+        let document = members([("messages", Value::Array(vec![message]))]);
+        let carried = rules.check(Api::Chat, &document, &mut Err).unwrap();
+        (carried.tokens - 64 - 16 - 64, carried.bytes)
+    };
+    assert_eq!(tokens(vec![call("")]), (2 + 32, 2));
+    assert_eq!(tokens(vec![call("{}")]), (2 + 32 + 4 * 2, 4));
+    let (most, _) = tokens(vec![call("[1,2]"), call(""), call("{}")]);
+    assert_eq!(most, 3 * (2 + 32) + 4 * (5 + 2));
+    // As many as one message has, which is no more than a conversation can come to.
+    let (most, _) = tokens(vec![call(""); 32]);
+    assert_eq!(most, 32 * (2 + 32));
+    assert!(most + 64 + 16 + 64 < rules.most().tokens);
 }
 
 #[test]

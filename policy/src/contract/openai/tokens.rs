@@ -1,6 +1,7 @@
 //! How many tokens a request can come to, without a tokenizer: a bound that holds for any that splits texts into bytes or longer pieces (byte-level BPE,
 //! SentencePiece with byte fallback), since none of these makes more tokens than a text has bytes. What a server's template adds is stated here.
 
+use super::chat::{CALLER, MAX_CALLS};
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::Carried;
 use crate::json::{Members, Value, member};
@@ -11,16 +12,24 @@ const TOKENS_AROUND: u64 = 64;
 const TOKENS_A_MESSAGE: u64 = 16;
 /// What it says about tools, once.
 const TOKENS_ABOUT_TOOLS: u64 = 512;
-/// Schemas are written out indented: each byte of them can become so many.
-const BYTES_OF_A_SCHEMA: u64 = 4;
+/// What it puts around a call of a function: the words of an object, its beginning and its end.
+const TOKENS_A_CALL: u64 = 32;
+/// Schemas are written out indented, arguments of calls are read and written anew: each byte of them can become so many.
+const BYTES_WRITTEN_ANEW: u64 = 4;
+/// The shortest id and the shortest name, bytes.
+const BYTES_OF_A_CALL: usize = 2;
 /// What is put around a text by itself: its beginning and its end.
 const TOKENS_A_TEXT: u64 = 4;
 
 /// What a request holds, as it was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
-    /// Bytes of texts.
+    /// Bytes of texts, those of calls among them.
     pub(super) texts: usize,
+    /// Of these, bytes of calls' arguments.
+    pub(super) arguments: usize,
+    /// Calls of functions.
+    pub(super) calls: usize,
     /// Messages, prompts or texts.
     pub(super) items: usize,
     /// Bytes of tools and schemas.
@@ -38,6 +47,32 @@ fn number(count: usize) -> u64 {
 }
 
 impl Held {
+    /// What a message of it came to comes to the rest.
+    pub(super) fn add(&mut self, message: Self) {
+        let Self {
+            texts,
+            arguments,
+            calls,
+            items,
+            schemas,
+            pictures,
+            images,
+            tools,
+        } = message;
+        for (sum, more) in [
+            (&mut self.texts, texts),
+            (&mut self.arguments, arguments),
+            (&mut self.calls, calls),
+            (&mut self.items, items),
+            (&mut self.schemas, schemas),
+            (&mut self.pictures, pictures),
+            (&mut self.images, images),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.tools |= tools;
+    }
+
     /// All bytes of it.
     fn bytes(&self) -> u64 {
         [self.texts, self.schemas, self.pictures]
@@ -50,10 +85,13 @@ impl Held {
     fn conversation(&self, rule: &Chat) -> u64 {
         let images = rule.images.as_ref().map_or(0, |images| images.max_tokens);
         let about = if self.tools { TOKENS_ABOUT_TOOLS } else { 0 };
+        let anew = self.schemas.saturating_add(self.arguments);
+        let texts = self.texts.saturating_sub(self.arguments);
         [
-            number(self.texts),
+            number(texts),
+            number(anew).saturating_mul(BYTES_WRITTEN_ANEW),
             number(self.items).saturating_mul(TOKENS_A_MESSAGE),
-            number(self.schemas).saturating_mul(BYTES_OF_A_SCHEMA),
+            number(self.calls).saturating_mul(TOKENS_A_CALL),
             number(self.images).saturating_mul(images),
             about,
         ]
@@ -108,8 +146,18 @@ impl Chat {
     fn most(&self) -> Carried {
         let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
         let images = self.images.as_ref();
+        // A call costs more than its bytes do as arguments, and arguments more than a text: as many calls as there can be, and arguments.
+        let calls = self.most_calls();
+        let named = calls.saturating_mul(BYTES_OF_A_CALL);
+        let arguments = if calls == 0 {
+            0
+        } else {
+            self.max_prompt_bytes.saturating_sub(named)
+        };
         let held = Held {
             texts: self.max_prompt_bytes,
+            arguments,
+            calls,
             items: self.max_messages,
             schemas: tools.saturating_add(self.max_schema_bytes),
             pictures: images.map_or(0, |images| images.max.saturating_mul(images.max_bytes)),
@@ -121,6 +169,17 @@ impl Chat {
             choices: self.generation.n,
         };
         self.sum(held, generated)
+    }
+
+    /// Calls that a conversation can have at most: so many a message, and each has an id and a name.
+    fn most_calls(&self) -> usize {
+        let called = self.roles.iter().any(|role| role == CALLER);
+        if self.tools.is_none() || !called {
+            return 0;
+        }
+        let message = self.max_message_bytes.min(self.max_prompt_bytes) / BYTES_OF_A_CALL;
+        let all = self.max_messages.saturating_mul(message.min(MAX_CALLS));
+        all.min(self.max_prompt_bytes / BYTES_OF_A_CALL)
     }
 
     fn sum(&self, held: Held, generated: Generated) -> Carried {

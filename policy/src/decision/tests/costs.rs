@@ -175,7 +175,7 @@ fn of_head(text: Option<(usize, Elements)>, image: Elements) -> Vec<(String, u64
     let policy = priced();
     let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
     let whom = Addressee {
-        model: "digits",
+        model: "digits".into(),
         version: None,
         streams: false,
     };

@@ -182,7 +182,8 @@ fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
             rates,
             retry_after_s,
             allow,
-        }) => ((reason, field, rates, retry_after_s, allow), cause),
+            codings,
+        }) => ((reason, field, rates, retry_after_s, allow, codings), cause),
         step => panic!("{step:?}"),
     };
     let ways = [
@@ -196,7 +197,7 @@ fn every_way_of_having_no_grant_looks_the_same_to_the_caller() {
     assert!(
         answers
             .iter()
-            .all(|answer| *answer == (Reason::NotGranted, None, vec![], None, None)),
+            .all(|answer| *answer == (Reason::NotGranted, None, vec![], None, None, None)),
         "{answers:?}"
     );
     causes.sort();
@@ -282,7 +283,7 @@ fn a_call_out_of_order_denies() {
         for call in calls {
             step = match call {
                 Charged => decision.charged(&policy, ChargeOutcome::SPENT),
-                Acquired => decision.acquired(&AcquireOutcome::Acquired),
+                Acquired => decision.acquired(&policy, &AcquireOutcome::Acquired),
                 Body => decision.body(&policy, 100, None),
                 Message => decision.message(&policy, &request),
                 Check => decision.check(&policy, &request),

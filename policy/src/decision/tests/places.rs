@@ -38,11 +38,14 @@ fn where_the_path_names_the_model_its_own_places_wait_for_the_body() {
     let (mut decision, step) = Decision::begin(&policy, &rest("digits"));
     assert_eq!(places(&step), [CLIENT, GRANT]);
     assert!(decision.weighs_body(&policy));
-    let step = decision.acquired(&AcquireOutcome::Acquired);
+    let step = decision.acquired(&policy, &AcquireOutcome::Acquired);
     assert_eq!(step, read(BODY_BYTES, BodyFormat::OipJson));
     let step = decision.body(&policy, 100, None);
     assert_eq!(places(&step), [MODEL, BYTES]);
-    assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
+    assert_eq!(
+        decision.acquired(&policy, &AcquireOutcome::Acquired),
+        Step::Decode
+    );
     assert_eq!(decision.message(&policy, &message(None, None)), Step::Check);
 }
 
@@ -62,20 +65,26 @@ fn where_the_body_names_it_all_are_due_together() {
         };
         let (mut decision, _) = Decision::begin(&policy, &head);
         let addressee = Addressee {
-            model: "digits",
+            model: "digits".into(),
             version: None,
             streams: false,
         };
         let step = decision.body(&policy, 100, Some(addressee));
         assert_eq!(places(&step), all, "{protocol:?}");
-        assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Decode);
+        assert_eq!(
+            decision.acquired(&policy, &AcquireOutcome::Acquired),
+            Step::Decode
+        );
         let request = message(Some("digits"), None);
         assert_eq!(decision.message(&policy, &request), Step::Check);
         // Once more where only the decoder could tell whom it is for.
         let (mut decision, _) = Decision::begin(&policy, &head);
         assert_eq!(decision.body(&policy, 100, None), Step::Decode);
         assert_eq!(places(&decision.message(&policy, &request)), all);
-        assert_eq!(decision.acquired(&AcquireOutcome::Acquired), Step::Check);
+        assert_eq!(
+            decision.acquired(&policy, &AcquireOutcome::Acquired),
+            Step::Check
+        );
     }
 }
 
@@ -86,7 +95,7 @@ fn what_only_looks_takes_no_place_of_the_model() {
     assert_eq!(places(&step), [CLIENT, GRANT]);
     assert!(!decision.weighs_body(&policy));
     assert!(matches!(
-        decision.acquired(&AcquireOutcome::Acquired),
+        decision.acquired(&policy, &AcquireOutcome::Acquired),
         Step::ReadBody(_)
     ));
     assert_eq!(decision.body(&policy, 0, None), Step::Decode);
@@ -122,7 +131,7 @@ fn of_bodies_that_pass_in_pieces_one_client_has_half_a_models_places_or_one() {
     let check = |model: &'static str, bytes: usize, expected: &[&str]| {
         let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
         let addressee = Addressee {
-            model,
+            model: model.into(),
             version: None,
             streams: false,
         };
@@ -183,7 +192,7 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
     let policy = limited();
     let check = |outcome: AcquireOutcome, expected: Reason, cause: &str| {
         let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
-        let Step::Deny(denial) = decision.acquired(&outcome) else {
+        let Step::Deny(denial) = decision.acquired(&policy, &outcome) else {
             panic!("{outcome:?} was let through")
         };
         assert_eq!((denial.reason, denial.rates), (expected, vec![]));
@@ -217,8 +226,8 @@ fn a_refusal_says_whose_count_is_full_and_a_failure_is_ours() {
 #[test]
 fn a_message_is_for_whom_its_body_was() {
     let policy = policy();
-    let addressee = |model, version: Option<&'static str>| Addressee {
-        model,
+    let addressee = |model: &'static str, version: Option<&'static str>| Addressee {
+        model: model.into(),
         version: version.map(Into::into),
         streams: false,
     };

@@ -43,11 +43,11 @@ fn worst(mode: serde_json::Value) -> (Step, Vec<Reason>) {
     for _ in 0..16 {
         step = match step {
             Step::Charge(_) => decision.charged(policy, full()),
-            Step::Acquire(_) => decision.acquired(&AcquireOutcome::Acquired),
+            Step::Acquire(_) => decision.acquired(policy, &AcquireOutcome::Acquired),
             Step::ReadBody(_) => decision.body(policy, 100, None),
             Step::Decode => decision.message(policy, &bad_values()),
             Step::Check => decision.check(policy, &bad_values()),
-            Step::Deny(_) | Step::Answer(..) | Step::Forward => break,
+            Step::Deny(_) | Step::Answer(..) | Step::Forward | Step::ReadMessages(_) => break,
         };
     }
     let noted = decision.shadowed().iter().map(|it| it.reason).collect();
@@ -97,10 +97,13 @@ fn a_store_that_fails_and_places_that_are_taken_hold_in_shadow() {
         panic!("a rate in shadow goes on to the places")
     };
     let place = acquire.places[0].clone();
-    let step = decision.acquired(&AcquireOutcome::Refused {
-        scope: place.scope,
-        unit: place.unit,
-    });
+    let step = decision.acquired(
+        policy,
+        &AcquireOutcome::Refused {
+            scope: place.scope,
+            unit: place.unit,
+        },
+    );
     assert_eq!(reason(&step), Some(Reason::Concurrency));
     assert_eq!(decision.shadowed().len(), 1, "what was noted stays");
 }
@@ -112,7 +115,7 @@ fn answers_tell_of_no_limit_in_shadow() {
     decision.charged(policy, full());
     assert_eq!(decision.rate_notes(policy), []);
     assert_eq!(decision.levels(false).count(), 2, "the host is told");
-    decision.acquired(&AcquireOutcome::Acquired);
+    decision.acquired(policy, &AcquireOutcome::Acquired);
     whole(policy, &mut decision);
     decision.message(policy, &message(None, None));
     decision.check(policy, &message(None, None));
@@ -154,7 +157,7 @@ fn elements_that_pass_in_pieces_are_noted_once_a_kind_wherever_they_are_cut() {
         let mut step = decision.head_of_body(policy, 1 << 10, None);
         for _ in 0..8 {
             step = match step {
-                Step::Acquire(_) => decision.acquired(&AcquireOutcome::Acquired),
+                Step::Acquire(_) => decision.acquired(policy, &AcquireOutcome::Acquired),
                 Step::Charge(_) => decision.charged(policy, ChargeOutcome::SPENT),
                 Step::Decode => decision.message(policy, &request),
                 Step::Check => decision.check_head(policy, &request, &[Elements::Coming(None)]),

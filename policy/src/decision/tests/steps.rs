@@ -63,7 +63,7 @@ fn a_grpc_inference_is_charged_once_its_message_names_the_model() {
 #[test]
 fn metadata_and_readiness_read_no_tensors() {
     let policy = policy();
-    for operation in [Operation::Metadata, Operation::Ready] {
+    for operation in [Operation::Metadata, Operation::Ready, Operation::Statistics] {
         let mut decision = held(&policy, &asked(operation, "digits", None));
         assert_eq!(
             decision.message(&policy, &InferRequest::default()),
@@ -105,6 +105,37 @@ fn metadata_and_readiness_read_no_tensors() {
             reason(&decide_message(&mut decision, &policy, &request, spent)),
             Some(Reason::Malformed)
         );
+    }
+}
+
+#[test]
+fn statistics_that_are_not_granted_are_no_route() {
+    let mut document = unpriced();
+    document["grants"][0]["operations"] = serde_json::json!(["infer", "statistics"]);
+    let counted = fixture::policy(document);
+    let check = |policy: &Policy, head: Head<'static>, expected: Option<Reason>| {
+        let (_, step) = Decision::begin(policy, &head);
+        assert_eq!(reason(&step), expected, "{head:?}");
+    };
+    let asks = |model, version| asked(Operation::Statistics, model, version);
+    let nowhere = Some(Reason::NotAnInferenceRoute);
+    // Nobody has the operation, another client has, this client has it for another model: the same answer.
+    check(&policy(), asks("digits", None), nowhere);
+    check(&policy(), grpc(Operation::Statistics), nowhere);
+    check(&counted, as_client("reader", asks("digits", None)), nowhere);
+    check(
+        &counted,
+        as_client("reader", grpc(Operation::Statistics)),
+        nowhere,
+    );
+    check(&counted, asks("hidden", None), nowhere);
+    check(&counted, asks("nothing", None), nowhere);
+    check(&counted, asks("digits", Some("9")), nowhere);
+    check(&counted, asks("digits", None), None);
+    for (model, expected) in [("hidden", nowhere), ("nothing", nowhere), ("digits", None)] {
+        let mut decision = held(&counted, &grpc(Operation::Statistics));
+        let step = decide_message(&mut decision, &counted, &naming(model, None), spent);
+        assert_eq!(reason(&step), expected, "{model}");
     }
 }
 
@@ -430,4 +461,34 @@ fn a_wrong_method_is_told_the_right_one() {
         (denial.reason, denial.allow),
         (Reason::MethodNotAllowed, Some("POST"))
     );
+}
+
+#[test]
+fn a_refused_coding_is_told_with_those_that_would_be_read() {
+    use crate::request::Coding::{Deflate, Gzip};
+    let mut document = unpriced();
+    document["models"]["digits"]["encodings"] = serde_json::json!(["gzip"]);
+    document["models"]["hidden"]["encodings"] = serde_json::json!(["gzip", "deflate"]);
+    let policy = fixture::policy(document);
+    let coded = |head: Head<'static>, encoding| {
+        let head = Head { encoding, ..head };
+        match decide_head(&policy, &head, spent).1 {
+            Step::Deny(denial) => (denial.reason, denial.codings),
+            other => panic!("{other:?}"),
+        }
+    };
+    let question = || Head {
+        route: Route::Server {
+            protocol: Protocol::OipRest,
+            question: ServerQuestion::Metadata,
+        },
+        ..rest("")
+    };
+    let refused = |codings: Vec<_>| (Reason::UnsupportedEncoding, Some(codings));
+    // As far as is known where it is refused: what some model takes, what this one does, nothing where no body is read.
+    let unknown = coded(rest("digits"), Encoding::Unknown);
+    assert_eq!(unknown, refused(vec![Gzip, Deflate]));
+    let digits = coded(rest("digits"), Encoding::Coded(Deflate));
+    assert_eq!(digits, refused(vec![Gzip]));
+    assert_eq!(coded(question(), Encoding::Coded(Gzip)), refused(vec![]));
 }

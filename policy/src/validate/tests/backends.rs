@@ -75,6 +75,21 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ("outlier_detection", "consecutive_failures", 0, "too little"),
         ("outlier_detection", "base_ejection_s", 0, "too little"),
         ("outlier_detection", "max_ejection_percent", 101, "too much"),
+        ("circuit_breaker", "consecutive_failures", 0, "too little"),
+        ("adaptive_concurrency", "min_in_flight", 0, "too little"),
+        // No more than may be there at all.
+        (
+            "adaptive_concurrency",
+            "min_in_flight",
+            65,
+            "too much (at most 64)",
+        ),
+        (
+            "circuit_breaker",
+            "open_s",
+            3_601,
+            "too much (at most 3600)",
+        ),
     ] {
         cpu(
             with("http://a:1", section, json!({field: bad})),
@@ -156,4 +171,20 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         "backends.idle",
         "serves no model",
     );
+}
+
+#[test]
+fn a_backend_whose_time_outlasts_the_requests_is_warned_of() {
+    let at = "/backends/cpu/timeout_ms";
+    for timeout_ms in [5_000, 60_000] {
+        warn(
+            at,
+            json!(timeout_ms),
+            "backends.cpu.timeout_ms",
+            "the 5000 ms of listen.limits.timeout_ms: this never ends one (less than 5000)",
+        );
+    }
+    let warnings = warnings(with(at, json!(4_999)));
+    let told = |warning: &String| warning.contains("listen.limits.timeout_ms");
+    assert!(!warnings.iter().any(told), "{warnings:#?}");
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 mod issuers;
+mod key_sets;
 mod places;
 
 /// 2048 bits: RFC 7515, A.2.1.

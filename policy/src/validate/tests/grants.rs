@@ -1,5 +1,8 @@
 //! Grants and rates.
 
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+
 use super::*;
 use crate::gcra::Bucket;
 use crate::request::Operation;
@@ -101,16 +104,11 @@ fn grants_come_to_one_entry_a_combination() {
     document["grants"][2]["clients"] = json!(["group:strangers", "stranger"]);
     let policy = policy(document);
     let entry = |client: &str, model: &str, version: u32, operation: Operation| {
-        let key = (
-            policy.client_id(client).unwrap(),
-            policy.model_id(model).unwrap(),
-            version,
-            operation,
-        );
+        let client = policy.client_id(client).unwrap();
+        let model = policy.model_id(model).unwrap();
         policy
-            .granted
-            .get(&key)
-            .and_then(|id| policy.grant(*id))
+            .grant_for(client, model, version, operation)
+            .and_then(|id| policy.grant(id))
             .map(|grant| grant.name())
     };
     assert_eq!(
@@ -131,7 +129,7 @@ fn grants_come_to_one_entry_a_combination() {
         entry("stranger", "risk/fraud", 0, Operation::Ready),
         Some("hidden")
     );
-    assert_eq!(policy.granted.len(), 3 * 4 + 2 + 2);
+    assert_eq!(policy.granted().count(), 3 * 4 + 2 + 2);
     let buckets: Vec<_> = policy
         .allowances()
         .map(|(grant, client, _)| (grant.name(), client.name()))
@@ -146,6 +144,81 @@ fn two_grants_over_one_combination_are_a_fault_that_names_both() {
     let errors = errors(document);
     let expected = "grants[1]: grants \"scoring\" and \"reading\" both let client \"scorer\" metadata model \"digits\", version \"1\"";
     assert_eq!(errors, [expected]);
+}
+
+#[test]
+fn an_overlap_is_told_in_its_grants_turn_once_a_pair_and_by_the_first_client() {
+    let mut document = document();
+    document["grants"][0]["clients"] = json!(["scorer", "reader", "stranger"]);
+    document["grants"][1]["clients"] = json!(["scorer", "group:readers"]);
+    document["grants"][2]["name"] = json!("a b");
+    let paths: Vec<_> = faults(document)
+        .into_iter()
+        .filter(|fault| fault.severity == Severity::Error)
+        .map(|fault| (fault.path, fault.message.contains("client \"reader\"")))
+        .collect();
+    let expected = [("grants[1]", true), ("grants[2].name", false)];
+    assert_eq!(paths, expected.map(|(path, by)| (path.to_owned(), by)));
+}
+
+#[test]
+fn clients_with_the_same_grants_are_entered_once() {
+    let (mut document, names) = (document(), ["reader", "scorer", "stranger"]);
+    let grants = [
+        ("infer", "digits"),
+        ("metadata", "twice"),
+        ("ready", "digits"),
+    ];
+    document["grants"] = grants
+        .iter()
+        .map(|(operation, model)| json!({"name": model, "models": [model], "operations": [operation]}))
+        .collect();
+    // Every way in which three clients can have three grants, each of which somebody has.
+    for ways in 0..512_usize {
+        let mut expected = BTreeSet::new();
+        for (at, (operation, model)) in grants.into_iter().enumerate() {
+            let has = |client: &usize| ways >> (at * 3 + client) & 1 == 1;
+            let clients: Vec<_> = (0..3).filter(has).map(|client| names[client]).collect();
+            let versions = if model == "twice" { 2 } else { 1 };
+            for (client, version) in clients
+                .iter()
+                .flat_map(|client| (0..versions).map(move |version| (*client, version)))
+            {
+                expected.insert((client, model, version, operation, format!("g{at}")));
+            }
+            document["grants"][at]["name"] = json!(format!("g{at}"));
+            document["grants"][at]["clients"] = json!(clients);
+        }
+        if (0..3).any(|at| ways >> (at * 3) & 7 == 0) {
+            continue;
+        }
+        let policy = policy(document.clone());
+        let granted: BTreeSet<_> = policy
+            .granted()
+            .map(|(client, model, version, operation, grant)| {
+                assert_eq!(
+                    policy.grant_for(client, model, version, operation),
+                    Some(grant)
+                );
+                let (client, model) = (
+                    policy.client(client).unwrap().name(),
+                    policy.model(model).unwrap().name(),
+                );
+                let grant = policy.grant(grant).unwrap().name().to_owned();
+                (client, model, version, operation.name(), grant)
+            })
+            .collect();
+        assert_eq!(granted, expected, "{ways:o}");
+        let of: BTreeSet<Vec<bool>> = (0..3)
+            .map(|client| {
+                (0..3)
+                    .map(|at| ways >> (at * 3 + client) & 1 == 1)
+                    .collect()
+            })
+            .collect();
+        let roles: BTreeSet<_> = policy.granted.roles.iter().collect();
+        assert_eq!(roles.len(), of.len(), "{ways:o}");
+    }
 }
 
 #[test]
@@ -226,6 +299,20 @@ fn a_rate_rounds_against_the_caller() {
         "grants[0].rate.burst",
         "more requests at once than the 120 of a window",
     );
+}
+
+#[test]
+fn statistics_that_nobody_can_ask_for_are_told() {
+    let told = |protocols: Value| {
+        let mut document = with("/grants/0/operations", json!(["infer", "statistics"]));
+        put(&mut document, "/models/digits/protocols", protocols);
+        let warnings = warnings(document);
+        warnings.iter().any(|it| {
+            it.starts_with("grants[0].operations: nobody can ask for statistics of digits:")
+        })
+    };
+    assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));
+    assert!(!told(json!(["tf-serving-rest", "oip-grpc"])));
 }
 
 #[test]

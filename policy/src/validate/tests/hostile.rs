@@ -190,6 +190,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     quota: Some(number),
                     window_s: Some(other),
                     burst: None,
+                    ..Rate::default()
                 })
             });
             push(&|p| {
@@ -197,6 +198,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     quota: Some(number),
                     window_s: Some(1),
                     burst: Some(other),
+                    ..Rate::default()
                 })
             });
             push(&|p| {
@@ -205,6 +207,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     bytes: Some(ByteSize(number)),
                     tokens: Some(other),
                     window_s: Some(other),
+                    ..Cost::default()
                 })
             });
             push(&|p| {
@@ -214,6 +217,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     bytes: Some(ByteSize(number)),
                     tokens: Some(number),
                     per: Some(Period::Day),
+                    ..Budget::default()
                 })
             });
             for datatype in DATATYPES {

@@ -89,3 +89,34 @@ fn a_file_over_a_protocol_that_says_no_type_counts_as_plain_bytes() {
     );
     assert_eq!(errors(typed), Vec::<String>::new());
 }
+
+#[test]
+fn types_that_are_declared_and_kinds_that_are_let_in_go_together() {
+    let at = "/models/picture/accepts/raw";
+    let raw = |types: Value, kinds: Value| {
+        json!({
+            "content_types": types, "max_bytes": "64KiB",
+            "media": {"types": kinds, "max_width": 9, "max_height": 9, "max_duration_ms": 9}
+        })
+    };
+    warn(
+        at,
+        raw(json!(["image/png", "image/jpeg"]), json!(["png", "wav"])),
+        "models.picture.accepts.raw.content_types[1]",
+        "files of image/jpeg are refused: media.types has png, wav only",
+    );
+    warn(
+        at,
+        raw(json!(["image/png"]), json!(["png", "wav"])),
+        "models.picture.accepts.raw.media.types[1]",
+        "none of content_types declares wav",
+    );
+    for types in [
+        json!(["image/png", "audio/x-wav"]),
+        json!(["image/png", "application/octet-stream"]),
+        json!(["image/x-own"]),
+    ] {
+        let told = warnings(with(at, raw(types.clone(), json!(["png", "wav"]))));
+        assert_eq!(told, Vec::<String>::new(), "{types}");
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use serde::Deserialize;
+use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::request::Api;
 use tensorgate_policy::{Protocol, Reason};
 
@@ -13,8 +14,8 @@ use super::message::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, Tc
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::heard;
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
-    MAX_SHADOW_DETAIL_BYTES, MAX_SHADOWED, Shadowed, Verdict, clean, path,
+    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
+    in_shadow, path,
 };
 use crate::metrics::micros;
 
@@ -199,12 +200,9 @@ impl Told {
             detail: bounded(self.detail, MAX_DETAIL_BYTES),
             shadow: self
                 .shadow
-                .into_iter()
+                .iter()
                 .take(MAX_SHADOWED)
-                .map(|Shadowed { reason, detail }| Shadowed {
-                    reason: clean(&reason, MAX_NAME_BYTES),
-                    detail: clean(&detail, MAX_SHADOW_DETAIL_BYTES),
-                })
+                .map(in_shadow)
                 .collect(),
         }
     }

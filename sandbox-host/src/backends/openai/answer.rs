@@ -11,7 +11,7 @@ use crate::document::Document;
 pub(super) const MAX_WORD_BYTES: usize = 128;
 /// The largest whole number that every JSON parser reads alike.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
-/// Tokens beyond what was asked for that a server may count: the end of a text is one.
+/// Tokens of a choice beyond what was asked for that a server may count: the end of a text is one.
 const TOKENS_BESIDE: u64 = 1;
 
 /// A chat completion, or a completion.
@@ -164,6 +164,15 @@ enum Vector {
     Base64(String),
 }
 
+/// An answer as the caller gets it.
+#[derive(Debug)]
+pub struct Answered {
+    /// Written anew.
+    pub body: Vec<u8>,
+    /// Tokens that were used in all, if the server counts them.
+    pub tokens: Option<u64>,
+}
+
 /// A choice of either kind.
 trait Choice {
     fn index(&self) -> u64;
@@ -205,7 +214,7 @@ pub fn check(
     answer: &[u8],
     model: &str,
     request_id: &str,
-) -> Result<Vec<u8>, BackendError> {
+) -> Result<Answered, BackendError> {
     match asked.api {
         Api::Chat => {
             let answer: Completion<ChatChoice> = parse(answer)?;
@@ -241,7 +250,7 @@ fn completion<C: Choice + Serialize>(
     model: &str,
     request_id: &str,
     (prefix, object): (&str, &'static str),
-) -> Result<Vec<u8>, BackendError> {
+) -> Result<Answered, BackendError> {
     let Completion {
         created,
         choices,
@@ -255,18 +264,19 @@ fn completion<C: Choice + Serialize>(
     if !choices.iter().all(short) {
         return fault("a word of the answer is too long");
     }
-    counted(asked, usage.as_ref())?;
-    write(&CompletionOut {
+    let tokens = counted(asked, usage.as_ref())?;
+    let answer = CompletionOut {
         id: format!("{prefix}-{request_id}"),
         object,
         created: created.min(MAX_NUMBER),
         model: model.to_owned(),
         choices,
         usage,
-    })
+    };
+    write(&answer, tokens)
 }
 
-fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Vec<u8>, BackendError> {
+fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Answered, BackendError> {
     let Embedded { data, usage } = answer;
     indexes(asked, data.iter().map(|embedding| embedding.index))?;
     if data.len() != asked.choices {
@@ -281,8 +291,8 @@ fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Vec<u8>
     if !data.iter().all(|embedding| good(&embedding.embedding)) {
         return fault("an embedding that is none");
     }
-    counted(asked, usage.as_ref())?;
-    write(&EmbeddedOut {
+    let tokens = counted(asked, usage.as_ref())?;
+    let answer = EmbeddedOut {
         object: "list",
         data: data
             .into_iter()
@@ -294,7 +304,8 @@ fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Vec<u8>
             .collect(),
         model: model.to_owned(),
         usage,
-    })
+    };
+    write(&answer, tokens)
 }
 
 /// At least one, at most as many as were asked for, each once.
@@ -312,28 +323,34 @@ fn indexes(asked: &Document, indexes: impl Iterator<Item = u64>) -> Result<(), B
     Ok(())
 }
 
-/// Counts that can be: whole numbers that add up, and no more tokens than the choices may have.
-pub(super) fn counted(asked: &Document, usage: Option<&Usage>) -> Result<(), BackendError> {
+/// Counts that can be: whole numbers that add up, and no more tokens than may have been generated. How many it is in all.
+pub(super) fn counted(
+    asked: &Document,
+    usage: Option<&Usage>,
+) -> Result<Option<u64>, BackendError> {
     let Some(usage) = usage else {
-        return Ok(());
+        return Ok(None);
     };
     let completion = usage.completion_tokens.unwrap_or(0);
     let sum = usage.prompt_tokens.checked_add(completion);
     if sum != Some(usage.total_tokens) || usage.total_tokens > MAX_NUMBER {
         return fault("its usage does not add up");
     }
-    let choices = u64::try_from(asked.choices).unwrap_or(u64::MAX);
-    let most = asked
-        .max_tokens
-        .map(|tokens| tokens.saturating_add(TOKENS_BESIDE).saturating_mul(choices));
-    if most.is_some_and(|most| asked.choices == 1 && completion > most) {
+    let generated = u64::try_from(asked.generated).unwrap_or(u64::MAX);
+    let most = asked.max_tokens.map(|tokens| {
+        let each = tokens.saturating_add(TOKENS_BESIDE);
+        each.saturating_mul(generated)
+    });
+    if most.is_some_and(|most| completion > most) {
         return fault("more tokens than were asked for");
     }
-    Ok(())
+    Ok(Some(usage.total_tokens))
 }
 
-fn write(answer: &impl Serialize) -> Result<Vec<u8>, BackendError> {
-    serde_json::to_vec(answer).map_err(|error| BackendError::Fault(format!("answer: {error}")))
+fn write(answer: &impl Serialize, tokens: Option<u64>) -> Result<Answered, BackendError> {
+    let body = serde_json::to_vec(answer)
+        .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
+    Ok(Answered { body, tokens })
 }
 
 pub(super) fn fault<T>(what: &str) -> Result<T, BackendError> {

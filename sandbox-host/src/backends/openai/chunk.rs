@@ -119,6 +119,8 @@ pub(super) struct Chunks {
     /// The name that the caller used.
     model: String,
     id: String,
+    /// Tokens that were used in all, once they are counted.
+    tokens: Option<u64>,
 }
 
 impl Chunks {
@@ -131,11 +133,17 @@ impl Chunks {
             asked,
             model: model.to_owned(),
             id: format!("{prefix}-{request_id}"),
+            tokens: None,
         }
     }
 
+    /// Tokens that were used in all, as far as that was told.
+    pub(super) const fn tokens(&self) -> Option<u64> {
+        self.tokens
+    }
+
     /// A chunk as the caller gets it; `None` for one that only counts, where the caller did not ask for counts.
-    pub(super) fn check(&self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
+    pub(super) fn check(&mut self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
         match self.asked.api {
             Api::Chat => self.chunk::<ChatPiece>(parse(data.as_bytes())?, "chat.completion.chunk"),
             Api::Completions => self.chunk::<TextPiece>(parse(data.as_bytes())?, "text_completion"),
@@ -144,7 +152,7 @@ impl Chunks {
     }
 
     fn chunk<C: Piece + Serialize>(
-        &self,
+        &mut self,
         chunk: Chunk<C>,
         object: &'static str,
     ) -> Result<Option<Vec<u8>>, BackendError> {
@@ -163,7 +171,7 @@ impl Chunks {
                 return fault("a word of the answer is too long");
             }
         }
-        counted(&self.asked, usage.as_ref())?;
+        self.tokens = counted(&self.asked, usage.as_ref())?.or(self.tokens);
         let usage = usage.filter(|_| self.asked.include_usage);
         if choices.is_empty() && usage.is_none() {
             return Ok(None);

@@ -8,7 +8,6 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -20,6 +19,7 @@ use crate::budget::Held;
 use crate::dispatch;
 use crate::document::Document;
 use crate::metrics::Raised;
+use crate::record::Ending;
 
 /// The end of every answer.
 const DONE: &str = "[DONE]";
@@ -34,7 +34,13 @@ pub struct Streamed {
     deadline: Instant,
     /// Bytes that may still come.
     left: usize,
+    /// Bytes that the caller got.
+    sent: usize,
     over: bool,
+    /// Whether it came to its end.
+    whole: bool,
+    /// Whom to tell if it breaks off.
+    ending: Option<Ending>,
     /// What is given back when it is over.
     lease: Lease,
     /// Its bytes in the host's budget.
@@ -84,7 +90,7 @@ fn end(lease: &Leased) {
 /// What an answer keeps while it is on its way.
 pub struct Kept {
     /// Its place at the backend.
-    pub place: OwnedSemaphorePermit,
+    pub place: dispatch::Place,
     /// Its mark among those in flight there.
     pub raised: Raised,
     /// Its mark at the server that it was sent to.
@@ -107,7 +113,10 @@ impl Streamed {
             request_id: request_id.to_owned(),
             deadline,
             left: max_bytes,
+            sent: 0,
             over: false,
+            whole: false,
+            ending: None,
             lease: Lease::until(connection, deadline),
             held: None,
         }
@@ -119,21 +128,38 @@ impl Streamed {
         self.held = Some(held);
     }
 
+    /// Whom to tell if it breaks off.
+    pub fn tell(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+
+    /// Tokens that it used in all, once it is over; `None` if it broke off, or its server does not count.
+    pub fn tokens(&self) -> Option<u64> {
+        self.chunks.tokens().filter(|_| self.whole)
+    }
+
     /// The next event for the caller; `None` once it is over. A fault is told as the last event, and without the end's own.
     pub async fn next(&mut self) -> Option<Bytes> {
         if self.over {
             return None;
         }
         let event = match self.event().await {
-            Ok(Some(event)) => return Some(Bytes::from(event)),
-            Ok(None) => format!("data: {DONE}\n\n").into_bytes(),
+            Ok(Some(event)) => {
+                self.sent = self.sent.saturating_add(event.len());
+                return Some(Bytes::from(event));
+            }
+            Ok(None) => {
+                self.whole = true;
+                format!("data: {DONE}\n\n").into_bytes()
+            }
             Err(error) => {
                 let request_id = self.request_id.as_str();
                 tracing::warn!(request_id, cause = %error, "an answer in pieces broke off");
-                told(
-                    &dispatch::denial(&error, "the backend's answer"),
-                    request_id,
-                )
+                let denial = dispatch::denial(&error, "the backend's answer");
+                if let Some(ending) = self.ending.take() {
+                    ending.broke_off(&denial, self.sent);
+                }
+                told(&denial, request_id)
             }
         };
         self.over = true;

@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
     (
         "tensorgate",
         &[
+            "tensorgate-componentize",
             "tensorgate-policy",
             "tensorgate-identity",
             "tensorgate-wire",

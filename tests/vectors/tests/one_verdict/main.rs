@@ -89,7 +89,7 @@ fn policy(rules: &[Rule]) -> Policy {
             "json": if protocols.contains(&"json") { template(rules) } else { Value::Null },
         }},
         "grants": [{
-            "name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"],
+            "name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer", "stream"],
             "cost": {"elements": 1_000_000, "bytes": 1_000_000, "window_s": 60},
         }],
     });
@@ -181,7 +181,10 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
         withheld: Operations::default(),
         route: Route::Model {
             protocol: request.protocol,
-            operation: Operation::Infer,
+            operation: match request.is_stream() {
+                true => Operation::Stream,
+                false => Operation::Infer,
+            },
             model: rest.then(|| "m".into()),
             version: None,
         },
@@ -193,13 +196,14 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
     };
     match decide_head(policy, &head, spent) {
         (decision, Step::ReadBody(plan)) => (decision, plan.format),
+        (decision, Step::ReadMessages(plan)) => (decision.of_message(), plan.format),
         (_, step) => panic!("{step:?}"),
     }
 }
 
 fn held(policy: &Policy, request: &RawRequest) -> Verdict {
     let (mut decision, format) = begin(policy, request);
-    let whom = addressee(format, &request.body);
+    let whom = addressee(format, &request.body).map_err(refused)?;
     match decide_body(&mut decision, policy, request.body.len(), whom, spent) {
         Step::Decode => {}
         step => panic!("{step:?}"),
@@ -243,7 +247,7 @@ fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verd
                     head.model
                         .as_deref()
                         .map(|model| tensorgate_policy::decision::Addressee {
-                            model,
+                            model: model.into(),
                             version: None,
                             streams: false,
                         });
@@ -340,7 +344,7 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
             .iter()
             .any(|rule| matches!(rule.datatype, Datatype::Fp16 | Datatype::Bf16));
         let raw = |name: &str| {
-            ["binary", "raw", "tf-grpc"]
+            ["binary", "raw", "stream", "tf-grpc"]
                 .iter()
                 .any(|form| name.contains(form))
         };

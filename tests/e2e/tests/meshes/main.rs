@@ -1,5 +1,5 @@
 //! Our filters in a mesh that has its own: Envoy's `jwt_authn` in front proves who is calling, `rate-limit` and `tensor-guard` stand
-//! behind it without `auth`, and what stands behind them is any server.
+//! behind it without `auth`, or one of them alone, and what stands behind them is any server.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,20 +9,17 @@
     reason = "tests"
 )]
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod alone;
+mod mesh;
 
+use std::net::SocketAddr;
+
+use mesh::{Mesh, before, manager, meshed, upstream};
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{MetadataRule, Rate};
+use tensorgate_policy::raw::{MetadataRule, Policy, Rate};
 use tensorgate_tests::ask::{GOOD, PATH};
 use tensorgate_tests::policy;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::process::Command;
 
 /// Keys of an issuer that signed nothing but these two tokens, and is gone.
 const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"mesh","alg":"ES256","use":"sig","x":"Ev2LknyG2L3ddjG-bxKmbNm51ebogotCWh1D3wMUHZM","y":"K0k9lIMTBjNNH41e8lk8kEABchjDNPTTIc-oDGyI6sw"}]}"#;
@@ -31,198 +28,21 @@ const KNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJp
 /// For `svc-other`, whom it does not.
 const UNKNOWN: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im1lc2giLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL21lc2guZXhhbXBsZSIsInN1YiI6InN2Yy1vdGhlciIsImF1ZCI6WyJ0ZW5zb3JnYXRlIl0sImV4cCI6NDEwMjQ0NDgwMH0.Kx19lJVAcYC5ofxEx2R7k1GDC_oM_loYP86ldVMjt8IOeRPFF9MJcMGaWAEfe-1sAcSanfhF_yxKD8HlQ4N6qg";
 
-/// Time for Envoy to compile its modules and listen.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A server that answers everything, and keeps the heads it saw.
-async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let heads = Arc::clone(&seen);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let heads = Arc::clone(&heads);
-            tokio::spawn(async move {
-                let mut request = Vec::new();
-                let mut piece = [0; 4096];
-                while let Ok(read @ 1..) = stream.read(&mut piece).await {
-                    request.extend_from_slice(&piece[..read]);
-                    let text = String::from_utf8_lossy(&request).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                        continue;
-                    };
-                    if body.len() < GOOD.len() {
-                        continue;
-                    }
-                    heads.lock().unwrap().push(head.to_owned());
-                    request.clear();
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-                    if stream.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
+/// A policy that believes `jwt_authn`, with so many requests a month for the one whom it knows.
+fn of_the_mesh(quota: u64) -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.clients.get_mut("rate-1").unwrap().metadata = Some(Box::new(MetadataRule {
+        filter: Some("envoy.filters.http.jwt_authn".into()),
+        claim: Some("jwt.sub".into()),
+        value: Some("svc-web".into()),
+    }));
+    policy.grants[0].rate = Some(Rate {
+        quota: Some(quota),
+        window_s: Some(2_678_400),
+        burst: Some(quota),
+        ..Rate::default()
     });
-    (address, seen)
-}
-
-/// The binary as `tensorgate` finds it.
-fn envoy() -> PathBuf {
-    if let Some(named) = std::env::var_os("ENVOY") {
-        return named.into();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .unwrap();
-    let cached = cache.join("tensorgate/envoy/bin/envoy");
-    if cached.is_file() {
-        cached
-    } else {
-        "envoy".into()
-    }
-}
-
-/// The connection manager of a bootstrap.
-fn manager(bootstrap: &mut Value) -> &mut Value {
-    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-}
-
-/// Puts `jwt_authn` before our filters.
-fn meshed(bootstrap: &mut Value) {
-    let filters = manager(bootstrap)["http_filters"].as_array_mut().unwrap();
-    let names: Vec<_> = filters.iter().map(|one| one["name"].clone()).collect();
-    assert_eq!(
-        names,
-        [
-            "tensorgate.rate-limit",
-            "tensorgate.tensor-guard",
-            "envoy.filters.http.router"
-        ]
-    );
-    let authn = json!({
-        "name": "envoy.filters.http.jwt_authn",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-            "providers": {"mesh": {
-                "issuer": "https://mesh.example",
-                "audiences": ["tensorgate"],
-                "local_jwks": {"inline_string": JWKS},
-                "payload_in_metadata": "jwt",
-            }},
-            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "mesh"}}],
-        },
-    });
-    filters.insert(0, authn);
-}
-
-/// Puts another server behind our filters.
-fn before(bootstrap: &mut Value, upstream: SocketAddr) {
-    // Another server needs no word of ours for an audit record.
-    let routes = manager(bootstrap)["route_config"].as_object_mut().unwrap();
-    assert!(routes.remove("request_headers_to_add").is_some());
-    let cluster = &mut bootstrap["static_resources"]["clusters"][0];
-    cluster
-        .as_object_mut()
-        .unwrap()
-        .remove("typed_extension_protocol_options");
-    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = json!({
-        "socket_address": {"address": upstream.ip().to_string(), "port_value": upstream.port()}
-    });
-}
-
-/// An Envoy of somebody's own with filters of ours. Stops when dropped.
-struct Mesh {
-    gate: SocketAddr,
-    folder: PathBuf,
-    sockets: PathBuf,
-    _proxy: tokio::process::Child,
-}
-
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.sockets);
-    }
-}
-
-impl Mesh {
-    /// Renders a chain for a policy, changes what is rendered, and starts an Envoy with that; with a context key if anybody behind reads a context.
-    async fn start(
-        name: &str,
-        policy: &Value,
-        chain: &str,
-        context_key: Option<&str>,
-        change: impl FnOnce(&mut Value, &Path),
-    ) -> Self {
-        let target = std::env::var_os("TENSORGATE_BIN").map_or_else(
-            || {
-                let test = std::env::current_exe().unwrap();
-                test.parent().and_then(Path::parent).unwrap().to_owned()
-            },
-            PathBuf::from,
-        );
-        let folder = target
-            .parent()
-            .unwrap()
-            .join(format!("e2e/{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("gate.yaml");
-        std::fs::write(&file, serde_json::to_vec(policy).unwrap()).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = free.local_addr().unwrap();
-        drop(free);
-        let sockets = std::env::temp_dir().join(format!("tg-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&sockets).unwrap();
-        let rendered = Command::new(target.join("tensorgate"))
-            .args(["--json", "render", "-c"])
-            .arg(&file)
-            .args(["envoy", "--chain", chain])
-            .args(["--listen", &gate.to_string(), "--filters"])
-            .arg(target.parent().unwrap().join("filters"))
-            .arg("--admin-socket")
-            .arg(sockets.join("admin.sock"))
-            .output()
-            .await
-            .unwrap();
-        assert!(
-            rendered.status.success(),
-            "{}",
-            String::from_utf8_lossy(&rendered.stderr)
-        );
-        let mut bootstrap: Value = serde_json::from_slice(&rendered.stdout).unwrap();
-        change(&mut bootstrap, &folder);
-        let started = folder.join("envoy.json");
-        std::fs::write(&started, serde_json::to_vec(&bootstrap).unwrap()).unwrap();
-        let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
-        let mut command = Command::new(envoy());
-        command
-            .args(["--disable-hot-restart", "--concurrency", "2", "-c"])
-            .arg(&started)
-            .env_remove("TENSORGATE_CONTEXT_KEY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
-        if let Some(key) = context_key {
-            command.env("TENSORGATE_CONTEXT_KEY", key);
-        }
-        let mut proxy = command.spawn().unwrap();
-        let end = Instant::now() + PATIENCE;
-        while tokio::net::TcpStream::connect(gate).await.is_err() {
-            let log = || std::fs::read_to_string(folder.join("envoy.log")).unwrap();
-            assert!(proxy.try_wait().unwrap().is_none(), "{}", log());
-            assert!(Instant::now() < end, "{}", log());
-            tokio::task::yield_now().await;
-        }
-        Self {
-            gate,
-            folder,
-            sockets,
-            _proxy: proxy,
-        }
-    }
+    policy
 }
 
 async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, Option<String>) {
@@ -237,18 +57,7 @@ async fn send(gate: SocketAddr, fields: &[(&str, String)], body: &str) -> (u16, 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_server() {
-    let mut policy = policy::vectors_policy("rates.json");
-    policy.clients.get_mut("rate-1").unwrap().metadata = Some(MetadataRule {
-        filter: Some("envoy.filters.http.jwt_authn".into()),
-        claim: Some("jwt.sub".into()),
-        value: Some("svc-web".into()),
-    });
-    policy.grants[0].rate = Some(Rate {
-        quota: Some(5),
-        window_s: Some(2_678_400),
-        burst: Some(5),
-    });
-    let policy = serde_json::to_value(policy).unwrap();
+    let policy = serde_json::to_value(of_the_mesh(5)).unwrap();
     let (behind, seen) = upstream().await;
     // Without a context key: nobody behind reads a context.
     let mesh = Mesh::start(
@@ -257,7 +66,10 @@ async fn rate_limit_and_tensor_guard_stand_behind_jwt_authn_and_before_any_serve
         "rate-limit,tensor-guard",
         None,
         |bootstrap, _| {
-            meshed(bootstrap);
+            meshed(
+                bootstrap,
+                &["tensorgate.rate-limit", "tensorgate.tensor-guard"],
+            );
             before(bootstrap, behind);
         },
     )

@@ -1,0 +1,197 @@
+//! The gate's checks for a service that Envoy asks: the same code, compiled for this machine, with buckets of its own. What it costs to have them
+//! made outside of Envoy is a figure; what they are is not different by one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache};
+use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
+use tensorgate_policy::request::Identity;
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{
+    Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
+};
+use tensorgate_wire::context::{Context, Key, Levels};
+use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::{addressee, decode, expand};
+
+use crate::outcome::{Failure, Outcome};
+
+/// A header field as Envoy tells it.
+pub(super) type Field = (String, Vec<u8>);
+
+/// A policy and what is spent of it, for every question of one process.
+#[derive(Clone)]
+pub(super) struct Checks(Arc<Mutex<State>>);
+
+struct State {
+    policy: Policy,
+    identifier: Identifier,
+    generation: String,
+    key: Key,
+    tokens: TokenCache,
+    buckets: HashMap<String, Vec<u8>>,
+    started: Instant,
+}
+
+/// A head that was let through; its body is next.
+pub(super) struct Held {
+    decision: Decision,
+    plan: BodyPlan,
+    context: Context,
+}
+
+impl Checks {
+    /// Reads what `tensorgate render` wrote, and the key that contexts are signed with.
+    pub(super) fn load(bundle: &Path, key: &Path) -> Outcome<Self> {
+        let bundle: Bundle = serde_json::from_slice(&std::fs::read(bundle)?)?;
+        let (policy, _) = validate(&bundle.policy)
+            .map_err(|faults| format!("the policy has {} faults", faults.len()))?;
+        let key = Key::from_hex(&std::fs::read_to_string(key)?)
+            .ok_or_else(|| Failure::from("the context key is not 64 hex digits"))?;
+        Ok(Self(Arc::new(Mutex::new(State {
+            identifier: Identifier::new(&policy),
+            policy,
+            generation: bundle.generation,
+            key,
+            tokens: TokenCache::default(),
+            buckets: HashMap::new(),
+            started: Instant::now(),
+        }))))
+    }
+
+    /// Judges a head that a body follows.
+    pub(super) fn head(&self, fields: &[Field]) -> Result<Held, Denial> {
+        self.with(|state| state.head(fields))
+    }
+
+    /// Judges the body behind a head, and gives the signed context that the upstream is to get.
+    pub(super) fn body(&self, held: Held, body: &[u8]) -> Result<String, Denial> {
+        self.with(|state| state.body(held, body))
+    }
+
+    fn with<T>(&self, judge: impl FnOnce(&mut State) -> Result<T, Denial>) -> Result<T, Denial> {
+        let mut state = self
+            .0
+            .lock()
+            .map_err(|_| overloaded("a question before this one ended badly"))?;
+        judge(&mut state)
+    }
+}
+
+impl State {
+    fn now(&self) -> Now {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            unix_s: since.map_or(0, |since| since.as_secs()),
+            monotonic_ns: u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn head(&mut self, fields: &[Field]) -> Result<Held, Denial> {
+        let now = self.now();
+        let read = ReadHead::read(fields, false);
+        let identified = self.identifier.identify(
+            &Evidence::of(read.credential),
+            now.unix_s,
+            &self.generation,
+            &mut PureVerifier,
+            &mut self.tokens,
+        );
+        let client = match &identified.identity {
+            Identity::Client(client) => Some(client.clone()),
+            _ => None,
+        };
+        let mut context = Context {
+            client,
+            credential: identified.credential,
+            proofs: identified.proofs,
+            request_id: read.request_id.to_owned(),
+            method: read.method.to_owned(),
+            path: read.path.to_string(),
+            generation: self.generation.clone(),
+            issued_unix_s: now.unix_s,
+            checked: true,
+            levels: Levels::default(),
+            claims: (identified.claims.iter())
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
+        };
+        let mut head = read.into_head(identified.identity, self.policy.templates());
+        (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        let buckets = &mut self.buckets;
+        let (decision, step) =
+            decide_head(&self.policy, &head, |charge| spend(buckets, charge, now));
+        context.proofs = decision.proofs();
+        match step {
+            Step::ReadBody(plan) => Ok(Held {
+                decision,
+                plan,
+                context,
+            }),
+            Step::Deny(denial) => Err(denial),
+            _ => Err(overloaded("nothing but inference is asked here")),
+        }
+    }
+
+    fn body(&mut self, held: Held, body: &[u8]) -> Result<String, Denial> {
+        let Held {
+            mut decision,
+            plan,
+            mut context,
+        } = held;
+        let now = self.now();
+        let (policy, buckets) = (&self.policy, &mut self.buckets);
+        if body.len() > plan.max_bytes {
+            return Err(Denial::new(Reason::BodyTooLarge, "the body is too large"));
+        }
+        let plain = expand(&plan, body)?;
+        let to = addressee(plan.format, &plain)?;
+        match decide_body(&mut decision, policy, body.len(), to, |charge| {
+            spend(buckets, charge, now)
+        }) {
+            Step::Decode => {}
+            Step::Deny(denial) => return Err(denial),
+            _ => return Err(overloaded("the decision took a step out of its order")),
+        }
+        let request = decode(plan.format, &plain, decision.read_by(policy))?;
+        match decide_message(&mut decision, policy, &request, |charge| {
+            spend(buckets, charge, now)
+        }) {
+            Step::Forward => {}
+            Step::Deny(denial) => return Err(denial),
+            _ => return Err(overloaded("the decision took a step out of its order")),
+        }
+        context.levels = Levels {
+            request: decision.levels(false).collect(),
+            content: decision.levels(true).collect(),
+        };
+        Ok(context.sign(&self.key))
+    }
+}
+
+/// Spends from this process's own buckets: nobody else has any.
+fn spend(buckets: &mut HashMap<String, Vec<u8>>, charge: &Charge, now: Now) -> ChargeOutcome {
+    let mut levels = Vec::with_capacity(charge.debits.len());
+    for debit in &charge.debits {
+        let stored = buckets
+            .entry(charge.key(debit))
+            .or_insert_with(|| debit.allowance.fresh());
+        let Some(drawn) = debit.allowance.spend(stored, now, debit.amount) else {
+            return ChargeOutcome::Failed;
+        };
+        let Some((level, after)) = drawn.after else {
+            levels.push(drawn.before);
+            return ChargeOutcome::Refused(levels);
+        };
+        *stored = after;
+        levels.push(level);
+    }
+    ChargeOutcome::Spent(levels)
+}
+
+fn overloaded(cause: &'static str) -> Denial {
+    Denial::new(Reason::Overloaded, cause)
+}

@@ -1,0 +1,194 @@
+//! From a project to its component, by the tools of its language, without a network. What comes out imports nothing but a handler's own
+//! interfaces: what a language's runtime would ask of WASI is stubbed while it is built, and no host has to offer any.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tensorgate_componentize::{componentize, surface};
+
+use super::project::{Language, Project, World};
+use super::tools::{self, RUST_TARGET, RUSTUP, Tool};
+use crate::Failure;
+
+/// Module and file of what stands between a handler in Python and its world.
+const PYTHON_ENTRY: &str = "tensorgate_entry";
+
+/// Bytes of a Rust handler's stack. rustc's own 1 MiB would be cleared after every call.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Builds, and returns the component that now lies at [`Project::component`].
+///
+/// # Errors
+/// If a tool is missing or fails, or what came out is no handler.
+pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
+    let folder = project.folder.canonicalize().map_err(|cause| {
+        Failure::Input(format!(
+            "cannot enter {}: {cause}",
+            project.folder.display()
+        ))
+    })?;
+    let built = match project.language {
+        Language::Rust => rust(project, &folder)?,
+        Language::Python => python(project, &folder)?,
+        Language::Js => js(project, &folder)?,
+    };
+    let surface = surface(&built)
+        .map_err(|fault| Failure::Failed(format!("the tools made no component: {fault}")))?;
+    let foreign = surface.foreign();
+    if !foreign.is_empty() {
+        return Err(Failure::Failed(format!(
+            "the component imports {}, which no handler gets",
+            foreign.join(", ")
+        )));
+    }
+    if !surface
+        .exports
+        .iter()
+        .any(|name| name == project.world.name())
+    {
+        return Err(Failure::Failed(format!(
+            "the component does not export {}, its world's function",
+            project.world.name()
+        )));
+    }
+    let file = project.component();
+    replace(&file, &built)
+        .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;
+    Ok(built)
+}
+
+/// Writes beside a file and renames over it.
+fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let beside = file.with_extension("wasm.new");
+    std::fs::write(&beside, content)?;
+    std::fs::rename(&beside, file)
+}
+
+fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    if !tools::has_rust_target()? {
+        return Err(Failure::Failed(format!(
+            "Rust's target {RUST_TARGET} is not installed: run `tensorgate handler setup --lang rust` once, with a network"
+        )));
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folder.join("target"), PathBuf::from);
+    let mut cargo = tools::cargo();
+    cargo
+        .command
+        .args(["build", "--quiet", "--offline", "--release", "--lib"])
+        .args(["--target", RUST_TARGET, "--target-dir"])
+        .arg(&target)
+        .current_dir(folder)
+        // What was built before, where, and by whom must not show in the bytes, whose digest a policy names.
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
+    cargo.run(RUSTUP).map_err(|failure| match failure {
+        Failure::Failed(said) if said.contains("--offline") => Failure::Failed(format!(
+            "{said}\na crate is not here: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
+        )),
+        other => other,
+    })?;
+    let core = target
+        .join(RUST_TARGET)
+        .join("release")
+        .join(format!("{}.wasm", project.name.replace('-', "_")));
+    let core = read(&core)?;
+    componentize(&core).map_err(|fault| Failure::Failed(format!("the component {fault}")))
+}
+
+/// Compiler flags, as `CARGO_ENCODED_RUSTFLAGS` takes them.
+fn rust_flags(folder: &Path) -> Result<OsString, Failure> {
+    let mut flags: Vec<OsString> = vec![
+        "-Cstrip=symbols".into(),
+        format!("-Clink-arg=-zstack-size={STACK_BYTES}").into(),
+        remap(folder, "."),
+    ];
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    if let Some(home) = home {
+        flags.push(remap(&home, "cargo"));
+        // A registry's folder is named after the registry.
+        for registry in std::fs::read_dir(home.join("registry/src"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            flags.push(remap(&registry.path(), "crates"));
+        }
+    }
+    let sysroot = tools::rust_sysroot()?;
+    flags.push(remap(&sysroot.join("lib/rustlib/src/rust"), "rust"));
+    Ok(flags.join(&OsString::from("\u{1f}")))
+}
+
+fn remap(from: &Path, to: &str) -> OsString {
+    let mut flag = OsString::from("--remap-path-prefix=");
+    flag.push(from);
+    flag.push("=");
+    flag.push(to);
+    flag
+}
+
+fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    let entry = folder.join("build/python");
+    let text = include_str!("../../../wit/python/entry.py");
+    tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
+    let made = folder.join("build/made.wasm");
+    let mut tool = tools::componentize_py()?;
+    tool.command
+        .arg("-d")
+        .arg(folder.join("wit"))
+        .args(["-w", project.world.name(), "componentize", "--stub-wasi"])
+        .arg("-p")
+        .arg(folder)
+        .arg("-p")
+        .arg(&entry)
+        .arg("-o")
+        .arg(&made)
+        .arg(PYTHON_ENTRY);
+    finish(tool, Language::Python, &made)
+}
+
+fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+    let entry = folder.join("build/js");
+    let world = match project.world {
+        World::Preprocess => include_str!("../../../wit/js/entry-preprocess.js"),
+        World::Postprocess => include_str!("../../../wit/js/entry-postprocess.js"),
+    };
+    let text = format!("{}{world}", include_str!("../../../wit/js/entry.js"));
+    tools::write(&entry, &[("entry.js".to_owned(), text)])?;
+    let made = folder.join("build/made.wasm");
+    let mut tool = tools::componentize_qjs()?;
+    tool.command
+        .arg("--wit")
+        .arg(folder.join("wit"))
+        .args(["-n", project.world.name(), "--stub-wasi", "--sync", "--js"])
+        .arg(entry.join("entry.js"))
+        .arg("--module-root")
+        .arg(folder)
+        .arg("-o")
+        .arg(&made);
+    finish(tool, Language::Js, &made)
+}
+
+/// Runs a tool and takes what it made.
+fn finish(tool: Tool, language: Language, made: &Path) -> Result<Vec<u8>, Failure> {
+    let fix = format!(
+        "run `tensorgate handler setup --lang {}` once, with a network",
+        language.name()
+    );
+    tool.run(&fix)?;
+    let component = read(made)?;
+    // It lies at its own place in a moment.
+    let _ = std::fs::remove_file(made);
+    Ok(component)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file)
+        .map_err(|cause| Failure::Failed(format!("the tools left no {}: {cause}", file.display())))
+}

@@ -1,0 +1,271 @@
+//! What came out against what must: names, datatypes, shapes, elements.
+
+use tensorgate_policy::tensor::items;
+use tensorgate_policy::{Datatype, Tensor};
+
+/// Elements that a report shows of those that differ.
+const MAX_SHOWN: usize = 3;
+
+/// Every way in which tensors are not the expected ones; none if they are.
+pub fn differences(expected: &[Tensor<'_>], found: &[Tensor<'_>], tolerance: f64) -> Vec<String> {
+    if expected.len() != found.len() {
+        return vec![format!(
+            "{} tensors ({}) where {} are expected ({})",
+            found.len(),
+            names(found),
+            expected.len(),
+            names(expected)
+        )];
+    }
+    let pairs = expected.iter().zip(found);
+    pairs
+        .flat_map(|(expected, found)| tensor(expected, found, tolerance))
+        .collect()
+}
+
+fn names(tensors: &[Tensor<'_>]) -> String {
+    let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_ref()).collect();
+    names.join(", ")
+}
+
+fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<String> {
+    let about =
+        |tensor: &Tensor<'_>| format!("{} {} {:?}", tensor.name, tensor.datatype, tensor.shape);
+    if (&expected.name, &expected.datatype, &expected.shape)
+        != (&found.name, &found.datatype, &found.shape)
+    {
+        return vec![format!(
+            "{} where {} is expected",
+            about(found),
+            about(expected)
+        )];
+    }
+    let (Ok(wanted), Ok(got)) = (&expected.data, &found.data) else {
+        return vec![format!("{}: without data", found.name)];
+    };
+    let Some(datatype) = Datatype::from_name(&expected.datatype) else {
+        return vec![format!("{}: unknown datatype", found.name)];
+    };
+    let (wanted, got) = (elements(datatype, wanted), elements(datatype, got));
+    if wanted.len() != got.len() {
+        return vec![format!(
+            "{}: {} elements where {} are expected",
+            found.name,
+            got.len(),
+            wanted.len()
+        )];
+    }
+    let off: Vec<String> = wanted
+        .iter()
+        .zip(&got)
+        .enumerate()
+        .filter(|(_, (wanted, got))| !wanted.is(got, tolerance))
+        .map(|(index, (wanted, got))| format!("{}[{index}] is {got}, not {wanted}", found.name))
+        .collect();
+    let hidden = off.len().saturating_sub(MAX_SHOWN);
+    let mut shown: Vec<String> = off.into_iter().take(MAX_SHOWN).collect();
+    if hidden > 0 {
+        shown.push(format!("{}: {hidden} more elements differ", found.name));
+    }
+    shown
+}
+
+/// One element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Element<'a> {
+    Whole(i128),
+    Float(f64),
+    Bytes(&'a [u8]),
+    /// What is no element: left over, or torn.
+    Torn,
+}
+
+impl Element<'_> {
+    /// Whether another is this one, or near enough.
+    fn is(&self, other: &Self, tolerance: f64) -> bool {
+        match (self, other) {
+            (Self::Float(wanted), Self::Float(got)) => {
+                wanted.to_bits() == got.to_bits()
+                    || wanted == got
+                    || (wanted.is_nan() && got.is_nan())
+                    || (wanted - got).abs() <= tolerance * wanted.abs().max(1.0)
+            }
+            (Self::Torn, _) | (_, Self::Torn) => false,
+            // Whole numbers and bytes are what they are.
+            (wanted, got) => wanted == got,
+        }
+    }
+}
+
+impl std::fmt::Display for Element<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Bytes(bytes) => write!(f, "{:?}", String::from_utf8_lossy(bytes)),
+            Self::Torn => f.write_str("no element"),
+        }
+    }
+}
+
+fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
+    let whole = |value: i128| Element::Whole(value);
+    match datatype {
+        Datatype::Bool | Datatype::Uint8 => each(data, |b| whole(u8::from_le_bytes(b).into())),
+        Datatype::Uint16 => each(data, |b| whole(u16::from_le_bytes(b).into())),
+        Datatype::Uint32 => each(data, |b| whole(u32::from_le_bytes(b).into())),
+        Datatype::Uint64 => each(data, |b| whole(u64::from_le_bytes(b).into())),
+        Datatype::Int8 => each(data, |b| whole(i8::from_le_bytes(b).into())),
+        Datatype::Int16 => each(data, |b| whole(i16::from_le_bytes(b).into())),
+        Datatype::Int32 => each(data, |b| whole(i32::from_le_bytes(b).into())),
+        Datatype::Int64 => each(data, |b| whole(i64::from_le_bytes(b).into())),
+        Datatype::Fp16 => each(data, |b| Element::Float(half(u16::from_le_bytes(b)))),
+        Datatype::Bf16 => each(data, |b| {
+            Element::Float(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16).into())
+        }),
+        Datatype::Fp32 => each(data, |b| Element::Float(f32::from_le_bytes(b).into())),
+        Datatype::Fp64 => each(data, |b| Element::Float(f64::from_le_bytes(b))),
+        Datatype::Bytes => items(data)
+            .map(|item| item.map_or(Element::Torn, Element::Bytes))
+            .collect(),
+    }
+}
+
+fn each<'a, const N: usize>(
+    data: &'a [u8],
+    element: impl Fn([u8; N]) -> Element<'a>,
+) -> Vec<Element<'a>> {
+    let (whole, rest) = data.as_chunks::<N>();
+    let torn = (!rest.is_empty()).then_some(Element::Torn);
+    whole
+        .iter()
+        .map(|bytes| element(*bytes))
+        .chain(torn)
+        .collect()
+}
+
+/// IEEE 754 half precision.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from((bits >> 10) & 0x1f);
+    let fraction = f64::from(bits & 0x3ff) / 1024.0;
+    sign * match exponent {
+        0 => fraction * 2.0_f64.powi(-14),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction) * 2.0_f64.powi(exponent.saturating_sub(15)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn tensor(
+        name: &'static str,
+        datatype: &'static str,
+        dim: i64,
+        data: &[u8],
+    ) -> Tensor<'static> {
+        Tensor {
+            name: Cow::Borrowed(name),
+            datatype: Cow::Borrowed(datatype),
+            shape: vec![dim],
+            parameters: Vec::new(),
+            data: Ok(Cow::Owned(data.to_vec())),
+        }
+    }
+
+    fn floats(values: &[f32]) -> Tensor<'static> {
+        let data: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        tensor("t", "FP32", i64::try_from(values.len()).unwrap(), &data)
+    }
+
+    #[test]
+    fn numbers_may_be_off_by_the_tolerance_and_no_more() {
+        for (wanted, got, tolerance, same) in [
+            (1.0_f32, 1.0_f32, 0.0, true),
+            (1.0, 1.001, 0.0, false),
+            (1.0, 1.001, 0.01, true),
+            (1.0, 1.02, 0.01, false),
+            (1000.0, 1005.0, 0.01, true),
+            (0.0, -0.0, 0.0, true),
+            (f32::NAN, f32::NAN, 0.0, true),
+            (f32::INFINITY, f32::INFINITY, 0.0, true),
+            (1.0, f32::NAN, 10.0, false),
+            (1.0, f32::INFINITY, 10.0, false),
+        ] {
+            let found = differences(&[floats(&[wanted])], &[floats(&[got])], tolerance);
+            assert_eq!(
+                found.is_empty(),
+                same,
+                "{wanted} {got} {tolerance}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_differs_is_told() {
+        let one = tensor("t", "UINT8", 1, &[1]);
+        for (expected, found, text) in [
+            (
+                vec![],
+                vec![one.clone()],
+                "1 tensors (t) where 0 are expected",
+            ),
+            (
+                vec![one.clone()],
+                vec![tensor("u", "UINT8", 1, &[1])],
+                "u UINT8 [1] where t UINT8 [1]",
+            ),
+            (
+                vec![one.clone()],
+                vec![tensor("t", "INT8", 1, &[1])],
+                "t INT8 [1] where",
+            ),
+            (
+                vec![one.clone()],
+                vec![tensor("t", "UINT8", 1, &[2])],
+                "t[0] is 2, not 1",
+            ),
+            (
+                vec![one],
+                vec![tensor("t", "UINT8", 1, &[1, 2])],
+                "2 elements where 1",
+            ),
+            (
+                vec![floats(&[0.0; 6])],
+                vec![floats(&[1.0; 6])],
+                "3 more elements differ",
+            ),
+            (
+                vec![tensor("t", "BYTES", 1, b"\x01\0\0\0a")],
+                vec![tensor("t", "BYTES", 1, b"\x01\0\0\0b")],
+                "t[0] is \"b\", not \"a\"",
+            ),
+        ] {
+            let found = differences(&expected, &found, 1e-3).join("; ");
+            assert!(found.contains(text), "{found}");
+        }
+    }
+
+    #[test]
+    fn halves_are_read() {
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x0001, 2.0_f64.powi(-24)),
+            (0x7bff, 65504.0),
+            (0x7c00, f64::INFINITY),
+        ] {
+            assert_eq!(half(bits).to_bits(), f64::to_bits(value), "{bits:x}");
+        }
+        assert!(half(0x7e00).is_nan());
+    }
+}

@@ -1,0 +1,107 @@
+//! A component in the host's own sandbox: the host's engine, its imports, its bounds, one guest thread.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_host::sandbox::{
+    Called, HandlerError, LoadedHandler, Payload, Sandbox, SandboxConfig, SandboxError,
+};
+use tensorgate_policy::policy::Handler;
+use tokio::runtime::Runtime;
+
+use super::project::Project;
+use crate::Failure;
+
+/// A call's name in the log; there is no request here.
+const REQUEST_ID: &str = "tensorgate-handler";
+
+/// A project's component, loaded.
+pub struct Runner<'p> {
+    project: &'p Project,
+    component: &'p [u8],
+    sha256: [u8; 32],
+    sandbox: Sandbox,
+    runtime: Runtime,
+    /// With the manifest's configuration. It also keeps the component compiled.
+    plain: LoadedHandler,
+    rule: Handler,
+}
+
+/// The host's sandbox with one thread.
+pub fn sandbox() -> Result<Sandbox, SandboxError> {
+    Sandbox::new(SandboxConfig {
+        threads: 1,
+        handlers: 1,
+        ..SandboxConfig::default()
+    })
+}
+
+impl<'p> Runner<'p> {
+    /// Loads a component as the host would under a policy with the manifest's limits.
+    ///
+    /// # Errors
+    /// If the host would refuse it.
+    pub fn load(project: &'p Project, component: &'p [u8]) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+        let sha256 = Sha256::digest(component).into();
+        let rule = project.rule(&project.config, &sha256)?;
+        let sandbox = sandbox().map_err(|error| failed(&error))?;
+        let plain = sandbox
+            .load(&project.name, &rule, project.world.role(), component)
+            .map_err(|error| failed(&error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| failed(&error))?;
+        Ok(Self {
+            project,
+            component,
+            sha256,
+            sandbox,
+            runtime,
+            plain,
+            rule,
+        })
+    }
+
+    /// The limits that calls run under.
+    pub const fn rule(&self) -> &Handler {
+        &self.rule
+    }
+
+    /// The same component with entries of the configuration replaced; it is not compiled again.
+    ///
+    /// # Errors
+    /// If no policy may have that configuration.
+    pub fn with(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
+        if config.is_empty() {
+            return Ok(self.plain.clone());
+        }
+        let mut all = self.project.config.clone();
+        all.extend(config.clone());
+        let rule = self.project.rule(&all, &self.sha256)?;
+        self.sandbox
+            .load(
+                &self.project.name,
+                &rule,
+                self.project.world.role(),
+                self.component,
+            )
+            .map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    /// One call, on an instance of its own.
+    ///
+    /// # Errors
+    /// As the host's.
+    pub fn call(&self, handler: &LoadedHandler, input: &Payload) -> Result<Called, HandlerError> {
+        self.runtime.block_on(async {
+            match (self.project.world.role(), input.clone()) {
+                (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {
+                    handler.postprocess(REQUEST_ID, outputs).await
+                }
+                (_, input) => handler.preprocess(REQUEST_ID, input).await,
+            }
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! `handler`: the loop of a handler's author, from an empty folder to the lines of a policy.
+
+mod bench;
+mod build;
+mod inspect;
+mod new;
+mod setup;
+mod test;
+
+use clap::{Args, Subcommand};
+
+use crate::Failure;
+use crate::ui::Ui;
+
+/// Make, build, inspect, test and measure handlers.
+#[derive(Args)]
+pub struct Handler {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    New(new::New),
+    Build(build::Build),
+    Inspect(inspect::Inspect),
+    Test(test::Test),
+    Bench(bench::Bench),
+    Setup(setup::Setup),
+}
+
+impl Handler {
+    /// Does what is asked.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self.what {
+            What::New(new) => new.run(ui),
+            What::Build(build) => build.run(ui),
+            What::Inspect(inspect) => inspect.run(ui),
+            What::Test(test) => test.run(ui),
+            What::Bench(bench) => bench.run(ui),
+            What::Setup(setup) => setup.run(ui),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `handler inspect`: what a component asks of its host and offers it, and whether the host would take it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tensorgate_componentize::{Surface, surface};
+use tensorgate_host::sandbox::Role;
+use tensorgate_policy::hex;
+
+use crate::Failure;
+use crate::handler::project::{Limits, MANIFEST, Project, World, read_component, rule};
+use crate::handler::{authority, runner};
+use crate::ui::Ui;
+
+/// Say what a component imports and exports, what authority each import would need, and whether the host takes it.
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 the host takes it, 1 it does not, 2 no such file.\n\nExample: tensorgate handler inspect scale/build/scale.wasm"
+)]
+pub struct Inspect {
+    /// A component's file, or a project's folder.
+    #[arg(default_value = ".")]
+    component: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    component: String,
+    bytes: usize,
+    sha256: String,
+    imports: Vec<Import>,
+    exports: Vec<String>,
+    accepted: bool,
+    why_not: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Import {
+    name: String,
+    authority: &'static str,
+    given: bool,
+}
+
+impl Inspect {
+    /// Inspects.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let file = if self.component.join(MANIFEST).is_file() {
+            Project::open(&self.component)?.component()
+        } else {
+            self.component
+        };
+        let bytes = read_component(&file).map_err(Failure::Input)?;
+        let surface = surface(&bytes).map_err(|fault| {
+            Failure::Input(format!("{} is no WebAssembly: {fault}", file.display()))
+        })?;
+        let why_not = refusal(&surface, &bytes);
+        let foreign = surface.foreign();
+        let imports = surface.imports.iter().map(|name| Import {
+            authority: authority::of(name),
+            given: !foreign.contains(&name.as_str()),
+            name: name.clone(),
+        });
+        let report = Report {
+            component: file.display().to_string(),
+            bytes: bytes.len(),
+            sha256: hex(&Sha256::digest(&bytes)),
+            imports: imports.collect(),
+            exports: surface.exports.clone(),
+            accepted: why_not.is_none(),
+            why_not,
+        };
+        if ui.json {
+            ui.json_line(&report);
+        } else {
+            tell(ui, &report);
+        }
+        if report.accepted {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+}
+
+/// Why the host would not take it, by the host's own word wherever it is asked.
+fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
+    if !surface.component {
+        return Some("it is a core module, not a component".to_owned());
+    }
+    let world = [World::Preprocess, World::Postprocess]
+        .into_iter()
+        .find(|world| surface.exports.iter().any(|name| name == world.name()));
+    // What exports neither is refused as either; the text says which function is missing.
+    let role = world.map_or(Role::Preprocess, World::role);
+    let limits = Limits {
+        // The most that a policy gives: whether it fits one policy is `test`'s question.
+        memory_bytes: Some(tensorgate_policy::raw::ByteSize(1 << 30)),
+        ..Limits::default()
+    };
+    let config = std::collections::BTreeMap::new();
+    let rule = match rule("component", limits, &config, &Sha256::digest(bytes).into()) {
+        Ok(rule) => rule,
+        Err(fault) => return Some(fault),
+    };
+    let loaded = runner::sandbox()
+        .map_err(|error| error.to_string())
+        .and_then(|sandbox| {
+            let loaded = sandbox.load("component", &rule, role, bytes);
+            loaded.map(drop).map_err(|fault| fault.to_string())
+        });
+    loaded.err()
+}
+
+fn tell(ui: &Ui, report: &Report) {
+    let Report {
+        component,
+        bytes,
+        sha256,
+        imports,
+        exports,
+        accepted,
+        why_not,
+    } = report;
+    ui.line(component);
+    ui.line(&format!("  size     {bytes} bytes"));
+    ui.line(&format!("  sha256   {sha256}"));
+    ui.line(&format!(
+        "  exports  {}",
+        crate::ui::printable(&exports.join(", "))
+    ));
+    if imports.is_empty() {
+        ui.line("  imports  nothing");
+    }
+    for import in imports {
+        let mark = if import.given { "given" } else { "not given" };
+        ui.line(&format!(
+            "  imports  {}: {} ({mark})",
+            crate::ui::printable(&import.name),
+            import.authority
+        ));
+    }
+    match why_not {
+        Some(cause) => ui.line(&format!(
+            "  the host refuses it: {}",
+            crate::ui::printable(cause)
+        )),
+        None if *accepted => ui.line("  the host takes it"),
+        None => {}
+    }
+}

@@ -1,0 +1,74 @@
+//! `handler new`: a project that builds, tests and runs at once.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::Failure;
+use crate::handler::project::{Language, World, fit_name};
+use crate::handler::{template, tools};
+use crate::ui::Ui;
+
+/// Make a project: a handler that works, cases that it passes, and all that it stands on.
+#[derive(Args)]
+#[command(
+    after_help = "The project needs nothing of ours but this program, and no network once `tensorgate handler setup` has run.\n\nExample: tensorgate handler new --lang python scale && tensorgate handler build scale"
+)]
+pub struct New {
+    /// What it is written in.
+    #[arg(long, value_enum)]
+    lang: Language,
+    /// Where it stands: before the model or after it.
+    #[arg(long, value_enum, default_value_t)]
+    world: World,
+    /// Its folder, NAME below this one unless given.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+    /// Its name: lower-case letters, digits and -.
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Made<'a> {
+    folder: &'a str,
+    files: Vec<&'a str>,
+}
+
+impl New {
+    /// Writes the project into a folder that does not exist, or is empty.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        fit_name(&self.name).map_err(Failure::Input)?;
+        if self.lang == Language::Rust && template::is_taken(&self.name) {
+            return Err(Failure::Input(format!(
+                "{:?} is the name of a crate that every handler in Rust stands on; choose another",
+                self.name
+            )));
+        }
+        let folder = self.into.unwrap_or_else(|| PathBuf::from(&self.name));
+        let taken = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+        if taken || folder.is_file() {
+            return Err(Failure::Input(format!(
+                "{} is there already, and not empty",
+                folder.display()
+            )));
+        }
+        let files = template::files(&self.name, self.lang, self.world);
+        tools::write(&folder, &files)?;
+        let shown = folder.display().to_string();
+        if ui.json {
+            ui.json_line(&Made {
+                folder: &shown,
+                files: files.iter().map(|(path, _)| path.as_str()).collect(),
+            });
+            return Ok(());
+        }
+        for (path, _) in &files {
+            ui.line(&format!("{shown}/{path}"));
+        }
+        ui.note(&format!(
+            "next: tensorgate handler build {shown} && tensorgate handler test {shown}"
+        ));
+        Ok(())
+    }
+}

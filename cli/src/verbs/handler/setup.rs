@@ -1,0 +1,37 @@
+//! `handler setup`: brings the tools of a language, once.
+
+use clap::Args;
+
+use crate::Failure;
+use crate::handler::project::Language;
+use crate::handler::tools;
+use crate::ui::Ui;
+
+/// Install what makes components, pinned by hash, into the user's cache folder: the only part that needs a network.
+#[derive(Args)]
+#[command(
+    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py (python3 with venv). JavaScript: componentize-qjs (node and npm).\nWhat is there already is left alone.\n\nExample: tensorgate handler setup --lang python"
+)]
+pub struct Setup {
+    /// The language; all of them unless given.
+    #[arg(long, value_enum)]
+    lang: Option<Language>,
+}
+
+impl Setup {
+    /// Brings them.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let languages = self
+            .lang
+            .map_or_else(|| Language::ALL.to_vec(), |lang| vec![lang]);
+        for language in languages {
+            tools::setup(ui, language)?;
+            if ui.json {
+                ui.json_line(&serde_json::json!({"ready": language.name()}));
+            } else {
+                ui.line(&format!("{}: ready", language.name()));
+            }
+        }
+        Ok(())
+    }
+}

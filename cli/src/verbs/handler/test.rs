@@ -1,0 +1,134 @@
+//! `handler test`: a project's cases, through the host's own sandbox.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_host::sandbox::{Called, HandlerError};
+
+use crate::Failure;
+use crate::handler::case::{self, Case, Expected};
+use crate::handler::compare::differences;
+use crate::handler::project::Project;
+use crate::handler::runner::Runner;
+use crate::ui::{Ui, printable_lines};
+
+/// Run a project's cases: each in a fresh instance, within the limits of its handler.yaml.
+#[derive(Args)]
+#[command(
+    after_help = "Runs what `tensorgate handler build` built.\nExit codes: 0 every case came out as expected, 1 one did not, 2 bad use or input.\n\nExample: tensorgate handler test scale"
+)]
+pub struct Test {
+    /// The project's folder.
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// Only cases whose name holds this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    case: &'a str,
+    ok: bool,
+    faults: &'a [String],
+    fuel: Option<u64>,
+}
+
+impl Test {
+    /// Runs them.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let project = Project::open(&self.project)?;
+        let cases = case::all(&project)?;
+        let component = project.built()?;
+        let runner = Runner::load(&project, &component)?;
+        let (mut ran, mut failed) = (0_usize, 0_usize);
+        let wanted = |case: &&Case| {
+            self.only
+                .as_ref()
+                .is_none_or(|text| case.name.contains(text))
+        };
+        for case in cases.iter().filter(wanted) {
+            let handler = runner.with(&case.config)?;
+            let outcome = runner.call(&handler, &case.input);
+            let faults = judge(&case.expected, &outcome);
+            let fuel = match &outcome {
+                Ok(called) => Some(called.fuel_used),
+                Err(HandlerError::Fault { fuel_used, .. }) => Some(*fuel_used),
+                Err(_) => None,
+            };
+            ran = ran.saturating_add(1);
+            if !faults.is_empty() {
+                failed = failed.saturating_add(1);
+            }
+            tell(ui, &case.name, &faults, fuel);
+        }
+        if ran == 0 {
+            return Err(Failure::Input("no case has such a name".to_owned()));
+        }
+        if !ui.json {
+            ui.line(&format!("{ran} cases, {failed} failed"));
+        }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+}
+
+/// In what a call did not come out as expected.
+fn judge(expected: &Expected, outcome: &Result<Called, HandlerError>) -> Vec<String> {
+    match (expected, outcome) {
+        (Expected::Tensors { tensors, tolerance }, Ok(called)) => {
+            differences(tensors, &called.tensors, *tolerance)
+        }
+        (Expected::Tensors { .. }, Err(error)) => vec![error.to_string()],
+        (Expected::Refused { .. }, Ok(called)) => {
+            vec![format!(
+                "it answered with {} tensors where a refusal is expected",
+                called.tensors.len()
+            )]
+        }
+        (Expected::Refused { cause, says }, Err(error)) => {
+            let found = match error {
+                HandlerError::Rejected(text) => Some((None, text)),
+                HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
+                HandlerError::Overloaded => None,
+            };
+            match found {
+                Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),
+                Some((found, text)) if found == *cause => {
+                    vec![format!("it says {text:?}, which does not hold {says:?}")]
+                }
+                _ => vec![format!("another refusal: {error}")],
+            }
+        }
+    }
+}
+
+fn tell(ui: &Ui, name: &str, faults: &[String], fuel: Option<u64>) {
+    if ui.json {
+        ui.json_line(&Line {
+            case: name,
+            ok: faults.is_empty(),
+            faults,
+            fuel,
+        });
+        return;
+    }
+    let mark = if faults.is_empty() {
+        ui.paint("1;32", "ok  ")
+    } else {
+        ui.paint("1;31", "FAIL")
+    };
+    let fuel = fuel
+        .map(|fuel| format!("  ({fuel} fuel)"))
+        .unwrap_or_default();
+    ui.line(&format!("{mark} {name}{fuel}"));
+    for fault in faults {
+        for line in printable_lines(fault).lines() {
+            ui.line(&format!("     {line}"));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
+
+mod components;
+mod js;
+mod python;
+mod rust;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program::{Ran, Scratch, binary, run};
+
+/// `tensorgate handler …`, without a network: whatever goes for one finds nobody.
+fn handler<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
+    let output = Command::new(binary())
+        .arg("handler")
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .envs(["http_proxy", "https_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")))
+        // One for all projects of these tests: what they stand on is compiled once.
+        .env("CARGO_TARGET_DIR", target())
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn target() -> PathBuf {
+    binary().parent().unwrap().join("../handler-projects")
+}
+
+/// The JSON of each line.
+fn lines(ran: &Ran) -> Vec<serde_json::Value> {
+    let lines = ran.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
+}
+
+/// What happened, for a test that fails.
+fn story(ran: &Ran) -> String {
+    format!("exit {}\n{}\n{}", ran.code, ran.stdout, ran.stderr)
+}
+
+/// A new project, built.
+struct Project {
+    scratch: Scratch,
+    name: &'static str,
+}
+
+impl Project {
+    fn new(name: &'static str, lang: &str, world: &str) -> Self {
+        let project = Self {
+            scratch: Scratch::new(),
+            name,
+        };
+        let folder = project.folder();
+        let into = folder.to_str().unwrap();
+        let ran = handler(&[
+            "new", "--lang", lang, "--world", world, "--into", into, name,
+        ]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        let ran = project.verb("build", &[]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        project
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.scratch.path().join(self.name)
+    }
+
+    fn component(&self) -> PathBuf {
+        self.folder().join(format!("build/{}.wasm", self.name))
+    }
+
+    /// A verb on the project's folder.
+    fn verb(&self, verb: &str, more: &[&str]) -> Ran {
+        let folder = self.folder();
+        let mut arguments = vec!["--json", verb];
+        arguments.extend(more);
+        arguments.push(folder.to_str().unwrap());
+        handler(&arguments)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.folder().join(file), text).unwrap();
+    }
+
+    /// Puts one text of a file for another.
+    fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.folder().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from:?}: {text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// The cases that failed, in one run of some.
+    fn failed(&self, only: &str) -> Vec<String> {
+        let ran = self.verb("test", &["--only", only]);
+        let told = lines(&ran);
+        assert!(!told.is_empty(), "{}", story(&ran));
+        let failed = told.iter().filter(|line| line["ok"] != true);
+        failed.map(ToString::to_string).collect()
+    }
+
+    /// What a case came to: `None` if it passed.
+    fn fault(&self, case: &str) -> Option<String> {
+        let ran = self.verb("test", &["--only", case]);
+        let told = lines(&ran);
+        let [line] = told.as_slice() else {
+            panic!("{}", story(&ran));
+        };
+        let faults: Vec<&str> = line["faults"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|fault| fault.as_str())
+            .collect();
+        assert_eq!(ran.code == 0, faults.is_empty(), "{}", story(&ran));
+        (!faults.is_empty()).then(|| faults.join("; "))
+    }
+}
+
+/// A project whose example has just been built passes its cases, is what the host takes, and can be measured; what it prints for the
+/// policy is a policy.
+fn works(project: &Project) {
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    assert!(lines(&ran).len() >= 2, "{}", story(&ran));
+    let ran = project.verb("inspect", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["accepted"], true);
+    let imports = report["imports"].as_array().unwrap();
+    assert!(
+        imports.iter().all(|import| import["given"] == true),
+        "{report}"
+    );
+    measured(project, report["sha256"].as_str().unwrap());
+}
+
+/// The lines that `bench` prints are of this component, and a policy with them has no fault; the handler passes its cases within them.
+fn measured(project: &Project, sha256: &str) {
+    let folder = project.folder();
+    let ran = project.verb("bench", &["--seconds", "1"]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let proposed = lines(&ran).pop().unwrap();
+    let policy = proposed["yaml"].as_str().unwrap();
+    assert!(policy.contains(sha256), "{policy}");
+    let gate = folder.join("build/gate.yaml");
+    std::fs::write(&gate, format!("version: 1\n{policy}\n")).unwrap();
+    let checked = run(&["check".as_ref(), gate.as_os_str()]);
+    assert_eq!(checked.code, 0, "{policy}\n{}", story(&checked));
+    let limit = |name: &str| proposed["policy"][name].as_u64().unwrap();
+    let manifest = std::fs::read_to_string(folder.join("handler.yaml")).unwrap();
+    let line = manifest
+        .lines()
+        .find(|line| line.starts_with("limits:"))
+        .unwrap();
+    let limits = format!(
+        "limits: {{fuel: {}, memory_bytes: {}, timeout_ms: {}}}",
+        limit("fuel"),
+        limit("memory_bytes"),
+        limit("timeout_ms").max(1_000)
+    );
+    project.edit("handler.yaml", line, &limits);
+    let ran = project.verb("test", &[]);
+    assert_eq!(ran.code, 0, "{limits}\n{}", story(&ran));
+    project.edit("handler.yaml", &limits, line);
+}
+
+#[test]
+fn a_project_wants_a_name_and_a_place() {
+    let scratch = Scratch::new();
+    let taken = scratch.file("notes", "");
+    for (arguments, text) in [
+        (
+            ["--lang", "rust", "Upper"].as_slice(),
+            "no name for a handler",
+        ),
+        (&["--lang", "rust", "syn"], "another"),
+        (
+            &["--lang", "rust", "--into", taken.to_str().unwrap(), "scale"],
+            "there already",
+        ),
+        (
+            &[
+                "--lang",
+                "rust",
+                "--into",
+                scratch.path().to_str().unwrap(),
+                "scale",
+            ],
+            "there already",
+        ),
+        (&["--lang", "cobol", "scale"], "possible values"),
+    ] {
+        let ran = handler(&[&["new"], arguments].concat());
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_manifests_fault_is_told_at_its_line() {
+    let scratch = Scratch::new();
+    for (text, expected) in [
+        ("", "handler.yaml"),
+        (
+            "name: a\nlanguage: rust\nworld: preprocess\nlimit: {}\n",
+            "4:1",
+        ),
+        ("name: a\nlanguage: rust\nworld: sideways\n", "3:8"),
+        (
+            "name: a\nlanguage: rust\nworld: preprocess\nlimits: {fuel: 0}\n",
+            "fuel",
+        ),
+        ("name: ../a\nlanguage: rust\nworld: preprocess\n", "no name"),
+    ] {
+        scratch.file("handler.yaml", text);
+        let ran = handler(&["test", scratch.path().to_str().unwrap()]);
+        assert_eq!(ran.code, 2, "{text}: {}", story(&ran));
+        assert!(ran.stderr.contains(expected), "{text}: {}", ran.stderr);
+    }
+}
+
+fn without_project(verb: &str, folder: &Path) -> Ran {
+    handler(&[verb, folder.to_str().unwrap()])
+}
+
+#[test]
+fn what_is_no_project_is_said_to_be_none() {
+    let scratch = Scratch::new();
+    for verb in ["build", "test", "bench"] {
+        let ran = without_project(verb, scratch.path());
+        assert_eq!(ran.code, 2, "{verb}: {}", story(&ran));
+        assert!(
+            ran.stderr.contains("tensorgate handler new"),
+            "{}",
+            ran.stderr
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! What `inspect` says of components that nobody here has made.
+
+use super::{handler, lines, story};
+use crate::program::Scratch;
+
+#[test]
+fn what_wants_more_than_a_handler_gets_is_refused_and_says_what_for() {
+    let scratch = Scratch::new();
+    for (text, accepted, why, authority) in [
+        (
+            r#"(component (import "wasi:sockets/tcp@0.2.9" (instance)))"#,
+            false,
+            "wasi:sockets/tcp@0.2.9",
+            "network",
+        ),
+        (
+            r#"(component (import "acme:gpu/device" (instance)))"#,
+            false,
+            "acme:gpu/device",
+            "does not know",
+        ),
+        ("(component)", false, "preprocess", ""),
+        (
+            r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)))"#,
+            false,
+            "core module",
+            "files",
+        ),
+    ] {
+        let file = scratch.file("c.wasm", wat::parse_str(text).unwrap());
+        let ran = handler(&["--json", "inspect", file.to_str().unwrap()]);
+        assert_eq!(ran.code, 1, "{text}: {}", story(&ran));
+        let report = lines(&ran).remove(0);
+        assert_eq!(report["accepted"], accepted, "{report}");
+        assert!(
+            report["why_not"].as_str().unwrap().contains(why),
+            "{report}"
+        );
+        let imports = report["imports"].to_string();
+        assert!(imports.contains(authority), "{report}");
+        assert!(!imports.contains("\"given\":true"), "{report}");
+    }
+}
+
+#[test]
+fn what_is_no_webassembly_is_bad_input() {
+    let scratch = Scratch::new();
+    let file = scratch.file("c.wasm", "text");
+    for path in [file.to_str().unwrap(), "no-such-file.wasm"] {
+        let ran = handler(&["inspect", path]);
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+    }
+}

@@ -1,0 +1,86 @@
+//! A gate whose request is a stream of inferences: the head goes on once it is judged, then every message that passes, each behind a mark, and a mark alone
+//! in the place of every one that does not. Whoever stands behind answers for both. What no mark can tell cuts the stream off.
+
+use std::rc::Rc;
+
+use tensorgate_policy::{Denial, Reason};
+
+use super::{Gate, Held, Phase};
+use crate::host::{Action, HostFault, Proxy};
+use crate::streaming::{Came, Judge, Streaming};
+
+impl Gate {
+    /// More of a stream is in.
+    pub(super) fn messages(&mut self, proxy: &mut dyn Proxy, bytes: usize, last: bool) -> Action {
+        let Some((held, mut streaming)) = self.take_messages() else {
+            return Action::Pause;
+        };
+        let root = Rc::clone(&self.root);
+        let mut judge = Judge {
+            root: &root,
+            proxy: &mut *proxy,
+            stream: &held.decision,
+            dues: &mut self.dues,
+            outcome: &mut self.outcome,
+            request_id: &held.upstream.request_id,
+        };
+        match streaming.take(&mut judge, bytes, last) {
+            Err(denial) => self.refuse(proxy, held, denial),
+            Ok(Came::Waits) => {
+                self.phase = Phase::Messages(held, streaming);
+                Action::Pause
+            }
+            Ok(Came::GoesOn { ends }) => {
+                self.phase = match (last, ends) {
+                    (true, _) => Phase::Forwarded,
+                    (false, true) => Phase::Swallowing,
+                    (false, false) => Phase::Messages(held, streaming),
+                };
+                Action::Continue
+            }
+        }
+    }
+
+    /// A stream ends in trailers: they say so behind its last message, or within one.
+    pub(super) fn messages_end(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        cleared: Result<(), HostFault>,
+    ) -> Action {
+        let Some((held, streaming)) = self.take_messages() else {
+            return Action::Pause;
+        };
+        if let Err(fault) = cleared {
+            return self.refuse(proxy, held, super::cannot_decide(fault));
+        }
+        // Once a body is over nothing can be put into it.
+        if streaming.waits() {
+            let cause = "the stream ends inside a message";
+            return self.refuse(proxy, held, Denial::new(Reason::Malformed, cause));
+        }
+        self.phase = Phase::Forwarded;
+        Action::Continue
+    }
+
+    /// What comes behind the end of a stream goes nowhere.
+    pub(super) fn swallow(&mut self, proxy: &mut dyn Proxy, bytes: usize) -> Action {
+        if bytes == 0 {
+            return Action::Continue;
+        }
+        match proxy.replace_request_body(&[]) {
+            Ok(()) => Action::Continue,
+            // Held then, and it ends with its stream.
+            Err(_) => Action::Pause,
+        }
+    }
+
+    fn take_messages(&mut self) -> Option<(Box<Held>, Box<Streaming>)> {
+        match core::mem::replace(&mut self.phase, Phase::Denied) {
+            Phase::Messages(held, streaming) => Some((held, streaming)),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+}

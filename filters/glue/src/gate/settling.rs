@@ -1,0 +1,57 @@
+//! Tokens are reserved before anything runs, and settled when the answer is over: whoever answers says in a trailer, signed with the context's key, how many
+//! were used. An answer without that, or one that breaks off, keeps its whole reservation.
+
+use tensorgate_wire::settlement::{self, Settlement};
+
+use super::Gate;
+use crate::host::{Action, Level, Proxy};
+use crate::spend::{Receipt, settle};
+
+/// What was reserved for an answer.
+#[derive(Debug)]
+pub(super) struct Settling {
+    request_id: String,
+    receipts: Vec<Receipt>,
+}
+
+impl Gate {
+    /// Keeps what was reserved, if anything was, until the answer is over.
+    pub(super) fn settle_later(&mut self, request_id: &str) {
+        let receipts = core::mem::take(&mut self.dues.receipts);
+        if !receipts.is_empty() {
+            self.settling = Some(Box::new(Settling {
+                request_id: request_id.to_owned(),
+                receipts,
+            }));
+        }
+    }
+
+    /// The answer is over, and there are trailers. Nothing that goes wrong here is the caller's: its reservation stays.
+    pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        if let Some(settling) = self.settling.take()
+            && let Err(cause) = self.settled(proxy, &settling)
+        {
+            let line = format!("request {}: tokens: {cause}", settling.request_id);
+            proxy.log(Level::Error, &line);
+        }
+        Action::Continue
+    }
+
+    fn settled(&self, proxy: &mut dyn Proxy, settling: &Settling) -> Result<(), String> {
+        let told = proxy.take_response_trailer(settlement::TRAILER);
+        let told = told.map_err(|fault| fault.to_string())?;
+        let (Some(told), Some(key)) = (told, &self.root.context_key) else {
+            return Ok(());
+        };
+        let Settlement { request_id, tokens } =
+            Settlement::verify(&told, key).map_err(|fault| fault.to_string())?;
+        if request_id != settling.request_id {
+            return Err("the settlement is of another request".into());
+        }
+        let now = proxy.now().map_err(|fault| fault.to_string())?;
+        for receipt in &settling.receipts {
+            settle(proxy, receipt, now, tokens.max(1)).map_err(|fault| fault.to_string())?;
+        }
+        Ok(())
+    }
+}

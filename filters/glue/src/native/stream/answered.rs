@@ -1,0 +1,29 @@
+//! A stream whose request went on: what comes back.
+
+use super::Stream;
+use crate::host::Field;
+
+impl Stream {
+    /// The proxy's own id of it.
+    pub fn request_id(&self) -> &str {
+        &self.io.request_id
+    }
+
+    /// The upstream answers.
+    pub fn answered_by_upstream(&mut self) {
+        let details = (
+            "response.code_details".to_owned(),
+            "via_upstream".to_owned(),
+        );
+        self.io.properties.extend([details]);
+    }
+
+    /// The upstream's answer ends in trailers: those that reach the client.
+    pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
+        self.io.answer_trailers = trailers.to_vec();
+        for hop in self.hops.iter_mut().rev() {
+            hop.gate.on_response_trailers(&mut self.io);
+        }
+        core::mem::take(&mut self.io.answer_trailers)
+    }
+}

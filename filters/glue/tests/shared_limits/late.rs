@@ -1,0 +1,232 @@
+//! Answers that come late: whatever of a request is delivered before them.
+
+use tensorgate_glue::filter::Filter::{self, Auth, Gate, RateLimit};
+use tensorgate_glue::host::Asked;
+use tensorgate_glue::native::{Limiter, LimiterMode, Logged, Outcome, Request, Stream};
+use tensorgate_policy::Reason;
+use tensorgate_wire::rate_limit;
+
+use super::support::{NOW, field, property};
+use super::{CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, raw_grpc, with, with_large};
+
+/// What of a request is delivered at a time.
+#[derive(Clone, Copy)]
+enum Event<'r> {
+    Head(bool),
+    Piece(&'r [u8], bool),
+    Trailers,
+}
+
+/// A request in pieces of so many bytes, with trailers or without.
+fn events(request: &Request, piece: usize, trailers: bool) -> Vec<Event<'_>> {
+    let body = &request.body[0];
+    let mut events = vec![Event::Head(false)];
+    let pieces = body.chunks(piece).count();
+    for (at, bytes) in body.chunks(piece).enumerate() {
+        events.push(Event::Piece(bytes, at + 1 == pieces && !trailers));
+    }
+    if trailers {
+        events.push(Event::Trailers);
+    }
+    events
+}
+
+fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
+    match event {
+        Event::Head(last) => stream.send_headers(&request.headers, last),
+        Event::Piece(bytes, last) => stream.send_body(bytes, last),
+        Event::Trailers => stream.send_trailers(&[field("x-trailer", "1")]),
+    }
+}
+
+/// Both kinds of limits, so that a request asks twice.
+const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
+
+/// Delivers a request, and answers what is asked so many events after it was: never before everything is delivered, if that is more than there are.
+fn play_late(
+    chain: &[Filter],
+    policy: &str,
+    request: &Request,
+    events: &[Event<'_>],
+    late: usize,
+    newest_first: bool,
+    answer: Option<Result<Vec<u8>, u32>>,
+) -> (Option<Outcome>, Option<Reason>, Logged) {
+    let limiter = Limiter::default();
+    limiter.set_mode(LimiterMode::Waits);
+    let mut proxy = gateway(chain, policy, &limiter);
+    let mut stream = proxy.open(NOW);
+    let body = &request.body[0];
+    let mut since = 0;
+    let tell = |stream: &mut Stream| {
+        let oldest = 0;
+        let newest = stream.limits_asked().saturating_sub(1);
+        let which = if newest_first { newest } else { oldest };
+        stream.tell_limits(which, answer.clone());
+    };
+    for event in events {
+        deliver(&mut stream, request, *event);
+        if stream.limits_asked() == 0 {
+            since = 0;
+            continue;
+        }
+        assert!(stream.sent() != body, "all of it, and not charged");
+        since += 1;
+        if since > late {
+            tell(&mut stream);
+            since = 0;
+        }
+    }
+    while stream.limits_asked() > 0 {
+        assert!(stream.sent() != body, "all of it, and not charged");
+        tell(&mut stream);
+    }
+    let (outcome, record, logged) = stream.close();
+    (outcome, record.reason, logged)
+}
+
+/// Plays a request with every answer that may come, as late as that.
+fn play_every_answer(
+    chain: &[Filter],
+    policy: &str,
+    request: &Request,
+    events: &[Event<'_>],
+    late: usize,
+    newest_first: bool,
+) {
+    let what = format!(
+        "{chain:?} {:?} {} {late} {newest_first}",
+        String::from_utf8_lossy(&request.headers[1].1),
+        events.len()
+    );
+    let play = |answer| play_late(chain, policy, request, events, late, newest_first, answer);
+    let (outcome, reason, logged) = play(None);
+    let Some(Outcome::Forwarded { body, .. }) = outcome else {
+        panic!("{what}: {reason:?}")
+    };
+    assert!(body == request.body[0], "{what}");
+    assert_eq!(logged.asked, [Asked::Answered; 2], "{what}");
+    assert_eq!(logged.counted.len(), 1, "{what}");
+
+    let refusal = rate_limit::Answer {
+        code: rate_limit::Code::OverLimit,
+        statuses: vec![],
+    };
+    let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
+    assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
+    let refused = [Reason::RateLimited, Reason::CostExceeded];
+    assert!(refused.contains(&reason.unwrap()), "{what}");
+    assert_eq!(logged.answers, 1, "{what}");
+
+    let (outcome, reason, _) = play(Some(Err(14)));
+    let passes = matches!(outcome, Some(Outcome::Forwarded { .. }));
+    assert!(passes, "{what}: {reason:?}");
+}
+
+#[test]
+fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
+    let policy = with(BOTH, "");
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            for piece in [1_000, 100, 7] {
+                for trailers in [false, true] {
+                    let events = events(&request, piece, trailers);
+                    for late in [0, 1, 2, 5, usize::MAX] {
+                        for newest_first in [false, true] {
+                            play_every_answer(
+                                chain,
+                                &policy,
+                                &request,
+                                &events,
+                                late,
+                                newest_first,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_no_wait_holds_comes_to_the_same() {
+    let policy = with_large(&BOTH.replace("128", "100000"));
+    for chain in CHAINS {
+        for request in [binary(LARGE), raw_grpc(LARGE)] {
+            for trailers in [false, true] {
+                let events = events(&request, 50_000, trailers);
+                for late in [0, 1, 3, usize::MAX] {
+                    for newest_first in [false, true] {
+                        play_every_answer(chain, &policy, &request, &events, late, newest_first);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_large_goes_on_and_its_end_does_not() {
+    for (chain, request) in [
+        (&[Gate][..], binary(LARGE)),
+        (&[Gate], raw_grpc(LARGE)),
+        (&Filter::THREE, binary(LARGE)),
+        (&[RateLimit], raw_grpc(LARGE)),
+    ] {
+        let limiter = Limiter::default();
+        limiter.set_mode(LimiterMode::Waits);
+        let policy = with_large(FIVE);
+        let mut proxy = gateway(chain, &policy, &limiter);
+        let mut stream = proxy.open(NOW);
+        if chain == [RateLimit] {
+            // Somebody before it has said who is calling.
+            let mut auth = gateway(&[Auth], &policy, &limiter);
+            let mut before = auth.open(NOW);
+            before.send_headers(&request.headers, false);
+            stream = proxy.open_behind(NOW, before);
+        }
+        let events = events(&request, 8_192, false);
+        for event in &events {
+            deliver(&mut stream, &request, *event);
+        }
+        assert!(stream.dispatched(), "{chain:?}");
+        let sent = stream.sent().len();
+        assert!(
+            sent >= 300 && sent < request.body[0].len(),
+            "{chain:?} {sent}"
+        );
+        stream.tell_limits(0, None);
+        assert!(stream.sent() == request.body[0], "{chain:?}");
+        let (outcome, record, _) = stream.close();
+        assert!(
+            matches!(outcome, Some(Outcome::Forwarded { .. })),
+            "{record:?}"
+        );
+    }
+}
+
+#[test]
+fn who_goes_away_while_it_waits_leaves_nothing_behind() {
+    let limits = format!("{FIVE}, \"concurrency\": 1");
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
+            limiter.set_mode(LimiterMode::Waits);
+            let mut stream = proxy.open(NOW);
+            for event in &events(&request, 50, false)[..] {
+                deliver(&mut stream, &request, *event);
+            }
+            assert_eq!(stream.limits_asked(), 1);
+            let (outcome, record, logged) = stream.close();
+            assert_eq!(outcome, None, "{record:?}");
+            let told: serde_json::Value =
+                serde_json::from_str(property(&logged, "tg_outcome").unwrap()).unwrap();
+            assert_eq!(told["verdict"], "aborted", "{chain:?}");
+            assert_eq!(told["model"], "limited");
+            limiter.set_mode(LimiterMode::Answers);
+            assert_eq!(ask(&mut proxy, &request, NOW), "ok", "its place is free");
+        }
+    }
+}

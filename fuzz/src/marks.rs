@@ -1,0 +1,95 @@
+//! A stream of messages, as a client sends it and as a gate marks it: the same messages however it is cut, no more of it wanted than a message may have,
+//! and behind a gate nothing that it has not marked.
+
+use tensorgate_policy::Reason;
+use tensorgate_wire::context::{Key, Levels, Mark, Marker, Refusal};
+use tensorgate_wire::messages::{Messages, Taken, framed};
+
+use crate::support::CONTEXT_KEY;
+
+/// The longest message, with its frame.
+const MAX_BYTES: usize = 96;
+/// A frame's header, a mark's longest, and a message.
+const MOST_WANTED: usize = 5 + (16 << 10) + MAX_BYTES;
+
+/// What came of a stream: its frames, an empty one for each refusal, and the fault that ended it.
+type Read = (Vec<Vec<u8>>, Option<Reason>);
+
+/// Runs one input: how it is cut, then the stream.
+pub fn run(data: &[u8]) {
+    let Some((&cut, stream)) = data.split_first() else {
+        return;
+    };
+    let step = usize::from(cut) + 1;
+    let client = || Messages::of_client(MAX_BYTES);
+    let (frames, fault) = read(client(), stream, stream.len().max(1));
+    assert_eq!(read(client(), stream, step), (frames.clone(), fault));
+    assert!(frames.iter().all(|frame| frame.len() <= MAX_BYTES));
+    assert!(
+        stream.starts_with(&frames.concat()),
+        "what is taken is what came"
+    );
+
+    let (nothing, fault) = read(Messages::marked(marker(), MAX_BYTES), stream, step);
+    assert!(nothing.is_empty(), "a message that no gate has marked");
+    assert!(stream.is_empty() || fault.is_some());
+
+    // Marked by a gate it is the same again, and with any bit of the marks changed it ends there.
+    let mut gate = marker();
+    let mut marked = Vec::new();
+    let mut expected = Vec::new();
+    for frame in &frames {
+        if frame.len() % 3 == 0 {
+            let refusal = Refusal::of(tensorgate_policy::Denial::new(Reason::Shape, "no"), false);
+            marked.extend(framed(&gate.write(&Mark::Refused(Box::new(refusal)))));
+            expected.push(Vec::new());
+        }
+        let levels = Levels::default();
+        let mark = gate.write(&Mark::Message {
+            checked: cut & 1 == 1,
+            levels,
+        });
+        let start = marked.len();
+        marked.extend(framed(&mark));
+        let end = marked.len();
+        marked.extend_from_slice(frame);
+        expected.push(frame.clone());
+        let at = start + (usize::from(cut) % (end - start));
+        let mut changed = marked.clone();
+        changed[at] ^= 1;
+        let (kept, fault) = read(Messages::marked(marker(), MAX_BYTES), &changed, step);
+        assert!(fault.is_some() && kept.len() < expected.len());
+    }
+    let host = Messages::marked(marker(), MAX_BYTES);
+    assert_eq!(read(host, &marked, step), (expected, None));
+}
+
+fn marker() -> Marker {
+    let key = Key::from_hex(CONTEXT_KEY).expect("a key");
+    Marker::new(&key, "v5.AAAA.signature")
+}
+
+fn read(mut messages: Messages, stream: &[u8], step: usize) -> Read {
+    let (mut from, mut came, mut taken) = (0, 0, Vec::new());
+    loop {
+        match messages.take(&stream[from..came]) {
+            Err(denial) => return (taken, Some(denial.reason)),
+            Ok(Taken::Wants(bytes)) => {
+                assert!(bytes > came - from && bytes <= MOST_WANTED, "{bytes}");
+                if came == stream.len() {
+                    let fault = messages.end(came - from).err();
+                    return (taken, fault.map(|denial| denial.reason));
+                }
+                came = (came + step).min(stream.len());
+            }
+            Ok(Taken::Message { frame, used, .. }) => {
+                taken.push(frame.to_vec());
+                from += used;
+            }
+            Ok(Taken::Refused { used, .. }) => {
+                taken.push(Vec::new());
+                from += used;
+            }
+        }
+    }
+}

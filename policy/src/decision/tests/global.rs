@@ -1,0 +1,250 @@
+//! What the rate limit service counts: asked for after this gateway's own limits and places, once, and never told to be allowed before it is.
+
+use serde_json::json;
+
+use super::*;
+use crate::contract::{Elements, Part};
+use crate::decision::Addressee;
+use crate::raw::Scope;
+
+/// The fixture with a limit of either scope on requests, and on what they carry.
+fn shared() -> Policy {
+    let mut document = unpriced();
+    document["listen"]["limits"]["hold_bytes"] = 1024.into();
+    document["rate_limit_service"] = json!({"redis": {"url": "redis://127.0.0.1"}});
+    let grant = &mut document["grants"][0];
+    grant["models"] = json!(["digits", "twice"]);
+    grant["concurrency"] = 4.into();
+    grant["rate"]["scope"] = "global".into();
+    grant["cost"] = json!({"elements": 4096, "bytes": "16KiB", "window_s": 60, "scope": "global"});
+    grant["budget"] = json!({"requests": 50, "elements": 8192, "per": "day"});
+    for unused in ["/models/picture", "/handlers"] {
+        let (parent, key) = unused.rsplit_once('/').unwrap();
+        let parent = document.pointer_mut(parent).unwrap();
+        parent.as_object_mut().unwrap().remove(key);
+    }
+    fixture::policy(document)
+}
+
+/// A charge's scope and public names.
+fn named(step: &Step) -> (Scope, Vec<String>) {
+    let Step::Charge(charge) = step else {
+        panic!("{step:?}")
+    };
+    let name = |debit: &crate::decision::Debit| debit.allowance.public_name(&charge.grant);
+    (charge.scope, charge.debits.iter().map(name).collect())
+}
+
+fn charges(step: &Step, scope: Scope, names: &[&str]) {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(named(step), (scope, names));
+}
+
+fn level(left: u64) -> Level {
+    Level {
+        left,
+        full_after_ns: 1,
+        wait: Wait::None,
+    }
+}
+
+fn spent(left: u64) -> ChargeOutcome {
+    ChargeOutcome::Spent(vec![level(left)])
+}
+
+/// A request whose head is paid for here, and has its places.
+fn placed(policy: &Policy, head: &Head<'_>) -> (Decision, Step) {
+    let (mut decision, step) = Decision::begin(policy, head);
+    charges(&step, Scope::Local, &["scoring:requests:day"]);
+    let step = decision.charged(policy, spent(49));
+    assert!(matches!(step, Step::Acquire(_)), "{step:?}");
+    let step = decision.acquired(policy, &AcquireOutcome::Acquired);
+    charges(&step, Scope::Global, &["scoring"]);
+    (decision, step)
+}
+
+#[test]
+fn what_all_gateways_share_is_charged_after_what_is_cheap_to_refuse() {
+    let policy = shared();
+    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let step = decision.charged(&policy, spent(7));
+    assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
+    whole(&policy, &mut decision);
+    assert_eq!(decision.message(&policy, &message(None, None)), Step::Check);
+    let step = decision.check(&policy, &message(None, None));
+    charges(&step, Scope::Local, &["scoring:elements:day"]);
+    let step = decision.charged(&policy, spent(8));
+    charges(&step, Scope::Global, &["scoring:elements", "scoring:bytes"]);
+    let both = ChargeOutcome::Spent(vec![level(1), level(2)]);
+    assert_eq!(decision.charged(&policy, both), Step::Forward);
+    // In each half this gateway's own come first, so that whoever tells of fewer has not told of the service's.
+    let left = |content| -> Vec<u64> { decision.levels(content).map(|it| it.left).collect() };
+    assert_eq!((left(false), left(true)), (vec![49, 7], vec![8, 1, 2]));
+}
+
+#[test]
+fn where_the_body_names_the_model_they_are_charged_once_as_well() {
+    let policy = shared();
+    let (mut decision, step) = Decision::begin(&policy, &grpc(Operation::Infer));
+    assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
+    let whom = Addressee {
+        model: "digits".into(),
+        version: None,
+        streams: false,
+    };
+    let step = decision.body(&policy, 100, Some(whom));
+    charges(&step, Scope::Local, &["scoring:requests:day"]);
+    decision.charged(&policy, spent(1));
+    let step = decision.acquired(&policy, &AcquireOutcome::Acquired);
+    charges(&step, Scope::Global, &["scoring"]);
+    assert_eq!(decision.charged(&policy, spent(1)), Step::Decode);
+    let request = InferRequest {
+        model: Some("digits".into()),
+        ..message(None, None)
+    };
+    assert_eq!(decision.message(&policy, &request), Step::Check);
+    let step = decision.check(&policy, &request);
+    charges(&step, Scope::Local, &["scoring:elements:day"]);
+}
+
+#[test]
+fn a_refusal_says_whose_limit_it_was_and_when_there_is_more() {
+    let policy = shared();
+    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let empty = Level {
+        left: 0,
+        full_after_ns: 9,
+        wait: Wait::Ns(1_500_000_000),
+    };
+    let Step::Deny(denial) = decision.charged(&policy, ChargeOutcome::Refused(vec![empty])) else {
+        panic!("it is refused")
+    };
+    assert_eq!(denial.reason, Reason::RateLimited);
+    assert_eq!(denial.retry_after_s, Some(2));
+    assert_eq!(
+        denial.cause,
+        "grant \"scoring\" has 0 of 120 requests in 60 s left for all gateways, and 1 is asked for"
+    );
+    let told: Vec<_> = denial
+        .rates
+        .iter()
+        .map(|note| note.policy.as_str())
+        .collect();
+    assert_eq!(told, ["scoring:requests:day", "scoring"]);
+}
+
+#[test]
+fn a_service_that_fails_where_that_denies_is_no_fault_of_the_callers() {
+    let policy = shared();
+    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let step = decision.charged(&policy, ChargeOutcome::Failed);
+    assert_eq!(reason(&step), Some(Reason::Overloaded));
+}
+
+/// What a limit of each has that has not enough.
+fn full() -> ChargeOutcome {
+    ChargeOutcome::Refused(vec![Level {
+        wait: Wait::Ns(1),
+        ..level(0)
+    }])
+}
+
+/// The charge of a step.
+fn charge_of(step: &Step) -> Charge {
+    match step {
+        Step::Charge(charge) => charge.clone(),
+        step => panic!("{step:?}"),
+    }
+}
+
+/// A large body whose head is in: charged for the request, and for what it announces.
+fn passing(
+    policy: &Policy,
+    request: ChargeOutcome,
+    content: ChargeOutcome,
+) -> (Decision, Step, [Charge; 2]) {
+    let head = Head {
+        json_length: Some(64),
+        content_length: Some(9_000),
+        ..rest("digits")
+    };
+    let (mut decision, first) = placed(policy, &head);
+    decision.charged(policy, request);
+    assert_eq!(decision.head_of_body(policy, 9_000, None), Step::Decode);
+    let mut request = message(None, None);
+    request.inputs[0].data = Ok(vec![].into());
+    assert_eq!(decision.message(policy, &request), Step::Check);
+    let elements = [Elements::Coming(Some(256))];
+    let step = decision.check_head(policy, &request, &elements);
+    charges(&step, Scope::Local, &["scoring:elements:day"]);
+    let step = decision.charged(policy, spent(1));
+    charges(&step, Scope::Global, &["scoring:elements", "scoring:bytes"]);
+    let charges = [charge_of(&first), charge_of(&step)];
+    let step = decision.charged(policy, content);
+    (decision, step, charges)
+}
+
+fn pass(policy: &Policy, decision: &mut Decision) {
+    for part in [
+        Part::Begin { bytes: 256 },
+        Part::Piece(&[0; 256]),
+        Part::End,
+    ] {
+        assert_eq!(decision.pass(policy, part), Step::Forward);
+    }
+}
+
+#[test]
+fn a_body_that_passes_is_not_allowed_before_every_charge_is_told() {
+    let policy = shared();
+    let later = || ChargeOutcome::Later;
+    let both = || ChargeOutcome::Spent(vec![level(1), level(2)]);
+    // In whichever order they are told.
+    for first in [0, 1] {
+        let (mut decision, step, charges) = passing(&policy, later(), later());
+        assert_eq!(step, Step::Forward, "the head may go");
+        pass(&policy, &mut decision);
+        for (count, which) in [first, 1 - first].into_iter().enumerate() {
+            let outcome = if which == 0 { spent(1) } else { both() };
+            let step = decision.charged_late(&policy, &charges[which], outcome);
+            assert_eq!(step, Step::Forward);
+            let over = reason(&decision.clone().passed());
+            assert_eq!(over, (count == 0).then_some(Reason::Overloaded));
+        }
+    }
+
+    // The first that is refused is the verdict, whatever has passed.
+    let (mut decision, _, [request, _]) = passing(&policy, later(), later());
+    pass(&policy, &mut decision);
+    let step = decision.charged_late(&policy, &request, full());
+    assert_eq!(reason(&step), Some(Reason::RateLimited));
+    let (mut decision, _, [_, content]) = passing(&policy, spent(1), later());
+    let step = decision.charged_late(&policy, &content, full());
+    assert_eq!(reason(&step), Some(Reason::CostExceeded));
+    assert_eq!(reason(&decision.passed()), Some(Reason::CostExceeded));
+}
+
+#[test]
+fn nothing_is_told_late_of_a_body_that_is_held_or_of_what_was_told() {
+    let policy = shared();
+    let (mut decision, step) = placed(&policy, &rest("digits"));
+    let charge = charge_of(&step);
+    decision.charged(&policy, ChargeOutcome::Later);
+    whole(&policy, &mut decision);
+    decision.message(&policy, &message(None, None));
+    decision.check(&policy, &message(None, None));
+    decision.charged(&policy, ChargeOutcome::SPENT);
+    let step = decision.charged(&policy, ChargeOutcome::SPENT);
+    assert_eq!(reason(&step), Some(Reason::Overloaded), "{step:?}");
+
+    let (mut decision, _) = placed(&policy, &rest("digits"));
+    let step = decision.charged_late(&policy, &charge, spent(1));
+    assert_eq!(reason(&step), Some(Reason::Overloaded));
+    let (mut decision, _, [_, content]) = passing(&policy, ChargeOutcome::Later, spent(1));
+    let step = decision.charged_late(&policy, &content, spent(1));
+    assert_eq!(reason(&step), Some(Reason::Overloaded), "it was told");
+
+    let (mut decision, _) = Decision::begin(&policy, &rest("digits"));
+    let step = decision.charged(&policy, ChargeOutcome::Later);
+    assert_eq!(reason(&step), Some(Reason::Overloaded), "its own is known");
+}

@@ -1,0 +1,301 @@
+//! The shared counter's numbers: exact, below 2^53, and the same verdicts as a gateway's own buckets. A counter that cannot have found
+//! what it says is not believed.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+
+use super::*;
+use crate::gcra::Bucket;
+use crate::policy::{Rate, Unit};
+use crate::raw::Scope;
+use crate::time::{Now, SECOND_NS};
+
+/// A day in this century, at noon.
+const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;
+/// What a double holds every whole number below.
+const EXACT: u64 = 1 << 53;
+
+/// What a counter stores: for a bucket its pace and when it is full again, for a day what was spent of it.
+#[derive(Clone, Copy)]
+enum Stored {
+    Bucket { pace: (u64, u64), full: Span },
+    Day { day: u64, units: u64 },
+}
+
+/// The counter that Redis is made into, in Rust: additions and comparisons of whole numbers below 2^53.
+#[derive(Default)]
+struct Counter(BTreeMap<usize, Stored>);
+
+impl Counter {
+    /// All of them or none; what was found, and whether it passes.
+    fn spend(&mut self, terms: &[Terms], now_us: u64) -> (Vec<Found>, bool) {
+        let mut passes = true;
+        let (mut found, mut next) = (Vec::new(), Vec::new());
+        for (key, terms) in terms.iter().enumerate() {
+            match (*terms, self.0.get(&key)) {
+                (
+                    Terms::Bucket {
+                        interval,
+                        per,
+                        cost,
+                        room,
+                    },
+                    stored,
+                ) => {
+                    let mut owed = Span::default();
+                    if let Some(Stored::Bucket { pace, full }) = stored
+                        && full.us >= now_us
+                    {
+                        assert_eq!(*pace, (interval, per));
+                        owed = Span {
+                            us: full.us - now_us,
+                            part: full.part,
+                        };
+                    }
+                    owed = owed.min(room);
+                    let mut after = Span {
+                        us: owed.us + cost.us,
+                        part: owed.part + cost.part,
+                    };
+                    if after.part >= per {
+                        after = Span {
+                            us: after.us + 1,
+                            part: after.part - per,
+                        };
+                    }
+                    for number in [now_us + after.us, owed.part + cost.part, interval, per] {
+                        assert!(number < EXACT, "{terms:?}");
+                    }
+                    passes &= after <= room;
+                    found.push(Found::Owed(owed));
+                    let full = Span {
+                        us: now_us + after.us,
+                        ..after
+                    };
+                    let pace = (interval, per);
+                    next.push(Stored::Bucket { pace, full });
+                }
+                (Terms::Day { cost, limit }, stored) => {
+                    let today = now_us / SECOND_US / DAY_S;
+                    let (day, units) = match stored {
+                        Some(Stored::Day { day, units }) if [today, today + 1].contains(day) => {
+                            (*day, *units)
+                        }
+                        _ => (today, 0),
+                    };
+                    assert!(units + cost < EXACT);
+                    passes &= units + cost <= limit;
+                    found.push(Found::Spent { day, units });
+                    let units = units + cost;
+                    next.push(Stored::Day { day, units });
+                }
+            }
+        }
+        if passes {
+            self.0.extend(next.into_iter().enumerate());
+        }
+        (found, passes)
+    }
+}
+
+fn bucket(interval_ns: u64, per: u64, burst: u64) -> Allowance {
+    allowance(Limit::Window(Rate {
+        quota: burst,
+        window_s: 60,
+        bucket: Bucket {
+            interval_ns,
+            per,
+            burst,
+        },
+        scope: Scope::Global,
+    }))
+}
+
+fn allowance(limit: Limit) -> Allowance {
+    Allowance {
+        unit: Unit::Bytes,
+        limit,
+        scope: Scope::Global,
+    }
+}
+
+/// A sequence of numbers that looks like none.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+#[test]
+fn a_shared_counter_comes_to_what_a_gateways_own_buckets_come_to() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    for allowance in [
+        bucket(600_000_000, 1, 20),
+        bucket(1, 1, 1_000_000),
+        bucket(333_333_334, 1, 7),
+        bucket(60 * SECOND_NS, 67_108_864, 67_108_864),
+        bucket(
+            2_678_400 * SECOND_NS,
+            999_999_999_999_999,
+            999_999_999_999_999,
+        ),
+        bucket(SECOND_NS, 999_983, 999_983),
+        allowance(Limit::Day(100_000)),
+    ] {
+        let mut counter = Counter::default();
+        let mut own = allowance.fresh();
+        let mut now_us = NOON_US;
+        for _ in 0..2_000 {
+            now_us += numbers.below(3 * SECOND_US);
+            let most = allowance.most();
+            let bound = match numbers.below(3) {
+                0 => 1,
+                1 => most.min(10),
+                _ => most,
+            };
+            let amount = 1 + numbers.below(bound);
+            let debits = [Debit { allowance, amount }];
+            let terms = [Terms::of(&debits[0]).unwrap()];
+            let (found, passes) = counter.spend(&terms, now_us);
+            let outcome = outcome(&debits, &found, now_us).unwrap();
+            assert_eq!(passes, matches!(outcome, ChargeOutcome::Spent(_)));
+            let now = Now {
+                unix_s: now_us / SECOND_US,
+                monotonic_ns: now_us * MICRO_NS,
+            };
+            let drawn = allowance.spend(&own, now, amount).unwrap();
+            let mut expected = match drawn.after {
+                Some((level, state)) => {
+                    own = state;
+                    ChargeOutcome::Spent(vec![level])
+                }
+                None => ChargeOutcome::Refused(vec![drawn.before]),
+            };
+            // A day's end is told to the second there, to the microsecond here.
+            if let (Limit::Day(_), ChargeOutcome::Spent(levels) | ChargeOutcome::Refused(levels)) =
+                (allowance.limit, &mut expected)
+            {
+                let early_ns = now_us % SECOND_US * MICRO_NS;
+                levels[0].full_after_ns -= early_ns;
+                if let Wait::Ns(wait) = &mut levels[0].wait {
+                    *wait -= early_ns;
+                }
+            }
+            assert_eq!(outcome, expected, "{allowance:?} {amount} at {now_us}");
+        }
+    }
+}
+
+#[test]
+fn of_several_limits_all_are_spent_or_none() {
+    let (small, large) = (bucket(SECOND_NS, 1, 2), allowance(Limit::Day(10)));
+    let debits = |amount| {
+        [small, large].map(|allowance| Debit {
+            allowance,
+            amount: if allowance == small { 1 } else { amount },
+        })
+    };
+    let mut counter = Counter::default();
+    let mut spend = |amount| {
+        let debits = debits(amount);
+        let terms: Vec<_> = debits
+            .iter()
+            .map(|debit| Terms::of(debit).unwrap())
+            .collect();
+        let (found, _) = counter.spend(&terms, NOON_US);
+        outcome(&debits, &found, NOON_US).unwrap()
+    };
+    let left = |outcome: &ChargeOutcome| match outcome {
+        ChargeOutcome::Spent(levels) => (true, levels[0].left, levels[1].left),
+        ChargeOutcome::Refused(levels) => (false, levels[0].left, levels[1].left),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(left(&spend(6)), (true, 1, 4));
+    assert_eq!(left(&spend(5)), (false, 1, 4));
+    assert_eq!(left(&spend(4)), (true, 0, 0));
+    assert_eq!(left(&spend(1)), (false, 0, 0));
+}
+
+#[test]
+fn what_a_counter_cannot_have_found_is_not_believed() {
+    let debit = |allowance| Debit {
+        allowance,
+        amount: 1,
+    };
+    let (bucket, day) = (
+        debit(bucket(SECOND_NS, 1, 2)),
+        debit(allowance(Limit::Day(10))),
+    );
+    let owed = |us, part| Found::Owed(Span { us, part });
+    let spent = |day, units| Found::Spent { day, units };
+    for (debits, found, believed) in [
+        (&[bucket][..], &[owed(0, 0)][..], true),
+        (&[bucket], &[owed(2_000_000, 0)], true),
+        (&[bucket], &[owed(2_000_001, 0)], false),
+        (&[bucket], &[owed(0, 1)], false),
+        (&[bucket], &[spent(20_000, 0)], false),
+        (&[bucket], &[], false),
+        (&[bucket], &[owed(0, 0), owed(0, 0)], false),
+        (&[day], &[spent(20_000, 0)], true),
+        (&[day], &[spent(20_001, 10)], true),
+        (&[day], &[spent(20_000, u64::MAX)], true),
+        (&[day], &[spent(19_999, 0)], false),
+        (&[day], &[spent(20_002, 0)], false),
+        (&[day], &[owed(0, 0)], false),
+        (&[bucket, day], &[owed(0, 0), spent(20_000, 0)], true),
+    ] {
+        let outcome = outcome(debits, found, NOON_US);
+        assert_eq!(outcome.is_some(), believed, "{found:?}");
+    }
+}
+
+#[test]
+fn what_no_bucket_ever_has_needs_no_counter() {
+    let debit = |amount| Debit {
+        allowance: bucket(SECOND_NS, 1, 2),
+        amount,
+    };
+    assert_eq!(never(&[debit(2)]), None);
+    let Some(ChargeOutcome::Refused(levels)) = never(&[debit(1), debit(3)]) else {
+        panic!("it never passes")
+    };
+    assert_eq!(levels[0].wait, Wait::None);
+    assert_eq!((levels[1].left, levels[1].wait), (2, Wait::Forever));
+    assert_eq!(Terms::of(&debit(3)), None);
+}
+
+#[test]
+fn every_limit_that_a_policy_may_have_is_exact_in_doubles() {
+    let longest = bucket(MAX_FILL_S * SECOND_NS, 1, 1);
+    let end_of_century_us = 4_102_444_800 * SECOND_US;
+    for allowance in [longest, bucket(1, 1, 1), bucket(999, 1, 1_000_000)] {
+        let debit = Debit {
+            allowance,
+            amount: allowance.most(),
+        };
+        let Some(Terms::Bucket {
+            interval,
+            per,
+            cost,
+            room,
+        }) = Terms::of(&debit)
+        else {
+            panic!("a bucket")
+        };
+        assert_eq!(cost, room);
+        assert!(end_of_century_us + 2 * room.us < EXACT);
+        assert!(interval < EXACT && 2 * per < EXACT);
+    }
+}

@@ -1,0 +1,137 @@
+//! Clients that have the same grants are one role, whose combinations of model, version and operation are entered once. A combination that two
+//! grants have is a fault, since buckets key on the grant.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::grants::Target;
+use super::report::{Mark, Path, Report};
+use crate::policy::{ClientId, GrantId, Granted, RoleId};
+use crate::request::Operation;
+
+/// What a grant gives to each of its clients.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) id: GrantId,
+    pub(super) targets: Vec<Target>,
+    pub(super) operations: Vec<Operation>,
+    /// Where in the report a fault of the grant as a whole belongs.
+    pub(super) reported: Mark,
+}
+
+/// Two grants that give the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Overlap {
+    pub(super) id: GrantId,
+    /// The earlier one.
+    pub(super) other: GrantId,
+    /// The first client that has both, and the first thing that it may do by both.
+    pub(super) client: ClientId,
+    pub(super) target: Target,
+    pub(super) operation: Operation,
+}
+
+/// Clients by the grants that they have so far.
+#[derive(Debug)]
+pub(super) struct Roles {
+    parts: Vec<Part>,
+    /// Lists of grants, each as the place of the list that it continues and of the part that comes last. The first is empty.
+    lists: Vec<Option<(usize, usize)>>,
+    /// Each client's list, in the clients' order.
+    of: Vec<usize>,
+}
+
+impl Roles {
+    pub(super) fn new(clients: usize) -> Self {
+        Self {
+            parts: Vec::new(),
+            lists: [None].into(),
+            of: alloc::vec![0; clients],
+        }
+    }
+
+    /// Gives these clients one grant more.
+    pub(super) fn join(&mut self, clients: &BTreeSet<ClientId>, part: Part) {
+        let place = self.parts.len();
+        self.parts.push(part);
+        let mut longer = BTreeMap::new();
+        for client in clients {
+            let client = usize::try_from(client.0).ok();
+            let Some(list) = client.and_then(|client| self.of.get_mut(client)) else {
+                continue;
+            };
+            *list = *longer.entry(*list).or_insert_with(|| {
+                let next = self.lists.len();
+                self.lists.push(Some((*list, place)));
+                next
+            });
+        }
+    }
+
+    /// What every client may do; `None` if two grants overlap. That is told once for each pair of grants, as `tell` has it.
+    pub(super) fn enter(
+        &self,
+        report: &mut Report,
+        path: &Path,
+        tell: impl Fn(&Overlap) -> String,
+    ) -> Option<Granted> {
+        let mut granted = Granted::default();
+        granted.roles.reserve_exact(self.of.len());
+        let mut known = BTreeMap::new();
+        let mut overlaps: BTreeMap<usize, Vec<Overlap>> = BTreeMap::new();
+        let mut pairs = BTreeSet::new();
+        for (list, client) in self.of.iter().zip((0..).map(ClientId)) {
+            // Never more roles than clients, which a number of 32 bits counts.
+            let next = RoleId(u32::try_from(known.len()).unwrap_or(u32::MAX));
+            let role = *known.entry(*list).or_insert(next);
+            granted.roles.push(role);
+            if role != next {
+                continue;
+            }
+            for place in self.parts_of(*list) {
+                let Some(part) = self.parts.get(place) else {
+                    continue;
+                };
+                for target in &part.targets {
+                    for operation in &part.operations {
+                        let key = (role, target.model, target.version, *operation);
+                        let other = *granted.by_role.entry(key).or_insert(part.id);
+                        if other != part.id && pairs.insert((part.id, other)) {
+                            overlaps.entry(place).or_default().push(Overlap {
+                                id: part.id,
+                                other,
+                                client,
+                                target: *target,
+                                operation: *operation,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let good = overlaps.is_empty();
+        // From the last, so that what was marked stays where it is.
+        for (place, overlaps) in overlaps.iter().rev() {
+            let Some(part) = self.parts.get(*place) else {
+                continue;
+            };
+            let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
+            let messages = overlaps.iter().map(&tell).collect();
+            report.errors_at(part.reported, &path.index(at), messages);
+        }
+        good.then_some(granted)
+    }
+
+    /// The parts of a list, in their order.
+    fn parts_of(&self, list: usize) -> Vec<usize> {
+        let mut parts = Vec::new();
+        let mut at = self.lists.get(list).copied().flatten();
+        while let Some((before, part)) = at {
+            parts.push(part);
+            at = self.lists.get(before).copied().flatten();
+        }
+        parts.reverse();
+        parts
+    }
+}

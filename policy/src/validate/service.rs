@@ -1,0 +1,296 @@
+//! Who counts limits of scope `global`, and whether it can.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::backends::is_host;
+use super::names;
+use super::report::{Path, Report, quote};
+use crate::global::MAX_FILL_S;
+use crate::policy::{Counter, Rate, RateLimitService, Redis};
+use crate::raw::{self, Scope};
+use crate::time::SECOND_NS;
+
+/// How long a request waits, ms, unless the policy says: as long as Envoy's own filter does.
+const DEFAULT_TIMEOUT_MS: u64 = 20;
+/// The longest that a request may wait, ms.
+const MAX_TIMEOUT_MS: u64 = 1_000;
+/// Whose limits they are, unless the policy says.
+const DEFAULT_DOMAIN: &str = "tensorgate";
+/// Redis's own port.
+const REDIS_PORT: u16 = 6379;
+
+/// The service, if there is one: the outer `None` is a fault.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn service(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Policy,
+) -> Option<Option<RateLimitService>> {
+    let Some(service) = &raw.rate_limit_service else {
+        return Some(None);
+    };
+    if !raw.grants.iter().any(asks) {
+        report.warn(
+            path,
+            "counts nothing: no limit has scope: global",
+            "grants: [{rate: {…, scope: global}}]",
+        );
+    }
+    let counter = counter(report, path, service);
+    let domain = service.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
+    let named = names::name(report, &path.field("domain"), domain);
+    let timeout_ms = report.within(
+        &path.field("timeout_ms"),
+        service.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
+        1,
+        MAX_TIMEOUT_MS,
+        "ms",
+    );
+    named?;
+    Some(Some(RateLimitService {
+        counter: counter?,
+        domain: domain.into(),
+        timeout_ms: timeout_ms?,
+        on_failure: service.on_failure.unwrap_or_default(),
+    }))
+}
+
+/// The scope of one of a grant's limits: a fault where nobody counts it.
+pub(super) fn scope(
+    report: &mut Report,
+    limit_path: &Path,
+    scope: Scope,
+    raw: &raw::Policy,
+) -> Option<()> {
+    if scope.is_local() || raw.rate_limit_service.is_some() {
+        return Some(());
+    }
+    report.error_with_fix(
+        &limit_path.field("scope"),
+        "no service counts it for all gateways",
+        "rate_limit_service: {redis: {url: redis://127.0.0.1}}",
+    );
+    None
+}
+
+/// A rate that is counted elsewhere must be one that can be told exactly there.
+pub(super) fn tellable(
+    report: &mut Report,
+    rate_path: &Path,
+    rate: &Rate,
+    raw: &raw::Policy,
+) -> Option<()> {
+    let elsewhere = |service: &raw::RateLimitService| service.endpoint.is_some();
+    if !rate.scope.is_local()
+        && rate.bucket.burst < rate.quota
+        && raw.rate_limit_service.as_ref().is_some_and(elsewhere)
+    {
+        report.warn(
+            &rate_path.field("burst"),
+            "the service is told of the quota and the window alone: it may let all of the quota pass at once",
+            "a shorter window, or rate_limit_service.redis",
+        );
+    }
+    let fill_ns = rate.bucket.interval_ns.checked_mul(rate.bucket.burst)?;
+    let fill_s = fill_ns
+        .checked_div(SECOND_NS.saturating_mul(rate.bucket.per))
+        .unwrap_or(u64::MAX);
+    if rate.scope.is_local() || fill_s <= MAX_FILL_S {
+        return Some(());
+    }
+    report.error_with_fix(
+        &rate_path.field("burst"),
+        "an empty bucket that gateways share would take years to fill",
+        format!("a burst that comes back within {MAX_FILL_S} s"),
+    );
+    None
+}
+
+fn asks(grant: &raw::Grant) -> bool {
+    let scopes = [
+        grant.rate.as_ref().map(|rate| rate.scope),
+        grant.cost.as_ref().map(|cost| cost.scope),
+        grant.budget.as_ref().map(|budget| budget.scope),
+    ];
+    scopes.into_iter().flatten().any(|scope| !scope.is_local())
+}
+
+fn counter(report: &mut Report, path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
+    match (&raw.redis, &raw.endpoint) {
+        (Some(one), None) => redis(report, &path.field("redis"), one).map(Counter::Redis),
+        (None, Some(text)) => endpoint(report, &path.field("endpoint"), text),
+        (None, None) => {
+            report.error_with_fix(
+                path,
+                "names nobody who counts",
+                "redis: {url: redis://127.0.0.1}",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            report.error_with_fix(path, "names two who count", "redis or endpoint");
+            None
+        }
+    }
+}
+
+/// `http://host:port`: another server of Envoy's protocol.
+fn endpoint(report: &mut Report, path: &Path, text: &str) -> Option<Counter> {
+    let place = text
+        .strip_prefix("http://")
+        .and_then(|rest| rest.rsplit_once(':'))
+        .and_then(|(host, port)| Some((host_of(host)?, port_of(port)?)));
+    let Some((host, port)) = place else {
+        report.error_with_fix(
+            path,
+            format!("{} is not an endpoint", quote(text)),
+            "http://host:port",
+        );
+        return None;
+    };
+    if !is_loopback(&host) {
+        report.warn(
+            path,
+            "limits and clients' names travel in the clear",
+            "a proxy with TLS on this machine",
+        );
+    }
+    Some(Counter::Endpoint { host, port })
+}
+
+fn redis(report: &mut Report, path: &Path, raw: &raw::Redis) -> Option<Redis> {
+    let url_path = path.field("url");
+    let url = report.required(&url_path, raw.url.as_deref(), "redis://host:port/database");
+    let place = url.and_then(|url| place(report, &url_path, url));
+    let mut good = Some(());
+    for (name, file) in [("ca", &raw.ca), ("password_file", &raw.password_file)] {
+        if let Some(file) = file {
+            good = good.and(names::file(report, &path.field(name), file));
+        }
+    }
+    if raw.username.is_some() && raw.password_file.is_none() {
+        report.error_with_fix(
+            &path.field("username"),
+            "has no password",
+            "password_file: the file with it",
+        );
+        good = None;
+    }
+    if let Some(username) = &raw.username {
+        good = good.and(names::name(report, &path.field("username"), username));
+    }
+    let place = place?;
+    let ca_path = path.field("ca");
+    match (&raw.ca, place.tls) {
+        (None, true) => {
+            report.error_with_fix(&ca_path, "is missing", "ca: redis-ca.pem");
+            good = None;
+        }
+        (Some(_), false) => {
+            report.error_with_fix(&ca_path, "is of no use without TLS", "url: rediss://…");
+            good = None;
+        }
+        (None, false) if !is_loopback(&place.host) => report.warn(
+            &url_path,
+            "whoever stands between can read and change what is left of limits",
+            "rediss://… with ca",
+        ),
+        _ => {}
+    }
+    if raw.password_file.is_none() && !is_loopback(&place.host) {
+        report.warn(
+            path,
+            "whoever reaches this Redis can change what is left of limits",
+            "password_file: the file with its password",
+        );
+    }
+    good?;
+    Some(Redis {
+        host: place.host,
+        port: place.port,
+        database: place.database,
+        ca: raw.ca.clone(),
+        username: raw.username.clone(),
+        password_file: raw.password_file.clone(),
+    })
+}
+
+/// What a Redis's URL says.
+struct Place {
+    host: String,
+    port: u16,
+    database: u8,
+    tls: bool,
+}
+
+fn place(report: &mut Report, path: &Path, url: &str) -> Option<Place> {
+    if url.contains('@') {
+        report.error_with_fix(
+            path,
+            "whoever reads the policy would read the password",
+            "username and password_file beside the url",
+        );
+        return None;
+    }
+    let read = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return None,
+        };
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let database = match database {
+            "" => 0,
+            digits if is_number(digits) => digits.parse().ok()?,
+            _ => return None,
+        };
+        // The last colon, unless that stands within an IPv6 address.
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port_of(port)?),
+            _ => (authority, REDIS_PORT),
+        };
+        Some(Place {
+            host: host_of(host)?,
+            port,
+            database,
+            tls,
+        })
+    };
+    let place = read();
+    if place.is_none() {
+        report.error_with_fix(
+            path,
+            format!("{} is not a place of a Redis", quote(url)),
+            "redis://host:port/database",
+        );
+    }
+    place
+}
+
+/// A host without the brackets of an IPv6 address.
+fn host_of(text: &str) -> Option<String> {
+    is_host(text).then(|| text.trim_matches(['[', ']']).into())
+}
+
+fn port_of(text: &str) -> Option<u16> {
+    let port = is_number(text).then(|| text.parse::<u16>().ok()).flatten();
+    port.filter(|port| *port > 0)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && (text == "0" || !text.starts_with('0'))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<core::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,244 @@
+//! Who counts for all gateways: what may be said of it, and that every limit that asks for it has it.
+
+use super::*;
+use crate::policy::Counter;
+use crate::raw::ServiceFailure;
+
+/// The fixture with a rate that gateways share, and this service.
+fn shared(service: Value) -> Value {
+    let mut document = with("/grants/0/rate/scope", json!("global"));
+    put(&mut document, "/rate_limit_service", service);
+    document
+}
+
+fn redis(url: &str) -> Value {
+    json!({"redis": {"url": url}})
+}
+
+#[test]
+fn a_service_has_defaults_and_says_what_it_is() {
+    let policy = policy(shared(redis("redis://127.0.0.1")));
+    let service = policy.rate_limit_service().unwrap();
+    assert_eq!(service.domain(), "tensorgate");
+    assert_eq!(service.timeout_ms(), 20);
+    assert_eq!(service.on_failure(), ServiceFailure::Local);
+    let Counter::Redis(redis) = service.counter() else {
+        panic!("{service:?}")
+    };
+    assert_eq!(
+        (redis.host(), redis.port(), redis.database()),
+        ("127.0.0.1", 6379, 0)
+    );
+    let global: Vec<_> = policy
+        .allowances()
+        .filter(|(.., allowance)| allowance.is_global())
+        .map(|(grant, _, allowance)| allowance.public_name(grant.name()))
+        .collect();
+    assert_eq!(global, ["scoring"], "the cost is this gateway's own");
+}
+
+#[test]
+fn a_place_of_a_redis_is_read_in_one_way_only() {
+    for (url, expected) in [
+        ("redis://localhost", Some(("localhost", 6379, 0))),
+        ("redis://localhost:7000/3", Some(("localhost", 7000, 3))),
+        ("redis://[::1]:7000", Some(("::1", 7000, 0))),
+        ("redis://[::1]/15", Some(("::1", 6379, 15))),
+        ("redis://localhost/", Some(("localhost", 6379, 0))),
+        ("http://localhost", None),
+        ("localhost:6379", None),
+        ("redis://", None),
+        ("redis://localhost:0", None),
+        ("redis://localhost:70000", None),
+        ("redis://localhost:+1", None),
+        ("redis://localhost/256", None),
+        ("redis://localhost/01", None),
+        ("redis://localhost/0/1", None),
+        ("redis://local host", None),
+        ("redis://localhost?db=1", None),
+        ("redis://[::1", None),
+        ("REDIS://localhost", None),
+    ] {
+        let document = shared(redis(url));
+        let Some(expected) = expected else {
+            let errors = errors(document);
+            let [error] = errors.as_slice() else {
+                panic!("{url}: {errors:?}")
+            };
+            assert!(
+                error.starts_with("rate_limit_service.redis.url: "),
+                "{error}"
+            );
+            continue;
+        };
+        let policy = policy(document);
+        let Some(Counter::Redis(redis)) = policy.rate_limit_service().map(|it| it.counter()) else {
+            panic!("{url}")
+        };
+        assert_eq!(
+            (redis.host(), redis.port(), redis.database()),
+            expected,
+            "{url}"
+        );
+    }
+}
+
+#[test]
+fn faults_of_a_service_have_their_place() {
+    let check = |service: Value, path: &str, text: &str| {
+        let errors = errors(shared(service.clone()));
+        let [error] = errors.as_slice() else {
+            panic!("{service}: {errors:#?}")
+        };
+        let path = format!("rate_limit_service{path}: ");
+        assert!(error.starts_with(&path), "{service}: {error}");
+        assert!(error.contains(text), "{service}: {error}");
+    };
+    let local = "redis://127.0.0.1";
+    let endpoint = "http://127.0.0.1:8081";
+    check(json!({}), "", "names nobody");
+    check(
+        json!({"redis": {"url": local}, "endpoint": endpoint}),
+        "",
+        "names two",
+    );
+    check(json!({"redis": {}}), ".redis.url", "is missing");
+    check(
+        redis("redis://me:secret@host"),
+        ".redis.url",
+        "would read the password",
+    );
+    check(redis("rediss://127.0.0.1"), ".redis.ca", "is missing");
+    check(
+        json!({"redis": {"url": local, "ca": "ca.pem"}}),
+        ".redis.ca",
+        "of no use",
+    );
+    check(
+        json!({"redis": {"url": local, "username": "gate"}}),
+        ".redis.username",
+        "has no password",
+    );
+    check(
+        json!({"redis": {"url": local, "password_file": ""}}),
+        ".redis.password_file",
+        "is empty",
+    );
+    for bad in [
+        "https://127.0.0.1:8081",
+        "http://127.0.0.1",
+        "http://h:1/path",
+    ] {
+        check(json!({"endpoint": bad}), ".endpoint", "is not an endpoint");
+    }
+    check(
+        json!({"endpoint": endpoint, "timeout_ms": 0}),
+        ".timeout_ms",
+        "too little",
+    );
+    check(
+        json!({"endpoint": endpoint, "timeout_ms": 1_001}),
+        ".timeout_ms",
+        "too much",
+    );
+    check(
+        json!({"endpoint": endpoint, "domain": "a b"}),
+        ".domain",
+        "means something elsewhere",
+    );
+}
+
+#[test]
+fn a_limit_that_nobody_counts_is_a_fault_of_its_own() {
+    let global = |limit: &str| format!("/grants/0/{limit}/scope");
+    for limit in ["rate", "cost"] {
+        let path = format!("grants[0].{limit}.scope");
+        check(
+            &global(limit),
+            json!("global"),
+            &path,
+            "no service counts it",
+        );
+    }
+    let budget = json!({"requests": 9, "per": "day", "scope": "global"});
+    check(
+        "/grants/0/budget",
+        budget,
+        "grants[0].budget.scope",
+        "no service counts it",
+    );
+    accept(&global("rate"), json!("local"));
+}
+
+#[test]
+fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
+    let mut document = shared(redis("redis://127.0.0.1"));
+    put(
+        &mut document,
+        "/grants/0/rate",
+        json!({"quota": 1, "window_s": 2_678_400, "burst": 1_000, "scope": "global"}),
+    );
+    let errors = errors(document);
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.starts_with("grants[0].rate.burst: ")
+                && error.contains("would take years")),
+        "{errors:#?}"
+    );
+}
+
+#[test]
+fn what_is_weak_is_warned_of() {
+    let check = |service: Value, path: &str, text: &str| {
+        let warnings = warnings(shared(service.clone()));
+        let path = format!("rate_limit_service{path}: ");
+        let known = |warning: &&String| warning.starts_with(&path) && warning.contains(text);
+        assert!(
+            warnings.iter().any(|it| known(&it)),
+            "{service}: {warnings:#?}"
+        );
+    };
+    check(
+        redis("redis://redis.example"),
+        ".redis.url",
+        "can read and change",
+    );
+    check(
+        redis("redis://redis.example"),
+        ".redis",
+        "can change what is left",
+    );
+    check(
+        json!({"endpoint": "http://limits.example:8081"}),
+        ".endpoint",
+        "in the clear",
+    );
+    let mut spread = shared(json!({"endpoint": "http://127.0.0.1:8081"}));
+    put(
+        &mut spread,
+        "/grants/0/rate",
+        json!({"quota": 100, "window_s": 60, "burst": 20, "scope": "global"}),
+    );
+    let told = warnings(spread);
+    assert!(
+        told.iter()
+            .any(|it| it.starts_with("grants[0].rate.burst: ") && it.contains("at once")),
+        "{told:#?}"
+    );
+    let secure = json!({"redis": {
+        "url": "rediss://redis.example", "ca": "ca.pem", "username": "gate", "password_file": "password"
+    }});
+    assert_eq!(warnings(shared(secure)), Vec::<String>::new());
+    let mut unused = document();
+    put(
+        &mut unused,
+        "/rate_limit_service",
+        redis("redis://127.0.0.1"),
+    );
+    let told = warnings(unused);
+    assert!(
+        told.iter().any(|it| it.contains("counts nothing")),
+        "{told:#?}"
+    );
+}

@@ -1,0 +1,198 @@
+//! A connection to a Redis, over TLS where its policy has an authority, logged in and with the script in place.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tensorgate_policy::policy::Redis as Rule;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::resp::{self, Reply, ReplyFault};
+
+/// A password's file, bytes.
+const MAX_PASSWORD_BYTES: usize = 4_096;
+/// Hex digits of a script's name: SHA-1, which is Redis's own way to name them.
+const SCRIPT_NAME_BYTES: usize = 40;
+
+/// What charges.
+const SCRIPT: &str = include_str!("../script.lua");
+
+/// Where a Redis is, and who we are to it.
+#[derive(Clone)]
+pub struct Settings {
+    rule: Rule,
+    password: Option<PathBuf>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ConnectFault {
+    #[error("cannot read {path}: {cause}")]
+    File { path: PathBuf, cause: String },
+    #[error("{0} holds no certificate of an authority")]
+    Authority(PathBuf),
+    #[error("{0} is no name that a certificate could have")]
+    Name(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("it answered {0:?}")]
+    Refused(String),
+    #[error("it answered {0}")]
+    Reply(#[from] ReplyFault),
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("rule", &self.rule)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Reads what can be read before there is a connection: `root` is what the policy's files are relative to.
+    pub fn new(rule: &Rule, root: &Path) -> Result<Self, ConnectFault> {
+        let password = rule.password_file().map(|file| root.join(file));
+        if let Some(file) = &password {
+            read_password(file)?;
+        }
+        let tls = match rule.ca() {
+            Some(file) => Some(tls(&root.join(file), rule.host())?),
+            None => None,
+        };
+        Ok(Self {
+            rule: rule.clone(),
+            password,
+            tls,
+        })
+    }
+}
+
+/// One line of a file that only we should read. What ends it is no part of the password.
+fn read_password(path: &Path) -> Result<Vec<u8>, ConnectFault> {
+    let failed = |cause: String| ConnectFault::File {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    while text
+        .last()
+        .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
+    {
+        text.pop();
+    }
+    if text.is_empty() || text.len() > MAX_PASSWORD_BYTES {
+        return Err(failed(format!(
+            "a password has 1 to {MAX_PASSWORD_BYTES} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+fn tls(ca: &Path, host: &str) -> Result<(TlsConnector, ServerName<'static>), ConnectFault> {
+    let file = |cause: String| ConnectFault::File {
+        path: ca.to_owned(),
+        cause,
+    };
+    let pem = std::fs::read(ca).map_err(|error| file(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(&pem) {
+        let authority = authority.map_err(|error| file(error.to_string()))?;
+        roots
+            .add(authority)
+            .map_err(|error| file(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(ConnectFault::Authority(ca.to_owned()));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| file(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| ConnectFault::Name(host.to_owned()))?;
+    Ok((TlsConnector::from(Arc::new(config)), name))
+}
+
+/// A stream to a Redis.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection that can charge.
+pub struct Connection {
+    pub stream: Box<dyn Stream>,
+    /// What has come and was not taken.
+    pub read: BytesMut,
+    /// The script's name there.
+    pub script: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects, logs in, and puts the script in place. It has no bound on its time: that is the caller's.
+    pub async fn open(settings: &Settings) -> Result<Self, ConnectFault> {
+        let rule = &settings.rule;
+        let tcp = TcpStream::connect((rule.host(), rule.port())).await?;
+        tcp.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &settings.tls {
+            Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
+            None => Box::new(tcp),
+        };
+        let mut connection = Self {
+            stream,
+            read: BytesMut::new(),
+            script: Vec::new(),
+        };
+        if let Some(file) = settings.password.clone() {
+            let password = tokio::task::spawn_blocking(move || read_password(&file))
+                .await
+                .map_err(std::io::Error::other)??;
+            let mut words: Vec<&[u8]> = vec![b"AUTH"];
+            words.extend(rule.username().map(str::as_bytes));
+            words.push(&password);
+            connection.ask(&words).await?;
+        }
+        let database = rule.database().to_string();
+        if rule.database() > 0 {
+            connection.ask(&[b"SELECT", database.as_bytes()]).await?;
+        }
+        let script = connection
+            .ask(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()])
+            .await?;
+        let is_name =
+            script.len() == SCRIPT_NAME_BYTES && script.iter().all(|byte| byte.is_ascii_hexdigit());
+        if !is_name {
+            return Err(ConnectFault::Refused("no name of a script".to_owned()));
+        }
+        connection.script = script;
+        Ok(connection)
+    }
+
+    /// One command and its reply.
+    async fn ask(&mut self, words: &[&[u8]]) -> Result<Vec<u8>, ConnectFault> {
+        let mut bytes = BytesMut::new();
+        resp::command(&mut bytes, words.iter().copied());
+        self.stream.write_all(&bytes).await?;
+        self.stream.flush().await?;
+        loop {
+            match resp::take(&mut self.read)? {
+                Some(Reply::Text(text)) => return Ok(text),
+                Some(Reply::Error(text)) => return Err(ConnectFault::Refused(text)),
+                None => {}
+            }
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+}

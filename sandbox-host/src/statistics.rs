@@ -1,0 +1,123 @@
+//! How often each version of each model was run, for clients that may know: what Triton's statistics extension tells, counted here. So it is there for every
+//! backend, and says nothing of what reached a server by another way.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tensorgate_wire::encode::statistics::{Spent, Statistics};
+
+use crate::pipeline::Timings;
+
+/// By version and model. Both are the policy's names, so there are no more than policies have had.
+#[derive(Debug, Default)]
+pub struct Counted(Mutex<BTreeMap<String, BTreeMap<String, Statistics>>>);
+
+impl Counted {
+    /// An inference is over: it was answered, or it was not.
+    pub fn count(
+        &self,
+        model: &str,
+        version: &str,
+        answered: bool,
+        took: Duration,
+        timings: &Timings,
+    ) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked up first: names are copied once.
+        if !models.contains_key(model) {
+            models.insert(model.to_owned(), BTreeMap::new());
+        }
+        let Some(versions) = models.get_mut(model) else {
+            return;
+        };
+        if !versions.contains_key(version) {
+            versions.insert(version.to_owned(), Statistics::default());
+        }
+        if let Some(statistics) = versions.get_mut(version) {
+            add(statistics, answered, took, timings, now_ms);
+        }
+    }
+
+    /// What was counted so far.
+    pub fn of(&self, model: &str, version: &str) -> Statistics {
+        let models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = models.get(model);
+        versions
+            .and_then(|versions| versions.get(version))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+fn add(
+    statistics: &mut Statistics,
+    answered: bool,
+    took: Duration,
+    timings: &Timings,
+    now_ms: u64,
+) {
+    statistics.last_inference_ms = statistics.last_inference_ms.max(now_ms);
+    let [success, fail, parts @ ..] = &mut statistics.parts;
+    if !answered {
+        spend(fail, took);
+        return;
+    }
+    spend(success, took);
+    statistics.inference_count = statistics.inference_count.saturating_add(1);
+    statistics.execution_count = statistics.execution_count.saturating_add(1);
+    // Parts are told of what was answered alone, as Triton tells them. There is no cache.
+    let [queue, input, infer, output, ..] = parts;
+    spend(queue, timings.queue);
+    spend(input, timings.handler.saturating_sub(timings.postprocess));
+    spend(infer, timings.dispatch.saturating_sub(timings.queue));
+    spend(output, timings.postprocess);
+}
+
+fn spend(spent: &mut Spent, took: Duration) {
+    let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    spent.count = spent.count.saturating_add(1);
+    spent.ns = spent.ns.saturating_add(ns);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_answered_is_told_in_parts_and_what_was_not_as_a_whole() {
+        let ms = Duration::from_millis;
+        let timings = Timings {
+            handler: ms(7),
+            postprocess: ms(3),
+            dispatch: ms(20),
+            queue: ms(5),
+            fuel: 0,
+        };
+        let counted = Counted::default();
+        counted.count("m", "1", true, ms(30), &timings);
+        counted.count("m", "1", true, ms(30), &timings);
+        counted.count("m", "1", false, ms(4), &timings);
+        counted.count("m", "2", false, ms(4), &timings);
+        let told = counted.of("m", "1");
+        assert_eq!((told.inference_count, told.execution_count), (2, 2));
+        assert!(told.last_inference_ms > 1_700_000_000_000);
+        let spent = told.parts.map(|part| (part.count, part.ns / 1_000_000));
+        let expected = [
+            (2, 60),
+            (1, 4),
+            (2, 10),
+            (2, 8),
+            (2, 30),
+            (2, 6),
+            (0, 0),
+            (0, 0),
+        ];
+        assert_eq!(spent, expected);
+        assert_eq!(counted.of("m", "2").inference_count, 0);
+        assert_eq!(counted.of("m", "3"), Statistics::default());
+        assert_eq!(counted.of("n", "1"), Statistics::default());
+    }
+}

@@ -1,0 +1,289 @@
+//! Every kind of backend × every way in which one fails: what the caller gets, that nothing of the backend is told, that nothing is left behind at
+//! either end, that a good server beside it has the requests, and that all is well as soon as the fault is over.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "support/openai.rs"]
+mod stand_in;
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::backend::{Act, Backend};
+use support::{Answer, Running, start, until};
+use tensorgate_wire::proto::ModelInferResponse;
+use tonic::Code;
+
+/// A way to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Slow,
+    Hung,
+    Dying,
+    Busy,
+    Failing,
+    WrongShape,
+    TooLarge,
+    NotANumber,
+    WrongId,
+}
+
+/// What a caller gets, and how many of twenty requests a backend may refuse of whose two servers one has the fault.
+const TABLE: [(Fault, u16, &str, usize); 9] = [
+    (Fault::Slow, 200, "", 0),
+    (Fault::Hung, 504, "backend-timeout", 1),
+    (Fault::Dying, 503, "backend-unavailable", 1),
+    (Fault::Busy, 503, "backend-unavailable", 1),
+    (Fault::Failing, 502, "backend-fault", 1),
+    (Fault::WrongShape, 502, "backend-fault", 1),
+    (Fault::TooLarge, 502, "backend-fault", 1),
+    (Fault::NotANumber, 502, "backend-fault", 1),
+    (Fault::WrongId, 502, "backend-fault", 1),
+];
+
+/// How long a server that hangs is waited for.
+const PATIENCE_MS: u64 = 500;
+/// What no caller may read.
+const SECRETS: [&str; 4] = ["127.0.0.1", "secret", "at-backend", "contract"];
+
+/// A server of one kind.
+enum Server {
+    Inference(Backend),
+    OpenAi(stand_in::OpenAi),
+}
+
+impl Server {
+    async fn start(kind: &str) -> Self {
+        match kind {
+            "openai" => Self::OpenAi(stand_in::OpenAi::start(["vec-at-backend".to_owned()]).await),
+            _ => Self::Inference(Backend::start(Act::Answer)),
+        }
+    }
+
+    fn uri(&self) -> String {
+        match self {
+            Self::Inference(server) => server.uri(),
+            Self::OpenAi(server) => format!("http://{}", server.address),
+        }
+    }
+
+    /// Requests that it works on.
+    fn inside(&self) -> usize {
+        match self {
+            Self::Inference(server) => server.inside(),
+            Self::OpenAi(server) => server.open(),
+        }
+    }
+
+    fn fail(&self, fault: Fault) {
+        match self {
+            Self::Inference(server) => server.set(inference(fault)),
+            Self::OpenAi(server) => server.set(openai(fault)),
+        }
+    }
+
+    /// Dies under the call that it has, where there is a process to die; as it was afterwards.
+    async fn die(&mut self) {
+        if let Self::Inference(server) = self {
+            let address = server.address;
+            server.die();
+            until("the port is free", || {
+                std::net::TcpListener::bind(address).is_ok()
+            })
+            .await;
+            *server = Backend::start_at(Act::Answer, address);
+        }
+    }
+
+    fn cure(&self) {
+        match self {
+            Self::Inference(server) => server.set(Act::Answer),
+            Self::OpenAi(server) => server.set(stand_in::Act::Answer),
+        }
+    }
+}
+
+fn inference(fault: Fault) -> Act {
+    type Change = fn(&mut ModelInferResponse);
+    let change: Change = match fault {
+        Fault::Slow => return Act::Slow(Duration::from_millis(50)),
+        Fault::Hung | Fault::Dying => return Act::Never,
+        Fault::Busy => return Act::Refuse(Code::Unavailable),
+        Fault::Failing => return Act::Refuse(Code::Internal),
+        Fault::WrongShape => |answer| answer.outputs[0].shape = vec![3],
+        Fault::TooLarge => |answer| answer.raw_output_contents[0] = vec![0; 1 << 20].into(),
+        Fault::NotANumber => {
+            |answer| answer.raw_output_contents[0] = f32::NAN.to_le_bytes().to_vec().into()
+        }
+        Fault::WrongId => |answer| answer.id = "another".to_owned(),
+    };
+    Act::Change(Box::new(change))
+}
+
+fn openai(fault: Fault) -> stand_in::Act {
+    use stand_in::Act;
+    let vectors = |vectors: &[(u32, &str)]| {
+        let vector = |(index, numbers): &(u32, &str)| {
+            format!(r#"{{"object":"embedding","index":{index},"embedding":[{numbers}]}}"#)
+        };
+        let data: Vec<_> = vectors.iter().map(vector).collect();
+        let usage = r#"{"prompt_tokens":5,"total_tokens":5}"#;
+        let data = data.join(",");
+        Act::Say(
+            200,
+            format!(r#"{{"object":"list","model":"x","data":[{data}],"usage":{usage}}}"#),
+        )
+    };
+    match fault {
+        Fault::Slow => Act::Slow(Duration::from_millis(50)),
+        Fault::Hung => Act::Hang,
+        Fault::Dying => Act::Break,
+        Fault::Busy => Act::Say(503, "secret".to_owned()),
+        Fault::Failing => Act::Say(500, "secret".to_owned()),
+        Fault::WrongShape => vectors(&[(0, "1"), (1, "1")]),
+        Fault::TooLarge => vectors(&[(0, &"1,".repeat(1 << 19))]),
+        Fault::NotANumber => vectors(&[(0, "1e999")]),
+        Fault::WrongId => vectors(&[(1, "1")]),
+    }
+}
+
+/// One model, `vec`, at these servers.
+async fn host(kind: &str, servers: &[&Server], timeout_ms: u64) -> Running {
+    let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
+    let outliers = json!({"consecutive_failures": 1, "base_ejection_s": 3600});
+    let settings = json!({"kind": kind, "endpoints": uris, "timeout_ms": timeout_ms, "outlier_detection": outliers});
+    let mut policy = support::policy("", json!({}), settings);
+    if kind == "openai" {
+        policy["models"]["vec"] = json!({
+            "backend": "b", "backend_model": "vec-at-backend", "versions": ["7"], "protocols": ["openai"],
+            "openai": {"embeddings": {"max_item_bytes": 100}, "max_answer_bytes": 4096}
+        });
+    }
+    let running = start(policy).await;
+    running.ready().await;
+    for server in servers {
+        if let Server::Inference(server) = server {
+            until("each was looked at", || server.looked() >= 1).await;
+        }
+    }
+    running
+}
+
+async fn ask(kind: &str, running: &Running) -> Answer {
+    if kind == "openai" {
+        let body = json!({"model": "vec", "input": "a"}).to_string();
+        return running.gate.call("POST", "/v1/embeddings", body).await;
+    }
+    running.gate.infer(&[1.0]).await
+}
+
+/// Asks a server that fails so.
+async fn ask_failing(kind: &str, running: &Running, server: &mut Server, fault: Fault) -> Answer {
+    server.fail(fault);
+    let dying = async {
+        if fault == Fault::Dying && matches!(server, Server::Inference(_)) {
+            until("the call is there", || server.inside() == 1).await;
+            server.die().await;
+        }
+    };
+    tokio::join!(ask(kind, running), dying).0
+}
+
+fn verdict(answer: &Answer) -> (u16, String) {
+    let reason = match answer.status {
+        200 => String::new(),
+        _ => answer.reason(),
+    };
+    (answer.status, reason)
+}
+
+/// Waits until nobody has anything of a request any more.
+async fn left(running: &Running, server: &Server) {
+    let gauge = "tensorgate_host_backend_in_flight{backend=\"b\"} 0\n";
+    until("no place is held", || running.metrics().contains(gauge)).await;
+    until("the server works on nothing", || server.inside() == 0).await;
+}
+
+#[tokio::test]
+async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind() {
+    for kind in ["open-inference", "openai"] {
+        for (fault, status, reason, _) in TABLE {
+            let timeout_ms = if fault == Fault::Hung {
+                PATIENCE_MS
+            } else {
+                20_000
+            };
+            let mut server = Server::start(kind).await;
+            let running = host(kind, &[&server], timeout_ms).await;
+            let answer = ask_failing(kind, &running, &mut server, fault).await;
+            assert_eq!(
+                verdict(&answer),
+                (status, reason.to_owned()),
+                "{kind} {fault:?}: {answer:?}"
+            );
+            let told = String::from_utf8(answer.body.to_vec()).unwrap();
+            for secret in SECRETS {
+                assert!(!told.contains(secret), "{kind} {fault:?}: {told}");
+            }
+            left(&running, &server).await;
+            // The only server is never left alone. One that was gone is looked at first.
+            server.cure();
+            running.ready().await;
+            let answer = ask(kind, &running).await;
+            assert_eq!(answer.status, 200, "{kind} {fault:?}, cured: {answer:?}");
+            running.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_server_beside_a_failing_one_has_the_requests() {
+    for kind in ["open-inference", "openai"] {
+        for (fault, _, _, most) in TABLE {
+            let timeout_ms = if fault == Fault::Hung {
+                PATIENCE_MS
+            } else {
+                20_000
+            };
+            let (failing, good) = (Server::start(kind).await, Server::start(kind).await);
+            let running = host(kind, &[&failing, &good], timeout_ms).await;
+            // One that dies is the other test's: here it would have to die each time.
+            if fault == Fault::Dying && kind == "open-inference" {
+                running.stop().await;
+                continue;
+            }
+            failing.fail(fault);
+            let mut refused = 0_usize;
+            for _ in 0..20 {
+                let answer = ask(kind, &running).await;
+                refused = refused.saturating_add(usize::from(answer.status != 200));
+            }
+            assert!(refused <= most, "{kind} {fault:?}: {refused} of 20 refused");
+            left(&running, &failing).await;
+            running.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_ends_its_call_at_every_kind_of_backend() {
+    for kind in ["open-inference", "openai"] {
+        let server = Server::start(kind).await;
+        let running = host(kind, &[&server], 20_000).await;
+        server.fail(Fault::Hung);
+        tokio::select! {
+            answer = ask(kind, &running) => assert_eq!(answer.status, 0, "nobody answers"),
+            () = until("the call is there", || server.inside() == 1) => {}
+        }
+        left(&running, &server).await;
+        server.cure();
+        assert_eq!(ask(kind, &running).await.status, 200, "{kind}");
+        running.stop().await;
+    }
+}

@@ -1,0 +1,205 @@
+//! What gates share while everything works: exact to one, over time too, across restarts, and told.
+
+use std::time::Instant;
+
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Policy, Scope};
+use tensorgate_tests::ask::{self, GOOD, PATH, fields};
+use tensorgate_tests::{Stack, policy, verdict};
+use tensorgate_vectors::{Driver, load};
+use tokio::task::JoinSet;
+
+use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
+
+/// The gate, and its parts in a row.
+const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
+/// Who asks.
+const OWN: &str = "rate-1";
+
+/// Many requests at once over two gates, each on a connection of its own: how many pass.
+async fn pass(gates: [&Stack; 2], requests: usize) -> usize {
+    let fields = fields(&policy::key(OWN));
+    let mut asked = JoinSet::new();
+    for at in 0..requests {
+        let (gate, fields) = (gates[at % 2].gate, fields.clone());
+        asked.spawn(async move {
+            let body = GOOD.as_bytes();
+            let reply = http1::send(gate, "POST", PATH, &fields, body, Framing::Length);
+            reply.await.unwrap().status
+        });
+    }
+    let statuses = asked.join_all().await;
+    assert!(
+        statuses.iter().all(|status| [200, 429].contains(status)),
+        "{statuses:?}"
+    );
+    statuses.iter().filter(|status| **status == 200).count()
+}
+
+async fn two(name: &str, policy: &Policy, chain: &str) -> [Stack; 2] {
+    [
+        Stack::start_workers(name, policy.clone(), chain, 2).await,
+        Stack::start_workers(name, policy.clone(), chain, 2).await,
+    ]
+}
+
+/// Every question was answered: nothing was counted but in one place.
+async fn nothing_fell_back(gates: &[Stack; 2]) {
+    for gate in gates {
+        let [answered, failed, skipped] = questions(gate).await;
+        assert!(
+            answered > 0 && failed + skipped == 0,
+            "{answered} {failed} {skipped}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gates_spend_rates_costs_and_budgets_exactly() {
+    for chain in CHAINS {
+        let counter = Counter::start("exactly").await;
+        let service = counter.service(PATIENT_MS);
+        let rate = policy_with(
+            service.clone(),
+            shared_rate(60, MONTH_S),
+            shared_rate(1, MONTH_S),
+        );
+        let gates = two("global-rate", &rate, chain).await;
+        assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
+        nothing_fell_back(&gates).await;
+        drop(gates);
+        // Each request has two elements, eight bytes: of elements there are enough for 60, of bytes for 70.
+        let mut carried = rate.clone();
+        carried.grants[0].rate = None;
+        carried.grants[0].cost = Some(Cost {
+            bytes: Some(ByteSize(563)),
+            window_s: Some(MONTH_S),
+            scope: Scope::Global,
+            ..Cost::default()
+        });
+        carried.grants[0].budget = Some(Budget {
+            elements: Some(121),
+            per: Some(Period::Day),
+            scope: Scope::Global,
+            ..Budget::default()
+        });
+        let gates = two("global-cost", &carried, chain).await;
+        assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
+        nothing_fell_back(&gates).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_time_two_gates_let_through_what_one_limit_has_and_hardly_less() {
+    const A_SECOND: u64 = 20;
+    let counter = Counter::start("over-time").await;
+    let rate = shared_rate(A_SECOND, 1);
+    let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
+    let gates = two("global-time", &policy, "gate").await;
+    // Asks more often than there is, on both.
+    let began = Instant::now();
+    let (mut passed, mut last) = (0, began);
+    while began.elapsed().as_secs() < 5 {
+        passed += pass([&gates[0], &gates[1]], 16).await;
+        last = Instant::now();
+    }
+    nothing_fell_back(&gates).await;
+    let took_s = last.duration_since(began).as_secs_f64();
+    let most = A_SECOND as f64 * (1.0 + took_s);
+    let passed = passed as f64;
+    assert!(passed <= most + 1.0, "{passed} of {most}");
+    // What came back since the last were asked was not asked for.
+    assert!(
+        passed >= 0.99 * (most - A_SECOND as f64) - 1.0,
+        "{passed} of {most}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_starts_anew_forgets_nothing_and_answers_tell_what_all_have_left() {
+    let counter = Counter::start("anew").await;
+    let rate = shared_rate(5, MONTH_S);
+    let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
+    for (left, expected) in [(4, "ok"), (3, "ok"), (2, "ok")] {
+        let gate = Stack::start("global-anew", policy.clone()).await;
+        let key = fields(&policy::key(OWN));
+        let reply = http1::send(
+            gate.gate,
+            "POST",
+            PATH,
+            &key,
+            GOOD.as_bytes(),
+            Framing::Length,
+        )
+        .await
+        .unwrap();
+        assert_eq!(reply.status, 200, "{expected}");
+        let told = reply.header("ratelimit").unwrap_or_default();
+        assert!(
+            told.starts_with(&format!("\"three\";r={left};t=")),
+            "{told}"
+        );
+        assert!(gate.stop().await.success());
+    }
+    // Emptied, it has all of it again.
+    let gate = Stack::start("global-anew", policy).await;
+    for expected in ["ok", "ok", "rate-limited"] {
+        assert_eq!(outcome(&gate, OWN).await, expected);
+    }
+    counter.redis.ask("FLUSHALL").await.unwrap();
+    // What this gate alone has let through is no limit while the service answers.
+    for expected in ["ok", "ok", "ok", "ok", "ok", "rate-limited"] {
+        assert_eq!(outcome(&gate, OWN).await, expected);
+    }
+    nothing_fell_back(&[
+        gate,
+        Stack::start("global-none", policy_of_nobody(&counter)).await,
+    ])
+    .await;
+}
+
+/// A gate whose first request is asked for, so that [`nothing_fell_back`] has two to look at.
+fn policy_of_nobody(counter: &Counter) -> Policy {
+    let rate = shared_rate(5, MONTH_S);
+    policy_with(counter.service(PATIENT_MS), rate.clone(), rate)
+}
+
+/// Every limit of a policy counted for all gates comes to what it does where each counts for itself, as long as there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_limits_gets_the_same_decision() {
+    let vectors = load().unwrap();
+    for name in ["rates.json", "costs.json", "shadow.json"] {
+        for chain in CHAINS {
+            let counter = Counter::start("vectors").await;
+            let mut policy = policy::vectors_policy(name);
+            policy.rate_limit_service = Some(counter.service(PATIENT_MS));
+            for grant in &mut policy.grants {
+                let rate = grant.rate.as_mut().map(|limit| &mut limit.scope);
+                let cost = grant.cost.as_mut().map(|limit| &mut limit.scope);
+                let budget = grant.budget.as_mut().map(|limit| &mut limit.scope);
+                for scope in [rate, cost, budget].into_iter().flatten() {
+                    *scope = Scope::Global;
+                }
+            }
+            let stack = Stack::start_chain(&format!("global-{name}"), policy, chain).await;
+            let file = format!("policies/{name}");
+            let mut wrong = Vec::new();
+            for vector in vectors.iter().filter(|it| *it.policy_file == file) {
+                if !vector.runs_on(Driver::Envoy) {
+                    continue;
+                }
+                let mut last = None;
+                for _ in 0..vector.repeat {
+                    last = Some(ask::send(stack.gate, &vector.request).await.unwrap());
+                }
+                wrong.extend(verdict::compare(vector, &last.unwrap()).err());
+            }
+            assert!(wrong.is_empty(), "{chain}:\n{}", wrong.join("\n"));
+            let [answered, failed, skipped] = questions(&stack).await;
+            assert!(
+                answered > 0 && failed + skipped == 0,
+                "{answered} {failed} {skipped}"
+            );
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One filter of ours by itself behind `jwt_authn`: it does its own duty and nobody else's. And a configuration with a fault.
+
+use serde_json::{Value, json};
+
+use super::mesh::{self, Mesh, before, manager, meshed, upstream};
+use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
+
+/// Answers of one filter behind `jwt_authn` to requests in turn: whose, with what, what comes of it. All that is let through reaches the server behind.
+async fn check(chain: &str, quota: u64, asked: &[(&str, &str, (u16, Option<&str>))]) {
+    let policy = serde_json::to_value(of_the_mesh(quota)).unwrap();
+    let (behind, seen) = upstream().await;
+    let name = format!("{chain}-alone");
+    let mesh = Mesh::start(&name, &policy, chain, None, |bootstrap, _| {
+        meshed(bootstrap, &[&format!("tensorgate.{chain}")]);
+        before(bootstrap, behind);
+    })
+    .await;
+    let mut passed = 0;
+    for (at, (token, body, expected)) in asked.iter().enumerate() {
+        let bearer = ("authorization", format!("Bearer {token}"));
+        let (status, reason) = send(mesh.gate, &[bearer], body).await;
+        assert_eq!((status, reason.as_deref()), *expected, "{chain}: {at}");
+        passed += usize::from(status == 200);
+    }
+    let heads = seen.lock().unwrap().clone();
+    assert_eq!(heads.len(), passed, "{heads:?}");
+    for head in heads {
+        assert!(!head.contains("x-tensorgate-"), "{head}");
+    }
+}
+
+/// As long as a good one, which the server behind waits for.
+fn wrong() -> String {
+    GOOD.replace("[1, 2]", "[1, 2, 3]")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rate_limit_alone_counts_requests_and_looks_into_none() {
+    let (wrong, ok) = (wrong(), (200, None));
+    let limited = (429, Some("rate-limited"));
+    let nobody = (401, Some("unauthenticated"));
+    check(
+        "rate-limit",
+        3,
+        &[
+            (KNOWN, GOOD, ok),
+            (UNKNOWN, GOOD, nobody),
+            ("nobody's", GOOD, nobody),
+            // What is in it is another filter's to judge.
+            (KNOWN, &wrong, ok),
+            (KNOWN, GOOD, ok),
+            (KNOWN, GOOD, limited),
+            (KNOWN, &wrong, limited),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tensor_guard_alone_judges_tensors_and_counts_nothing() {
+    let (wrong, ok) = (wrong(), (200, None));
+    let size = (400, Some("size-mismatch"));
+    let nobody = (401, Some("unauthenticated"));
+    check(
+        "tensor-guard",
+        1,
+        &[
+            (KNOWN, GOOD, ok),
+            (KNOWN, &wrong, size),
+            (UNKNOWN, GOOD, nobody),
+            ("nobody's", GOOD, nobody),
+            // Far more than a request a month.
+            (KNOWN, GOOD, ok),
+            (KNOWN, GOOD, ok),
+        ],
+    )
+    .await;
+}
+
+/// A policy with two faults, neither of which hides the other.
+fn faulty(policy: &mut Value) {
+    policy["grants"][0]["models"][0] = json!("digitz");
+    policy["models"]["vec"]["inputs"][0]["datatype"] = json!("FP33");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_a_configuration_is_in_envoys_log_as_check_says_it() {
+    let whole = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
+    let mut broken = whole.clone();
+    faulty(&mut broken);
+    for chain in ["gate", "tensor-guard"] {
+        let mut file = None;
+        let log = Mesh::refused(
+            &format!("{chain}-faulty"),
+            &whole,
+            chain,
+            Some(CONTEXT_KEY),
+            |bootstrap, folder| {
+                // As somebody would who edits what was rendered.
+                let filter = &mut manager(bootstrap)["http_filters"][0];
+                let configuration = &mut filter["typed_config"]["config"]["configuration"]["value"];
+                let mut bundle: Value =
+                    serde_json::from_str(configuration.as_str().unwrap()).unwrap();
+                faulty(&mut bundle["policy"]);
+                *configuration = json!(bundle.to_string());
+                let broken_file = folder.join("broken.yaml");
+                std::fs::write(&broken_file, broken.to_string()).unwrap();
+                file = Some(broken_file);
+            },
+        )
+        .await;
+        let told = tokio::process::Command::new(mesh::binaries().join("tensorgate"))
+            .args(["--json", "check"])
+            .arg(file.unwrap())
+            .output()
+            .await
+            .unwrap();
+        assert!(!told.status.success());
+        let told = [told.stdout, told.stderr].concat();
+        let told = String::from_utf8(told).unwrap();
+        let faults: Vec<Value> = told
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|fault: &Value| fault["severity"] == "error")
+            .collect();
+        assert_eq!(faults.len(), 2, "{told}");
+        for fault in faults {
+            let text = |name: &str| fault[name].as_str().unwrap().to_owned();
+            let line = format!(
+                "tensorgate: configuration: {}: {} ({})",
+                text("path"),
+                text("message"),
+                text("fix")
+            );
+            assert!(log.contains(&line), "{line}: {log}");
+        }
+    }
+}

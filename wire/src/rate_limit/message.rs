@@ -1,0 +1,326 @@
+//! The messages of the rate limit protocol as bytes, both ways.
+
+use super::{
+    Answer, Code, Descriptor, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES,
+    Question, Status, TimeUnit, Told,
+};
+use crate::fault::BodyFault;
+use crate::grpc::protobuf::{Place, Value, read};
+use crate::protobuf::Message;
+
+/// Nanoseconds a second.
+const SECOND_NS: u64 = 1_000_000_000;
+/// Seconds of the longest protobuf duration.
+const MAX_DURATION_S: u64 = 315_576_000_000;
+
+/// Bytes that are no message of the protocol; for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MessageFault(String);
+
+impl From<BodyFault> for MessageFault {
+    fn from(fault: BodyFault) -> Self {
+        Self(fault.to_string())
+    }
+}
+
+fn fits(bytes: &[u8]) -> Result<(), MessageFault> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(MessageFault(format!("a message of {} bytes", bytes.len())));
+    }
+    Ok(())
+}
+
+fn too_many(what: &'static str, max: usize) -> BodyFault {
+    BodyFault::TooMany { what, max }
+}
+
+/// A number that the field has no more bits for.
+fn short(place: Place, value: Value<'_>) -> Result<u32, BodyFault> {
+    u32::try_from(place.varint(value)?).map_err(|_| place.wrong("is more than 32 bits"))
+}
+
+/// `google.protobuf.UInt32Value` and its like.
+fn wrapped(place: Place, value: Value<'_>) -> Result<u64, BodyFault> {
+    let mut number = None;
+    read(
+        "a wrapped number",
+        place.bytes(value)?,
+        |place, value| match place.field {
+            1 => place.once(&mut number, place.varint(value)?),
+            _ => Ok(()),
+        },
+    )?;
+    Ok(number.unwrap_or(0))
+}
+
+fn wrap(number: u64) -> Message {
+    Message::default().varint(1, number)
+}
+
+impl TimeUnit {
+    const fn number(self) -> u64 {
+        match self {
+            Self::Unknown => 0,
+            Self::Second => 1,
+            Self::Minute => 2,
+            Self::Hour => 3,
+            Self::Day => 4,
+        }
+    }
+
+    const fn from_number(number: u64) -> Self {
+        match number {
+            1 => Self::Second,
+            2 => Self::Minute,
+            3 => Self::Hour,
+            4 => Self::Day,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Code {
+    const fn number(self) -> u64 {
+        match self {
+            Self::Unknown => 0,
+            Self::Ok => 1,
+            Self::OverLimit => 2,
+        }
+    }
+
+    const fn from_number(number: u64) -> Self {
+        match number {
+            1 => Self::Ok,
+            2 => Self::OverLimit,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Question {
+    /// As bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let message = Message::default().bytes(1, &self.domain);
+        let message = self
+            .descriptors
+            .iter()
+            .fold(message, |message, one| message.message(2, one.message()));
+        message
+            .varint(3, self.hits.min(u64::from(u32::MAX)))
+            .into_bytes()
+    }
+
+    /// From bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
+        fits(bytes)?;
+        let (mut domain, mut descriptors, mut hits) = (None, Vec::new(), None);
+        read("RateLimitRequest", bytes, |place, value| {
+            match place.field {
+                1 => place.once(
+                    &mut domain,
+                    place.text_of(value, MAX_TEXT_BYTES)?.to_owned(),
+                ),
+                2 if descriptors.len() == MAX_DESCRIPTORS => {
+                    Err(too_many("descriptors", MAX_DESCRIPTORS))
+                }
+                2 => {
+                    descriptors.push(Descriptor::read(place.bytes(value)?)?);
+                    Ok(())
+                }
+                3 => place.once(&mut hits, u64::from(short(place, value)?)),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(Self {
+            domain: domain.unwrap_or_default(),
+            descriptors,
+            hits: hits.unwrap_or(0),
+        })
+    }
+}
+
+impl Descriptor {
+    fn message(&self) -> Message {
+        let entries = self.entries.iter();
+        let message = entries.fold(Message::default(), |message, (key, value)| {
+            message.message(1, Message::default().bytes(1, key).bytes(2, value))
+        });
+        let message = match self.limit {
+            Some(limit) => message.message(2, limit.message(3)),
+            None => message,
+        };
+        match self.hits {
+            Some(hits) => message.message(3, wrap(hits)),
+            None => message,
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, BodyFault> {
+        let (mut entries, mut limit, mut hits) = (Vec::new(), None, None);
+        let mut gives_back = false;
+        read("RateLimitDescriptor", bytes, |place, value| {
+            match place.field {
+                1 if entries.len() == MAX_ENTRIES => Err(too_many("entries", MAX_ENTRIES)),
+                1 => {
+                    entries.push(entry(place.bytes(value)?)?);
+                    Ok(())
+                }
+                2 => place.once(&mut limit, Told::read(place.bytes(value)?, 3)?),
+                3 => place.once(&mut hits, wrapped(place, value)?),
+                4 => {
+                    gives_back |= place.varint(value)? != 0;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        })?;
+        if gives_back {
+            return Err(BodyFault::field(
+                "is_negative_hits of RateLimitDescriptor",
+                "asks for something back",
+            ));
+        }
+        Ok(Self {
+            entries,
+            limit,
+            hits,
+        })
+    }
+}
+
+fn entry(bytes: &[u8]) -> Result<(String, String), BodyFault> {
+    let (mut key, mut text) = (None, None);
+    read("RateLimitDescriptor.Entry", bytes, |place, value| {
+        let of = |value| place.text_of(value, MAX_TEXT_BYTES).map(str::to_owned);
+        match place.field {
+            1 => place.once(&mut key, of(value)?),
+            2 => place.once(&mut text, of(value)?),
+            _ => Ok(()),
+        }
+    })?;
+    Ok((key.unwrap_or_default(), text.unwrap_or_default()))
+}
+
+impl Told {
+    /// `multiplier`: the field in which it stands.
+    fn message(&self, multiplier: u32) -> Message {
+        let message = Message::default()
+            .varint(1, u64::from(self.quota))
+            .varint(2, self.unit.number());
+        if self.multiplier > 1 {
+            message.message(multiplier, wrap(u64::from(self.multiplier)))
+        } else {
+            message
+        }
+    }
+
+    fn read(bytes: &[u8], multiplier_field: u32) -> Result<Self, BodyFault> {
+        let (mut quota, mut unit, mut multiplier) = (None, None, None);
+        read("a rate limit", bytes, |place, value| match place.field {
+            1 => place.once(&mut quota, short(place, value)?),
+            2 => place.once(&mut unit, TimeUnit::from_number(place.varint(value)?)),
+            field if field == multiplier_field => {
+                let number = u32::try_from(wrapped(place, value)?)
+                    .map_err(|_| place.wrong("is more than 32 bits"))?;
+                place.once(&mut multiplier, number)
+            }
+            _ => Ok(()),
+        })?;
+        Ok(Self {
+            quota: quota.unwrap_or(0),
+            unit: unit.unwrap_or_default(),
+            multiplier: multiplier.unwrap_or(1).max(1),
+        })
+    }
+}
+
+impl Answer {
+    /// As bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let message = Message::default().varint(1, self.code.number());
+        let statuses = self.statuses.iter();
+        statuses
+            .fold(message, |message, one| message.message(2, one.message()))
+            .into_bytes()
+    }
+
+    /// From bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
+        fits(bytes)?;
+        let (mut code, mut statuses) = (None, Vec::new());
+        read("RateLimitResponse", bytes, |place, value| {
+            match place.field {
+                1 => place.once(&mut code, Code::from_number(place.varint(value)?)),
+                2 if statuses.len() == MAX_DESCRIPTORS => {
+                    Err(too_many("statuses", MAX_DESCRIPTORS))
+                }
+                2 => {
+                    statuses.push(Status::read(place.bytes(value)?)?);
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        })?;
+        Ok(Self {
+            code: code.unwrap_or_default(),
+            statuses,
+        })
+    }
+}
+
+impl Status {
+    fn message(&self) -> Message {
+        let message = Message::default().varint(1, self.code.number());
+        let message = match self.limit {
+            Some(limit) => message.message(2, limit.message(4)),
+            None => message,
+        };
+        let message = message.varint(3, u64::from(self.left));
+        match self.reset_ns {
+            Some(ns) => message.message(4, duration(ns)),
+            None => message,
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, BodyFault> {
+        let (mut code, mut limit, mut left, mut reset_ns) = (None, None, None, None);
+        read("DescriptorStatus", bytes, |place, value| {
+            match place.field {
+                1 => place.once(&mut code, Code::from_number(place.varint(value)?)),
+                2 => place.once(&mut limit, Told::read(place.bytes(value)?, 4)?),
+                3 => place.once(&mut left, short(place, value)?),
+                4 => place.once(&mut reset_ns, nanoseconds(place, place.bytes(value)?)?),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(Self {
+            code: code.unwrap_or_default(),
+            limit,
+            left: left.unwrap_or(0),
+            reset_ns,
+        })
+    }
+}
+
+/// `google.protobuf.Duration`.
+fn duration(ns: u64) -> Message {
+    Message::default()
+        .varint(1, ns.checked_div(SECOND_NS).unwrap_or(0))
+        .varint(2, ns.checked_rem(SECOND_NS).unwrap_or(0))
+}
+
+fn nanoseconds(place: Place, bytes: &[u8]) -> Result<u64, BodyFault> {
+    let (mut seconds, mut nanos) = (None, None);
+    read("a duration", bytes, |place, value| match place.field {
+        1 => place.once(&mut seconds, place.varint(value)?),
+        2 => place.once(&mut nanos, place.varint(value)?),
+        _ => Ok(()),
+    })?;
+    let (seconds, nanos) = (seconds.unwrap_or(0), nanos.unwrap_or(0));
+    // A negative one is a large number here.
+    if seconds > MAX_DURATION_S || nanos >= SECOND_NS {
+        return Err(place.wrong("is no time to come"));
+    }
+    Ok(seconds.saturating_mul(SECOND_NS).saturating_add(nanos))
+}

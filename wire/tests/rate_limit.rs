@@ -1,0 +1,303 @@
+//! Envoy's rate limit protocol: what is written is what Envoy's own definitions say, what is read is bounded, and an answer that
+//! contradicts itself means nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use tensorgate_policy::ChargeOutcome;
+use tensorgate_policy::policy::Wait;
+use tensorgate_wire::rate_limit::{
+    Answer, Code, Descriptor, MAX_DESCRIPTORS, MAX_ENTRIES, Question, Status, TimeUnit, Told,
+};
+
+fn descriptor() -> Descriptor {
+    Descriptor {
+        entries: vec![
+            ("limit".into(), "scoring".into()),
+            ("client".into(), "ocr".into()),
+        ],
+        limit: Told::of(100, 30),
+        hits: Some(7),
+    }
+}
+
+fn question() -> Question {
+    Question {
+        domain: "d".into(),
+        descriptors: vec![descriptor()],
+        hits: 7,
+    }
+}
+
+fn status(code: Code) -> Status {
+    Status {
+        code,
+        limit: Told::of(100, 60),
+        left: 3,
+        reset_ns: Some(1_500_000_000),
+    }
+}
+
+#[test]
+fn a_question_is_written_as_envoy_has_it() {
+    let entries = b"\x0a\x10\x0a\x05limit\x12\x07scoring\x0a\x0d\x0a\x06client\x12\x03ocr";
+    let limit = b"\x12\x08\x08\x64\x10\x01\x1a\x02\x08\x1e";
+    let hits = b"\x1a\x02\x08\x07";
+    let descriptor = [&entries[..], limit, hits].concat();
+    let length = [u8::try_from(descriptor.len()).unwrap()];
+    let expected = [&b"\x0a\x01d\x12"[..], &length, &descriptor, b"\x18\x07"].concat();
+    assert_eq!(question().to_bytes(), expected);
+    assert_eq!(Question::from_bytes(&expected), Ok(question()));
+}
+
+#[test]
+fn an_answer_is_written_as_envoy_has_it() {
+    let answer = Answer {
+        code: Code::OverLimit,
+        statuses: vec![status(Code::OverLimit)],
+    };
+    let limit = b"\x12\x04\x08\x64\x10\x02";
+    let reset = b"\x22\x08\x08\x01\x10\x80\xca\xb5\xee\x01";
+    let status = [&b"\x08\x02"[..], limit, b"\x18\x03", reset].concat();
+    let length = [u8::try_from(status.len()).unwrap()];
+    let expected = [&b"\x08\x02\x12"[..], &length, &status].concat();
+    assert_eq!(answer.to_bytes(), expected);
+    assert_eq!(Answer::from_bytes(&expected), Ok(answer));
+}
+
+#[test]
+fn what_is_beyond_bounds_or_no_message_is_refused() {
+    let many = |count| Question {
+        descriptors: vec![descriptor(); count],
+        ..question()
+    };
+    assert!(Question::from_bytes(&many(MAX_DESCRIPTORS).to_bytes()).is_ok());
+    assert!(Question::from_bytes(&many(MAX_DESCRIPTORS + 1).to_bytes()).is_err());
+    let mut wide = question();
+    wide.descriptors[0].entries = vec![("k".into(), "v".into()); MAX_ENTRIES + 1];
+    assert!(Question::from_bytes(&wide.to_bytes()).is_err());
+    wide.descriptors[0].entries = vec![("k".into(), "v".repeat(257))];
+    assert!(Question::from_bytes(&wide.to_bytes()).is_err());
+    let whole = question().to_bytes();
+    for end in 1..whole.len() {
+        // A prefix that ends between two fields is a message of its own.
+        if let Ok(part) = Question::from_bytes(&whole[..end]) {
+            assert_ne!(part, question(), "cut at {end}");
+        }
+    }
+    for (bytes, what) in [
+        (&b"\x0a\xff\x01d"[..], "a length past the end"),
+        (b"\x08\x01", "a domain that is a number"),
+        (b"\x0a\x01\xff", "a domain that is no text"),
+        (b"\x0a\x01a\x0a\x01b", "two domains"),
+        (b"\x12\x02\x20\x01", "something back"),
+        (b"\x18\xff\xff\xff\xff\x7f", "more than 32 bits"),
+    ] {
+        assert!(Question::from_bytes(bytes).is_err(), "{what}");
+    }
+    for (bytes, what) in [
+        (
+            &b"\x12\x0d\x22\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"[..],
+            "a time that is past",
+        ),
+        (
+            b"\x12\x06\x18\xff\xff\xff\xff\x1f",
+            "more left than there can be",
+        ),
+        (b"\x08\x01\x08\x02", "two verdicts"),
+    ] {
+        assert!(Answer::from_bytes(bytes).is_err(), "{what}");
+    }
+    // What later versions add.
+    assert_eq!(
+        Answer::from_bytes(b"\x08\x01\x2a\x03abc\xfa\x3f\x01x").map(|it| it.code),
+        Ok(Code::Ok)
+    );
+    let large = vec![0x2a_u8; 20_000];
+    assert!(Answer::from_bytes(&large).is_err());
+}
+
+#[test]
+fn windows_are_told_where_the_protocol_has_words_for_them() {
+    let told = |unit, multiplier| {
+        Some(Told {
+            quota: 9,
+            unit,
+            multiplier,
+        })
+    };
+    for (window_s, expected) in [
+        (1, told(TimeUnit::Second, 1)),
+        (30, told(TimeUnit::Second, 30)),
+        (60, told(TimeUnit::Minute, 1)),
+        (90, told(TimeUnit::Second, 90)),
+        (7_200, told(TimeUnit::Hour, 2)),
+        (2_678_400, told(TimeUnit::Day, 31)),
+    ] {
+        assert_eq!(Told::of(9, window_s), expected);
+    }
+    assert_eq!(Told::of(1 << 32, 60), None);
+}
+
+#[test]
+fn an_answer_means_what_it_says_or_nothing() {
+    use Code::{Ok as Passes, OverLimit, Unknown};
+    let debits = support::debits();
+    let says = |code, statuses: &[Status]| {
+        Answer {
+            code,
+            statuses: statuses.to_vec(),
+        }
+        .outcome(&debits)
+    };
+    let (ok, over) = (status(Passes), status(OverLimit));
+    // The second limit is a day's.
+    let day = |status: Status| Status {
+        limit: Told::of(1_000, 86_400),
+        ..status
+    };
+    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[ok, day(ok)]) else {
+        panic!("it passes")
+    };
+    assert_eq!(
+        (levels[0].left, levels[0].full_after_ns),
+        (3, 1_500_000_000)
+    );
+    let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[ok, day(over)]) else {
+        panic!("it is refused")
+    };
+    assert_eq!(levels[0].wait, Wait::None);
+    assert_eq!(levels[1].wait, Wait::Ns(1_500_000_000));
+    // Servers that tell no statuses.
+    let Ok(ChargeOutcome::Refused(levels)) = says(OverLimit, &[]) else {
+        panic!("it is refused")
+    };
+    assert!(levels.len() == 2 && levels.iter().all(|it| it.wait != Wait::None));
+    // More left than the limit ever has is no reason to tell a caller so.
+    let rich = Status {
+        left: u32::MAX,
+        ..ok
+    };
+    let Ok(ChargeOutcome::Spent(levels)) = says(Passes, &[rich, day(rich)]) else {
+        panic!("it passes")
+    };
+    assert_eq!(levels[0].left, debits[0].allowance.quota());
+    let unlimited = Status { limit: None, ..ok };
+    for (code, statuses) in [
+        (Unknown, &[][..]),
+        (Unknown, &[ok, day(ok)]),
+        (Passes, &[]),
+        (Passes, &[ok, day(over)]),
+        (OverLimit, &[ok, day(ok)]),
+        (Passes, &[ok]),
+        (Passes, &[ok, day(ok), day(ok)]),
+        (Passes, &[ok, unlimited]),
+    ] {
+        assert!(says(code, statuses).is_err(), "{code:?} {statuses:?}");
+    }
+}
+
+#[test]
+fn an_answer_by_a_looser_limit_means_nothing() {
+    let debits = support::debits();
+    let unit = |quota, unit, multiplier| {
+        Some(Told {
+            quota,
+            unit,
+            multiplier,
+        })
+    };
+    // A hundred in 60 s.
+    for (limit, expected) in [
+        (unit(100, TimeUnit::Minute, 1), true),
+        (unit(100, TimeUnit::Second, 60), true),
+        (unit(100, TimeUnit::Day, 1), true),
+        (unit(1, TimeUnit::Second, 1), true),
+        (unit(0, TimeUnit::Second, 1), true),
+        // The multiplier was not read.
+        (unit(100, TimeUnit::Second, 1), false),
+        (unit(100, TimeUnit::Second, 0), false),
+        (unit(100, TimeUnit::Second, 59), false),
+        (unit(101, TimeUnit::Minute, 1), false),
+        // As fast, and more at once.
+        (unit(6_000, TimeUnit::Hour, 1), false),
+        (unit(2, TimeUnit::Second, 1), false),
+        (unit(u32::MAX, TimeUnit::Day, u32::MAX), false),
+        (unit(1, TimeUnit::Unknown, 1), false),
+        (None, false),
+    ] {
+        for code in [Code::Ok, Code::OverLimit] {
+            let one = Status {
+                limit,
+                ..status(code)
+            };
+            let answer = Answer {
+                code,
+                statuses: vec![one],
+            };
+            let believed = answer.outcome(&debits[..1]).is_ok();
+            assert_eq!(believed, expected, "{limit:?} {code:?}");
+        }
+    }
+}
+
+#[test]
+fn what_our_own_service_tells_comes_back() {
+    let debits = support::debits();
+    let level = |left, wait| tensorgate_policy::policy::Level {
+        left,
+        full_after_ns: 5_000_000_001,
+        wait,
+    };
+    for outcome in [
+        ChargeOutcome::Spent(vec![level(3, Wait::None), level(0, Wait::None)]),
+        ChargeOutcome::Refused(vec![
+            level(3, Wait::None),
+            level(0, Wait::Ns(5_000_000_001)),
+        ]),
+    ] {
+        let bytes = Answer::of(&debits, &outcome).unwrap().to_bytes();
+        let read = Answer::from_bytes(&bytes).unwrap();
+        assert_eq!(read.outcome(&debits), Ok(outcome));
+    }
+    assert_eq!(Answer::of(&debits, &ChargeOutcome::Failed), None);
+    assert_eq!(Answer::of(&debits, &ChargeOutcome::Spent(vec![])), None);
+}
+
+mod support {
+    //! Two limits of a small policy.
+
+    use serde_json::json;
+    use tensorgate_policy::decision::Debit;
+    use tensorgate_policy::validate::validate;
+
+    pub fn debits() -> Vec<Debit> {
+        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
+        let policy = json!({
+            "version": 1,
+            "clients": {"ocr": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+            "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
+            "models": {"m": {
+                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"], "inputs": [tensor], "outputs": [tensor]
+            }},
+            "rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}},
+            "grants": [{
+                "name": "scoring", "clients": ["ocr"], "models": ["m"], "operations": ["infer"],
+                "rate": {"quota": 100, "window_s": 60, "scope": "global"},
+                "budget": {"requests": 1000, "per": "day", "scope": "global"},
+                "cost": {"elements": 100, "window_s": 60}
+            }]
+        });
+        let (policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
+        policy.grants()[0]
+            .per_request()
+            .map(|allowance| Debit {
+                allowance,
+                amount: 1,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,3 @@
+export function postprocess(outputs) {
+  return call(handler.postprocess, tensors(outputs));
+}

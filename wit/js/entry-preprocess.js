@@ -1,0 +1,4 @@
+export function preprocess(input) {
+  const { tag, val } = input;
+  return call(handler.preprocess, tag === "raw" ? new tensorgate.Raw(val.contentType, val.data) : tensors(val));
+}

@@ -1,0 +1,30 @@
+// Between the world that the host calls and the functions of handler.js. Written anew by each build.
+import * as config from "tensorgate:handler/config@0.1.0";
+import * as log from "tensorgate:handler/log@0.1.0";
+import * as handler from "../../handler.js";
+import * as tensorgate from "../../tensorgate.js";
+
+tensorgate.connect({ config, log });
+const line = (write) => (...said) => write(said.join(" "));
+globalThis.console = {
+  debug: line(tensorgate.log.debug),
+  log: line(tensorgate.log.debug),
+  info: line(tensorgate.log.info),
+  warn: line(tensorgate.log.warn),
+  error: line(tensorgate.log.error),
+};
+
+const tensors = (given) => given.map((each) => new tensorgate.Tensor(each.name, each.datatype.toUpperCase(), each.shape, each.data));
+
+function call(called, given) {
+  try {
+    return called(given).map(({ name, datatype, shape, data }) => ({ name, datatype: datatype.toLowerCase(), shape, data }));
+  } catch (error) {
+    if (error instanceof tensorgate.BadInput) throw { tag: "bad-input", val: error.message };
+    if (error instanceof tensorgate.Fault) throw { tag: "fault", val: error.message };
+    // The host knows better: it is what refused.
+    if (error instanceof InternalError && error.message === "out of memory") throw error;
+    throw { tag: "fault", val: `${error}\n${error?.stack ?? ""}` };
+  }
+}
+

@@ -1,0 +1,82 @@
+// The module as an author's own tests see it: in Node.js, without a host.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { BadInput, Fault, Tensor, bytes, config, setConfig, text } from "./tensorgate.js";
+
+const bits = (tensor) => [...new Uint16Array(tensor.data.buffer)];
+
+test("every datatype survives the way there and back", () => {
+  for (const [datatype, values] of [
+    ["BOOL", [1, 0]],
+    ["UINT8", [255]],
+    ["INT32", [-(2 ** 31)]],
+    ["UINT64", [2n ** 64n - 1n]],
+    ["INT64", [-(2n ** 63n)]],
+    ["FP32", [0.5]],
+    ["FP64", [0.1]],
+    ["FP16", [0.5, -2, 65504, 2 ** -24, Infinity, 0]],
+    ["BF16", [1, -2, 0.5, Infinity]],
+  ]) {
+    assert.deepEqual([...Tensor.of("t", datatype, [values.length], values).values(datatype)], values, datatype);
+  }
+});
+
+test("halves are rounded to even", () => {
+  for (const [datatype, value, expected] of [
+    ["BF16", 1 + 2 ** -8, 0x3f80],
+    ["BF16", 1 + 3 * 2 ** -8, 0x3f82],
+    ["FP16", 1 + 2 ** -11, 0x3c00],
+    ["FP16", 1 + 3 * 2 ** -11, 0x3c02],
+    ["FP16", 2047.5, 0x6800 - 0],
+    ["FP16", 65520, 0x7c00],
+    ["FP16", -0, 0x8000],
+    ["FP16", 2 ** -25, 0],
+    ["FP16", 2 ** -14 - 2 ** -26, 0x0400],
+  ]) {
+    assert.deepEqual(bits(Tensor.of("t", datatype, [1], [value])), [expected], `${datatype} ${value}`);
+  }
+  for (const datatype of ["BF16", "FP16"]) assert.ok(Number.isNaN(Tensor.of("t", datatype, [1], [NaN]).values()[0]));
+});
+
+test("elements that do not lie aligned are copied", () => {
+  const buffer = new Uint8Array(9);
+  buffer.set([0, 0, 0x80, 0x3f], 1);
+  assert.deepEqual([...new Tensor("t", "FP32", [2], buffer.subarray(1)).values()], [1, 0]);
+});
+
+test("items", () => {
+  const tensor = Tensor.ofItems("t", ["siebenä", new Uint8Array(0)]);
+  assert.deepEqual(tensor.items().map(text), ["siebenä", ""]);
+  for (const data of [[1, 0, 0], [2, 0, 0, 0, 97], [255, 255, 255, 255, 97], [], [1, 0, 0, 0, 97, 1, 0, 0, 0, 98]]) {
+    assert.throws(() => new Tensor("t", "BYTES", [1], Uint8Array.from(data)).items(), BadInput);
+  }
+  assert.throws(() => text(Uint8Array.of(0xff)), BadInput);
+  assert.deepEqual([...bytes("é")], [0xc3, 0xa9]);
+});
+
+test("what does not fit is refused", () => {
+  for (const [tensor, datatype] of [
+    [new Tensor("t", "FP32", [2], new Uint8Array(4))],
+    [new Tensor("t", "FP32", [1], new Uint8Array(4)), "INT32"],
+    [new Tensor("t", "FP32", [2 ** 40, 2 ** 40], new Uint8Array(4))],
+    [new Tensor("t", "BYTES", [0], new Uint8Array(0))],
+  ]) {
+    assert.throws(() => tensor.values(datatype), BadInput);
+  }
+  for (const wrong of [
+    () => Tensor.of("t", "FP32", [2], [1]),
+    () => Tensor.of("t", "UINT8", [1], [256]),
+    () => Tensor.of("t", "INT8", [1], [-129]),
+    () => Tensor.of("t", "UINT64", [1], [-1n]),
+    () => Tensor.of("t", "BYTES", [1], [1]),
+    () => Tensor.ofItems("t", ["a"], [2]),
+  ]) {
+    assert.throws(wrong, Fault);
+  }
+});
+
+test("the configuration is set by a test", () => {
+  setConfig({ mean: "0.5" });
+  assert.deepEqual([config("mean"), config("scale")], ["0.5", null]);
+});

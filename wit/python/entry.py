@@ -1,0 +1,73 @@
+"""Between the world that the host calls and the functions of handler.py. Written anew by each build."""
+
+import io
+import sys
+
+import handler
+import tensorgate
+from componentize_py_types import Err
+from wit_world.imports import types
+
+# Frames of a fault that are told, the innermost.
+MAX_FRAMES = 8
+
+
+class _Lines(io.TextIOBase):
+    """What is printed goes to the log, line by line: there is no standard output."""
+
+    def __init__(self):
+        self.rest = ""
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            tensorgate.log.debug(line)
+        return len(text)
+
+
+def _story(error):
+    """What was raised, and where. Without the lines' texts: sources are not in a component."""
+    frames, at = [], error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        frames.append(f"{code.co_filename.rpartition('/')[2]}:{at.tb_lineno} in {code.co_name}")
+        at = at.tb_next
+    return f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
+
+
+def _call(function, given):
+    sys.stdout = sys.stderr = _Lines()
+    try:
+        return [
+            types.Tensor(each.name, types.Datatype[each.datatype], list(each.shape), bytes(each.data))
+            for each in function(given)
+        ]
+    except tensorgate.BadInput as error:
+        failed = types.Error_BadInput(str(error))
+    except tensorgate.Fault as error:
+        failed = types.Error_Fault(str(error))
+    except MemoryError:
+        # The host knows better: it is what refused.
+        raise
+    except Exception as error:
+        failed = types.Error_Fault(_story(error))
+    raise Err(failed)
+
+
+def _tensors(given):
+    return [tensorgate.Tensor(each.name, each.datatype.name, tuple(each.shape), each.data) for each in given]
+
+
+class WitWorld:
+    def preprocess(self, input):
+        if isinstance(input.value, types.RawBody):
+            given = tensorgate.Raw(input.value.content_type, input.value.data)
+        else:
+            given = _tensors(input.value)
+        return _call(handler.preprocess, given)
+
+    def postprocess(self, outputs):
+        return _call(handler.postprocess, _tensors(outputs))

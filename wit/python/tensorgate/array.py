@@ -1,0 +1,471 @@
+"""Arrays of numbers in plain Python, with numpy's names for what they can do.
+
+Elements lie row-major in one flat buffer. Indexing and every method return a new array (numpy would give a view of some). Arithmetic broadcasts
+as numpy's does. A whole number that its type cannot hold raises OverflowError (numpy would wrap it); dividing by zero raises ZeroDivisionError.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from array import array as _flat
+from itertools import repeat
+from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence, Union
+
+DType = Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
+"""The element types that an array can have. FP16 and BF16 become FP32 on the way in, and may be asked for on the way out."""
+
+Scalar = Union[bool, int, float]
+
+Operand = Union["Array", Scalar]
+
+# Type code of the flat buffer, bytes an element.
+_TYPES: dict[str, tuple[str, int]] = {
+    "BOOL": ("B", 1),
+    "UINT8": ("B", 1),
+    "UINT16": ("H", 2),
+    "UINT32": ("I", 4),
+    "UINT64": ("Q", 8),
+    "INT8": ("b", 1),
+    "INT16": ("h", 2),
+    "INT32": ("i", 4),
+    "INT64": ("q", 8),
+    "FP32": ("f", 4),
+    "FP64": ("d", 8),
+}
+
+
+def dtype_of(name: str) -> DType:
+    """A name as an array's type. Raises TypeError if arrays cannot have it."""
+    if name not in _TYPES:
+        raise TypeError(f"no array is {name}")
+    return name  # type: ignore[return-value]
+
+
+def size_of(dtype: str) -> int:
+    """Bytes an element."""
+    return _TYPES[dtype_of(dtype)][1]
+
+
+def count_of(shape: Iterable[int]) -> int:
+    """Elements of a shape."""
+    return math.prod(shape)
+
+
+class Array:
+    """An array of numbers: `shape`, `dtype`, and `flat`, its elements row-major."""
+
+    __slots__ = ("flat", "shape", "dtype")
+
+    flat: Any
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def __init__(self, values: Iterable[Scalar], shape: Sequence[int], dtype: DType = "FP32") -> None:
+        """An array of as many values as the shape has elements."""
+        code = _TYPES[dtype_of(dtype)][0]
+        flat = values if isinstance(values, _flat) and values.typecode == code else None
+        if flat is None:
+            flat = _flat(code, map(bool, values)) if dtype == "BOOL" else _flat(code, _cast(values, dtype))
+        if len(flat) != count_of(shape):
+            raise ValueError(f"{len(flat)} elements do not fit {list(shape)}")
+        self.flat, self.shape, self.dtype = flat, tuple(shape), dtype
+
+    @classmethod
+    def over(cls, data: bytes, shape: Sequence[int], dtype: DType) -> Array:
+        """An array whose elements are read where they lie; it cannot be written."""
+        made = cls.__new__(cls)
+        code: Any = _TYPES[dtype_of(dtype)][0]
+        # Nothing cannot be cast.
+        made.flat = memoryview(data).cast(code) if data else _flat(code)
+        made.shape, made.dtype = tuple(shape), dtype
+        if len(made.flat) != count_of(shape):
+            raise ValueError(f"{len(made.flat)} elements do not fit {list(shape)}")
+        return made
+
+    @property
+    def ndim(self) -> int:
+        """How many dims it has."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return len(self.flat)
+
+    @property
+    def T(self) -> Array:
+        """With its dims in reverse order."""
+        return self.transpose()
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an array without dims has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        shown = self.tolist() if self.size <= 64 else "…"
+        return f"Array({shown}, shape={list(self.shape)}, dtype={self.dtype})"
+
+    def item(self) -> Scalar:
+        """The one element of an array that has one."""
+        if self.size != 1:
+            raise ValueError(f"{self.size} elements where one is asked for")
+        return self._out(self.flat[0])
+
+    def tolist(self) -> Any:
+        """Nested lists; a number if it has no dims."""
+        if not self.shape:
+            return self.item()
+        values = [bool(value) for value in self.flat] if self.dtype == "BOOL" else list(self.flat)
+        for dim in reversed(self.shape[1:]):
+            outer = len(values) // dim if dim else count_of(self.shape[: self.shape.index(0)])
+            values = [values[at * dim : (at + 1) * dim] for at in range(outer)]
+        return values
+
+    def tobytes(self) -> bytes:
+        """The elements as a tensor has them."""
+        return bytes(self.flat.tobytes())
+
+    def copy(self) -> Array:
+        """The same elements, to be written."""
+        return Array(_flat(self._code, self.tobytes()), self.shape, self.dtype)
+
+    def astype(self, dtype: DType) -> Array:
+        """The same numbers as another type; floats lose what is behind the point, and raise OverflowError if they do not fit."""
+        return self.copy() if dtype == self.dtype else Array(self.flat, self.shape, dtype)
+
+    def map(self, function: Callable[[Any], Scalar], dtype: Optional[DType] = None) -> Array:
+        """A function of each element: `a.map(math.exp)`."""
+        return Array(map(function, self.flat), self.shape, dtype or self.dtype)
+
+    def reshape(self, *shape: Any) -> Array:
+        """The same elements in other dims, one of which may be -1."""
+        dims = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+        if dims.count(-1) == 1:
+            known = count_of(dim for dim in dims if dim != -1)
+            if known == 0 or self.size % known:
+                raise ValueError(f"{self.size} elements do not fit {dims}")
+            dims[dims.index(-1)] = self.size // known
+        made = self.copy()
+        return Array(made.flat, dims, self.dtype)
+
+    def transpose(self, *axes: int) -> Array:
+        """With its dims in another order: `planes = image.transpose(2, 0, 1)`."""
+        order = axes or tuple(reversed(range(self.ndim)))
+        if sorted(order) != list(range(self.ndim)):
+            raise ValueError(f"{order} is no order of {self.ndim} dims")
+        steps = _steps(self.shape)
+        return self._pick([_every(self.shape[axis], steps[axis]) for axis in order], [self.shape[axis] for axis in order])
+
+    def __getitem__(self, key: Any) -> Any:
+        places, shape = self._places(key)
+        if not shape and len(places) == self.ndim:
+            return self._out(self.flat[sum(place[0] for place in places)])
+        return self._pick(places, shape)
+
+    def __setitem__(self, key: Any, value: Union[Scalar, Array]) -> None:
+        if isinstance(self.flat, memoryview):
+            raise TypeError("a tensor's own elements cannot be written: copy() them first")
+        places, shape = self._places(key)
+        values = value._spread(tuple(shape)) if isinstance(value, Array) else repeat(value)
+        for place, each in zip(_offsets(places), values):
+            self.flat[place] = bool(each) if self.dtype == "BOOL" else _cast1(each, self.dtype)
+
+    def sum(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """The sum, over all or along an axis."""
+        return self._reduce(sum, self.dtype if self._float else "INT64", axis, keepdims)
+
+    def mean(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """The mean, over all or along an axis."""
+        return self._reduce(lambda values: sum(values) / len(values), self.dtype if self._float else "FP64", axis, keepdims)
+
+    def min(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """The least, over all or along an axis."""
+        return self._reduce(min, self.dtype, axis, keepdims)
+
+    def max(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """The greatest, over all or along an axis."""
+        return self._reduce(max, self.dtype, axis, keepdims)
+
+    def argmax(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """Where the first of the greatest is, over all or along an axis."""
+        return self._reduce(lambda values: values.index(max(values)), "INT64", axis, keepdims)
+
+    def argmin(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
+        """Where the first of the least is, over all or along an axis."""
+        return self._reduce(lambda values: values.index(min(values)), "INT64", axis, keepdims)
+
+    def clip(self, low: Scalar, high: Scalar) -> Array:
+        """Each element, but at least `low` and at most `high`."""
+        return self.map(lambda value: low if value < low else high if value > high else value)
+
+    def __neg__(self) -> Array:
+        return self.map(operator.neg)
+
+    def __abs__(self) -> Array:
+        return self.map(abs)
+
+    def __add__(self, other: Operand) -> Array:
+        return _binary(operator.add, self, other)
+
+    def __radd__(self, other: Scalar) -> Array:
+        return _binary(operator.add, other, self)
+
+    def __sub__(self, other: Operand) -> Array:
+        return _binary(operator.sub, self, other)
+
+    def __rsub__(self, other: Scalar) -> Array:
+        return _binary(operator.sub, other, self)
+
+    def __mul__(self, other: Operand) -> Array:
+        return _binary(operator.mul, self, other)
+
+    def __rmul__(self, other: Scalar) -> Array:
+        return _binary(operator.mul, other, self)
+
+    def __truediv__(self, other: Operand) -> Array:
+        return _binary(operator.truediv, self, other, divides=True)
+
+    def __rtruediv__(self, other: Scalar) -> Array:
+        return _binary(operator.truediv, other, self, divides=True)
+
+    def __floordiv__(self, other: Operand) -> Array:
+        return _binary(operator.floordiv, self, other)
+
+    def __rfloordiv__(self, other: Scalar) -> Array:
+        return _binary(operator.floordiv, other, self)
+
+    def __mod__(self, other: Operand) -> Array:
+        return _binary(operator.mod, self, other)
+
+    def __rmod__(self, other: Scalar) -> Array:
+        return _binary(operator.mod, other, self)
+
+    def __pow__(self, other: Operand) -> Array:
+        return _binary(operator.pow, self, other)
+
+    def __rpow__(self, other: Scalar) -> Array:
+        return _binary(operator.pow, other, self)
+
+    def __lt__(self, other: Operand) -> Array:
+        return _binary(operator.lt, self, other, "BOOL")
+
+    def __le__(self, other: Operand) -> Array:
+        return _binary(operator.le, self, other, "BOOL")
+
+    def __gt__(self, other: Operand) -> Array:
+        return _binary(operator.gt, self, other, "BOOL")
+
+    def __ge__(self, other: Operand) -> Array:
+        return _binary(operator.ge, self, other, "BOOL")
+
+    def __eq__(self, other: object) -> Any:
+        return _binary(operator.eq, self, other, "BOOL")  # type: ignore[arg-type]
+
+    def __ne__(self, other: object) -> Any:
+        return _binary(operator.ne, self, other, "BOOL")  # type: ignore[arg-type]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _code(self) -> str:
+        return _TYPES[self.dtype][0]
+
+    @property
+    def _float(self) -> bool:
+        return self.dtype in ("FP32", "FP64")
+
+    def _out(self, value: Scalar) -> Scalar:
+        return bool(value) if self.dtype == "BOOL" else value
+
+    def _pick(self, places: Sequence[Sequence[int]], shape: Sequence[int]) -> Array:
+        flat = self.flat
+        return Array(_flat(self._code, [flat[place] for place in _offsets(places)]), shape, self.dtype)
+
+    def _places(self, key: Any) -> tuple[list[Sequence[int]], list[int]]:
+        """The offsets that each axis contributes, and the dims that are left."""
+        keys = list(key) if isinstance(key, tuple) else [key]
+        if keys.count(Ellipsis) == 1:
+            at = keys.index(Ellipsis)
+            keys[at : at + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
+        if len(keys) > self.ndim:
+            raise IndexError(f"{len(keys)} indices for {self.ndim} dims")
+        keys += [slice(None)] * (self.ndim - len(keys))
+        places: list[Sequence[int]] = []
+        shape = []
+        for each, dim, step in zip(keys, self.shape, _steps(self.shape)):
+            if isinstance(each, slice):
+                chosen = range(dim)[each]
+                shape.append(len(chosen))
+                places.append([index * step for index in chosen])
+            else:
+                places.append([range(dim)[each] * step])
+        return places, shape
+
+    def _spread(self, shape: tuple[int, ...]) -> Iterable[Scalar]:
+        """The elements, repeated as broadcasting to a shape repeats them."""
+        flat: Sequence[Scalar] = self.flat
+        if shape == self.shape:
+            return flat
+        if self.size == 1 and self.ndim <= len(shape):
+            return repeat(flat[0], count_of(shape))
+        missing = len(shape) - self.ndim
+        dims = (1,) * missing + self.shape
+        if missing < 0 or any(mine not in (1, dim) for mine, dim in zip(dims, shape)):
+            raise ValueError(f"{list(self.shape)} does not broadcast to {list(shape)}")
+        steps = (0,) * missing + _steps(self.shape)
+        places = [[0] * dim if mine == 1 else _every(mine, step) for mine, dim, step in zip(dims, shape, steps)]
+        return [flat[place] for place in _offsets(places)]
+
+    def _reduce(self, function: Callable[[list[Any]], Scalar], dtype: DType, axis: Optional[int], keepdims: bool) -> Any:
+        if axis is None:
+            found = function(self.flat.tolist())
+            return Array([found], (1,) * self.ndim, dtype) if keepdims else found
+        axis = range(self.ndim)[axis]
+        dim, inner = self.shape[axis], count_of(self.shape[axis + 1 :])
+        block = dim * inner
+        rows = [
+            function(self.flat[outer * block + at : (outer + 1) * block : inner].tolist())
+            for outer in range(count_of(self.shape[:axis]))
+            for at in range(inner)
+        ]
+        left = (1,) if keepdims else ()
+        return Array(rows, self.shape[:axis] + left + self.shape[axis + 1 :], dtype)
+
+
+def array(values: Any, dtype: DType = "FP32") -> Array:
+    """An array of a number or of nested sequences of numbers."""
+    shape: list[int] = []
+    level = values
+    while isinstance(level, (list, tuple)):
+        shape.append(len(level))
+        level = level[0] if level else 0.0
+    flat = [values]
+    for dim in shape:
+        if any(not isinstance(each, (list, tuple)) or len(each) != dim for each in flat):
+            raise ValueError("nested sequences of different lengths")
+        flat = [each for sequence in flat for each in sequence]
+    return Array(flat, shape, dtype)
+
+
+def full(shape: Sequence[int], value: Scalar, dtype: DType = "FP32") -> Array:
+    """An array of one number."""
+    code = _TYPES[dtype_of(dtype)][0]
+    return Array(_flat(code, [_cast1(value, dtype)]) * count_of(shape), shape, dtype)
+
+
+def zeros(shape: Sequence[int], dtype: DType = "FP32") -> Array:
+    """An array of zeros."""
+    return full(shape, 0, dtype)
+
+
+def stack(arrays: Sequence[Array]) -> Array:
+    """Arrays of one shape as the rows of a new first dim."""
+    return concatenate([each.reshape(1, *each.shape) for each in arrays])
+
+
+def concatenate(arrays: Sequence[Array]) -> Array:
+    """Arrays one after the other along their first dim; the others must agree, and so must the types."""
+    if not arrays:
+        raise ValueError("nothing to concatenate")
+    first = arrays[0]
+    flat = _flat(first._code)
+    for each in arrays:
+        if each.shape[1:] != first.shape[1:] or each.dtype != first.dtype or not each.shape:
+            raise ValueError(f"{each.dtype} {list(each.shape)} does not go on {first.dtype} {list(first.shape)}")
+        flat.frombytes(each.tobytes())
+    return Array(flat, (sum(len(each) for each in arrays), *first.shape[1:]), first.dtype)
+
+
+def _steps(shape: Sequence[int]) -> tuple[int, ...]:
+    """Elements from one index of each axis to the next."""
+    return tuple(count_of(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _every(dim: int, step: int) -> Sequence[int]:
+    """What each index of an axis adds to where an element lies."""
+    return [index * step for index in range(dim)]
+
+
+def _offsets(places: Sequence[Sequence[int]]) -> list[int]:
+    """Where the elements lie, row-major, of the offsets that each axis contributes."""
+    found = [0]
+    for axis in places:
+        found = [start + place for start in found for place in axis]
+    return found
+
+
+def _cast(values: Iterable[Scalar], dtype: str) -> Iterable[Scalar]:
+    return values if dtype in ("FP32", "FP64") else map(int, values)
+
+
+def _cast1(value: Scalar, dtype: str) -> Scalar:
+    return value if dtype in ("FP32", "FP64") else int(value)
+
+
+def _shape(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """The dims that two arrays broadcast to."""
+    if one == other:
+        return one
+    length = max(len(one), len(other))
+    pairs = zip((1,) * (length - len(one)) + one, (1,) * (length - len(other)) + other)
+    dims = []
+    for a, b in pairs:
+        if a != b and 1 not in (a, b):
+            raise ValueError(f"{list(one)} and {list(other)} do not broadcast")
+        dims.append(b if a == 1 else a)
+    return tuple(dims)
+
+
+def _common(one: DType, other: DType) -> DType:
+    """The type of what two arrays make, by numpy's rules."""
+    if one == other:
+        return one
+    if "BOOL" in (one, other):
+        return other if one == "BOOL" else one
+    floats = [each for each in (one, other) if each.startswith("FP")]
+    if len(floats) == 2:
+        return "FP64"
+    if floats:
+        whole = other if floats[0] == one else one
+        return "FP32" if floats[0] == "FP32" and size_of(whole) <= 2 else "FP64"
+    wide = max(size_of(one), size_of(other))
+    signed = {each for each in (one, other) if each.startswith("INT")}
+    if len(signed) == 1:
+        (alone,) = signed
+        unsigned = other if alone == one else one
+        if size_of(alone) <= size_of(unsigned):
+            wide = 2 * size_of(unsigned)
+        return dtype_of(f"INT{8 * wide}") if wide <= 8 else "FP64"
+    return dtype_of(f"{'INT' if signed else 'UINT'}{8 * wide}")
+
+
+def _of_scalar(dtype: DType, scalar: Scalar) -> DType:
+    """The type of what an array and a Python number make: the array's, unless the number is of a higher kind."""
+    if isinstance(scalar, bool) or dtype in ("FP32", "FP64"):
+        return dtype
+    if isinstance(scalar, float):
+        return "FP64"
+    return "INT64" if dtype == "BOOL" else dtype
+
+
+def _binary(function: Callable[[Any, Any], Any], one: Operand, other: Operand, result: Optional[DType] = None, divides: bool = False) -> Array:
+    """An operator on two operands of which one is an array at least."""
+    if isinstance(one, Array) and isinstance(other, Array):
+        shape, dtype = _shape(one.shape, other.shape), _common(one.dtype, other.dtype)
+        left, right = one._spread(shape), other._spread(shape)
+    elif isinstance(one, Array) and isinstance(other, (bool, int, float)):
+        shape, dtype = one.shape, _of_scalar(one.dtype, other)
+        left, right = one.flat, repeat(other)
+    elif isinstance(other, Array) and isinstance(one, (bool, int, float)):
+        shape, dtype = other.shape, _of_scalar(other.dtype, one)
+        left, right = repeat(one), other.flat
+    else:
+        return NotImplemented  # type: ignore[no-any-return]
+    if divides and dtype not in ("FP32", "FP64"):
+        dtype = "FP64"
+    return Array(map(function, left, right), shape, result or dtype)

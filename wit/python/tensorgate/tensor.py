@@ -1,0 +1,124 @@
+"""What a handler gets and gives: tensors, bodies, and the two ways to fail."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array as _flat
+from dataclasses import dataclass
+from typing import Iterable, Literal, Optional, Sequence, Union
+
+from .array import Array, DType, count_of, dtype_of, size_of
+
+if sys.byteorder != "little":
+    raise ImportError("tensor data is little-endian, and is read in place")
+
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "BF16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+"""The Open Inference Protocol's element types, and BF16."""
+
+
+class BadInput(Exception):
+    """The input is bad: the caller gets 400. The text goes to the log."""
+
+
+class Fault(Exception):
+    """The handler failed: the caller gets 500. The text goes to the log. Any other exception is one too, with its traceback."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: its name in the contract, its datatype, its dims, and its elements row-major and little-endian."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: bytes
+
+    def array(self, dtype: Optional[Datatype] = None) -> Array:
+        """The elements as an array: read in place, and read-only. FP16 and BF16 are copied, into FP32.
+
+        Raises BadInput if `dtype` is given and is not the tensor's, if the tensor is BYTES, or if its data does not fit its shape.
+        """
+        if dtype is not None and self.datatype != dtype:
+            raise BadInput(f"tensor {self.name!r} is {self.datatype}, not {dtype}")
+        if self.datatype == "BYTES":
+            raise BadInput(f"tensor {self.name!r} is BYTES: it has items()")
+        halves = self.datatype in ("FP16", "BF16")
+        size = 2 if halves else size_of(self.datatype)
+        if count_of(self.shape) * size != len(self.data):
+            raise BadInput(f"tensor {self.name!r}: {len(self.data)} bytes do not fit {list(self.shape)}")
+        if self.datatype == "FP16":
+            return Array(_flat("f", [value for (value,) in struct.iter_unpack("<e", self.data)]), self.shape, "FP32")
+        if self.datatype == "BF16":
+            widened = _flat("I", [bits << 16 for bits in Array.over(self.data, self.shape, "UINT16").flat])
+            return Array(_flat("f", widened.tobytes()), self.shape, "FP32")
+        return Array.over(self.data, self.shape, dtype_of(self.datatype))
+
+    def items(self) -> list[bytes]:
+        """The items of a BYTES tensor, row-major. Raises BadInput if it is none, or its lengths do not fit its data and shape."""
+        if self.datatype != "BYTES":
+            raise BadInput(f"tensor {self.name!r} is {self.datatype}, not BYTES")
+        items, at = [], 0
+        while at + 4 <= len(self.data):
+            end = at + 4 + int.from_bytes(self.data[at : at + 4], "little")
+            items.append(self.data[at + 4 : end])
+            at = end
+        if at != len(self.data) or len(items) != count_of(self.shape):
+            raise BadInput(f"tensor {self.name!r}: item lengths do not fit its data and shape")
+        return items
+
+    @classmethod
+    def of(cls, name: str, array: Array, datatype: Optional[Datatype] = None) -> Tensor:
+        """A tensor of an array, its elements copied once; as FP16 or BF16 if `datatype` says so, else as the array's own."""
+        if datatype == "FP16":
+            data = struct.pack(f"<{array.size}e", *array.flat)
+        elif datatype == "BF16":
+            data = _flat("H", map(_brain, Array.over(array.astype("FP32").tobytes(), array.shape, "UINT32").flat)).tobytes()
+        elif datatype is None or datatype == array.dtype:
+            data = array.tobytes()
+        else:
+            raise Fault(f"an array of {array.dtype} is no {datatype}: see Array.astype")
+        return cls(name, datatype or array.dtype, array.shape, data)
+
+    @classmethod
+    def of_items(cls, name: str, items: Iterable[Union[bytes, str]], shape: Optional[Sequence[int]] = None) -> Tensor:
+        """A BYTES tensor of byte strings or texts; of one dim unless `shape` says otherwise."""
+        encoded = [item.encode() if isinstance(item, str) else bytes(item) for item in items]
+        dims = (len(encoded),) if shape is None else tuple(shape)
+        if count_of(dims) != len(encoded):
+            raise Fault(f"{len(encoded)} items do not fit {list(dims)}")
+        return cls(name, "BYTES", dims, b"".join(len(item).to_bytes(4, "little") + item for item in encoded))
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A request body that the policy's `accepts: {raw: …}` lets through as it is."""
+
+    content_type: str
+    data: bytes
+
+
+Payload = Union[list[Tensor], Raw]
+"""What a preprocess handler gets."""
+
+
+def _brain(bits: int) -> int:
+    """The upper half of a single, rounded to even; a NaN stays one."""
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return bits >> 16 | 0x40
+    return min(bits + 0x7FFF + (bits >> 16 & 1), 0xFFFFFFFF) >> 16
