@@ -2,6 +2,8 @@
 //! refusal, nothing is marked as judged that was refused, and whatever is forwarded carries one context of the gate's own and nothing of a
 //! client's. Of a stream of inferences nothing goes on but behind the gate's marks. Each input is played twice, with other secrets: all that is told (log lines, properties, answers, what goes on) must be the same.
 
+mod upstream;
+
 use std::rc::Rc;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -16,8 +18,9 @@ use tensorgate_glue::spend::make_slots;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::Now;
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, HEADER, Key, Marker};
-use tensorgate_wire::messages::{Messages, Taken};
+use tensorgate_wire::context::HEADER;
+
+use upstream::{behind_marks, marked};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, bundle, frame};
 
@@ -184,10 +187,7 @@ impl Proxy for Faulty {
         Ok(())
     }
 
-    fn take_response_trailer(
-        &mut self,
-        _: &str,
-    ) -> std::result::Result<Option<String>, HostFault> {
+    fn take_response_trailer(&mut self, _: &str) -> std::result::Result<Option<String>, HostFault> {
         self.call("get_header_map_value", None)
     }
 
@@ -408,55 +408,6 @@ fn calls(
     gate.on_done(proxy);
     assert!(proxy.counted <= 1, "counted {} times", proxy.counted);
     Ok(())
-}
-
-/// What the upstream sees of a request: fields that the gate allows, one context that verifies.
-fn marked(headers: &[Field], context_key: &str) {
-    let text = |name: &str| {
-        let mut values = headers
-            .iter()
-            .filter(|(known, _)| known == name.as_bytes())
-            .map(|(_, value)| str::from_utf8(value).expect("made by the gate"));
-        let first = values.next();
-        assert!(values.next().is_none(), "{name} twice");
-        first
-    };
-    let key = Key::from_hex(context_key).expect("a key");
-    let context = Context::verify(
-        text(HEADER).expect("a context"),
-        &key,
-        text(":method").expect("a method"),
-        text(":path").expect("a path"),
-        NOW_UNIX_S,
-        0,
-    )
-    .expect("the gate's own context");
-    for client in context.client.iter() {
-        assert!(MAIN.contains(client) || RATES.contains(client) || RAW.contains(client));
-    }
-    for name in ["x-api-key", "authorization", "cookie", "x-forwarded-for"] {
-        assert_eq!(text(name), None, "a credential goes on");
-    }
-}
-
-/// What goes on of a stream is messages behind marks of the gate's, whole ones and nothing beside them.
-fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
-    if sent.is_empty() {
-        return;
-    }
-    let context = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
-    let (_, context) = context.expect("the head went on with a context");
-    let context = str::from_utf8(context).expect("made by the gate");
-    let key = Key::from_hex(context_key).expect("a key");
-    let mut messages = Messages::marked(Marker::new(&key, context), usize::MAX);
-    let mut rest = sent;
-    loop {
-        match messages.take(rest).expect("a mark of the gate's own") {
-            Taken::Message { used, .. } | Taken::Refused { used, .. } => rest = &rest[used..],
-            Taken::Wants(_) => break,
-        }
-    }
-    assert!(rest.is_empty(), "a piece of a message goes on");
 }
 
 fn request(data: &mut Unstructured<'_>, keys: &[String; 3]) -> Result<(Vec<Field>, Vec<u8>)> {

@@ -10,7 +10,6 @@
 
 mod text;
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -109,11 +108,13 @@ impl KeyRing {
     }
 }
 
+/// Bytes of a digest that name a key.
+const NAME_BYTES: usize = 8;
+
 /// What logs call a key: `key:` and the first 16 hex digits of its digest. A key of the right form has 160 random bits, which these do not tell.
 fn name(digest: &[u8; 32]) -> String {
-    let mut digits = hex(digest);
-    digits.truncate(16);
-    format!("key:{digits}")
+    let first = digest.get(..NAME_BYTES).unwrap_or_default();
+    ["key:", &hex(first)].concat()
 }
 
 /// SHA-256 of a key's whole text, as a policy stores it.

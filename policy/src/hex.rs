@@ -4,11 +4,19 @@ use alloc::string::String;
 
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 0xf])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    let digit = |value: u8| {
+        char::from(match value {
+            0..=9 => value.wrapping_add(b'0'),
+            _ => value.wrapping_add(b'a' - 10),
+        })
+    };
+    // Every request has a few of these: one allocation, and no more than is asked of each digit.
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
+    text
 }
 
 /// Exactly `N` bytes in lower-case hex digits. Whoever takes capitals too lowers them first.

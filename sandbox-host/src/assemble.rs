@@ -13,6 +13,7 @@ use tensorgate_policy::raw::BackendKind;
 
 use crate::backends::http_json::answer_room;
 use crate::backends::oip::{Endpoint, EndpointError};
+use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::tls::{Tls, TlsError};
 use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
@@ -20,7 +21,6 @@ use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
 use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
-use crate::pipeline::openai::ANSWER_COPIES;
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
 use crate::request::Judge;
 use crate::sandbox::{LoadFault, Role, Sandbox, SandboxConfig, SandboxError};

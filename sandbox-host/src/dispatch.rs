@@ -1,6 +1,7 @@
 //! Who may be at a backend, and for how long: a bounded number at once, a bounded number waiting, the rest shed. One deadline
 //! covers the wait, the call and its retries. Dropping a dispatch gives its place back and cancels its call.
 
+mod attempts;
 mod breaker;
 mod call;
 mod http_json;
@@ -26,6 +27,7 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
+pub(crate) use openai::no_room;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;
@@ -108,35 +110,21 @@ impl Dispatcher {
         if let Some(template) = call.contract.backend_template() {
             return self.post(call, template, latest, waited).await;
         }
-        let came = Instant::now();
-        let deadline = self.deadline(came, latest);
-        let place = self.place(deadline).await;
-        *waited = came.elapsed();
-        let _place = place?;
-        let _raised = Raised::new(&self.in_flight);
+        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
         let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
         let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
         let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
-        let mut tries = self.retries.begin(contract, self.pool.turn());
+        let mut attempts = self.attempts((contract, version), (deadline, latest));
         loop {
-            let chosen = self
-                .choose(contract, version, (deadline, latest), &tries)
-                .await
-                .map_err(|error| denial(&error, self.health.name()))?;
+            let chosen = attempts.server().await?;
             let answered = chosen
                 .line
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
                 .await
                 .and_then(|answer| answer::tensors(answer, id, model, version));
-            if self.again(
-                &mut tries,
-                &chosen,
-                answered.as_ref().err(),
-                (deadline, latest),
-            ) {
-                continue;
+            if let Some(tensors) = attempts.over(&chosen, answered)? {
+                return Ok(tensors);
             }
-            return answered.map_err(|error| denial(&error, chosen.endpoint.uri()));
         }
     }
 
@@ -203,6 +191,19 @@ impl Dispatcher {
     fn deadline(&self, came: Instant, latest: Latest) -> Instant {
         let own = came.checked_add(self.timeout);
         own.map_or(latest.at, |own| own.min(latest.at))
+    }
+
+    /// Waits for a place: it, its mark among those in flight, and when a call from there has to be over. `waited`: how long that was.
+    async fn enter(
+        &self,
+        latest: Latest,
+        waited: &mut Duration,
+    ) -> Result<(Place, Raised, Instant), Denial> {
+        let came = Instant::now();
+        let deadline = self.deadline(came, latest);
+        let place = self.place(deadline).await;
+        *waited = came.elapsed();
+        Ok((place?, Raised::new(&self.in_flight), deadline))
     }
 
     /// A place at the backend, if it is asked at all.

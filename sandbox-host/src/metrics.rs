@@ -1,10 +1,12 @@
 //! What the host counts, as OpenMetrics. Labels come from the policy and from fixed tables, never from a request: the
 //! number of series is bounded by the policy's size.
 
+mod labels;
+mod planes;
+
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,93 +15,16 @@ use prometheus_client::registry::Registry;
 
 use crate::statistics::Counted;
 
+pub use labels::{
+    BackendLabels, FaultLabels, GenerationLabels, HandlerLabels, LimitLabels, ModelLabels,
+    ReasonLabels, ReloadLabels, RequestLabels, ShadowLabels,
+};
+
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
 /// seconds of a stuck one.
 const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_1, 2.0, 18);
 /// Upper bounds of fuel buckets: 10 thousand to 10 billion, four a decade being more than a policy's author needs.
 const FUEL_BUCKETS: (f64, f64, u16) = (10_000.0, 10.0, 7);
-
-/// A request's outcome.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RequestLabels {
-    /// The model's public name; empty while no model is known.
-    pub model: String,
-    /// `allow`, `deny`, or `aborted` for a client that left first, as the audit log says it.
-    pub verdict: &'static str,
-    /// The reason of a denial; empty otherwise.
-    pub reason: &'static str,
-}
-
-/// A model.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ModelLabels {
-    /// Its public name; empty while no model is known.
-    pub model: String,
-}
-
-/// A handler of a model.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct HandlerLabels {
-    /// The handler's name.
-    pub handler: String,
-    /// `preprocess` or `postprocess`.
-    pub role: &'static str,
-}
-
-/// A handler's fault.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct FaultLabels {
-    /// The handler's name.
-    pub handler: String,
-    /// Which bound it broke, or how it failed.
-    pub cause: &'static str,
-}
-
-/// A backend.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct BackendLabels {
-    /// Its name.
-    pub backend: String,
-}
-
-/// A look at a new policy.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ReloadLabels {
-    /// `loaded`, `unchanged` or `refused`.
-    pub outcome: &'static str,
-}
-
-/// A policy.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct GenerationLabels {
-    /// Its name.
-    pub generation: String,
-}
-
-/// A refusal after the gate's yes.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ReasonLabels {
-    /// The reason.
-    pub reason: &'static str,
-}
-
-/// A question to the rate limit service.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct LimitLabels {
-    /// `ok`, `over-limit` or `failed`.
-    pub outcome: &'static str,
-}
-
-/// A denial in shadow.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct ShadowLabels {
-    /// The model's public name.
-    pub model: String,
-    /// The grant.
-    pub grant: String,
-    /// The reason that it would have had.
-    pub reason: &'static str,
-}
 
 type Latency = Family<ModelLabels, Histogram>;
 
@@ -416,65 +341,6 @@ impl Metrics {
         );
         self.register_audit();
         self.register_limits();
-    }
-
-    fn register_limits(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("tensorgate_limits");
-        registry.register(
-            "questions",
-            "Questions to the rate limit service, by outcome",
-            self.limit_questions.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that carry them",
-            self.limit_connections.clone(),
-        );
-        registry.register(
-            "redis_up",
-            "Whether there is a connection to the Redis of shared limits",
-            self.redis_up.clone(),
-        );
-    }
-
-    fn register_audit(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("tensorgate_audit");
-        registry.register("lines", "Lines of the audit log", self.audit_lines.clone());
-        registry.register(
-            "dropped",
-            "Lines of the audit log that were lost",
-            self.audit_dropped.clone(),
-        );
-        registry.register(
-            "lost",
-            "Outcomes that Envoy alone knew, and whose entries never came",
-            self.audit_lost.clone(),
-        );
-        registry.register(
-            "write_failures",
-            "Writes of the audit log that failed and were tried again",
-            self.audit_failures.clone(),
-        );
-        registry.register(
-            "queue",
-            "Lines that wait to be written",
-            self.audit_queue.clone(),
-        );
-        registry.register(
-            "entries",
-            "Entries of Envoy's access log",
-            self.audit_entries.clone(),
-        );
-        registry.register(
-            "streams_broken",
-            "Streams of Envoy's access log that were given up",
-            self.audit_streams_broken.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections that carry Envoy's access log",
-            self.audit_connections.clone(),
-        );
     }
 
     /// All of it in OpenMetrics text.

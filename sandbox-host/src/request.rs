@@ -7,6 +7,7 @@
 mod arrival;
 mod claims;
 mod limits;
+mod refused;
 mod stream;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use crate::sandbox::Payload;
 use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
+pub use refused::{Refused, Standing};
 pub use stream::Opened;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
@@ -173,34 +175,6 @@ pub struct ModelRequest {
     pub claims: HeaderMap,
     /// Whether the gate has reserved what it can come to.
     pub reserved: bool,
-}
-
-/// What a refusal says about the two halves of the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// No valid context: it does not come from our gate.
-    Stranger,
-    /// A valid context of a policy that this host does not hold, or no longer.
-    OtherGeneration,
-    /// A valid context of an older policy, for somebody whom the newest no longer lets in.
-    Revoked,
-    /// The gate let it through and the host does not: a bug in one of them.
-    Disagreement,
-    /// A body that no filter has held against the contract, as the context says: the host is the first to judge it.
-    FirstJudged,
-}
-
-/// A refusal.
-#[derive(Debug)]
-pub struct Refused {
-    /// Why.
-    pub denial: Denial,
-    /// In which protocol to answer.
-    pub protocol: Protocol,
-    /// Who asked, as far as it is proven.
-    pub caller: Caller,
-    /// What it says about gate and host.
-    pub standing: Standing,
 }
 
 impl Judge {

@@ -409,6 +409,39 @@ async fn a_backend_that_never_answers_is_left_after_its_time() {
 }
 
 #[tokio::test]
+async fn an_answers_room_is_taken_as_it_comes_and_not_for_the_longest() {
+    let backend = OpenAi::start(["their/llama".to_owned()]).await;
+    let mut policy = policy(&backend, PATIENCE.as_millis() as u64);
+    policy["listen"]["limits"]["buffered_bytes"] = json!(48 << 20);
+    policy["models"]["llama"]["openai"]["max_answer_bytes"] = json!(8 << 20);
+    let running = start(policy).await;
+    until("the backend was probed", || running.host.app().ready()).await;
+    backend.set(Act::Hang);
+    {
+        let call = || running.gate.call("POST", CHAT, hello().to_string());
+        let calls = async { tokio::join!(call(), call(), call(), call()) };
+        let all = until("four wait for answers", || backend.open() == 4);
+        tokio::select! {
+            answers = calls => assert_eq!(answers.0.status, 0, "nobody answers"),
+            () = all => {}
+        }
+    }
+    // Within its length, and more than there is room for.
+    let tokens = vec![r#"{"token":"","logprob":0}"#; 200_000].join(",");
+    let choice = r#"{"index":0,"message":{"role":"assistant"},"logprobs":{"content":["#;
+    backend.set(Act::Say(
+        200,
+        format!("{{\"choices\":[{choice}{tokens}]}}}}]}}"),
+    ));
+    let answer = running.gate.call("POST", CHAT, hello().to_string()).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    backend.set(Act::Answer);
+    let answer = running.gate.call("POST", CHAT, hello().to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_takes_its_connection_to_the_backend_with_it() {
     let (backend, running) = started(PATIENCE.as_millis() as u64).await;
     backend.set(Act::Hang);

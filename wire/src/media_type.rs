@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use tensorgate_policy::request::{Boundary, ContentType, FORM};
 
 /// Whether a byte may stand in a token (RFC 9110, 5.6.2).
+// Asked of each byte of every field's name.
+#[inline(always)]
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte,
         b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'

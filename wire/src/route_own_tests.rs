@@ -1,4 +1,4 @@
-//! Tests of paths that no protocol has: who they are refused for, and which a model may have of its own.
+//! Tests of paths that a model has of its own.
 
 use tensorgate_policy::policy::is_taken;
 
@@ -37,25 +37,5 @@ fn no_template_can_have_a_path_of_a_protocol() {
         let known = resolve("POST", path, Protocol::OipRest);
         assert!(matches!(known, Route::Unknown { .. }), "{path}");
         assert!(!is_taken(path), "{path}");
-    }
-}
-
-#[test]
-fn a_path_that_leads_nowhere_is_refused_as_its_clients_read_it() {
-    use Protocol::{OipGrpc, OipRest, OpenAi};
-    for (path, unknown, expected) in [
-        ("/v1/files", OipRest, OpenAi),
-        ("/v1/", OipRest, OpenAi),
-        ("/v1/chat/completions/1", OipRest, OpenAi),
-        ("/v1/files", OipGrpc, OipGrpc),
-        ("/v1", OipRest, OipRest),
-        ("/v1/models/", OipRest, OipRest),
-        ("/v1/models/m:classify", OipRest, OipRest),
-        ("/V1/files", OipRest, OipRest),
-        ("/x", OipRest, OipRest),
-    ] {
-        let route = resolve("GET", path, unknown);
-        let protocol = expected;
-        assert_eq!(route, Route::Unknown { protocol }, "{path}");
     }
 }

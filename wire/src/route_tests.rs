@@ -2,6 +2,9 @@
 
 use super::*;
 
+#[path = "route_tests/nowhere.rs"]
+mod nowhere;
+
 fn rest(
     operation: Operation,
     model: &'static str,
@@ -295,24 +298,6 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
 }
 
 #[test]
-fn statistics_by_another_method_or_in_another_form_are_no_route() {
-    const CALL: &str = "/inference.GRPCInferenceService/ModelStatistics";
-    let (rest, call) = (Protocol::OipRest, Protocol::OipGrpc);
-    for (method, path, protocol) in [
-        ("POST", "/v2/models/m/stats", rest),
-        ("HEAD", "/v2/models/m/versions/1/stats", rest),
-        ("GET", "/v2/models/m/stats", call),
-        ("GET", CALL, call),
-        ("POST", CALL, rest),
-    ] {
-        let route = resolve(method, path, protocol);
-        assert_eq!(route, Route::Unknown { protocol }, "{method} {path}");
-    }
-    let asked = resolve("POST", CALL, call);
-    assert!(matches!(asked, Route::Model { .. }), "{asked:?}");
-}
-
-#[test]
 fn every_other_path_leads_nowhere() {
     let long = format!("/v2/models/{}", "m".repeat(MAX_NAME_BYTES + 1));
     for path in [
@@ -478,5 +463,25 @@ fn every_other_path_leads_nowhere() {
                 "{method} {path}"
             );
         }
+    }
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_refused_as_its_clients_read_it() {
+    use Protocol::{OipGrpc, OipRest, OpenAi};
+    for (path, unknown, expected) in [
+        ("/v1/files", OipRest, OpenAi),
+        ("/v1/", OipRest, OpenAi),
+        ("/v1/chat/completions/1", OipRest, OpenAi),
+        ("/v1/files", OipGrpc, OipGrpc),
+        ("/v1", OipRest, OipRest),
+        ("/v1/models/", OipRest, OipRest),
+        ("/v1/models/m:classify", OipRest, OipRest),
+        ("/V1/files", OipRest, OipRest),
+        ("/x", OipRest, OipRest),
+    ] {
+        let route = resolve("GET", path, unknown);
+        let protocol = expected;
+        assert_eq!(route, Route::Unknown { protocol }, "{path}");
     }
 }

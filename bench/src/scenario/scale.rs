@@ -98,7 +98,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "10 to 100,000 grants",
-        "As many clients and models in both; each of the grants is one client's, for one model, with a rate of its own. The request goes by the last.",
+        "As many clients and models in both; each of the grants is one client's, for one model. The request goes by the last.",
     );
     let sizes = [10, many].map(|grants| Size::of_grants(grants, many));
     let results = grown(lab, report, &sizes).await?;

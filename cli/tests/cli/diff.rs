@@ -201,7 +201,7 @@ fn whoever_is_told_more_or_less_of_answers_is_named() {
             .collect();
         assert_eq!(lines, expected, "{before} {after} {}", told.stderr);
     };
-    let both = "{name: y, datatype: FP32, shape: [n]}, {name: s, datatype: FP32, shape: [n, 9], role: class-scores, round_decimals: 9} | ";
+    let both = "{name: y, datatype: FP32, shape: [n]}\n      - {name: s, datatype: FP32, shape: [n, 9], role: class-scores, round_decimals: 9} | ";
     let with = |more: &str| format!("{both}{more}");
     first(
         &with("outputs: [y, s]"),

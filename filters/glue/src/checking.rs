@@ -91,6 +91,11 @@ impl Checking {
         self.checks
     }
 
+    /// How many there are with so many more.
+    pub(crate) const fn bytes_with(&self, more: usize) -> usize {
+        self.bytes.saturating_add(more)
+    }
+
     /// Checks the next bytes.
     pub(crate) fn piece(
         &mut self,

@@ -104,6 +104,8 @@ pub struct Gate {
     settling: Option<Box<Settling>>,
     /// Of a request that has gone on: its end is here, and held back.
     ended: bool,
+    /// And bytes of it that are held with the end, not looked at.
+    unread_bytes: usize,
 }
 
 impl Gate {
@@ -117,6 +119,7 @@ impl Gate {
             dues: Dues::default(),
             settling: None,
             ended: false,
+            unread_bytes: 0,
         }
     }
 
@@ -209,7 +212,7 @@ impl Gate {
         match self.phase {
             Phase::Checking(..) => return self.check_piece(proxy, body_bytes, end_of_stream),
             Phase::Waiting(_) => return self.wait_with_body(proxy, body_bytes, end_of_stream),
-            Phase::Owing(_) => return self.pass_owing(end_of_stream),
+            Phase::Owing(_) => return self.pass_owing(body_bytes, end_of_stream),
             Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
             Phase::Swallowing => return self.swallow(proxy, body_bytes),
             _ => {}
@@ -251,20 +254,15 @@ impl Gate {
         }
         // No inference protocol has request trailers: they would be a client's fields that nobody judged.
         let cleared = proxy.clear_request_trailers();
-        match self.phase {
-            Phase::Checking(..) => {
-                return match cleared {
-                    Ok(()) => self.check_piece(proxy, 0, true),
-                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-                };
+        match (&self.phase, cleared) {
+            (Phase::Checking(..), Ok(())) => {
+                return self.check_piece(proxy, self.unread_bytes, true);
             }
-            Phase::Owing(_) => {
-                return match cleared {
-                    Ok(()) => self.hold_the_end(),
-                    Err(fault) => self.refuse_gone_on(proxy, cannot_decide(fault)),
-                };
+            (Phase::Owing(_), Ok(())) => return self.hold_the_end(),
+            (Phase::Checking(..) | Phase::Owing(_), Err(fault)) => {
+                return self.refuse_gone_on(proxy, cannot_decide(fault));
             }
-            Phase::Messages(..) => return self.messages_end(proxy, cleared),
+            (Phase::Messages(..), cleared) => return self.messages_end(proxy, cleared),
             _ => {}
         }
         match (self.take_held(), cleared) {

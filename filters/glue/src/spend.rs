@@ -186,5 +186,5 @@ pub fn settle(
 
 /// The store's key of a limit.
 fn slot_key(key: &str) -> String {
-    format!("{KEY_PREFIX}{key}")
+    [KEY_PREFIX, key].concat()
 }

@@ -195,7 +195,7 @@ fn a_wrong_key_takes_as_many_calls_whatever_is_wrong_and_whoever_is_locked_out()
         ));
     }
     // One after another, until the source is.
-    for seed in 0..2 * FAILURES as u8 {
+    for seed in 0..2 * u8::try_from(FAILURES).unwrap() {
         let reason = if u32::from(seed) < FAILURES {
             Reason::Unauthenticated
         } else {

@@ -33,7 +33,9 @@ impl Decision {
     pub(super) fn pay_globally(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
         // Once: where the path names the model, the head has paid by the time that the body is whole.
         let due = after == After::Head || self.protocol.body_names_model();
-        let charge = if due {
+        // The head of a stream of messages is for no model yet, and so under no grant: each of them pays for itself.
+        let opens = self.operation == Some(Operation::Stream) && self.grant.is_none();
+        let charge = if due && !opens {
             self.charge(policy, Scope::Global, None)?
         } else {
             None

@@ -2,7 +2,7 @@
 //! stores the state.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::budget::{self, DAY_S, Spent};
@@ -168,12 +168,15 @@ impl Allowance {
     /// The state's key, the same in every worker, generation and driver. Names are length-prefixed, so that no two pairs share one; what
     /// the limit is does not matter, so that a reload that changes it goes on from what was spent.
     pub fn key(&self, grant: &str, client: &str) -> String {
-        let whose = format!("{}:{grant}:{client}", grant.len());
-        match (self.limit, self.unit) {
-            (Limit::Window(_), Unit::Requests) => format!("rate:{whose}"),
-            (Limit::Window(_), unit) => format!("cost:{}:{whose}", unit.name()),
-            (Limit::Day(_), unit) => format!("budget:{}:{whose}", unit.name()),
-        }
+        let (kind, unit) = match (self.limit, self.unit) {
+            (Limit::Window(_), Unit::Requests) => ("rate:", None),
+            (Limit::Window(_), unit) => ("cost:", Some(unit.name())),
+            (Limit::Day(_), unit) => ("budget:", Some(unit.name())),
+        };
+        let (unit, behind) = unit.map_or(("", ""), |unit| (unit, ":"));
+        let length = grant.len().to_string();
+        // Made for each request: put together at once, without a formatter.
+        [kind, unit, behind, &length, ":", grant, ":", client].concat()
     }
 
     /// The name that answers give it. Names of grants have no colon.

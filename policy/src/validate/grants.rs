@@ -13,7 +13,7 @@ use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::{Operation, Protocol};
 
-/// Entries of client × model × version × operation: each worker of a proxy holds them all.
+/// Entries of client × model × version × operation: each worker of a proxy holds them all where no two clients have the same grants.
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// What the grants come to.

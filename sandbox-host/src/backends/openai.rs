@@ -5,11 +5,13 @@ mod answer;
 mod chunk;
 mod connection;
 mod events;
+pub(crate) mod room;
 mod stream;
+mod vector;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -19,6 +21,7 @@ use super::link::Dialer;
 use crate::document::Document;
 pub use answer::{Answered, check};
 use connection::Connection;
+pub use room::{Room, needs};
 pub use stream::{Kept, Streamed};
 
 /// The type of an answer in pieces.
@@ -44,17 +47,20 @@ impl Upstream {
         })
     }
 
-    /// Sends a document and reads the answer, all before the deadline. Dropping this drops the connection.
+    /// Sends a document and reads the answer, all before the deadline; `None`: the host has no room for it. Dropping this drops the connection.
     pub async fn complete(
         &self,
         document: &Document,
         request_id: &str,
         max_answer_bytes: usize,
         deadline: Instant,
-    ) -> Result<Bytes, BackendError> {
+        room: &mut Room<'_>,
+    ) -> Result<Option<Bytes>, BackendError> {
         let request = post(document, "application/json", request_id);
         let json = document.json.clone();
-        within(deadline, self.ask(request, json, max_answer_bytes)).await
+        let answer = self.ask(request, json, max_answer_bytes, |bytes| room.comes(bytes));
+        let answer = within(deadline, answer).await?;
+        Ok(answer.filter(|answer| room.becomes(document.api, answer)))
     }
 
     /// Sends a document whose answer comes in pieces; `model` is the name that the caller used. The head of the answer is there when this is done, and
@@ -97,8 +103,8 @@ impl Upstream {
             id: String,
         }
         let request = Request::get("/v1/models");
-        let answer = self.ask(request, Bytes::new(), MAX_MODELS_BYTES);
-        let answer = within(deadline, answer).await?;
+        let answer = self.ask(request, Bytes::new(), MAX_MODELS_BYTES, |_| true);
+        let answer = within(deadline, answer).await?.unwrap_or_default();
         let models: Models = serde_json::from_slice(&answer)
             .map_err(|error| BackendError::Fault(format!("its list of models: {error}")))?;
         Ok(models.data.into_iter().map(|named| named.id).collect())
@@ -127,9 +133,10 @@ impl Upstream {
         request: http::request::Builder,
         body: Bytes,
         max_bytes: usize,
-    ) -> Result<Bytes, BackendError> {
+        comes: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Bytes>, BackendError> {
         let (_connection, response) = self.begin(request, body).await?;
-        read(response.into_body(), max_bytes).await
+        read(response.into_body(), max_bytes, comes).await
     }
 
     /// Sends a request, and reads the head of an answer that is a success.
@@ -177,17 +184,31 @@ fn post(document: &Document, accept: &'static str, request_id: &str) -> http::re
     request
 }
 
-/// A whole body within its bound.
-async fn read(body: Incoming, max_bytes: usize) -> Result<Bytes, BackendError> {
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(read) => Ok(read.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BackendError::Fault(
-            format!("an answer of more than {max_bytes} bytes"),
-        )),
-        Err(error) => Err(BackendError::Unavailable(format!(
-            "the answer broke off: {error}"
-        ))),
+/// A whole body within its bound. `comes` says whether there is room for so many bytes of it; `None`: there is not.
+async fn read(
+    mut body: Incoming,
+    max_bytes: usize,
+    mut comes: impl FnMut(usize) -> bool,
+) -> Result<Option<Bytes>, BackendError> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| BackendError::Unavailable(format!("the answer broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let bytes = whole.len().saturating_add(data.len());
+        if bytes > max_bytes {
+            let cause = format!("an answer of more than {max_bytes} bytes");
+            return Err(BackendError::Fault(cause));
+        }
+        if !comes(bytes) {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
     }
+    whole.shrink_to_fit();
+    Ok(Some(Bytes::from(whole)))
 }
 
 async fn within<T>(

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
-use tokio::time::Instant;
 
-use super::{Chosen, Dispatcher, Latest, denial};
-use crate::backends::openai::{Answered, Kept, Streamed, Upstream, check};
+use super::{Chosen, Dispatcher, Latest};
+use crate::backends::openai::{Answered, Kept, Room, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
-use crate::metrics::Raised;
 
 impl Dispatcher {
     /// Sends a document whose answer comes in pieces. What it keeps, its place here included, goes with the answer.
@@ -23,19 +22,11 @@ impl Dispatcher {
         waited: &mut Duration,
         held: Held,
     ) -> Result<Streamed, Denial> {
-        let came = Instant::now();
-        let deadline = self.deadline(came, latest);
-        let place = self.place(deadline).await;
-        *waited = came.elapsed();
-        let place = place?;
-        let raised = Raised::new(&self.in_flight);
+        let (place, raised, deadline) = self.enter(latest, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut tries = self.retries.begin(model, self.pool.turn());
+        let mut attempts = self.attempts((model, version), (deadline, latest));
         loop {
-            let chosen = self
-                .choose(model, version, (deadline, latest), &tries)
-                .await
-                .map_err(|error| denial(&error, self.health.name()))?;
+            let chosen = attempts.server().await?;
             let begun = upstream(&chosen)?
                 .stream(
                     document.clone(),
@@ -45,65 +36,45 @@ impl Dispatcher {
                     deadline,
                 )
                 .await;
-            if self.again(
-                &mut tries,
-                &chosen,
-                begun.as_ref().err(),
-                (deadline, latest),
-            ) {
-                continue;
-            }
-            let mut streamed = begun.map_err(|error| denial(&error, self.health.name()))?;
-            let load = chosen.load;
-            streamed.keep(
-                Kept {
+            if let Some(mut streamed) = attempts.over(&chosen, begun)? {
+                let load = chosen.load;
+                let kept = Kept {
                     place,
                     raised,
                     load,
-                },
-                held,
-            );
-            return Ok(streamed);
+                };
+                streamed.keep(kept, held);
+                return Ok(streamed);
+            }
         }
     }
 
     /// Sends a document and reads its answer, all before `latest` and within the backend's own bound. What comes back was checked and is written
-    /// anew. `waited`: for a place.
+    /// anew. `waited`: for a place; `room`: what it may take of the host's bytes.
     pub async fn complete(
         &self,
-        model: &Model,
-        version: &str,
+        (model, version): (&Model, &str),
         document: Document,
         request_id: &str,
         latest: Latest,
         waited: &mut Duration,
+        room: &mut Room<'_>,
     ) -> Result<Answered, Denial> {
-        let came = Instant::now();
-        let deadline = self.deadline(came, latest);
-        let place = self.place(deadline).await;
-        *waited = came.elapsed();
-        let _place = place?;
-        let _raised = Raised::new(&self.in_flight);
+        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut tries = self.retries.begin(model, self.pool.turn());
+        let mut attempts = self.attempts((model, version), (deadline, latest));
         loop {
-            let chosen = self
-                .choose(model, version, (deadline, latest), &tries)
-                .await
-                .map_err(|error| denial(&error, self.health.name()))?;
+            let chosen = attempts.server().await?;
             let answered = upstream(&chosen)?
-                .complete(&document, request_id, max_answer_bytes, deadline)
+                .complete(&document, request_id, max_answer_bytes, deadline, room)
                 .await
-                .and_then(|answer| check(&document, &answer, model.name(), request_id));
-            if self.again(
-                &mut tries,
-                &chosen,
-                answered.as_ref().err(),
-                (deadline, latest),
-            ) {
-                continue;
+                .and_then(|answer| {
+                    let check = |answer: Bytes| check(&document, &answer, model.name(), request_id);
+                    answer.map(check).transpose()
+                });
+            if let Some(answered) = attempts.over(&chosen, answered)? {
+                return answered.ok_or_else(no_room);
             }
-            return answered.map_err(|error| denial(&error, self.health.name()));
         }
     }
 }
@@ -119,6 +90,14 @@ fn longest_answer(model: &Model) -> Result<usize, Denial> {
         Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),
         Accepts::Tensors(_) | Accepts::Raw { .. } => Err(other()),
     }
+}
+
+/// What an answer is told for which the host has no room.
+pub(crate) fn no_room() -> Denial {
+    Denial::new(
+        Reason::Overloaded,
+        "no room for the answer within the host's bytes",
+    )
 }
 
 fn other() -> Denial {

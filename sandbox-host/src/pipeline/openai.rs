@@ -1,19 +1,15 @@
 //! A document of OpenAI's API from check to answer. There are no handlers on its way.
 
-use tensorgate_policy::policy::Accepts;
-use tensorgate_policy::{Denial, Reason};
+use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
 use super::{Pipeline, Timings};
-use crate::backends::openai::{Answered, Streamed};
+use crate::backends::openai::{Answered, Room, Streamed};
 use crate::budget::Held;
-use crate::dispatch::Latest;
+use crate::dispatch::{Latest, no_room};
 use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
-
-/// What an answer takes while it is read, in lengths of its text: the text, what was read of it, and what is written.
-pub(crate) const ANSWER_COPIES: usize = 6;
 
 /// What a piece of an answer takes: an event as it came, as what was read, and written anew.
 const PIECE_BYTES: usize = 1 << 20;
@@ -30,10 +26,7 @@ impl Pipeline {
     ) -> Result<Streamed, Denial> {
         let (model, route) = self.route(request.model)?;
         if !held.resize(document.json.len().saturating_add(PIECE_BYTES)) {
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "no room for the answer within the host's bytes",
-            ));
+            return Err(no_room());
         }
         let started = Instant::now();
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
@@ -57,30 +50,21 @@ impl Pipeline {
     ) -> Result<Answered, Denial> {
         let (model, route) = self.route(request.model)?;
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
-        let answer_bytes = match model.accepts() {
-            Accepts::OpenAi(rules) => rules.max_answer_bytes(),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => 0,
-        };
-        let room = answer_bytes
-            .saturating_mul(ANSWER_COPIES)
-            .saturating_add(document.json.len());
-        // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(room) {
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "no room for the answer within the host's bytes",
-            ));
+        // A backend cannot fill the host: an answer's room is taken before it is read.
+        let mut room = Room::new(held, document.json.len());
+        if !room.begins() {
+            return Err(no_room());
         }
         let started = Instant::now();
         let answered = route
             .backend
             .complete(
-                model,
-                version,
+                (model, version),
                 document,
                 request_id,
                 latest,
                 &mut timings.queue,
+                &mut room,
             )
             .await;
         timings.dispatch = started.elapsed();
@@ -92,8 +76,7 @@ impl Pipeline {
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
         let answered = answered?;
-        // Less than was taken, unless it was written longer than it came: then what was taken covers it.
-        let _ = held.resize(answered.body.len().min(room));
+        room.keeps(answered.body.len());
         Ok(answered)
     }
 }

@@ -1,6 +1,6 @@
 //! A stand-in for a server of OpenAI's API, over sockets and by hand: it answers what it is asked as such a server would, or as a test says, and
 //! keeps what it saw.
-#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

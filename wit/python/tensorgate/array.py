@@ -38,7 +38,7 @@ _TYPES: dict[str, tuple[str, int]] = {
 def dtype_of(name: str) -> DType:
     """A name as an array's type. Raises TypeError if arrays cannot have it."""
     if name not in _TYPES:
-        raise TypeError(f"no array is {name}")
+        raise TypeError(f"no array is {name!r}")
     return name  # type: ignore[return-value]
 
 

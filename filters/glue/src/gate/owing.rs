@@ -11,9 +11,15 @@ use crate::shared_limits::{Owed, answered};
 
 impl Gate {
     /// More of a body that is not this filter's to check, while a charge is on its way.
-    pub(super) fn pass_owing(&mut self, last: bool) -> Action {
+    pub(super) fn pass_owing(&mut self, bytes: usize, last: bool) -> Action {
         if last {
             return self.hold_the_end();
+        }
+        if let Phase::Owing(held) = &mut self.phase {
+            held.body_bytes = held.body_bytes.saturating_add(bytes);
+            if is_all(held, held.body_bytes) {
+                return Action::Pause;
+            }
         }
         Action::Continue
     }
@@ -91,4 +97,11 @@ impl Gate {
             }
         }
     }
+}
+
+/// Whether so many bytes are all that the head has announced. They are held with the end, which is still to come: to a server behind that counts
+/// bytes they are the end.
+pub(super) fn is_all(held: &Held, bytes: usize) -> bool {
+    let declared = held.decision.declared();
+    declared.is_some_and(|declared| u64::try_from(bytes).is_ok_and(|bytes| bytes >= declared))
 }

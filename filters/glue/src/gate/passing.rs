@@ -7,6 +7,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Denial, Reason};
 
 use super::ending::Rest;
+use super::owing::is_all;
 use super::{Gate, Held, Phase, cannot_decide};
 use crate::checking::Checking;
 use crate::host::{Action, Proxy};
@@ -21,6 +22,11 @@ impl Gate {
         end_of_stream: bool,
     ) -> Action {
         let root = Rc::clone(&self.root);
+        let asks = root.policy.rate_limit_service().is_some();
+        if asks && !end_of_stream && is_all(&held, held.body_bytes) {
+            self.phase = Phase::Held(held);
+            return Action::Pause;
+        }
         let begun = proxy.now().map_err(cannot_decide).and_then(|now| {
             let body = read_body(proxy, held.body_bytes)?;
             let checking = Checking::begin(
@@ -77,7 +83,14 @@ impl Gate {
             return Action::Pause;
         };
         let root = Rc::clone(&self.root);
-        let waits = last && !self.dues.owed.is_empty();
+        let owes = !self.dues.owed.is_empty();
+        if owes && !last && is_all(&held, checking.bytes_with(bytes)) {
+            self.unread_bytes = bytes;
+            self.phase = Phase::Checking(held, checking);
+            return Action::Pause;
+        }
+        self.unread_bytes = 0;
+        let waits = last && owes;
         let checked = read_body(proxy, bytes).and_then(|piece| {
             checking.piece(&root.policy, &mut held.decision, &piece)?;
             if last && !waits {

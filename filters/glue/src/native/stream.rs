@@ -340,7 +340,11 @@ impl Stream {
         self.io.asked = kept;
     }
 
+    /// Gives an answer to whoever asked, unless the request was answered meanwhile: its filters are gone.
     fn tell(&mut self, token: u32, answer: Result<Vec<u8>, u32>) {
+        if self.io.answer.is_some() {
+            return;
+        }
         let asks = self.hops.iter().position(|hop| hop.gate.asked_for(token));
         let Some((place, hop)) = asks.and_then(|at| Some((at, self.hops.get_mut(at)?))) else {
             return;
@@ -361,7 +365,7 @@ impl Stream {
         }
         let (last, trailed) = (hop.last, hop.trailed);
         let next = place.saturating_add(1);
-        if last && !trailed && hop.held.is_empty() {
+        if last && !trailed && hop.held.is_empty() && !hop.passed {
             hop.passed = true;
             return self.headers_to(next, true);
         }
@@ -380,6 +384,11 @@ impl Stream {
     pub fn is_stream(&self) -> bool {
         let path = (b":path".to_vec(), STREAM.as_bytes().to_vec());
         self.io.headers.contains(&path)
+    }
+
+    /// Whether the request's last part has gone to the upstream.
+    pub const fn is_complete(&self) -> bool {
+        self.io.complete
     }
 
     /// Body bytes that have gone to the upstream.

@@ -17,18 +17,51 @@ enum Event<'r> {
     Trailers,
 }
 
-/// A request in pieces of so many bytes, with trailers or without.
-fn events(request: &Request, piece: usize, trailers: bool) -> Vec<Event<'_>> {
+/// What ends a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ends {
+    /// The last piece of its body.
+    WithPiece,
+    /// Nothing more.
+    WithEmptyPiece,
+    WithTrailers,
+}
+
+const ENDS: [Ends; 3] = [Ends::WithPiece, Ends::WithEmptyPiece, Ends::WithTrailers];
+
+/// A request in pieces of so many bytes.
+fn events(request: &Request, piece: usize, ends: Ends) -> Vec<Event<'_>> {
     let body = &request.body[0];
     let mut events = vec![Event::Head(false)];
     let pieces = body.chunks(piece).count();
     for (at, bytes) in body.chunks(piece).enumerate() {
-        events.push(Event::Piece(bytes, at + 1 == pieces && !trailers));
+        let last = at + 1 == pieces && ends == Ends::WithPiece;
+        events.push(Event::Piece(bytes, last));
     }
-    if trailers {
-        events.push(Event::Trailers);
+    match ends {
+        Ends::WithPiece => {}
+        Ends::WithEmptyPiece => events.push(Event::Piece(&[], true)),
+        Ends::WithTrailers => events.push(Event::Trailers),
     }
     events
+}
+
+/// The request with its body's length in its head.
+fn declared(mut request: Request) -> Request {
+    let length = request.body[0].len().to_string();
+    request.headers.push(field("content-length", length));
+    request
+}
+
+/// Nothing that is not charged is whole to anybody behind.
+fn holds_back(stream: &Stream, request: &Request) {
+    assert!(!stream.is_complete(), "its end, and not charged");
+    let declares = (request.headers.iter()).any(|(name, _)| name == b"content-length");
+    let whole = stream.sent() == request.body[0];
+    assert!(
+        !(declares && whole),
+        "all that is announced, and not charged"
+    );
 }
 
 fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
@@ -56,7 +89,6 @@ fn play_late(
     limiter.set_mode(LimiterMode::Waits);
     let mut proxy = gateway(chain, policy, &limiter);
     let mut stream = proxy.open(NOW);
-    let body = &request.body[0];
     let mut since = 0;
     let tell = |stream: &mut Stream| {
         let oldest = 0;
@@ -70,7 +102,7 @@ fn play_late(
             since = 0;
             continue;
         }
-        assert!(stream.sent() != body, "all of it, and not charged");
+        holds_back(&stream, request);
         since += 1;
         if since > late {
             tell(&mut stream);
@@ -78,7 +110,7 @@ fn play_late(
         }
     }
     while stream.limits_asked() > 0 {
-        assert!(stream.sent() != body, "all of it, and not charged");
+        holds_back(&stream, request);
         tell(&mut stream);
     }
     let (outcome, record, logged) = stream.close();
@@ -126,23 +158,20 @@ fn play_every_answer(
 #[test]
 fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
     let policy = with(BOTH, "");
+    let play = |chain: &[Filter], request: &Request, piece, ends| {
+        let events = events(request, piece, ends);
+        for late in [0, 1, 2, 5, usize::MAX] {
+            for newest_first in [false, true] {
+                play_every_answer(chain, &policy, request, &events, late, newest_first);
+            }
+        }
+    };
     for chain in CHAINS {
         for (request, _) in every_kind() {
             for piece in [1_000, 100, 7] {
-                for trailers in [false, true] {
-                    let events = events(&request, piece, trailers);
-                    for late in [0, 1, 2, 5, usize::MAX] {
-                        for newest_first in [false, true] {
-                            play_every_answer(
-                                chain,
-                                &policy,
-                                &request,
-                                &events,
-                                late,
-                                newest_first,
-                            );
-                        }
-                    }
+                for ends in ENDS {
+                    play(chain, &request, piece, ends);
+                    play(chain, &declared(request.clone()), piece, ends);
                 }
             }
         }
@@ -151,11 +180,12 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
 
 #[test]
 fn a_body_that_no_wait_holds_comes_to_the_same() {
-    let policy = with_large(&BOTH.replace("128", "100000"));
+    let policy = with_large(&BOTH.replace("128", "131072"));
     for chain in CHAINS {
-        for request in [binary(LARGE), raw_grpc(LARGE)] {
-            for trailers in [false, true] {
-                let events = events(&request, 50_000, trailers);
+        let requests = [binary(LARGE), raw_grpc(LARGE)];
+        for request in requests.clone().into_iter().chain(requests.map(declared)) {
+            for ends in ENDS {
+                let events = events(&request, 50_000, ends);
                 for late in [0, 1, 3, usize::MAX] {
                     for newest_first in [false, true] {
                         play_every_answer(chain, &policy, &request, &events, late, newest_first);
@@ -172,25 +202,19 @@ fn a_body_that_is_large_goes_on_and_its_end_does_not() {
         (&[Gate][..], binary(LARGE)),
         (&[Gate], raw_grpc(LARGE)),
         (&Filter::THREE, binary(LARGE)),
-        (&[RateLimit], raw_grpc(LARGE)),
+        (&[Auth, RateLimit], raw_grpc(LARGE)),
     ] {
         let limiter = Limiter::default();
         limiter.set_mode(LimiterMode::Waits);
-        let policy = with_large(FIVE);
-        let mut proxy = gateway(chain, &policy, &limiter);
+        let mut proxy = gateway(chain, &with_large(FIVE), &limiter);
         let mut stream = proxy.open(NOW);
-        if chain == [RateLimit] {
-            // Somebody before it has said who is calling.
-            let mut auth = gateway(&[Auth], &policy, &limiter);
-            let mut before = auth.open(NOW);
-            before.send_headers(&request.headers, false);
-            stream = proxy.open_behind(NOW, before);
-        }
-        let events = events(&request, 8_192, false);
+        let events = events(&request, 8_192, Ends::WithPiece);
         for event in &events {
             deliver(&mut stream, &request, *event);
         }
-        assert!(stream.dispatched(), "{chain:?}");
+        if !stream.dispatched() {
+            panic!("{chain:?} {:?}", stream.close());
+        }
         let sent = stream.sent().len();
         assert!(
             sent >= 300 && sent < request.body[0].len(),
@@ -215,7 +239,7 @@ fn who_goes_away_while_it_waits_leaves_nothing_behind() {
             let mut proxy = gateway(chain, &with(&limits, ""), &limiter);
             limiter.set_mode(LimiterMode::Waits);
             let mut stream = proxy.open(NOW);
-            for event in &events(&request, 50, false)[..] {
+            for event in &events(&request, 50, Ends::WithPiece)[..] {
                 deliver(&mut stream, &request, *event);
             }
             assert_eq!(stream.limits_asked(), 1);

@@ -189,6 +189,23 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
 }
 
 #[test]
+fn streams_have_limits_of_this_gateway_alone() {
+    let mut document = shared(redis("redis://127.0.0.1"));
+    put(
+        &mut document,
+        "/grants/0/operations",
+        json!(["infer", "stream"]),
+    );
+    let errors = errors(document);
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.starts_with("grants[0].rate.scope: a stream's messages do not wait")),
+        "{errors:#?}"
+    );
+}
+
+#[test]
 fn what_is_weak_is_warned_of() {
     let check = |service: Value, path: &str, text: &str| {
         let warnings = warnings(shared(service.clone()));

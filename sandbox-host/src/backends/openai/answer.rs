@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::request::Api;
 
+use super::room::longest;
+use super::vector::{Likely, Vector};
 use crate::backends::BackendError;
 use crate::document::Document;
 
@@ -125,7 +127,7 @@ struct TextChoice {
 pub(super) struct TextLogprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<Option<f64>>,
-    top_logprobs: Option<Vec<Option<std::collections::BTreeMap<String, f64>>>>,
+    top_logprobs: Option<Vec<Option<Likely>>>,
     text_offset: Vec<u64>,
 }
 
@@ -155,13 +157,6 @@ struct EmbeddingOut {
     object: &'static str,
     index: u64,
     embedding: Vector,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(untagged)]
-enum Vector {
-    Floats(Vec<f32>),
-    Base64(String),
 }
 
 /// An answer as the caller gets it.
@@ -215,28 +210,19 @@ pub fn check(
     model: &str,
     request_id: &str,
 ) -> Result<Answered, BackendError> {
+    let longest = longest(answer);
     match asked.api {
         Api::Chat => {
             let answer: Completion<ChatChoice> = parse(answer)?;
-            completion(
-                asked,
-                answer,
-                model,
-                request_id,
-                ("chatcmpl", "chat.completion"),
-            )
+            let around = ("chatcmpl", "chat.completion");
+            completion(asked, answer, model, request_id, around, longest)
         }
         Api::Completions => {
             let answer: Completion<TextChoice> = parse(answer)?;
-            completion(
-                asked,
-                answer,
-                model,
-                request_id,
-                ("cmpl", "text_completion"),
-            )
+            let around = ("cmpl", "text_completion");
+            completion(asked, answer, model, request_id, around, longest)
         }
-        Api::Embeddings => embeddings(asked, parse(answer)?, model),
+        Api::Embeddings => embeddings(asked, parse(answer)?, model, longest),
     }
 }
 
@@ -250,6 +236,7 @@ fn completion<C: Choice + Serialize>(
     model: &str,
     request_id: &str,
     (prefix, object): (&str, &'static str),
+    longest: usize,
 ) -> Result<Answered, BackendError> {
     let Completion {
         created,
@@ -273,22 +260,21 @@ fn completion<C: Choice + Serialize>(
         choices,
         usage,
     };
-    write(&answer, tokens)
+    write(&answer, tokens, longest)
 }
 
-fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Answered, BackendError> {
+fn embeddings(
+    asked: &Document,
+    answer: Embedded,
+    model: &str,
+    longest: usize,
+) -> Result<Answered, BackendError> {
     let Embedded { data, usage } = answer;
     indexes(asked, data.iter().map(|embedding| embedding.index))?;
     if data.len() != asked.choices {
         return fault("not as many embeddings as texts");
     }
-    let good = |vector: &Vector| match vector {
-        Vector::Floats(floats) => floats.iter().all(|float| float.is_finite()),
-        Vector::Base64(text) => text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')),
-    };
-    if !data.iter().all(|embedding| good(&embedding.embedding)) {
+    if !data.iter().all(|embedding| embedding.embedding.is_one()) {
         return fault("an embedding that is none");
     }
     let tokens = counted(asked, usage.as_ref())?;
@@ -305,7 +291,7 @@ fn embeddings(asked: &Document, answer: Embedded, model: &str) -> Result<Answere
         model: model.to_owned(),
         usage,
     };
-    write(&answer, tokens)
+    write(&answer, tokens, longest)
 }
 
 /// At least one, at most as many as were asked for, each once.
@@ -347,9 +333,15 @@ pub(super) fn counted(
     Ok(Some(usage.total_tokens))
 }
 
-fn write(answer: &impl Serialize, tokens: Option<u64>) -> Result<Answered, BackendError> {
-    let body = serde_json::to_vec(answer)
+fn write(
+    answer: &impl Serialize,
+    tokens: Option<u64>,
+    longest: usize,
+) -> Result<Answered, BackendError> {
+    let mut body = Vec::with_capacity(longest);
+    serde_json::to_writer(&mut body, answer)
         .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
+    body.shrink_to_fit();
     Ok(Answered { body, tokens })
 }
 

@@ -1,0 +1,211 @@
+//! What an answer of OpenAI's API takes in memory while it is checked and written anew: never more than is held for it, whatever it is made of.
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tensorgate_host::backends::openai::{check, needs};
+use tensorgate_host::document::Document;
+use tensorgate_policy::request::Api;
+
+/// The system's allocator, with a count of what is in use and of the most that ever was.
+struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to the system's allocator as it came. What grows is there twice for a moment, as the default has it.
+#[expect(unsafe_code, reason = "an allocator")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let used = USED.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
+        MOST.fetch_max(used, Ordering::SeqCst);
+        // SAFETY: the caller keeps to what `GlobalAlloc` says.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: the caller keeps to what `GlobalAlloc` says.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Elements of every list.
+const MANY: usize = 5_000;
+
+fn document(api: Api, choices: usize) -> Document {
+    Document {
+        api,
+        json: Bytes::new(),
+        choices,
+        generated: MANY,
+        max_tokens: None,
+        stream: false,
+        include_usage: false,
+        claims: HeaderMap::new(),
+    }
+}
+
+fn list(element: impl Fn(usize) -> String) -> String {
+    let elements: Vec<_> = (0..MANY).map(element).collect();
+    format!("[{}]", elements.join(","))
+}
+
+fn same(element: &str) -> String {
+    list(|_| element.to_owned())
+}
+
+fn choices(choices: &str) -> String {
+    format!("{{\"choices\":{choices}}}")
+}
+
+fn said(more: &str) -> String {
+    choices(&format!(
+        "[{{\"index\":0,\"message\":{{\"role\":\"assistant\"{more}}}}}]"
+    ))
+}
+
+fn likely(more: &str) -> String {
+    choices(&format!(
+        "[{{\"index\":0,\"message\":{{\"role\":\"assistant\"}},\"logprobs\":{{\"content\":{more}}}}}]"
+    ))
+}
+
+fn text(tokens: &str, likely: &str, all: &str, offsets: &str) -> String {
+    choices(&format!(
+        "[{{\"index\":0,\"text\":\"\",\"logprobs\":{{\"tokens\":{tokens},\"token_logprobs\":{likely},\"top_logprobs\":{all},\"text_offset\":{offsets}}}}}]"
+    ))
+}
+
+fn data(data: &str) -> String {
+    format!("{{\"data\":{data}}}")
+}
+
+#[test]
+fn an_answer_takes_no_more_than_is_held_for_it() {
+    let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
+    let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
+    let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;
+    let token = r#"{"token":"","logprob":0}"#;
+    let few = |count: usize| {
+        let few = vec![token; count].join(",");
+        format!("{{\"token\":\"\",\"logprob\":1e15,\"bytes\":[0],\"top_logprobs\":[{few}]}}")
+    };
+    let map = |count: usize| {
+        let entries: Vec<_> = (0..count).map(|key| format!("\"{key}\":0")).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    for (api, what, answer) in [
+        (Api::Chat, "text", content("a")),
+        (Api::Chat, "escapes", content("\\n\\u0001\\u0041é")),
+        (
+            Api::Chat,
+            "calls",
+            said(&format!(",\"tool_calls\":{}", same(call))),
+        ),
+        (
+            Api::Chat,
+            "choices",
+            choices(&list(|index| {
+                format!("{{\"index\":{index},\"message\":{{\"role\":\"assistant\"}}}}")
+            })),
+        ),
+        (Api::Chat, "tokens", likely(&same(token))),
+        (Api::Chat, "tokens with one more", likely(&same(&few(1)))),
+        (Api::Chat, "tokens with five more", likely(&same(&few(5)))),
+        (
+            Api::Chat,
+            "a token with many more",
+            likely(&format!("[{}]", few(MANY))),
+        ),
+        (
+            Api::Completions,
+            "texts",
+            text(&same("\"\""), "[]", "null", "[]"),
+        ),
+        (
+            Api::Completions,
+            "numbers",
+            text("[]", &same("1e15"), "null", &same("0")),
+        ),
+        (
+            Api::Completions,
+            "nothing",
+            text("[]", &same("0"), &same("null"), "[]"),
+        ),
+        (
+            Api::Completions,
+            "maps",
+            text("[]", "[]", &same("{}"), "[]"),
+        ),
+        (
+            Api::Completions,
+            "maps of one",
+            text("[]", "[]", &same(&map(1)), "[]"),
+        ),
+        (
+            Api::Completions,
+            "maps of five",
+            text("[]", "[]", &same(&map(5)), "[]"),
+        ),
+        (
+            Api::Completions,
+            "a large map",
+            text("[]", "[]", &format!("[{}]", map(MANY)), "[]"),
+        ),
+        (
+            Api::Completions,
+            "choices",
+            choices(&list(|index| {
+                format!("{{\"index\":{index},\"text\":\"\"}}")
+            })),
+        ),
+        (Api::Embeddings, "zeros", embedding(&same("0"))),
+        (Api::Embeddings, "large numbers", embedding(&same("1e12"))),
+        (
+            Api::Embeddings,
+            "numbers as they are",
+            embedding(&same("-0.0123291015625")),
+        ),
+        (
+            Api::Embeddings,
+            "base64",
+            embedding(&format!("\"{}\"", "A".repeat(4 * MANY))),
+        ),
+        (
+            Api::Embeddings,
+            "many",
+            data(&list(|index| {
+                format!("{{\"index\":{index},\"embedding\":[]}}")
+            })),
+        ),
+        (
+            Api::Embeddings,
+            "many of one",
+            data(&list(|index| {
+                format!("{{\"index\":{index},\"embedding\":[1]}}")
+            })),
+        ),
+    ] {
+        let one = api == Api::Embeddings && !what.starts_with("many");
+        let asked = document(api, if one { 1 } else { MANY });
+        let before = USED.load(Ordering::SeqCst);
+        MOST.store(before, Ordering::SeqCst);
+        let checked = check(&asked, answer.as_bytes(), "m", "id");
+        let most = MOST.load(Ordering::SeqCst) - before + answer.len();
+        let held = needs(api, answer.as_bytes());
+        let checked = checked.map(|answered| answered.body.len());
+        assert!(checked.is_ok(), "{what}: {checked:?}");
+        assert!(
+            most <= held,
+            "{api:?}, {what}: {most} bytes in use and {held} held for {} that came, {checked:?}",
+            answer.len()
+        );
+    }
+}
