@@ -106,14 +106,15 @@ fn characters(
         !character.is_ascii_alphanumeric()
             && !u8::try_from(*character).is_ok_and(|byte| marks.contains(&byte))
     }) {
-        let allowed = marks.iter().map(|mark| char::from(*mark)).fold(
-            alloc::string::String::new(),
-            |mut list, mark| {
-                list.push(' ');
-                list.push(mark);
-                list
-            },
-        );
+        let allowed =
+            marks
+                .iter()
+                .map(|mark| char::from(*mark))
+                .fold(String::new(), |mut list, mark| {
+                    list.push(' ');
+                    list.push(mark);
+                    list
+                });
         report.error_with_fix(
             path,
             format!(

@@ -58,8 +58,8 @@ fn tensors<'a>(
     others: Others,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
     let tensors = places.iter().map(|place| (place.at().steps(), Some(place)));
-    let others = ignored.iter().map(|pointer| (pointer.steps(), None));
-    let targets: Vec<Target<'_>> = tensors.chain(others).collect();
+    let unread = ignored.iter().map(|pointer| (pointer.steps(), None));
+    let targets: Vec<Target<'_>> = tensors.chain(unread).collect();
     let mut node = node(&targets, rules);
     let mut scanner = Scanner::over(body)?;
     let mut walk = Walk {
