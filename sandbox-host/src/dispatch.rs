@@ -55,6 +55,21 @@ struct Chosen {
     call: Underway,
 }
 
+/// An answer, and the call that it is of.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its tensors, not yet held against the contract.
+    pub outputs: Vec<Tensor<'static>>,
+    call: Underway,
+}
+
+impl Answered {
+    /// The answer breaks the contract: its server counts as one that refused.
+    pub fn breaks(&self) {
+        self.call.wrong();
+    }
+}
+
 impl Dispatcher {
     /// A dispatcher to a backend's endpoints, as its policy bounds it.
     pub fn new(
@@ -103,7 +118,7 @@ impl Dispatcher {
         call: Call<'_>,
         latest: Latest,
         waited: &mut Duration,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
+    ) -> Result<Answered, Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
         let place = self.place(deadline).await;
@@ -132,7 +147,11 @@ impl Dispatcher {
             ) {
                 continue;
             }
-            return answered.map_err(|error| denial(&error, chosen.endpoint.uri()));
+            let outputs = answered.map_err(|error| denial(&error, chosen.endpoint.uri()))?;
+            return Ok(Answered {
+                outputs,
+                call: chosen.call,
+            });
         }
     }
 

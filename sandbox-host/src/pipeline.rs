@@ -245,11 +245,16 @@ impl Pipeline {
             .dispatch_seconds
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
-        let mut outputs = dispatched?;
+        let answered = dispatched?;
         let rules = model.backend_outputs();
-        shadow.check(Values::Outputs, rules, &outputs, |denial| {
+        let checked = shadow.check(Values::Outputs, rules, &answered.outputs, |denial| {
             broken(Reason::BackendFault, "the backend's answer", &denial)
-        })?;
+        });
+        if checked.is_err() {
+            answered.breaks();
+        }
+        checked?;
+        let mut outputs = answered.outputs;
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();

@@ -112,6 +112,11 @@ impl Underway {
         }
     }
 
+    /// What the server answered is found to be wrong.
+    pub(super) fn wrong(&self) {
+        self.witness.pool.refused(self.place, self.since);
+    }
+
     /// The server failed by itself.
     pub(super) fn failed(&self, error: &BackendError) {
         let outcome = match error {
