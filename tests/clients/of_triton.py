@@ -96,8 +96,8 @@ def ask(table, places):
         # The gate counts what came through it, whatever the server has counted.
         counted = lambda model: form.wait(form.client.get_inference_statistics(model, headers=dict(key), **more))["model_stats"]
         names = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"]
-        told = lambda: [(one["name"], one["version"], list(one["inference_stats"]), int(one["inference_count"]) > 0) for one in counted("digits")]
-        part.same("get_inference_statistics", lambda: [("digits", "1", names, True)], told)
+        statistics = lambda: [(one["name"], one["version"], list(one["inference_stats"]), int(one["inference_count"]) > 0) for one in counted("digits")]
+        part.same("get_inference_statistics", lambda: [("digits", "1", names, True)], statistics)
         part.refused("get_inference_statistics of a model that is not there", "not-an-inference-route", lambda: counted("nothing"))
 
     table.head("tritonclient with TLS")
