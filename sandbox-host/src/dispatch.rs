@@ -26,7 +26,6 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
-pub(crate) use openai::no_room;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;

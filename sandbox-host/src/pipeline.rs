@@ -23,6 +23,7 @@ use crate::guard::offload;
 use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
+use crate::room::no_room;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 
@@ -216,10 +217,7 @@ impl Pipeline {
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
         if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "no room for the answer within the host's bytes",
-            ));
+            return Err(no_room("the answer"));
         }
 
         let started = Instant::now();
@@ -281,10 +279,7 @@ impl Pipeline {
         // Tensors and their encoding are in memory together.
         let both_bytes = encoded_bytes.saturating_add(data_bytes);
         if !held.resize(both_bytes) {
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "no room for the encoded answer within the host's bytes",
-            ));
+            return Err(no_room("the encoded answer"));
         }
         let policy = Arc::clone(&self.policy);
         offload(data_bytes, move || {

@@ -9,6 +9,12 @@ use crate::document::Document;
 use crate::owned;
 use crate::sandbox::Payload;
 
+/// The refusal of what the host has no room for.
+pub(crate) fn no_room(what: &str) -> Denial {
+    let cause = format!("no room for {what} within the host's bytes");
+    Denial::new(Reason::Overloaded, cause)
+}
+
 /// Takes room for what a compressed body may become, beside it. Bytes that it may become; none if it is not compressed.
 pub(crate) fn hold_expanded(
     held: &mut Held,
@@ -22,10 +28,7 @@ pub(crate) fn hold_expanded(
     if held.resize(wire_bytes.saturating_add(most)) {
         Ok(most)
     } else {
-        Err(Denial::new(
-            Reason::Overloaded,
-            "no room for the expanded body within the host's bytes",
-        ))
+        Err(no_room("the expanded body"))
     }
 }
 
@@ -39,10 +42,7 @@ pub(crate) fn hold_tree(held: &mut Held, plan: &BodyPlan, body: &[u8]) -> Result
     if held.resize(held.bytes().max(both)) {
         Ok(())
     } else {
-        Err(Denial::new(
-            Reason::Overloaded,
-            "no room for the document's values within the host's bytes",
-        ))
+        Err(no_room("the document's values"))
     }
 }
 
@@ -62,10 +62,7 @@ pub(crate) fn hold_decoded(
     if held.resize(wire_bytes.saturating_add(decoded_bytes)) {
         Ok(())
     } else {
-        Err(Denial::new(
-            Reason::Overloaded,
-            "no room for the decoded tensors within the host's bytes",
-        ))
+        Err(no_room("the decoded tensors"))
     }
 }
 

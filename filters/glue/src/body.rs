@@ -60,12 +60,17 @@ impl Body {
             Self::Judge(plan) => plan.max_bytes,
             Self::Question => MAX_QUESTION_BODY_BYTES,
         };
-        if bytes > max_bytes {
-            let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
-            return Err(Denial::new(Reason::BodyTooLarge, cause));
-        }
-        Ok(())
+        within(bytes, max_bytes)
     }
+}
+
+/// Whether so many bytes of a body, and perhaps more to come, may be.
+pub(crate) fn within(bytes: usize, max_bytes: usize) -> Result<(), Denial> {
+    if bytes > max_bytes {
+        let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
+        return Err(Denial::new(Reason::BodyTooLarge, cause));
+    }
+    Ok(())
 }
 
 /// Whether any of these duties waits for a body that is read so. Where none does, the body passes as it comes.

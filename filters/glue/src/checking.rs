@@ -8,6 +8,7 @@ use tensorgate_policy::{
 use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream::Event;
 
+use crate::body::within;
 use crate::host::Proxy;
 use crate::pay::{Dues, MAX_STEPS, Paid, pay};
 use crate::root::GateRoot;
@@ -47,7 +48,7 @@ impl Checking {
             } => {
                 judged = true;
                 // Told by what the head announces, so that it does not matter how much of it has come.
-                within(plan, body_bytes)?;
+                within(body_bytes, plan.max_bytes)?;
                 let named = addressee(decision.protocol(), request);
                 let mut step = decision.head_of_body(&root.policy, body_bytes, named);
                 for _ in 0..MAX_STEPS {
@@ -104,7 +105,7 @@ impl Checking {
         piece: &[u8],
     ) -> Result<(), Denial> {
         self.bytes = self.bytes.saturating_add(piece.len());
-        within(self.plan, self.bytes)?;
+        within(self.bytes, self.plan.max_bytes)?;
         self.stream.feed(piece, &mut |event| match event {
             Event::Head { .. } => Err(internal("a body has a second head")),
             Event::Part(part) => outcome(decision.pass(policy, part)),
@@ -116,15 +117,6 @@ impl Checking {
         self.stream.end()?;
         outcome(decision.passed())
     }
-}
-
-fn within(plan: BodyPlan, bytes: usize) -> Result<(), Denial> {
-    let max_bytes = plan.max_bytes;
-    if bytes > max_bytes {
-        let cause = format!("body has at least {bytes} bytes, {max_bytes} are allowed");
-        return Err(Denial::new(Reason::BodyTooLarge, cause));
-    }
-    Ok(())
 }
 
 /// Whom a message is for, where it says so.

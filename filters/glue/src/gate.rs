@@ -487,6 +487,6 @@ impl Gate {
 }
 
 /// The refusal of a gate whose proxy failed it.
-fn cannot_decide(fault: HostFault) -> Denial {
+pub(crate) fn cannot_decide(fault: HostFault) -> Denial {
     Denial::new(Reason::Overloaded, fault.to_string())
 }

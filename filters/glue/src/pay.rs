@@ -10,7 +10,7 @@ use crate::host::{Level, Proxy};
 use crate::places::{Taken, beyond, longest_ns, take};
 use crate::root::GateRoot;
 use crate::shared_limits::{Asking, Owed, ask};
-use crate::spend::{Receipt, spend};
+use crate::spend::{Receipt, spend_and_tell};
 
 /// Steps that one callback may take before it must have an end; the longest path has nine (body, charge, acquire, charge, decode, check, charge,
 /// charge, forward).
@@ -57,12 +57,7 @@ pub(crate) fn pay(
             }
         }
         Step::Charge(charge) => {
-            let (outcome, fault) = spend(proxy, &charge, now, &mut dues.receipts);
-            if let Some(fault) = fault {
-                let Charge { grant, client, .. } = &charge;
-                let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
-                proxy.log(Level::Error, &line);
-            }
+            let outcome = spend_and_tell(proxy, &charge, now, &mut dues.receipts);
             decision.charged(policy, outcome)
         }
         Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),

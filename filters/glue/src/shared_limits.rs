@@ -10,7 +10,7 @@ use tensorgate_wire::rate_limit::{Answer, Question};
 use crate::breaker::{Asks, Breaker};
 use crate::host::{Asked, HostFault, Level, Proxy, SharedStore};
 use crate::slots::{self, SlotFault};
-use crate::spend::{KEY_PREFIX, spend};
+use crate::spend::{KEY_PREFIX, spend, spend_and_tell};
 
 /// The slot of what all workers know of the service.
 const SLOT: &str = "limits:breaker";
@@ -129,13 +129,7 @@ fn without(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) ->
         return ChargeOutcome::Failed;
     }
     // As with the service: what is not used of a reservation does not come back.
-    let (outcome, fault) = spend(proxy, charge, now, &mut Vec::new());
-    if let Some(fault) = fault {
-        let Charge { grant, client, .. } = charge;
-        let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
-        proxy.log(Level::Error, &line);
-    }
-    outcome
+    spend_and_tell(proxy, charge, now, &mut Vec::new())
 }
 
 /// Whether this request asks. A store that does not answer says nothing against it.

@@ -9,7 +9,7 @@ use tensorgate_policy::decision::{Charge, Debit};
 use tensorgate_policy::policy::{Drawn, Level, Unit, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
-use crate::host::{HostFault, SharedStore};
+use crate::host::{self, HostFault, Proxy, SharedStore};
 use crate::slots::{self, SlotFault};
 
 /// Before every key: the store may be shared with other filters under the same `vm_id`, and outlives a filter that is exchanged for a newer
@@ -71,6 +71,22 @@ pub fn spend(
             (ChargeOutcome::Failed, Some(Uncharged { limit, fault }))
         }
     }
+}
+
+/// Spends, and tells the log what could not be charged.
+pub(crate) fn spend_and_tell(
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    receipts: &mut Vec<Receipt>,
+) -> ChargeOutcome {
+    let (outcome, fault) = spend(proxy, charge, now, receipts);
+    if let Some(fault) = fault {
+        let Charge { grant, client, .. } = charge;
+        let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
+        proxy.log(host::Level::Error, &line);
+    }
+    outcome
 }
 
 fn try_spend(

@@ -9,6 +9,7 @@ use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::ALWAYS_HELD_BYTES;
 use crate::enforced::Enforced;
+use crate::gate::cannot_decide;
 use crate::host::Proxy;
 use crate::outcome::Outcome;
 use crate::pay::{Dues, MAX_STEPS, Paid, pay};
@@ -113,7 +114,10 @@ impl Streaming {
         let mut bytes = bytes;
         if !self.begun.is_empty() {
             let begun = core::mem::take(&mut self.begun);
-            judge.proxy.prepend_request_body(&begun).map_err(host)?;
+            judge
+                .proxy
+                .prepend_request_body(&begun)
+                .map_err(cannot_decide)?;
             bytes = bytes.saturating_add(begun.len());
         }
         self.waits = bytes > 0;
@@ -121,7 +125,7 @@ impl Streaming {
             return Ok(Came::Waits);
         }
         let came = crate::gate::read_body(judge.proxy, bytes)?;
-        let now = judge.proxy.now().map_err(host)?;
+        let now = judge.proxy.now().map_err(cannot_decide)?;
         let (mut out, mut at, mut ends) = (Out::default(), 0_usize, false);
         while !ends {
             let rest = came.get(at..).unwrap_or_default();
@@ -322,7 +326,7 @@ impl Out {
             // The usual one: a message by itself, which stays where it is.
             [(mark, range)] if whole(range) && mark.is_empty() => return Ok(()),
             [(mark, range)] if whole(range) => {
-                return proxy.prepend_request_body(mark).map_err(host);
+                return proxy.prepend_request_body(mark).map_err(cannot_decide);
             }
             _ => {}
         }
@@ -331,7 +335,7 @@ impl Out {
             bytes.extend_from_slice(mark);
             bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
         }
-        proxy.replace_request_body(&bytes).map_err(host)
+        proxy.replace_request_body(&bytes).map_err(cannot_decide)
     }
 }
 
@@ -352,8 +356,4 @@ fn joined(before: Option<Mark>, root: &GateRoot, decision: &Decision) -> Mark {
             levels: own,
         },
     }
-}
-
-fn host(fault: crate::host::HostFault) -> Denial {
-    Denial::new(Reason::Overloaded, fault.to_string())
 }

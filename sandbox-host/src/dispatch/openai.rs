@@ -10,6 +10,7 @@ use super::{Chosen, Dispatcher, Latest};
 use crate::backends::openai::{Answered, Kept, Room, Streamed, Upstream, check};
 use crate::budget::Held;
 use crate::document::Document;
+use crate::room::no_room;
 
 impl Dispatcher {
     /// Sends a document whose answer comes in pieces. What it keeps, its place here included, goes with the answer.
@@ -73,7 +74,7 @@ impl Dispatcher {
                     answer.map(check).transpose()
                 });
             if let Some(answered) = attempts.over(&chosen, answered)? {
-                return answered.ok_or_else(no_room);
+                return answered.ok_or_else(|| no_room("the answer"));
             }
         }
     }
@@ -90,14 +91,6 @@ fn longest_answer(model: &Model) -> Result<usize, Denial> {
         Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),
         Accepts::Tensors(_) | Accepts::Raw { .. } => Err(other()),
     }
-}
-
-/// What an answer is told for which the host has no room.
-pub(crate) fn no_room() -> Denial {
-    Denial::new(
-        Reason::Overloaded,
-        "no room for the answer within the host's bytes",
-    )
 }
 
 fn other() -> Denial {

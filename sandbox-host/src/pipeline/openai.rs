@@ -6,10 +6,11 @@ use tokio::time::Instant;
 use super::{Pipeline, Timings};
 use crate::backends::openai::{Answered, Room, Streamed};
 use crate::budget::Held;
-use crate::dispatch::{Latest, no_room};
+use crate::dispatch::Latest;
 use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
+use crate::room::no_room;
 
 /// What a piece of an answer takes: an event as it came, as what was read, and written anew.
 const PIECE_BYTES: usize = 1 << 20;
@@ -26,7 +27,7 @@ impl Pipeline {
     ) -> Result<Streamed, Denial> {
         let (model, route) = self.route(request.model)?;
         if !held.resize(document.json.len().saturating_add(PIECE_BYTES)) {
-            return Err(no_room());
+            return Err(no_room("the answer"));
         }
         let started = Instant::now();
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
@@ -53,7 +54,7 @@ impl Pipeline {
         // A backend cannot fill the host: an answer's room is taken before it is read.
         let mut room = Room::new(held, document.json.len());
         if !room.begins() {
-            return Err(no_room());
+            return Err(no_room("the answer"));
         }
         let started = Instant::now();
         let answered = route

@@ -32,6 +32,7 @@ use crate::record::{Record, StreamEnd};
 use crate::reply::{self, ReplyBody, Source};
 use crate::request::{Caller, Opened};
 use crate::revocation::lets_in;
+use crate::room::no_room;
 
 /// How long a stream goes on under a policy that is no longer the newest: a message that has come is answered, and a stream that was opened while the gate still
 /// had that policy gets a few answers before its caller opens another.
@@ -206,8 +207,7 @@ where
     /// Reads on until so many bytes are there in all; `false` if the body ends before.
     async fn more(&mut self, bytes: usize) -> Result<bool, Denial> {
         if !self.reading.resize(bytes.max(self.came.len())) {
-            let cause = "no room for the message within the host's bytes";
-            return Err(Denial::new(Reason::Overloaded, cause));
+            return Err(no_room("the message"));
         }
         self.came.reserve(bytes.saturating_sub(self.came.len()));
         while self.came.len() < bytes {
@@ -311,8 +311,7 @@ impl Answering {
         let latest = Latest::of(came, Duration::from_millis(limits.timeout_ms), latest);
         let mut held = self.app.budget.hold();
         if !held.resize(frame.len()) {
-            let cause = "no room for the message within the host's bytes";
-            return Err(Denial::new(Reason::Overloaded, cause).into());
+            return Err(no_room("the message").into());
         }
         let entered = match checked && frame.len() <= HELD_BYTES {
             true => Some(enter(&self.app, came)?),

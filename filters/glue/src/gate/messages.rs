@@ -75,12 +75,9 @@ impl Gate {
     }
 
     fn take_messages(&mut self) -> Option<(Box<Held>, Box<Streaming>)> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Messages(held, streaming) => Some((held, streaming)),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        self.take(|phase| match phase {
+            Phase::Messages(held, streaming) => Ok((held, streaming)),
+            other => Err(other),
+        })
     }
 }

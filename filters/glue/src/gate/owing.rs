@@ -96,14 +96,11 @@ impl Gate {
 
     /// A request that has gone on, if this is one.
     pub(super) fn take_gone_on(&mut self) -> Option<(Box<Held>, Option<Box<Checking>>)> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Owing(held) => Some((held, None)),
-            Phase::Checking(held, checking) => Some((held, Some(checking))),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        self.take(|phase| match phase {
+            Phase::Owing(held) => Ok((held, None)),
+            Phase::Checking(held, checking) => Ok((held, Some(checking))),
+            other => Err(other),
+        })
     }
 }
 

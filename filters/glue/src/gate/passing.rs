@@ -127,25 +127,30 @@ impl Gate {
         }
     }
 
-    /// The held request, if it is on hold; the phase is final until it is put back.
-    pub(super) fn take_held(&mut self) -> Option<Box<Held>> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Held(held) => Some(held),
-            other => {
+    /// What a phase holds, if it is that one. The phase is final until it is put back.
+    pub(super) fn take<T>(&mut self, pick: impl FnOnce(Phase) -> Result<T, Phase>) -> Option<T> {
+        match pick(core::mem::replace(&mut self.phase, Phase::Denied)) {
+            Ok(taken) => Some(taken),
+            Err(other) => {
                 self.phase = other;
                 None
             }
         }
     }
 
+    /// The held request, if it is on hold.
+    pub(super) fn take_held(&mut self) -> Option<Box<Held>> {
+        self.take(|phase| match phase {
+            Phase::Held(held) => Ok(held),
+            other => Err(other),
+        })
+    }
+
     pub(super) fn take_checking(&mut self) -> Option<(Box<Held>, Box<Checking>)> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Checking(held, checking) => Some((held, checking)),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        self.take(|phase| match phase {
+            Phase::Checking(held, checking) => Ok((held, checking)),
+            other => Err(other),
+        })
     }
 }
 

@@ -288,13 +288,10 @@ impl Gate {
     }
 
     pub(super) fn take_waiting(&mut self) -> Option<Box<Waiting>> {
-        match core::mem::replace(&mut self.phase, Phase::Denied) {
-            Phase::Waiting(waiting) => Some(waiting),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        self.take(|phase| match phase {
+            Phase::Waiting(waiting) => Ok(waiting),
+            other => Err(other),
+        })
     }
 }
 
