@@ -116,6 +116,9 @@ pub type Unkept<'f> = dyn FnMut(Denial) -> Result<(), Denial> + 'f;
 /// Checks tensors against rules, symbolic dims included: the request's inputs, a handler's output, a backend's answer.
 /// The denial carries a contract reason (`datatype`, `shape`, …) in [`crate::Reason`]'s order; a caller that checks a handler or a backend
 /// maps it to that party's own reason and keeps the cause.
+///
+/// # Errors
+/// The first fault, in the order of the reasons.
 pub fn check_tensors(
     rules: &[TensorRule],
     tensors: &[Tensor<'_>],

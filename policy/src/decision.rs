@@ -151,7 +151,7 @@ impl Decision {
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
-        let step = decision.settle(step);
+        let step = decision.latch(step);
         (decision, step)
     }
 
@@ -169,7 +169,7 @@ impl Decision {
                 .and_then(|()| self.paid_content(policy, carried, scope)),
             _ => Err(out_of_order("charged")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// Whether a charge is not told yet that was [`ChargeOutcome::Later`].
@@ -194,7 +194,7 @@ impl Decision {
             }
             _ => Err(out_of_order("charged_late")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// Goes on after places in flight were asked for.
@@ -205,7 +205,7 @@ impl Decision {
             }
             _ => Err(out_of_order("acquired")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// Goes on once the body is whole: `bytes` of it, framing included. `addressee` is whom it is for, where the body names the
@@ -228,7 +228,7 @@ impl Decision {
             }
             _ => Err(out_of_order("body")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// The same for a body that is too large to be held, once its head is in: `bytes` is what that announces, and the rest is to pass in
@@ -246,7 +246,7 @@ impl Decision {
     /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode). The first refusal
     /// stays.
     pub fn refuse(&mut self, denial: Denial) -> Step {
-        self.settle(Err(denial))
+        self.latch(Err(denial))
     }
 
     /// Judges whom a decoded message is for: gRPC names the model there.
@@ -255,7 +255,7 @@ impl Decision {
             Stage::Message => self.addressee(policy, request),
             _ => Err(out_of_order("message")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// Checks the decoded message against the model's contract.
@@ -264,11 +264,11 @@ impl Decision {
             Stage::Check => self.content(policy, request),
             _ => Err(out_of_order("check")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
-    /// The latch: the first denial answers for good.
-    fn settle(&mut self, step: Result<Step, Denial>) -> Step {
+    /// The first denial answers for good.
+    fn latch(&mut self, step: Result<Step, Denial>) -> Step {
         if let Some(denial) = &self.denial {
             return Step::Deny(denial.clone());
         }

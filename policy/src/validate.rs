@@ -51,7 +51,10 @@ pub use jwks::{Published, TooManyKeys, published};
 /// The one format so far.
 const FORMAT_VERSION: u64 = 1;
 
-/// Validates a policy. `Ok` carries the warnings; `Err` carries every fault, warnings included, in document order of their paths.
+/// Validates a policy. `Ok` carries the warnings.
+///
+/// # Errors
+/// Every fault, warnings included, in document order of their paths.
 pub fn validate(raw: &raw::Policy) -> Result<(Policy, Vec<Fault>), Vec<Fault>> {
     let mut report = Report::default();
     let policy = policy(&mut report, raw);

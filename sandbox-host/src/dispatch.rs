@@ -99,6 +99,9 @@ impl Dispatcher {
     }
 
     /// Sends one inference and reads its answer, all before `latest` and within the backend's own bound. `waited`: for a place.
+    ///
+    /// # Errors
+    /// No server answered, in time or at all, or what it said breaks the contract.
     pub async fn dispatch(
         &self,
         call: Call<'_>,

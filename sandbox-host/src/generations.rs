@@ -181,7 +181,7 @@ impl Generations {
             report: Mutex::default(),
             settling: Mutex::default(),
         };
-        generations.settle();
+        generations.align();
         generations
     }
 
@@ -234,6 +234,9 @@ impl Generations {
     }
 
     /// Judges a head by the policy that its context names.
+    ///
+    /// # Errors
+    /// The refusal, or that the policy of the context is not held.
     pub fn begin(
         &self,
         fields: &Fields,
@@ -291,7 +294,7 @@ impl Generations {
             );
             held.superseded.truncate(MAX_SUPERSEDED);
         }
-        self.settle();
+        self.align();
         self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -308,11 +311,11 @@ impl Generations {
             .unwrap_or_else(PoisonError::into_inner)
             .superseded
             .retain(|old| old.until > now);
-        self.settle();
+        self.align();
     }
 
     /// Brings everything that all policies share in line with those that are held.
-    fn settle(&self) {
+    fn align(&self) {
         let _alone = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.all();
         let Some(newest) = all.first() else { return };

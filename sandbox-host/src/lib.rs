@@ -39,6 +39,7 @@ pub mod server;
 pub mod shadow;
 pub mod socket;
 pub mod statistics;
+pub mod timings;
 
 pub use assemble::PolicyFault;
 pub use host::{Host, StartError};

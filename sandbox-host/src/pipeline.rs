@@ -5,7 +5,6 @@ pub(crate) mod openai;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Model, ModelId};
@@ -26,6 +25,7 @@ use crate::request::ModelRequest;
 use crate::room::no_room;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
+use crate::timings::Timings;
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -51,21 +51,6 @@ pub struct Pipeline {
     policy: Arc<Policy>,
     routes: HashMap<ModelId, ModelRoute>,
     metrics: Arc<Metrics>,
-}
-
-/// How long the parts of a request took, for its log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// In handlers.
-    pub handler: Duration,
-    /// Of that, after the backend's answer.
-    pub postprocess: Duration,
-    /// At the backend.
-    pub dispatch: Duration,
-    /// Of that, the wait for a place.
-    pub queue: Duration,
-    /// Fuel of all handler calls.
-    pub fuel: u64,
 }
 
 impl Pipeline {
@@ -117,6 +102,9 @@ impl Pipeline {
     }
 
     /// A model's signature, from its contract.
+    ///
+    /// # Errors
+    /// The model has no route, or its answer cannot be said in the protocol.
     pub fn metadata(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
         let (model, _) = self.route(request.model)?;
         let inputs = match model.accepts() {
@@ -138,6 +126,9 @@ impl Pipeline {
     }
 
     /// Whether a model can serve, and how to say so.
+    ///
+    /// # Errors
+    /// The model has no route, or its answer cannot be said in the protocol.
     pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
         let (model, route) = self.route(request.model)?;
         let ready = route.backend.health().model_ready(model, &request.version);
@@ -148,6 +139,9 @@ impl Pipeline {
     }
 
     /// How often a version of a model was run for anybody, and how long that took.
+    ///
+    /// # Errors
+    /// The model has no route.
     pub fn statistics(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
         let (model, _) = self.route(request.model)?;
         let counted = self.metrics.statistics.of(model.name(), &request.version);
@@ -161,6 +155,9 @@ impl Pipeline {
 
     /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
     /// lets pass goes to `shadow`.
+    ///
+    /// # Errors
+    /// A handler, the backend or what either gave back failed: which, is the reason.
     pub async fn infer(
         &self,
         request: ModelRequest,

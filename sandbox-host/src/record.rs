@@ -13,12 +13,11 @@ use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
-use crate::audit::{Outcomes, Unwritten};
-
+use crate::audit::{Ending, Outcomes, Unwritten};
 use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, ShadowLabels, micros};
-use crate::pipeline::Timings;
 use crate::request::{Caller, ModelRequest, Refused, Standing};
 use crate::shadow::InShadow;
+use crate::timings::Timings;
 
 /// How a stream ends.
 #[derive(Clone, Copy, Debug)]
@@ -190,11 +189,7 @@ impl Record {
 
     /// What is told of an answer in pieces that breaks off, once its audit record is written.
     pub fn ending(&self, status: u16) -> Ending {
-        Ending {
-            outcomes: Arc::clone(&self.outcomes),
-            decision: self.answer(status, 0),
-            started: self.started,
-        }
+        Ending::new(&self.outcomes, self.answer(status, 0), self.started)
     }
 
     /// It was answered.
@@ -418,27 +413,6 @@ impl Record {
             fuel = self.timings.fuel,
             "request"
         );
-    }
-}
-
-/// A request whose answer is on its way, piece by piece.
-#[derive(Debug)]
-pub struct Ending {
-    outcomes: Arc<Outcomes>,
-    decision: Decision,
-    started: Instant,
-}
-
-impl Ending {
-    /// It broke off for this, when its caller had so many bytes of it: its line says something else, and another one amends that.
-    pub fn broke_off(self, denial: &Denial, response_bytes: usize) {
-        self.outcomes.ends_otherwise(Decision {
-            verdict: Verdict::Aborted,
-            reason: denial.reason.name().to_owned(),
-            response_bytes: wide(response_bytes),
-            total_us: micros(self.started.elapsed()),
-            ..self.decision
-        });
     }
 }
 

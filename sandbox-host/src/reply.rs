@@ -4,7 +4,6 @@ mod pieces;
 mod settling;
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,12 +13,12 @@ use hyper::body::{Body, Frame, SizeHint};
 use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
-use tensorgate_wire::answer::rate_fields;
+use tensorgate_wire::answer::{percent_encoded, rate_fields};
 use tensorgate_wire::headers::JSON_LENGTH;
 
+use crate::audit::Ending;
 use crate::backends::openai::Streamed;
 use crate::budget::Held;
-use crate::record::Ending;
 use pieces::Pieces;
 pub(crate) use pieces::Source;
 pub use settling::Settling;
@@ -264,38 +263,11 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// `grpc-message` as the gRPC over HTTP/2 specification encodes it: printable ASCII but `%` as it is.
-fn percent_encoded(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b'%' | 0..=0x1f | 0x7f.. => {
-                // Writing to a string cannot fail.
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-            _ => encoded.push(char::from(byte)),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use http_body_util::BodyExt;
-
-    #[test]
-    fn a_grpc_message_is_percent_encoded() {
-        for (message, expected) in [
-            ("not granted", "not granted"),
-            ("50 %", "50 %25"),
-            ("é\n", "%C3%A9%0A"),
-            ("", ""),
-        ] {
-            assert_eq!(percent_encoded(message), expected);
-        }
-    }
 
     #[tokio::test]
     async fn an_answers_bytes_are_held_as_long_as_its_data() {

@@ -34,7 +34,7 @@ use crate::sandbox::Payload;
 use limits::{charged, has_charged_content, reserves_tokens};
 
 pub use arrival::arrive;
-pub use refused::{Refused, Standing};
+pub use refused::{Caller, Refused, Standing};
 pub use stream::Opened;
 
 /// Seconds that a context may be older than the longest stream: scheduling and the hop between gate and host.
@@ -50,19 +50,6 @@ pub struct Judge {
     generation: String,
     key: Key,
     max_age_s: u64,
-}
-
-/// Who is asking, as the gate signed it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The gate's request id; empty if no valid context came.
-    pub request_id: String,
-    /// The client's name; `None` for public questions.
-    pub client: Option<String>,
-    /// The log's name of the credential that proved it.
-    pub credential: Option<String>,
-    /// The policy that the gate judged by; empty if no valid context came.
-    pub generation: String,
 }
 
 /// A head that was let through.
@@ -200,6 +187,9 @@ impl Judge {
     }
 
     /// Judges a whole request at once. `now_unix_s`: the wall clock.
+    ///
+    /// # Errors
+    /// The refusal.
     pub fn judge(
         &self,
         fields: &Fields,
@@ -228,6 +218,9 @@ impl Judge {
     }
 
     /// Judges a head. `end_of_stream`: no body follows.
+    ///
+    /// # Errors
+    /// The refusal.
     pub fn head(
         &self,
         fields: &Fields,
@@ -254,6 +247,9 @@ impl Judge {
     }
 
     /// Judges a head that [`arrive`] has read, with the context that came with it.
+    ///
+    /// # Errors
+    /// The refusal.
     pub fn begin(
         &self,
         read: ReadHead<'_>,
@@ -353,6 +349,9 @@ impl Judge {
     }
 
     /// Judges the body of an admitted head. Copies out what the request keeps, once.
+    ///
+    /// # Errors
+    /// The refusal.
     pub fn body(&self, admitted: Admitted, body: Bytes) -> Result<ModelRequest, Box<Refused>> {
         let Admitted {
             caller,

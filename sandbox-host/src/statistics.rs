@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_wire::encode::statistics::{Spent, Statistics};
 
-use crate::pipeline::Timings;
+use crate::timings::Timings;
 
 /// By version and model. Both are the policy's names, so there are no more than policies have had.
 #[derive(Debug, Default)]

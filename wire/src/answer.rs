@@ -30,7 +30,7 @@ pub enum Answer {
     Grpc {
         /// gRPC status.
         status: GrpcStatus,
-        /// `grpc-message`, not yet percent-encoded.
+        /// `grpc-message`, not yet [`percent_encoded`].
         message: String,
         /// Further fields: `grpc-status-details-bin` (base64), `x-request-id`, rate fields.
         headers: Vec<(&'static str, String)>,
@@ -103,6 +103,21 @@ fn message(denial: &Denial) -> String {
         }
         _ => title.to_owned(),
     }
+}
+
+/// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").
+pub fn percent_encoded(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b'%' | ..=0x1f | 0x7f.. => {
+                // Writing to a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
 }
 
 fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) -> String {
@@ -232,6 +247,18 @@ mod tests {
             .iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        for (message, expected) in [
+            ("not granted", "not granted"),
+            ("50 %", "50 %25"),
+            ("é\n", "%C3%A9%0A"),
+            ("", ""),
+        ] {
+            assert_eq!(percent_encoded(message), expected);
+        }
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub fn addressee(format: BodyFormat, body: &[u8]) -> Result<Option<Addressee<'_>
 ///
 /// `by` is what the model has to say ([`tensorgate_policy::Decision::read_by`]): TF Serving's JSON, TorchServe's formats and a model's own JSON say
 /// no datatypes, and are read by the contract's. The other formats say all of it themselves.
+///
+/// # Errors
+/// The body is none of its format: the reason, with the field where it is the caller's.
 pub fn decode<'a, 'p>(
     format: BodyFormat,
     body: &'a [u8],

@@ -43,6 +43,9 @@ pub enum Unsayable {
 
 /// An inference answer: OIP's JSON, with those outputs behind it that are wanted as binary data, or TF Serving's and TorchServe's, by row or
 /// whole; for gRPC one frame, with raw contents, TF Serving's typed lists or TorchServe's JSON.
+///
+/// # Errors
+/// It cannot be said in the protocol.
 pub fn infer_response(
     protocol: Protocol,
     response: &InferResponse,

@@ -22,6 +22,9 @@ const FIRST_GUESS: usize = 4;
 const LEAST_GROWTH: usize = 4096;
 
 /// The body as its format has it: expanded if its plan says that it is compressed, else as it came. Refusals are `body-too-large` and `malformed`.
+///
+/// # Errors
+/// It is none of its coding, or larger than may be.
 pub fn expand<'a>(
     plan: &BodyPlan,
     body: impl Into<Cow<'a, [u8]>>,

@@ -210,6 +210,9 @@ impl Answer {
     }
 
     /// What it says of a charge; the cause where it says nothing that can be believed.
+    ///
+    /// # Errors
+    /// It does not answer the question.
     pub fn outcome(&self, debits: &[Debit]) -> Result<ChargeOutcome, &'static str> {
         let over = |status: &Status| status.code == Code::OverLimit;
         let told = !self.statuses.is_empty();

@@ -75,6 +75,9 @@ impl BodyStream {
     }
 
     /// Takes the next bytes and tells `sink` what they bring. The first refusal, of the sink or of this, is the last word.
+    ///
+    /// # Errors
+    /// What has come is wrong.
     pub fn feed(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
         self.latched(|form| match form {
             Form::Binary(stream) => stream.feed(piece, sink),
@@ -83,6 +86,9 @@ impl BodyStream {
     }
 
     /// The body is over: refuses one that should have gone on.
+    ///
+    /// # Errors
+    /// It is not whole.
     pub fn end(&mut self) -> Result<(), Denial> {
         self.latched(|form| match form {
             Form::Binary(stream) => stream.end(),

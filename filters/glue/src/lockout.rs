@@ -55,6 +55,9 @@ impl Kind {
 }
 
 /// Makes the pages, if the policy has a use for any.
+///
+/// # Errors
+/// The store failed, or is full.
 pub fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     if policy.lockout().is_none() {
         return Ok(());

@@ -84,11 +84,17 @@ pub struct NativeProxy {
 
 impl NativeProxy {
     /// Configures the gate with a bundle (JSON) and the context key (hex).
+    ///
+    /// # Errors
+    /// The faults of the policy.
     pub fn new(bundle_json: &[u8], context_key_hex: &str) -> Result<Self, Vec<Fault>> {
         Self::worker(bundle_json, context_key_hex, Store::default())
     }
 
     /// The same as one worker of several, or as a proxy after a reload: buckets are in `store`.
+    ///
+    /// # Errors
+    /// The faults of the policy.
     pub fn worker(
         bundle_json: &[u8],
         context_key_hex: &str,
@@ -98,6 +104,9 @@ impl NativeProxy {
     }
 
     /// Configures a chain of filters, in order. Each reads the same bundle, and the same key if there is one.
+    ///
+    /// # Errors
+    /// The faults of the policy.
     pub fn chain(
         filters: &[Filter],
         bundle_json: &[u8],

@@ -60,7 +60,7 @@ impl Outcome {
         if !self.record.shadow.is_empty() {
             self.log(proxy, Verdict::Allow, request_id);
         }
-        self.settle(proxy, Verdict::Allow);
+        self.decided(proxy, Verdict::Allow);
     }
 
     /// Refused, which is worth a line in the log.
@@ -69,7 +69,7 @@ impl Outcome {
         self.record.detail.clone_from(&denial.cause);
         let verdict = Verdict::Deny(denial.reason);
         self.log(proxy, verdict, request_id);
-        self.settle(proxy, verdict);
+        self.decided(proxy, verdict);
     }
 
     /// What became of one message of a stream, which the stream's own outcome is not: logged and counted as a request is. The names of its model and
@@ -161,7 +161,7 @@ impl Outcome {
         self.count(proxy, verdict);
     }
 
-    fn settle(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
+    fn decided(&mut self, proxy: &mut dyn Proxy, verdict: Verdict) {
         self.verdict = Some(verdict);
         self.tell(proxy, verdict);
         self.count_shadows(proxy);

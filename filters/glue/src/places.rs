@@ -48,6 +48,9 @@ pub enum PlaceFault {
 }
 
 /// Makes the slots of a policy's counts, those apart that exist: a reload keeps what is in flight.
+///
+/// # Errors
+/// The store failed, or is full.
 pub fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     for place in policy.places() {
         let key = slot_key(&place);

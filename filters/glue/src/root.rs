@@ -52,6 +52,9 @@ impl GateRoot {
     /// Reads and validates a configuration. `Ok` carries the warnings, `Err` every fault. No fault quotes the context key, without
     /// which a filter that identifies callers cannot tell the upstream who calls. A VM's memory never shrinks: what has been read goes before
     /// what is made of it grows.
+    ///
+    /// # Errors
+    /// The faults of the configuration, where any is an error.
     pub fn configure(
         filter: Filter,
         bundle_json: impl AsRef<[u8]>,
@@ -146,6 +149,9 @@ impl GateRoot {
     }
 
     /// Makes the slots of key sets, and takes in what workers of the policy before this one have fetched.
+    ///
+    /// # Errors
+    /// The store failed, or is full.
     pub fn make_keys(&self, store: &mut dyn SharedStore, now: Now) -> Result<(), SlotFault> {
         let mut keys = self.keys.borrow_mut();
         keys.make_slots(store)?;

@@ -21,6 +21,7 @@ use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Fault, Now, Severity};
 use tensorgate_wire::Answer;
+use tensorgate_wire::answer::percent_encoded;
 
 use crate::entry;
 use crate::filter::Filter;
@@ -376,7 +377,7 @@ impl Proxy for Host {
                 // Written out as the trailers-only answer that it is, not through the proxy's own gRPC form: that one looks at the
                 // request's content type and would answer 200 with a text to a gRPC path without one.
                 let status = (*status as u8).to_string();
-                let message = percent_encode(message);
+                let message = percent_encoded(message);
                 let mut fields = vec![
                     ("content-type", "application/grpc"),
                     ("grpc-status", status.as_str()),
@@ -478,16 +479,4 @@ fn take_name() -> Result<(), HostFault> {
         ENTRIES.with(|entries| entries.set(Some((vm, 0))));
     }
     Ok(())
-}
-
-/// A `grpc-message` as it travels: everything but printable ASCII without `%` is percent-encoded (gRPC over HTTP/2, "Percent-Byte-Encoded").
-fn percent_encode(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b'%' | ..=0x1f | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
-            _ => encoded.push(char::from(byte)),
-        }
-    }
-    encoded
 }

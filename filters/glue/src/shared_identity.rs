@@ -24,6 +24,9 @@ pub struct SharedIdentity {
 
 impl SharedIdentity {
     /// What the filters before this one said; `None` if none of them said anything. What cannot be read is a fault.
+    ///
+    /// # Errors
+    /// The proxy failed, or what stands there is no identity.
     pub fn read(proxy: &mut dyn Proxy) -> Result<Option<Self>, HostFault> {
         let Some(text) = proxy.property(&[PROPERTY])? else {
             return Ok(None);
@@ -35,6 +38,9 @@ impl SharedIdentity {
     }
 
     /// Says it. Refused by the proxy if it was said before: two filters cannot both know who is calling.
+    ///
+    /// # Errors
+    /// The proxy failed.
     pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
         let proofs = self.proofs.to_bits();
         let said = json!({"client": self.client, "credential": self.credential, "proofs": proofs});

@@ -34,6 +34,9 @@ pub(crate) struct Owed {
 }
 
 /// Makes the slot that asking needs.
+///
+/// # Errors
+/// The store failed, or is full.
 pub fn make_breaker(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     match policy.rate_limit_service() {
         Some(_) => slots::make(store, &slot(), &Breaker::default().to_bytes()),

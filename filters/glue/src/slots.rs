@@ -23,6 +23,9 @@ pub enum SlotFault {
 }
 
 /// Makes a slot unless there is one. The main thread configures before any worker does, so that nobody else counts meanwhile.
+///
+/// # Errors
+/// The store failed, or is full.
 pub fn make(store: &mut dyn SharedStore, key: &str, fresh: &[u8]) -> Result<(), SlotFault> {
     if store.get(key)?.is_some() {
         return Ok(());

@@ -39,6 +39,9 @@ pub enum SpendFault {
 
 /// Makes the slots of a policy's limits, those apart that exist. All workers configure, the main thread first, and a slot that is in use must not be
 /// filled again by a reload: hence the look before the write.
+///
+/// # Errors
+/// The store failed, or is full.
 pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
     for (grant, client, allowance) in policy.allowances() {
         let key = slot_key(&allowance.key(grant.name(), client.name()));

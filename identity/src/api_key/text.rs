@@ -43,6 +43,9 @@ pub fn format_key(random: &[u8; 20]) -> String {
 }
 
 /// Whether a text has a key's form and checksum. Its length is looked at before anything else: the text is a caller's.
+///
+/// # Errors
+/// It is not of that form.
 pub fn parse_key(text: &str) -> Result<(), KeyFault> {
     if text.len() != KEY_CHARS {
         return Err(KeyFault::Length);

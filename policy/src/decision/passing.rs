@@ -20,7 +20,7 @@ impl Decision {
             Stage::Check => self.head_of_content(policy, request, elements),
             _ => Err(out_of_order("check_head")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// Checks elements that pass. [`Step::Forward`]: these may go on.
@@ -36,7 +36,7 @@ impl Decision {
                 .map(|()| Step::Forward),
             _ => Err(out_of_order("pass")),
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// All has passed, and every charge is told. [`Step::Forward`]: the request is allowed.
@@ -48,7 +48,7 @@ impl Decision {
         } else {
             Err(out_of_order("passed"))
         };
-        self.settle(step)
+        self.latch(step)
     }
 
     /// What the head of a message says.

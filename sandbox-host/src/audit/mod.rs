@@ -4,11 +4,12 @@
 //! checkpoint that is signed ([`key`]). [`files`] keeps the lines on disk, [`recover`] looks at what a former host left, and
 //! [`writer`] is the one thread that writes, behind a bounded queue. What the host answered, the host says; what Envoy refused,
 //! lost or was left with, Envoy says over its gRPC access log ([`als`]); [`outcomes`] joins the two by our request id, so that
-//! one request is one line, and what Envoy lost on the way is counted ([`heard`]). [`verify`] reads a log and names what was done to it.
+//! one request is one line, and what Envoy lost on the way is counted ([`heard`]). An answer that breaks off amends its line ([`mod@ending`]). [`verify`] reads a log and names what was done to it.
 //!
 //! What it never does: it decides nothing about a request, and it never writes a credential, a query or a body.
 
 pub mod als;
+pub mod ending;
 pub mod envoy_reply;
 pub mod files;
 pub mod heard;
@@ -22,6 +23,7 @@ pub mod time;
 pub mod verify;
 pub mod writer;
 
+pub use ending::Ending;
 pub use outcomes::Outcomes;
 pub use plane::AuditPlane;
 pub use writer::{Audit, Unwritten};

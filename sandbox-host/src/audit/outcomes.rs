@@ -199,7 +199,7 @@ impl Outcomes {
             Told::Again => return,
             Told::After { first, count } => self.lost(&entry.decision, first, count).await,
         }
-        let (time, event, displaced) = self.settle(entry);
+        let (time, event, displaced) = self.joined(entry);
         self.write_halves(displaced);
         if let Some(event) = event {
             self.audit.write_when_room(time, event).await;
@@ -207,7 +207,7 @@ impl Outcomes {
     }
 
     /// What an entry adds to the log.
-    fn settle(&self, entry: Entry) -> (SystemTime, Option<Event>, Halves) {
+    fn joined(&self, entry: Entry) -> (SystemTime, Option<Event>, Halves) {
         let Entry {
             time,
             decision,

@@ -14,6 +14,9 @@ use crate::room::no_room;
 
 impl Dispatcher {
     /// Sends a document whose answer comes in pieces. What it keeps, its place here included, goes with the answer.
+    ///
+    /// # Errors
+    /// No server answered, in time or at all.
     pub async fn stream(
         &self,
         (model, version): (&Model, &str),
@@ -52,6 +55,9 @@ impl Dispatcher {
 
     /// Sends a document and reads its answer, all before `latest` and within the backend's own bound. What comes back was checked and is written
     /// anew. `waited`: for a place; `room`: what it may take of the host's bytes.
+    ///
+    /// # Errors
+    /// No server answered, in time or at all, or what it said breaks the contract.
     pub async fn complete(
         &self,
         (model, version): (&Model, &str),

@@ -64,6 +64,9 @@ impl Counter {
     }
 
     /// Spends from all of them or from none.
+    ///
+    /// # Errors
+    /// Redis failed or was late, or its answer cannot be believed.
     pub async fn charge(&self, lines: &[Line<'_>]) -> Result<ChargeOutcome, CounterFault> {
         let debits: Vec<Debit> = lines.iter().map(|line| line.debit).collect();
         if let Some(never) = global::never(&debits) {

@@ -39,6 +39,9 @@ pub enum AskFault {
 
 impl Limits {
     /// The limits of a policy, if it has a Redis for them. A connection that an older policy has to the same Redis is kept.
+    ///
+    /// # Errors
+    /// The settings of its Redis cannot be used.
     pub fn of(
         policy: &Arc<Policy>,
         root: &Path,
@@ -70,6 +73,9 @@ impl Limits {
     }
 
     /// What is asked, by this policy; `None` if it does not know all of it.
+    ///
+    /// # Errors
+    /// The question is not of the form that gates use.
     pub fn find<'s>(&'s self, question: &'s Question) -> Result<Option<Vec<Line<'s>>>, AskFault> {
         if question.domain != self.domain {
             return Ok(None);

@@ -3,7 +3,7 @@
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
-use super::{Pipeline, Timings};
+use super::Pipeline;
 use crate::backends::openai::{Answered, Room, Streamed};
 use crate::budget::Held;
 use crate::dispatch::Latest;
@@ -11,12 +11,16 @@ use crate::document::Document;
 use crate::metrics::ModelLabels;
 use crate::request::ModelRequest;
 use crate::room::no_room;
+use crate::timings::Timings;
 
 /// What a piece of an answer takes: an event as it came, as what was read, and written anew.
 const PIECE_BYTES: usize = 1 << 20;
 
 impl Pipeline {
     /// A request whose answer comes in pieces. The time at the backend is counted up to the head of the answer.
+    ///
+    /// # Errors
+    /// The backend failed, or there is no room for the answer.
     pub async fn stream(
         &self,
         request: ModelRequest,
@@ -41,6 +45,9 @@ impl Pipeline {
     }
 
     /// A request whose answer comes in one piece. `held` grows and shrinks with what is in memory.
+    ///
+    /// # Errors
+    /// The backend failed, or there is no room for the answer.
     pub async fn complete(
         &self,
         request: ModelRequest,

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::Frame;
 
+use crate::audit::Ending;
 use crate::backends::openai::Streamed;
-use crate::record::Ending;
 
 /// Where pieces come from.
 pub(crate) trait Source: Send + 'static {

@@ -1,8 +1,19 @@
-//! A refusal, and whether it tells of a fault of ours.
+//! A refusal: who asked, and whether it tells of a fault of ours.
 
 use tensorgate_policy::{Denial, Protocol};
 
-use super::Caller;
+/// Who is asking, as the gate signed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The gate's request id; empty if no valid context came.
+    pub request_id: String,
+    /// The client's name; `None` for public questions.
+    pub client: Option<String>,
+    /// The log's name of the credential that proved it.
+    pub credential: Option<String>,
+    /// The policy that the gate judged by; empty if no valid context came.
+    pub generation: String,
+}
 
 /// What a refusal says about the two halves of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

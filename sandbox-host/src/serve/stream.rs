@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A stream that is open.
 struct Stream<B> {
     answering: Answering,
-    standing: Standing,
+    goes_on: GoesOn,
     messages: Messages,
     body: B,
     /// What has come and was not yet taken, and room for what it wants.
@@ -79,7 +79,7 @@ where
     let marker = Marker::new(app.generations.key(), context.unwrap_or_default());
     let timeout = grpc_timeout::of(&parts.headers);
     let stream = Stream {
-        standing: Standing {
+        goes_on: GoesOn {
             app: Arc::clone(app),
             generation: Arc::clone(&generation),
             caller: opened.caller().clone(),
@@ -179,7 +179,7 @@ where
             self.number = self.number.saturating_add(1);
             let taken = self.came.split_to(used).freeze();
             let frame = taken.slice(used.saturating_sub(frame_bytes)..);
-            if let Some(denial) = self.standing.now() {
+            if let Some(denial) = self.goes_on.now() {
                 return Err(denial);
             }
             let mut record = self
@@ -188,7 +188,7 @@ where
             record.request_bytes = frame.len();
             return match message {
                 Ok(mark) => {
-                    let (number, latest) = (self.number, self.standing.deadline);
+                    let (number, latest) = (self.number, self.goes_on.deadline);
                     let answer = self.answering.answer(number, mark, frame, latest, record);
                     Ok(Some(answer.await))
                 }
@@ -213,7 +213,7 @@ where
         while self.came.len() < bytes {
             let frame = tokio::select! {
                 biased;
-                denial = self.standing.ends() => return Err(denial),
+                denial = self.goes_on.ends() => return Err(denial),
                 frame = self.body.frame() => frame,
             };
             match frame {
@@ -350,7 +350,7 @@ impl Answering {
 }
 
 /// Whether a stream may go on.
-struct Standing {
+struct GoesOn {
     app: Arc<App>,
     generation: Arc<Generation>,
     caller: Caller,
@@ -362,7 +362,7 @@ struct Standing {
     deadline: Option<Instant>,
 }
 
-impl Standing {
+impl GoesOn {
     /// Why it may not, now.
     fn now(&mut self) -> Option<Denial> {
         let now = Instant::now();

@@ -112,6 +112,9 @@ impl Question {
     }
 
     /// From bytes.
+    ///
+    /// # Errors
+    /// It is no message of that type, or beyond a bound.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut domain, mut descriptors, mut hits) = (None, Vec::new(), None);
@@ -246,6 +249,9 @@ impl Answer {
     }
 
     /// From bytes.
+    ///
+    /// # Errors
+    /// It is no message of that type, or beyond a bound.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut code, mut statuses) = (None, Vec::new());

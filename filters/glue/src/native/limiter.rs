@@ -73,6 +73,9 @@ impl Limiter {
     }
 
     /// What it comes to: all of the limits are spent from, or none.
+    ///
+    /// # Errors
+    /// A status of gRPC's: the question is none, or of a limit that no policy has.
     pub fn answer(&self, policy: &Policy, question: &[u8], now: Now) -> Result<Vec<u8>, u32> {
         let question = Question::from_bytes(question).map_err(|_| INVALID_ARGUMENT)?;
         self.with(|state| {

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use super::chunk::Chunks;
 use super::connection::Connection;
 use super::events::Events;
+use crate::audit::Ending;
 use crate::backends::BackendError;
 use crate::budget::Held;
 use crate::dispatch;
 use crate::document::Document;
 use crate::metrics::Raised;
-use crate::record::Ending;
 
 /// The end of every answer.
 const DONE: &str = "[DONE]";

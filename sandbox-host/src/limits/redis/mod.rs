@@ -90,12 +90,12 @@ impl Redis {
     /// Connects, and keeps connecting. `up` says whether there is a connection, 0 or 1.
     pub fn start(settings: Settings, up: Gauge) -> Self {
         let (calls, asked) = mpsc::channel(MAX_QUEUED);
-        let standing = Standing {
+        let connected = Connected {
             up: Arc::default(),
             gauge: up,
         };
-        let flag = Arc::clone(&standing.up);
-        let task = tokio::spawn(keep(settings, asked, standing));
+        let flag = Arc::clone(&connected.up);
+        let task = tokio::spawn(keep(settings, asked, connected));
         Self {
             calls,
             up: flag,
@@ -109,6 +109,9 @@ impl Redis {
     }
 
     /// Calls the script with so many keys, and arguments behind them.
+    ///
+    /// # Errors
+    /// There is no connection, too many wait, or no answer came within the time.
     pub async fn call(
         &self,
         words: Vec<Vec<u8>>,
@@ -139,19 +142,19 @@ impl Drop for Redis {
 }
 
 /// What is known of the connection.
-struct Standing {
+struct Connected {
     up: Arc<AtomicBool>,
     gauge: Gauge,
 }
 
-impl Standing {
+impl Connected {
     fn set(&self, up: bool) {
         self.up.store(up, Ordering::Relaxed);
         self.gauge.set(i64::from(up));
     }
 }
 
-impl Drop for Standing {
+impl Drop for Connected {
     fn drop(&mut self) {
         self.set(false);
     }
@@ -186,14 +189,14 @@ impl Spell {
 }
 
 /// Has a connection for as long as somebody asks.
-async fn keep(settings: Settings, mut asked: mpsc::Receiver<Call>, standing: Standing) {
+async fn keep(settings: Settings, mut asked: mpsc::Receiver<Call>, connected: Connected) {
     let mut spell = Spell::NONE;
     loop {
         let cause = match timeout(CONNECT_TIME, Connection::open(&settings)).await {
             Ok(Ok(connection)) => {
-                standing.set(true);
+                connected.set(true);
                 let ended = serve(connection, &mut asked, &mut spell).await;
-                standing.set(false);
+                connected.set(false);
                 if matches!(ended, Ended::Unused) {
                     return;
                 }
