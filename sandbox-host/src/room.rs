@@ -32,17 +32,18 @@ pub(crate) fn hold_expanded(
     }
 }
 
-/// Takes room for the tree into which a document without tensors is read, and for what is written from it, beside the body. A body of another kind
-/// becomes tensors, whose room is taken once they are there.
-pub(crate) fn hold_tree(held: &mut Held, plan: &BodyPlan, body: &[u8]) -> Result<(), Denial> {
-    let BodyFormat::OpenAi(_) = plan.format else {
-        return Ok(());
+/// Takes room for what a body is read into, beside it: the tree of a document without tensors, and what is written from that; otherwise as much again as the
+/// body, since tensors are copied out of it. Typed contents and numbers as text may grow beyond that, by a bound of the reader's.
+pub(crate) fn hold_read(held: &mut Held, plan: &BodyPlan, body: &[u8]) -> Result<(), Denial> {
+    let read_bytes = match plan.format {
+        BodyFormat::OpenAi(_) => tree_bytes(body),
+        _ => body.len(),
     };
-    let both = body.len().saturating_add(tree_bytes(body));
+    let both = body.len().saturating_add(read_bytes);
     if held.resize(held.bytes().max(both)) {
         Ok(())
     } else {
-        Err(no_room("the document's values"))
+        Err(no_room("what the body is read into"))
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_held_together_with_its_values_and_what_is_written_of_them() {
+    fn a_body_is_held_together_with_what_it_is_read_into() {
         let body = br#"{"model":"m","messages":[1,2,3]}"#;
         let plan = |format| BodyPlan {
             max_bytes: 1_000,
@@ -110,10 +111,15 @@ mod tests {
         for (total, format, expected) in [
             (most, BodyFormat::OpenAi(Api::Chat), Some(most)),
             (most.saturating_sub(1), BodyFormat::OpenAi(Api::Chat), None),
-            (0, BodyFormat::OipJson, Some(0)),
+            (
+                2 * body.len(),
+                BodyFormat::OipGrpcInfer,
+                Some(2 * body.len()),
+            ),
+            (2 * body.len() - 1, BodyFormat::OipGrpcInfer, None),
         ] {
             let mut held = Budget::new(total).hold();
-            let held_bytes = hold_tree(&mut held, &plan(format), body).map(|()| held.bytes());
+            let held_bytes = hold_read(&mut held, &plan(format), body).map(|()| held.bytes());
             assert_eq!(held_bytes.ok(), expected, "{total}");
         }
         let document = Document {

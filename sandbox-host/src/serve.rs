@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::reply::{self, ReplyBody, Settling};
 use crate::request::{Admitted, Begun, ModelRequest, Refused};
-use crate::room::{hold_decoded, hold_expanded, hold_tree};
+use crate::room::{hold_decoded, hold_expanded, hold_read};
 
 /// What every request shares.
 pub struct App {
@@ -302,7 +302,7 @@ async fn judged(
     record: &mut Record,
 ) -> Result<ModelRequest, Failure> {
     let becomes = hold_expanded(held, &admitted.plan(), body.len())?;
-    hold_tree(held, &admitted.plan(), &body)?;
+    hold_read(held, &admitted.plan(), &body)?;
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len().max(becomes), move || judge.body(admitted, body)).await;
     if let Some(entered) = entered {
