@@ -34,6 +34,7 @@ mod revoked;
 mod roles;
 mod service;
 mod serving;
+mod spoken;
 mod template;
 mod tensors;
 mod usage;

@@ -11,7 +11,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
 use tensorgate_policy::raw::BackendKind;
 
-use crate::backends::answer;
+use crate::backends::http_json::answer_room;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::tls::{Tls, TlsError};
@@ -293,7 +293,7 @@ impl Loader {
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
-            BackendKind::OpenAi => b"http/1.1",
+            BackendKind::OpenAi | BackendKind::HttpJson => b"http/1.1",
             BackendKind::OpenInference | BackendKind::Embedded => b"h2",
         };
         let tls = rule
@@ -308,6 +308,9 @@ impl Loader {
             .iter()
             .map(|uri| match rule.kind() {
                 BackendKind::OpenAi => Endpoint::of_openai(uri, tls.clone()).map(Arc::new),
+                BackendKind::HttpJson => {
+                    Endpoint::of_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
+                }
                 BackendKind::OpenInference | BackendKind::Embedded => {
                     Endpoint::new(uri, tls.clone()).map(Arc::new)
                 }
@@ -377,7 +380,7 @@ fn routes(
     for model in policy.models() {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => answer::max_bytes(model.backend_outputs()),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => answer_room(model),
         };
         if needs > gives {
             faults.push(PolicyFault::Budget {

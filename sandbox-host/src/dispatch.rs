@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod call;
+mod http_json;
 mod knee;
 mod openai;
 mod places;
@@ -24,7 +25,7 @@ use crate::backends::{BackendError, Call, answer};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
-pub use call::Latest;
+pub use call::{Latest, Whose};
 use call::{Underway, Witness};
 pub use places::Place;
 use places::Places;
@@ -54,6 +55,29 @@ struct Chosen {
     load: Load,
     /// Its call, as long as nobody knows what became of it.
     call: Underway,
+}
+
+/// An answer, and the call that it is of.
+#[derive(Debug)]
+#[must_use = "whether its server did well is known once it was held against the contract"]
+pub struct Answered {
+    /// Its tensors, not yet held against the contract.
+    pub outputs: Vec<Tensor<'static>>,
+    call: Underway,
+}
+
+impl Answered {
+    /// Whether it keeps the contract is known. One that breaks it counts as a refusal of its server's.
+    pub fn judged(self, broken: Option<&Denial>) -> Vec<Tensor<'static>> {
+        match broken {
+            None => self.call.answered(),
+            Some(denial) => {
+                let error = BackendError::Fault(denial.cause.clone());
+                self.call.refused(&error);
+            }
+        }
+        self.outputs
+    }
 }
 
 impl Dispatcher {
@@ -107,7 +131,10 @@ impl Dispatcher {
         call: Call<'_>,
         latest: Latest,
         waited: &mut Duration,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
+    ) -> Result<Answered, Denial> {
+        if let Some(template) = call.contract.backend_template() {
+            return self.post(call, template, latest, waited).await;
+        }
         let (_place, _raised, deadline) = self.enter(latest, waited).await?;
         let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
         let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
@@ -120,8 +147,8 @@ impl Dispatcher {
                 .infer(request.clone(), claims, max_answer_bytes, deadline)
                 .await
                 .and_then(|answer| answer::tensors(answer, id, model, version));
-            if let Some(tensors) = attempts.over(&chosen, answered)? {
-                return Ok(tensors);
+            if let Some(answered) = attempts.tensors(chosen, answered)? {
+                return Ok(answered);
             }
         }
     }
@@ -133,7 +160,8 @@ impl Dispatcher {
         latest: Latest,
     ) -> Result<Underway, BackendError> {
         let whole = self.timeout.min(latest.whole);
-        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), whole)
+        let mark = (latest.whose, whole);
+        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), mark)
     }
 
     /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
@@ -199,14 +227,14 @@ impl Dispatcher {
     ) -> Result<(Place, Raised, Instant), Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
-        let place = self.place(deadline).await;
+        let place = self.place(latest.whose, deadline).await;
         *waited = came.elapsed();
         Ok((place?, Raised::new(&self.in_flight), deadline))
     }
 
     /// A place at the backend, if it is asked at all.
-    async fn place(&self, deadline: Instant) -> Result<Place, Denial> {
-        let passed = self.witness.breaker.pass();
+    async fn place(&self, whose: Whose, deadline: Instant) -> Result<Place, Denial> {
+        let passed = self.witness.breaker.pass(whose);
         passed.map_err(|error| denial(&error, self.health.name()))?;
         self.witness.places.take(deadline).await
     }

@@ -15,7 +15,7 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
-use crate::backends::{Call, answer};
+use crate::backends::{Call, http_json};
 use crate::budget::Held;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
@@ -186,8 +186,6 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id.as_str();
-        let answer_bytes = answer::max_bytes(model.backend_outputs());
-
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -213,7 +211,8 @@ impl Pipeline {
             }
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
+        let room = http_json::room(model, &inputs);
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(room)) {
             return Err(no_room("the answer"));
         }
 
@@ -240,11 +239,13 @@ impl Pipeline {
             .dispatch_seconds
             .get_or_create(&labels)
             .observe(timings.dispatch.as_secs_f64());
-        let mut outputs = dispatched?;
+        let answered = dispatched?;
         let rules = model.backend_outputs();
-        shadow.check(Values::Outputs, rules, &outputs, |denial| {
+        let checked = shadow.check(Values::Outputs, rules, &answered.outputs, |denial| {
             broken(Reason::BackendFault, "the backend's answer", &denial)
-        })?;
+        });
+        let mut outputs = answered.judged(checked.as_ref().err());
+        checked?;
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();

@@ -6,7 +6,7 @@ mod form;
 mod predict;
 pub mod statistics;
 mod stream;
-mod template;
+pub(crate) mod template;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
@@ -84,10 +84,13 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
                 (JSON_GROWTH, predict::json_overhead(output))
             }
-            Protocol::Json => (
-                JSON_GROWTH,
-                predict::json_overhead(output).saturating_add(template::most_of_ways(output, form)),
-            ),
+            Protocol::Json => {
+                let places = form
+                    .template
+                    .as_deref()
+                    .map_or(&[][..], |template| template.outputs());
+                (0, template::most_bytes(output, places))
+            }
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
             // It has no tensors.
             Protocol::OpenAi => (1, 0),

@@ -31,6 +31,7 @@ mod route;
 pub mod settlement;
 mod signature;
 pub mod stream;
+pub mod template;
 mod torch;
 
 pub use answer::Answer;

@@ -28,6 +28,7 @@ pub struct Model {
     pub(crate) preprocess: Option<String>,
     pub(crate) postprocess: Option<String>,
     pub(crate) template: Option<Arc<Template>>,
+    pub(crate) backend_template: Option<Arc<Template>>,
 }
 
 impl Model {
@@ -115,6 +116,11 @@ impl Model {
     /// Its JSON, where it has a route of its own.
     pub const fn template(&self) -> Option<&Arc<Template>> {
         self.template.as_ref()
+    }
+
+    /// The JSON that its backend is spoken to in; `None` where that speaks another protocol.
+    pub const fn backend_template(&self) -> Option<&Arc<Template>> {
+        self.backend_template.as_ref()
     }
 }
 

@@ -68,16 +68,15 @@ fn model(
             policy.backends.keys().map(|name| name.as_str()),
         );
     }
-    if backend
-        .and_then(|backend| policy.backends.get(backend)?.kind)
-        .is_some_and(|kind| kind == raw::BackendKind::OpenAi)
-    {
+    let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
+    if kind == Some(raw::BackendKind::OpenAi) {
         report.error_with_fix(
             &backend_path,
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
         );
     }
+    let in_json = kind == Some(raw::BackendKind::HttpJson);
     let backend_model = match &raw.backend_model {
         Some(name) => {
             names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
@@ -95,6 +94,13 @@ fn model(
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    if in_json && !raw.parameters.is_empty() {
+        report.error_with_fix(
+            &parameters_path,
+            "have no place in the JSON that the backend gets",
+            "remove them",
+        );
+    }
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
@@ -167,10 +173,18 @@ fn model(
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
-        inputs: asked,
-        outputs: &returns,
+        clients: template::Side {
+            inputs: asked,
+            outputs: &returns,
+        },
+        backend: in_json.then_some(template::Side {
+            inputs: &inputs,
+            outputs: &outputs,
+        }),
+        handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(report, path, raw.json.as_ref(), &sides);
+    let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
             content_types,
@@ -199,7 +213,8 @@ fn model(
         returns,
         preprocess: raw.preprocess.clone(),
         postprocess: raw.postprocess.clone(),
-        template: template?,
+        backend_template: template.clone()?.filter(|_| in_json),
+        template: template?.filter(|_| called),
     })
 }
 

@@ -147,6 +147,7 @@ pub(super) fn model(
         preprocess: None,
         postprocess: None,
         template: None,
+        backend_template: None,
     })
 }
 

@@ -111,6 +111,7 @@ mod openai;
 mod sections;
 mod service;
 mod serving;
+mod spoken;
 mod template;
 mod tensors;
 

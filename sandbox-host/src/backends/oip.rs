@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, TimeoutExpired};
 
+use super::http_json::HttpJson;
 use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
 use super::tls::Tls;
@@ -56,6 +57,8 @@ pub struct Endpoint {
     line: RwLock<Arc<Line>>,
     /// Where it is spoken to in OpenAI's API, and over no connection of these.
     openai: Option<Upstream>,
+    /// The same in JSON of its own.
+    json: Option<HttpJson>,
 }
 
 impl Endpoint {
@@ -76,6 +79,7 @@ impl Endpoint {
             dialer,
             line,
             openai: None,
+            json: None,
         })
     }
 
@@ -88,6 +92,26 @@ impl Endpoint {
             openai: Some(upstream),
             ..endpoint
         })
+    }
+
+    /// The same for a server that speaks JSON of its own; `ready`: the path that says whether it is ready.
+    pub fn of_json(
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+        ready: Option<&str>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let upstream = Upstream::new(uri, &endpoint.dialer)
+            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        Ok(Self {
+            json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
+            ..endpoint
+        })
+    }
+
+    /// How it is spoken to in JSON of its own, if it is.
+    pub const fn json(&self) -> Option<&HttpJson> {
+        self.json.as_ref()
     }
 
     /// How it is spoken to in OpenAI's API, if it is.

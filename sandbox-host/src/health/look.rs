@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::standing::Said;
 use super::{Key, PROBE_TIMEOUT, Standing};
 use crate::backends::BackendError;
+use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Endpoint, Line};
 use crate::backends::openai::Upstream;
 
@@ -14,6 +15,9 @@ use crate::backends::openai::Upstream;
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
     if let Some(upstream) = endpoint.openai() {
         return listed(keys, upstream, endpoint).await;
+    }
+    if let Some(server) = endpoint.json() {
+        return up(keys, server, endpoint).await;
     }
     let keys: Vec<_> = keys.collect();
     let mut line = endpoint.fresh();
@@ -59,6 +63,16 @@ async fn listed(
         };
         keys.map(|key| (key.clone(), said(key))).collect()
     });
+    Standing {
+        line: endpoint.line().number(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
+/// A server of JSON of its own, which says nothing of its models. It makes a connection for each question, too.
+async fn up(keys: impl Iterator<Item = &Key>, server: &HttpJson, endpoint: &Endpoint) -> Standing {
+    let found = server.is_ready(soon()).await;
+    let found = found.map(|()| keys.map(|key| (key.clone(), Said::Listed)).collect());
     Standing {
         line: endpoint.line().number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{App, Failure, enter, judged};
 use crate::admission::HELD_BYTES;
 use crate::budget::Held;
-use crate::dispatch::Latest;
+use crate::dispatch::{Latest, Whose};
 use crate::generations::Generation;
 use crate::grpc_timeout;
 use crate::guard::caught;
@@ -308,7 +308,7 @@ impl Answering {
         };
         let came = Instant::now();
         let limits = self.generation.policy().listen().limits();
-        let latest = Latest::of(came, Duration::from_millis(limits.timeout_ms), latest);
+        let whole = Duration::from_millis(limits.timeout_ms);
         let mut held = self.app.budget.hold();
         if !held.resize(frame.len()) {
             return Err(no_room("the message").into());
@@ -318,6 +318,8 @@ impl Answering {
             false => None,
         };
         let admitted = self.opened.message(number, checked, levels);
+        let whose = Whose::of(admitted.caller().client.as_deref());
+        let latest = Latest::of(whose, came, whole, latest);
         let request = judged(
             &self.generation,
             admitted,
