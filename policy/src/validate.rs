@@ -32,6 +32,7 @@ mod report;
 mod requires;
 mod revoked;
 mod roles;
+mod served;
 mod service;
 mod serving;
 mod spoken;

@@ -11,9 +11,9 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
 use tensorgate_policy::raw::BackendKind;
 
-use crate::backends::http_json::answer_room;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
+use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
@@ -294,7 +294,10 @@ impl Loader {
         }
         let protocol: &[u8] = match rule.kind() {
             BackendKind::OpenAi | BackendKind::HttpJson => b"http/1.1",
-            BackendKind::OpenInference | BackendKind::Embedded => b"h2",
+            BackendKind::OpenInference
+            | BackendKind::TfServing
+            | BackendKind::TorchServe
+            | BackendKind::Embedded => b"h2",
         };
         let tls = rule
             .tls()
@@ -311,8 +314,12 @@ impl Loader {
                 BackendKind::HttpJson => {
                     Endpoint::of_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
                 }
-                BackendKind::OpenInference | BackendKind::Embedded => {
-                    Endpoint::new(uri, tls.clone()).map(Arc::new)
+                BackendKind::OpenInference
+                | BackendKind::TfServing
+                | BackendKind::TorchServe
+                | BackendKind::Embedded => {
+                    let dialect = Dialect::of(rule.kind());
+                    Endpoint::speaking(dialect, uri, tls.clone()).map(Arc::new)
                 }
             })
             .collect::<Result<Vec<_>, _>>()
@@ -380,7 +387,10 @@ fn routes(
     for model in policy.models() {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => answer_room(model),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => {
+                let backend = policy.backends().get(model.backend());
+                backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
+            }
         };
         if needs > gives {
             faults.push(PolicyFault::Budget {

@@ -20,8 +20,9 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use crate::backends::oip::{self, Endpoint, Line};
-use crate::backends::{BackendError, Call, answer};
+use crate::backends::oip::{Endpoint, Line};
+use crate::backends::question::{Dialect, Question};
+use crate::backends::{BackendError, Call};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
@@ -40,6 +41,7 @@ pub struct Dispatcher {
     health: Arc<BackendHealth>,
     retries: Retries,
     timeout: Duration,
+    dialect: Dialect,
     in_flight: Gauge,
     retried: Counter,
     witness: Witness,
@@ -111,10 +113,16 @@ impl Dispatcher {
             health,
             retries: Retries::new(rule.retry()),
             timeout: Duration::from_millis(rule.timeout_ms()),
+            dialect: Dialect::of(rule.kind()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
             witness,
         }
+    }
+
+    /// What it speaks, where that is over gRPC.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether the backend, or one version of a model at it, answered its last probe.
@@ -136,17 +144,14 @@ impl Dispatcher {
             return self.post(call, template, latest, waited).await;
         }
         let (_place, _raised, deadline) = self.enter(latest, waited).await?;
-        let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
-        let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
-        let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
+        let (contract, version) = (call.contract, call.version);
+        let question = Question::new(self.dialect, call)
+            .await
+            .map_err(|error| denial(&error, self.health.name()))?;
         let mut attempts = self.attempts((contract, version), (deadline, latest));
         loop {
             let chosen = attempts.server().await?;
-            let answered = chosen
-                .line
-                .infer(request.clone(), claims, max_answer_bytes, deadline)
-                .await
-                .and_then(|answer| answer::tensors(answer, id, model, version));
+            let answered = question.ask(&chosen.line, deadline).await;
             if let Some(answered) = attempts.tensors(chosen, answered)? {
                 return Ok(answered);
             }

@@ -15,7 +15,7 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
-use crate::backends::{Call, http_json};
+use crate::backends::Call;
 use crate::budget::Held;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
@@ -211,7 +211,7 @@ impl Pipeline {
             }
         };
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        let room = http_json::room(model, &inputs);
+        let room = route.backend.dialect().room(model, &inputs);
         if !held.resize(owned::data_bytes(&inputs).saturating_add(room)) {
             return Err(no_room("the answer"));
         }

@@ -14,6 +14,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
+pub(crate) use predict::{lists, shape_proto, spec};
 pub use stream::{stream_answer, stream_refusal};
 
 use crate::json_text::{list, member, string};
@@ -258,7 +259,7 @@ fn small_frame(message: Message) -> Vec<u8> {
 }
 
 /// A tensor's datatype, dims and data, if all three agree.
-fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
+pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {

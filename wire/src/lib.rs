@@ -33,6 +33,7 @@ mod signature;
 pub mod stream;
 pub mod template;
 mod torch;
+pub mod upstream;
 
 pub use answer::Answer;
 pub use decode::{addressee, decode};

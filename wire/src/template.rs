@@ -1,16 +1,15 @@
 //! What a backend in JSON of its own is asked and answers: tensors where their template has them. An answer is read as untrusted input.
 
-use std::borrow::Cow;
-
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Place, Step, Template};
 use tensorgate_policy::{Datatype, Tensor};
 
 use crate::encode::template::{document, most_bytes};
 use crate::json;
+use crate::upstream::owned;
 
 /// What a document holds beside its tensors, bytes; of an answer, what is not read.
-const OVERHEAD_BYTES: usize = 64 << 10;
+pub(crate) const OVERHEAD_BYTES: usize = 64 << 10;
 /// A number and what stands between it and the next, bytes: writers have 24 characters for a float, and blanks.
 const NUMBER_BYTES: usize = 32;
 /// A list's brackets, a comma, and blanks.
@@ -44,7 +43,7 @@ pub fn most_answer_bytes(template: &Template, rules: &[TensorRule]) -> usize {
 }
 
 /// The same of one tensor.
-fn most_of(rule: &TensorRule, place: Option<&Place>) -> usize {
+pub(crate) fn most_of(rule: &TensorRule, place: Option<&Place>) -> usize {
     let (mut elements, mut lists) = (1_usize, 1_usize);
     for dim in rule.shape() {
         lists = lists.saturating_add(elements);
@@ -85,25 +84,5 @@ pub fn answer(
 ) -> Result<Vec<Tensor<'static>>, String> {
     let tensors =
         json::template_answer(body, template, rules).map_err(|fault| fault.to_string())?;
-    let owned = |tensor: Tensor<'_>| {
-        let Tensor {
-            name,
-            datatype,
-            shape,
-            parameters: _,
-            data,
-        } = tensor;
-        let name = name.into_owned();
-        match data {
-            Ok(data) => Ok(Tensor {
-                name: Cow::Owned(name),
-                datatype: Cow::Owned(datatype.into_owned()),
-                shape,
-                parameters: Vec::new(),
-                data: Ok(Cow::Owned(data.into_owned())),
-            }),
-            Err(fault) => Err(format!("output {name:?}: {fault:?}")),
-        }
-    };
     tensors.into_iter().map(owned).collect()
 }

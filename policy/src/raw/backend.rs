@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Backend {
-    /// `open-inference` (OIP over gRPC), `openai` (its API over HTTP/1.1), `http-json` (JSON of its own over HTTP/1.1, by its models' `json`) or `embedded` (the CPU server that comes along).
+    /// `open-inference` (OIP over gRPC), `tf-serving` and `torchserve` (their own over gRPC), `openai` (its API over HTTP/1.1), `http-json` (JSON of its own over HTTP/1.1, by its models' `json`) or `embedded` (the CPU server that comes along).
     pub kind: Option<BackendKind>,
     /// For all but `embedded`: `http://host:port` or, with `tls`, `https://host:port`; up to 64, all serving the same models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +124,11 @@ pub struct CircuitBreaker {
 pub enum BackendKind {
     /// OIP over gRPC: Triton and its like.
     OpenInference,
+    /// TF Serving's own protocol over gRPC.
+    TfServing,
+    /// TorchServe's own protocol over gRPC.
+    #[serde(rename = "torchserve")]
+    TorchServe,
     /// OpenAI's API over HTTP/1.1: vLLM and its like.
     #[serde(rename = "openai")]
     OpenAi,

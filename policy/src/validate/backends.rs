@@ -94,12 +94,16 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     let kind = report.required(
         &path.field("kind"),
         raw.kind,
-        "open-inference, openai, http-json or embedded",
+        "open-inference, tf-serving, torchserve, openai, http-json or embedded",
     );
     let place = match kind {
-        Some(BackendKind::OpenInference | BackendKind::OpenAi | BackendKind::HttpJson) => {
-            remote(report, path, raw)
-        }
+        Some(
+            BackendKind::OpenInference
+            | BackendKind::TfServing
+            | BackendKind::TorchServe
+            | BackendKind::OpenAi
+            | BackendKind::HttpJson,
+        ) => remote(report, path, raw),
         Some(BackendKind::Embedded) => embedded(report, path, raw),
         None => None,
     };

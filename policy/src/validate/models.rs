@@ -8,7 +8,9 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, openai, parameters, release, requires, serving, template, tensors};
+use super::{
+    flight, names, openai, parameters, release, requires, served, serving, template, tensors,
+};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
@@ -184,6 +186,12 @@ fn model(
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(report, path, raw.json.as_ref(), &sides);
+    let to_serve = served::Served {
+        kind,
+        inputs: &inputs,
+        outputs: &outputs,
+    };
+    let served = served::served(report, path, raw, &to_serve);
     let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
@@ -206,7 +214,7 @@ fn model(
         backend: backend?.clone(),
         backend_model: backend_model?,
         versions,
-        protocols: carried.map(|()| protocols)?,
+        protocols: carried.and(served).map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
         backend_outputs: outputs,

@@ -8,6 +8,9 @@ use crate::contract::TensorRule;
 use crate::datatype::Datatype;
 use crate::raw;
 
+/// The kind of backend.
+const HTTP_JSON: &str = "http-json";
+
 /// Holds what a backend gets and gives against its JSON.
 pub(super) fn spoken(
     report: &mut Report,
@@ -30,7 +33,7 @@ pub(super) fn spoken(
                 rule,
                 "which the backend gets",
             ))
-            .and(no_half(report, &at, rule))
+            .and(no_half(report, &at, rule, HTTP_JSON))
             .and(sayable(report, &at, rule, base64));
     }
     let at = path.field("outputs");
@@ -43,20 +46,25 @@ pub(super) fn spoken(
                 rule,
                 "which the backend gives",
             ))
-            .and(no_half(report, &at, rule));
+            .and(no_half(report, &at, rule, HTTP_JSON));
     }
     good
 }
 
 /// Half floats have no spelling that both sides read alike.
-fn no_half(report: &mut Report, path: &Path, rule: &TensorRule) -> Option<()> {
+pub(super) fn no_half(
+    report: &mut Report,
+    path: &Path,
+    rule: &TensorRule,
+    kind: &str,
+) -> Option<()> {
     if !matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
         return Some(());
     }
     report.error_with_fix(
         path,
         format!(
-            "http-json cannot carry {}, which {} has",
+            "{kind} cannot carry {}, which {} has",
             rule.datatype(),
             quote(rule.name())
         ),
@@ -65,14 +73,19 @@ fn no_half(report: &mut Report, path: &Path, rule: &TensorRule) -> Option<()> {
     None
 }
 
-/// Whether every value that a rule lets in is one of JSON.
-fn sayable(report: &mut Report, path: &Path, rule: &TensorRule, base64: bool) -> Option<()> {
+/// Whether every value that a rule lets in is one of JSON; `as_bytes`: those of `BYTES` come in another form.
+pub(super) fn sayable(
+    report: &mut Report,
+    path: &Path,
+    rule: &TensorRule,
+    as_bytes: bool,
+) -> Option<()> {
     let (what, fix) = match rule.datatype() {
         Datatype::Fp32 | Datatype::Fp64 if !rule.finite => (
             "may be no number, and JSON has numbers alone",
             "finite: true",
         ),
-        Datatype::Bytes if !base64 && !is_text(rule) => (
+        Datatype::Bytes if !as_bytes && !is_text(rule) => (
             "may be no text",
             "utf8: true, or bytes: base64 beside its pointer",
         ),

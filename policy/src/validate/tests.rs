@@ -109,6 +109,7 @@ mod hostile;
 mod modes;
 mod openai;
 mod sections;
+mod served;
 mod service;
 mod serving;
 mod spoken;

@@ -21,6 +21,7 @@ use tonic::{Code, Request, Status, TimeoutExpired};
 use super::http_json::HttpJson;
 use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
+use super::question::Dialect;
 use super::tls::Tls;
 use super::{BackendError, Call};
 use crate::grpc_timeout;
@@ -72,7 +73,12 @@ impl Endpoint {
             })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
-        let line = RwLock::new(Arc::new(Line::new(&builder, &dialer, 0)));
+        let line = RwLock::new(Arc::new(Line::new(
+            &builder,
+            &dialer,
+            Dialect::OpenInference,
+            0,
+        )));
         Ok(Self {
             uri: uri.to_owned(),
             builder,
@@ -80,6 +86,20 @@ impl Endpoint {
             line,
             openai: None,
             json: None,
+        })
+    }
+
+    /// The same for a server that speaks another protocol over gRPC.
+    pub fn speaking(
+        dialect: Dialect,
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let line = Line::new(&endpoint.builder, &endpoint.dialer, dialect, 0);
+        Ok(Self {
+            line: RwLock::new(Arc::new(line)),
+            ..endpoint
         })
     }
 
@@ -145,7 +165,8 @@ impl Endpoint {
     pub fn reconnect(&self) -> Arc<Line> {
         let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
         let number = line.number.saturating_add(1);
-        *line = Arc::new(Line::new(&self.builder, &self.dialer, number));
+        let dialect = line.dialect;
+        *line = Arc::new(Line::new(&self.builder, &self.dialer, dialect, number));
         Arc::clone(&line)
     }
 }
@@ -155,12 +176,18 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Line {
     number: u64,
+    dialect: Dialect,
     channel: Channel,
     fate: Arc<Fate>,
 }
 
 impl Line {
-    fn new(builder: &tonic::transport::Endpoint, dialer: &Dialer, number: u64) -> Self {
+    fn new(
+        builder: &tonic::transport::Endpoint,
+        dialer: &Dialer,
+        dialect: Dialect,
+        number: u64,
+    ) -> Self {
         let fate = Arc::new(Fate::default());
         let connector = Connector {
             dialer: dialer.clone(),
@@ -168,6 +195,7 @@ impl Line {
         };
         Self {
             number,
+            dialect,
             channel: builder.connect_with_connector_lazy(connector),
             fate,
         }
@@ -183,8 +211,18 @@ impl Line {
         self.fate.is_lost()
     }
 
+    /// What calls go over.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// What is spoken over it.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
-        GrpcInferenceServiceClient::new(self.channel.clone())
+        GrpcInferenceServiceClient::new(self.channel())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
             .max_encoding_message_size(usize::MAX)
@@ -259,10 +297,10 @@ impl Line {
 /// A readiness answer is one boolean.
 const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
 /// A signature, bytes: a thousand tensors with long names.
-const MAX_METADATA_BYTES: usize = 256 << 10;
+pub(super) const MAX_METADATA_BYTES: usize = 256 << 10;
 
 /// A request that carries its deadline to the server as `grpc-timeout`.
-fn timed<T>(message: T, deadline: Instant) -> Request<T> {
+pub(super) fn timed<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
     let left = deadline.saturating_duration_since(Instant::now());
     let fields = request.metadata_mut().as_mut();
@@ -271,7 +309,7 @@ fn timed<T>(message: T, deadline: Instant) -> Request<T> {
 }
 
 /// Awaits an answer until the deadline and sorts out failures.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Instant,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, BackendError> {

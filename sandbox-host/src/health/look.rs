@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::standing::Said;
-use super::{Key, PROBE_TIMEOUT, Standing};
+use super::{Key, PROBE_TIMEOUT, Standing, served};
 use crate::backends::BackendError;
 use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Endpoint, Line};
 use crate::backends::openai::Upstream;
+use crate::backends::question::Dialect;
 
 /// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
@@ -85,6 +86,11 @@ fn soon() -> Instant {
 }
 
 async fn server(line: &Line) -> Result<(), BackendError> {
+    match line.dialect() {
+        Dialect::OpenInference => {}
+        Dialect::TfServing => return served::tf_server(line, soon()).await,
+        Dialect::TorchServe => return served::torch_server(line, soon()).await,
+    }
     if line.server_ready(soon()).await? {
         Ok(())
     } else {
@@ -109,6 +115,11 @@ async fn models(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, Backe
 }
 
 async fn model((name, version): &Key, line: &Line) -> Result<Said, BackendError> {
+    match line.dialect() {
+        Dialect::OpenInference => {}
+        Dialect::TfServing => return served::tf_model(line, (name, version), soon()).await,
+        Dialect::TorchServe => return Ok(Said::Listed),
+    }
     if !line.model_ready(name, version, soon()).await? {
         return Ok(Said::Unready("it is not ready".to_owned()));
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Act {
     /// Answers with this status and body.
     Say(u16, String),
+    /// The same after so long.
+    Slow(Duration, String),
     /// Answers with a part of what it announces, and closes.
     BreakOff,
     /// Never answers.
@@ -132,6 +135,10 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     };
     match act {
         Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Slow(time, text) => {
+            tokio::time::sleep(time).await;
+            write(&mut stream, 200, &text).await;
+        }
         Act::BreakOff => {
             let head =
                 b"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
