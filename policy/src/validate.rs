@@ -9,6 +9,7 @@ mod backends;
 mod claim_headers;
 mod clients;
 mod date;
+mod decoupled;
 mod dims;
 mod flight;
 mod grants;

@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod call;
+mod decoupled;
 mod http_json;
 mod knee;
 mod openai;
@@ -28,6 +29,7 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::{Latest, Whose};
 use call::{Underway, Witness};
+pub use decoupled::Replies;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;

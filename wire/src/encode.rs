@@ -15,7 +15,7 @@ use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
 pub(crate) use predict::{lists, shape_proto, spec};
-pub use stream::{stream_answer, stream_refusal};
+pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;

@@ -9,7 +9,8 @@ use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
 use super::{
-    flight, names, openai, parameters, release, requires, served, serving, template, tensors,
+    decoupled, flight, names, openai, parameters, release, requires, served, serving, template,
+    tensors,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
@@ -103,6 +104,8 @@ fn model(
             "remove them",
         );
     }
+    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
+    let decoupled = decoupled::decoupled(report, path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
@@ -208,6 +211,7 @@ fn model(
     };
     Some(Model {
         encodings: encodings?,
+        decoupled: decoupled?,
         limits: limits?,
         requires: requires?,
         name: name.into(),

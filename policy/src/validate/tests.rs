@@ -103,6 +103,7 @@ mod contents;
 mod contracts;
 mod costs;
 mod credentials;
+mod decoupled;
 mod flight;
 mod grants;
 mod hostile;

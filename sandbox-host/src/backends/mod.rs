@@ -2,6 +2,7 @@
 //! read as untrusted input.
 
 pub mod answer;
+pub mod decoupled;
 pub mod http_json;
 mod link;
 pub mod oip;

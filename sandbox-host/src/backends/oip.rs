@@ -29,7 +29,7 @@ use crate::grpc_timeout;
 /// Header fields of an answer, bytes; a gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
 /// A backend's own error text, characters kept for the log.
-const MAX_MESSAGE_CHARS: usize = 2_048;
+pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
 
 /// An address that no endpoint can have.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +221,7 @@ impl Line {
         self.dialect
     }
 
-    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
+    pub(super) fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
         GrpcInferenceServiceClient::new(self.channel())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
@@ -323,7 +323,7 @@ pub(super) async fn within<T>(
 }
 
 /// What a status means. One with a source was made on our side of the connection; one without came from the server.
-fn sort(status: &Status, late: bool) -> BackendError {
+pub(super) fn sort(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
         _ if late || caused_by(status, |cause| cause.is::<TimeoutExpired>()) => {
