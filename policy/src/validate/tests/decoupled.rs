@@ -88,6 +88,6 @@ fn what_several_answers_cannot_be_is_told() {
     check(
         "/backends/cpu",
         json!({"kind": "embedded", "models": "models/"}),
-        "answers once",
+        "answer once",
     );
 }
