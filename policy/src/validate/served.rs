@@ -81,7 +81,7 @@ fn parameters(
     for name in raw.parameters.keys() {
         if !carried.contains(&name.as_str()) {
             report.error_with_fix(
-                &path.field("parameters").field(name),
+                &path.field("parameters").key(name),
                 format!("has no place in what a backend of kind {kind} gets"),
                 "remove it",
             );

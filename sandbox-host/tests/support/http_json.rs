@@ -1,4 +1,5 @@
 //! A stand-in for a server of one's own, over sockets and by hand: it answers what it is asked as a test says, and keeps what it saw.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

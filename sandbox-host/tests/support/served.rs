@@ -1,5 +1,6 @@
 //! Servers of TF Serving's protocol and of TorchServe's whose faults are chosen by the test. Each answers `y = x` and `z = how many`. Their messages are
 //! declared here, apart from what the host writes and reads them with.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 #[path = "served_messages.rs"]
 mod messages;
