@@ -1,7 +1,9 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
+pub(crate) mod decoupled;
 pub(crate) mod openai;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +17,6 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
-use crate::backends::{Call, answer};
 use crate::budget::Held;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
@@ -26,6 +27,7 @@ use crate::room::no_room;
 use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
+use wanted::{Sent, Wanted};
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -167,6 +169,37 @@ impl Pipeline {
         shadow: &mut InShadow,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
+        let dialect = route.backend.dialect();
+        let room = |inputs: &[Tensor<'_>]| dialect.room(model, inputs);
+        let (sent, wanted) = self
+            .prepared(request, room, held, latest.at, timings, shadow)
+            .await?;
+        let started = Instant::now();
+        let call = sent.call(model, &wanted);
+        let dispatched = route
+            .backend
+            .dispatch(call, latest, &mut timings.queue)
+            .await;
+        self.waited(model, started, timings);
+        let answered = dispatched?;
+        let kept = keeps(model, &answered.outputs, shadow);
+        let outputs = answered.judged(kept.as_ref().err());
+        kept?;
+        self.answer(&wanted, outputs, held, latest.at, timings, shadow)
+            .await
+    }
+
+    /// What the backend gets, and what becomes of its answer. `room`: bytes that inputs and answers take at the backend, beside the inputs themselves.
+    async fn prepared(
+        &self,
+        request: ModelRequest,
+        room: impl Fn(&[Tensor<'_>]) -> usize,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<(Sent, Wanted), Denial> {
+        let (model, route) = self.route(request.model)?;
         let ModelRequest {
             caller,
             protocol,
@@ -176,7 +209,7 @@ impl Pipeline {
             version,
             id,
             parameters,
-            outputs: wanted,
+            outputs,
             form,
             payload,
             rates: _,
@@ -185,9 +218,7 @@ impl Pipeline {
             claims,
             reserved: _,
         } = request;
-        let request_id = caller.request_id.as_str();
-        let answer_bytes = answer::max_bytes(model.backend_outputs());
-
+        let request_id = caller.request_id;
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -198,15 +229,15 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest.at);
-                let called = handler.preprocess(request_id, payload).await;
+                let handler = stage.handler.by(latest);
+                let called = handler.preprocess(&request_id, payload).await;
                 self.made(
                     stage,
                     Role::Preprocess,
                     started,
                     called,
                     model.backend_inputs(),
-                    request_id,
+                    &request_id,
                     timings,
                     shadow,
                 )?
@@ -214,42 +245,54 @@ impl Pipeline {
         };
         // What goes out is there twice while its message is written. The answer's room is taken before it is asked for: a backend cannot fill the host.
         let sent_bytes = owned::data_bytes(&inputs).saturating_mul(2);
-        if !held.resize(sent_bytes.saturating_add(answer_bytes)) {
+        if !held.resize(sent_bytes.saturating_add(room(&inputs))) {
             return Err(no_room("the answer"));
         }
-
-        let started = Instant::now();
-        let call = Call {
-            contract: model,
-            id: request_id,
-            model: model.backend_model(),
-            version: &version,
-            parameters,
-            inputs,
-            outputs: model.backend_outputs(),
-            claims: &claims,
+        let sent = Sent { parameters, inputs };
+        let wanted = Wanted {
+            request_id,
+            protocol,
+            model: model_id,
+            grant: grant
+                .filter(|id| self.policy.grant(*id).is_some())
+                .ok_or_else(under_no_grant)?,
+            version,
+            id,
+            outputs,
+            form,
+            claims,
         };
-        let dispatched = route
-            .backend
-            .dispatch(call, latest, &mut timings.queue)
-            .await;
-        timings.dispatch = started.elapsed();
+        Ok((sent, wanted))
+    }
+
+    /// The backend has answered, or failed to.
+    fn waited(&self, model: &Model, started: Instant, timings: &mut Timings) {
+        let took = started.elapsed();
+        timings.dispatch = timings.dispatch.saturating_add(took);
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };
         self.metrics
             .dispatch_seconds
             .get_or_create(&labels)
-            .observe(timings.dispatch.as_secs_f64());
-        let mut outputs = dispatched?;
-        let rules = model.backend_outputs();
-        shadow.check(Values::Outputs, rules, &outputs, |denial| {
-            broken(Reason::BackendFault, "the backend's answer", &denial)
-        })?;
+            .observe(took.as_secs_f64());
+    }
 
+    /// What the backend answered within the contract, handled, cut to what the caller may have and written.
+    async fn answer(
+        &self,
+        wanted: &Wanted,
+        mut outputs: Vec<Tensor<'static>>,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<Encoded, Denial> {
+        let (model, route) = self.route(wanted.model)?;
+        let request_id = wanted.request_id.as_str();
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest.at);
+            let handler = stage.handler.by(latest);
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,
@@ -262,14 +305,13 @@ impl Pipeline {
                 shadow,
             )?;
         }
-        let grant_id = grant
-            .filter(|id| self.policy.grant(*id).is_some())
-            .ok_or_else(under_no_grant)?;
-        let outputs = select(model.returns(), &wanted, outputs);
+        let (model_id, grant_id) = (wanted.model, wanted.grant);
+        let outputs = select(model.returns(), &wanted.outputs, outputs);
+        let (protocol, form) = (wanted.protocol, wanted.form.clone());
         let mut response = InferResponse {
             model: model.name().to_owned(),
-            version,
-            id,
+            version: wanted.version.clone(),
+            id: wanted.id.clone(),
             outputs,
         };
         let data_bytes = owned::data_bytes(&response.outputs);
@@ -310,7 +352,7 @@ impl Pipeline {
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
         if role == Role::Postprocess {
-            timings.postprocess = took;
+            timings.postprocess = timings.postprocess.saturating_add(took);
         }
         let labels = HandlerLabels {
             handler: stage.name.clone(),
@@ -387,6 +429,16 @@ impl Pipeline {
             .inspect_err(|_| fault("contract"))?;
         Ok(called.tensors)
     }
+}
+
+/// Whether a backend's answer keeps the contract.
+fn keeps(model: &Model, outputs: &[Tensor<'static>], shadow: &mut InShadow) -> Result<(), Denial> {
+    shadow.check(
+        Values::Outputs,
+        model.backend_outputs(),
+        outputs,
+        |denial| broken(Reason::BackendFault, "the backend's answer", &denial),
+    )
 }
 
 /// What some party made breaks the contract. The reason becomes that party's own; the log keeps the whole cause.

@@ -8,7 +8,10 @@ use super::accepts::{self, Sent};
 use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use super::{flight, names, openai, parameters, release, requires, serving, template, tensors};
+use super::{
+    decoupled, flight, names, openai, parameters, release, requires, served, serving, template,
+    tensors,
+};
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
@@ -68,16 +71,15 @@ fn model(
             policy.backends.keys().map(|name| name.as_str()),
         );
     }
-    if backend
-        .and_then(|backend| policy.backends.get(backend)?.kind)
-        .is_some_and(|kind| kind == raw::BackendKind::OpenAi)
-    {
+    let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
+    if kind == Some(raw::BackendKind::OpenAi) {
         report.error_with_fix(
             &backend_path,
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
         );
     }
+    let in_json = kind == Some(raw::BackendKind::HttpJson);
     let backend_model = match &raw.backend_model {
         Some(name) => {
             names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
@@ -95,6 +97,15 @@ fn model(
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    if in_json && !raw.parameters.is_empty() {
+        report.error_with_fix(
+            &parameters_path,
+            "have no place in the JSON that the backend gets",
+            "remove them",
+        );
+    }
+    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
+    let decoupled = decoupled::decoupled(report, path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
@@ -167,10 +178,24 @@ fn model(
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
-        inputs: asked,
-        outputs: &returns,
+        clients: template::Side {
+            inputs: asked,
+            outputs: &returns,
+        },
+        backend: in_json.then_some(template::Side {
+            inputs: &inputs,
+            outputs: &outputs,
+        }),
+        handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(report, path, raw.json.as_ref(), &sides);
+    let to_serve = served::Served {
+        kind,
+        inputs: &inputs,
+        outputs: &outputs,
+    };
+    let served = served::served(report, path, raw, &to_serve);
+    let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
             content_types,
@@ -186,20 +211,22 @@ fn model(
     };
     Some(Model {
         encodings: encodings?,
+        decoupled: decoupled?,
         limits: limits?,
         requires: requires?,
         name: name.into(),
         backend: backend?.clone(),
         backend_model: backend_model?,
         versions,
-        protocols: carried.map(|()| protocols)?,
+        protocols: carried.and(served).map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
         backend_outputs: outputs,
         returns,
         preprocess: raw.preprocess.clone(),
         postprocess: raw.postprocess.clone(),
-        template: template?,
+        backend_template: template.clone()?.filter(|_| in_json),
+        template: template?.filter(|_| called),
     })
 }
 

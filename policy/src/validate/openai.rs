@@ -124,6 +124,7 @@ pub(super) fn model(
     let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
     Some(Model {
+        decoupled: None,
         limits: limits?,
         encodings: Vec::new(),
         requires: requires?,
@@ -147,6 +148,7 @@ pub(super) fn model(
         preprocess: None,
         postprocess: None,
         template: None,
+        backend_template: None,
     })
 }
 
@@ -215,6 +217,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("returns", raw.returns.is_some()),
         ("encodings", !raw.encodings.is_empty()),
         ("json", raw.json.is_some()),
+        ("decoupled", raw.decoupled.is_some()),
     ] {
         if is_there {
             report.error_with_fix(
