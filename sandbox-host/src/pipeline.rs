@@ -243,9 +243,8 @@ impl Pipeline {
                 )?
             }
         };
-        // What goes out is there twice while its message is written. The answer's room is taken before it is asked for: a backend cannot fill the host.
-        let sent_bytes = owned::data_bytes(&inputs).saturating_mul(2);
-        if !held.resize(sent_bytes.saturating_add(room(&inputs))) {
+        // The answer's room is taken before it is asked for: a backend cannot fill the host.
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
             return Err(no_room("the answer"));
         }
         let sent = Sent { parameters, inputs };

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::openai::Upstream;
 use super::{BackendError, Call, answer};
 use crate::guard::offload;
+use crate::owned;
 
 /// What a server may say to the question whether it is ready, bytes.
 const MAX_READY_BYTES: usize = 64 << 10;
@@ -120,11 +121,13 @@ impl HttpJson {
     }
 }
 
-/// What an inference takes while it is at a model's backend, beside its inputs, bytes: the answer, and where both are JSON their texts too.
+/// What an inference takes while it is at a model's backend, beside its inputs, bytes: what is written of them, as JSON or as a message, and the answer,
+/// where that is JSON its text too.
 pub fn room(model: &Model, inputs: &[Tensor<'_>]) -> usize {
-    let request = model
-        .backend_template()
-        .map_or(0, |template| template::most_request_bytes(template, inputs));
+    let request = model.backend_template().map_or_else(
+        || owned::data_bytes(inputs),
+        |template| template::most_request_bytes(template, inputs),
+    );
     request.saturating_add(answer_room(model))
 }
 

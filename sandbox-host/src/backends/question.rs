@@ -43,7 +43,6 @@ impl Dialect {
     /// What an inference takes while it is at a model's backend, beside its inputs, bytes: what is written of it, and its answer.
     pub fn room(self, model: &Model, inputs: &[Tensor<'_>]) -> usize {
         let written = match self {
-            // It shares the inputs' bytes.
             Self::OpenInference => return http_json::room(model, inputs),
             Self::TfServing => owned::data_bytes(inputs),
             Self::TorchServe => torchserve::most_request_bytes(inputs),
