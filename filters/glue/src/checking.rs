@@ -58,8 +58,8 @@ impl Checking {
                             match pay(root, proxy, decision, dues, now, step) {
                                 Paid::Step(step) => step,
                                 // The body goes on: what it comes to is told before its end does.
-                                Paid::Asked(token, charge) => {
-                                    dues.owed.push(Owed { token, charge });
+                                Paid::Asked(owed) => {
+                                    dues.owed.push(owed);
                                     decision.charged(&root.policy, ChargeOutcome::Later)
                                 }
                             }
