@@ -3,6 +3,7 @@
 mod components;
 mod examples;
 mod js;
+mod port;
 mod python;
 mod rust;
 
