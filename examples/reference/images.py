@@ -117,4 +117,6 @@ def fresh(rng):
         width, height = (int(side) for side in rng.integers(16, 400, 2))
         more = {"quality": int(rng.integers(60, 96)), "progressive": bool(at & 1), "subsampling": int(rng.integers(0, 3))}
         yield case(f"jpeg-{at}", encoded(picture(rng, width, height), "jpeg", **more), {"resize": "64", "crop": "56"})
+    for name, kind, more in (("png", "png", {}), ("jpeg", "jpeg", {"quality": 95, "progressive": True, "subsampling": 0})):
+        yield case(f"largest-{name}", encoded(picture(rng, 1448, 1448, smooth=False), kind, **more), {})
     yield case("as-it-is-set", encoded(picture(rng, 640, 480), "png"), {})

@@ -99,6 +99,7 @@ def committed(rng):
 
 
 def fresh(rng):
+    yield case("longest", wav(whole(sound(rng, 10 * RATE))), {})
     for at in range(6):
         config = {"n_mels": str(int(rng.integers(8, 100))), "hop_length": str(int(rng.integers(80, 300)))}
         yield case(f"sound-{at}", wav(whole(sound(rng, int(rng.integers(1, 20000))))), config)

@@ -65,6 +65,10 @@ def fresh(rng):
     for at in range(20):
         texts = ["".join(str(one) + " " * int(rng.integers(0, 2)) for one in rng.choice(pieces, 60)) for _ in range(3)]
         yield case(f"words-{at}", texts, {"max_length": str(int(rng.integers(3, 90)))})
+    # As dear as a caller can make it: words that are looked up to their last character, which nobody knows.
+    dear = " ".join(["understand" * 9 + "\u0131"] * 40)
+    yield case("dear", [dear[:2000]] * 8, {})
+    yield case("dear-letters", [" ".join(["z" * 98 + "\u0131"] * 40)[:4000]] * 8, {})
     for at in range(20):
         points = [int(one) for one in rng.integers(32, 0x3000, 60)]
         # What has no meaning yet gets one in some version of Unicode, and each library has its own.

@@ -94,5 +94,20 @@ fn the_examples_policy_has_no_fault() {
     for (name, ..) in EXAMPLES {
         let file = format!("components/{}.wasm", name.replace('-', "_"));
         assert!(text.contains(&file), "{name}");
+        let (_, rule) = text.split_once(&file).unwrap();
+        let manifest = tree()
+            .join("examples/handlers")
+            .join(name)
+            .join("handler.yaml");
+        let manifest = std::fs::read_to_string(manifest).unwrap();
+        let limits = ["fuel", "memory_bytes", "timeout_ms"].map(|key| {
+            let line = rule
+                .lines()
+                .map(str::trim)
+                .find(|line| line.starts_with(key));
+            line.unwrap().to_owned()
+        });
+        let limits = format!("limits: {{{}}}", limits.join(", "));
+        assert!(manifest.contains(&limits), "{name}: {limits}");
     }
 }

@@ -2,7 +2,7 @@
 
 include!(concat!(env!("OUT_DIR"), "/vocabulary.rs"));
 
-/// A longer word, in characters, is unknown: finding its pieces takes time that grows with the square of its length.
+/// A longer word, in characters, is unknown, as it is to others who read this vocabulary.
 pub const MAX_WORD_CHARS: usize = 100;
 
 /// What stands before a piece that is not the first of its word.
@@ -25,25 +25,33 @@ pub fn pieces(word: &str) -> Option<Vec<i64>> {
     }
     let mut found = Vec::new();
     let mut rest = word;
-    let mut token = String::with_capacity(word.len().saturating_add(CONTINUED.len()));
     while !rest.is_empty() {
-        token.clear();
-        if !found.is_empty() {
-            token.push_str(CONTINUED);
-        }
-        let prefix = token.len();
-        token.push_str(rest);
-        let hit = loop {
-            if token.len() <= prefix {
-                return None;
-            }
-            if let Some(id) = id(&token) {
-                break id;
-            }
-            token.pop();
-        };
-        found.push(hit);
-        rest = rest.get(token.len().saturating_sub(prefix)..)?;
+        let before = if found.is_empty() { "" } else { CONTINUED };
+        let (id, bytes) = longest(before, rest)?;
+        found.push(id);
+        rest = rest.get(bytes..)?;
     }
     Some(found)
+}
+
+/// The longest token that is `before` and a beginning of `rest`, and how much of `rest` that is. Looks at one more character as long as any
+/// token goes on so: what a caller writes costs little more than what it takes to read it.
+fn longest(before: &str, rest: &str) -> Option<(i64, usize)> {
+    let mut token = before.to_owned();
+    let mut some: &[(&str, i64)] = &SORTED;
+    let mut best = None;
+    for c in rest.chars() {
+        token.push(c);
+        let from = some.partition_point(|(known, _)| *known < token.as_str());
+        some = some.get(from..)?;
+        let until = some.partition_point(|(known, _)| known.starts_with(token.as_str()));
+        some = some.get(..until)?;
+        let Some((first, id)) = some.first() else {
+            break;
+        };
+        if *first == token {
+            best = Some((*id, token.len().saturating_sub(before.len())));
+        }
+    }
+    best
 }

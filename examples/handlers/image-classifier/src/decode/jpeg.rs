@@ -10,8 +10,8 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::{MAX_SIDE, Rgb, bounded};
 use crate::CHANNELS;
 
-/// Scans of one image. Encoders make 10 of a progressive one.
-const MAX_SCANS: usize = 32;
+/// Scans of one image. Encoders make 10 of a progressive one; each costs some 50 of fuel a pixel.
+const MAX_SCANS: usize = 16;
 /// What begins a scan, wherever it stands: in coded data the second byte cannot follow the first.
 const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 /// What begins an image, and what ends it.
