@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components handler-tools demo up test test-clients test-triton bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components handler-tools demo up test test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -56,6 +56,9 @@ test-clients: filters build ## Drive unmodified clients of every protocol throug
 test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
+test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy, on new inputs each time
+	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
+
 fuzz: setup ## Run the fuzz targets: their seeds, then FUZZ_SECONDS (60) in all
 	@$(STAGE) fuzz tools/fuzz.sh
 
@@ -65,10 +68,10 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
-	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p image-classifier -p class-labels -p text-tokens -p tabular -p audio-features -p detection -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
-ci: lint test test-clients test-triton demo fuzz ## Exactly what CI runs
+ci: lint test test-clients test-triton test-examples demo fuzz ## Exactly what CI runs
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -1,27 +1,30 @@
 #!/usr/bin/env bash
-# Writes the digests of target/components/*.wasm into the demo's policy, below the component that each is of. With
+# Writes the digests of target/components/*.wasm into the examples' policies, below the component that each is of. With
 # `--check`: changes nothing, and fails with the handlers whose digest is another. Run it after a change to a handler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 components=${CARGO_TARGET_DIR:-target}/components
-policy=examples/policies/digits/gate.yaml
+policies=(examples/policies/digits/gate.yaml examples/policies/handlers/gate.yaml)
 pinned=$(mktemp)
 trap 'rm -f "$pinned"' EXIT
-cp "$policy" "$pinned"
+status=0
 
-for name in $(sed -n 's#^ *component: components/\(.*\)\.wasm$#\1#p' "$policy"); do
-    digest=$(sha256sum "$components/$name.wasm" | cut -d ' ' -f 1)
-    sed -i "\\#component: components/$name\\.wasm\$#{n;s/sha256: .*/sha256: $digest/}" "$pinned"
-    grep -q "sha256: $digest\$" "$pinned" || { echo "pin-components: $policy has no sha256 below $name.wasm" >&2; exit 2; }
+for policy in "${policies[@]}"; do
+    cp "$policy" "$pinned"
+    for name in $(sed -n 's#^ *component: components/\(.*\)\.wasm$#\1#p' "$policy"); do
+        digest=$(sha256sum "$components/$name.wasm" | cut -d ' ' -f 1)
+        sed -i "\\#component: components/$name\\.wasm\$#{n;s/sha256: .*/sha256: $digest/}" "$pinned"
+        grep -q "sha256: $digest\$" "$pinned" || { echo "pin-components: $policy has no sha256 below $name.wasm" >&2; exit 2; }
+    done
+    if cmp -s "$pinned" "$policy"; then
+        echo "pin-components: every digest of $policy is right"
+    elif [ "${1:-}" = --check ]; then
+        diff -u "$policy" "$pinned" >&2 || true
+        echo "pin-components: digests differ; run tools/pin-components.sh if the handlers were meant to change" >&2
+        status=1
+    else
+        cat "$pinned" >"$policy"
+        echo "pin-components: $policy renewed"
+    fi
 done
-
-if cmp -s "$pinned" "$policy"; then
-    echo "pin-components: every digest is right"
-elif [ "${1:-}" = --check ]; then
-    diff -u "$policy" "$pinned" >&2 || true
-    echo "pin-components: digests differ; run tools/pin-components.sh if the handlers were meant to change" >&2
-    exit 1
-else
-    cat "$pinned" >"$policy"
-    echo "pin-components: $policy renewed"
-fi
+exit $status

@@ -154,6 +154,11 @@ pub fn is_taken(name: &str) -> bool {
     CARGO_LOCK.contains(&format!("\nname = \"{name}\"\n"))
 }
 
+/// The file that an author writes.
+pub const fn source_file(language: Language) -> &'static str {
+    source(language).0
+}
+
 /// Limits that the example stays well within, as `handler bench` found them, and room for more.
 const fn limits(language: Language) -> &'static str {
     match language {

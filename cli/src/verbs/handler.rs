@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod inspect;
 mod new;
+mod port;
 mod setup;
 mod test;
 
@@ -12,7 +13,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, build, inspect, test and measure handlers.
+/// Make, port, build, inspect, test and measure handlers.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ pub struct Handler {
 #[derive(Subcommand)]
 enum What {
     New(new::New),
+    Port(port::Port),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Test(test::Test),
@@ -34,6 +36,7 @@ impl Handler {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self.what {
             What::New(new) => new.run(ui),
+            What::Port(port) => port.run(ui),
             What::Build(build) => build.run(ui),
             What::Inspect(inspect) => inspect.run(ui),
             What::Test(test) => test.run(ui),

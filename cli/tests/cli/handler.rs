@@ -1,7 +1,9 @@
 //! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
 
 mod components;
+mod examples;
 mod js;
+mod port;
 mod python;
 mod rust;
 

@@ -9,7 +9,7 @@ use tensorgate_host::sandbox::{Called, HandlerError};
 use crate::Failure;
 use crate::handler::case::{self, Case, Expected};
 use crate::handler::compare::differences;
-use crate::handler::project::Project;
+use crate::handler::project::{Project, read_component};
 use crate::handler::runner::Runner;
 use crate::ui::{Ui, printable_lines};
 
@@ -25,6 +25,9 @@ pub struct Test {
     /// Only cases whose name holds this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// The component to run, in place of the one that `build` built.
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +43,10 @@ impl Test {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let project = Project::open(&self.project)?;
         let cases = case::all(&project)?;
-        let component = project.built()?;
+        let component = match &self.component {
+            Some(file) => read_component(file).map_err(Failure::Input)?,
+            None => project.built()?,
+        };
         let runner = Runner::load(&project, &component)?;
         let (mut ran, mut failed) = (0_usize, 0_usize);
         let wanted = |case: &&Case| {

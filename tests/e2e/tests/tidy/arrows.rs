@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 31] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -47,6 +47,19 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("png-digits", &["tensorgate-handler"]),
     ("digit-labels", &["tensorgate-handler"]),
     ("normalise", &["tensorgate-handler"]),
+    ("handler-settings", &["tensorgate-handler"]),
+    (
+        "image-classifier",
+        &["handler-settings", "tensorgate-handler"],
+    ),
+    ("class-labels", &["handler-settings", "tensorgate-handler"]),
+    ("text-tokens", &["handler-settings", "tensorgate-handler"]),
+    ("tabular", &["handler-settings", "tensorgate-handler"]),
+    (
+        "audio-features",
+        &["handler-settings", "tensorgate-handler"],
+    ),
+    ("detection", &["handler-settings", "tensorgate-handler"]),
     // Measures: it may know what it measures, and signs its tokens as the tests do.
     (
         "tensorgate-bench",

@@ -1,0 +1,367 @@
+//! What a module imports, defines and uses, by name. A name counts where it is imported, and wherever it is used after that; what a program
+//! computes (`getattr`, `exec`) cannot be read, and is told as such.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::lexer::{self, Line, Placed, Token};
+
+/// Names that mean something without an import.
+const BUILTINS: [&str; 12] = [
+    "__import__",
+    "breakpoint",
+    "compile",
+    "delattr",
+    "eval",
+    "exec",
+    "getattr",
+    "globals",
+    "input",
+    "open",
+    "print",
+    "setattr",
+];
+
+/// What an argument of that name is, wherever it stands.
+const ARGUMENTS: [&str; 2] = ["context", "ctx"];
+
+/// One place at which something imported is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Its full name.
+    pub name: String,
+    /// Where, from 1.
+    pub line: usize,
+    /// In which function; empty outside of one.
+    pub function: String,
+    /// It is imported there, and no more.
+    pub import: bool,
+}
+
+/// A module, in outline.
+#[derive(Debug, Default)]
+pub struct Outline {
+    /// Classes and their bases, by full names.
+    pub classes: BTreeMap<String, Vec<String>>,
+    /// Functions, methods included.
+    pub functions: BTreeSet<String>,
+    /// Which class a method is of.
+    methods: BTreeMap<String, String>,
+    /// Everything of its imports that it uses, the imports themselves included.
+    pub uses: Vec<Use>,
+    /// What a name here is there.
+    imported: BTreeMap<String, String>,
+}
+
+/// A class or function whose body goes on.
+struct Scope {
+    indent: usize,
+    class: bool,
+    name: String,
+}
+
+impl Outline {
+    /// Reads a module's text.
+    ///
+    /// # Errors
+    /// If it is no Python that can be read.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let lines = lexer::lines(text)?;
+        let mut outline = Self::default();
+        // Imports first: a function may stand before the import that it uses.
+        let statements: Vec<(usize, &[Placed])> = lines.iter().flat_map(statements).collect();
+        for (_, statement) in &statements {
+            outline.import(statement);
+        }
+        let mut scopes: Vec<Scope> = Vec::new();
+        for (indent, statement) in statements {
+            while scopes.last().is_some_and(|scope| indent <= scope.indent) {
+                scopes.pop();
+            }
+            outline.statement(indent, statement, &mut scopes);
+        }
+        Ok(outline)
+    }
+
+    /// The class that has most of what a handler has.
+    pub fn handling_class(&self) -> Option<String> {
+        let wanted = [
+            "preprocess",
+            "handle",
+            "execute",
+            "predict",
+            "postprocess",
+            "initialize",
+        ];
+        let class = wanted.iter().find_map(|name| self.methods.get(*name));
+        class.filter(|class| !class.is_empty()).cloned()
+    }
+
+    fn statement(&mut self, indent: usize, statement: &[Placed], scopes: &mut Vec<Scope>) {
+        let function = scopes.iter().rev().find(|scope| !scope.class);
+        let function = function.map(|scope| scope.name.clone()).unwrap_or_default();
+        let words: Vec<&str> = statement.iter().map_while(word).collect();
+        // Whose name is being given is not used by that.
+        let mut given = 0_usize;
+        match words.as_slice() {
+            ["import" | "from", ..] => {
+                for (_, name, line) in imports(statement) {
+                    self.uses.push(Use {
+                        name,
+                        line,
+                        function: function.clone(),
+                        import: true,
+                    });
+                }
+                return;
+            }
+            ["class", name, ..] => {
+                let bases = self.chains(statement.get(2..).unwrap_or_default());
+                let bases = bases.into_iter().map(|(name, _)| name).collect();
+                self.classes.insert((*name).to_owned(), bases);
+                scopes.push(Scope {
+                    indent,
+                    class: true,
+                    name: (*name).to_owned(),
+                });
+                given = 2;
+            }
+            ["def", name, ..] | ["async", "def", name, ..] => {
+                let class = scopes.last().filter(|scope| scope.class);
+                let class = class.map(|scope| scope.name.clone()).unwrap_or_default();
+                self.functions.insert((*name).to_owned());
+                self.methods.entry((*name).to_owned()).or_insert(class);
+                scopes.push(Scope {
+                    indent,
+                    class: false,
+                    name: (*name).to_owned(),
+                });
+                given = 2;
+            }
+            _ => {}
+        }
+        for (name, line) in self.chains(statement.get(given..).unwrap_or_default()) {
+            self.uses.push(Use {
+                name,
+                line,
+                function: function.clone(),
+                import: false,
+            });
+        }
+    }
+
+    fn import(&mut self, statement: &[Placed]) {
+        for (local, full, _) in imports(statement) {
+            self.imported.insert(local, full);
+        }
+    }
+
+    /// Every dotted name of a statement whose first part means something, by its full name.
+    fn chains(&self, statement: &[Placed]) -> Vec<(String, usize)> {
+        let mut found = Vec::new();
+        let mut at = 0_usize;
+        while let Some(placed) = statement.get(at) {
+            let before = at.checked_sub(1).and_then(|at| statement.get(at));
+            let belongs = before.is_some_and(|before| before.token == Token::Sign('.'));
+            let Token::Name(first) = &placed.token else {
+                at = at.saturating_add(1);
+                continue;
+            };
+            let (parts, next) = dotted(statement, at);
+            at = next;
+            let called = statement
+                .get(next)
+                .is_some_and(|after| after.token == Token::Sign('('));
+            // A keyword argument's name is nobody's.
+            let named = parts.is_empty()
+                && placed.depth > 0
+                && statement
+                    .get(next)
+                    .is_some_and(|after| after.token == Token::Sign('='));
+            if belongs || named {
+                continue;
+            }
+            let full = match self.imported.get(first) {
+                Some(full) => full.clone(),
+                None if first == "self"
+                    && parts.first().is_some_and(|part| *part == "model")
+                    && called =>
+                {
+                    "self".to_owned()
+                }
+                None if ARGUMENTS.contains(&first.as_str()) && !parts.is_empty() => {
+                    "context".to_owned()
+                }
+                None if BUILTINS.contains(&first.as_str()) && called && parts.is_empty() => {
+                    format!("builtins.{first}")
+                }
+                None => continue,
+            };
+            let name = parts
+                .iter()
+                .fold(full, |name, part| format!("{name}.{part}"));
+            found.push((name, placed.line));
+        }
+        found
+    }
+}
+
+/// What is behind the first name of a chain, and where the chain ends.
+fn dotted(statement: &[Placed], from: usize) -> (Vec<&str>, usize) {
+    let mut parts = Vec::new();
+    let mut at = from.saturating_add(1);
+    while statement
+        .get(at)
+        .is_some_and(|placed| placed.token == Token::Sign('.'))
+    {
+        let Some(name) = statement.get(at.saturating_add(1)).and_then(word) else {
+            break;
+        };
+        parts.push(name);
+        at = at.saturating_add(2);
+    }
+    (parts, at)
+}
+
+/// A line at its semicolons and, so that `if x: import y` is seen, behind its colons.
+fn statements(line: &Line) -> impl Iterator<Item = (usize, &[Placed])> {
+    let ends =
+        |placed: &Placed| placed.depth == 0 && matches!(placed.token, Token::Sign(';' | ':'));
+    let indent = line.indent;
+    // What stands behind a colon is inside of what stands before it.
+    line.tokens
+        .split(ends)
+        .enumerate()
+        .filter_map(move |(at, part)| {
+            let indent = indent.saturating_add(usize::from(at > 0));
+            (!part.is_empty()).then_some((indent, part))
+        })
+}
+
+/// What an import makes known: the name here, the full name, the line.
+fn imports(statement: &[Placed]) -> Vec<(String, String, usize)> {
+    let Some(first) = statement.first() else {
+        return Vec::new();
+    };
+    let rest = statement.get(1..).unwrap_or_default();
+    match word(first) {
+        Some("import") => rest
+            .split(|placed| placed.token == Token::Sign(','))
+            .filter_map(|part| {
+                let (parts, next) = dotted(part, 0);
+                let root = word(part.first()?)?;
+                let full = parts
+                    .iter()
+                    .fold(root.to_owned(), |name, part| format!("{name}.{part}"));
+                let local = renamed(part, next);
+                Some(match local {
+                    Some(local) => (local, full, first.line),
+                    None => (root.to_owned(), root.to_owned(), first.line),
+                })
+            })
+            .collect(),
+        Some("from") => {
+            let Some(at) = rest
+                .iter()
+                .position(|placed| word(placed) == Some("import"))
+            else {
+                return Vec::new();
+            };
+            let (module, names) = rest.split_at(at);
+            let module: String = module
+                .iter()
+                .map(|placed| word(placed).unwrap_or("."))
+                .collect();
+            let names = names.get(1..).unwrap_or_default();
+            names
+                .split(|placed| placed.token == Token::Sign(','))
+                .filter_map(|part| {
+                    let at = part.iter().position(|placed| word(placed).is_some())?;
+                    let name = word(part.get(at)?)?;
+                    let local = renamed(part, at.saturating_add(1));
+                    let full = format!("{module}.{name}");
+                    Some((local.unwrap_or_else(|| name.to_owned()), full, first.line))
+                })
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The name behind `as`.
+fn renamed(part: &[Placed], at: usize) -> Option<String> {
+    let (keyword, name) = (part.get(at)?, part.get(at.saturating_add(1))?);
+    (word(keyword)? == "as").then(|| word(name).map(str::to_owned))?
+}
+
+fn word(placed: &Placed) -> Option<&str> {
+    match &placed.token {
+        Token::Name(name) => Some(name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(text: &str) -> Vec<String> {
+        let outline = Outline::read(text).unwrap_or_default();
+        let uses = outline.uses.iter();
+        uses.map(|one| format!("{}:{} {}", one.line, one.function, one.name))
+            .collect()
+    }
+
+    #[test]
+    fn a_name_is_told_by_what_it_was_imported_as() {
+        let text = "import numpy as np, os.path\nfrom PIL import (Image as I,\n  ImageOps)\n\
+                    def f(x):\n    y = np.array(I.open(x)) + os.path.join(x)\n    return ImageOps\n";
+        assert_eq!(
+            uses(text),
+            [
+                "1: numpy",
+                "1: os",
+                "2: PIL.Image",
+                "2: PIL.ImageOps",
+                "5:f numpy.array",
+                "5:f PIL.Image.open",
+                "5:f os.path.join",
+                "6:f PIL.ImageOps"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_use_is_not_told() {
+        for text in [
+            "x.numpy.array(1)\n",
+            "def open(self): pass\n",
+            "a.open(1)\n",
+            "f(open=1)\n",
+            "# eval(x)\n'exec(y)'\n",
+        ] {
+            let found = uses(text);
+            assert!(found.is_empty(), "{text}: {found:?}");
+        }
+        assert_eq!(uses("import json\nf(json=1)\n"), ["1: json"]);
+    }
+
+    #[test]
+    fn imports_are_found_wherever_they_stand() {
+        let text = "def f():\n    if a: import os; os.system('x')\n    try:\n        from . import secret\n    except E: pass\n";
+        let found = uses(text);
+        assert_eq!(
+            found,
+            ["2:f os", "2:f os.system", "4:f ..secret"],
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn methods_are_of_their_class_and_functions_of_none() {
+        let text = "class H(Base):\n    def preprocess(self, d):\n        def inner(): pass\n        return open(d)\n\ndef free(): pass\n";
+        let outline = Outline::read(text).unwrap_or_default();
+        assert_eq!(outline.handling_class().as_deref(), Some("H"));
+        assert!(outline.functions.contains("free"));
+        assert_eq!(uses(text), ["4:preprocess builtins.open"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! `handler port`: what is told of a handler in Python, and projects that build and say what they lack.
+
+use std::path::PathBuf;
+
+use super::{handler, lines, story};
+use crate::program::{Scratch, tree};
+
+fn ported(name: &str) -> PathBuf {
+    tree().join("cli/tests/ported").join(name)
+}
+
+#[test]
+fn what_cannot_move_is_told_with_its_line_and_why() {
+    let file = ported("torchserve_image.py");
+    let ran = handler(&["port", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    for text in [
+        "written for TorchServe, class ProductClassifier",
+        "preprocess() becomes a preprocess handler",
+        "subprocess.run (line 41 in initialize)",
+        "no handler starts a process",
+        "examples/handlers/image-classifier",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let ran = handler(&["--json", "port", file.to_str().unwrap()]);
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["framework"], "torchserve", "{report}");
+    let lost = report["findings"].as_array().unwrap();
+    let lost = lost
+        .iter()
+        .find(|one| one["name"] == "subprocess.run")
+        .unwrap();
+    assert_eq!(
+        (&lost["becomes"], &lost["lines"][0]),
+        (&"lost".into(), &41.into())
+    );
+}
+
+#[test]
+fn a_ported_project_builds_and_says_that_it_is_not_moved() {
+    for (lang, file, worlds) in [
+        (
+            "python",
+            "kserve_text.py",
+            ["preprocess", "postprocess"].as_slice(),
+        ),
+        (
+            "rust",
+            "torchserve_image.py",
+            &["preprocess", "postprocess"],
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let into = scratch.path().to_str().unwrap();
+        let file = ported(file);
+        let file = file.to_str().unwrap();
+        let ran = handler(&[
+            "port", "--lang", lang, "--into", into, "--name", "shop", file,
+        ]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        for world in worlds {
+            let project = scratch.path().join(format!("shop-{world}"));
+            let project = project.to_str().unwrap();
+            for verb in ["build", "test"] {
+                let ran = handler(&[verb, project]);
+                assert_eq!(ran.code, 0, "{lang} {verb}: {}", story(&ran));
+            }
+        }
+        let ran = handler(&[
+            "port", "--lang", lang, "--into", into, "--name", "shop", file,
+        ]);
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+        assert!(ran.stderr.contains("is there already"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_no_handler_is_bad_input() {
+    let scratch = Scratch::new();
+    for (name, content, says) in [
+        ("a.mar", b"import os".as_slice(), "no zip"),
+        ("a.py", b"\xff", "not text"),
+        ("b.py", b"x = (1", "never closed"),
+    ] {
+        let file = scratch.file(name, content);
+        let ran = handler(&["port", file.to_str().unwrap()]);
+        assert_eq!(ran.code, 2, "{name}: {}", story(&ran));
+        assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
+    }
+    let ran = handler(&["port", "no-such-file.py"]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+}

@@ -1,0 +1,102 @@
+"""`make test-examples`: the example handlers, in the host's own sandbox, against the ordinary Python stack.
+
+For each handler: what is committed in its `cases/` is what the reference says today; it passes those; and it passes new ones, made of numbers that
+nobody has seen. `run.py --write` makes the committed cases anew. Exits 0 only if every line is ok."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+
+import detections
+import images
+import labels
+import numpy as np
+import sounds
+import tables
+import texts
+from case import differences
+
+TOP = Path(__file__).resolve().parents[2]
+EXAMPLES = [images, labels, texts, tables, sounds, detections]
+SEED = 5
+# What a committed number may differ by from one made by another processor.
+DRIFT = 1e-6
+
+
+def committed(example):
+    return list(example.committed(np.random.default_rng(SEED)))
+
+
+def write(example):
+    folder = TOP / "examples/handlers" / example.HANDLER / "cases"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for case in committed(example):
+        case.write(folder)
+
+
+def kept(example):
+    """How the committed cases differ from the reference. Their inputs are read, not made: encoders change."""
+    folder = TOP / "examples/handlers" / example.HANDLER / "cases"
+    faults, names = [], set()
+    for case in committed(example):
+        names |= {f"{case.name}.json", *case.files}
+        file = folder / f"{case.name}.json"
+        if not file.is_file():
+            faults.append(f"{file.name} is missing")
+            continue
+        found = differences(case.document(), json.loads(file.read_text()), DRIFT, case.name)
+        faults += found[:3]
+        faults += [f"{name} is another" for name, data in case.files.items() if (folder / name).read_bytes() != data]
+    return faults + [f"{path.name} is nobody's" for path in folder.iterdir() if path.name not in names]
+
+
+def tested(project, handler):
+    component = TOP / "target/components" / f"{handler.replace('-', '_')}.wasm"
+    command = [TOP / "target/debug/tensorgate", "--json", "handler", "test", "--component", component, project]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    faults = [f"{line['case']}: {'; '.join(line['faults'])[:300]}" for line in lines if not line["ok"]]
+    return len(lines), faults or ([] if ran.returncode == 0 else [ran.stderr.strip()])
+
+
+def fresh(example, rng):
+    folder = TOP / "target/examples" / example.HANDLER
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "cases").mkdir(parents=True)
+    shutil.copy(TOP / "examples/handlers" / example.HANDLER / "handler.yaml", folder)
+    for case in example.fresh(rng):
+        case.write(folder / "cases")
+    return folder
+
+
+def main():
+    if "--write" in sys.argv:
+        for example in EXAMPLES:
+            write(example)
+        return 0
+    seed = int(time.time())
+    print(f"numbers of seed {seed}")
+    wrong = 0
+    for example in EXAMPLES:
+        source = TOP / "examples/handlers" / example.HANDLER
+        checks = [("committed cases are the reference's", "", kept(example))]
+        count, faults = tested(source, example.HANDLER)
+        checks.append(("in the sandbox, committed", count, faults))
+        count, faults = tested(fresh(example, np.random.default_rng(seed)), example.HANDLER)
+        checks.append(("in the sandbox, new", count, faults))
+        for name, count, faults in checks:
+            wrong += bool(faults)
+            print(f"{example.HANDLER:18} {name:36} {count!s:>4} {'WRONG' if faults else 'ok'}", flush=True)
+            for fault in faults[:10]:
+                print(f"    {fault}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
