@@ -28,6 +28,8 @@ const MAX_IGNORED: usize = 64;
 pub(super) struct Sides<'m> {
     pub(super) protocols: &'m [Protocol],
     pub(super) versions: &'m [String],
+    /// Whether a request gets one that names none.
+    pub(super) has_weights: bool,
     /// What clients send.
     pub(super) inputs: &'m [TensorRule],
     /// What clients get.
@@ -68,7 +70,7 @@ pub(super) fn template(
         }
     };
     let mut good = Some(());
-    if sides.versions.len() > 1 {
+    if sides.versions.len() > 1 && !sides.has_weights {
         report.error_with_fix(
             &path,
             "names no version, and the model has several",
