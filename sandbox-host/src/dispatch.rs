@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod call;
+mod copies;
 mod knee;
 mod openai;
 mod places;
@@ -26,6 +27,7 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::Latest;
 use call::{Underway, Witness};
+use copies::Looks;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;
@@ -42,6 +44,7 @@ pub struct Dispatcher {
     in_flight: Gauge,
     retried: Counter,
     witness: Witness,
+    looks: Looks,
 }
 
 /// The server that a call goes to, and its mark there.
@@ -90,6 +93,7 @@ impl Dispatcher {
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
             witness,
+            looks: Looks::default(),
         }
     }
 
@@ -111,7 +115,12 @@ impl Dispatcher {
         let (_place, _raised, deadline) = self.enter(latest, waited).await?;
         let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
         let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
+        let kept = call.kept;
         let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
+        if let Some(kept) = kept {
+            // It shares the tensors' bytes. A call is made of a message once.
+            let _ = kept.set(request.clone());
+        }
         let mut attempts = self.attempts((contract, version), (deadline, latest));
         loop {
             let chosen = attempts.server().await?;

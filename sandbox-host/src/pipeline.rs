@@ -1,6 +1,7 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
+mod chain;
 pub(crate) mod openai;
 
 use std::collections::HashMap;
@@ -15,17 +16,20 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
+use crate::audit::Audit;
 use crate::backends::{Call, answer};
 use crate::budget::Held;
+use crate::copies::{Copies, Kept};
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
-use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
+use crate::metrics::{Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::sandbox::{LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
+use chain::Asked;
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -38,12 +42,14 @@ pub struct Stage {
 
 /// Where one model's requests go.
 pub struct ModelRoute {
-    /// Before dispatch.
-    pub preprocess: Option<Stage>,
+    /// Before dispatch, in order.
+    pub preprocess: Vec<Stage>,
     /// The backend.
     pub backend: Arc<Dispatcher>,
-    /// After dispatch.
-    pub postprocess: Option<Stage>,
+    /// After dispatch, in order.
+    pub postprocess: Vec<Stage>,
+    /// To versions in shadow.
+    pub(crate) copies: Copies,
 }
 
 /// Every model's route.
@@ -154,7 +160,7 @@ impl Pipeline {
     }
 
     /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
-    /// lets pass goes to `shadow`.
+    /// lets pass goes to `shadow`; what becomes of its copies is told to `audit`.
     ///
     /// # Errors
     /// A handler, the backend or what either gave back failed: which, is the reason.
@@ -165,6 +171,7 @@ impl Pipeline {
         latest: Latest,
         timings: &mut Timings,
         shadow: &mut InShadow,
+        audit: &Audit,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
         let ModelRequest {
@@ -188,35 +195,24 @@ impl Pipeline {
         let request_id = caller.request_id.as_str();
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
-        let inputs = match (&route.preprocess, payload) {
-            (None, Payload::Tensors(tensors)) => tensors,
-            (None, Payload::Raw { .. }) => {
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    "a raw body, and no handler to read it",
-                ));
-            }
-            (Some(stage), payload) => {
-                let started = Instant::now();
-                let handler = stage.handler.by(latest.at);
-                let called = handler.preprocess(request_id, payload).await;
-                self.made(
-                    stage,
-                    Role::Preprocess,
-                    started,
-                    called,
-                    model.backend_inputs(),
-                    request_id,
-                    timings,
-                    shadow,
-                )?
-            }
+        let mut asked = Asked {
+            request_id,
+            latest: latest.at,
+            held,
+            timings,
+            shadow,
         };
+        let (links, rules) = (&route.preprocess, model.backend_inputs());
+        let inputs = self
+            .chain(links, Role::Preprocess, payload, rules, &mut asked)
+            .await?;
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        if !held.resize(owned::data_bytes(&inputs).saturating_add(answer_bytes)) {
+        let both_bytes = owned::data_bytes(&inputs).saturating_add(answer_bytes);
+        if !asked.held.resize(both_bytes) {
             return Err(no_room("the answer"));
         }
 
+        let mut kept = route.copies.keep(request_id, &inputs, &claims, model);
         let started = Instant::now();
         let call = Call {
             contract: model,
@@ -227,40 +223,40 @@ impl Pipeline {
             inputs,
             outputs: model.backend_outputs(),
             claims: &claims,
+            kept: kept.as_ref().map(Kept::message),
         };
         let dispatched = route
             .backend
-            .dispatch(call, latest, &mut timings.queue)
+            .dispatch(call, latest, &mut asked.timings.queue)
             .await;
-        timings.dispatch = started.elapsed();
+        asked.timings.dispatch = started.elapsed();
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };
         self.metrics
             .dispatch_seconds
             .get_or_create(&labels)
-            .observe(timings.dispatch.as_secs_f64());
+            .observe(asked.timings.dispatch.as_secs_f64());
         let mut outputs = dispatched?;
         let rules = model.backend_outputs();
-        shadow.check(Values::Outputs, rules, &outputs, |denial| {
-            broken(Reason::BackendFault, "the backend's answer", &denial)
-        })?;
+        asked
+            .shadow
+            .check(Values::Outputs, rules, &outputs, |denial| {
+                broken(Reason::BackendFault, "the backend's answer", &denial)
+            })?;
 
-        if let Some(stage) = &route.postprocess {
-            let started = Instant::now();
-            let handler = stage.handler.by(latest.at);
-            let called = handler.postprocess(request_id, outputs).await;
-            outputs = self.made(
-                stage,
-                Role::Postprocess,
-                started,
-                called,
-                model.returns(),
-                request_id,
-                timings,
-                shadow,
-            )?;
+        if let Some(kept) = &mut kept {
+            kept.answered(&outputs);
         }
+        let (links, made) = (&route.postprocess, Payload::Tensors(outputs));
+        let rules = if links.is_empty() {
+            rules
+        } else {
+            model.returns()
+        };
+        outputs = self
+            .chain(links, Role::Postprocess, made, rules, &mut asked)
+            .await?;
         let grant_id = grant
             .filter(|id| self.policy.grant(*id).is_some())
             .ok_or_else(under_no_grant)?;
@@ -275,11 +271,11 @@ impl Pipeline {
         let encoded_bytes = encode::most_bytes(protocol, &response, &form);
         // Tensors and their encoding are in memory together.
         let both_bytes = encoded_bytes.saturating_add(data_bytes);
-        if !held.resize(both_bytes) {
+        if !asked.held.resize(both_bytes) {
             return Err(no_room("the encoded answer"));
         }
         let policy = Arc::clone(&self.policy);
-        offload(data_bytes, move || {
+        let encoded = offload(data_bytes, move || {
             let (model, grant) = (policy.model(model_id)?, policy.grant(grant_id)?);
             release(model.returns(), grant, &mut response.outputs);
             Some(encode::infer_response(protocol, &response, &form))
@@ -287,104 +283,11 @@ impl Pipeline {
         .await
         .flatten()
         .unwrap_or(Err(Unsayable::Tensor))
-        .map_err(|why| unsayable(why, protocol))
-    }
-
-    /// What a handler made, checked against the rules; counted, and its failures sorted.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call of one stage: each is a different fact about it"
-    )]
-    fn made(
-        &self,
-        stage: &Stage,
-        role: Role,
-        started: Instant,
-        called: Result<Called, HandlerError>,
-        rules: &[TensorRule],
-        request_id: &str,
-        timings: &mut Timings,
-        shadow: &mut InShadow,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let took = started.elapsed();
-        timings.handler = timings.handler.saturating_add(took);
-        if role == Role::Postprocess {
-            timings.postprocess = took;
+        .map_err(|why| unsayable(why, protocol))?;
+        if let Some(kept) = kept {
+            kept.send(&self.policy, model_id, &route.backend, audit);
         }
-        let labels = HandlerLabels {
-            handler: stage.name.clone(),
-            role: role.export(),
-        };
-        self.metrics
-            .handler_seconds
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
-        let fault = |cause: &'static str| {
-            self.metrics
-                .handler_faults
-                .get_or_create(&FaultLabels {
-                    handler: stage.name.clone(),
-                    cause,
-                })
-                .inc();
-        };
-        let called = match called {
-            Ok(called) => called,
-            Err(HandlerError::Rejected(text)) => {
-                return Err(Denial::new(
-                    Reason::HandlerRejected,
-                    format!("handler {:?}: {text}", stage.name),
-                ));
-            }
-            Err(HandlerError::Overloaded) => {
-                return Err(Denial::new(
-                    Reason::Overloaded,
-                    format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
-                ));
-            }
-            Err(HandlerError::Fault {
-                cause,
-                detail,
-                fuel_used,
-            }) => {
-                timings.fuel = timings.fuel.saturating_add(fuel_used);
-                fault(cause.name());
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    format!("handler {:?}: {cause}: {detail}", stage.name),
-                ));
-            }
-        };
-        timings.fuel = timings.fuel.saturating_add(called.fuel_used);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a histogram's observation is a float"
-        )]
-        self.metrics
-            .fuel
-            .get_or_create(&labels)
-            .observe(called.fuel_used as f64);
-        if called.log_lines_dropped > 0 {
-            self.metrics
-                .handler_log_lines_dropped
-                .inc_by(called.log_lines_dropped);
-            tracing::warn!(
-                request_id,
-                handler = stage.name,
-                lines = called.log_lines_dropped,
-                "handler log lines dropped"
-            );
-        }
-        let who = format!("handler {:?}'s output", stage.name);
-        let values = match role {
-            Role::Preprocess => Values::Inputs,
-            Role::Postprocess => Values::Outputs,
-        };
-        let own = |denial| broken(Reason::HandlerFault, &who, &denial);
-        shadow
-            .check(values, rules, &called.tensors, own)
-            .inspect_err(|_| fault("contract"))?;
-        Ok(called.tensors)
+        Ok(encoded)
     }
 }
 

@@ -328,6 +328,7 @@ impl Answering {
         )
         .await?;
         id.clone_from(&request.id);
+        let audit = record.audit().clone();
         let answer = self
             .generation
             .pipeline
@@ -337,6 +338,7 @@ impl Answering {
                 latest,
                 &mut record.timings,
                 &mut record.shadow,
+                &audit,
             )
             .await?;
         let answer = encode::stream_answer(answer.body).ok_or_else(|| {

@@ -134,6 +134,11 @@ async fn every_vector_about_lockout_gets_its_decision() {
     play("policies/lockout.json").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_versions_gets_its_decision() {
+    play("policies/versions.json").await;
+}
+
 #[test]
 fn every_policy_of_the_vectors_is_played() {
     let mut policies = BTreeMap::<String, usize>::new();
@@ -156,7 +161,8 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/rates.json",
             "policies/raw.json",
             "policies/shadow.json",
-            "policies/tokens.json"
+            "policies/tokens.json",
+            "policies/versions.json"
         ]
     );
 }
