@@ -29,14 +29,15 @@ async fn infer_as(gate: &support::Gate, number: u32) -> (String, support::Answer
     let mut context = context("POST", support::INFER);
     context.request_id = format!("8f1a2b3c-0000-4000-8000-{number:012x}");
     let id = context.request_id.clone();
+    let contexts = [context.sign(&key())];
     let body = infer_body(&[1.0, 2.0]);
-    let answer = gate.send("POST", support::INFER, &[context.sign(&key())], body);
-    (id, answer.await)
+    let answer = gate.send("POST", support::INFER, &contexts, body).await;
+    (id, answer)
 }
 
 /// The policy of one model with these versions.
 fn with_versions(backend: &Backend, versions: Value) -> Value {
-    let more = serde_json::json!({"max_in_flight": 1, "queue": 0});
+    let more = serde_json::json!({"max_in_flight": 1, "queue": 1});
     let mut policy = support::policy(&backend.uri(), serde_json::json!({}), more);
     policy["models"]["vec"]["versions"] = versions;
     policy

@@ -88,7 +88,7 @@ async fn a_version_that_hangs_keeps_nobody_waiting() {
     let backend = Backend::start(Act::For("6", Box::new(Act::Never)));
     let running = shadowed(&backend, json!({"shadow": true})).await;
     let began = Instant::now();
-    // One place at the backend, and no queue: a copy that took it would refuse the next request.
+    // One place at the backend: a copy that took it would keep the next request waiting.
     for number in 0..12 {
         let (_, answer) = infer_as(&running.gate, number).await;
         assert_eq!(answer.status, 200, "{answer:?}");
