@@ -36,7 +36,7 @@ pub use credentials::{
 pub use grant::Grant;
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
-pub use model::{Accepts, Media, Model, ModelLimits};
+pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
 pub(crate) use role::{Granted, RoleId};
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};

@@ -7,6 +7,7 @@ mod audit;
 mod backend;
 mod composition;
 mod credentials;
+mod decoupled;
 mod json;
 mod limits;
 mod mode;
@@ -30,6 +31,7 @@ pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
+pub use decoupled::Decoupled;
 pub use json::{BytesAs, Json, Place};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use mode::{Enforcement, Mode, Modes};
@@ -308,6 +310,9 @@ pub struct Model {
     /// With `openai`, in place of inputs and outputs: what may be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openai: Option<OpenAi>,
+    /// It may answer one message of a stream several times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoupled: Option<Decoupled>,
     /// What may be in flight to it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,

@@ -11,9 +11,9 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
 use tensorgate_policy::raw::BackendKind;
 
-use crate::backends::answer;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
+use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::budget::Budget;
 use crate::config::{self, Candidate, ConfigError};
@@ -296,8 +296,11 @@ impl Loader {
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
-            BackendKind::OpenAi => b"http/1.1",
-            BackendKind::OpenInference | BackendKind::Embedded => b"h2",
+            BackendKind::OpenAi | BackendKind::HttpJson => b"http/1.1",
+            BackendKind::OpenInference
+            | BackendKind::TfServing
+            | BackendKind::TorchServe
+            | BackendKind::Embedded => b"h2",
         };
         let tls = rule
             .tls()
@@ -311,8 +314,15 @@ impl Loader {
             .iter()
             .map(|uri| match rule.kind() {
                 BackendKind::OpenAi => Endpoint::of_openai(uri, tls.clone()).map(Arc::new),
-                BackendKind::OpenInference | BackendKind::Embedded => {
-                    Endpoint::new(uri, tls.clone()).map(Arc::new)
+                BackendKind::HttpJson => {
+                    Endpoint::of_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
+                }
+                BackendKind::OpenInference
+                | BackendKind::TfServing
+                | BackendKind::TorchServe
+                | BackendKind::Embedded => {
+                    let dialect = Dialect::of(rule.kind());
+                    Endpoint::speaking(dialect, uri, tls.clone()).map(Arc::new)
                 }
             })
             .collect::<Result<Vec<_>, _>>()
@@ -387,7 +397,10 @@ fn routes(
     for model in policy.models() {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => answer::max_bytes(model.backend_outputs()),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => {
+                let backend = policy.backends().get(model.backend());
+                backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
+            }
         };
         if needs > gives {
             faults.push(PolicyFault::Budget {

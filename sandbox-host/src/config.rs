@@ -221,7 +221,11 @@ pub fn addresses(
     endpoints: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, ConfigError> {
     match backend.kind() {
-        BackendKind::OpenInference | BackendKind::OpenAi => Ok(backend.endpoints().to_vec()),
+        BackendKind::OpenInference
+        | BackendKind::TfServing
+        | BackendKind::TorchServe
+        | BackendKind::OpenAi
+        | BackendKind::HttpJson => Ok(backend.endpoints().to_vec()),
         BackendKind::Embedded => {
             let uri = endpoints
                 .get(name)

@@ -5,6 +5,8 @@ mod attempts;
 mod breaker;
 mod call;
 mod copies;
+mod decoupled;
+mod http_json;
 mod knee;
 mod openai;
 mod places;
@@ -20,14 +22,16 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use crate::backends::oip::{self, Endpoint, Line};
-use crate::backends::{BackendError, Call, answer};
+use crate::backends::oip::{Endpoint, Line};
+use crate::backends::question::{Dialect, Question};
+use crate::backends::{BackendError, Call};
 use crate::health::BackendHealth;
 use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
-pub use call::Latest;
+pub use call::{Latest, Whose};
 use call::{Underway, Witness};
 use copies::Looks;
+pub use decoupled::Replies;
 pub use places::Place;
 use places::Places;
 pub use pool::Load;
@@ -41,6 +45,7 @@ pub struct Dispatcher {
     health: Arc<BackendHealth>,
     retries: Retries,
     timeout: Duration,
+    dialect: Dialect,
     in_flight: Gauge,
     retried: Counter,
     witness: Witness,
@@ -57,6 +62,29 @@ struct Chosen {
     load: Load,
     /// Its call, as long as nobody knows what became of it.
     call: Underway,
+}
+
+/// An answer, and the call that it is of.
+#[derive(Debug)]
+#[must_use = "whether its server did well is known once it was held against the contract"]
+pub struct Answered {
+    /// Its tensors, not yet held against the contract.
+    pub outputs: Vec<Tensor<'static>>,
+    call: Underway,
+}
+
+impl Answered {
+    /// Whether it keeps the contract is known. One that breaks it counts as a refusal of its server's.
+    pub fn judged(self, broken: Option<&Denial>) -> Vec<Tensor<'static>> {
+        match broken {
+            None => self.call.answered(),
+            Some(denial) => {
+                let error = BackendError::Fault(denial.cause.clone());
+                self.call.refused(&error);
+            }
+        }
+        self.outputs
+    }
 }
 
 impl Dispatcher {
@@ -90,11 +118,17 @@ impl Dispatcher {
             health,
             retries: Retries::new(rule.retry()),
             timeout: Duration::from_millis(rule.timeout_ms()),
+            dialect: Dialect::of(rule.kind()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
             witness,
             looks: Looks::default(),
         }
+    }
+
+    /// What it speaks, where that is over gRPC.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether the backend, or one version of a model at it, answered its last probe.
@@ -111,26 +145,21 @@ impl Dispatcher {
         call: Call<'_>,
         latest: Latest,
         waited: &mut Duration,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
-        let (id, contract, model, version) = (call.id, call.contract, call.model, call.version);
-        let (claims, max_answer_bytes) = (call.claims, answer::max_bytes(call.outputs));
-        let kept = call.kept;
-        let request = oip::request(call).map_err(|error| denial(&error, self.health.name()))?;
-        if let Some(kept) = kept {
-            // It shares the tensors' bytes. A call is made of a message once.
-            let _ = kept.set(request.clone());
+    ) -> Result<Answered, Denial> {
+        if let Some(template) = call.contract.backend_template() {
+            return self.post(call, template, latest, waited).await;
         }
+        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
+        let (contract, version) = (call.contract, call.version);
+        let question = Question::new(self.dialect, call)
+            .await
+            .map_err(|error| denial(&error, self.health.name()))?;
         let mut attempts = self.attempts((contract, version), (deadline, latest));
         loop {
             let chosen = attempts.server().await?;
-            let answered = chosen
-                .line
-                .infer(request.clone(), claims, max_answer_bytes, deadline)
-                .await
-                .and_then(|answer| answer::tensors(answer, id, model, version));
-            if let Some(tensors) = attempts.over(&chosen, answered)? {
-                return Ok(tensors);
+            let answered = question.ask(&chosen.line, deadline).await;
+            if let Some(answered) = attempts.tensors(chosen, answered)? {
+                return Ok(answered);
             }
         }
     }
@@ -142,7 +171,8 @@ impl Dispatcher {
         latest: Latest,
     ) -> Result<Underway, BackendError> {
         let whole = self.timeout.min(latest.whole);
-        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), whole)
+        let mark = (latest.whose, whole);
+        Underway::new(self.witness.clone(), place, Arc::clone(endpoint), mark)
     }
 
     /// Keeps what became of a call: whether it is made again, with another server where there is one. `deadline` is the dispatch's, `latest` that of
@@ -208,14 +238,14 @@ impl Dispatcher {
     ) -> Result<(Place, Raised, Instant), Denial> {
         let came = Instant::now();
         let deadline = self.deadline(came, latest);
-        let place = self.place(deadline).await;
+        let place = self.place(latest.whose, deadline).await;
         *waited = came.elapsed();
         Ok((place?, Raised::new(&self.in_flight), deadline))
     }
 
     /// A place at the backend, if it is asked at all.
-    async fn place(&self, deadline: Instant) -> Result<Place, Denial> {
-        let passed = self.witness.breaker.pass();
+    async fn place(&self, whose: Whose, deadline: Instant) -> Result<Place, Denial> {
+        let passed = self.witness.breaker.pass(whose);
         passed.map_err(|error| denial(&error, self.health.name()))?;
         self.witness.places.take(deadline).await
     }

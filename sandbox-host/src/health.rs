@@ -3,6 +3,7 @@
 //! of the model was held against the contract, over the connection that is in use. Each endpoint is asked by a task of its own.
 
 mod look;
+mod served;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};

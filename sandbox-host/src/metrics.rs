@@ -72,7 +72,7 @@ pub struct Metrics {
     pub retried: Family<BackendLabels, Counter>,
     /// Endpoints left alone because they failed in a row.
     pub ejected: Family<BackendLabels, Counter>,
-    /// Whether a backend is sent nothing because it failed in a row, 0 or 1.
+    /// How many of a backend's circuits are open because it failed in a row: everybody's, and single clients' own.
     pub breaker_open: Family<BackendLabels, Gauge>,
     /// Times that it came to that.
     pub breaker_opened: Family<BackendLabels, Counter>,
@@ -282,12 +282,12 @@ impl Metrics {
         );
         registry.register(
             "tensorgate_host_backend_circuit_open",
-            "Whether a backend is sent nothing because it failed in a row",
+            "Circuits to a backend that are open because it failed in a row: everybody's, and single clients' own",
             self.breaker_open.clone(),
         );
         registry.register(
             "tensorgate_host_backend_circuit_openings",
-            "Times that a backend failed in a row and was sent nothing for a while",
+            "Times that a circuit to a backend opened, everybody's or a client's own",
             self.breaker_opened.clone(),
         );
         registry.register(

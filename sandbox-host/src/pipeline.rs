@@ -2,7 +2,9 @@
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
 mod chain;
+pub(crate) mod decoupled;
 pub(crate) mod openai;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
 use crate::audit::Audit;
-use crate::backends::{Call, answer};
+use crate::backends::Call;
 use crate::budget::Held;
 use crate::copies::{Copies, Kept};
 use crate::dispatch::{Dispatcher, Latest};
@@ -30,6 +32,7 @@ use crate::sandbox::{LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 use chain::Asked;
+use wanted::{Sent, Wanted};
 
 /// A loaded handler and its name in the policy.
 #[derive(Clone)]
@@ -174,6 +177,51 @@ impl Pipeline {
         audit: &Audit,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
+        let dialect = route.backend.dialect();
+        let room = |inputs: &[Tensor<'_>]| dialect.room(model, inputs);
+        let (sent, wanted) = self
+            .prepared(request, room, held, latest.at, timings, shadow)
+            .await?;
+        let mut copies = route
+            .copies
+            .keep(&wanted.request_id, &sent.inputs, &wanted.claims, model);
+        let started = Instant::now();
+        let call = Call {
+            kept: copies.as_ref().map(Kept::message),
+            ..sent.call(model, &wanted)
+        };
+        let dispatched = route
+            .backend
+            .dispatch(call, latest, &mut timings.queue)
+            .await;
+        self.waited(model, started, timings);
+        let answered = dispatched?;
+        let kept = keeps(model, &answered.outputs, shadow);
+        let outputs = answered.judged(kept.as_ref().err());
+        kept?;
+        if let Some(copies) = &mut copies {
+            copies.answered(&outputs);
+        }
+        let encoded = self
+            .answer(&wanted, outputs, held, latest.at, timings, shadow)
+            .await?;
+        if let Some(copies) = copies {
+            copies.send(&self.policy, wanted.model, &route.backend, audit);
+        }
+        Ok(encoded)
+    }
+
+    /// What the backend gets, and what becomes of its answer. `room`: bytes that inputs and answers take at the backend, beside the inputs themselves.
+    async fn prepared(
+        &self,
+        request: ModelRequest,
+        room: impl Fn(&[Tensor<'_>]) -> usize,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<(Sent, Wanted), Denial> {
+        let (model, route) = self.route(request.model)?;
         let ModelRequest {
             caller,
             protocol,
@@ -183,7 +231,7 @@ impl Pipeline {
             version,
             id,
             parameters,
-            outputs: wanted,
+            outputs,
             form,
             payload,
             rates: _,
@@ -192,12 +240,10 @@ impl Pipeline {
             claims,
             reserved: _,
         } = request;
-        let request_id = caller.request_id.as_str();
-        let answer_bytes = answer::max_bytes(model.backend_outputs());
-
+        let request_id = caller.request_id;
         let mut asked = Asked {
-            request_id,
-            latest: latest.at,
+            request_id: &request_id,
+            latest,
             held,
             timings,
             shadow,
@@ -207,75 +253,80 @@ impl Pipeline {
             .chain(links, Role::Preprocess, payload, rules, &mut asked)
             .await?;
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
-        let both_bytes = owned::data_bytes(&inputs).saturating_add(answer_bytes);
-        if !asked.held.resize(both_bytes) {
+        if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
             return Err(no_room("the answer"));
         }
-
-        let mut kept = route.copies.keep(request_id, &inputs, &claims, model);
-        let started = Instant::now();
-        let call = Call {
-            contract: model,
-            id: request_id,
-            model: model.backend_model(),
-            version: &version,
-            parameters,
-            inputs,
-            outputs: model.backend_outputs(),
-            claims: &claims,
-            kept: kept.as_ref().map(Kept::message),
+        let sent = Sent { parameters, inputs };
+        let wanted = Wanted {
+            request_id,
+            protocol,
+            model: model_id,
+            grant: grant
+                .filter(|id| self.policy.grant(*id).is_some())
+                .ok_or_else(under_no_grant)?,
+            version,
+            id,
+            outputs,
+            form,
+            claims,
         };
-        let dispatched = route
-            .backend
-            .dispatch(call, latest, &mut asked.timings.queue)
-            .await;
-        asked.timings.dispatch = started.elapsed();
+        Ok((sent, wanted))
+    }
+
+    /// The backend has answered, or failed to.
+    fn waited(&self, model: &Model, started: Instant, timings: &mut Timings) {
+        let took = started.elapsed();
+        timings.dispatch = timings.dispatch.saturating_add(took);
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };
         self.metrics
             .dispatch_seconds
             .get_or_create(&labels)
-            .observe(asked.timings.dispatch.as_secs_f64());
-        let mut outputs = dispatched?;
-        let rules = model.backend_outputs();
-        asked
-            .shadow
-            .check(Values::Outputs, rules, &outputs, |denial| {
-                broken(Reason::BackendFault, "the backend's answer", &denial)
-            })?;
+            .observe(took.as_secs_f64());
+    }
 
-        if let Some(kept) = &mut kept {
-            kept.answered(&outputs);
-        }
-        let (links, made) = (&route.postprocess, Payload::Tensors(outputs));
-        let rules = if links.is_empty() {
-            rules
-        } else {
-            model.returns()
+    /// What the backend answered within the contract, handled, cut to what the caller may have and written.
+    async fn answer(
+        &self,
+        wanted: &Wanted,
+        outputs: Vec<Tensor<'static>>,
+        held: &mut Held,
+        latest: Instant,
+        timings: &mut Timings,
+        shadow: &mut InShadow,
+    ) -> Result<Encoded, Denial> {
+        let (model, route) = self.route(wanted.model)?;
+        let request_id = wanted.request_id.as_str();
+        let mut asked = Asked {
+            request_id,
+            latest,
+            held: &mut *held,
+            timings,
+            shadow,
         };
-        outputs = self
-            .chain(links, Role::Postprocess, made, rules, &mut asked)
+        let (links, made) = (&route.postprocess, Payload::Tensors(outputs));
+        let outputs = self
+            .chain(links, Role::Postprocess, made, model.returns(), &mut asked)
             .await?;
-        let grant_id = grant
-            .filter(|id| self.policy.grant(*id).is_some())
-            .ok_or_else(under_no_grant)?;
-        let outputs = select(model.returns(), &wanted, outputs);
+        let (model_id, grant_id) = (wanted.model, wanted.grant);
+        let outputs = select(model.returns(), &wanted.outputs, outputs);
+        let (protocol, form) = (wanted.protocol, wanted.form.clone());
         let mut response = InferResponse {
             model: model.name().to_owned(),
-            version,
-            id,
+            version: wanted.version.clone(),
+            id: wanted.id.clone(),
             outputs,
         };
         let data_bytes = owned::data_bytes(&response.outputs);
         let encoded_bytes = encode::most_bytes(protocol, &response, &form);
         // Tensors and their encoding are in memory together.
         let both_bytes = encoded_bytes.saturating_add(data_bytes);
-        if !asked.held.resize(both_bytes) {
+        if !held.resize(both_bytes) {
             return Err(no_room("the encoded answer"));
         }
         let policy = Arc::clone(&self.policy);
-        let encoded = offload(data_bytes, move || {
+        offload(data_bytes, move || {
             let (model, grant) = (policy.model(model_id)?, policy.grant(grant_id)?);
             release(model.returns(), grant, &mut response.outputs);
             Some(encode::infer_response(protocol, &response, &form))
@@ -283,12 +334,18 @@ impl Pipeline {
         .await
         .flatten()
         .unwrap_or(Err(Unsayable::Tensor))
-        .map_err(|why| unsayable(why, protocol))?;
-        if let Some(kept) = kept {
-            kept.send(&self.policy, model_id, &route.backend, audit);
-        }
-        Ok(encoded)
+        .map_err(|why| unsayable(why, protocol))
     }
+}
+
+/// Whether a backend's answer keeps the contract.
+fn keeps(model: &Model, outputs: &[Tensor<'static>], shadow: &mut InShadow) -> Result<(), Denial> {
+    shadow.check(
+        Values::Outputs,
+        model.backend_outputs(),
+        outputs,
+        |denial| broken(Reason::BackendFault, "the backend's answer", &denial),
+    )
 }
 
 /// What some party made breaks the contract. The reason becomes that party's own; the log keeps the whole cause.

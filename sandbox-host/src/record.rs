@@ -1,5 +1,6 @@
 //! One line, one count and one audit record a request, however it ends: answered, refused, or left by its client.
 
+mod stream;
 mod told;
 
 use std::sync::Arc;
@@ -7,9 +8,8 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
 use tensorgate_policy::denial::RateNote;
-use tensorgate_policy::policy::{Grant, Shadow};
-use tensorgate_policy::{Denial, Operation, Policy, Protocol};
-use tensorgate_wire::context::Refusal;
+use tensorgate_policy::policy::Grant;
+use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
@@ -20,17 +20,7 @@ use crate::metrics::{
 use crate::request::{Caller, ModelRequest, Refused, Standing};
 use crate::shadow::InShadow;
 use crate::timings::Timings;
-
-/// How a stream ends.
-#[derive(Clone, Copy, Debug)]
-pub enum StreamEnd<'d> {
-    /// Every message of it was answered.
-    Whole,
-    /// It was ended.
-    Refused(&'d Denial),
-    /// Nobody waits for its answers any more.
-    Left,
-}
+pub use stream::StreamEnd;
 
 /// What is known of a request so far.
 #[derive(Debug)]
@@ -88,47 +78,6 @@ impl Record {
             model: String::new(),
             version: String::new(),
             operation: "",
-            infers: false,
-            request_bytes: 0,
-            timings: Timings::default(),
-            rates: Vec::new(),
-            shadow: InShadow::default(),
-        }
-    }
-
-    /// It opened a stream.
-    pub fn opens_a_stream(&mut self) {
-        self.operation = Operation::Stream.name();
-    }
-
-    /// The same stream, for who tells how it ends: its line is this one's to write.
-    pub fn of_stream(&self) -> Self {
-        let mut record = self.of_message(self.caller.clone());
-        (record.began, record.started) = (self.began, self.started);
-        (record.told, record.ended, record.stream) = (true, true, None);
-        record
-    }
-
-    /// A message has come over the stream that this is of.
-    pub fn of_message(&self, caller: Caller) -> Self {
-        Self {
-            metrics: Arc::clone(&self.metrics),
-            outcomes: Arc::clone(&self.outcomes),
-            told: false,
-            stream: Some(self.caller.request_id.clone()),
-            began: SystemTime::now(),
-            method: self.method.clone(),
-            path: self.path.clone(),
-            source: self.source.clone(),
-            rule: String::new(),
-            started: Instant::now(),
-            _in_flight: Raised::new(&self.metrics.in_flight),
-            ended: false,
-            caller,
-            protocol: self.protocol,
-            model: String::new(),
-            version: String::new(),
-            operation: self.operation,
             infers: false,
             request_bytes: 0,
             timings: Timings::default(),
@@ -267,33 +216,6 @@ impl Record {
             self.leave(decision);
         }
         self.said(denial);
-    }
-
-    /// It is a message that the gate refused. The gate's own log has it too; the audit log has it from here alone.
-    pub async fn refused_by_the_gate(&mut self, refusal: &Refusal) {
-        self.model = refusal.model.clone().unwrap_or_default();
-        self.rule = refusal.rule.clone().unwrap_or_default();
-        self.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
-        self.denied_by(By::Gate, &refusal.denial).await;
-    }
-
-    /// The stream that it opened is over.
-    pub fn closed(&self, end: StreamEnd<'_>, messages: u64, response_bytes: u64) {
-        let decision = match end {
-            StreamEnd::Whole => self.answer(200, 0),
-            StreamEnd::Refused(denial) => self.refusal(denial),
-            StreamEnd::Left => Decision {
-                verdict: Verdict::Aborted,
-                reason: "incomplete".to_owned(),
-                status: 200,
-                ..self.facts()
-            },
-        };
-        let decision = Decision {
-            response_bytes,
-            ..decision
-        };
-        self.outcomes.closed(&decision, messages);
     }
 
     /// Its body broke off: it was refused before the host, or its caller has left. Which of the two, Envoy knows.

@@ -23,7 +23,7 @@ use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
 use crate::body::{self, BodyFault};
 use crate::budget::{Budget, Held};
-use crate::dispatch::Latest;
+use crate::dispatch::{Latest, Whose};
 use crate::document::Document;
 use crate::generations::{Generation, Generations};
 use crate::grpc_timeout;
@@ -249,7 +249,8 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let latest = Latest::of(read, whole, theirs);
+    let whose = Whose::of(admitted.caller().client.as_deref());
+    let latest = Latest::of(whose, read, whole, theirs);
 
     let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());

@@ -8,6 +8,10 @@
     reason = "tests"
 )]
 
+#[path = "support/http_json.rs"]
+mod own;
+#[path = "support/served.rs"]
+mod served;
 #[path = "support/openai.rs"]
 mod stand_in;
 mod support;
@@ -47,6 +51,27 @@ const TABLE: [(Fault, u16, &str, usize); 9] = [
     (Fault::WrongId, 502, "backend-fault", 1),
 ];
 
+/// The kinds of backend that are elsewhere.
+const KINDS: [&str; 5] = [
+    "open-inference",
+    "tf-serving",
+    "torchserve",
+    "openai",
+    "http-json",
+];
+/// What servers of JSON of their own answer, TorchServe's handlers too.
+const GOOD: &str = r#"{"y":[1.0],"z":[1]}"#;
+
+/// Whether a fault is one that a kind of server can have: in JSON of their own, and in TorchServe's protocol, answers say nothing of whose they are.
+fn has(kind: &str, fault: Fault) -> bool {
+    fault != Fault::WrongId || !["torchserve", "http-json"].contains(&kind)
+}
+
+/// Whether a kind's servers have a process to die, under connections that last.
+fn dies(kind: &str) -> bool {
+    ["open-inference", "tf-serving", "torchserve"].contains(&kind)
+}
+
 /// How long a server that hangs is waited for.
 const PATIENCE_MS: u64 = 500;
 /// What no caller may read.
@@ -55,13 +80,18 @@ const SECRETS: [&str; 4] = ["127.0.0.1", "secret", "at-backend", "contract"];
 /// A server of one kind.
 enum Server {
     Inference(Backend),
+    Served(served::Served, bool),
     OpenAi(stand_in::OpenAi),
+    Own(own::Server),
 }
 
 impl Server {
     async fn start(kind: &str) -> Self {
         match kind {
             "openai" => Self::OpenAi(stand_in::OpenAi::start(["vec-at-backend".to_owned()]).await),
+            "http-json" => Self::Own(own::Server::start(own(200, GOOD)).await),
+            "tf-serving" => Self::Served(served::Served::start(), false),
+            "torchserve" => Self::Served(served::Served::start(), true),
             _ => Self::Inference(Backend::start(Act::Answer)),
         }
     }
@@ -69,6 +99,8 @@ impl Server {
     fn uri(&self) -> String {
         match self {
             Self::Inference(server) => server.uri(),
+            Self::Served(server, _) => server.uri(),
+            Self::Own(server) => server.uri(),
             Self::OpenAi(server) => format!("http://{}", server.address),
         }
     }
@@ -77,6 +109,8 @@ impl Server {
     fn inside(&self) -> usize {
         match self {
             Self::Inference(server) => server.inside(),
+            Self::Served(server, _) => server.inside(),
+            Self::Own(server) => server.open(),
             Self::OpenAi(server) => server.open(),
         }
     }
@@ -84,26 +118,40 @@ impl Server {
     fn fail(&self, fault: Fault) {
         match self {
             Self::Inference(server) => server.set(inference(fault)),
+            Self::Served(server, torch) => server.set(by_grpc(fault, *torch)),
+            Self::Own(server) => server.set(own_json(fault)),
             Self::OpenAi(server) => server.set(openai(fault)),
         }
     }
 
     /// Dies under the call that it has, where there is a process to die; as it was afterwards.
     async fn die(&mut self) {
-        if let Self::Inference(server) = self {
-            let address = server.address;
-            server.die();
-            until("the port is free", || {
-                std::net::TcpListener::bind(address).is_ok()
-            })
-            .await;
-            *server = Backend::start_at(Act::Answer, address);
+        let address = match self {
+            Self::Inference(server) => server.address,
+            Self::Served(server, _) => server.address,
+            Self::OpenAi(_) | Self::Own(_) => return,
+        };
+        match self {
+            Self::Inference(server) => server.die(),
+            Self::Served(server, _) => server.die(),
+            Self::OpenAi(_) | Self::Own(_) => {}
+        }
+        until("the port is free", || {
+            std::net::TcpListener::bind(address).is_ok()
+        })
+        .await;
+        match self {
+            Self::Inference(server) => *server = Backend::start_at(Act::Answer, address),
+            Self::Served(server, _) => *server = served::Served::start_at(address),
+            Self::OpenAi(_) | Self::Own(_) => {}
         }
     }
 
     fn cure(&self) {
         match self {
             Self::Inference(server) => server.set(Act::Answer),
+            Self::Served(server, _) => server.set(served::Act::Answer),
+            Self::Own(server) => server.set(own(200, GOOD)),
             Self::OpenAi(server) => server.set(stand_in::Act::Answer),
         }
     }
@@ -124,6 +172,56 @@ fn inference(fault: Fault) -> Act {
         Fault::WrongId => |answer| answer.id = "another".to_owned(),
     };
     Act::Change(Box::new(change))
+}
+
+fn own(status: u16, text: &str) -> own::Act {
+    own::Act::Say(status, text.to_owned())
+}
+
+/// What a server of JSON of its own answers that is wrong.
+fn wrong_json(fault: Fault) -> String {
+    match fault {
+        Fault::WrongShape => format!(r#"{{"y":{:?},"z":[1]}}"#, [1; 9]),
+        Fault::TooLarge => format!(r#"{{"y":[{}1],"z":[1]}}"#, "1,".repeat(1 << 19)),
+        Fault::NotANumber => r#"{"y":[NaN],"z":[1]}"#.to_owned(),
+        _ => unreachable!("{fault:?} is no answer"),
+    }
+}
+
+fn own_json(fault: Fault) -> own::Act {
+    match fault {
+        Fault::Slow => own::Act::Slow(Duration::from_millis(50), GOOD.to_owned()),
+        Fault::Hung => own::Act::Hang,
+        Fault::Dying => own::Act::BreakOff,
+        Fault::Busy => own(503, "secret"),
+        Fault::Failing => own(500, "secret"),
+        _ => own(200, &wrong_json(fault)),
+    }
+}
+
+fn by_grpc(fault: Fault, torch: bool) -> served::Act {
+    use served::{Act, PredictResponse, TensorProto, TensorShape};
+    type Change = fn(&mut PredictResponse);
+    fn y(answer: &mut PredictResponse) -> &mut TensorProto {
+        answer.outputs.get_mut("y").unwrap()
+    }
+    let change: Change = match fault {
+        Fault::Slow => return Act::Slow(Duration::from_millis(50)),
+        Fault::Hung | Fault::Dying => return Act::Never,
+        Fault::Busy => return Act::Refuse(Code::Unavailable),
+        Fault::Failing => return Act::Refuse(Code::Internal),
+        _ if torch => return Act::Prediction(wrong_json(fault).into_bytes()),
+        // TensorFlow itself would repeat the last element.
+        Fault::WrongShape => |answer| y(answer).tensor_shape = Some(TensorShape::of(&[3])),
+        Fault::TooLarge => |answer| y(answer).float_val = vec![0.0; 1 << 20],
+        Fault::NotANumber => |answer| y(answer).float_val = vec![f32::NAN],
+        Fault::WrongId => |answer| {
+            if let Some(spec) = &mut answer.model_spec {
+                spec.name = "another".to_owned();
+            }
+        },
+    };
+    Act::Predicted(Box::new(change))
 }
 
 fn openai(fault: Fault) -> stand_in::Act {
@@ -165,11 +263,24 @@ async fn host(kind: &str, servers: &[&Server], timeout_ms: u64) -> Running {
             "openai": {"embeddings": {"max_item_bytes": 100}, "max_answer_bytes": 4096}
         });
     }
+    if ["tf-serving", "torchserve", "http-json"].contains(&kind) {
+        policy["models"]["vec"]["parameters"] = json!({});
+    }
+    if kind == "http-json" {
+        policy["models"]["vec"]["json"] =
+            json!({"route": "/classify", "inputs": {"x": "/x"}, "outputs": {"y": "/y", "z": "/z"}});
+    }
     let running = start(policy).await;
     running.ready().await;
     for server in servers {
-        if let Server::Inference(server) = server {
-            until("each was looked at", || server.looked() >= 1).await;
+        match server {
+            Server::Inference(server) => {
+                until("each was looked at", || server.looked() >= 1).await;
+            }
+            Server::Served(server, _) => {
+                until("each was looked at", || server.looked() >= 1).await;
+            }
+            Server::OpenAi(_) | Server::Own(_) => {}
         }
     }
     running
@@ -187,7 +298,7 @@ async fn ask(kind: &str, running: &Running) -> Answer {
 async fn ask_failing(kind: &str, running: &Running, server: &mut Server, fault: Fault) -> Answer {
     server.fail(fault);
     let dying = async {
-        if fault == Fault::Dying && matches!(server, Server::Inference(_)) {
+        if fault == Fault::Dying && dies(kind) {
             until("the call is there", || server.inside() == 1).await;
             server.die().await;
         }
@@ -212,8 +323,11 @@ async fn left(running: &Running, server: &Server) {
 
 #[tokio::test]
 async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind() {
-    for kind in ["open-inference", "openai"] {
+    for kind in KINDS {
         for (fault, status, reason, _) in TABLE {
+            if !has(kind, fault) {
+                continue;
+            }
             let timeout_ms = if fault == Fault::Hung {
                 PATIENCE_MS
             } else {
@@ -244,8 +358,12 @@ async fn every_fault_of_every_backend_has_its_answer_and_leaves_nothing_behind()
 
 #[tokio::test]
 async fn a_good_server_beside_a_failing_one_has_the_requests() {
-    for kind in ["open-inference", "openai"] {
+    for kind in KINDS {
         for (fault, _, _, most) in TABLE {
+            // One that dies is the other test's: here it would have to die each time.
+            if !has(kind, fault) || (fault == Fault::Dying && dies(kind)) {
+                continue;
+            }
             let timeout_ms = if fault == Fault::Hung {
                 PATIENCE_MS
             } else {
@@ -253,24 +371,12 @@ async fn a_good_server_beside_a_failing_one_has_the_requests() {
             };
             let (failing, good) = (Server::start(kind).await, Server::start(kind).await);
             let running = host(kind, &[&failing, &good], timeout_ms).await;
-            // One that dies is the other test's: here it would have to die each time.
-            if fault == Fault::Dying && kind == "open-inference" {
-                running.stop().await;
-                continue;
-            }
             failing.fail(fault);
             let mut refused = 0_usize;
             for _ in 0..20 {
                 let answer = ask(kind, &running).await;
                 refused = refused.saturating_add(usize::from(answer.status != 200));
             }
-            // The choice of a server knows of what its answer says by itself, not of what the contract alone tells.
-            let by_contract = matches!(fault, Fault::WrongShape | Fault::NotANumber);
-            let most = if kind == "open-inference" && by_contract {
-                10
-            } else {
-                most
-            };
             assert!(refused <= most, "{kind} {fault:?}: {refused} of 20 refused");
             left(&running, &failing).await;
             running.stop().await;
@@ -280,7 +386,7 @@ async fn a_good_server_beside_a_failing_one_has_the_requests() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_ends_its_call_at_every_kind_of_backend() {
-    for kind in ["open-inference", "openai"] {
+    for kind in KINDS {
         let server = Server::start(kind).await;
         let running = host(kind, &[&server], 20_000).await;
         server.fail(Fault::Hung);

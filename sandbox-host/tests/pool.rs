@@ -1,5 +1,10 @@
 //! Several servers behind one backend: which gets a request, who gets one again, and who is left alone.
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -9,7 +14,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::backend::{Act, Backend};
-use support::{Running, policy, start, until};
+use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
@@ -246,6 +252,38 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
     found(200).await;
     assert_eq!(ask(&running, 10).await, [200; 10]);
     assert!(running.metrics().contains("circuit_open{backend=\"b\"} 0"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
+    let server = Backend::start(Act::Never);
+    let settings = json!({"timeout_ms": 100, "circuit_breaker": {"open_s": 600}});
+    let mut policy = policy(&server.uri(), json!({}), settings);
+    policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+    policy["grants"][0]["clients"] = json!(["scorer", "other"]);
+    let running = start(policy).await;
+    running.ready().await;
+    let late = ask(&running, 12).await;
+    assert_eq!(statuses(&late, 504), 10, "{late:?}");
+    assert_eq!(late[10..], [503; 2]);
+    server.set(Act::Answer);
+    let other = Context {
+        client: Some("other".to_owned()),
+        credential: Some("key:0404040404040404".to_owned()),
+        ..context("POST", INFER)
+    };
+    let contexts = [other.sign(&key())];
+    for _ in 0..3 {
+        let answer = running
+            .gate
+            .send("POST", INFER, &contexts, infer_body(&[1.0]))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // What others were answered is no news of what it sends.
+    assert_eq!(ask(&running, 2).await, [503; 2]);
+    assert_eq!(server.begun(), 13);
     running.stop().await;
 }
 

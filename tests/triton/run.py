@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 import answers
 import drift
 import management
+import several
 from clients import Side
 from processes import TOP
 from servers import Gate, Triton
@@ -43,6 +44,7 @@ def main(made):
 
         answers.same_answers(table, direct, through)
         answers.readable_refusals(table, direct, through, nobody)
+        several.several_answers(table, folder, direct, through)
         before = direct.http.get_model_repository_index()
         management.code_in_a_load(table, folder, direct, through)
         management.refused_by_name(table, direct, through)

@@ -55,7 +55,7 @@ class Triton(Process):
             "exit-timeout-secs": 5,
         }
         arguments = [made / "bin/tritonserver", *(f"--{name}={value}" for name, value in flags.items())]
-        arguments += ["--load-model=digits", "--load-model=echo"]
+        arguments += ["--load-model=digits", "--load-model=echo", "--load-model=repeat"]
         super().__init__("triton", arguments, folder / "triton.log", environment, leaves=f"/dev/shm/{shared}")
         ready = f"http://127.0.0.1:{self.http_port}/v2/health/ready"
         wait("Triton is ready", lambda: (fetch(ready) or (0,))[0] == 200, self.process)

@@ -6,7 +6,7 @@ mod form;
 mod predict;
 pub mod statistics;
 mod stream;
-mod template;
+pub(crate) mod template;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::request::{Protocol, ServerQuestion};
@@ -14,7 +14,8 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use form::AnswerForm;
-pub use stream::{stream_answer, stream_refusal};
+pub(crate) use predict::{lists, shape_proto, spec};
+pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
 use crate::json_text::{list, member, string};
 use crate::protobuf::Message;
@@ -84,10 +85,13 @@ pub fn most_bytes(protocol: Protocol, response: &InferResponse, form: &AnswerFor
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc => {
                 (JSON_GROWTH, predict::json_overhead(output))
             }
-            Protocol::Json => (
-                JSON_GROWTH,
-                predict::json_overhead(output).saturating_add(template::most_of_ways(output, form)),
-            ),
+            Protocol::Json => {
+                let places = form
+                    .template
+                    .as_deref()
+                    .map_or(&[][..], |template| template.outputs());
+                (0, template::most_bytes(output, places))
+            }
             Protocol::TfGrpc => (predict::LIST_GROWTH, 0),
             // It has no tensors.
             Protocol::OpenAi => (1, 0),
@@ -255,7 +259,7 @@ fn small_frame(message: Message) -> Vec<u8> {
 }
 
 /// A tensor's datatype, dims and data, if all three agree.
-fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
+pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {

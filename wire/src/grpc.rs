@@ -7,6 +7,7 @@ mod parameter;
 mod predict;
 pub(crate) mod protobuf;
 mod request;
+pub(crate) mod served;
 mod stream;
 mod tensor_proto;
 mod torch;

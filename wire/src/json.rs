@@ -22,5 +22,5 @@ pub(crate) use document::{document, named};
 pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;
-pub(crate) use template::template;
+pub(crate) use template::{template, template_answer};
 pub(crate) use torch::{predictions, tensor};

@@ -31,7 +31,9 @@ mod route;
 pub mod settlement;
 mod signature;
 pub mod stream;
+pub mod template;
 mod torch;
+pub mod upstream;
 
 pub use answer::Answer;
 pub use decode::{addressee, decode};

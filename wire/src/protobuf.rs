@@ -39,6 +39,13 @@ impl Message {
         self
     }
 
+    /// A boolean of a choice: present even if it is false.
+    pub(crate) fn flag(mut self, field: u32, value: bool) -> Self {
+        self.tag(field, VARINT);
+        self.push_varint(u64::from(value));
+        self
+    }
+
     /// A singular string or bytes field.
     pub(crate) fn bytes(self, field: u32, value: impl AsRef<[u8]>) -> Self {
         if value.as_ref().is_empty() {

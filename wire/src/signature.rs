@@ -22,8 +22,12 @@ pub(crate) fn parameter(name: Cow<'_, str>) -> Option<Parameter<'_>> {
 
 /// The signature that a request names.
 pub(crate) fn of<'r>(request: &'r InferRequest<'_>) -> &'r str {
-    request
-        .parameters
+    among(&request.parameters)
+}
+
+/// The signature that parameters name.
+pub(crate) fn among<'r>(parameters: &'r [Parameter<'_>]) -> &'r str {
+    parameters
         .iter()
         .find_map(|parameter| match &parameter.value {
             ParameterValue::String(name) if parameter.name == NAME => Some(&**name),

@@ -188,9 +188,10 @@ fn ending(told: &Amend) -> String {
     } else {
         format!(" {}", envoys(&told.flags, &told.envoy))
     };
-    let how = match told.messages {
-        Some(count) => format!("It was over after {count} messages"),
-        None => "It did not end so".to_owned(),
+    let how = match (told.messages, told.answers) {
+        (Some(count), _) => format!("It was over after {count} messages"),
+        (None, Some(count)) => format!("It was over after {count} answers"),
+        (None, None) => "It did not end so".to_owned(),
     };
     format!(
         "{how}: the client got {got} after {} us.{settled}{envoys}",

@@ -11,11 +11,12 @@ use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 use tensorgate_wire::proto::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
     ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
-    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-    ServerReadyRequest, ServerReadyResponse,
+    ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+    ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::infer::{self, DATATYPE, Job};
 use crate::model::{Model, Port, RunError};
@@ -81,6 +82,15 @@ impl Service {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Service {
+    type ModelStreamInferStream = BoxStream<ModelStreamInferResponse>;
+
+    async fn model_stream_infer(
+        &self,
+        _: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        Err(Status::unimplemented("no model here answers several times"))
+    }
+
     async fn server_live(
         &self,
         _: Request<ServerLiveRequest>,

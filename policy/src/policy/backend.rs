@@ -18,6 +18,7 @@ pub struct Backend {
     pub(crate) timeout_ms: u64,
     pub(crate) retry: Retry,
     pub(crate) health_interval_ms: u64,
+    pub(crate) health_path: Option<String>,
     pub(crate) outliers: OutlierDetection,
     pub(crate) breaker: CircuitBreaker,
 }
@@ -66,6 +67,11 @@ impl Backend {
     /// Between two probes of a backend that is ready, milliseconds.
     pub const fn health_interval_ms(&self) -> u64 {
         self.health_interval_ms
+    }
+
+    /// The path that says whether a server of `http-json` is ready.
+    pub fn health_path(&self) -> Option<&str> {
+        self.health_path.as_deref()
     }
 
     /// Requests that may be at the backend in any case, where how many is learnt up to [`Self::max_in_flight`].

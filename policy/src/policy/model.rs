@@ -24,11 +24,13 @@ pub struct Model {
     pub(crate) backend_outputs: Vec<TensorRule>,
     pub(crate) returns: Vec<TensorRule>,
     pub(crate) encodings: Vec<Coding>,
+    pub(crate) decoupled: Option<Decoupled>,
     pub(crate) limits: ModelLimits,
     pub(crate) requires: Option<Requires>,
     pub(crate) preprocess: Vec<String>,
     pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
+    pub(crate) backend_template: Option<Arc<Template>>,
 }
 
 impl Model {
@@ -87,6 +89,11 @@ impl Model {
         self.encodings.contains(&coding)
     }
 
+    /// How often and for how long it may answer one message of a stream; `None` for a model that answers once.
+    pub const fn decoupled(&self) -> Option<&Decoupled> {
+        self.decoupled.as_ref()
+    }
+
     /// What may be in flight to it at once.
     pub const fn limits(&self) -> &ModelLimits {
         &self.limits
@@ -122,6 +129,27 @@ impl Model {
     pub const fn template(&self) -> Option<&Arc<Template>> {
         self.template.as_ref()
     }
+
+    /// The JSON that its backend is spoken to in; `None` where that speaks another protocol.
+    pub const fn backend_template(&self) -> Option<&Arc<Template>> {
+        self.backend_template.as_ref()
+    }
+}
+
+/// By which parameter a client asks a decoupled model to say even where it has nothing more to say that its answers are over.
+pub const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
+
+/// What all answers to one message may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoupled {
+    /// Answers.
+    pub max_answers: u64,
+    /// Bytes of all of them, as the backend sends them.
+    pub max_bytes: u64,
+    /// Between two of them, milliseconds.
+    pub gap_ms: u64,
+    /// From the message to the last of them, milliseconds.
+    pub max_ms: u64,
 }
 
 /// What may be in flight to one model at once, all clients together.

@@ -24,7 +24,7 @@ impl Template {
         &self.inputs
     }
 
-    /// Where outputs go, in the order of their places; none is within another.
+    /// Where outputs go; none is within another.
     pub fn outputs(&self) -> &[Place] {
         &self.outputs
     }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Backend {
-    /// `open-inference` (OIP over gRPC), `openai` (its API over HTTP/1.1) or `embedded` (the CPU server that comes along).
+    /// `open-inference` (OIP over gRPC), `tf-serving` and `torchserve` (their own over gRPC), `openai` (its API over HTTP/1.1), `http-json` (JSON of its own over HTTP/1.1, by its models' `json`) or `embedded` (the CPU server that comes along).
     pub kind: Option<BackendKind>,
-    /// For `open-inference` and `openai`: `http://host:port` or, with `tls`, `https://host:port`; up to 64, all serving the same models.
+    /// For all but `embedded`: `http://host:port` or, with `tls`, `https://host:port`; up to 64, all serving the same models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
     /// For `embedded`: the folder of models.
@@ -88,6 +88,9 @@ pub struct AdaptiveConcurrency {
 pub struct HealthCheck {
     /// Between two questions to a backend that is ready.
     pub interval_s: Option<u64>,
+    /// For `http-json`: the path whose GET answers 200 while the server is ready, such as `/readyz`. Unless given, one that takes connections counts as ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// Leaving an endpoint alone that fails in a row.
@@ -121,9 +124,16 @@ pub struct CircuitBreaker {
 pub enum BackendKind {
     /// OIP over gRPC: Triton and its like.
     OpenInference,
+    /// TF Serving's own protocol over gRPC.
+    TfServing,
+    /// TorchServe's own protocol over gRPC.
+    #[serde(rename = "torchserve")]
+    TorchServe,
     /// OpenAI's API over HTTP/1.1: vLLM and its like.
     #[serde(rename = "openai")]
     OpenAi,
+    /// JSON of a server's own over HTTP/1.1: BentoML, Ray Serve and home-made ones.
+    HttpJson,
     /// The CPU server that comes along; OIP over gRPC too.
     Embedded,
 }

@@ -94,10 +94,16 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     let kind = report.required(
         &path.field("kind"),
         raw.kind,
-        "open-inference, openai or embedded",
+        "open-inference, tf-serving, torchserve, openai, http-json or embedded",
     );
     let place = match kind {
-        Some(BackendKind::OpenInference | BackendKind::OpenAi) => remote(report, path, raw),
+        Some(
+            BackendKind::OpenInference
+            | BackendKind::TfServing
+            | BackendKind::TorchServe
+            | BackendKind::OpenAi
+            | BackendKind::HttpJson,
+        ) => remote(report, path, raw),
         Some(BackendKind::Embedded) => embedded(report, path, raw),
         None => None,
     };
@@ -150,6 +156,16 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         MAX_HEALTH_INTERVAL_S,
         "s",
     );
+    let health_path = match health.and_then(|health| health.path.as_deref()) {
+        None => Some(None),
+        Some(text) => health_path(
+            report,
+            &path.field("health_check").field("path"),
+            kind,
+            text,
+        )
+        .map(Some),
+    };
     let outliers = outliers(
         report,
         &path.field("outlier_detection"),
@@ -172,6 +188,7 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         timeout_ms: timeout_ms?,
         retry: retry?,
         health_interval_ms: health_interval_s?.saturating_mul(MS_PER_S),
+        health_path: health_path?,
         outliers: outliers?,
         breaker: breaker?,
     })
@@ -292,6 +309,24 @@ fn outliers(
         base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
         max_ejection_percent: u32::try_from(percent?).ok()?,
     })
+}
+
+/// The path at which a server is asked; the other kinds have questions of their own.
+fn health_path(
+    report: &mut Report,
+    path: &Path,
+    kind: Option<BackendKind>,
+    text: &str,
+) -> Option<String> {
+    if kind != Some(BackendKind::HttpJson) {
+        report.error_with_fix(
+            path,
+            "has a meaning for backends of kind http-json only",
+            "remove it",
+        );
+        return None;
+    }
+    names::route(report, path, text, "/readyz")
 }
 
 fn breaker(

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Path, Report, quote, unknown};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{flight, mode, names, rates, release, service};
+use super::{decoupled, flight, mode, names, rates, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId};
 use crate::raw;
 use crate::request::{Operation, Protocol};
@@ -95,6 +95,7 @@ pub(super) fn grants(
             .into_iter()
             .filter_map(|id| models?.get(usize::try_from(id.0).ok()?))
             .collect();
+        let in_streams = decoupled::asked(report, &path, grant, &inferred);
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
@@ -106,7 +107,7 @@ pub(super) fn grants(
         let shadow = mode::shadow(report, &path, grant, infers);
         let narrowed = release::grant(report, &path, grant, infers, &inferred);
         let id = u32::try_from(index).ok().map(GrantId);
-        good = good.and(named);
+        good = good.and(named).and(in_streams);
         let (
             Some(id),
             Some(clients),

@@ -9,8 +9,8 @@ use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
 use super::{
-    chains, flight, names, openai, parameters, release, requires, serving, template, tensors,
-    versions,
+    chains, decoupled, flight, names, openai, parameters, release, requires, served, serving,
+    template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
@@ -68,23 +68,22 @@ fn model(
             policy.backends.keys().map(|name| name.as_str()),
         );
     }
-    if backend
-        .and_then(|backend| policy.backends.get(backend)?.kind)
-        .is_some_and(|kind| kind == raw::BackendKind::OpenAi)
-    {
+    let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
+    if kind == Some(raw::BackendKind::OpenAi) {
         report.error_with_fix(
             &backend_path,
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
         );
     }
+    let in_json = kind == Some(raw::BackendKind::HttpJson);
     let backend_model = match &raw.backend_model {
         Some(name) => {
             names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
         }
         None => Some(name.into()),
     };
-    let versions = versions::versions(report, path, raw);
+    let versions = versions::versions(report, path, raw, kind);
     let protocols = protocols(report, &path.field("protocols"), raw);
     let encodings = serving::encodings(report, &path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
@@ -95,6 +94,15 @@ fn model(
     let outputs = tensors::rules(report, &path.field("outputs"), &raw.outputs, &symbols);
     let parameters_path = path.field("parameters");
     let parameters = parameters::parameters(report, &parameters_path, &raw.parameters);
+    if in_json && !raw.parameters.is_empty() {
+        report.error_with_fix(
+            &parameters_path,
+            "have no place in the JSON that the backend gets",
+            "remove them",
+        );
+    }
+    let parameters = decoupled::parameters(report, &parameters_path, raw, parameters);
+    let decoupled = decoupled::decoupled(report, path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
         .accepts
@@ -170,10 +178,24 @@ fn model(
         protocols: &protocols,
         versions: &versions,
         has_weights: routing.has_weights(),
-        inputs: asked,
-        outputs: &returns,
+        clients: template::Side {
+            inputs: asked,
+            outputs: &returns,
+        },
+        backend: in_json.then_some(template::Side {
+            inputs: &inputs,
+            outputs: &outputs,
+        }),
+        handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
     };
     let template = template::template(report, path, raw.json.as_ref(), &sides);
+    let to_serve = served::Served {
+        kind,
+        inputs: &inputs,
+        outputs: &outputs,
+    };
+    let served = served::served(report, path, raw, &to_serve);
+    let called = protocols.contains(&Protocol::Json);
     let accepts = match sent {
         Some(Sent::Raw {
             content_types,
@@ -189,6 +211,7 @@ fn model(
     };
     Some(Model {
         encodings: encodings?,
+        decoupled: decoupled?,
         limits: limits?,
         requires: requires?,
         name: name.into(),
@@ -196,14 +219,15 @@ fn model(
         backend_model: backend_model?,
         versions,
         routing,
-        protocols: carried.map(|()| protocols)?,
+        protocols: carried.and(served).map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
         backend_outputs: outputs,
         returns,
         preprocess: preprocess?,
         postprocess: postprocess?,
-        template: template?,
+        backend_template: template.clone()?.filter(|_| in_json),
+        template: template?.filter(|_| called),
     })
 }
 

@@ -4,6 +4,7 @@
 //! left mean nothing in any of these; `@` and `:` are kept for `model@version` and `group:name`.
 
 use alloc::format;
+use alloc::string::String;
 
 use super::report::{Path, Report, quote};
 use crate::hex::unhex;
@@ -55,6 +56,33 @@ fn no_leading_dot(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
+/// Bytes of a route.
+const MAX_ROUTE_BYTES: usize = 256;
+
+/// A path that only one reader of paths could read: plain segments.
+pub(super) fn route(report: &mut Report, path: &Path, text: &str, fix: &str) -> Option<String> {
+    let plain = |segment: &str| {
+        let unreserved =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        !segment.is_empty()
+            && segment.bytes().all(unreserved)
+            && !segment.bytes().all(|byte| byte == b'.')
+    };
+    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
+    if text.len() > MAX_ROUTE_BYTES || !segments.is_some_and(|mut all| all.all(plain)) {
+        report.error_with_fix(
+            path,
+            format!(
+                "{} is not a plain path of at most {MAX_ROUTE_BYTES} bytes: no query, escapes, empty or dotted segments",
+                quote(text)
+            ),
+            fix,
+        );
+        return None;
+    }
+    Some(text.into())
+}
+
 fn characters(
     report: &mut Report,
     path: &Path,
@@ -78,14 +106,15 @@ fn characters(
         !character.is_ascii_alphanumeric()
             && !u8::try_from(*character).is_ok_and(|byte| marks.contains(&byte))
     }) {
-        let allowed = marks.iter().map(|mark| char::from(*mark)).fold(
-            alloc::string::String::new(),
-            |mut list, mark| {
-                list.push(' ');
-                list.push(mark);
-                list
-            },
-        );
+        let allowed =
+            marks
+                .iter()
+                .map(|mark| char::from(*mark))
+                .fold(String::new(), |mut list, mark| {
+                    list.push(' ');
+                    list.push(mark);
+                    list
+                });
         report.error_with_fix(
             path,
             format!(

@@ -124,6 +124,7 @@ pub(super) fn model(
     let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
     Some(Model {
+        decoupled: None,
         limits: limits?,
         encodings: Vec::new(),
         requires: requires?,
@@ -148,6 +149,7 @@ pub(super) fn model(
         preprocess: Vec::new(),
         postprocess: Vec::new(),
         template: None,
+        backend_template: None,
     })
 }
 
@@ -225,6 +227,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("encodings", !raw.encodings.is_empty()),
         ("json", raw.json.is_some()),
         ("sticky", raw.sticky.is_some()),
+        ("decoupled", raw.decoupled.is_some()),
     ] {
         if is_there {
             report.error_with_fix(

@@ -7,14 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote, unknown};
+use super::{names, spoken};
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
 use crate::policy::{Model, Place, Pointer, Step, Template, Templates, is_taken};
 use crate::raw;
 use crate::request::Protocol;
 
-/// Bytes of a route.
-const MAX_ROUTE_BYTES: usize = 256;
 /// Bytes of a pointer.
 const MAX_POINTER_BYTES: usize = 256;
 /// The element of a pointer that is every element of a list.
@@ -30,9 +29,18 @@ pub(super) struct Sides<'m> {
     pub(super) versions: &'m [String],
     /// Whether a request gets one that names none.
     pub(super) has_weights: bool,
-    /// What clients send.
+    /// What clients send and get.
+    pub(super) clients: Side<'m>,
+    /// What a backend gets and gives that is spoken to by the template.
+    pub(super) backend: Option<Side<'m>>,
+    /// Whether handlers stand between the two.
+    pub(super) handled: bool,
+}
+
+/// What goes one way, and what comes back.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'m> {
     pub(super) inputs: &'m [TensorRule],
-    /// What clients get.
     pub(super) outputs: &'m [TensorRule],
 }
 
@@ -49,13 +57,18 @@ pub(super) fn template(
 ) -> Option<Option<Arc<Template>>> {
     let path = model.field("json");
     let called = sides.protocols.contains(&Protocol::Json);
-    let raw = match (raw, called) {
+    let raw = match (raw, called || sides.backend.is_some()) {
         (None, false) => return Some(None),
         (Some(raw), true) => raw,
         (None, true) => {
+            let what = if called {
+                "protocol json"
+            } else {
+                "a backend of kind http-json"
+            };
             report.error_with_fix(
                 &path,
-                "is missing: protocol json has a route and places of the model's own",
+                format!("is missing: {what} has a route and places of the model's own"),
                 "json: {route: /classify, inputs: {…}, outputs: {…}}",
             );
             return None;
@@ -63,14 +76,27 @@ pub(super) fn template(
         (Some(_), false) => {
             report.error_with_fix(
                 &path,
-                "has no meaning without protocol json",
+                "has no meaning without protocol json, or a backend of kind http-json",
                 "protocols: [json]",
             );
             return None;
         }
     };
+    if called && sides.backend.is_some() && sides.handled {
+        report.error_with_fix(
+            &path,
+            "would say two forms: handlers stand between what clients send and what the backend gets",
+            "another protocol than json, or a backend of another kind",
+        );
+        return None;
+    }
+    let Side {
+        inputs: input_rules,
+        outputs: output_rules,
+    } = sides.backend.unwrap_or(sides.clients);
     let mut good = Some(());
-    if sides.versions.len() > 1 && !sides.has_weights {
+    let picked = sides.has_weights && sides.backend.is_none();
+    if sides.versions.len() > 1 && !picked {
         report.error_with_fix(
             &path,
             "names no version, and the model has several",
@@ -78,27 +104,17 @@ pub(super) fn template(
         );
         good = None;
     }
-    let route = route(report, &path.field("route"), raw.route.as_deref());
+    let route = route(report, &path.field("route"), raw.route.as_deref(), called);
     let inputs_path = path.field("inputs");
-    let inputs = places(report, &inputs_path, &raw.inputs, sides.inputs);
-    for rule in sides.inputs.iter().filter(|rule| !rule.optional()) {
-        if !raw.inputs.contains_key(rule.name()) {
-            report.error_with_fix(
-                &inputs_path,
-                format!("have no place for {}, which must come", quote(rule.name())),
-                format!("{}: /{}", rule.name(), rule.name()),
-            );
-            good = None;
-        }
-    }
+    let inputs = places(report, &inputs_path, &raw.inputs, input_rules);
     let outputs_path = path.field("outputs");
-    let outputs = places(report, &outputs_path, &raw.outputs, sides.outputs);
-    if raw.outputs.is_empty() {
-        report.error_with_fix(&outputs_path, "lists nothing", "NAME: /NAME");
-        good = None;
-    }
+    let outputs = places(report, &outputs_path, &raw.outputs, output_rules);
+    good = good.and(match sides.backend {
+        Some(side) => spoken::spoken(report, &path, raw, side),
+        None => complete(report, &path, raw, sides.clients.inputs),
+    });
     let ignored = ignored(report, &path.field("ignored"), &raw.ignored);
-    let (inputs, mut outputs, ignored) = (inputs?, outputs?, ignored?);
+    let (inputs, outputs, ignored) = (inputs?, outputs?, ignored?);
     let mut taken = Vec::new();
     for place in &inputs {
         good = good.and(apart(
@@ -121,9 +137,8 @@ pub(super) fn template(
             &place.at,
         ));
     }
-    good = good.and(even(report, &inputs_path, &inputs, sides.inputs));
-    good = good.and(even(report, &outputs_path, &outputs, sides.outputs));
-    outputs.sort_by(|one, other| one.at.cmp(&other.at));
+    good = good.and(even(report, &inputs_path, &inputs, input_rules));
+    good = good.and(even(report, &outputs_path, &outputs, output_rules));
     good?;
     Some(Some(Arc::new(Template {
         route: route?,
@@ -131,6 +146,49 @@ pub(super) fn template(
         outputs,
         ignored,
     })))
+}
+
+/// That what clients must send has its place, and so has some output.
+fn complete(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Json,
+    inputs: &[TensorRule],
+) -> Option<()> {
+    let mut good = Some(());
+    for rule in inputs.iter().filter(|rule| !rule.optional()) {
+        good = good.and(placed(
+            report,
+            &path.field("inputs"),
+            &raw.inputs,
+            rule,
+            "which must come",
+        ));
+    }
+    if raw.outputs.is_empty() {
+        report.error_with_fix(&path.field("outputs"), "lists nothing", "NAME: /NAME");
+        good = None;
+    }
+    good
+}
+
+/// That a tensor has a place.
+pub(super) fn placed(
+    report: &mut Report,
+    path: &Path,
+    places: &BTreeMap<String, raw::Place>,
+    rule: &TensorRule,
+    why: &str,
+) -> Option<()> {
+    if places.contains_key(rule.name()) {
+        return Some(());
+    }
+    report.error_with_fix(
+        path,
+        format!("have no place for {}, {why}", quote(rule.name())),
+        format!("{}: /{}", rule.name(), rule.name()),
+    );
+    None
 }
 
 /// Every model's route; none is another's.
@@ -154,29 +212,12 @@ pub(super) fn templates(report: &mut Report, path: &Path, models: &[Model]) -> O
     good.map(|()| Templates(templates))
 }
 
-/// A path that only one reader of paths could read: plain segments, none of which another protocol has.
-fn route(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<String> {
+/// A path that no other protocol has.
+fn route(report: &mut Report, path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
     let text = report.required(path, raw, "route: /classify")?;
-    let plain = |segment: &str| {
-        let unreserved =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-        !segment.is_empty()
-            && segment.bytes().all(unreserved)
-            && !segment.bytes().all(|byte| byte == b'.')
-    };
-    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
-    if text.len() > MAX_ROUTE_BYTES || !segments.is_some_and(|mut all| all.all(plain)) {
-        report.error_with_fix(
-            path,
-            format!(
-                "{} is not a plain path of at most {MAX_ROUTE_BYTES} bytes: no query, escapes, empty or dotted segments",
-                quote(text)
-            ),
-            "/classify",
-        );
-        return None;
-    }
-    if is_taken(text) {
+    let route = names::route(report, path, text, "/classify")?;
+    // Whether a server behind has it is its own business.
+    if called && is_taken(text) {
         report.error_with_fix(
             path,
             format!("{} belongs to another protocol", quote(text)),
@@ -184,7 +225,7 @@ fn route(report: &mut Report, path: &Path, raw: Option<&str>) -> Option<String> 
         );
         return None;
     }
-    Some(text.to_string())
+    Some(route)
 }
 
 /// Places of tensors, in the contract's order.

@@ -104,14 +104,17 @@ mod contents;
 mod contracts;
 mod costs;
 mod credentials;
+mod decoupled;
 mod flight;
 mod grants;
 mod hostile;
 mod modes;
 mod openai;
 mod sections;
+mod served;
 mod service;
 mod serving;
+mod spoken;
 mod template;
 mod tensors;
 

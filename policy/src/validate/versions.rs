@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::names;
 use super::report::{Path, Report};
 use crate::policy::{Routing, ShadowVersion};
-use crate::raw::{self, Sticky, VersionRule, Versions};
+use crate::raw::{self, BackendKind, Sticky, VersionRule, Versions};
 
 /// Versions of one model that a policy can name.
 const MAX_VERSIONS: usize = 256;
@@ -37,7 +37,12 @@ pub(super) fn place(path: &Path, raw: &Versions, version: &str) -> Path {
 }
 
 /// `path` is the model's.
-pub(super) fn versions(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Found> {
+pub(super) fn versions(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    kind: Option<BackendKind>,
+) -> Option<Found> {
     let versions_path = path.field("versions");
     let found = match &raw.versions {
         Versions::Listed(listed) => self::listed(report, &versions_path, listed),
@@ -56,6 +61,19 @@ pub(super) fn versions(report: &mut Report, path: &Path, raw: &raw::Model) -> Op
             &path.field("sticky"),
             "there is nothing to keep to: no version has a weight",
             "versions: {\"1\": {weight: 95}, \"2\": {weight: 5}}, or remove it",
+        );
+        good = None;
+    }
+    let copied = found
+        .as_ref()
+        .is_some_and(|found| !found.routing.shadows.is_empty());
+    let speaks_oip =
+        kind.is_none_or(|kind| matches!(kind, BackendKind::OpenInference | BackendKind::Embedded));
+    if copied && (!speaks_oip || raw.decoupled.is_some()) {
+        report.error_with_fix(
+            &versions_path,
+            "copies are sent over the Open Inference Protocol, of requests that are answered once",
+            "no version with shadow: true",
         );
         good = None;
     }

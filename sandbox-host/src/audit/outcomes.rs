@@ -150,6 +150,15 @@ impl Outcomes {
         self.audit.write(SystemTime::now(), Event::Amend(amend));
     }
 
+    /// A message's several answers are over, so many of them. Its line was written before the first.
+    pub fn answers(&self, decision: &Decision, answers: u64) {
+        let amend = Amend {
+            answers: Some(answers),
+            ..amend(decision)
+        };
+        self.audit.write(SystemTime::now(), Event::Amend(amend));
+    }
+
     /// The host could not end the request, or not write its line: what it says waits for Envoy's word.
     pub fn waits(&self, time: SystemTime, decision: Decision) {
         let Some(id) = decision.request_id.clone() else {
@@ -390,6 +399,7 @@ fn amend(decision: &Decision) -> Amend {
         envoy: decision.envoy.clone(),
         entry: decision.entry.clone(),
         messages: None,
+        answers: None,
     }
 }
 

@@ -286,6 +286,9 @@ pub struct Amend {
     /// Of a stream that is over: its messages, each of which has a line of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<u64>,
+    /// Of a message that was answered several times: how often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
 }
 
 /// Text that may stand in a line: within its bound, on one line, in one direction.

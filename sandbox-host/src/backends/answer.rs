@@ -34,7 +34,8 @@ pub fn max_bytes(rules: &[TensorRule]) -> usize {
             | Datatype::Int64
             | Datatype::Uint64 => 10,
             Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 => 5,
-            Datatype::Fp16 | Datatype::Bf16 => 2,
+            // TF Serving has them in varints.
+            Datatype::Fp16 | Datatype::Bf16 => 3,
             Datatype::Fp32 => 4,
             Datatype::Fp64 => 8,
             // A length of four bytes raw; a tag and a varint typed.

@@ -2,11 +2,15 @@
 //! read as untrusted input.
 
 pub mod answer;
+pub mod decoupled;
+pub mod http_json;
 mod link;
 pub mod oip;
 pub mod openai;
+pub mod question;
 pub mod signature;
 pub mod tls;
+mod unary;
 
 /// Why a backend gave no usable answer. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

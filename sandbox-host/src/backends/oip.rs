@@ -18,8 +18,10 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, TimeoutExpired};
 
+use super::http_json::HttpJson;
 use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
+use super::question::Dialect;
 use super::tls::Tls;
 use super::{BackendError, Call};
 use crate::grpc_timeout;
@@ -27,7 +29,7 @@ use crate::grpc_timeout;
 /// Header fields of an answer, bytes; a gRPC server sends a handful.
 const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
 /// A backend's own error text, characters kept for the log.
-const MAX_MESSAGE_CHARS: usize = 2_048;
+pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
 
 /// An address that no endpoint can have.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ pub struct Endpoint {
     line: RwLock<Arc<Line>>,
     /// Where it is spoken to in OpenAI's API, and over no connection of these.
     openai: Option<Upstream>,
+    /// The same in JSON of its own.
+    json: Option<HttpJson>,
 }
 
 impl Endpoint {
@@ -69,13 +73,33 @@ impl Endpoint {
             })?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
-        let line = RwLock::new(Arc::new(Line::new(&builder, &dialer, 0)));
+        let line = RwLock::new(Arc::new(Line::new(
+            &builder,
+            &dialer,
+            Dialect::OpenInference,
+            0,
+        )));
         Ok(Self {
             uri: uri.to_owned(),
             builder,
             dialer,
             line,
             openai: None,
+            json: None,
+        })
+    }
+
+    /// The same for a server that speaks another protocol over gRPC.
+    pub fn speaking(
+        dialect: Dialect,
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let line = Line::new(&endpoint.builder, &endpoint.dialer, dialect, 0);
+        Ok(Self {
+            line: RwLock::new(Arc::new(line)),
+            ..endpoint
         })
     }
 
@@ -88,6 +112,26 @@ impl Endpoint {
             openai: Some(upstream),
             ..endpoint
         })
+    }
+
+    /// The same for a server that speaks JSON of its own; `ready`: the path that says whether it is ready.
+    pub fn of_json(
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+        ready: Option<&str>,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = Self::new(uri, tls)?;
+        let upstream = Upstream::new(uri, &endpoint.dialer)
+            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        Ok(Self {
+            json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
+            ..endpoint
+        })
+    }
+
+    /// How it is spoken to in JSON of its own, if it is.
+    pub const fn json(&self) -> Option<&HttpJson> {
+        self.json.as_ref()
     }
 
     /// How it is spoken to in OpenAI's API, if it is.
@@ -121,7 +165,8 @@ impl Endpoint {
     pub fn reconnect(&self) -> Arc<Line> {
         let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
         let number = line.number.saturating_add(1);
-        *line = Arc::new(Line::new(&self.builder, &self.dialer, number));
+        let dialect = line.dialect;
+        *line = Arc::new(Line::new(&self.builder, &self.dialer, dialect, number));
         Arc::clone(&line)
     }
 }
@@ -131,12 +176,18 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Line {
     number: u64,
+    dialect: Dialect,
     channel: Channel,
     fate: Arc<Fate>,
 }
 
 impl Line {
-    fn new(builder: &tonic::transport::Endpoint, dialer: &Dialer, number: u64) -> Self {
+    fn new(
+        builder: &tonic::transport::Endpoint,
+        dialer: &Dialer,
+        dialect: Dialect,
+        number: u64,
+    ) -> Self {
         let fate = Arc::new(Fate::default());
         let connector = Connector {
             dialer: dialer.clone(),
@@ -144,6 +195,7 @@ impl Line {
         };
         Self {
             number,
+            dialect,
             channel: builder.connect_with_connector_lazy(connector),
             fate,
         }
@@ -159,8 +211,18 @@ impl Line {
         self.fate.is_lost()
     }
 
-    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
-        GrpcInferenceServiceClient::new(self.channel.clone())
+    /// What calls go over.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// What is spoken over it.
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(super) fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
+        GrpcInferenceServiceClient::new(self.channel())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
             .max_encoding_message_size(usize::MAX)
@@ -235,10 +297,10 @@ impl Line {
 /// A readiness answer is one boolean.
 const MAX_PROBE_ANSWER_BYTES: usize = 1 << 10;
 /// A signature, bytes: a thousand tensors with long names.
-const MAX_METADATA_BYTES: usize = 256 << 10;
+pub(super) const MAX_METADATA_BYTES: usize = 256 << 10;
 
 /// A request that carries its deadline to the server as `grpc-timeout`.
-fn timed<T>(message: T, deadline: Instant) -> Request<T> {
+pub(super) fn timed<T>(message: T, deadline: Instant) -> Request<T> {
     let mut request = Request::new(message);
     let left = deadline.saturating_duration_since(Instant::now());
     let fields = request.metadata_mut().as_mut();
@@ -247,7 +309,7 @@ fn timed<T>(message: T, deadline: Instant) -> Request<T> {
 }
 
 /// Awaits an answer until the deadline and sorts out failures.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Instant,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, BackendError> {
@@ -261,7 +323,7 @@ async fn within<T>(
 }
 
 /// What a status means. One with a source was made on our side of the connection; one without came from the server.
-fn sort(status: &Status, late: bool) -> BackendError {
+pub(super) fn sort(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
         _ if late || caused_by(status, |cause| cause.is::<TimeoutExpired>()) => {
@@ -371,73 +433,5 @@ fn parameter(parameter: Parameter<'static>) -> (String, proto::InferParameter) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn only_plain_http_and_unix_sockets_are_endpoints() {
-        for (uri, expected) in [
-            ("http://127.0.0.1:8001", true),
-            ("unix:/run/backend.sock", true),
-            ("https://triton:8001", false),
-            ("file:///etc/passwd", false),
-            ("127.0.0.1:8001", false),
-            ("http://", false),
-        ] {
-            assert_eq!(Endpoint::new(uri, None).is_ok(), expected, "{uri}");
-        }
-    }
-
-    #[test]
-    fn a_status_of_the_server_is_told_from_one_of_the_connection() {
-        let ours = Status::from_error("connection reset".into());
-        let cases = [
-            (
-                ours,
-                false,
-                BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned()),
-            ),
-            (
-                Status::unknown("x"),
-                false,
-                BackendError::Fault("Unknown: x".to_owned()),
-            ),
-            (
-                Status::invalid_argument("x"),
-                false,
-                BackendError::Fault("InvalidArgument: x".to_owned()),
-            ),
-            (
-                Status::unavailable("x"),
-                false,
-                BackendError::Busy("Unavailable: x".to_owned()),
-            ),
-            (
-                Status::deadline_exceeded("x"),
-                false,
-                BackendError::Timeout("DeadlineExceeded: x".to_owned()),
-            ),
-            (
-                Status::cancelled("x"),
-                true,
-                BackendError::Timeout("Cancelled: x".to_owned()),
-            ),
-            // Of our own timer for the field, which may be the first to end.
-            (
-                Status::from_error(TimeoutExpired(()).into()),
-                false,
-                BackendError::Timeout("Cancelled: Timeout expired: Timeout expired".to_owned()),
-            ),
-            (
-                Status::from_error(DialError::Spent.into()),
-                false,
-                BackendError::Unsent(
-                    "Unknown: the connection is lost: the connection is lost".to_owned(),
-                ),
-            ),
-        ];
-        for (status, late, expected) in cases {
-            assert_eq!(sort(&status, late), expected);
-        }
-    }
-}
+#[path = "oip_tests.rs"]
+mod tests;

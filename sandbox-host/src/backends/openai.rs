@@ -110,6 +110,27 @@ impl Upstream {
         Ok(models.data.into_iter().map(|named| named.id).collect())
     }
 
+    /// Sends any request and reads an answer that is a success, all before the deadline.
+    pub(super) async fn exchange(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Bytes, BackendError> {
+        // Room for all of it was taken before it was asked for.
+        let answer = self.ask(request, body, max_bytes, |_| true);
+        let answer = within(deadline, answer).await?;
+        answer.ok_or_else(|| BackendError::Fault("an answer without room".to_owned()))
+    }
+
+    /// Whether the server takes a connection before the deadline.
+    pub(super) async fn connects(&self, deadline: Instant) -> Result<(), BackendError> {
+        within(deadline, Connection::open(&self.dialer))
+            .await
+            .map(drop)
+    }
+
     async fn ask(
         &self,
         request: http::request::Builder,

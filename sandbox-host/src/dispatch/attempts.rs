@@ -1,11 +1,11 @@
 //! One call after another until one is the last: each at the best server of those that are left, as retries allow.
 
-use tensorgate_policy::Denial;
 use tensorgate_policy::policy::Model;
+use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
 use super::retries::Tries;
-use super::{Chosen, Dispatcher, Latest, denial};
+use super::{Answered, Chosen, Dispatcher, Latest, denial};
 use crate::backends::BackendError;
 
 /// The attempts at one call.
@@ -64,5 +64,20 @@ impl Attempts<'_> {
         }
         came.map(Some)
             .map_err(|error| denial(&error, chosen.endpoint.uri()))
+    }
+
+    /// The same of tensors. How their server did is not told before they were held against the contract.
+    pub(super) fn tensors(
+        &mut self,
+        chosen: Chosen,
+        came: Result<Vec<Tensor<'static>>, BackendError>,
+    ) -> Result<Option<Answered>, Denial> {
+        match came {
+            Ok(outputs) => Ok(Some(Answered {
+                outputs,
+                call: chosen.call,
+            })),
+            Err(error) => self.over::<Answered>(&chosen, Err(error)),
+        }
     }
 }

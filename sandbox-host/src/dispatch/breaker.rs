@@ -2,7 +2,11 @@
 //! would wait for nothing, and keep others waiting. So after several failures in a row, whichever endpoints they were of, nothing is sent for a
 //! while; then one request at a time finds out whether the backend is back. A server that is seen to be gone is no matter of this: nothing is sent to
 //! it before it was looked at again.
+//!
+//! One client has at most half of the failures that stop a backend for everybody, or whoever sends what takes a server too long would stop it for
+//! all. What is left of a client's failures is its own: as many in a row stop that client alone.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +15,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::CircuitBreaker;
 use tokio::time::Instant;
 
+use super::call::Whose;
 use crate::backends::BackendError;
 
+/// Clients whose failures are known at once. Policies name fewer, as a rule; of those beyond, everybody's circuit knows.
+const MAX_CLIENTS: usize = 1_024;
 /// The longest time for which it stays open, unless the first is longer already.
 const MAX_OPEN: Duration = Duration::from_secs(60);
 
@@ -21,9 +28,20 @@ const MAX_OPEN: Duration = Duration::from_secs(60);
 pub(super) struct Breaker {
     rule: CircuitBreaker,
     backend: Arc<str>,
-    state: Mutex<State>,
+    circuits: Mutex<Circuits>,
+    /// How many circuits are open.
     shown: Gauge,
     opened: Counter,
+}
+
+/// Everybody's circuit, and each client's own.
+#[derive(Debug)]
+struct Circuits {
+    all: State,
+    /// What each client has of the failures in a row that `all` counts.
+    shares: HashMap<Whose, u32>,
+    /// Of clients that failed since they were last answered.
+    own: HashMap<Whose, State>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +76,17 @@ pub(super) enum Outcome {
     Void,
 }
 
-/// Leave to make one call.
+/// Leave to make one call, of everybody's circuit and of the client's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leave {
+pub(super) struct Leave {
+    whose: Whose,
+    all: Turn,
+    own: Turn,
+}
+
+/// One circuit's part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
     /// As everyone has it.
     Plain,
     /// Of the one that finds out.
@@ -73,15 +99,35 @@ impl State {
         last: None,
     };
 
-    /// Whether a call may be made; the time that is left until one may if not.
-    fn admit(&mut self, now: Instant) -> Result<Leave, Duration> {
+    /// Whether it refuses calls at this time, and for how long still.
+    fn closed_for(&self, now: Instant) -> Option<Duration> {
         match self {
-            Self::Closed { .. } => Ok(Leave::Plain),
+            Self::Open { until, .. } if now < *until => Some(until.saturating_duration_since(now)),
+            Self::Open { .. } | Self::Closed { .. } => None,
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    /// Failures in a row, while everything is sent.
+    const fn failures(&self) -> u32 {
+        match self {
+            Self::Closed { failures, .. } => *failures,
+            Self::Open { .. } => 0,
+        }
+    }
+
+    /// Whether a call may be made; the time that is left until one may if not.
+    fn admit(&mut self, now: Instant) -> Result<Turn, Duration> {
+        match self {
+            Self::Closed { .. } => Ok(Turn::Plain),
             Self::Open { until, .. } if now < *until => Err(until.saturating_duration_since(now)),
             Self::Open { trial, .. } if *trial => Err(Duration::ZERO),
             Self::Open { trial, .. } => {
                 *trial = true;
-                Ok(Leave::Trial)
+                Ok(Turn::Trial)
             }
         }
     }
@@ -90,11 +136,11 @@ impl State {
     fn over(
         &mut self,
         rule: CircuitBreaker,
-        (leave, began): (Leave, Instant),
+        (turn, began): (Turn, Instant),
         outcome: Outcome,
         now: Instant,
     ) -> Option<Duration> {
-        let opens = match (&mut *self, leave, outcome) {
+        let opens = match (&mut *self, turn, outcome) {
             // One connection that breaks takes all of its calls along: those are one failure.
             (
                 Self::Closed {
@@ -112,19 +158,19 @@ impl State {
                 *failures = 0;
                 None
             }
-            (Self::Open { times, .. }, Leave::Trial, Outcome::Late | Outcome::Broken) => {
+            (Self::Open { times, .. }, Turn::Trial, Outcome::Late | Outcome::Broken) => {
                 Some(times.saturating_add(1))
             }
-            (Self::Open { .. }, Leave::Trial, Outcome::Answered) => {
+            (Self::Open { .. }, Turn::Trial, Outcome::Answered) => {
                 *self = Self::START;
                 None
             }
-            (Self::Open { trial, .. }, Leave::Trial, Outcome::Void) => {
+            (Self::Open { trial, .. }, Turn::Trial, Outcome::Void) => {
                 *trial = false;
                 None
             }
             // What was sent before it opened says nothing about now.
-            (Self::Open { .. }, Leave::Plain, _) | (Self::Closed { .. }, _, Outcome::Void) => None,
+            (Self::Open { .. }, Turn::Plain, _) | (Self::Closed { .. }, _, Outcome::Void) => None,
         };
         let times = opens?;
         let first = Duration::from_millis(rule.open_ms());
@@ -141,6 +187,97 @@ impl State {
     }
 }
 
+impl Circuits {
+    fn new() -> Self {
+        Self {
+            all: State::START,
+            shares: HashMap::new(),
+            own: HashMap::new(),
+        }
+    }
+
+    fn admit(&mut self, whose: Whose, now: Instant) -> Result<Leave, BackendError> {
+        let mut own = self.own.get(&whose).copied();
+        let turn = own.as_mut().map_or(Ok(Turn::Plain), |own| own.admit(now));
+        let turn = turn.map_err(|left| refusal(left, "for this client"))?;
+        let all = self.all.admit(now);
+        let all = all.map_err(|left| refusal(left, "for everybody"))?;
+        if let Some(own) = own {
+            self.own.insert(whose, own);
+        }
+        Ok(Leave {
+            whose,
+            all,
+            own: turn,
+        })
+    }
+
+    /// A call is over. Says for how long nothing is sent, if everybody's circuit opened, and if the client's own did.
+    fn over(
+        &mut self,
+        rule: CircuitBreaker,
+        (leave, began): (Leave, Instant),
+        outcome: Outcome,
+        now: Instant,
+    ) -> (Option<Duration>, Option<Duration>) {
+        let all = self.over_for_all(rule, (leave, began), outcome, now);
+        let own = self.over_for_one(rule, (leave, began), outcome, now);
+        (all, own)
+    }
+
+    fn over_for_all(
+        &mut self,
+        rule: CircuitBreaker,
+        (leave, began): (Leave, Instant),
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<Duration> {
+        let failed = matches!(outcome, Outcome::Late | Outcome::Broken);
+        let share = self.shares.get(&leave.whose).copied().unwrap_or_default();
+        let most = rule.consecutive_failures().div_ceil(2);
+        if failed && leave.all == Turn::Plain && share >= most {
+            return None;
+        }
+        let before = self.all.failures();
+        let opened = self.all.over(rule, (leave.all, began), outcome, now);
+        match self.all.failures() {
+            0 => self.shares.clear(),
+            failures if failures > before => {
+                self.shares.insert(leave.whose, share.saturating_add(1));
+            }
+            _ => {}
+        }
+        opened
+    }
+
+    fn over_for_one(
+        &mut self,
+        rule: CircuitBreaker,
+        (leave, began): (Leave, Instant),
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<Duration> {
+        let whose = leave.whose;
+        if !self.own.contains_key(&whose) && self.own.len() >= MAX_CLIENTS {
+            self.own.retain(|_, state| state.is_open());
+            if self.own.len() >= MAX_CLIENTS {
+                return None;
+            }
+        }
+        let state = self.own.entry(whose).or_insert(State::START);
+        let opened = state.over(rule, (leave.own, began), outcome, now);
+        if !state.is_open() && state.failures() == 0 {
+            self.own.remove(&whose);
+        }
+        opened
+    }
+
+    fn open(&self) -> usize {
+        let own = self.own.values().filter(|state| state.is_open());
+        own.count().saturating_add(usize::from(self.all.is_open()))
+    }
+}
+
 impl Breaker {
     pub(super) fn new(
         rule: CircuitBreaker,
@@ -151,38 +288,41 @@ impl Breaker {
         Self {
             rule,
             backend,
-            state: Mutex::new(State::START),
+            circuits: Mutex::new(Circuits::new()),
             shown,
             opened,
         }
     }
 
-    /// Whether a request would be refused now: it need not wait for a place to learn that.
-    pub(super) fn pass(&self) -> Result<(), BackendError> {
+    /// Whether a client's request would be refused now: it need not wait for a place to learn that.
+    pub(super) fn pass(&self, whose: Whose) -> Result<(), BackendError> {
         let now = Instant::now();
-        match *self.lock() {
-            State::Open { until, .. } if now < until => {
-                Err(refusal(until.saturating_duration_since(now)))
-            }
-            State::Open { .. } | State::Closed { .. } => Ok(()),
+        let circuits = self.lock();
+        let own = circuits.own.get(&whose);
+        if let Some(left) = own.and_then(|own| own.closed_for(now)) {
+            return Err(refusal(left, "for this client"));
         }
+        let all = circuits.all.closed_for(now);
+        all.map_or(Ok(()), |left| Err(refusal(left, "for everybody")))
     }
 
-    /// Leave to make a call, which [`Self::over`] gives back.
-    pub(super) fn admit(&self) -> Result<Leave, BackendError> {
-        self.lock().admit(Instant::now()).map_err(refusal)
+    /// Leave for a client to make a call, which [`Self::over`] gives back.
+    pub(super) fn admit(&self, whose: Whose) -> Result<Leave, BackendError> {
+        self.lock().admit(whose, Instant::now())
     }
 
     /// A call that began at `began` is over.
     pub(super) fn over(&self, leave: Leave, outcome: Outcome, began: Instant) {
-        let mut state = self.lock();
-        let was_open = matches!(*state, State::Open { .. });
-        let opened = state.over(self.rule, (leave, began), outcome, Instant::now());
-        let is_open = matches!(*state, State::Open { .. });
-        self.shown.set(i64::from(is_open));
-        drop(state);
-        if let Some(long) = opened {
-            self.opened.inc();
+        let mut circuits = self.lock();
+        let was_open = circuits.all.is_open();
+        let (all, own) = circuits.over(self.rule, (leave, began), outcome, Instant::now());
+        let is_open = circuits.all.is_open();
+        self.shown
+            .set(i64::try_from(circuits.open()).unwrap_or(i64::MAX));
+        drop(circuits);
+        let openings = u64::from(all.is_some()).saturating_add(own.is_some().into());
+        self.opened.inc_by(openings);
+        if let Some(long) = all {
             tracing::warn!(
                 backend = &*self.backend,
                 seconds = long.as_secs(),
@@ -191,17 +331,24 @@ impl Breaker {
         } else if was_open && !is_open {
             tracing::info!(backend = &*self.backend, "a backend answers again");
         }
+        if let Some(long) = own {
+            tracing::warn!(
+                backend = &*self.backend,
+                seconds = long.as_secs(),
+                "a backend failed in a row for one client: nothing of that client is sent to it for a while"
+            );
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Circuits> {
+        // Nothing panics while it holds them.
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn refusal(left: Duration) -> BackendError {
+fn refusal(left: Duration, of: &str) -> BackendError {
     BackendError::Unavailable(format!(
-        "its circuit is open: it failed in a row, and is asked again in {} ms",
+        "its circuit is open {of}: it failed in a row, and is asked again in {} ms",
         left.as_millis()
     ))
 }
@@ -222,9 +369,14 @@ mod tests {
         Breaker::new(rule, "b".into(), Gauge::default(), Counter::default())
     }
 
-    /// Whether a call could be made that came to this at once.
-    fn call(breaker: &Breaker, outcome: Outcome) -> bool {
-        let leave = breaker.admit().ok();
+    /// A client by a number.
+    fn client(number: usize) -> Whose {
+        Whose::of(Some(&number.to_string()))
+    }
+
+    /// Whether a client's call could be made that came to this at once.
+    fn call(breaker: &Breaker, number: usize, outcome: Outcome) -> bool {
+        let leave = breaker.admit(client(number)).ok();
         if let Some(leave) = leave {
             breaker.over(leave, outcome, Instant::now());
         }
@@ -238,7 +390,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
         let breaker = breaker(3, 5);
-        for outcome in [
+        for (number, outcome) in [
             Outcome::Late,
             Outcome::Broken,
             Outcome::Answered,
@@ -246,50 +398,118 @@ mod tests {
             // Says nothing, and ends no row.
             Outcome::Void,
             Outcome::Broken,
-        ] {
-            assert!(call(&breaker, outcome));
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(call(&breaker, number % 2, outcome));
         }
-        assert_eq!(breaker.pass(), Ok(()));
-        assert!(call(&breaker, Outcome::Late));
-        assert_eq!(breaker.pass(), Err(refusal(Duration::from_secs(5))));
-        assert!(!call(&breaker, Outcome::Answered));
+        assert_eq!(breaker.pass(client(2)), Ok(()));
+        assert!(call(&breaker, 2, Outcome::Late));
+        let refused = Err(refusal(Duration::from_secs(5), "for everybody"));
+        assert_eq!(breaker.pass(client(3)), refused);
+        assert!(!call(&breaker, 3, Outcome::Answered));
         assert_eq!((breaker.shown.get(), breaker.opened.get()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_clients_failures_stop_that_client_alone() {
+        for outcome in [Outcome::Late, Outcome::Broken] {
+            let breaker = breaker(10, 5);
+            for _ in 0..10 {
+                assert!(call(&breaker, 1, outcome));
+                pass(1).await;
+            }
+            assert!(!call(&breaker, 1, Outcome::Answered));
+            assert_eq!(breaker.pass(client(2)), Ok(()));
+            assert_eq!((breaker.shown.get(), breaker.opened.get()), (1, 1));
+            // Half of a row are one client's at most; with as many of another it is a row.
+            for _ in 0..4 {
+                assert!(call(&breaker, 2, outcome));
+            }
+            assert_eq!(breaker.pass(client(3)), Ok(()));
+            assert!(call(&breaker, 2, outcome));
+            assert!(breaker.pass(client(3)).is_err(), "a row of two clients");
+            assert_eq!((breaker.shown.get(), breaker.opened.get()), (2, 2));
+            pass(5).await;
+            assert!(call(&breaker, 3, Outcome::Answered));
+            assert!(call(&breaker, 1, Outcome::Answered), "it finds out itself");
+            assert_eq!(breaker.shown.get(), 0);
+            assert!(breaker.lock().shares.is_empty());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_clients_are_known_than_there_is_room_for() {
+        let breaker = breaker(1, 5);
+        let begun: Vec<_> = (0..MAX_CLIENTS + 10)
+            .filter_map(|number| breaker.admit(client(number)).ok())
+            .collect();
+        for leave in begun {
+            breaker.over(leave, Outcome::Late, Instant::now());
+        }
+        assert_eq!(breaker.lock().own.len(), MAX_CLIENTS);
+        assert!(breaker.pass(client(MAX_CLIENTS + 5)).is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_of_one_connection_that_breaks_are_one_failure() {
         let breaker = breaker(2, 5);
         let began = Instant::now();
+        let leaves = |numbers: std::ops::Range<usize>| {
+            let leaves = numbers.map(|number| breaker.admit(client(number)).ok());
+            leaves.flatten().collect::<Vec<_>>()
+        };
+        let crowd = leaves(0..50);
+        assert_eq!(crowd.len(), 50);
         pass(1).await;
-        let crowd = |outcome| (0..50).for_each(|_| breaker.over(Leave::Plain, outcome, began));
-        crowd(Outcome::Broken);
-        assert_eq!(breaker.pass(), Ok(()));
+        for leave in &crowd {
+            breaker.over(*leave, Outcome::Broken, began);
+        }
+        assert_eq!(breaker.pass(client(60)), Ok(()));
         // Each that was waited for in vain is one.
-        crowd(Outcome::Late);
-        assert!(breaker.pass().is_err());
+        for leave in crowd {
+            breaker.over(leave, Outcome::Late, began);
+        }
+        assert!(breaker.pass(client(60)).is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_finds_out_and_longer_each_time() {
         let breaker = breaker(1, 5);
-        let early = breaker.admit();
-        assert!(call(&breaker, Outcome::Late));
-        for seconds in [5, 10, 20, 40, 60, 60] {
+        let early = breaker.admit(client(0));
+        assert!(call(&breaker, 1, Outcome::Late));
+        // Others of everybody: the client that failed is stopped by its own circuit too.
+        for (number, seconds) in [5, 10, 20, 40, 60, 60].into_iter().enumerate() {
+            let number = number + 10;
             pass(seconds - 1).await;
-            assert!(!call(&breaker, Outcome::Answered), "before {seconds} s");
+            assert!(
+                !call(&breaker, number, Outcome::Answered),
+                "before {seconds} s"
+            );
             pass(1).await;
-            let trial = breaker.admit();
-            assert_eq!(trial, Ok(Leave::Trial), "after {seconds} s");
-            assert!(breaker.admit().is_err(), "one at a time");
-            breaker.over(Leave::Trial, Outcome::Broken, Instant::now());
+            let trial = breaker.admit(client(number));
+            let turn = trial.as_ref().map(|leave| leave.all).ok();
+            assert_eq!(turn, Some(Turn::Trial), "after {seconds} s");
+            assert!(breaker.admit(client(2)).is_err(), "one at a time");
+            if let Ok(leave) = trial {
+                breaker.over(leave, Outcome::Broken, Instant::now());
+            }
         }
-        assert_eq!(early, Ok(Leave::Plain));
-        breaker.over(Leave::Plain, Outcome::Answered, Instant::now());
-        assert!(breaker.pass().is_err(), "an old answer closes nothing");
+        if let Ok(leave) = early {
+            breaker.over(leave, Outcome::Answered, Instant::now());
+        }
+        assert!(
+            breaker.pass(client(2)).is_err(),
+            "an old answer closes nothing"
+        );
         pass(60).await;
-        assert!(call(&breaker, Outcome::Void));
-        assert!(call(&breaker, Outcome::Answered), "the next one finds out");
-        assert!(call(&breaker, Outcome::Answered) && call(&breaker, Outcome::Answered));
-        assert_eq!(breaker.shown.get(), 0);
+        assert!(call(&breaker, 2, Outcome::Void));
+        assert!(
+            call(&breaker, 2, Outcome::Answered),
+            "the next one finds out"
+        );
+        assert!(call(&breaker, 2, Outcome::Answered) && call(&breaker, 3, Outcome::Answered));
+        assert!(!breaker.lock().all.is_open());
     }
 }

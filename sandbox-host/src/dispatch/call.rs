@@ -1,6 +1,7 @@
 //! One call to a server, and what it says of that server: an answer, a failure, a refusal, nothing. A call that is given up says something too,
 //! where its server had most of the time that the policy gives.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,9 +15,24 @@ use super::places::Places;
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 
-/// When a request's time is over.
+/// Whose a call is: all of one client's have one mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Whose(u64);
+
+impl Whose {
+    /// A client's, by its name in the policy; whoever is asked of by nobody in particular has one too.
+    pub fn of(client: Option<&str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        client.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// When a request's time is over, and whose it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Latest {
+    /// Who waits.
+    pub whose: Whose,
     /// The moment, whether the listener or its client says so.
     pub at: Instant,
     /// What the listener gives any request.
@@ -27,9 +43,10 @@ pub struct Latest {
 
 impl Latest {
     /// Of a request that was read at `read`: by what the listener gives any, or by when its client leaves.
-    pub fn of(read: Instant, whole: Duration, theirs: Option<Instant>) -> Self {
+    pub fn of(whose: Whose, read: Instant, whole: Duration, theirs: Option<Instant>) -> Self {
         let ours = read.checked_add(whole).unwrap_or(read);
         Self {
+            whose,
             at: theirs.map_or(ours, |theirs| ours.min(theirs)),
             whole,
             by_client: theirs.is_some_and(|theirs| theirs < ours),
@@ -66,9 +83,9 @@ impl Underway {
         witness: Witness,
         place: usize,
         endpoint: Arc<Endpoint>,
-        whole: Duration,
+        (whose, whole): (Whose, Duration),
     ) -> Result<Self, BackendError> {
-        let leave = witness.breaker.admit()?;
+        let leave = witness.breaker.admit(whose)?;
         Ok(Self {
             witness,
             leave,

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::standing::Said;
-use super::{Key, PROBE_TIMEOUT, Standing};
+use super::{Key, PROBE_TIMEOUT, Standing, served};
 use crate::backends::BackendError;
+use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Endpoint, Line};
 use crate::backends::openai::Upstream;
+use crate::backends::question::Dialect;
 
 /// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
     if let Some(upstream) = endpoint.openai() {
         return listed(keys, upstream, endpoint).await;
+    }
+    if let Some(server) = endpoint.json() {
+        return up(keys, server, endpoint).await;
     }
     let keys: Vec<_> = keys.collect();
     let mut line = endpoint.fresh();
@@ -65,12 +70,27 @@ async fn listed(
     }
 }
 
+/// A server of JSON of its own, which says nothing of its models. It makes a connection for each question, too.
+async fn up(keys: impl Iterator<Item = &Key>, server: &HttpJson, endpoint: &Endpoint) -> Standing {
+    let found = server.is_ready(soon()).await;
+    let found = found.map(|()| keys.map(|key| (key.clone(), Said::Listed)).collect());
+    Standing {
+        line: endpoint.line().number(),
+        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+    }
+}
+
 fn soon() -> Instant {
     let now = Instant::now();
     now.checked_add(PROBE_TIMEOUT).unwrap_or(now)
 }
 
 async fn server(line: &Line) -> Result<(), BackendError> {
+    match line.dialect() {
+        Dialect::OpenInference => {}
+        Dialect::TfServing => return served::tf_server(line, soon()).await,
+        Dialect::TorchServe => return served::torch_server(line, soon()).await,
+    }
     if line.server_ready(soon()).await? {
         Ok(())
     } else {
@@ -95,6 +115,11 @@ async fn models(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, Backe
 }
 
 async fn model((name, version): &Key, line: &Line) -> Result<Said, BackendError> {
+    match line.dialect() {
+        Dialect::OpenInference => {}
+        Dialect::TfServing => return served::tf_model(line, (name, version), soon()).await,
+        Dialect::TorchServe => return Ok(Said::Listed),
+    }
     if !line.model_ready(name, version, soon()).await? {
         return Ok(Said::Unready("it is not ready".to_owned()));
     }

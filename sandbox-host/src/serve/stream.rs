@@ -2,12 +2,17 @@
 //! looked at. So a stream holds one message and one answer at most, however fast it comes and however slowly its answers are taken, and its
 //! answers have its messages' order.
 //!
+//! What a decoupled model answers comes answer by answer before the next message is looked at.
+//!
 //! A message that is refused, here or at the gate, gets an answer that says why, and the stream goes on. It ends with its last message; with what
 //! leaves unsaid where the next message begins, or a refusal that the gate made its last; and where it must not go on: its caller is no longer let in, its
 //! policy is no longer the newest, its deadline is over, the host ends.
 
+mod answering;
+mod goes_on;
+mod running;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -15,32 +20,28 @@ use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::{HEADER, Mark, Marker};
+use tensorgate_wire::context::{HEADER, Marker};
 use tensorgate_wire::encode;
 use tensorgate_wire::messages::{Messages, Taken};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{App, Failure, enter, judged};
-use crate::admission::HELD_BYTES;
+use super::App;
 use crate::budget::Held;
-use crate::dispatch::Latest;
 use crate::generations::Generation;
 use crate::grpc_timeout;
-use crate::guard::caught;
 use crate::record::{Record, StreamEnd};
 use crate::reply::{self, ReplyBody, Source};
-use crate::request::{Caller, Opened};
-use crate::revocation::lets_in;
+use crate::request::Opened;
 use crate::room::no_room;
-
-/// How long a stream goes on under a policy that is no longer the newest: a message that has come is answered, and a stream that was opened while the gate still
-/// had that policy gets a few answers before its caller opens another.
-const GRACE: Duration = Duration::from_secs(1);
+use answering::{Answered, Answering};
+use goes_on::GoesOn;
+use running::Running;
 
 /// A stream that is open.
 struct Stream<B> {
     answering: Answering,
+    /// The message that is being answered several times.
+    running: Option<Box<Running>>,
     goes_on: GoesOn,
     messages: Messages,
     body: B,
@@ -94,6 +95,7 @@ where
         reading: app.budget.hold(),
         number: 0,
         answered: 0,
+        running: None,
         record: record.of_stream(),
         over: false,
         left: false,
@@ -158,6 +160,23 @@ where
     /// The next answer; `None` once every message has one. A refusal is the stream's own, and its end.
     async fn turn(&mut self) -> Result<Option<Bytes>, Denial> {
         loop {
+            if let Some(running) = &mut self.running {
+                let answer = tokio::select! {
+                    biased;
+                    denial = self.goes_on.ends() => {
+                        running.ends(StreamEnd::Refused(&denial));
+                        return Err(denial);
+                    }
+                    answer = running.next() => answer,
+                };
+                if running.over() {
+                    self.running = None;
+                }
+                if answer.is_some() {
+                    return Ok(answer);
+                }
+                continue;
+            }
             let taken = self.messages.take(&self.came).inspect_err(|denial| {
                 // A gate frames what it lets through.
                 let request_id = self.answering.opened.caller().request_id.as_str();
@@ -190,7 +209,13 @@ where
                 Ok(mark) => {
                     let (number, latest) = (self.number, self.goes_on.deadline);
                     let answer = self.answering.answer(number, mark, frame, latest, record);
-                    Ok(Some(answer.await))
+                    match answer.await {
+                        Answered::Once(answer) => Ok(Some(answer)),
+                        Answered::Several(running) => {
+                            self.running = Some(running);
+                            continue;
+                        }
+                    }
                 }
                 Err(refusal) => {
                     record.refused_by_the_gate(&refusal).await;
@@ -231,195 +256,5 @@ where
             }
         }
         Ok(true)
-    }
-}
-
-/// What answers a stream's messages.
-struct Answering {
-    app: Arc<App>,
-    generation: Arc<Generation>,
-    opened: Opened,
-}
-
-impl Answering {
-    /// The answer to one message that the gate let through, once its line is in the audit log.
-    async fn answer(
-        &self,
-        number: u64,
-        mark: Option<Mark>,
-        frame: Bytes,
-        latest: Option<Instant>,
-        mut record: Record,
-    ) -> Bytes {
-        let mut id = None;
-        let infer = self.infer(number, mark, frame, latest, &mut record, &mut id);
-        let failed = match caught(infer).await {
-            Ok(Ok(answer)) => match self.told(&mut record, answer).await {
-                Ok(answer) => return answer,
-                Err(denial) => denial,
-            },
-            Ok(Err(Failure::Refused(refused))) => {
-                record.refused(&refused).await;
-                refused.denial
-            }
-            Ok(Err(Failure::Denied(denial) | Failure::BrokenOff(denial))) => {
-                record.denied(&denial).await;
-                denial
-            }
-            Err(panic) => {
-                self.app.metrics.panics.inc();
-                let request_id = record.caller.request_id.as_str();
-                tracing::error!(request_id, cause = panic.as_str(), "a message panicked");
-                let denial = Denial::new(Reason::HandlerFault, panic);
-                record.denied(&denial).await;
-                denial
-            }
-        };
-        encode::stream_refusal(&failed, id.as_deref()).into()
-    }
-
-    /// An answer leaves once its line is written, as any other does.
-    async fn told(&self, record: &mut Record, answer: Bytes) -> Result<Bytes, Denial> {
-        match record.audit_answer(200, answer.len()).await {
-            Ok(()) => record.allowed(200, answer.len()),
-            Err(why) if self.app.must_be_told() => {
-                let denial = Denial::new(Reason::Overloaded, why.to_string());
-                record.untold(&denial, why);
-                return Err(denial);
-            }
-            Err(why) => record.let_go(200, answer.len(), why),
-        }
-        Ok(answer)
-    }
-
-    /// One inference.
-    async fn infer(
-        &self,
-        number: u64,
-        mark: Option<Mark>,
-        frame: Bytes,
-        latest: Option<Instant>,
-        record: &mut Record,
-        id: &mut Option<String>,
-    ) -> Result<Bytes, Failure> {
-        let Some(Mark::Message { checked, levels }) = mark else {
-            let cause = "internal: a message came without a mark";
-            return Err(Denial::new(Reason::Unauthenticated, cause).into());
-        };
-        let came = Instant::now();
-        let limits = self.generation.policy().listen().limits();
-        let latest = Latest::of(came, Duration::from_millis(limits.timeout_ms), latest);
-        let mut held = self.app.budget.hold();
-        if !held.resize(frame.len()) {
-            return Err(no_room("the message").into());
-        }
-        let entered = match checked && frame.len() <= HELD_BYTES {
-            true => Some(enter(&self.app, came)?),
-            false => None,
-        };
-        let admitted = self.opened.message(number, checked, levels);
-        let request = judged(
-            &self.generation,
-            admitted,
-            frame,
-            &mut held,
-            entered,
-            record,
-        )
-        .await?;
-        id.clone_from(&request.id);
-        let audit = record.audit().clone();
-        let answer = self
-            .generation
-            .pipeline
-            .infer(
-                request,
-                &mut held,
-                latest,
-                &mut record.timings,
-                &mut record.shadow,
-                &audit,
-            )
-            .await?;
-        let answer = encode::stream_answer(answer.body).ok_or_else(|| {
-            Denial::new(
-                Reason::BackendFault,
-                "the answer cannot be said in a stream",
-            )
-        })?;
-        Ok(reply::kept(answer.into(), held))
-    }
-}
-
-/// Whether a stream may go on.
-struct GoesOn {
-    app: Arc<App>,
-    generation: Arc<Generation>,
-    caller: Caller,
-    changes: watch::Receiver<u64>,
-    draining: watch::Receiver<bool>,
-    /// Until when it goes on under a policy that is no longer the newest.
-    superseded: Option<Instant>,
-    /// When the client's patience ends.
-    deadline: Option<Instant>,
-}
-
-impl GoesOn {
-    /// Why it may not, now.
-    fn now(&mut self) -> Option<Denial> {
-        let now = Instant::now();
-        if *self.draining.borrow_and_update() {
-            return Some(Denial::new(Reason::Overloaded, "the host is ending"));
-        }
-        let newest = self.app.generations.newest();
-        if Arc::ptr_eq(&newest, &self.generation) {
-            self.superseded = None;
-        } else {
-            let Caller {
-                client, credential, ..
-            } = &self.caller;
-            if !lets_in(newest.policy(), client.as_deref(), credential.as_deref()) {
-                let cause = format!(
-                    "policy {} no longer lets this client or its credential in",
-                    newest.name()
-                );
-                return Some(Denial::new(Reason::Unauthenticated, cause));
-            }
-            let until = *self
-                .superseded
-                .get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));
-            if until <= now {
-                let cause = format!("policy {} has taken over from the stream's", newest.name());
-                return Some(Denial::new(Reason::Overloaded, cause));
-            }
-        }
-        self.deadline.filter(|deadline| *deadline <= now).map(|_| {
-            let cause = "the client's own deadline is over";
-            Denial::new(Reason::BackendTimeout, cause)
-        })
-    }
-
-    /// Waits until it may not.
-    async fn ends(&mut self) -> Denial {
-        loop {
-            // Before the look, so that what changes after it is seen.
-            self.changes.mark_unchanged();
-            self.draining.mark_unchanged();
-            if let Some(denial) = self.now() {
-                return denial;
-            }
-            let until = self.superseded.into_iter().chain(self.deadline).min();
-            let timer = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = self.changes.changed() => {}
-                _ = self.draining.changed() => {}
-                () = timer => {}
-            }
-        }
     }
 }

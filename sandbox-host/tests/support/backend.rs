@@ -14,7 +14,8 @@ use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 use tensorgate_wire::proto::{self, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 /// What it does with an inference.
 pub enum Act {
@@ -211,6 +212,15 @@ fn good(request: &ModelInferRequest) -> ModelInferResponse {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Service {
+    type ModelStreamInferStream = BoxStream<proto::ModelStreamInferResponse>;
+
+    async fn model_stream_infer(
+        &self,
+        _: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        Err(Status::unimplemented("its model answers once"))
+    }
+
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,

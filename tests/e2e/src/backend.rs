@@ -2,9 +2,11 @@
 //! requests complete. It checks nothing, and keeps what it saw for a test to look at.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::openai::OpenAi;
+use crate::several::{Answers, Several};
 use bytes::Bytes;
 use tensorgate_policy::datatype::Datatype;
 use tensorgate_policy::raw::{Dim, Input, Policy};
@@ -19,7 +21,7 @@ use tensorgate_wire::proto::{
     ServerReadyRequest, ServerReadyResponse,
 };
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// An inference as the backend got it.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub enum Mode {
     NotFinite,
     /// Never answers.
     Hangs,
+    /// Answers a message of a stream so; one by itself with zeros.
+    Several(Several),
 }
 
 /// What a failing backend says.
@@ -55,6 +59,7 @@ pub struct Backend {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     mode: Arc<Mutex<Mode>>,
+    open: Arc<AtomicUsize>,
     server: tokio::task::JoinHandle<()>,
     /// The one for models of OpenAI's API.
     pub openai: OpenAi,
@@ -68,8 +73,10 @@ impl Backend {
         let openai = OpenAi::start(policy.models.keys().cloned()).await;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mode = Arc::new(Mutex::new(Mode::default()));
+        let open = Arc::new(AtomicUsize::new(0));
         let service = GrpcInferenceServiceServer::new(StandIn {
             policy,
+            open: Arc::clone(&open),
             seen: Arc::clone(&seen),
             mode: Arc::clone(&mode),
         })
@@ -87,6 +94,7 @@ impl Backend {
             address,
             seen,
             mode,
+            open,
             server,
             openai,
         }
@@ -95,6 +103,11 @@ impl Backend {
     /// Every inference so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Streams of several answers that are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// What it does from now on.
@@ -111,6 +124,7 @@ impl Drop for Backend {
 
 struct StandIn {
     policy: Policy,
+    open: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Seen>>>,
     mode: Arc<Mutex<Mode>>,
 }
@@ -200,6 +214,32 @@ fn fields(metadata: &MetadataMap) -> Vec<(String, String)> {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for StandIn {
+    type ModelStreamInferStream = Answers;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let fields = fields(request.metadata());
+        let mut messages = request.into_inner();
+        let message = messages.message().await?;
+        let message = message.ok_or_else(|| Status::invalid_argument("no message"))?;
+        if messages.message().await?.is_some() {
+            return Err(Status::invalid_argument("the gate sends one message"));
+        }
+        let answer = self
+            .answer(&message)
+            .ok_or_else(|| Status::not_found(SECRET))?;
+        self.seen.lock().unwrap().push(Seen { message, fields });
+        let mode = *self.mode.lock().unwrap();
+        let several = match mode {
+            Mode::Several(several) => several,
+            Mode::Hangs => Several::Stalls(0),
+            _ => Several::default(),
+        };
+        Ok(Response::new(Answers::new(several, answer, &self.open)))
+    }
+
     async fn server_live(
         &self,
         _: Request<ServerLiveRequest>,
@@ -254,7 +294,7 @@ impl GrpcInferenceService for StandIn {
         self.seen.lock().unwrap().push(Seen { message, fields });
         let mode = *self.mode.lock().unwrap();
         match mode {
-            Mode::Zeros => Ok(Response::new(answer)),
+            Mode::Zeros | Mode::Several(_) => Ok(Response::new(answer)),
             Mode::Fails => Err(Status::internal(SECRET)),
             Mode::BreaksTheContract => {
                 for (output, raw) in answer

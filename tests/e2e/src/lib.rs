@@ -16,6 +16,7 @@ pub mod backend;
 pub mod openai;
 pub mod policy;
 pub mod rls;
+pub mod several;
 pub mod stack;
 pub mod streams;
 pub mod verdict;

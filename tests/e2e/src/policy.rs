@@ -30,7 +30,13 @@ pub fn settle(policy: &mut Policy, backend: &Backend, components: &Path, folder:
         let address = match server.kind {
             Some(BackendKind::OpenInference) => backend.address,
             Some(BackendKind::OpenAi) => backend.openai.address,
-            Some(BackendKind::Embedded) | None => continue,
+            Some(
+                BackendKind::TfServing
+                | BackendKind::TorchServe
+                | BackendKind::HttpJson
+                | BackendKind::Embedded,
+            )
+            | None => continue,
         };
         server.endpoints = vec![format!("http://{address}")];
     }

@@ -139,6 +139,11 @@ async fn every_vector_about_versions_gets_its_decision() {
     play("policies/versions.json").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_several_answers_gets_its_decision() {
+    play("policies/decoupled.json").await;
+}
+
 #[test]
 fn every_policy_of_the_vectors_is_played() {
     let mut policies = BTreeMap::<String, usize>::new();
@@ -153,6 +158,7 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/closed.json",
             "policies/contents.json",
             "policies/costs.json",
+            "policies/decoupled.json",
             "policies/encodings.json",
             "policies/key-places.json",
             "policies/lockout.json",

@@ -86,6 +86,16 @@ impl<'a> Elements<'a> {
     }
 }
 
+/// A tensor's elements in lists of its dims. `None` where JSON cannot say one, or the tensor is not what it says.
+pub(crate) fn lists(tensor: &Tensor<'_>) -> Option<String> {
+    if tensor.shape.len() > MAX_RANK {
+        return None;
+    }
+    let mut json = String::new();
+    Elements::of(tensor, Texts::Plain)?.value(&mut json, &tensor.shape)?;
+    Some(json)
+}
+
 /// The member of an answer that is by column.
 pub(super) const OUTPUTS: &str = "outputs";
 
@@ -208,7 +218,7 @@ pub(super) fn infer_message(response: &InferResponse, form: &AnswerForm) -> Opti
 }
 
 /// A `ModelSpec`.
-fn spec(model: &str, version: &str, signature: &str) -> Message {
+pub(crate) fn spec(model: &str, version: &str, signature: &str) -> Message {
     let spec = Message::default().bytes(1, model);
     let spec = match number(version) {
         Some(number) => spec.message(2, Message::default().varint(1, number)),
@@ -273,7 +283,7 @@ fn packed<const N: usize>(
 pub(super) const LIST_GROWTH: usize = 10;
 
 /// A `TensorShapeProto`.
-fn shape_proto(dims: impl Iterator<Item = i64>) -> Message {
+pub(crate) fn shape_proto(dims: impl Iterator<Item = i64>) -> Message {
     dims.fold(Message::default(), |shape, dim| {
         shape.message(2, Message::default().varint(1, dim.cast_unsigned()))
     })

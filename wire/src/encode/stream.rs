@@ -11,6 +11,10 @@ use crate::protobuf::Message;
 const ERROR_MESSAGE: u32 = 1;
 /// `infer_response`.
 const INFER_RESPONSE: u32 = 2;
+/// `ModelInferResponse.model_name`.
+const MODEL_NAME: u32 = 1;
+/// `ModelInferResponse.model_version`.
+const MODEL_VERSION: u32 = 2;
 /// `ModelInferResponse.id`.
 const ID: u32 = 3;
 /// `ModelInferResponse.parameters`.
@@ -20,8 +24,16 @@ const PARAMETERS: u32 = 4;
 pub const REASON: &str = "tensorgate_reason";
 const RETRY_AFTER_S: &str = "tensorgate_retry_after_s";
 
-/// An answer, as it stands in its frame by itself, as one of a stream.
-pub fn stream_answer(mut unary: Vec<u8>) -> Option<Vec<u8>> {
+/// Of an answer of a decoupled model, whether it is the last one to its message.
+pub const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// An answer, as it stands in its frame by itself, as one of a stream. `last`: whether it is the last one to its message, where there may be several.
+pub fn stream_answer(mut unary: Vec<u8>, last: Option<bool>) -> Option<Vec<u8>> {
+    if let Some(last) = last {
+        // Fields of a message stand in any order.
+        let said = Message::default().message(PARAMETERS, final_response(last));
+        unary.extend_from_slice(&said.into_bytes());
+    }
     let length = unary.len().checked_sub(FRAME_HEADER_BYTES)?;
     let head = Message::default().prefix(INFER_RESPONSE, length);
     let whole = u32::try_from(head.len().checked_add(length)?).ok()?;
@@ -30,14 +42,33 @@ pub fn stream_answer(mut unary: Vec<u8>) -> Option<Vec<u8>> {
     Some(unary)
 }
 
+/// A last answer with nothing in it: the answers to a message are over.
+pub fn stream_end(model: &str, version: &str, id: Option<&str>) -> Vec<u8> {
+    let response = Message::default()
+        .bytes(MODEL_NAME, model)
+        .bytes(MODEL_VERSION, version)
+        .bytes(ID, id.unwrap_or_default())
+        .message(PARAMETERS, final_response(true));
+    small_frame(Message::default().message(INFER_RESPONSE, response))
+}
+
+/// An entry of parameters.
+fn parameter(name: &str, value: Message) -> Message {
+    Message::default().bytes(1, name).message(2, value)
+}
+
+fn final_response(last: bool) -> Message {
+    // A choice is there even where its value is the default.
+    let value = Message::default().flag(1, last);
+    parameter(FINAL_RESPONSE, value)
+}
+
 /// The refusal of one message: the same text that a caller gets to a request by itself, its own id, and the reason by name.
 pub fn stream_refusal(denial: &Denial, id: Option<&str>) -> Vec<u8> {
     let text = match Answer::to_denial(denial, Protocol::OipGrpc, "") {
         Answer::Grpc { message, .. } => message,
         Answer::Rest { .. } => String::new(),
     };
-    let parameter =
-        |name: &str, value: Message| Message::default().bytes(1, name).message(2, value);
     let reason = Message::default().bytes(3, denial.reason.told().name());
     let mut response = Message::default()
         .bytes(ID, id.unwrap_or_default())
@@ -67,9 +98,26 @@ mod tests {
             let unary = frame(Message::default().bytes(1, &message)).unwrap();
             let inner = unary.get(FRAME_HEADER_BYTES..).unwrap().to_vec();
             let expected = frame(Message::default().element(INFER_RESPONSE, inner)).unwrap();
-            assert_eq!(stream_answer(unary), Some(expected), "{length}");
+            assert_eq!(stream_answer(unary, None), Some(expected), "{length}");
         }
-        assert_eq!(stream_answer(vec![0; 4]), None);
+        assert_eq!(stream_answer(vec![0; 4], None), None);
+    }
+
+    #[test]
+    fn one_of_several_answers_says_whether_it_is_the_last() {
+        let name = b"triton_final_response";
+        for (last, value) in [(false, 0), (true, 1)] {
+            let said = [&b"\x22\x1b\x0a\x15"[..], name, b"\x12\x02\x08", &[value]].concat();
+            let unary = frame(Message::default().bytes(1, "vec")).unwrap();
+            let inner = [&b"\x0a\x03vec"[..], &said].concat();
+            let expected = frame(Message::default().element(INFER_RESPONSE, inner)).unwrap();
+            assert_eq!(stream_answer(unary, Some(last)), Some(expected));
+            if last {
+                let inner = [&b"\x0a\x03vec\x12\x011\x1a\x04mine"[..], &said].concat();
+                let expected = frame(Message::default().element(INFER_RESPONSE, inner)).unwrap();
+                assert_eq!(stream_end("vec", "1", Some("mine")), expected);
+            }
+        }
     }
 
     #[test]

@@ -1,21 +1,24 @@
-//! Answers in JSON of a model's own: each output where its template has it, and nothing else.
+//! Tensors in JSON of a model's own: each where its template has it, and nothing else.
 
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::policy::{Place, Step};
 use tensorgate_policy::tensor::InferResponse;
 
-use super::predict::{Elements, Texts};
-use super::{AnswerForm, Unsayable};
+use super::predict::{Elements, Texts, json_overhead};
+use super::{AnswerForm, JSON_GROWTH, Unsayable};
 use crate::json_text::{list, string};
 
-/// The most bytes that the ways to an output take: one for each of its rows, if it goes through a list.
-pub(super) fn most_of_ways(output: &Tensor<'_>, form: &AnswerForm) -> usize {
+/// The most bytes that a tensor takes in a document, its ways included: one for each of its rows, if it goes through a list.
+pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[Place]) -> usize {
     /// Quotes, a colon, a brace or bracket at each end, a comma; and a character of a name may take six in JSON.
     const STEP_BYTES: usize = 6;
-    let mut places = form.template.iter().flat_map(|template| template.outputs());
-    let Some(place) = places.find(|place| place.name() == output.name) else {
-        return 0;
+    let bytes = tensor.data.as_ref().map_or(0, |data| data.len());
+    let elements = bytes
+        .saturating_mul(JSON_GROWTH)
+        .saturating_add(json_overhead(tensor));
+    let Some(place) = places.iter().find(|place| place.name() == tensor.name) else {
+        return elements;
     };
     let way = place.at().steps().iter().fold(0_usize, |sum, step| {
         let name = match step {
@@ -25,37 +28,42 @@ pub(super) fn most_of_ways(output: &Tensor<'_>, form: &AnswerForm) -> usize {
         sum.saturating_add(name).saturating_add(STEP_BYTES)
     });
     let rows = match place.at().by_row() {
-        true => output.shape.first().copied().unwrap_or_default(),
+        true => tensor.shape.first().copied().unwrap_or_default(),
         false => 0,
     };
     // An empty list has its way too.
     let ways = usize::try_from(rows)
         .unwrap_or(usize::MAX)
         .saturating_add(1);
-    way.saturating_mul(ways)
+    elements.saturating_add(way.saturating_mul(ways))
 }
 
-/// The answer's document; outputs without a place are none of it.
+/// An answer's document; outputs without a place are none of it.
 pub(super) fn infer_json(
     response: &InferResponse,
     form: &AnswerForm,
 ) -> Result<Vec<u8>, Unsayable> {
     let template = form.template.as_deref().ok_or(Unsayable::Tensor)?;
+    document(&response.outputs, template.outputs()).ok_or(Unsayable::Tensor)
+}
+
+/// A document of tensors; those without a place are none of it. `None` where one is not what it says, or JSON cannot say it.
+pub(crate) fn document(tensors: &[Tensor<'_>], places: &[Place]) -> Option<Vec<u8>> {
     let mut targets: Vec<Target<'_, '_>> = Vec::new();
-    for place in template.outputs() {
-        let mut outputs = response.outputs.iter();
-        if let Some(output) = outputs.find(|output| output.name == place.name()) {
-            targets.push((place.at().steps(), place, output));
+    for place in places {
+        if let Some(tensor) = tensors.iter().find(|tensor| tensor.name == place.name()) {
+            targets.push((place.at().steps(), place, tensor));
         }
     }
+    // Names that are alike come together.
+    targets.sort_by_key(|(steps, ..)| *steps);
     let mut json = String::new();
-    let mut node = node(&targets)?;
-    node.write(&mut json).ok_or(Unsayable::Tensor)?;
-    Ok(json.into_bytes())
+    node(&targets)?.write(&mut json)?;
+    Some(json.into_bytes())
 }
 
 /// The steps that are left of the way to a place, and what goes there.
-type Target<'p, 'r> = (&'p [Step], &'p Place, &'r Tensor<'static>);
+type Target<'p, 'r> = (&'p [Step], &'p Place, &'r Tensor<'r>);
 
 /// What the document has at one point of it.
 enum Node<'p, 'r> {
@@ -67,23 +75,23 @@ enum Node<'p, 'r> {
 
 /// What the document has where these targets' ways have come together. They are in order, so that those of one name stand together; the
 /// recursion is as deep as a pointer has steps.
-fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
+fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Option<Node<'p, 'r>> {
     if let [([], place, output)] = targets {
         if output.shape.len() > MAX_RANK {
-            return Err(Unsayable::Tensor);
+            return None;
         }
         let texts = if place.base64() {
             Texts::Base64
         } else {
             Texts::Plain
         };
-        let elements = Elements::of(output, texts).ok_or(Unsayable::Tensor)?;
+        let elements = Elements::of(output, texts)?;
         let in_rows = usize::from(place.at().by_row());
         let shape = match place.bare() {
             true => &[],
-            false => output.shape.get(in_rows..).ok_or(Unsayable::Tensor)?,
+            false => output.shape.get(in_rows..)?,
         };
-        return Ok(Node::Tensor(elements, shape));
+        return Some(Node::Tensor(elements, shape));
     }
     if let Some(([Step::Rows, ..], _, first)) = targets.first() {
         let rows = first.shape.first().copied();
@@ -91,12 +99,9 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
             .iter()
             .any(|(_, _, output)| output.shape.first().copied() != rows)
         {
-            return Err(Unsayable::Tensor);
+            return None;
         }
-        return Ok(Node::Rows(
-            rows.ok_or(Unsayable::Tensor)?,
-            Box::new(node(&below(targets))?),
-        ));
+        return Some(Node::Rows(rows?, Box::new(node(&below(targets))?)));
     }
     let mut members = Vec::new();
     let mut rest = targets;
@@ -106,7 +111,7 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
         members.push((name.as_str(), node(&below(here))?));
         rest = behind;
     }
-    Ok(Node::Object(members))
+    Some(Node::Object(members))
 }
 
 /// The same, one step on.

@@ -22,9 +22,31 @@ pub(crate) fn template<'a>(
 ) -> Result<InferRequest<'a>, BodyFault> {
     Ok(InferRequest {
         by_column: true,
-        inputs: tensors(body, template.inputs(), template.ignored(), rules)?,
+        inputs: tensors(
+            body,
+            template.inputs(),
+            template.ignored(),
+            rules,
+            Others::Refused,
+        )?,
         ..InferRequest::default()
     })
+}
+
+/// Reads an answer. What it has beside its outputs is not read.
+pub(crate) fn template_answer<'a>(
+    body: &'a [u8],
+    template: &Template,
+    rules: &[TensorRule],
+) -> Result<Vec<Tensor<'a>>, BodyFault> {
+    tensors(body, template.outputs(), &[], rules, Others::Skipped)
+}
+
+/// What becomes of a member that no place is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Refused,
+    Skipped,
 }
 
 /// Reads the tensors that came, in the order in which they did.
@@ -33,16 +55,18 @@ fn tensors<'a>(
     places: &[Place],
     ignored: &[Pointer],
     rules: &[TensorRule],
+    others: Others,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
     let tensors = places.iter().map(|place| (place.at().steps(), Some(place)));
-    let others = ignored.iter().map(|pointer| (pointer.steps(), None));
-    let targets: Vec<Target<'_>> = tensors.chain(others).collect();
+    let unread = ignored.iter().map(|pointer| (pointer.steps(), None));
+    let targets: Vec<Target<'_>> = tensors.chain(unread).collect();
     let mut node = node(&targets, rules);
     let mut scanner = Scanner::over(body)?;
     let mut walk = Walk {
         budget: Budget::new(),
         objects: 0,
         tensors: 0,
+        others,
     };
     walk.take(&mut scanner, &mut node)?;
     scanner.end()?;
@@ -169,6 +193,7 @@ struct Walk {
     objects: u64,
     /// Tensors so far.
     tensors: usize,
+    others: Others,
 }
 
 impl Walk {
@@ -203,7 +228,10 @@ impl Walk {
                         members.get_mut(at)
                     });
                     let Some(member) = member else {
-                        return Err(unknown(scanner, "", &key));
+                        return match self.others {
+                            Others::Refused => Err(unknown(scanner, "", &key)),
+                            Others::Skipped => scanner.value().map(drop),
+                        };
                     };
                     if member.object == object {
                         let fault = BodyFault::Duplicate(quote(&key));

@@ -1,0 +1,127 @@
+//! Models that answer one message any number of times: only streams can carry that, and somebody has to say how much and how long.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::report::{Path, Report, quote};
+use crate::contract::ParameterBound;
+use crate::policy::{Decoupled, EMPTY_FINAL_RESPONSE, Model};
+use crate::raw;
+use crate::request::{Operation, Protocol};
+
+/// Answers to one message: more than anybody waits for.
+const MAX_ANSWERS: u64 = 1_000_000;
+/// All answers to one message, bytes.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// What the answers to one message may come to; `Some(None)` for a model that answers once.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn decoupled(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Option<Option<Decoupled>> {
+    let Some(decoupled) = &raw.decoupled else {
+        return Some(None);
+    };
+    let mut good = Some(());
+    for (index, name) in raw.protocols.iter().enumerate() {
+        if name != Protocol::OipGrpc.name() {
+            report.error_with_fix(
+                &path.field("protocols").index(index),
+                "a decoupled model is called over streams of oip-grpc, and in no other way",
+                "[oip-grpc]",
+            );
+            good = None;
+        }
+    }
+    let backend = raw
+        .backend
+        .as_ref()
+        .and_then(|name| policy.backends.get(name));
+    let kind = backend.and_then(|backend| backend.kind);
+    if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
+        report.error_with_fix(
+            &path.field("backend"),
+            "servers of this kind answer once",
+            "a backend of kind open-inference",
+        );
+        good = None;
+    }
+    let path = path.field("decoupled");
+    let limits = &policy.listen.limits;
+    let answers_path = path.field("max_answers");
+    let max_answers = report
+        .required(&answers_path, decoupled.max_answers, "max_answers: 64")
+        .and_then(|most| report.within(&answers_path, most, 1, MAX_ANSWERS, "answers"));
+    let bytes_path = path.field("max_bytes");
+    let max_bytes = report
+        .required(&bytes_path, decoupled.max_bytes, "max_bytes: 4MiB")
+        .and_then(|most| report.within(&bytes_path, most.0, 1, MAX_BYTES, "bytes"));
+    let mut within = |name, ms: Option<u64>, most| match ms {
+        Some(ms) => report.within(&path.field(name), ms, 1, most, "ms"),
+        None => Some(limits.timeout_ms.min(most)),
+    };
+    // A stream over which nothing moves for much longer than this is ended by the proxy.
+    let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
+    let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
+    good?;
+    Some(Some(Decoupled {
+        max_answers: max_answers?,
+        max_bytes: max_bytes?,
+        gap_ms: gap_ms?,
+        max_ms: max_ms?,
+    }))
+}
+
+/// The parameters of a decoupled model: clients may always ask for an empty last answer, beside what the policy lists.
+pub(super) fn parameters(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    own: Option<Vec<(String, ParameterBound)>>,
+) -> Option<Vec<(String, ParameterBound)>> {
+    let mut own = own?;
+    if raw.decoupled.is_none() {
+        return Some(own);
+    }
+    if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
+        report.error_with_fix(
+            &path.key(EMPTY_FINAL_RESPONSE),
+            "clients of a decoupled model may always send it",
+            "remove it",
+        );
+        return None;
+    }
+    own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
+    Some(own)
+}
+
+/// Refuses a grant by which a decoupled model could be asked outside of a stream: one answer cannot be several.
+pub(super) fn asked(
+    report: &mut Report,
+    path: &Path,
+    grant: &raw::Grant,
+    models: &[&Model],
+) -> Option<()> {
+    let infer = Operation::Infer.name();
+    let index = grant.operations.iter().position(|name| name == infer);
+    let model = models.iter().find(|model| model.decoupled().is_some());
+    let (Some(index), Some(model)) = (index, model) else {
+        return Some(());
+    };
+    report.error_with_fix(
+        &path.field("operations").index(index),
+        format!(
+            "model {} is decoupled, and has its answers over streams alone",
+            quote(model.name())
+        ),
+        "stream",
+    );
+    None
+}

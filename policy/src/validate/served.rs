@@ -1,0 +1,92 @@
+//! What the protocols of TF Serving and TorchServe can carry to a model at such a backend.
+
+use alloc::format;
+
+use super::report::{Path, Report, quote};
+use super::spoken::{no_half, sayable};
+use crate::contract::TensorRule;
+use crate::datatype::Datatype;
+use crate::raw::{self, BackendKind};
+
+/// The one parameter that TF Serving's protocol has a place for.
+const SIGNATURE: &str = "signature_name";
+
+/// What a backend gets of a model's, and gives.
+pub(super) struct Served<'a> {
+    pub(super) kind: Option<BackendKind>,
+    pub(super) inputs: &'a [TensorRule],
+    pub(super) outputs: &'a [TensorRule],
+}
+
+/// Holds a model against the protocol of its backend.
+pub(super) fn served(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    served: &Served<'_>,
+) -> Option<()> {
+    match served.kind {
+        Some(BackendKind::TfServing) => {
+            let numbers = numbers(report, &path.field("versions"), raw);
+            numbers.and(parameters(report, path, raw, "tf-serving", &[SIGNATURE]))
+        }
+        Some(BackendKind::TorchServe) => {
+            let mut good = parameters(report, path, raw, "torchserve", &[]);
+            let at = path.field("inputs");
+            for rule in served.inputs {
+                good = good.and(no_half(report, &at, rule, "torchserve"));
+                good = good.and(sayable(report, &at, rule, is_file(rule)));
+            }
+            let at = path.field("outputs");
+            for rule in served.outputs {
+                good = good.and(no_half(report, &at, rule, "torchserve"));
+            }
+            good
+        }
+        _ => Some(()),
+    }
+}
+
+/// Whether a tensor is one element of bytes, which goes as it is.
+fn is_file(rule: &TensorRule) -> bool {
+    rule.datatype() == Datatype::Bytes && rule.shape().iter().all(|dim| dim.fixed() == Some(1))
+}
+
+/// TF Serving counts versions.
+fn numbers(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
+    let mut good = Some(());
+    for (index, version) in raw.versions.iter().enumerate() {
+        let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
+        if number.is_none_or(|number| format!("{number}") != *version) {
+            report.error_with_fix(
+                &path.index(index),
+                format!("{} is no version of TF Serving's", quote(version)),
+                "a number, as its folder there is called",
+            );
+            good = None;
+        }
+    }
+    good
+}
+
+/// What has no place in a protocol would not reach the server.
+fn parameters(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    kind: &str,
+    carried: &[&str],
+) -> Option<()> {
+    let mut good = Some(());
+    for name in raw.parameters.keys() {
+        if !carried.contains(&name.as_str()) {
+            report.error_with_fix(
+                &path.field("parameters").key(name),
+                format!("has no place in what a backend of kind {kind} gets"),
+                "remove it",
+            );
+            good = None;
+        }
+    }
+    good
+}

@@ -1,0 +1,68 @@
+use super::*;
+
+#[tokio::test]
+async fn only_plain_http_and_unix_sockets_are_endpoints() {
+    for (uri, expected) in [
+        ("http://127.0.0.1:8001", true),
+        ("unix:/run/backend.sock", true),
+        ("https://triton:8001", false),
+        ("file:///etc/passwd", false),
+        ("127.0.0.1:8001", false),
+        ("http://", false),
+    ] {
+        assert_eq!(Endpoint::new(uri, None).is_ok(), expected, "{uri}");
+    }
+}
+
+#[test]
+fn a_status_of_the_server_is_told_from_one_of_the_connection() {
+    let ours = Status::from_error("connection reset".into());
+    let cases = [
+        (
+            ours,
+            false,
+            BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned()),
+        ),
+        (
+            Status::unknown("x"),
+            false,
+            BackendError::Fault("Unknown: x".to_owned()),
+        ),
+        (
+            Status::invalid_argument("x"),
+            false,
+            BackendError::Fault("InvalidArgument: x".to_owned()),
+        ),
+        (
+            Status::unavailable("x"),
+            false,
+            BackendError::Busy("Unavailable: x".to_owned()),
+        ),
+        (
+            Status::deadline_exceeded("x"),
+            false,
+            BackendError::Timeout("DeadlineExceeded: x".to_owned()),
+        ),
+        (
+            Status::cancelled("x"),
+            true,
+            BackendError::Timeout("Cancelled: x".to_owned()),
+        ),
+        // Of our own timer for the field, which may be the first to end.
+        (
+            Status::from_error(TimeoutExpired(()).into()),
+            false,
+            BackendError::Timeout("Cancelled: Timeout expired: Timeout expired".to_owned()),
+        ),
+        (
+            Status::from_error(DialError::Spent.into()),
+            false,
+            BackendError::Unsent(
+                "Unknown: the connection is lost: the connection is lost".to_owned(),
+            ),
+        ),
+    ];
+    for (status, late, expected) in cases {
+        assert_eq!(sort(&status, late), expected);
+    }
+}

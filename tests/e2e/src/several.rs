@@ -1,0 +1,161 @@
+//! The stand-in's several answers to one message, and the lies that it can tell while it gives them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tensorgate_wire::proto::infer_parameter::ParameterChoice;
+use tensorgate_wire::proto::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
+use tonic::Status;
+use tonic::codegen::tokio_stream::Stream;
+
+use crate::backend::SECRET;
+
+/// How the answers to one message come and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Several {
+    /// So many, and then an empty one that is the last.
+    Then(usize),
+    /// So many, of which the last one says so.
+    Whole(usize),
+    /// So many, and no word that they are over.
+    Unended(usize),
+    /// So many, and then nothing for ever.
+    Stalls(usize),
+    /// So many, and then a text that no caller may see.
+    Fails(usize),
+    /// So many, and then a status with that text.
+    Breaks(usize),
+    /// Ever more of them.
+    Endless,
+    /// One that answers another request.
+    OfAnother,
+    /// One with an element too many.
+    TooLarge,
+    /// One of more bytes than any that the contract allows.
+    Oversized,
+    /// One whose end is no boolean.
+    NoBoolean,
+}
+
+impl Default for Several {
+    fn default() -> Self {
+        Self::Then(1)
+    }
+}
+
+/// Answers on their way; one less is under way when it is dropped.
+pub struct Answers {
+    several: Several,
+    answer: ModelInferResponse,
+    given: usize,
+    over: bool,
+    open: Arc<AtomicUsize>,
+}
+
+impl Answers {
+    /// Of copies of one answer.
+    pub fn new(several: Several, answer: ModelInferResponse, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self {
+            several,
+            answer,
+            given: 0,
+            over: false,
+            open: Arc::clone(open),
+        }
+    }
+
+    fn with(&self, last: ParameterChoice) -> ModelInferResponse {
+        let mut answer = self.answer.clone();
+        let parameter = InferParameter {
+            parameter_choice: Some(last),
+        };
+        answer
+            .parameters
+            .insert("triton_final_response".into(), parameter);
+        answer
+    }
+
+    fn empty(&self) -> ModelInferResponse {
+        let mut answer = self.with(ParameterChoice::BoolParam(true));
+        answer.outputs.clear();
+        answer.raw_output_contents.clear();
+        answer
+    }
+
+    /// The next answer, or that there is none; pending where nothing comes, ever.
+    fn next(&mut self) -> Poll<Option<Result<ModelStreamInferResponse, Status>>> {
+        let flag = ParameterChoice::BoolParam;
+        let said = |answer| {
+            Poll::Ready(Some(Ok(ModelStreamInferResponse {
+                error_message: String::new(),
+                infer_response: Some(answer),
+            })))
+        };
+        if self.over {
+            return Poll::Ready(None);
+        }
+        self.given += 1;
+        let behind = |count: usize| self.given == count + 1;
+        let mut answer = self.with(flag(false));
+        match self.several {
+            Several::Then(count) if behind(count) => {
+                self.over = true;
+                return said(self.empty());
+            }
+            Several::Whole(count) if self.given == count => {
+                self.over = true;
+                return said(self.with(flag(true)));
+            }
+            Several::Unended(count) if behind(count) => return Poll::Ready(None),
+            Several::Stalls(count) if behind(count) => {
+                // Asked again it has nothing either.
+                self.given -= 1;
+                return Poll::Pending;
+            }
+            Several::Fails(count) if behind(count) => {
+                self.over = true;
+                return Poll::Ready(Some(Ok(ModelStreamInferResponse {
+                    error_message: SECRET.into(),
+                    infer_response: Some(self.empty()),
+                })));
+            }
+            Several::Breaks(count) if behind(count) => {
+                self.over = true;
+                return Poll::Ready(Some(Err(Status::internal(SECRET))));
+            }
+            Several::OfAnother => answer.id = "another".into(),
+            Several::TooLarge => {
+                answer.outputs[0].shape[0] += 1;
+                let raw = &mut answer.raw_output_contents[0];
+                *raw = Bytes::from(vec![0; raw.len() * 2]);
+            }
+            Several::Oversized => {
+                answer.raw_output_contents[0] = Bytes::from(vec![0; 1 << 20]);
+            }
+            Several::NoBoolean => {
+                answer = self.with(ParameterChoice::StringParam("true".into()));
+            }
+            _ => {}
+        }
+        said(answer)
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<ModelStreamInferResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // What waits for ever is never woken: the connection drops it.
+        self.next()
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,38 @@
+"""Answers once for each of its values, and waits before each. A negative value makes it fail there. Where it left off because nobody waits any more,
+it writes how far it came into a file beside the models."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class TritonPythonModel:
+    """One instance."""
+
+    def initialize(self, args):
+        """Where it says that it was cancelled."""
+        self.cancelled = Path(args["model_repository"]).parents[1] / "cancelled"
+
+    def execute(self, requests):
+        """Answers each request by itself, and to the end before the next."""
+        for request in requests:
+            self.answer(request.get_response_sender(), request)
+
+    def answer(self, sender, request):
+        """Its answers, and the word that they are over."""
+        values, wait_ms = (pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in ("values", "wait_ms"))
+        for number, value in enumerate(values):
+            time.sleep(int(wait_ms[0]) / 1000)
+            if sender.is_cancelled():
+                self.cancelled.write_text(str(number))
+                break
+            if value < 0:
+                secret = pb_utils.TritonError("/opt/models/secret.py: line 7 of the model")
+                sender.send(pb_utils.InferenceResponse(error=secret))
+                break
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("value", np.array([value], np.int32))]))
+        sender.send(flags=FINAL)

@@ -1,0 +1,266 @@
+//! What TF Serving says, as its client reads it: `PredictResponse`, `GetModelStatusResponse`, `GetModelMetadataResponse`. Fields that a later
+//! version of it may add beside these are not read; within them tensors are read as strictly as a client's.
+
+use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::{Datatype, Tensor};
+
+use super::predict::{Spec, is_number};
+use super::protobuf::{Place, Value, read};
+use super::request::push;
+use super::tensor_proto::{number_of, tensor};
+use crate::fault::BodyFault;
+use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS};
+use crate::raw::Budget;
+
+/// `ModelVersionStatus.State`.
+const AVAILABLE: u64 = 30;
+/// What signatures are packed as.
+const SIGNATURE_MAP: &str = "/tensorflow.serving.SignatureDefMap";
+/// Signatures of a model, and kinds of metadata.
+const MAX_SIGNATURES: usize = 256;
+
+/// An answer whose tensors borrow from it.
+pub(crate) struct Predicted<'a> {
+    pub(crate) model: Option<&'a str>,
+    pub(crate) version: Option<String>,
+    pub(crate) outputs: Vec<Tensor<'a>>,
+}
+
+/// A tensor of a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name in requests and answers.
+    pub name: String,
+    /// OIP's name of its datatype, or what nothing here is called.
+    pub datatype: String,
+    /// Its dims, -1 for any size; none where any rank will do.
+    pub shape: Option<Vec<i64>>,
+}
+
+/// What a signature takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The model that it is of.
+    pub model: Option<String>,
+    /// The version that it is of.
+    pub version: Option<String>,
+    /// What it takes.
+    pub inputs: Vec<Described>,
+    /// What it gives.
+    pub outputs: Vec<Described>,
+}
+
+/// A map's entry: its name, and a message.
+type Entry<'a> = (&'a str, &'a [u8]);
+
+fn entry<'a>(place: Place, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
+    let (mut name, mut message) = (None, None);
+    read(
+        "a map's entry",
+        place.bytes(value)?,
+        |place, value| match place.field {
+            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
+            2 => place.once(&mut message, place.bytes(value)?),
+            _ => Err(place.unknown()),
+        },
+    )?;
+    Ok((name.unwrap_or_default(), message.unwrap_or_default()))
+}
+
+/// The version that a spec names by its number.
+fn version_of(spec: &Spec<'_>) -> Option<String> {
+    let version = spec.version.as_deref();
+    version
+        .filter(|version| is_number(version))
+        .map(str::to_owned)
+}
+
+/// Reads a `PredictResponse`.
+pub(crate) fn predicted(message: &[u8]) -> Result<Predicted<'_>, BodyFault> {
+    let mut spec = None;
+    let mut entries = Vec::new();
+    read("PredictResponse", message, |place, value| {
+        match place.field {
+            1 => push(&mut entries, entry(place, value)?, "outputs", MAX_OUTPUTS),
+            2 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+            _ => Ok(()),
+        }
+    })?;
+    let mut budget = Budget::new();
+    let outputs = entries
+        .into_iter()
+        .map(|(name, message)| tensor(name, Some(message), &mut budget));
+    let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    let spec = spec.unwrap_or_default();
+    Ok(Predicted {
+        model: spec.model,
+        version: version_of(&spec),
+        outputs,
+    })
+}
+
+/// Whether a `GetModelStatusResponse` says that a version can be used.
+pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFault> {
+    let mut available = false;
+    read("GetModelStatusResponse", message, |place, value| {
+        if place.field != 1 {
+            return Ok(());
+        }
+        let (mut version, mut state) = (None, None);
+        read(
+            "ModelVersionStatus",
+            place.bytes(value)?,
+            |place, value| match place.field {
+                1 => place.once(&mut version, place.varint(value)?.cast_signed()),
+                2 => place.once(&mut state, place.varint(value)?),
+                _ => Ok(()),
+            },
+        )?;
+        available |= version.unwrap_or_default().to_string() == asked && state == Some(AVAILABLE);
+        Ok(())
+    })?;
+    Ok(available)
+}
+
+/// Reads the signature of that name out of a `GetModelMetadataResponse`; `kind` is what the response calls signatures.
+pub(crate) fn signature(
+    message: &[u8],
+    kind: &str,
+    name: &str,
+) -> Result<Option<Signature>, BodyFault> {
+    let mut spec = None;
+    let mut metadata = Vec::new();
+    read(
+        "GetModelMetadataResponse",
+        message,
+        |place, value| match place.field {
+            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+            2 => push(
+                &mut metadata,
+                entry(place, value)?,
+                "metadata",
+                MAX_SIGNATURES,
+            ),
+            _ => Ok(()),
+        },
+    )?;
+    let Some(any) = find(&metadata, kind) else {
+        return Ok(None);
+    };
+    let signatures = signatures(any)?;
+    let Some(definition) = find(&signatures, name) else {
+        return Ok(None);
+    };
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    read("SignatureDef", definition, |place, value| {
+        match place.field {
+            1 => push(
+                &mut inputs,
+                described(entry(place, value)?)?,
+                "inputs",
+                MAX_INPUTS,
+            ),
+            2 => push(
+                &mut outputs,
+                described(entry(place, value)?)?,
+                "outputs",
+                MAX_OUTPUTS,
+            ),
+            _ => Ok(()),
+        }
+    })?;
+    let spec = spec.unwrap_or_default();
+    Ok(Some(Signature {
+        model: spec.model.map(str::to_owned),
+        version: version_of(&spec),
+        inputs,
+        outputs,
+    }))
+}
+
+fn find<'a>(entries: &[Entry<'a>], name: &str) -> Option<&'a [u8]> {
+    let mut named = entries.iter().filter(|(found, _)| *found == name);
+    named.next().map(|(_, message)| *message)
+}
+
+/// Reads an `Any` that is a `SignatureDefMap`.
+fn signatures(any: &[u8]) -> Result<Vec<Entry<'_>>, BodyFault> {
+    let (mut kind, mut packed) = (None, None);
+    read("Any", any, |place, value| match place.field {
+        1 => place.once(&mut kind, place.text_of(value, MAX_NAME_BYTES)?),
+        2 => place.once(&mut packed, place.bytes(value)?),
+        _ => Err(place.unknown()),
+    })?;
+    if !kind.is_some_and(|kind| kind.ends_with(SIGNATURE_MAP)) {
+        return Err(BodyFault::field("signature_def", "is no SignatureDefMap"));
+    }
+    let mut found = Vec::new();
+    read(
+        "SignatureDefMap",
+        packed.unwrap_or_default(),
+        |place, value| match place.field {
+            1 => push(
+                &mut found,
+                entry(place, value)?,
+                "signatures",
+                MAX_SIGNATURES,
+            ),
+            _ => Ok(()),
+        },
+    )?;
+    Ok(found)
+}
+
+/// Reads a `TensorInfo`.
+fn described((name, info): Entry<'_>) -> Result<Described, BodyFault> {
+    let (mut datatype, mut shape, mut dense) = (None, None, true);
+    read("TensorInfo", info, |place, value| match place.field {
+        2 => place.once(&mut datatype, place.varint(value)?),
+        3 => place.once(&mut shape, dims(place.bytes(value)?)?),
+        4 | 5 => {
+            dense = false;
+            Ok(())
+        }
+        _ => Ok(()),
+    })?;
+    let number = datatype.unwrap_or_default();
+    let known = Datatype::ALL
+        .into_iter()
+        .find(|known| dense && number_of(*known) == number);
+    Ok(Described {
+        name: name.to_owned(),
+        datatype: match known {
+            Some(known) => known.name().to_owned(),
+            None if dense => format!("DataType {number}"),
+            None => "no dense tensor".to_owned(),
+        },
+        shape: shape.unwrap_or_else(|| Some(Vec::new())),
+    })
+}
+
+/// Reads a `TensorShapeProto`; none of an unknown rank.
+fn dims(message: &[u8]) -> Result<Option<Vec<i64>>, BodyFault> {
+    let (mut dims, mut unknown) = (Vec::new(), false);
+    read("TensorShapeProto", message, |place, value| {
+        match place.field {
+            2 => {
+                let mut size = None;
+                read(
+                    "TensorShapeProto.Dim",
+                    place.bytes(value)?,
+                    |place, value| match place.field {
+                        1 => place.once(&mut size, place.varint(value)?.cast_signed()),
+                        _ => Ok(()),
+                    },
+                )?;
+                push(&mut dims, size.unwrap_or_default(), "dims", MAX_RANK)
+            }
+            3 => {
+                unknown = place.varint(value)? != 0;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    })?;
+    Ok((!unknown).then_some(dims))
+}

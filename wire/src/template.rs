@@ -1,0 +1,88 @@
+//! What a backend in JSON of its own is asked and answers: tensors where their template has them. An answer is read as untrusted input.
+
+use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::policy::{Place, Step, Template};
+use tensorgate_policy::{Datatype, Tensor};
+
+use crate::encode::template::{document, most_bytes};
+use crate::json;
+use crate::upstream::owned;
+
+/// What a document holds beside its tensors, bytes; of an answer, what is not read.
+pub(crate) const OVERHEAD_BYTES: usize = 64 << 10;
+/// A number and what stands between it and the next, bytes: writers have 24 characters for a float, and blanks.
+const NUMBER_BYTES: usize = 32;
+/// A list's brackets, a comma, and blanks.
+const LIST_BYTES: usize = 8;
+/// A character that is escaped.
+const ESCAPED_BYTES: usize = 6;
+/// A `BYTES` element without a bound of its own, bytes.
+const DEFAULT_ITEM_BYTES: usize = 64 << 10;
+
+/// The most bytes that [`request`] can take.
+pub fn most_request_bytes(template: &Template, inputs: &[Tensor<'_>]) -> usize {
+    inputs.iter().fold(OVERHEAD_BYTES, |sum, input| {
+        sum.saturating_add(most_bytes(input, template.inputs()))
+    })
+}
+
+/// A request of these inputs. `None` where JSON cannot say one of them: no number, no text, or elements that its shape does not count.
+pub fn request(template: &Template, inputs: &[Tensor<'_>]) -> Option<Vec<u8>> {
+    document(inputs, template.inputs())
+}
+
+/// The most bytes that an answer within the rules can be, as writers of JSON lay it out.
+pub fn most_answer_bytes(template: &Template, rules: &[TensorRule]) -> usize {
+    rules.iter().fold(OVERHEAD_BYTES, |sum, rule| {
+        let place = template
+            .outputs()
+            .iter()
+            .find(|place| place.name() == rule.name());
+        sum.saturating_add(most_of(rule, place))
+    })
+}
+
+/// The same of one tensor.
+pub(crate) fn most_of(rule: &TensorRule, place: Option<&Place>) -> usize {
+    let (mut elements, mut lists) = (1_usize, 1_usize);
+    for dim in rule.shape() {
+        lists = lists.saturating_add(elements);
+        elements = elements.saturating_mul(usize::try_from(dim.max()).unwrap_or(usize::MAX));
+    }
+    let each = match rule.datatype() {
+        Datatype::Bytes => rule
+            .max_item_bytes()
+            .unwrap_or(DEFAULT_ITEM_BYTES)
+            .saturating_mul(ESCAPED_BYTES)
+            .saturating_add(NUMBER_BYTES),
+        _ => NUMBER_BYTES,
+    };
+    let steps = place.map_or(&[][..], |place| place.at().steps());
+    let way = steps.iter().fold(0_usize, |sum, step| {
+        let name = match step {
+            Step::Member(name) => name.len().saturating_mul(ESCAPED_BYTES),
+            Step::Rows => 0,
+        };
+        sum.saturating_add(name).saturating_add(LIST_BYTES)
+    });
+    let rows = rule.shape().first().map_or(1, |dim| dim.max());
+    let ways = match steps.contains(&Step::Rows) {
+        true => usize::try_from(rows).unwrap_or(usize::MAX),
+        false => 1,
+    };
+    elements
+        .saturating_mul(each)
+        .saturating_add(lists.saturating_mul(LIST_BYTES))
+        .saturating_add(way.saturating_mul(ways))
+}
+
+/// The tensors of an answer. Whether they keep the contract is the caller's to check; the error is for the log.
+pub fn answer(
+    template: &Template,
+    rules: &[TensorRule],
+    body: &[u8],
+) -> Result<Vec<Tensor<'static>>, String> {
+    let tensors =
+        json::template_answer(body, template, rules).map_err(|fault| fault.to_string())?;
+    tensors.into_iter().map(owned).collect()
+}

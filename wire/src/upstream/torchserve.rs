@@ -1,0 +1,137 @@
+//! TorchServe: `Predictions`, whose inputs are names and bytes and whose answer is bytes. What the bytes are is its handlers' business there, and
+//! the contract's here: a `BYTES` tensor of one element is that element as it is, everything else is JSON, nested as its shape. An answer of several
+//! outputs is an object of them by name, that of one output may be its value alone.
+
+use std::borrow::Cow;
+
+use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::tensor::items;
+use tensorgate_policy::{Datatype, Tensor};
+
+use super::owned;
+use crate::encode::lists;
+use crate::encode::template::most_bytes;
+use crate::fault::BodyFault;
+use crate::grpc::protobuf::read;
+use crate::json;
+use crate::limits::MAX_NAME_BYTES;
+use crate::protobuf::Message;
+use crate::raw::{Budget, push_item};
+use crate::template::{OVERHEAD_BYTES, most_of};
+
+/// The method of an inference.
+pub const PREDICTIONS: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions";
+/// That of whether the server is well.
+pub const PING: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping";
+
+/// What it says of itself where no model of it can be used.
+const UNHEALTHY: &str = "\"Unhealthy\"";
+
+/// Whether a tensor is one element of bytes, which goes as it is.
+pub fn is_file(rule: &TensorRule) -> bool {
+    rule.datatype() == Datatype::Bytes && rule.shape().iter().all(|dim| dim.fixed() == Some(1))
+}
+
+/// The most bytes that [`request`] can take.
+pub fn most_request_bytes(inputs: &[Tensor<'_>]) -> usize {
+    inputs.iter().fold(OVERHEAD_BYTES, |sum, input| {
+        sum.saturating_add(most_bytes(input, &[]))
+            .saturating_add(input.name.len())
+    })
+}
+
+/// A `PredictionsRequest` for one version of a model. `None` where JSON cannot say one of its inputs, or it is not what it says.
+pub fn request(
+    (model, version): (&str, &str),
+    inputs: &[Tensor<'_>],
+    rules: &[TensorRule],
+) -> Option<Vec<u8>> {
+    let mut message = Message::default().bytes(1, model).bytes(2, version);
+    for input in inputs {
+        let rule = rules.iter().find(|rule| rule.name() == input.name)?;
+        let value = if is_file(rule) {
+            let mut items = items(input.data.as_deref().ok()?);
+            let item = items.next()?.ok()?.to_vec();
+            items.next().is_none().then_some(item)?
+        } else {
+            lists(input)?.into_bytes()
+        };
+        message = message.message(3, Message::default().bytes(1, &*input.name).bytes(2, value));
+    }
+    Some(message.into_bytes())
+}
+
+/// The most bytes that an answer within the rules can be, as writers of JSON lay it out.
+pub fn most_answer_bytes(rules: &[TensorRule]) -> usize {
+    /// A character of a name may take six in JSON.
+    const NAME_GROWTH: usize = 6;
+    rules.iter().fold(OVERHEAD_BYTES, |sum, rule| {
+        sum.saturating_add(most_of(rule, None))
+            .saturating_add(rule.name().len().saturating_mul(NAME_GROWTH))
+    })
+}
+
+/// Reads a `PredictionResponse`; the error is for the log.
+pub fn answer(message: &[u8], rules: &[TensorRule]) -> Result<Vec<Tensor<'static>>, String> {
+    let prediction = prediction(message).map_err(|fault| fault.to_string())?;
+    if let [rule] = rules
+        && is_file(rule)
+    {
+        return file(rule, prediction).map(|tensor| vec![tensor]);
+    }
+    let read = json::predictions(prediction, rules, &mut Budget::new());
+    let (tensors, whole) = read.map_err(|fault| fault.to_string())?;
+    if !whole {
+        return Err("it comes by row".to_owned());
+    }
+    tensors.into_iter().map(owned).collect()
+}
+
+/// The bytes of an answer.
+fn prediction(message: &[u8]) -> Result<&[u8], BodyFault> {
+    let (mut prediction, mut code) = (None, None);
+    read("PredictionResponse", message, |place, value| {
+        match place.field {
+            1 => place.once(&mut prediction, place.bytes(value)?),
+            // google.rpc.Status.
+            3 => read("Status", place.bytes(value)?, |place, value| {
+                match place.field {
+                    1 => place.once(&mut code, place.varint(value)?),
+                    _ => Ok(()),
+                }
+            }),
+            _ => Ok(()),
+        }
+    })?;
+    if code.is_some_and(|code| code != 0) {
+        return Err(BodyFault::field("status", "is that of a failure"));
+    }
+    Ok(prediction.unwrap_or_default())
+}
+
+fn file(rule: &TensorRule, bytes: &[u8]) -> Result<Tensor<'static>, String> {
+    let mut framed = Vec::with_capacity(bytes.len().saturating_add(4));
+    push_item(&mut framed, bytes).ok_or_else(|| "it is too long".to_owned())?;
+    Ok(Tensor {
+        name: Cow::Owned(rule.name().to_owned()),
+        datatype: Cow::Borrowed(Datatype::Bytes.name()),
+        shape: vec![1; rule.shape().len()],
+        parameters: Vec::new(),
+        data: Ok(Cow::Owned(framed)),
+    })
+}
+
+/// Whether a `TorchServeHealthResponse` says that the server can be used, some of its models at least; the error is for the log.
+pub fn is_healthy(message: &[u8]) -> Result<bool, String> {
+    let mut health = None;
+    let found = read(
+        "TorchServeHealthResponse",
+        message,
+        |place, value| match place.field {
+            1 => place.once(&mut health, place.text_of(value, MAX_NAME_BYTES)?),
+            _ => Ok(()),
+        },
+    );
+    found.map_err(|fault| fault.to_string())?;
+    Ok(health.is_some_and(|health| health.contains("ealthy\"") && !health.contains(UNHEALTHY)))
+}
