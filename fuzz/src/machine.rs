@@ -10,7 +10,7 @@ use tensorgate_policy::request::{
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{
-    ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, Step, Tensor,
+    ChargeOutcome, Decision, Denial, Draw, InferRequest, Policy, Reason, Step, Tensor,
 };
 
 use crate::support::POLICIES;
@@ -222,6 +222,7 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             .into_iter()
             .take(data.int_in_range(0..=2)?)
             .collect(),
+        draw: Draw::of(data.choose(&["a", "b", "c"])?),
         route,
         content_type: match data.int_in_range(0..=4)? {
             0 => ContentType::Absent,

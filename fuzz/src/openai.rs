@@ -11,7 +11,7 @@ use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::request::{
     Api, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
 };
-use tensorgate_policy::{ChargeOutcome, Policy, Step, raw, validate};
+use tensorgate_policy::{ChargeOutcome, Draw, Policy, Step, raw, validate};
 use tensorgate_wire::openai::to_json;
 use tensorgate_wire::{addressee, decode};
 
@@ -82,6 +82,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         identity: Identity::Client("scorer".to_owned()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+            draw: Draw::default(),
         route: Route::OpenAi { api },
         content_type: ContentType::Json,
         encoding: Encoding::Identity,

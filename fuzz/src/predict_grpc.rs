@@ -1,9 +1,10 @@
 //! A `PredictRequest`, beside prost: what the gate accepts prost reads as the same request; and what prost has read and written again the
-//! gate reads as before. Bytes are taken as a message and as a whole frame.
+//! gate reads as before. Bytes are taken as a message and as a whole frame, and as what a server answers, of which every tensor is one.
 
 use prost::Message as _;
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::decision::BodyFormat;
+use tensorgate_wire::upstream::tf_serving;
 use tensorgate_wire::{addressee, decode};
 
 use crate::support::{check_body_denial, frame};
@@ -37,6 +38,12 @@ pub fn run(data: &[u8]) {
         }
     }
     predict(data);
+    // What a server of the protocol says is read by the same reader.
+    if let Ok(predicted) = tf_serving::answer(data) {
+        assert!(predicted.outputs.iter().all(|output| output.data.is_ok()));
+    }
+    drop(tf_serving::signature(data));
+    drop(tf_serving::is_available(data, "7"));
 }
 
 fn predict(data: &[u8]) {

@@ -11,7 +11,7 @@ use tensorgate_policy::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
-    Charge, ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, Step,
+    Charge, ChargeOutcome, Decision, Denial, Draw, InferRequest, Policy, Reason, Step,
 };
 use tensorgate_wire::stream::Event;
 use tensorgate_wire::{BodyStream, addressee, decode};
@@ -307,6 +307,7 @@ fn begin(play: &Play<'_>) -> Decision {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+            draw: Draw::default(),
         route: Route::Model {
             protocol,
             operation: Operation::Infer,

@@ -8,6 +8,7 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, InferRequest};
+use tensorgate_wire::upstream::torchserve;
 use tensorgate_wire::{addressee, decode};
 
 use crate::support::{check_body_denial, frame};
@@ -31,6 +32,11 @@ pub fn run(data: &[u8]) {
         return;
     };
     let rules = rules(*model);
+    // What a server of the protocol says.
+    if let Ok(outputs) = torchserve::answer(data, rules) {
+        assert!(outputs.iter().all(|output| output.data.is_ok()));
+    }
+    drop(torchserve::is_healthy(data));
     // As it came: the frame's flag and length are what is tried here.
     match decode(BodyFormat::TorchGrpc, data, rules) {
         Ok(_) => assert_eq!(data, frame(data.get(5..).unwrap_or_default()), "one frame"),

@@ -3,6 +3,7 @@
 //! One pass a [`Reason`] over the whole request, in the reasons' order, so that of two faults the earlier reason is given
 //! wherever in the request they stand. It never decodes: the bytes that it checks are the bytes that are sent on.
 
+mod agreement;
 mod carried;
 mod items;
 mod kernels;
@@ -25,6 +26,7 @@ use crate::policy::Grant;
 use crate::release::Release;
 use crate::tensor::{InferRequest, Tensor};
 
+pub use agreement::{agree, check_structure};
 pub use carried::Carried;
 pub(crate) use items::{Items, MAX_LISTED_BYTES};
 pub(crate) use kernels::{

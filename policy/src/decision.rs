@@ -45,6 +45,7 @@ use alloc::vec::Vec;
 
 use crate::contract::{Carried, Passing};
 use crate::denial::{Denial, Reason};
+use crate::draw::Draw;
 use crate::policy::{Allowance, ClientId, GrantId, Level, ModelId, Policy};
 use crate::raw::Scope;
 use crate::request::{Head, Operation, Operations, Proofs, Protocol, Route};
@@ -68,6 +69,8 @@ pub struct Decision {
     proofs: Proofs,
     /// What its credential does not extend to.
     withheld: Operations,
+    /// What picks among versions.
+    draw: Draw,
     grant: Option<GrantId>,
     model: Option<ModelId>,
     version: Option<u32>,
@@ -134,6 +137,7 @@ impl Decision {
             client: None,
             proofs: head.proofs,
             withheld: head.withheld,
+            draw: head.draw,
             grant: None,
             model: None,
             version: None,
@@ -438,7 +442,8 @@ impl Decision {
         let (Some(client), Some(operation)) = (self.client, self.operation) else {
             return Err(foreign_policy());
         };
-        let granted = gate::grant(policy, client, self.protocol, operation, model, version)?;
+        let named = (model, version);
+        let granted = gate::grant(policy, client, self.protocol, operation, named, self.draw)?;
         gate::proven(policy, granted.model, self.proofs)?;
         gate::takes(policy, granted.model, self.plan.format)?;
         self.model = Some(granted.model);

@@ -14,6 +14,7 @@ pub mod contract;
 pub mod datatype;
 pub mod decision;
 pub mod denial;
+pub mod draw;
 pub mod fault;
 #[cfg(test)]
 mod fixture;
@@ -36,6 +37,7 @@ pub use bundle::Bundle;
 pub use datatype::Datatype;
 pub use decision::{Charge, ChargeOutcome, Decision, Step};
 pub use denial::{Denial, Reason};
+pub use draw::Draw;
 pub use fault::{Fault, Severity};
 pub use hex::{hex, unhex};
 pub use policy::Policy;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod backend;
+mod composition;
 mod credentials;
 mod decoupled;
 mod json;
@@ -25,6 +26,7 @@ pub use backend::{
     AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
     OutlierDetection, Retry,
 };
+pub use composition::{Chain, Sticky, VersionRule, Versions};
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
@@ -285,8 +287,11 @@ pub struct Model {
     /// Its name there, if another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_model: Option<String>,
-    /// Versions that may be named; a request that names none means the single one.
-    pub versions: Vec<String>,
+    /// Versions that may be named; a request that names none means the single one, or one by weight.
+    pub versions: Versions,
+    /// With weights: what keeps to the version that it got. Each request is by itself unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// Protocols it may be called by: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`, `torchserve-rest`, `torchserve-grpc`, `json`, or `openai` alone. A backend is spoken to in its own.
     pub protocols: Vec<String>,
     /// Content codings in which inferences may come beside plain ones: `gzip`, `deflate`.
@@ -314,15 +319,15 @@ pub struct Model {
     /// Which kinds of proof it asks callers for, beside a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires: Option<Requires>,
-    /// The handler that makes `inputs` of what the client sent.
+    /// The handlers that make `inputs` of what the client sent, one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub preprocess: Option<String>,
+    pub preprocess: Option<Chain>,
     /// With `preprocess`: what the client sends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepts: Option<Accepts>,
-    /// The handler that makes `returns` of `outputs`.
+    /// The handlers that make `returns` of `outputs`, one after another.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub postprocess: Option<String>,
+    pub postprocess: Option<Chain>,
     /// With `postprocess`: what the client gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,

@@ -5,6 +5,8 @@ mod proofs;
 
 use alloc::borrow::Cow;
 
+use crate::draw::Draw;
+
 pub use boundary::Boundary;
 pub use proofs::{Proof, Proofs, Requires};
 
@@ -429,6 +431,8 @@ pub struct Head<'a> {
     pub proofs: Proofs,
     /// What its credential does not extend to, whatever is granted: operations whose scope a token lacks.
     pub withheld: Operations,
+    /// What picks among versions for it.
+    pub draw: Draw,
     /// Where to.
     pub route: Route<'a>,
     /// The body's declared type.

@@ -6,6 +6,7 @@
 mod accepts;
 mod audit;
 mod backends;
+mod chains;
 mod claim_headers;
 mod clients;
 mod date;
@@ -41,6 +42,7 @@ mod template;
 mod tensors;
 mod usage;
 mod values;
+mod versions;
 
 use alloc::vec::Vec;
 

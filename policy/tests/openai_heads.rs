@@ -8,7 +8,7 @@ use tensorgate_policy::request::{
     Api, ContentType, Encoding, Identity, Operations, Proofs, ServerQuestion,
 };
 use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Decision, Head, Operation, Protocol, Reason, Route, Step, raw};
+use tensorgate_policy::{Decision, Draw, Head, Operation, Protocol, Reason, Route, Step, raw};
 
 const BODY_BYTES: usize = 100;
 
@@ -51,6 +51,7 @@ fn what_a_token_does_not_extend_to_is_not_granted() {
             identity: Identity::Client("scorer".to_owned()),
             proofs: Proofs::NONE,
             withheld: withheld.iter().copied().collect::<Operations>(),
+            draw: Draw::default(),
             route: route.clone(),
             content_type: ContentType::Json,
             encoding: Encoding::Identity,

@@ -15,7 +15,9 @@ use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
+use crate::budget::Budget;
 use crate::config::{self, Candidate, ConfigError};
+use crate::copies::{self, Copies};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
@@ -173,7 +175,8 @@ impl Loader {
         });
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
-        let routes = routes(policy, &backends, &handlers, complete, &mut faults);
+        let parts = (&backends, &handlers);
+        let routes = routes(policy, parts, complete, &self.metrics, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -198,13 +201,13 @@ impl Loader {
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
         let used = policy.models().iter().flat_map(|model| {
-            let stage = |name: Option<&str>, role| name.map(|name| (name.to_owned(), role));
-            [
-                stage(model.preprocess(), Role::Preprocess),
-                stage(model.postprocess(), Role::Postprocess),
-            ]
+            let before = model.preprocess().iter();
+            let after = model.postprocess().iter();
+            before
+                .map(|name| (name.clone(), Role::Preprocess))
+                .chain(after.map(|name| (name.clone(), Role::Postprocess)))
         });
-        let mut used: Vec<_> = used.flatten().collect();
+        let mut used: Vec<_> = used.collect();
         used.sort_unstable();
         used.dedup();
         let mut handlers = HashMap::new();
@@ -374,14 +377,21 @@ pub(crate) fn models_at<'p>(
     })
 }
 
+/// Backends by name, and handlers by name and role.
+type Made<'m> = (
+    &'m HashMap<String, Arc<Server>>,
+    &'m HashMap<(String, Role), LoadedStage>,
+);
+
 /// Every model's route. `complete`: every part that the policy names was made.
 fn routes(
     policy: &Policy,
-    backends: &HashMap<String, Arc<Server>>,
-    handlers: &HashMap<(String, Role), LoadedStage>,
+    parts: Made<'_>,
     complete: bool,
+    metrics: &Metrics,
     faults: &mut Vec<PolicyFault>,
 ) -> HashMap<ModelId, ModelRoute> {
+    let room = Budget::new(copies::MAX_BYTES);
     let gives = policy.listen().limits().buffered_bytes;
     let mut routes = HashMap::new();
     for model in policy.models() {
@@ -399,7 +409,8 @@ fn routes(
                 gives,
             });
         }
-        match route(policy, model, backends, handlers) {
+        let copies = Copies::of(model, &room, metrics);
+        match route(policy, model, parts, copies) {
             Ok((id, route)) => {
                 routes.insert(id, route);
             }
@@ -413,20 +424,22 @@ fn routes(
 fn route(
     policy: &Policy,
     model: &Model,
-    backends: &HashMap<String, Arc<Server>>,
-    handlers: &HashMap<(String, Role), LoadedStage>,
+    (backends, handlers): Made<'_>,
+    copies: Copies,
 ) -> Result<(ModelId, ModelRoute), PolicyFault> {
     let unresolved = |what, name: &str| PolicyFault::Unresolved {
         model: model.name().to_owned(),
         what,
         name: name.to_owned(),
     };
-    let stage = |name: Option<&str>, role| match name {
-        Some(name) => handlers
-            .get(&(name.to_owned(), role))
-            .map(|loaded| Some(loaded.stage.clone()))
-            .ok_or_else(|| unresolved("handler", name)),
-        None => Ok(None),
+    let chain = |names: &[String], role| {
+        let stage = |name: &String| {
+            handlers
+                .get(&(name.clone(), role))
+                .map(|loaded| loaded.stage.clone())
+                .ok_or_else(|| unresolved("handler", name))
+        };
+        names.iter().map(stage).collect::<Result<Vec<_>, _>>()
     };
     let backend = backends
         .get(model.backend())
@@ -435,9 +448,10 @@ fn route(
         .model_id(model.name())
         .ok_or_else(|| unresolved("model", model.name()))?;
     let route = ModelRoute {
-        preprocess: stage(model.preprocess(), Role::Preprocess)?,
+        preprocess: chain(model.preprocess(), Role::Preprocess)?,
         backend: Arc::clone(&backend.dispatcher),
-        postprocess: stage(model.postprocess(), Role::Postprocess)?,
+        postprocess: chain(model.postprocess(), Role::Postprocess)?,
+        copies,
     };
     Ok((id, route))
 }

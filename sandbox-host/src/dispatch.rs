@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod call;
+mod copies;
 mod decoupled;
 mod http_json;
 mod knee;
@@ -29,6 +30,7 @@ use crate::metrics::{BackendLabels, Metrics, Raised};
 use breaker::Breaker;
 pub use call::{Latest, Whose};
 use call::{Underway, Witness};
+use copies::Looks;
 pub use decoupled::Replies;
 pub use places::Place;
 use places::Places;
@@ -47,6 +49,7 @@ pub struct Dispatcher {
     in_flight: Gauge,
     retried: Counter,
     witness: Witness,
+    looks: Looks,
 }
 
 /// The server that a call goes to, and its mark there.
@@ -119,6 +122,7 @@ impl Dispatcher {
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
             witness,
+            looks: Looks::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! what a backend gets is built afresh ([`backends`]).
 
 mod assemble;
+mod copies;
 mod grpc_timeout;
 mod owned;
 mod revocation;

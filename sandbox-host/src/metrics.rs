@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 use crate::statistics::Counted;
 
 pub use labels::{
-    BackendLabels, FaultLabels, GenerationLabels, HandlerLabels, LimitLabels, ModelLabels,
-    ReasonLabels, ReloadLabels, RequestLabels, ShadowLabels,
+    BackendLabels, CopyLabels, FaultLabels, GenerationLabels, HandlerLabels, LimitLabels,
+    ModelLabels, ReasonLabels, ReloadLabels, RequestLabels, ShadowLabels, VersionLabels,
 };
 
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
@@ -36,6 +36,10 @@ pub struct Metrics {
     pub statistics: Counted,
     /// Requests by outcome.
     pub requests: Family<RequestLabels, Counter>,
+    /// Inferences by the version that they went to.
+    pub inferences: Family<VersionLabels, Counter>,
+    /// Copies to versions in shadow, by outcome.
+    pub copies: Family<CopyLabels, Counter>,
     /// From a request's head to its answer.
     pub request_seconds: Latency,
     /// In handlers, the wait for a guest thread included.
@@ -130,6 +134,8 @@ impl Metrics {
             registry: Registry::default(),
             statistics: Counted::default(),
             requests: Family::default(),
+            inferences: Family::default(),
+            copies: Family::default(),
             request_seconds: Family::new_with_constructor(latency),
             handler_seconds: Family::new_with_constructor(latency),
             dispatch_seconds: Family::new_with_constructor(latency),
@@ -183,6 +189,16 @@ impl Metrics {
             "tensorgate_host_requests",
             "Requests by outcome",
             self.requests.clone(),
+        );
+        registry.register(
+            "tensorgate_host_inferences",
+            "Inferences by version and outcome",
+            self.inferences.clone(),
+        );
+        registry.register(
+            "tensorgate_host_copies",
+            "Copies of answered requests to versions in shadow, by what became of them",
+            self.copies.clone(),
         );
         registry.register(
             "tensorgate_host_request_seconds",

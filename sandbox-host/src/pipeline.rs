@@ -1,6 +1,7 @@
 //! From a checked request to an answer: preprocess, dispatch, postprocess, each party's output checked against the contract
 //! before the next one sees it. Metadata comes from the contract, readiness from the prober's memory, statistics from what was counted here.
 
+mod chain;
 pub(crate) mod decoupled;
 pub(crate) mod openai;
 mod wanted;
@@ -17,16 +18,20 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unsayable};
 use tokio::time::Instant;
 
+use crate::audit::Audit;
+use crate::backends::Call;
 use crate::budget::Held;
+use crate::copies::{Copies, Kept};
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
-use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
+use crate::metrics::{Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::sandbox::{LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
+use chain::Asked;
 use wanted::{Sent, Wanted};
 
 /// A loaded handler and its name in the policy.
@@ -40,12 +45,14 @@ pub struct Stage {
 
 /// Where one model's requests go.
 pub struct ModelRoute {
-    /// Before dispatch.
-    pub preprocess: Option<Stage>,
+    /// Before dispatch, in order.
+    pub preprocess: Vec<Stage>,
     /// The backend.
     pub backend: Arc<Dispatcher>,
-    /// After dispatch.
-    pub postprocess: Option<Stage>,
+    /// After dispatch, in order.
+    pub postprocess: Vec<Stage>,
+    /// To versions in shadow.
+    pub(crate) copies: Copies,
 }
 
 /// Every model's route.
@@ -156,7 +163,7 @@ impl Pipeline {
     }
 
     /// One inference. `held` grows and shrinks with what is in memory; `latest` is when the client's patience ends; what only the grant's mode
-    /// lets pass goes to `shadow`.
+    /// lets pass goes to `shadow`; what becomes of its copies is told to `audit`.
     ///
     /// # Errors
     /// A handler, the backend or what either gave back failed: which, is the reason.
@@ -167,6 +174,7 @@ impl Pipeline {
         latest: Latest,
         timings: &mut Timings,
         shadow: &mut InShadow,
+        audit: &Audit,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
         let dialect = route.backend.dialect();
@@ -174,8 +182,14 @@ impl Pipeline {
         let (sent, wanted) = self
             .prepared(request, room, held, latest.at, timings, shadow)
             .await?;
+        let mut copies = route
+            .copies
+            .keep(&wanted.request_id, &sent.inputs, &wanted.claims, model);
         let started = Instant::now();
-        let call = sent.call(model, &wanted);
+        let call = Call {
+            kept: copies.as_ref().map(Kept::message),
+            ..sent.call(model, &wanted)
+        };
         let dispatched = route
             .backend
             .dispatch(call, latest, &mut timings.queue)
@@ -185,8 +199,16 @@ impl Pipeline {
         let kept = keeps(model, &answered.outputs, shadow);
         let outputs = answered.judged(kept.as_ref().err());
         kept?;
-        self.answer(&wanted, outputs, held, latest.at, timings, shadow)
-            .await
+        if let Some(copies) = &mut copies {
+            copies.answered(&outputs);
+        }
+        let encoded = self
+            .answer(&wanted, outputs, held, latest.at, timings, shadow)
+            .await?;
+        if let Some(copies) = copies {
+            copies.send(&self.policy, wanted.model, &route.backend, audit);
+        }
+        Ok(encoded)
     }
 
     /// What the backend gets, and what becomes of its answer. `room`: bytes that inputs and answers take at the backend, beside the inputs themselves.
@@ -219,30 +241,17 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id;
-        let inputs = match (&route.preprocess, payload) {
-            (None, Payload::Tensors(tensors)) => tensors,
-            (None, Payload::Raw { .. }) => {
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    "a raw body, and no handler to read it",
-                ));
-            }
-            (Some(stage), payload) => {
-                let started = Instant::now();
-                let handler = stage.handler.by(latest);
-                let called = handler.preprocess(&request_id, payload).await;
-                self.made(
-                    stage,
-                    Role::Preprocess,
-                    started,
-                    called,
-                    model.backend_inputs(),
-                    &request_id,
-                    timings,
-                    shadow,
-                )?
-            }
+        let mut asked = Asked {
+            request_id: &request_id,
+            latest,
+            held,
+            timings,
+            shadow,
         };
+        let (links, rules) = (&route.preprocess, model.backend_inputs());
+        let inputs = self
+            .chain(links, Role::Preprocess, payload, rules, &mut asked)
+            .await?;
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
         if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
             return Err(no_room("the answer"));
@@ -281,7 +290,7 @@ impl Pipeline {
     async fn answer(
         &self,
         wanted: &Wanted,
-        mut outputs: Vec<Tensor<'static>>,
+        outputs: Vec<Tensor<'static>>,
         held: &mut Held,
         latest: Instant,
         timings: &mut Timings,
@@ -289,21 +298,17 @@ impl Pipeline {
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(wanted.model)?;
         let request_id = wanted.request_id.as_str();
-        if let Some(stage) = &route.postprocess {
-            let started = Instant::now();
-            let handler = stage.handler.by(latest);
-            let called = handler.postprocess(request_id, outputs).await;
-            outputs = self.made(
-                stage,
-                Role::Postprocess,
-                started,
-                called,
-                model.returns(),
-                request_id,
-                timings,
-                shadow,
-            )?;
-        }
+        let mut asked = Asked {
+            request_id,
+            latest,
+            held: &mut *held,
+            timings,
+            shadow,
+        };
+        let (links, made) = (&route.postprocess, Payload::Tensors(outputs));
+        let outputs = self
+            .chain(links, Role::Postprocess, made, model.returns(), &mut asked)
+            .await?;
         let (model_id, grant_id) = (wanted.model, wanted.grant);
         let outputs = select(model.returns(), &wanted.outputs, outputs);
         let (protocol, form) = (wanted.protocol, wanted.form.clone());
@@ -330,103 +335,6 @@ impl Pipeline {
         .flatten()
         .unwrap_or(Err(Unsayable::Tensor))
         .map_err(|why| unsayable(why, protocol))
-    }
-
-    /// What a handler made, checked against the rules; counted, and its failures sorted.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call of one stage: each is a different fact about it"
-    )]
-    fn made(
-        &self,
-        stage: &Stage,
-        role: Role,
-        started: Instant,
-        called: Result<Called, HandlerError>,
-        rules: &[TensorRule],
-        request_id: &str,
-        timings: &mut Timings,
-        shadow: &mut InShadow,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let took = started.elapsed();
-        timings.handler = timings.handler.saturating_add(took);
-        if role == Role::Postprocess {
-            timings.postprocess = timings.postprocess.saturating_add(took);
-        }
-        let labels = HandlerLabels {
-            handler: stage.name.clone(),
-            role: role.export(),
-        };
-        self.metrics
-            .handler_seconds
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
-        let fault = |cause: &'static str| {
-            self.metrics
-                .handler_faults
-                .get_or_create(&FaultLabels {
-                    handler: stage.name.clone(),
-                    cause,
-                })
-                .inc();
-        };
-        let called = match called {
-            Ok(called) => called,
-            Err(HandlerError::Rejected(text)) => {
-                return Err(Denial::new(
-                    Reason::HandlerRejected,
-                    format!("handler {:?}: {text}", stage.name),
-                ));
-            }
-            Err(HandlerError::Overloaded) => {
-                return Err(Denial::new(
-                    Reason::Overloaded,
-                    format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
-                ));
-            }
-            Err(HandlerError::Fault {
-                cause,
-                detail,
-                fuel_used,
-            }) => {
-                timings.fuel = timings.fuel.saturating_add(fuel_used);
-                fault(cause.name());
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    format!("handler {:?}: {cause}: {detail}", stage.name),
-                ));
-            }
-        };
-        timings.fuel = timings.fuel.saturating_add(called.fuel_used);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a histogram's observation is a float"
-        )]
-        self.metrics
-            .fuel
-            .get_or_create(&labels)
-            .observe(called.fuel_used as f64);
-        if called.log_lines_dropped > 0 {
-            self.metrics
-                .handler_log_lines_dropped
-                .inc_by(called.log_lines_dropped);
-            tracing::warn!(
-                request_id,
-                handler = stage.name,
-                lines = called.log_lines_dropped,
-                "handler log lines dropped"
-            );
-        }
-        let who = format!("handler {:?}'s output", stage.name);
-        let values = match role {
-            Role::Preprocess => Values::Inputs,
-            Role::Postprocess => Values::Outputs,
-        };
-        let own = |denial| broken(Reason::HandlerFault, &who, &denial);
-        shadow
-            .check(values, rules, &called.tensors, own)
-            .inspect_err(|_| fault("contract"))?;
-        Ok(called.tensors)
     }
 }
 

@@ -13,8 +13,10 @@ use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
-use crate::audit::{Ending, Outcomes, Unwritten};
-use crate::metrics::{Metrics, ModelLabels, Raised, RequestLabels, ShadowLabels, micros};
+use crate::audit::{Audit, Ending, Outcomes, Unwritten};
+use crate::metrics::{
+    Metrics, ModelLabels, Raised, RequestLabels, ShadowLabels, VersionLabels, micros,
+};
 use crate::request::{Caller, ModelRequest, Refused, Standing};
 use crate::shadow::InShadow;
 use crate::timings::Timings;
@@ -276,6 +278,11 @@ impl Record {
         }
     }
 
+    /// The log that it is told to.
+    pub fn audit(&self) -> &Audit {
+        self.outcomes.audit()
+    }
+
     /// Whether it asks something of a model.
     pub fn for_a_model(&self) -> bool {
         !self.operation.is_empty()
@@ -314,6 +321,12 @@ impl Record {
             let statistics = &self.metrics.statistics;
             let answered = verdict == "allow";
             statistics.count(&self.model, &self.version, answered, took, &self.timings);
+            let labels = VersionLabels {
+                model: self.model.clone(),
+                version: self.version.clone(),
+                verdict,
+            };
+            self.metrics.inferences.get_or_create(&labels).inc();
         }
         self.said_in_shadow();
         tracing::info!(

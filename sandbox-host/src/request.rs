@@ -21,7 +21,7 @@ use tensorgate_policy::policy::{GrantId, Model, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuestion};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
-    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, Step,
+    Charge, Decision, Denial, Draw, InferRequest, Operation, Policy, Protocol, Reason, Step,
 };
 use tensorgate_wire::context::{Context, ContextFault, Key, Levels};
 use tensorgate_wire::encode::AnswerForm;
@@ -272,6 +272,9 @@ impl Judge {
         };
         let mut head = read.into_head(identity, self.policy.templates());
         head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
+        // The gate's own id picks the version, as it did there.
+        head.draw =
+            (context.as_ref()).map_or_else(|_| Draw::default(), |one| Draw::of(&one.request_id));
         let protocol = head.route.protocol();
         let refused = |denial, caller, standing| {
             Err(Box::new(Refused {

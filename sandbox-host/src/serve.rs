@@ -328,6 +328,7 @@ async fn infer(
     if let Some(document) = request.document.take() {
         return complete(generation, request, document, held, latest, record).await;
     }
+    let audit = record.audit().clone();
     let answer = generation
         .pipeline
         .infer(
@@ -336,6 +337,7 @@ async fn infer(
             latest,
             &mut record.timings,
             &mut record.shadow,
+            &audit,
         )
         .await?;
     let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);

@@ -1,5 +1,5 @@
 """TF Serving's clients: its API package over gRPC, and `requests` as its documentation has it. There is no TF Serving here: what the model answers
-directly is asked in the protocol of the server that does stand behind the gate."""
+directly is asked in the protocol of the server that does stand behind the gate, or of one that is made of the API package's own services."""
 
 import json
 
@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import requests
 from common import COUNT, DIGITS, Direct, Part, exact, image, told_by_grpc, told_by_problem
+from seen import DIRECT_FIELD
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -17,6 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tf_server import ANOTHER_VERSION, NOT_A_NUMBER, RAISES, SHORT
 
 DATATYPES = {np.dtype(np.float32): types_pb2.DT_FLOAT, np.dtype(np.float64): types_pb2.DT_DOUBLE, np.dtype(np.int64): types_pb2.DT_INT64}
 LISTS = {np.dtype(np.float32): "float_val", np.dtype(np.float64): "double_val", np.dtype(np.int64): "int64_val"}
@@ -35,20 +37,21 @@ def tensor(array, as_list=False):
 
 
 def array(proto):
-    """What `tf.make_ndarray` makes of FP32."""
+    """What `tf.make_ndarray` makes of a tensor."""
     shape = [dim.size for dim in proto.tensor_shape.dim]
+    kind = next(kind for kind, datatype in DATATYPES.items() if datatype == proto.dtype)
     if proto.tensor_content:
-        return np.frombuffer(proto.tensor_content, np.float32).reshape(shape)
-    return np.array(proto.float_val, np.float32).reshape(shape)
+        return np.frombuffer(proto.tensor_content, kind).reshape(shape)
+    return np.array(getattr(proto, LISTS[kind]), kind).reshape(shape)
 
 
 class Rpc:
     """The API package's stubs over one channel."""
 
-    def __init__(self, channel, key):
+    def __init__(self, channel, key, *more):
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(channel)
-        self.more = {"metadata": [("x-api-key", key)], "timeout": 30}
+        self.more = {"metadata": [("x-api-key", key), *more], "timeout": 30}
 
     def predict(self, inputs, model="digits", as_list=False, version=None):
         """`Predict`."""
@@ -145,6 +148,26 @@ def ask(table, places):
         credentials = grpc.ssl_channel_credentials(file.read())
     with grpc.secure_channel(places.tls, credentials) as secure:
         part.same("Predict with TLS", expected, lambda: Rpc(secure, key).predict(images))
+
+    table.head("a server of TF Serving's protocol behind the gate")
+    part = Part(table, "gRPC", 1, told_by_grpc)
+    with grpc.insecure_channel(places.tf) as itself:
+        there = Rpc(itself, key, DIRECT_FIELD)
+        features = lambda first=1.0, count=5: {"features": np.arange(count * 3, dtype=np.float32).reshape(count, 3) % 7 + np.float32([first, 0, 0])}
+        for title, inputs in (("a batch of 5", features()), ("one row", features(count=1)), ("64 rows", features(count=64))):
+            part.same(title, lambda: there.predict(inputs, "linear"), lambda: rpc.predict(inputs, "linear"))
+        part.same("elements in a list", lambda: there.predict(features(), "linear"), lambda: rpc.predict(features(), "linear", as_list=True))
+    at = lambda first: {"features": np.float32([[first, 0, 0]])}
+    for title, first in (("a server that fails", RAISES), ("one that answers NaN", NOT_A_NUMBER), ("one that answers for another version", ANOTHER_VERSION)):
+        part.refused(title, "backend-fault", lambda: rpc.predict(at(first), "linear"))
+    part.refused("one whose list is too short", "backend-fault", lambda: rpc.predict({"features": np.float32([[SHORT, 0, 0]] * 2)}, "linear"))
+    part.refused("out of its range", "out-of-range", lambda: rpc.predict(at(31), "linear"), '"features"')
+    part.refused("another version", "not-granted", lambda: rpc.predict(at(1), "linear", version=4))
+    asked = [call for call in requests.get(places.tf_seen, timeout=30).json() if call["by"] == "gate"]
+    forms = {json.dumps(call["asked"], sort_keys=True) for call in asked}
+    made = {json.dumps({"version": 3, "signature": "serving_default", "filter": ["scores", "best"], "inputs": ["features"]}, sort_keys=True)}
+    fields = {name for call in asked for name in call["headers"]}
+    table.row("what the server got", sorted(forms), sorted(fields), forms == made and "x-api-key" not in fields)
 
     table.head("TF Serving's REST by requests")
     rest = Rest(f"http://{places.plain}", key)

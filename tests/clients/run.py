@@ -43,7 +43,7 @@ class Server(Process):
     def calls(self):
         """What reached it through the gate, the gate's own questions apart."""
         _, text = fetch(self.seen, 10)
-        asked = {"POST", "ModelInfer"}
+        asked = {"POST", "ModelInfer", "Predict"}
         return [call for call in json.loads(text) if call["by"] == "gate" and call["method"] in asked]
 
 
@@ -62,7 +62,7 @@ class Embedded(Process):
 def policies(folder, places):
     """The policy in two files: with TLS and without."""
     text = (HERE / "gate.yaml").read_text()
-    for port, place in (("8000", "llm"), ("8001", "cpu"), ("8002", "echoes"), ("8003", "own")):
+    for port, place in (("8000", "llm"), ("8001", "cpu"), ("8002", "echoes"), ("8003", "own"), ("8004", "tf")):
         text = text.replace(f"http://127.0.0.1:{port}", f"http://{places[place]}")
     plain = [line for line in text.splitlines() if not line.startswith(TLS) and "risk-engine: " not in line]
     (folder / "tls.yaml").write_text(text)
@@ -121,8 +121,8 @@ def main():
     with ExitStack() as stack:
         kept = lambda process: stack.callback(process.stop) and process
         cpu, llm, echoes = kept(Embedded(folder)), kept(Server("openai_server", folder)), kept(Server("oip_server", folder))
-        own = kept(Server("json_server", folder))
-        places |= {"cpu": cpu.address, "llm": llm.address, "llm_seen": llm.seen, "echoes": echoes.address, "own": own.address, "own_seen": own.seen}
+        own, tf = kept(Server("json_server", folder)), kept(Server("tf_server", folder))
+        places |= {"cpu": cpu.address, "llm": llm.address, "llm_seen": llm.seen, "echoes": echoes.address, "own": own.address, "own_seen": own.seen, "tf": tf.address, "tf_seen": tf.seen}
         policies(folder, places)
         gates = {name: kept(Gate(folder / f"{name}.yaml", folder, name, serving=False)) for name in ("plain", "tls")}
         places |= {name: gate.ready_address() for name, gate in gates.items()}
@@ -138,7 +138,7 @@ def main():
             table.rows, table.wrong = table.rows + counts["rows"], table.wrong + counts["wrong"]
             took[module] = f"{module} {time.monotonic() - begun:.1f} s"
         table.head("what reached the servers through the gate, and what the gates let through")
-        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo"}), (own, {"iris"})):
+        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo"}), (own, {"iris"}), (tf, {"linear"})):
             seen, let = len(server.calls()), let_through(folder, models)
             table.row(f"{server.name}: {', '.join(sorted(models))}", seen, let, seen == let > 0)
         if table.wrong:

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use tensorgate_policy::Draw;
 use tensorgate_policy::policy::{KeyPlaces, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
@@ -179,6 +180,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            draw: Draw::of(self.request_id),
             route,
             content_type: self.content_type,
             encoding: self.encoding,

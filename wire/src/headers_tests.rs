@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use tensorgate_policy::Draw;
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
@@ -61,6 +62,7 @@ fn a_plain_head_is_read_whole() {
             identity: Identity::Client("c".into()),
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            draw: Draw::of("0f3c"),
             route: Route::Model {
                 protocol: Protocol::OipRest,
                 operation: Operation::Infer,

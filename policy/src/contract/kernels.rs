@@ -9,6 +9,7 @@
 //!
 //! NaN lies in no range. It never decides which reason is given.
 
+mod agreement;
 mod channels;
 mod element;
 mod listed;
@@ -18,6 +19,7 @@ mod tally;
 use super::TensorRule;
 use crate::datatype::Datatype;
 
+pub(in crate::contract) use agreement::first_difference;
 pub(crate) use channels::Channels;
 pub(in crate::contract) use channels::Place;
 pub(crate) use element::{Listed, bounds, listed_bits};

@@ -7,7 +7,8 @@ use alloc::string::String;
 use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, ClientId, GrantId, Model, ModelId, Policy};
+use crate::draw::Draw;
+use crate::policy::{Accepts, Client, ClientId, GrantId, Model, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
     Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
@@ -275,8 +276,8 @@ pub(super) fn grant(
     client: ClientId,
     protocol: Protocol,
     operation: Operation,
-    name: &str,
-    version: Option<&str>,
+    (name, version): (&str, Option<&str>),
+    draw: Draw,
 ) -> Result<Granted, Denial> {
     let refuse = |cause: String| Err(Denial::new(Reason::NotGranted, cause));
     let Some((id, model)) = policy
@@ -293,6 +294,19 @@ pub(super) fn grant(
         ));
     }
     let position = match (version, model.versions()) {
+        (None, _) if model.routing().has_weights() => {
+            let may = |place| policy.grant_for(client, id, place, operation).is_some();
+            let caller = policy.client(client).map_or("", Client::name);
+            let picked = (model.routing()).pick((draw, caller, name), operation, may);
+            let Some(place) = picked else {
+                return refuse(format!(
+                    "no version of model {} that has weight is granted for {}",
+                    quote(name),
+                    operation.name()
+                ));
+            };
+            usize::try_from(place).ok()
+        }
         (None, [_]) => Some(0),
         (None, _) => {
             return refuse(format!(

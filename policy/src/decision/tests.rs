@@ -17,6 +17,7 @@ use super::{
     decide_head, decide_message,
 };
 use crate::denial::{Denial, Reason};
+use crate::draw::Draw;
 use crate::fixture;
 use crate::policy::{Level, Policy, Wait};
 use crate::request::{
@@ -32,6 +33,7 @@ mod places;
 mod shadow;
 mod steps;
 mod streams;
+mod versions;
 
 const BODY_BYTES: usize = 1 << 20;
 
@@ -58,6 +60,7 @@ fn rest(model: &'static str) -> Head<'static> {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE.with(Proof::ApiKey),
         withheld: Operations::default(),
+        draw: Draw::default(),
         route: Route::Model {
             protocol: Protocol::OipRest,
             operation: Operation::Infer,

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Template;
+use super::{Routing, Template};
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
@@ -17,6 +17,7 @@ pub struct Model {
     pub(crate) backend: String,
     pub(crate) backend_model: String,
     pub(crate) versions: Vec<String>,
+    pub(crate) routing: Routing,
     pub(crate) protocols: Vec<Protocol>,
     pub(crate) accepts: Accepts,
     pub(crate) backend_inputs: Vec<TensorRule>,
@@ -26,8 +27,8 @@ pub struct Model {
     pub(crate) decoupled: Option<Decoupled>,
     pub(crate) limits: ModelLimits,
     pub(crate) requires: Option<Requires>,
-    pub(crate) preprocess: Option<String>,
-    pub(crate) postprocess: Option<String>,
+    pub(crate) preprocess: Vec<String>,
+    pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
     pub(crate) backend_template: Option<Arc<Template>>,
 }
@@ -51,6 +52,11 @@ impl Model {
     /// Versions that may be named, at least one, distinct.
     pub fn versions(&self) -> &[String] {
         &self.versions
+    }
+
+    /// Which of them a request gets that names none, and which others get copies.
+    pub const fn routing(&self) -> &Routing {
+        &self.routing
     }
 
     /// Protocols it may be called by.
@@ -109,14 +115,14 @@ impl Model {
         }
     }
 
-    /// The handler before dispatch; a key of [`crate::Policy::handlers`].
-    pub fn preprocess(&self) -> Option<&str> {
-        self.preprocess.as_deref()
+    /// The handlers before dispatch, in order; keys of [`crate::Policy::handlers`].
+    pub fn preprocess(&self) -> &[String] {
+        &self.preprocess
     }
 
-    /// The handler after it; a key of [`crate::Policy::handlers`].
-    pub fn postprocess(&self) -> Option<&str> {
-        self.postprocess.as_deref()
+    /// The handlers after it, in order; keys of [`crate::Policy::handlers`].
+    pub fn postprocess(&self) -> &[String] {
+        &self.postprocess
     }
 
     /// Its JSON, where it has a route of its own.

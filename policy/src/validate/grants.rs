@@ -302,7 +302,7 @@ fn targets(
             found = true;
             let Some(id) = ids.get(name) else { continue };
             let mut matched = false;
-            for (version, place) in model.versions.iter().zip(0_u32..) {
+            for (version, place) in model.versions.called().into_iter().zip(0_u32..) {
                 let wanted = match selector {
                     Selector::Version(_, wanted) => wanted == version,
                     Selector::Model(_) | Selector::Under(_) => true,
@@ -316,10 +316,19 @@ fn targets(
                 }
             }
             if let (Selector::Version(_, version), false) = (selector, matched) {
-                report.error(
-                    &path,
-                    format!("model {} has no version {}", quote(name), quote(version)),
-                );
+                if model.versions.is_shadow(version) {
+                    let message = format!(
+                        "version {} of model {} is a shadow, which nobody can call",
+                        quote(version),
+                        quote(name)
+                    );
+                    report.error_with_fix(&path, message, "remove it");
+                } else {
+                    report.error(
+                        &path,
+                        format!("model {} has no version {}", quote(name), quote(version)),
+                    );
+                }
                 good = None;
             }
         }
@@ -422,8 +431,10 @@ fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
                     name.as_str(),
                     model
                         .versions
+                        .called()
                         .get(place(version))
-                        .map_or("", String::as_str),
+                        .copied()
+                        .unwrap_or_default(),
                 )
             });
     format!(

@@ -9,16 +9,13 @@ use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
 use super::{
-    decoupled, flight, names, openai, parameters, release, requires, served, serving, template,
-    tensors,
+    chains, decoupled, flight, names, openai, parameters, release, requires, served, serving,
+    template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{Accepts, Media, Model};
 use crate::raw;
 use crate::request::Protocol;
-
-/// Versions of one model that a policy can name.
-const MAX_VERSIONS: usize = 256;
 
 /// Models, in name order; `None` if any of them is faulty.
 pub(super) fn models(
@@ -86,7 +83,7 @@ fn model(
         }
         None => Some(name.into()),
     };
-    let versions = versions(report, &path.field("versions"), &raw.versions);
+    let versions = versions::versions(report, path, raw, kind);
     let protocols = protocols(report, &path.field("protocols"), raw);
     let encodings = serving::encodings(report, &path.field("encodings"), raw);
     let inputs_path = path.field("inputs");
@@ -121,10 +118,10 @@ fn model(
             "remove them",
         );
     }
-    handler(
+    let preprocess = chains::chain(
         report,
         &path.field("preprocess"),
-        raw.preprocess.as_deref(),
+        raw.preprocess.as_ref(),
         policy,
     );
     let sent = match (&raw.preprocess, &raw.accepts) {
@@ -150,10 +147,10 @@ fn model(
         }
         (None, None) => Some(None),
     };
-    handler(
+    let postprocess = chains::chain(
         report,
         &path.field("postprocess"),
-        raw.postprocess.as_deref(),
+        raw.postprocess.as_ref(),
         policy,
     );
     let returns = returns(report, &path.field("returns"), raw, &symbols);
@@ -168,8 +165,10 @@ fn model(
         Some(Sent::Raw { content_types, .. }) => (&[], content_types),
         None => (&inputs, &[]),
     };
+    let versions::Found { versions, routing } = versions;
     let to_carry = serving::Carried {
         versions: &versions,
+        written: &raw.versions,
         inputs: asked,
         outputs: &returns,
         content_types,
@@ -178,6 +177,7 @@ fn model(
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,
+        has_weights: routing.has_weights(),
         clients: template::Side {
             inputs: asked,
             outputs: &returns,
@@ -218,13 +218,14 @@ fn model(
         backend: backend?.clone(),
         backend_model: backend_model?,
         versions,
+        routing,
         protocols: carried.and(served).map(|()| protocols)?,
         accepts,
         backend_inputs: inputs,
         backend_outputs: outputs,
         returns,
-        preprocess: raw.preprocess.clone(),
-        postprocess: raw.postprocess.clone(),
+        preprocess: preprocess?,
+        postprocess: postprocess?,
         backend_template: template.clone()?.filter(|_| in_json),
         template: template?.filter(|_| called),
     })
@@ -241,25 +242,6 @@ fn tensors_contract(
         output_names,
         parameters,
     })
-}
-
-fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
-    report.not_empty(path, raw, "[\"1\"]")?;
-    if raw.len() > MAX_VERSIONS {
-        report.error(
-            path,
-            format!(
-                "{} versions are too many, {MAX_VERSIONS} are allowed",
-                raw.len()
-            ),
-        );
-        return None;
-    }
-    let mut good = report.distinct(path, raw);
-    for (index, version) in raw.iter().enumerate() {
-        good = good.and(names::version(report, &path.index(index), version));
-    }
-    good.map(|()| raw.to_vec())
 }
 
 fn protocols(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
@@ -307,20 +289,6 @@ const fn carries_raw(protocol: Protocol) -> bool {
         | Protocol::TfGrpc
         | Protocol::OpenAi
         | Protocol::Json => false,
-    }
-}
-
-fn handler(report: &mut Report, path: &Path, name: Option<&str>, policy: &raw::Policy) {
-    if let Some(name) = name
-        && !policy.handlers.contains_key(name)
-    {
-        unknown(
-            report,
-            path,
-            "handler",
-            name,
-            policy.handlers.keys().map(|name| name.as_str()),
-        );
     }
 }
 

@@ -10,7 +10,7 @@ use super::report::{Path, Report, quote};
 use super::{flight, items, names, parameters, requires};
 use crate::contract::MediaRule;
 use crate::contract::openai::{Chat, Completions, Embeddings, Generation, Images, OpenAi, Tools};
-use crate::policy::{Accepts, Model, ModelId};
+use crate::policy::{Accepts, Model, ModelId, Routing};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
 
@@ -134,6 +134,7 @@ pub(super) fn model(
             .clone(),
         backend_model: backend_model?,
         versions: versions?,
+        routing: Routing::default(),
         protocols: protocols?,
         accepts: Accepts::OpenAi(Box::new(OpenAi {
             chat,
@@ -145,8 +146,8 @@ pub(super) fn model(
         backend_inputs: Vec::new(),
         backend_outputs: Vec::new(),
         returns: Vec::new(),
-        preprocess: None,
-        postprocess: None,
+        preprocess: Vec::new(),
+        postprocess: Vec::new(),
         template: None,
         backend_template: None,
     })
@@ -177,10 +178,18 @@ pub(super) fn streams(
     }
 }
 
-fn versions(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
+fn versions(report: &mut Report, path: &Path, raw: &raw::Versions) -> Option<Vec<String>> {
+    let raw::Versions::Listed(raw) = raw else {
+        report.error_with_fix(
+            path,
+            "openai names no versions, so that there is nothing to share",
+            "[\"1\"], and a model for each",
+        );
+        return None;
+    };
     report.not_empty(path, raw, "[\"1\"]")?;
-    match raw {
-        [version] => names::version(report, &path.index(0), version).map(|()| raw.to_vec()),
+    match raw.as_slice() {
+        [version] => names::version(report, &path.index(0), version).map(|()| raw.clone()),
         _ => {
             report.error_with_fix(
                 path,
@@ -217,6 +226,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("returns", raw.returns.is_some()),
         ("encodings", !raw.encodings.is_empty()),
         ("json", raw.json.is_some()),
+        ("sticky", raw.sticky.is_some()),
         ("decoupled", raw.decoupled.is_some()),
     ] {
         if is_there {

@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, unknown};
+use super::versions;
 use crate::contract::{TensorRule, have_rows};
 use crate::datatype::Datatype;
 use crate::raw;
@@ -52,6 +53,8 @@ pub(super) fn encodings(report: &mut Report, path: &Path, raw: &raw::Model) -> O
 /// What of a model its protocols have to carry.
 pub(super) struct Carried<'m> {
     pub(super) versions: &'m [String],
+    /// They, as they are written.
+    pub(super) written: &'m raw::Versions,
     /// What clients send; none of a raw body.
     pub(super) inputs: &'m [TensorRule],
     /// What clients get.
@@ -82,7 +85,7 @@ pub(super) fn carried(
     }
     let tf = [Protocol::TfRest, Protocol::TfGrpc];
     if let Some(protocol) = tf.iter().find(|protocol| protocols.contains(protocol)) {
-        good = good.and(numbered(report, path, *protocol, carried.versions));
+        good = good.and(numbered(report, path, *protocol, carried));
     }
     if protocols.contains(&Protocol::TfRest) && !have_rows(carried.outputs.iter()) {
         let path = path.field("outputs");
@@ -146,16 +149,16 @@ fn numbered(
     report: &mut Report,
     path: &Path,
     protocol: Protocol,
-    versions: &[String],
+    carried: &Carried<'_>,
 ) -> Option<()> {
     let mut good = Some(());
-    for (index, version) in versions.iter().enumerate() {
+    for version in carried.versions {
         let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         let number = version.parse::<i64>().ok();
         let canonical = number.map(|number| number.to_string());
         if digits && canonical.as_deref() != Some(version) {
             report.error_with_fix(
-                &path.field("versions").index(index),
+                &versions::place(&path.field("versions"), carried.written, version),
                 format!(
                     "{} cannot name version {version:?}: its versions are numbers of 64 bits, without leading zeros",
                     protocol.name()

@@ -27,6 +27,8 @@ const MAX_IGNORED: usize = 64;
 pub(super) struct Sides<'m> {
     pub(super) protocols: &'m [Protocol],
     pub(super) versions: &'m [String],
+    /// Whether a request gets one that names none.
+    pub(super) has_weights: bool,
     /// What clients send and get.
     pub(super) clients: Side<'m>,
     /// What a backend gets and gives that is spoken to by the template.
@@ -93,7 +95,8 @@ pub(super) fn template(
         outputs: output_rules,
     } = sides.backend.unwrap_or(sides.clients);
     let mut good = Some(());
-    if sides.versions.len() > 1 {
+    let picked = sides.has_weights && sides.backend.is_none();
+    if sides.versions.len() > 1 && !picked {
         report.error_with_fix(
             &path,
             "names no version, and the model has several",

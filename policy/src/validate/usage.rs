@@ -44,7 +44,9 @@ impl<'a> Usage<'a> {
         let handlers = raw
             .models
             .values()
-            .flat_map(|model| [&model.preprocess, &model.postprocess]);
+            .flat_map(|model| [&model.preprocess, &model.postprocess])
+            .flatten()
+            .flat_map(|chain| &chain.0);
         Self {
             clients,
             groups,
@@ -53,7 +55,7 @@ impl<'a> Usage<'a> {
                 .values()
                 .filter_map(|model| model.backend.as_deref())
                 .collect(),
-            handlers: handlers.filter_map(|handler| handler.as_deref()).collect(),
+            handlers: handlers.map(|handler| handler.as_str()).collect(),
             models,
         }
     }

@@ -37,6 +37,8 @@ pub enum Event {
     Decision(Box<Decision>),
     /// A request ended in another way than its line says.
     Amend(Amend),
+    /// What became of a copy of a request, at a version in shadow. Its request has a line of its own.
+    Copy(Copied),
     /// Lines that could not be written.
     Dropped {
         /// How many.
@@ -90,6 +92,24 @@ pub struct Open {
     /// The last entry of each filter VM that stands before this line, or is told as lost.
     #[serde(default, skip_serializing_if = "Marks::is_empty")]
     pub heard: Marks,
+}
+
+/// What became of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Our id of the request that it is of.
+    pub request_id: String,
+    /// The model's public name.
+    pub model: String,
+    /// The version that got it.
+    pub version: String,
+    /// `agree`, `differ` or `fail`.
+    pub outcome: String,
+    /// Where it first differs, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Until it was answered and compared, microseconds.
+    pub total_us: u64,
 }
 
 /// Something wrong that a host found at its start.

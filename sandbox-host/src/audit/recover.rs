@@ -445,7 +445,11 @@ pub fn note_heard(heard: &mut Heard, event: &Event) {
                 heard.mark(vm, *last);
             }
         }
-        Event::Policy { .. } | Event::Dropped { .. } | Event::Stop | Event::Head { .. } => {}
+        Event::Policy { .. }
+        | Event::Copy(_)
+        | Event::Dropped { .. }
+        | Event::Stop
+        | Event::Head { .. } => {}
     }
 }
 

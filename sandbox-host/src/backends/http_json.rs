@@ -50,6 +50,7 @@ impl Question {
             inputs,
             outputs,
             claims,
+            kept: _,
         } = call;
         let writer = Arc::clone(template);
         let bytes = template::most_request_bytes(template, &inputs);

@@ -51,4 +51,6 @@ pub struct Call<'a> {
     pub outputs: &'a [tensorgate_policy::contract::TensorRule],
     /// What the caller's token says of it, as header fields that the policy names.
     pub claims: &'a http::HeaderMap,
+    /// Where the message is put as it is sent, if copies of it are to be sent.
+    pub kept: Option<&'a std::sync::OnceLock<tensorgate_wire::proto::ModelInferRequest>>,
 }

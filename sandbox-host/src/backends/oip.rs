@@ -382,6 +382,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
         inputs,
         outputs,
         claims: _,
+        kept: _,
     } = call;
     let mut described = Vec::with_capacity(inputs.len());
     let mut raw_input_contents = Vec::with_capacity(inputs.len());

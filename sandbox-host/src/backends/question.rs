@@ -175,7 +175,13 @@ impl<'a> Question<'a> {
 impl Message {
     async fn new(dialect: Dialect, call: Call<'_>) -> Result<Self, BackendError> {
         if dialect == Dialect::OpenInference {
-            return oip::request(call).map(|request| Self::Inference(Box::new(request)));
+            let kept = call.kept;
+            let request = oip::request(call)?;
+            if let Some(kept) = kept {
+                // It shares the tensors' bytes. A call is made of a message once.
+                let _ = kept.set(request.clone());
+            }
+            return Ok(Self::Inference(Box::new(request)));
         }
         let Call {
             contract,
@@ -186,6 +192,7 @@ impl Message {
             inputs,
             outputs,
             claims: _,
+            kept: _,
         } = call;
         let (model, version) = (model.to_owned(), version.to_owned());
         let written = if dialect == Dialect::TfServing {

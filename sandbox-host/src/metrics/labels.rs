@@ -13,6 +13,28 @@ pub struct RequestLabels {
     pub reason: &'static str,
 }
 
+/// A version of a model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct VersionLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version that answered, or was to.
+    pub version: String,
+    /// `allow`, `deny` or `aborted`.
+    pub verdict: &'static str,
+}
+
+/// A copy to a version in shadow.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CopyLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The version in shadow.
+    pub version: String,
+    /// `agree`, `differ`, `fail` or `dropped`.
+    pub outcome: &'static str,
+}
+
 /// A model.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ModelLabels {

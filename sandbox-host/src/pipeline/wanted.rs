@@ -26,6 +26,7 @@ impl Sent {
             inputs,
             outputs: model.backend_outputs(),
             claims: &wanted.claims,
+            kept: None,
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Act {
     Refuse(tonic::Code),
     /// Answers after so long.
     Slow(Duration),
+    /// Does this with inferences of a version, and answers those of others.
+    For(&'static str, Box<Self>),
 }
 
 #[derive(Default)]
@@ -234,7 +236,13 @@ impl GrpcInferenceService for Service {
         self.seen.begun.fetch_add(1, Ordering::SeqCst);
         let mut answer = good(&request);
         let act = Arc::clone(&self.act.lock().unwrap());
-        match &*act {
+        let act = match &*act {
+            Act::For(version, act) if *version == request.model_version => act,
+            Act::For(..) => &Act::Answer,
+            act => act,
+        };
+        match act {
+            Act::For(..) => panic!("one version's act within another's"),
             Act::Answer => {}
             Act::Slow(time) => tokio::time::sleep(*time).await,
             Act::Change(change) => change(&mut answer),
@@ -264,7 +272,7 @@ impl GrpcInferenceService for Service {
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
         let request = request.into_inner();
-        let ready = request.name == "vec-at-backend" && request.version == "7";
+        let ready = request.name == "vec-at-backend" && ["6", "7"].contains(&&*request.version);
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 

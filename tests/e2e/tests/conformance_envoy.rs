@@ -135,6 +135,11 @@ async fn every_vector_about_lockout_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_versions_gets_its_decision() {
+    play("policies/versions.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_several_answers_gets_its_decision() {
     play("policies/decoupled.json").await;
 }
@@ -162,7 +167,8 @@ fn every_policy_of_the_vectors_is_played() {
             "policies/rates.json",
             "policies/raw.json",
             "policies/shadow.json",
-            "policies/tokens.json"
+            "policies/tokens.json",
+            "policies/versions.json"
         ]
     );
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Accepts, ByteSize, Handler, Policy};
+use tensorgate_policy::raw::{Accepts, ByteSize, Chain, Handler, Policy};
 use tensorgate_tests::{Stack, ask, policy};
 
 /// A handler's file and what the host's log must say of its calls.
@@ -36,7 +36,7 @@ fn besieged() -> Policy {
         };
         policy.handlers.insert(name.to_owned(), handler);
         let mut model = images.clone();
-        model.preprocess = Some(name.to_owned());
+        model.preprocess = Some(Chain(vec![name.to_owned()]));
         model.accepts = Some(Accepts {
             inputs: inputs.clone(),
             raw: None,

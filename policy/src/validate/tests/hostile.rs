@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::policy::Limit;
-use crate::raw::{ApiKey, Budget, ByteSize, Cost, Dim, Input, Output, ParameterRule, Period, Rate};
+use crate::raw::{
+    ApiKey, Budget, ByteSize, Chain, Cost, Dim, Input, Output, ParameterRule, Period, Rate,
+    VersionRule, Versions,
+};
 
 #[test]
 fn every_fault_is_told_at_once_in_document_order() {
@@ -315,8 +318,10 @@ fn extremes() -> Vec<crate::raw::Policy> {
         push(&|p| {
             let mut model = p.models["picture"].clone();
             (model.backend, model.backend_model) = (Some(text.clone()), Some(text.clone()));
-            (model.versions, model.protocols) =
-                (alloc::vec![text.clone(); 2], alloc::vec![text.clone()]);
+            (model.versions, model.protocols) = (
+                Versions::Listed(alloc::vec![text.clone(); 2]),
+                alloc::vec![text.clone()],
+            );
             (model.inputs[0].name, model.inputs[0].datatype) =
                 (Some(text.clone()), Some(text.clone()));
             model.inputs[0].shape = Some(alloc::vec![
@@ -342,7 +347,19 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     ..ParameterRule::default()
                 },
             );
-            (model.preprocess, model.postprocess) = (Some(text.clone()), Some(text.clone()));
+            let chain = || Some(Chain([text.clone(), text.clone()].into()));
+            (model.preprocess, model.postprocess) = (chain(), chain());
+            p.models.insert(text.clone(), model);
+        });
+        push(&|p| {
+            let rule = || VersionRule {
+                weight: Some(u64::MAX),
+                shadow: true,
+                percent: Some(0),
+                tolerance: Some(f64::NAN),
+            };
+            let mut model = p.models["twice"].clone();
+            model.versions = Versions::Ruled([(text.clone(), rule())].into());
             p.models.insert(text.clone(), model);
         });
     }

@@ -150,6 +150,7 @@ impl Answering {
             let conversation = pipeline.converse(request, &bounds, held, times, timings, shadow);
             return Ok(Inferred::Several(Box::new(conversation.await?)));
         }
+        let audit = record.audit().clone();
         let answer = pipeline
             .infer(
                 request,
@@ -157,6 +158,7 @@ impl Answering {
                 latest,
                 &mut record.timings,
                 &mut record.shadow,
+                &audit,
             )
             .await?;
         let answer = encode::stream_answer(answer.body, None).ok_or_else(|| {

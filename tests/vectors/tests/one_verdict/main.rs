@@ -23,7 +23,8 @@ use tensorgate_policy::request::{
     Boundary, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
-    ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, Step, raw, validate,
+    ChargeOutcome, Datatype, Decision, Denial, Draw, InferRequest, Policy, Reason, Step, raw,
+    validate,
 };
 use tensorgate_vectors::{RawRequest, Spelling, spell};
 use tensorgate_wire::stream::Event;
@@ -179,6 +180,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
         identity: Identity::Client("c".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+        draw: Draw::default(),
         route: Route::Model {
             protocol: request.protocol,
             operation: match request.is_stream() {

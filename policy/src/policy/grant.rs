@@ -1,0 +1,97 @@
+//! A grant as a policy has it: whom it is for, how much they may have, what of answers they get.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Allowance, Budget, ClientId, Cost, Limit, Rate, Shadow, Unit};
+use crate::release::Narrowed;
+
+/// Who may do what with which model, and how often.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub(crate) name: String,
+    pub(crate) clients: Vec<ClientId>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) cost: Cost,
+    pub(crate) budget: Budget,
+    pub(crate) concurrency: Option<u64>,
+    pub(crate) shadow: Shadow,
+    pub(crate) narrowed: Narrowed,
+}
+
+impl Grant {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its clients, groups resolved.
+    pub fn clients(&self) -> &[ClientId] {
+        &self.clients
+    }
+
+    /// How often each of them may call.
+    pub const fn rate(&self) -> Option<&Rate> {
+        self.rate.as_ref()
+    }
+
+    /// What inferences of each of them may cost.
+    pub const fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// What each of them has a day.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The limits that every request spends one unit of.
+    pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
+        limits(
+            Unit::Requests,
+            self.rate,
+            &self.budget,
+            self.budget.requests,
+        )
+    }
+
+    /// The limits on what an inference carries.
+    pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
+        let (cost, budget) = (&self.cost, &self.budget);
+        limits(Unit::Elements, cost.elements, budget, budget.elements)
+            .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
+            .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
+    }
+
+    /// Requests that each of them may have in flight at once.
+    pub const fn concurrency(&self) -> Option<u64> {
+        self.concurrency
+    }
+
+    /// Which of its rules refuse nobody.
+    pub const fn shadow(&self) -> Shadow {
+        self.shadow
+    }
+
+    /// Whether its clients get this output.
+    pub fn publishes(&self, output: &str) -> bool {
+        let outputs = self.narrowed.outputs.as_ref();
+        outputs.is_none_or(|outputs| outputs.iter().any(|name| name == output))
+    }
+}
+
+/// A window's limit and a day's.
+fn limits(
+    unit: Unit,
+    window: Option<Rate>,
+    budget: &Budget,
+    day: Option<u64>,
+) -> impl Iterator<Item = Allowance> + use<> {
+    let window = window.map(|rate| (Limit::Window(rate), rate.scope));
+    let scope = budget.scope;
+    let day = day.map(|units| (Limit::Day(units), scope));
+    window
+        .into_iter()
+        .chain(day)
+        .map(move |(limit, scope)| Allowance { unit, limit, scope })
+}

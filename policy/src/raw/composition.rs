@@ -1,0 +1,179 @@
+//! What a model is put together from: chains of handlers, and versions that share its requests.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Handlers that are called one after another: a name, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain(pub Vec<String>);
+
+/// A model's versions: a list, or each with what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Versions {
+    /// Versions that are called by name; a single one is what a request means that names none.
+    Listed(Vec<String>),
+    /// Versions that share the requests that name none, and copies of them.
+    Ruled(BTreeMap<String, VersionRule>),
+}
+
+/// What one version is for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct VersionRule {
+    /// Its share of the requests that name no version, against the other versions' weights. With 0 it is called by name alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u64>,
+    /// It gets copies of what others were asked and answered, and answers nobody.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub shadow: bool,
+    /// With `shadow`: of a hundred answered requests, how many are copied; all unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u64>,
+    /// With `shadow`: how far its floats may be from those that were answered, of the larger of the two or of 1; 0.001 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+}
+
+/// What keeps to a version once it got one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Sticky {
+    /// Each client, as long as the weights stay.
+    Client,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+impl Versions {
+    /// Those that clients can call, in order.
+    pub fn called(&self) -> Vec<&str> {
+        match self {
+            Self::Listed(versions) => versions.iter().map(String::as_str).collect(),
+            Self::Ruled(rules) => rules
+                .iter()
+                .filter(|(_, rule)| !rule.shadow)
+                .map(|(version, _)| version.as_str())
+                .collect(),
+        }
+    }
+
+    /// Whether a version is there, and answers nobody.
+    pub fn is_shadow(&self, version: &str) -> bool {
+        match self {
+            Self::Listed(_) => false,
+            Self::Ruled(rules) => rules.get(version).is_some_and(|rule| rule.shadow),
+        }
+    }
+}
+
+impl Serialize for Chain {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [only] => serializer.serialize_str(only),
+            names => names.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Chain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Chain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a handler, or a list of names")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Chain, E> {
+                Ok(Chain([name.into()].into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Chain, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Chain)
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
+}
+
+impl Serialize for Versions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Listed(versions) => versions.serialize(serializer),
+            Self::Ruled(rules) => rules.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Versions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Versions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of versions, or versions with {weight} or {shadow: true} each")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Versions, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Versions::Listed)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Versions, A::Error> {
+                let rules = de::value::MapAccessDeserializer::new(map);
+                BTreeMap::deserialize(rules).map(Versions::Ruled)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// The schemas of the types that are written in several ways.
+#[cfg(feature = "schema")]
+mod schema {
+    use super::{Chain, VersionRule, Versions};
+    use alloc::borrow::Cow;
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    impl JsonSchema for Chain {
+        fn schema_name() -> Cow<'static, str> {
+            "Chain".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "description": "the name of a handler, or a list of names: each is given what the one before made",
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+            })
+        }
+    }
+
+    impl JsonSchema for Versions {
+        fn schema_name() -> Cow<'static, str> {
+            "Versions".into()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            let rule = generator.subschema_for::<VersionRule>();
+            json_schema!({
+                "description": "a list of versions, or each with what it is for",
+                "anyOf": [
+                    {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                    {"type": "object", "additionalProperties": rule, "minProperties": 1}
+                ]
+            })
+        }
+    }
+}
