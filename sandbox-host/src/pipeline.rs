@@ -23,7 +23,7 @@ use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::sandbox::{Behalf, Called, HandlerError, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 
@@ -34,6 +34,22 @@ pub struct Stage {
     pub name: String,
     /// The component.
     pub handler: LoadedHandler,
+}
+
+impl Stage {
+    /// The handler for one request; what it may have brought is in `held`.
+    fn for_one(
+        &self,
+        latest: Latest,
+        behalf: &Behalf,
+        held: &mut Held,
+    ) -> Result<LoadedHandler, Denial> {
+        let brought_bytes = self.handler.most_brought_bytes();
+        if !held.resize(held.bytes().saturating_add(brought_bytes)) {
+            return Err(no_room("what a handler may ask for"));
+        }
+        Ok(self.handler.by(latest.at).on_behalf_of(behalf.clone()))
+    }
 }
 
 /// Where one model's requests go.
@@ -186,6 +202,11 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id.as_str();
+        let behalf = Behalf {
+            client: caller.client.as_deref().unwrap_or_default().into(),
+            request_id: request_id.into(),
+            ledger: timings.reached.clone(),
+        };
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {
@@ -198,7 +219,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest.at);
+                let handler = stage.for_one(latest, &behalf, held)?;
                 let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
@@ -248,7 +269,7 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest.at);
+            let handler = stage.for_one(latest, &behalf, held)?;
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,

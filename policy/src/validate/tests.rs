@@ -108,6 +108,7 @@ mod grants;
 mod hostile;
 mod modes;
 mod openai;
+mod reach;
 mod sections;
 mod service;
 mod serving;
