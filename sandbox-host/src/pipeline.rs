@@ -28,7 +28,7 @@ use crate::metrics::{Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{LoadedHandler, Payload, Role};
+use crate::sandbox::{Behalf, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 use chain::Asked;
@@ -41,6 +41,22 @@ pub struct Stage {
     pub name: String,
     /// The component.
     pub handler: LoadedHandler,
+}
+
+impl Stage {
+    /// The handler for one request; what it may have brought is in `held`.
+    fn for_one(
+        &self,
+        latest: Instant,
+        behalf: &Behalf,
+        held: &mut Held,
+    ) -> Result<LoadedHandler, Denial> {
+        let brought_bytes = self.handler.most_brought_bytes();
+        if !held.resize(held.bytes().saturating_add(brought_bytes)) {
+            return Err(no_room("what a handler may ask for"));
+        }
+        Ok(self.handler.by(latest).on_behalf_of(behalf.clone()))
+    }
 }
 
 /// Where one model's requests go.
@@ -241,8 +257,14 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id;
+        let behalf = Behalf {
+            client: caller.client.as_deref().unwrap_or_default().into(),
+            request_id: request_id.as_str().into(),
+            ledger: timings.reached.clone(),
+        };
         let mut asked = Asked {
             request_id: &request_id,
+            behalf: &behalf,
             latest,
             held,
             timings,
@@ -259,6 +281,7 @@ impl Pipeline {
         let sent = Sent { parameters, inputs };
         let wanted = Wanted {
             request_id,
+            behalf,
             protocol,
             model: model_id,
             grant: grant
@@ -300,6 +323,7 @@ impl Pipeline {
         let request_id = wanted.request_id.as_str();
         let mut asked = Asked {
             request_id,
+            behalf: &wanted.behalf,
             latest,
             held: &mut *held,
             timings,

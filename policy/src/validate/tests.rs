@@ -110,6 +110,7 @@ mod grants;
 mod hostile;
 mod modes;
 mod openai;
+mod reach;
 mod sections;
 mod served;
 mod service;

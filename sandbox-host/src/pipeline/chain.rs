@@ -11,13 +11,14 @@ use crate::budget::Held;
 use crate::metrics::{FaultLabels, HandlerLabels};
 use crate::owned;
 use crate::room::no_room;
-use crate::sandbox::{Called, HandlerError, Payload, Role};
+use crate::sandbox::{Behalf, Called, HandlerError, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 
 /// What each call of a request's handlers has in common.
 pub(super) struct Asked<'a> {
     pub(super) request_id: &'a str,
+    pub(super) behalf: &'a Behalf,
     /// When the request's time is over.
     pub(super) latest: Instant,
     pub(super) held: &'a mut Held,
@@ -38,7 +39,7 @@ impl Pipeline {
         let mut payload = payload;
         for (number, stage) in (1_usize..).zip(links) {
             let started = Instant::now();
-            let handler = stage.handler.by(asked.latest);
+            let handler = stage.for_one(asked.latest, asked.behalf, asked.held)?;
             let called = match (role, payload) {
                 (Role::Preprocess, payload) => handler.preprocess(asked.request_id, payload).await,
                 (Role::Postprocess, Payload::Tensors(tensors)) => {
