@@ -186,6 +186,7 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id.as_str();
+        let client = caller.client.as_deref();
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {
@@ -198,7 +199,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest.at);
+                let handler = stage.handler.by(latest.at).of(client);
                 let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
@@ -248,7 +249,7 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest.at);
+            let handler = stage.handler.by(latest.at).of(client);
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,
@@ -342,6 +343,12 @@ impl Pipeline {
                     format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
                 ));
             }
+            Err(HandlerError::CutOff(cut_off)) => {
+                return Err(Denial::new(
+                    Reason::BackendUnavailable,
+                    format!("handler {:?}: {cut_off}", stage.name),
+                ));
+            }
             Err(HandlerError::Fault {
                 cause,
                 detail,
@@ -383,7 +390,10 @@ impl Pipeline {
         let own = |denial| broken(Reason::HandlerFault, &who, &denial);
         shadow
             .check(values, rules, &called.tensors, own)
-            .inspect_err(|_| fault("contract"))?;
+            .inspect_err(|_| {
+                fault("contract");
+                called.standing.broke();
+            })?;
         Ok(called.tensors)
     }
 }
