@@ -1,6 +1,7 @@
 //! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
 
 mod components;
+mod hostile;
 mod js;
 mod python;
 mod rust;
@@ -53,6 +54,14 @@ struct Project {
 
 impl Project {
     fn new(name: &'static str, lang: &str, world: &str) -> Self {
+        let project = Self::unbuilt(name, lang, world);
+        let ran = project.verb("build", &[]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        project
+    }
+
+    /// The same as it is made.
+    fn unbuilt(name: &'static str, lang: &str, world: &str) -> Self {
         let project = Self {
             scratch: Scratch::new(),
             name,
@@ -62,8 +71,6 @@ impl Project {
         let ran = handler(&[
             "new", "--lang", lang, "--world", world, "--into", into, name,
         ]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
-        let ran = project.verb("build", &[]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         project
     }
