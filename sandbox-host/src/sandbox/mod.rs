@@ -8,15 +8,17 @@
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
 //! nothing from one call to the next, and never runs guest code on an async runtime's thread.
 //!
-//! A call passes through these, in this order: `load` has checked the component and `compiled` keeps what was compiled of it, `pool` finds it a
+//! A call passes through these, in this order: `load` has checked the component, `compile` made code of it and `compiled` keeps that, `pool` finds it a
 //! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
 //! its failure means, `tensors` what it returned.
 
 mod bindings;
 mod bounds;
+mod breaker;
 mod call;
 mod cause;
 mod clock;
+mod compile;
 mod compiled;
 mod engine;
 mod fault;
@@ -42,13 +44,17 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Linker;
 
 use self::bounds::MAX_KEPT_THREADS;
+use self::breaker::{Breaker, Who};
+pub use self::breaker::{Shown, Standing};
 use self::call::Callee;
 use self::clock::Ticker;
+use self::compile::Forge;
+pub use self::compile::{CompilerProcess, Compiling, compiler_process};
 use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
-pub use self::outcome::{Called, FaultCause, HandlerError, Payload, Role};
+pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Payload, Role};
 use self::pool::Pool;
 use self::ticket::Ticket;
 
@@ -67,6 +73,8 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest answer of one call, data and names, bytes.
     pub max_output_bytes: usize,
+    /// How components are compiled.
+    pub compiling: Compiling,
 }
 
 impl Default for SandboxConfig {
@@ -79,6 +87,7 @@ impl Default for SandboxConfig {
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
+            compiling: Compiling::default(),
         }
     }
 }
@@ -110,6 +119,7 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
+            compiling,
         } = config;
         let threads = threads.max(1);
         let engine = engine::engine(lanes::threads(threads, handlers), max_memory_bytes)?;
@@ -123,6 +133,7 @@ impl Sandbox {
         });
         Ok(Self {
             workshop: Workshop {
+                forge: Forge::new(&engine, compiling),
                 engine,
                 linker,
                 compilations: Compilations::default(),
@@ -160,12 +171,14 @@ impl Sandbox {
             workers: Arc::clone(&self.workers),
             queue_wait: self.queue_wait,
             latest: None,
+            breaker: Breaker::new(Arc::from(name)),
+            client: None,
         })
     }
 
     /// How often a component was compiled. Handlers that name one component share what was made of it once.
     pub fn compilations(&self) -> u64 {
-        self.workshop.compilations.count()
+        self.workshop.forge.count()
     }
 }
 
@@ -177,6 +190,9 @@ pub struct LoadedHandler {
     lane: LaneId,
     queue_wait: Duration,
     latest: Option<Instant>,
+    breaker: Arc<Breaker>,
+    /// For whom it is called; whoever calls it for nobody is never cut off.
+    client: Option<Who>,
 }
 
 impl LoadedHandler {
@@ -188,6 +204,20 @@ impl LoadedHandler {
             latest: Some(latest),
             ..self.clone()
         }
+    }
+
+    /// The same handler for one client, or one that has no name. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
+    #[must_use]
+    pub fn of(&self, client: Option<&str>) -> Self {
+        Self {
+            client: Some(client.map(Arc::from)),
+            ..self.clone()
+        }
+    }
+
+    /// Where operators see that it was cut off; said once.
+    pub fn show(&self, shown: Shown) {
+        self.breaker.show(shown);
     }
 
     /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
@@ -225,7 +255,27 @@ impl LoadedHandler {
         self.callee.instantiate()
     }
 
+    /// Calls if its breaker lets it, and tells it what became of it.
     async fn call(
+        &self,
+        role: Role,
+        request_id: &str,
+        input: Payload,
+    ) -> Result<Called, HandlerError> {
+        let Some(client) = &self.client else {
+            return self.run(role, request_id, input).await;
+        };
+        // Dropped with this future, it says nothing.
+        let mut call = self.breaker.admit(client)?;
+        let outcome = self.run(role, request_id, input).await;
+        call.came_to(outcome.as_ref().err());
+        outcome.map(|called| Called {
+            standing: Standing::of(call),
+            ..called
+        })
+    }
+
+    async fn run(
         &self,
         role: Role,
         request_id: &str,
