@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components handler-tools demo up test test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components handler-tools demo up test soak test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -36,6 +36,9 @@ test: filters build components handler-tools ## Pass every test, the ones on a r
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test cargo test --locked
 
+soak: components ## Keep a host at saturation for SOAK_SECONDS (900), and fail if its memory grows; prints it every minute
+	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test soak -- --nocapture
+
 bench: components ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
 	@tools/bench-peers.sh
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
@@ -68,7 +71,7 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
-	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p image-classifier -p class-labels -p text-tokens -p tabular -p audio-features -p detection -p hostile-fetch -p hostile-loop -p hostile-memory-bomb -p hostile-wrong-shape -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p image-classifier -p class-labels -p text-tokens -p tabular -p audio-features -p detection -p hostile-fetch -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 ci: lint test test-clients test-triton test-examples demo fuzz ## Exactly what CI runs

@@ -26,7 +26,7 @@ use crate::metrics::{BackendLabels, Metrics};
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
 use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
-use crate::sandbox::{LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use tensorgate_wire::context::Key;
 
 /// Why a policy cannot be served.
@@ -125,6 +125,7 @@ pub(crate) struct Loader {
     endpoints: BTreeMap<String, String>,
     key: Key,
     metrics: Arc<Metrics>,
+    compiling: Compiling,
     /// Made when a policy first has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     resolver: Arc<dyn Resolve>,
@@ -142,9 +143,15 @@ impl Loader {
             endpoints,
             key,
             metrics,
+            compiling: Compiling::default(),
             sandbox: Mutex::new(None),
             resolver: Arc::new(SystemResolver::default()),
         }
+    }
+
+    /// The same, which has its handlers compiled so.
+    pub(crate) fn compiling(self, compiling: Compiling) -> Self {
+        Self { compiling, ..self }
     }
 
     /// A generation of a policy, or every fault of it. `held` is where unchanged parts are taken from. Compiles, so it takes
@@ -257,6 +264,7 @@ impl Loader {
             bytes = component.len(),
             "handler loaded"
         );
+        handler.show(self.metrics.cut_off(name, role));
         Ok(Stage {
             name: name.to_owned(),
             handler,
@@ -269,7 +277,10 @@ impl Loader {
         if let Some(sandbox) = &*sandbox {
             return Ok(Arc::clone(sandbox));
         }
-        let made = Arc::new(Sandbox::new(SandboxConfig::default())?);
+        let made = Arc::new(Sandbox::new(SandboxConfig {
+            compiling: self.compiling.clone(),
+            ..SandboxConfig::default()
+        })?);
         Ok(Arc::clone(sandbox.insert(made)))
     }
 

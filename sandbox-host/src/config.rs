@@ -15,6 +15,8 @@ use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy};
 use tensorgate_wire::context::Key;
 
+use crate::sandbox::Compiling;
+
 /// A bundle, bytes: a policy with thousands of models is a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
 /// A key file, bytes: 64 hex digits and white space.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, String>,
     /// How long in-flight requests may take to end.
     pub drain: Duration,
+    /// How handlers are compiled.
+    pub compiling: Compiling,
 }
 
 /// Why the settings cannot be used.

@@ -95,14 +95,11 @@ impl Host {
             admin,
             endpoints,
             drain,
+            compiling,
         } = settings;
         let metrics = Arc::new(Metrics::new());
-        let loader = Arc::new(Loader::new(
-            root,
-            endpoints,
-            key.clone(),
-            Arc::clone(&metrics),
-        ));
+        let loader = Loader::new(root, endpoints, key.clone(), Arc::clone(&metrics));
+        let loader = Arc::new(loader.compiling(compiling));
         let first = loader
             .load(&policy, &[])
             .await

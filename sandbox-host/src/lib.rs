@@ -42,6 +42,7 @@ pub mod shadow;
 pub mod socket;
 pub mod statistics;
 pub mod timings;
+pub mod wall;
 
 pub use assemble::PolicyFault;
 pub use host::{Host, StartError};

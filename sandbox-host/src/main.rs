@@ -1,14 +1,18 @@
 //! The host's process: flags in, a host until a signal, an exit code out.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde_json::Value;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_host::logging::{Log, LogFormat};
+use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
+use tensorgate_host::wall::{self, Reach};
 use tensorgate_host::{Host, StartError, admin, reload};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -63,13 +67,38 @@ struct Flags {
     /// How lines of the log look.
     #[arg(long, env = "TENSORGATE_LOG", value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
+    /// A folder of this host's own in which compiled handlers are kept, made with mode 0700: the next start and the next reload load them in
+    /// milliseconds. What others could have written there is not used.
+    #[arg(long, env = "TENSORGATE_CACHE_FOLDER")]
+    cache_folder: Option<PathBuf>,
+    /// A second wall around the process, by the kernel: no privileges, no programs, no files and ports but those that it needs. What is in
+    /// force is in the log. `required` ends the start where the kernel lacks any of it.
+    #[arg(long, env = "TENSORGATE_HARDEN", value_enum, default_value_t = Harden::Off)]
+    harden: Harden,
     /// Seconds that in-flight requests get to end after SIGTERM.
     #[arg(long, default_value_t = 10)]
     drain_s: u64,
 }
 
+/// Whether the second wall is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Harden {
+    /// Not at all.
+    Off,
+    /// As far as the kernel goes.
+    BestEffort,
+    /// Whole, or the host does not start.
+    Required,
+}
+
 fn main() -> ExitCode {
+    if let Some(code) = compiler_process(std::env::args_os().nth(1).as_deref()) {
+        return code;
+    }
     let flags = Flags::parse();
+    // Before the wall, behind which nothing is started; both before there is a second thread.
+    let compiler = CompilerProcess::start();
+    let wall = (flags.harden != Harden::Off).then(|| wall::raise(&reach(&flags)));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -78,9 +107,37 @@ fn main() -> ExitCode {
         }
     };
     log.install(flags.log);
+    if let Some(wall) = wall {
+        let (whole, told) = (wall.is_whole(), wall.told());
+        if whole {
+            tracing::info!(wall = told, "the second wall stands");
+        } else if flags.harden == Harden::Required {
+            tracing::error!(
+                wall = told,
+                "cannot start: the second wall is required, and this kernel cannot give all of it"
+            );
+            log.flush();
+            return ExitCode::from(FAILED);
+        } else {
+            tracing::warn!(wall = told, "the second wall has gaps");
+        }
+    }
+    let process = compiler
+        .inspect_err(|error| {
+            tracing::warn!(
+                cause = error.to_string(),
+                "components are compiled in this process"
+            );
+        })
+        .ok()
+        .map(Arc::new);
+    let compiling = Compiling {
+        folder: flags.cache_folder.clone(),
+        process,
+    };
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags, &log));
+            let code = runtime.block_on(run(flags, compiling, &log));
             runtime.shutdown_timeout(RUNTIME_END);
             code
         }
@@ -93,7 +150,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(flags: Flags, log: &Log) -> u8 {
+async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     // Before anything else, so that a signal during the start ends the start in order.
     let (mut term, mut interrupt, hangup) = match (
         signal(SignalKind::terminate()),
@@ -107,7 +164,7 @@ async fn run(flags: Flags, log: &Log) -> u8 {
         }
     };
     let bundle = flags.bundle.clone();
-    let settings = match settings(flags) {
+    let settings = match settings(flags, compiling) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!(cause = error.to_string(), "bad input");
@@ -148,7 +205,50 @@ async fn run(flags: Flags, log: &Log) -> u8 {
     if ended { 0 } else { FAILED }
 }
 
-fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
+/// What the host reaches when it stands behind its wall.
+fn reach(flags: &Flags) -> Reach {
+    let beside = |path: &Path| {
+        path.parent()
+            .filter(|folder| *folder != Path::new(""))
+            .unwrap_or(Path::new("."))
+            .to_owned()
+    };
+    let read = [
+        flags.root.clone(),
+        beside(&flags.bundle),
+        beside(&flags.context_key_file),
+    ];
+    let sockets = [
+        Some(&flags.socket),
+        flags.audit_socket.as_ref(),
+        flags.limits_socket.as_ref(),
+    ];
+    // A bundle that is none is told of when it is read to be used.
+    let policy: Value = std::fs::read(&flags.bundle)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let log = policy
+        .pointer("/policy/audit/path")
+        .and_then(Value::as_str)
+        .map(Path::new);
+    let write: Vec<_> = (sockets.into_iter().flatten())
+        .map(|socket| beside(socket))
+        .chain(flags.audit_folder.clone())
+        .chain(log.filter(|log| log.is_absolute()).map(beside))
+        .collect();
+    // A folder that is not there has no rule. Whether it can be used is told when it is.
+    for folder in &write {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    let write = write.into_iter().chain(flags.cache_folder.clone());
+    if let Some(folder) = &flags.cache_folder {
+        let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
+    }
+    Reach::of_host(read, write, &policy, &flags.endpoints, flags.admin.port())
+}
+
+fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let key = config::context_key(&flags.context_key_file)?;
     let policy = config::bundle(&flags.bundle)?;
@@ -169,6 +269,7 @@ fn settings(flags: Flags) -> Result<Settings, config::ConfigError> {
         admin,
         endpoints,
         drain,
+        compiling,
     })
 }
 

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::sandbox::{Role, Shown};
 use crate::statistics::Counted;
 
 pub use labels::{
@@ -50,6 +51,12 @@ pub struct Metrics {
     pub fuel: Family<HandlerLabels, Histogram>,
     /// Handler faults by cause.
     pub handler_faults: Family<FaultLabels, Counter>,
+    /// Whether all are cut off from a handler.
+    pub handler_cut_off: Family<HandlerLabels, Gauge>,
+    /// Times that all were.
+    pub handler_cut_offs: Family<HandlerLabels, Counter>,
+    /// Times that one client was.
+    pub handler_client_cut_offs: Family<HandlerLabels, Counter>,
     /// Requests in the host.
     pub in_flight: Gauge,
     /// Requests that may come in at once.
@@ -141,6 +148,9 @@ impl Metrics {
             dispatch_seconds: Family::new_with_constructor(latency),
             fuel: Family::new_with_constructor(|| Histogram::new(buckets(FUEL_BUCKETS))),
             handler_faults: Family::default(),
+            handler_cut_off: Family::default(),
+            handler_cut_offs: Family::default(),
+            handler_client_cut_offs: Family::default(),
             in_flight: Gauge::default(),
             admission_limit: Gauge::default(),
             admission_refused: Counter::default(),
@@ -224,6 +234,21 @@ impl Metrics {
             "tensorgate_host_handler_faults",
             "Handler faults by cause",
             self.handler_faults.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_cut_off",
+            "1 while a handler that failed for several clients is left alone",
+            self.handler_cut_off.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_cut_offs",
+            "Times that a handler was left alone",
+            self.handler_cut_offs.clone(),
+        );
+        registry.register(
+            "tensorgate_host_handler_client_cut_offs",
+            "Times that one client was cut off from a handler that failed at its requests",
+            self.handler_client_cut_offs.clone(),
         );
         registry.register(
             "tensorgate_host_in_flight",
@@ -357,6 +382,19 @@ impl Metrics {
         );
         self.register_audit();
         self.register_limits();
+    }
+
+    /// Where the breaker of a handler shows.
+    pub(crate) fn cut_off(&self, handler: &str, role: Role) -> Shown {
+        let labels = HandlerLabels {
+            handler: handler.to_owned(),
+            role: role.export(),
+        };
+        Shown {
+            cut: self.handler_cut_off.get_or_create_owned(&labels),
+            cuts: self.handler_cut_offs.get_or_create_owned(&labels),
+            client_cuts: self.handler_client_cut_offs.get_or_create_owned(&labels),
+        }
     }
 
     /// All of it in OpenMetrics text.

@@ -55,7 +55,9 @@ impl Stage {
         if !held.resize(held.bytes().saturating_add(brought_bytes)) {
             return Err(no_room("what a handler may ask for"));
         }
-        Ok(self.handler.by(latest).on_behalf_of(behalf.clone()))
+        let client = (!behalf.client.is_empty()).then_some(&*behalf.client);
+        let handler = self.handler.by(latest).of(client);
+        Ok(handler.on_behalf_of(behalf.clone()))
     }
 }
 

@@ -11,14 +11,22 @@
 
 #[path = "containment/answers.rs"]
 mod answers;
+#[path = "containment/behaviours.rs"]
+mod behaviours;
 #[path = "containment/guests.rs"]
 mod guests;
+#[path = "containment/lifted.rs"]
+mod lifted;
+#[path = "containment/machine.rs"]
+mod machine;
 #[path = "containment/neighbour.rs"]
 mod neighbour;
 #[path = "containment/queue.rs"]
 mod queue;
 #[path = "containment/refusals.rs"]
 mod refusals;
+#[path = "containment/refused.rs"]
+mod refused;
 #[path = "containment/running.rs"]
 mod running;
 #[path = "containment/sharing.rs"]

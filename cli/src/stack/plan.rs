@@ -168,6 +168,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         options.state.clone().into(),
         "--context-key-file".into(),
         key_file.into(),
+        "--cache-folder".into(),
+        options.state.join("compiled").into(),
     ]);
     host.arguments.extend([
         "--admin".into(),
@@ -286,6 +288,7 @@ fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
         "RUST_LOG",
         "RUST_BACKTRACE",
         "LD_LIBRARY_PATH",
+        "TENSORGATE_HARDEN",
     ]
     .into_iter()
     .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))

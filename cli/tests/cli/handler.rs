@@ -2,6 +2,7 @@
 
 mod components;
 mod examples;
+mod hostile;
 mod js;
 mod port;
 mod python;
@@ -55,6 +56,14 @@ struct Project {
 
 impl Project {
     fn new(name: &'static str, lang: &str, world: &str) -> Self {
+        let project = Self::unbuilt(name, lang, world);
+        let ran = project.verb("build", &[]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        project
+    }
+
+    /// The same as it is made.
+    fn unbuilt(name: &'static str, lang: &str, world: &str) -> Self {
         let project = Self {
             scratch: Scratch::new(),
             name,
@@ -64,8 +73,6 @@ impl Project {
         let ran = handler(&[
             "new", "--lang", lang, "--world", world, "--into", into, name,
         ]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
-        let ran = project.verb("build", &[]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         project
     }

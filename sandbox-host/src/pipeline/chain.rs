@@ -113,6 +113,12 @@ impl Pipeline {
                     format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
                 ));
             }
+            Err(HandlerError::CutOff(cut_off)) => {
+                return Err(Denial::new(
+                    Reason::BackendUnavailable,
+                    format!("handler {:?}: {cut_off}", stage.name),
+                ));
+            }
             Err(HandlerError::Fault {
                 cause,
                 detail,
@@ -156,7 +162,10 @@ impl Pipeline {
             Some(rules) => asked.shadow.check(values, rules, &called.tensors, own),
             None => check_structure(&called.tensors).map_err(own),
         }
-        .inspect_err(|_| fault("contract"))?;
+        .inspect_err(|_| {
+            fault("contract");
+            called.standing.broke();
+        })?;
         Ok(called.tensors)
     }
 }

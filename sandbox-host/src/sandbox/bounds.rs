@@ -86,3 +86,39 @@ pub(super) const KEEP_RESIDENT_BYTES: usize = 4 << 20;
 
 /// A wasm page, bytes.
 pub(super) const PAGE_BYTES: u64 = 64 << 10;
+
+/// Handles of resources that one call may hold at once. No interface of ours has a resource: only a component's own parts can pass them to
+/// each other. The host keeps the table, so that a guest could fill its memory.
+pub(super) const MAX_HANDLES: usize = 4_096;
+
+/// Core modules in one component, however deep. One that carries CPython has 38.
+pub(super) const MAX_MODULES: usize = 128;
+
+/// Components in each other. One that carries QuickJS has 3.
+pub(super) const MAX_NESTING: usize = 16;
+
+/// Functions in one component. One that carries CPython has 13,500.
+pub(super) const MAX_FUNCTIONS: usize = 100_000;
+
+/// One function, bytes. The largest of CPython has 430,000.
+pub(super) const MAX_FUNCTION_BYTES: usize = 1 << 20;
+
+/// All functions of a component together, bytes. Those of CPython have 6.6 million.
+pub(super) const MAX_CODE_BYTES: usize = 32 << 20;
+
+/// What was compiled of one component, bytes: several times its code.
+pub(super) const MAX_COMPILED_BYTES: usize = 512 << 20;
+
+/// How long a compiler of its own may take: CPython takes 14 s of one core.
+pub(super) const COMPILE_TIME: Duration = Duration::from_secs(300);
+
+/// What a compiler of its own may have of writable memory, bytes. CPython takes half of one GiB with four threads.
+pub(super) const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// Between two lines that say that something is being compiled still.
+pub(super) const COMPILE_TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// What the folder of compiled components may hold, bytes and files; the oldest go.
+pub(super) const MAX_CACHE_BYTES: u64 = 4 << 30;
+/// See [`MAX_CACHE_BYTES`].
+pub(super) const MAX_CACHE_FILES: usize = 512;

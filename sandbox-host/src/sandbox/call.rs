@@ -9,7 +9,8 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use super::asks::{Ask, Asked, Known};
 use super::bindings::preprocess as abi;
 use super::bindings::preprocess::tensorgate::handler::types;
-use super::bounds::{MAX_MESSAGE_BYTES, SHORT_TICKS};
+use super::bounds::{MAX_HANDLES, MAX_MESSAGE_BYTES, SHORT_TICKS};
+use super::breaker::Standing;
 use super::cause::{self, Phase};
 use super::compiled::Compiled;
 use super::limits::Limits;
@@ -108,6 +109,7 @@ impl Callee {
             memory_peak_bytes: state.limits.peak_bytes(),
             queued_us: micros(queued),
             ran_us: micros(ran),
+            standing: Standing::default(),
         }))
     }
 
@@ -164,6 +166,8 @@ impl Callee {
             })?;
         // What the guest can make the host copy at once; 128 MiB if not said.
         store.set_hostcall_fuel(self.max_output_bytes);
+        // 100,000 if not said.
+        store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
             state.may_go_on()?;

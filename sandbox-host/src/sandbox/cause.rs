@@ -1,6 +1,6 @@
 //! What an engine's error means: which bound was broken, and the whole story for the log.
 
-use wasmtime::Trap;
+use wasmtime::{Trap, WasmBacktrace};
 
 use super::bounds::MAX_MESSAGE_BYTES;
 use super::limits::Limits;
@@ -71,12 +71,21 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
             | Trap::InvalidChar,
         ) => FaultCause::BadOutput,
         Some(_) => FaultCause::Trap,
+        // What a guest called refused what it was given: a handle that is none, a text that is no text.
+        None if ran(error) => FaultCause::Trap,
         None => match phase {
             Phase::Instantiate => FaultCause::Instantiate,
             // Not a trap: what the export returned could not be read, or is more than the store's hostcall fuel.
             Phase::Call => FaultCause::BadOutput,
         },
     }
+}
+
+/// Whether an error came up in the middle of the guest's own code.
+fn ran(error: &wasmtime::Error) -> bool {
+    error
+        .downcast_ref::<WasmBacktrace>()
+        .is_some_and(|backtrace| !backtrace.frames().is_empty())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! configuration and the policy that they come from. What no handler uses any more is dropped.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::component::{Component, InstancePre};
@@ -29,7 +28,6 @@ struct Place(Mutex<Weak<Compiled>>);
 #[derive(Default)]
 pub(super) struct Compilations {
     places: Mutex<HashMap<Digest, Arc<Place>>>,
-    count: AtomicU64,
 }
 
 impl Compilations {
@@ -44,15 +42,9 @@ impl Compilations {
         if let Some(compiled) = known.upgrade() {
             return Ok(compiled);
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
         let compiled = Arc::new(compile()?);
         *known = Arc::downgrade(&compiled);
         Ok(compiled)
-    }
-
-    /// How often something was compiled.
-    pub(super) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
     }
 
     fn place(&self, digest: Digest) -> Arc<Place> {

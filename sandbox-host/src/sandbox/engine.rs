@@ -23,9 +23,20 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
         .table_elements(MAX_TABLE_ELEMENTS)
         .max_memory_size(max_memory_bytes)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
+    let mut config = config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+}
+
+/// An engine that only compiles, what the other one runs.
+pub(super) fn compiler() -> wasmtime::Result<Engine> {
+    Engine::new(&config())
+}
+
+/// What code depends on.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_init_cow(true)
         .consume_fuel(true)
         .epoch_interruption(true)
@@ -39,5 +50,5 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
         .wasm_memory64(false)
         // Its results differ by machine; a replay must not.
         .wasm_relaxed_simd(false);
-    Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+    config
 }

@@ -16,7 +16,8 @@ use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
 use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
 use super::cause;
-use super::compiled::{Compilations, Compiled};
+use super::compile::Forge;
+use super::compiled::{self, Compilations, Compiled};
 use super::fault::LoadFault;
 use super::imports;
 use super::outcome::Role;
@@ -75,6 +76,7 @@ pub(super) struct Workshop {
     pub(super) engine: Engine,
     pub(super) linker: Linker<CallState>,
     pub(super) compilations: Compilations,
+    pub(super) forge: Forge,
 }
 
 impl Workshop {
@@ -104,7 +106,7 @@ impl Workshop {
         }
         let compiled = self
             .compilations
-            .get(found, || self.compile(file))
+            .get(found, || self.compile(name, &found, file))
             .map_err(|unfit| unfit.of(name, role))?;
         if compiled.fetches && rule.fetch().is_none() {
             return Err(LoadFault::Ungranted {
@@ -119,8 +121,13 @@ impl Workshop {
     }
 
     /// All that takes a file and no policy.
-    fn compile(&self, file: &[u8]) -> Result<Compiled, Unfit> {
-        let component = Component::from_binary(&self.engine, file).map_err(Unfit::Compile)?;
+    fn compile(
+        &self,
+        name: &str,
+        digest: &compiled::Digest,
+        file: &[u8],
+    ) -> Result<Compiled, Unfit> {
+        let component = (self.forge.component(name, digest, file)).map_err(Unfit::Compile)?;
         let whole = component.component_type();
         let fetches = (whole.imports(&self.engine)).any(|(import, _)| import == imports::FETCH);
         let foreign = whole

@@ -10,16 +10,18 @@
 //!
 //! What a handler asks the host to bring ([`Bring`]) it gets in a run of its own: no guest waits for a network.
 //!
-//! A call passes through these, in this order: `load` has checked the component and `compiled` keeps what was compiled of it, `pool` finds it a
+//! A call passes through these, in this order: `load` has checked the component, `compile` made code of it and `compiled` keeps that, `pool` finds it a
 //! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
 //! its failure means, `tensors` what it returned.
 
 mod asks;
 mod bindings;
 mod bounds;
+mod breaker;
 mod call;
 mod cause;
 mod clock;
+mod compile;
 mod compiled;
 mod engine;
 mod fault;
@@ -46,13 +48,17 @@ use wasmtime::component::Linker;
 
 pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, File, Ledger, Missing, Reached};
 use self::bounds::MAX_KEPT_THREADS;
+use self::breaker::{Breaker, Who};
+pub use self::breaker::{Shown, Standing};
 use self::call::{Before, Callee, Run};
 use self::clock::Ticker;
+use self::compile::Forge;
+pub use self::compile::{CompilerProcess, Compiling, compiler_process};
 use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
-pub use self::outcome::{Called, FaultCause, HandlerError, Payload, Role};
+pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Payload, Role};
 use self::pool::Pool;
 use self::ticket::Ticket;
 
@@ -71,6 +77,8 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest answer of one call, data and names, bytes.
     pub max_output_bytes: usize,
+    /// How components are compiled.
+    pub compiling: Compiling,
 }
 
 impl Default for SandboxConfig {
@@ -83,6 +91,7 @@ impl Default for SandboxConfig {
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
+            compiling: Compiling::default(),
         }
     }
 }
@@ -114,6 +123,7 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
+            compiling,
         } = config;
         let threads = threads.max(1);
         let engine = engine::engine(lanes::threads(threads, handlers), max_memory_bytes)?;
@@ -127,6 +137,7 @@ impl Sandbox {
         });
         Ok(Self {
             workshop: Workshop {
+                forge: Forge::new(&engine, compiling),
                 engine,
                 linker,
                 compilations: Compilations::default(),
@@ -166,12 +177,14 @@ impl Sandbox {
             latest: None,
             bring: None,
             behalf: Behalf::default(),
+            breaker: Breaker::new(Arc::from(name)),
+            client: None,
         })
     }
 
     /// How often a component was compiled. Handlers that name one component share what was made of it once.
     pub fn compilations(&self) -> u64 {
-        self.workshop.compilations.count()
+        self.workshop.forge.count()
     }
 }
 
@@ -185,6 +198,9 @@ pub struct LoadedHandler {
     latest: Option<Instant>,
     bring: Option<Arc<dyn Bring>>,
     behalf: Behalf,
+    breaker: Arc<Breaker>,
+    /// For whom it is called; whoever calls it for nobody is never cut off.
+    client: Option<Who>,
 }
 
 impl LoadedHandler {
@@ -219,6 +235,20 @@ impl LoadedHandler {
             latest: Some(latest),
             ..self.clone()
         }
+    }
+
+    /// The same handler for one client, or one that has no name. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
+    #[must_use]
+    pub fn of(&self, client: Option<&str>) -> Self {
+        Self {
+            client: Some(client.map(Arc::from)),
+            ..self.clone()
+        }
+    }
+
+    /// Where operators see that it was cut off; said once.
+    pub fn show(&self, shown: Shown) {
+        self.breaker.show(shown);
     }
 
     /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within a tick or two.
@@ -256,7 +286,28 @@ impl LoadedHandler {
         self.callee.instantiate()
     }
 
+    /// Calls if its breaker lets it, and tells it what became of it.
     async fn call(
+        &self,
+        role: Role,
+        request_id: &str,
+        input: Payload,
+    ) -> Result<Called, HandlerError> {
+        let Some(client) = &self.client else {
+            return self.runs(role, request_id, input).await;
+        };
+        // Dropped with this future, it says nothing.
+        let mut call = self.breaker.admit(client)?;
+        let outcome = self.runs(role, request_id, input).await;
+        call.came_to(outcome.as_ref().err());
+        outcome.map(|called| Called {
+            standing: Standing::of(call),
+            ..called
+        })
+    }
+
+    /// Runs until nothing is asked for any more.
+    async fn runs(
         &self,
         role: Role,
         request_id: &str,

@@ -1,7 +1,11 @@
 //! What goes into a call and what comes out of it: plain data, no engine type among it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
+
+use super::breaker::Standing;
 
 /// Which of the two worlds a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +55,8 @@ pub struct Called {
     pub queued_us: u64,
     /// The call itself, instantiation included, microseconds.
     pub ran_us: u64,
+    /// Where its caller says what its answer is worth.
+    pub standing: Standing,
 }
 
 /// A call that did not answer.
@@ -72,6 +78,29 @@ pub enum HandlerError {
     /// No guest thread came free in time, or the queue is full: the call never ran.
     #[error("no guest thread is free")]
     Overloaded,
+    /// It failed too often: the call never ran.
+    #[error("{0}")]
+    CutOff(CutOff),
+}
+
+/// That a handler is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// For this client alone; others are served.
+    pub client: bool,
+    /// The time until it is tried again.
+    pub left: Duration,
+}
+
+impl std::fmt::Display for CutOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whom, left) = if self.client {
+            ("this client's requests in a row: it is", self.left)
+        } else {
+            ("several clients in a row: all are", self.left)
+        };
+        write!(f, "it failed at {whom} cut off for {} ms", left.as_millis())
+    }
 }
 
 /// Why a handler faulted: the label of its metric, too.

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_host::generations::Attempt;
+use tensorgate_host::sandbox::Compiling;
 use tensorgate_policy::Bundle;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::context::{Context, HEADER, Key, Levels};
@@ -113,6 +114,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
         drain: PATIENCE,
+        compiling: Compiling::default(),
     };
     let host = Host::start(settings, Arc::new(|| 0)).await.unwrap();
     Running {

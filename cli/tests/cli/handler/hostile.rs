@@ -1,0 +1,203 @@
+//! Hostile handlers in Python and in JavaScript: whatever one does ends by a bound of the sandbox, twice in the same way, and a neighbour of
+//! the other kind answers after each.
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_host::sandbox::{
+    FaultCause, HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
+};
+use tensorgate_policy::{raw, validate};
+
+use super::{Project, story};
+
+/// What a behaviour may come to.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// By this cause.
+    By(FaultCause),
+    /// It says that its input is bad.
+    Rejects,
+    /// With tensors, which are the contract's to refuse.
+    Answers,
+}
+
+use Ends::{Answers, By, Rejects};
+use FaultCause::{BadOutput, Fuel, HostCalls, Memory, Reported, Stack, Trap};
+
+/// Fuel that no honest call here needs, and that a loop burns in less than a second.
+const FUEL: u64 = 500_000_000;
+
+const PYTHON: [(&str, Ends); 34] = [
+    ("loop", By(Fuel)),
+    ("recurse", By(Reported)),
+    ("hoard", By(Memory)),
+    ("log", By(HostCalls)),
+    ("ask", By(HostCalls)),
+    ("numbers", By(Fuel)),
+    ("backtrack", By(Fuel)),
+    ("generate", By(Fuel)),
+    ("deep", By(Fuel)),
+    ("fail", By(Reported)),
+    ("reject", Rejects),
+    ("leave", By(Trap)),
+    ("interrupt", By(Trap)),
+    ("open", By(Trap)),
+    ("list", By(Trap)),
+    ("clock", By(Trap)),
+    ("sleep", By(Trap)),
+    ("thread", By(Reported)),
+    ("exit", By(Trap)),
+    ("nothing", By(Reported)),
+    ("no-tensors", By(Reported)),
+    ("no-datatype", By(Reported)),
+    ("negative", By(Trap)),
+    ("huge-dim", By(Trap)),
+    ("no-number", By(Trap)),
+    ("no-bytes", By(Reported)),
+    ("large", By(Memory)),
+    ("many", By(BadOutput)),
+    ("long-name", By(BadOutput)),
+    ("surrogate", By(Trap)),
+    ("nan", Answers),
+    ("seeded", Answers),
+    ("hashed", Answers),
+    ("unheard of", By(Reported)),
+];
+
+const JS: [(&str, Ends); 34] = [
+    ("loop", By(Fuel)),
+    ("recurse", By(Stack)),
+    ("hoard", By(Memory)),
+    ("text", By(Fuel)),
+    ("log", By(HostCalls)),
+    ("ask", By(HostCalls)),
+    ("numbers", By(Fuel)),
+    ("backtrack", By(Fuel)),
+    ("generate", By(Fuel)),
+    ("deep", By(Fuel)),
+    ("proxy", By(Fuel)),
+    ("getter", By(Fuel)),
+    ("promise", By(Reported)),
+    ("fail", By(Reported)),
+    ("reject", Rejects),
+    ("throw", By(Reported)),
+    ("throw-null", By(Reported)),
+    ("throw-trap", By(Fuel)),
+    ("global", By(Reported)),
+    ("evaluate", By(Fuel)),
+    ("clock", By(Trap)),
+    ("nothing", By(Reported)),
+    ("no-tensors", By(Reported)),
+    ("no-datatype", By(Trap)),
+    ("negative", By(Trap)),
+    ("no-number", By(Trap)),
+    ("no-bytes", By(Trap)),
+    ("large", By(Memory)),
+    ("many", By(BadOutput)),
+    ("long-name", By(BadOutput)),
+    ("surrogate", By(Trap)),
+    ("nan", Answers),
+    ("seeded", Answers),
+    ("unheard of", By(Reported)),
+];
+
+/// A component under a policy that names it.
+fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
+    let sha256: String = (Sha256::digest(component).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let document = serde_json::json!({
+        "version": 1,
+        "handlers": {"h": {
+            "component": "h.wasm", "sha256": sha256, "fuel": FUEL, "memory_bytes": 64 << 20, "timeout_ms": 60_000,
+            "config": {"behaviour": behaviour},
+        }},
+    });
+    let raw: raw::Policy = serde_json::from_value(document).unwrap();
+    let policy = validate::validate(&raw).unwrap().0;
+    let rule = policy.handlers().get("h").unwrap();
+    sandbox
+        .load("h", rule, Role::Preprocess, component)
+        .unwrap()
+}
+
+/// A component that answers with nothing, and needs nothing.
+fn neighbour() -> Vec<u8> {
+    let project = Project::unbuilt("neighbour", "rust", "preprocess");
+    project.write(
+        "src/lib.rs",
+        "use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};\nstruct Neighbour;\nimpl Preprocess for Neighbour {\n    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> { Ok(Vec::new()) }\n}\nexport_preprocess!(Neighbour);\n",
+    );
+    built(&project)
+}
+
+fn built(project: &Project) -> Vec<u8> {
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    std::fs::read(project.component()).unwrap()
+}
+
+fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
+    let project = Project::unbuilt("hostile", lang, "preprocess");
+    project.write(file, source);
+    let component = built(&project);
+    let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let neighbour = load(&sandbox, &neighbour(), "");
+    let call = |handler: &LoadedHandler| {
+        runtime.block_on(handler.preprocess("request", Payload::Tensors(vec![])))
+    };
+    // One handler keeps what was compiled while the others come and go.
+    let _kept = load(&sandbox, &component, "");
+    let mut wrong = Vec::new();
+    for (behaviour, ends) in table {
+        let handler = load(&sandbox, &component, behaviour);
+        let started = std::time::Instant::now();
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let outcome = call(&handler);
+            let right = match (&outcome, ends) {
+                (Err(HandlerError::Fault { cause, .. }), By(expected)) => cause == expected,
+                (Err(HandlerError::Rejected(text)), Rejects) => !text.contains('\n'),
+                (Ok(_), Answers) => true,
+                _ => false,
+            };
+            let said = match outcome {
+                Ok(called) => format!("{} fuel: {:?}", called.fuel_used, called.tensors),
+                Err(error) => format!("{error:?}"),
+            };
+            if !right {
+                wrong.push(format!("{behaviour:?}: {said}"));
+            }
+            told.push(said);
+        }
+        let (one, again) = (told.first().unwrap(), told.last().unwrap());
+        println!(
+            "{behaviour:<14} {:>6} ms {}",
+            started.elapsed().as_millis(),
+            one.chars().take(110).collect::<String>()
+        );
+        if one != again {
+            wrong.push(format!("{behaviour:?} came to {one} and to {again}"));
+        }
+        assert!(
+            call(&neighbour).is_ok(),
+            "the neighbour, after {behaviour:?}"
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_behaviour_of_a_handler_in_python_ends_by_a_bound_and_twice_in_the_same_way() {
+    check(
+        "python",
+        "handler.py",
+        include_str!("hostile/handler.py"),
+        &PYTHON,
+    );
+}
+
+#[test]
+fn every_behaviour_of_a_handler_in_js_ends_by_a_bound_and_twice_in_the_same_way() {
+    check("js", "handler.js", include_str!("hostile/handler.js"), &JS);
+}

@@ -1,0 +1,165 @@
+//! A handler that keeps failing is left alone for a while, so that its calls take no threads from others; a client whose inputs it keeps
+//! failing at is, before it can spoil it for all. What is decided is in [`state`]; here it is asked, told and shown.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
+
+pub(in crate::sandbox) use self::state::Who;
+use self::state::{Leave, Outcome, Refusal, State, Whom};
+use super::outcome::{CutOff, FaultCause, HandlerError};
+
+/// What operators see of a handler's breaker.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// Whether everybody is cut off from it.
+    pub cut: Gauge,
+    /// How often everybody was.
+    pub cuts: Counter,
+    /// How often one client was.
+    pub client_cuts: Counter,
+}
+
+/// One handler's.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    handler: Arc<str>,
+    state: Mutex<State>,
+    shown: OnceLock<Shown>,
+}
+
+impl Breaker {
+    pub(super) fn new(handler: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
+            handler,
+            state: Mutex::default(),
+            shown: OnceLock::new(),
+        })
+    }
+
+    /// Where it shows what it does; the first word counts.
+    pub(super) fn show(&self, shown: Shown) {
+        let _ = self.shown.set(shown);
+    }
+
+    /// Leave to make a call for a client.
+    pub(super) fn admit(self: &Arc<Self>, client: &Who) -> Result<Call, HandlerError> {
+        let refused = |Refusal { whom, left }| {
+            HandlerError::CutOff(CutOff {
+                client: whom == Whom::Client,
+                left,
+            })
+        };
+        let leave = self.lock().admit(client, Instant::now()).map_err(refused)?;
+        Ok(Call {
+            breaker: Arc::clone(self),
+            client: client.clone(),
+            leave,
+            outcome: Outcome::Void,
+        })
+    }
+
+    fn over(&self, call: &Call) {
+        let change = (self.lock()).over(&call.client, call.leave, call.outcome, Instant::now());
+        let shown = self.shown.get();
+        let handler = &*self.handler;
+        if let Some(long) = change.client {
+            shown.inspect(|shown| {
+                shown.client_cuts.inc();
+            });
+            let (client, seconds) = (call.client.as_deref().unwrap_or_default(), long.as_secs());
+            tracing::warn!(
+                handler,
+                client,
+                seconds,
+                "a handler failed at one client's requests in a row: the client is cut off from it for a while"
+            );
+        }
+        if let Some(long) = change.all {
+            shown.inspect(|shown| {
+                shown.cut.set(1);
+                shown.cuts.inc();
+            });
+            let seconds = long.as_secs();
+            tracing::error!(
+                handler,
+                seconds,
+                "a handler failed for several clients in a row: all are cut off from it for a while"
+            );
+        }
+        if change.back {
+            shown.inspect(|shown| {
+                shown.cut.set(0);
+            });
+            tracing::info!(handler, "a handler answers again");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        // Whoever loads the handler anew starts with one that is closed.
+        self.shown.get().inspect(|shown| {
+            shown.cut.set(0);
+        });
+    }
+}
+
+/// A call that was let through. What became of it is told when this goes; nothing is known unless it was said.
+#[derive(Debug)]
+pub struct Call {
+    breaker: Arc<Breaker>,
+    client: Who,
+    leave: Leave,
+    outcome: Outcome,
+}
+
+impl Call {
+    /// What the call came to, as far as its handler is to blame.
+    pub(super) fn came_to(&mut self, failed: Option<&HandlerError>) {
+        self.outcome = match failed {
+            None | Some(HandlerError::Rejected(_)) => Outcome::Answered,
+            Some(HandlerError::Fault { cause, .. }) => match cause {
+                // The caller's own patience, and a bug on this side.
+                FaultCause::RequestDeadline | FaultCause::Input => Outcome::Void,
+                _ => Outcome::Fault,
+            },
+            Some(HandlerError::Overloaded | HandlerError::CutOff(_)) => Outcome::Void,
+        };
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.breaker.over(self);
+    }
+}
+
+/// What a call's answer is worth is for whoever called to say: the handler's breaker hears it when this goes.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Option<Arc<Mutex<Call>>>);
+
+impl Standing {
+    pub(super) fn of(call: Call) -> Self {
+        Self(Some(Arc::new(Mutex::new(call))))
+    }
+
+    /// The answer breaks the contract: the call is a fault after all.
+    pub fn broke(&self) {
+        if let Some(call) = &self.0 {
+            // Nothing panics while it holds the call.
+            call.lock().unwrap_or_else(PoisonError::into_inner).outcome = Outcome::Fault;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a component is made of, counted before anything of it is compiled: a compiler's time and memory grow with the size of what it
+//! compiles, and faster than that with the size of one function.
+
+use wasmparser::{Parser, Payload};
+
+use super::super::bounds::{
+    MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
+};
+
+/// Refuses what is larger than anything that is compiled, with a text for the operator. What is no component at all is left to the
+/// compiler to say.
+///
+/// # Errors
+/// Which bound it is past.
+pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
+    let (mut modules, mut functions, mut code, mut nesting) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let most = |what: &str, found: usize, max: usize| {
+        if found > max {
+            Err(format!("{found} {what}, at most {max} are compiled"))
+        } else {
+            Ok(())
+        }
+    };
+    for payload in Parser::new(0).parse_all(file) {
+        let Ok(payload) = payload else { return Ok(()) };
+        match payload {
+            Payload::ModuleSection { .. } => {
+                modules = modules.saturating_add(1);
+                nesting = nesting.saturating_add(1);
+                most("modules", modules, MAX_MODULES)?;
+            }
+            Payload::ComponentSection { .. } => {
+                nesting = nesting.saturating_add(1);
+                most("components in each other", nesting, MAX_NESTING)?;
+            }
+            Payload::End(_) => nesting = nesting.saturating_sub(1),
+            Payload::CodeSectionEntry(body) => {
+                let bytes = body.range().len();
+                functions = functions.saturating_add(1);
+                code = code.saturating_add(bytes);
+                most("bytes of one function", bytes, MAX_FUNCTION_BYTES)?;
+                most("functions", functions, MAX_FUNCTIONS)?;
+                most("bytes of code", code, MAX_CODE_BYTES)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_anything_that_is_compiled_is_refused_by_what_is_too_large() {
+        let module = |fields: &str| format!("(core module {fields})");
+        let nops = |count: usize| format!("(func {})", "nop ".repeat(count));
+        for (text, expected) in [
+            (module(&nops(1_000)), None),
+            (
+                module(&nops(MAX_FUNCTION_BYTES)),
+                Some("bytes of one function"),
+            ),
+            (
+                module(&"(func)".repeat(MAX_FUNCTIONS + 1)),
+                Some("functions"),
+            ),
+            (
+                module(
+                    &nops(MAX_FUNCTION_BYTES - 16).repeat(MAX_CODE_BYTES / MAX_FUNCTION_BYTES + 1),
+                ),
+                Some("bytes of code"),
+            ),
+            (module("").repeat(MAX_MODULES + 1), Some("modules")),
+            (
+                format!(
+                    "{}{}",
+                    "(component ".repeat(MAX_NESTING + 1),
+                    ")".repeat(MAX_NESTING + 1)
+                ),
+                Some("components in each other"),
+            ),
+        ] {
+            let component = wat::parse_str(format!("(component {text})")).unwrap();
+            let found = within_bounds(&component).err();
+            let named = found
+                .as_ref()
+                .map(|fault| fault.split(' ').skip(1).collect::<Vec<_>>().join(" "));
+            let right = match (&named, expected) {
+                (Some(named), Some(expected)) => named.starts_with(expected),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(right, "{expected:?}: {found:?}");
+        }
+        assert_eq!(within_bounds(b"no component"), Ok(()));
+    }
+}

@@ -1,0 +1,277 @@
+//! A compiler in a process of its own: what it is given was written by somebody who is not trusted, and may make it take for ever, take all
+//! memory, or worse. The process has a bound on both, can open no file and no socket, and is ended when it is late.
+//!
+//! Three of this program: the host asks the second over a pipe, which starts a third for each component. The second is started before the
+//! host gives up the right to start programs, and never looks at what passes through it.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::super::bounds::{
+    COMPILE_MEMORY_BYTES, COMPILE_TIME, MAX_COMPILED_BYTES, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
+    STEP_BACK,
+};
+use super::super::engine;
+use crate::wall;
+
+/// What the second and the third are started with.
+const SERVES: &str = "compiler";
+const COMPILES: &str = "compile";
+/// This program, whatever lies at its path by now.
+const SELF: &str = "/proc/self/exe";
+
+const MADE: u8 = 0;
+const REFUSED: u8 = 1;
+
+/// Asks the second.
+#[derive(Debug)]
+pub struct CompilerProcess {
+    /// `None` once it did not keep to the form.
+    pipes: Mutex<Option<(ChildStdin, ChildStdout)>>,
+    child: Mutex<Child>,
+}
+
+impl CompilerProcess {
+    /// Starts the second from this program's own file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start() -> std::io::Result<Self> {
+        Self::of(Path::new(SELF))
+    }
+
+    /// The same from another file with this program.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn of(program: &Path) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg(SERVES)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        Ok(Self {
+            pipes: Mutex::new(pipes),
+            child: Mutex::new(child),
+        })
+    }
+
+    /// What a compiler made of a component, one at a time.
+    pub(super) fn compile(&self, file: &[u8]) -> Result<Vec<u8>, String> {
+        // Whoever panicked here left a pipe in the middle of something.
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, output) =
+            (pipes.as_mut()).ok_or("the process that compiles is gone: restart the host")?;
+        match ask(input, output, file) {
+            Ok(answer) => answer,
+            Err(error) => {
+                *pipes = None;
+                Err(format!("the process that compiles is gone: {error}"))
+            }
+        }
+    }
+}
+
+impl Drop for CompilerProcess {
+    fn drop(&mut self) {
+        // The end of its input ends it, too.
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.try_wait();
+    }
+}
+
+fn ask(
+    input: &mut ChildStdin,
+    output: &mut ChildStdout,
+    file: &[u8],
+) -> std::io::Result<Result<Vec<u8>, String>> {
+    send(input, file)?;
+    input.flush()?;
+    let mut status = [0];
+    output.read_exact(&mut status)?;
+    let answer = receive(output, MAX_COMPILED_BYTES)?
+        .ok_or_else(|| std::io::Error::other("it ended in the middle"))?;
+    Ok(match status {
+        [MADE] => Ok(answer),
+        _ => Err(String::from_utf8_lossy(&answer).into_owned()),
+    })
+}
+
+/// A length and as many bytes.
+fn send(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    let count = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    to.write_all(&count.to_le_bytes())?;
+    to.write_all(bytes)
+}
+
+/// The same back; `None` at the end of what comes.
+fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut count = [0; 8];
+    match from.read_exact(&mut count) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let count = u64::from_le_bytes(count);
+    if usize::try_from(count).map_or(true, |count| count > max_bytes) {
+        return Err(std::io::Error::other(format!(
+            "{count} bytes, at most {max_bytes} are taken"
+        )));
+    }
+    let mut bytes = Vec::new();
+    let read = from.take(count).read_to_end(&mut bytes)?;
+    if u64::try_from(read).ok() == Some(count) {
+        Ok(Some(bytes))
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Whether this process was started as the second or the third; it is that until it ends.
+pub fn compiler_process(argument: Option<&OsStr>) -> Option<ExitCode> {
+    let code = match argument?.to_str()? {
+        SERVES => serves(),
+        COMPILES => compiles(),
+        _ => return None,
+    };
+    Some(code)
+}
+
+/// The second: until its input ends.
+fn serves() -> ExitCode {
+    // Whatever becomes of the host.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    loop {
+        let file = match receive(&mut input, MAX_COMPONENT_BYTES) {
+            Ok(Some(file)) => file,
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(_) => return ExitCode::FAILURE,
+        };
+        let (status, answer) = match in_the_third(&file) {
+            Ok(code) => (MADE, code),
+            Err(text) => (REFUSED, text.into_bytes()),
+        };
+        let told = (output.write_all(&[status]))
+            .and_then(|()| send(&mut output, &answer))
+            .and_then(|()| output.flush());
+        if told.is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// Has one component compiled.
+fn in_the_third(file: &[u8]) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("cannot start a compiler: {error}");
+    let mut child = Command::new(SELF)
+        .arg(COMPILES)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (done, end) = channel();
+    let (code, said, late) = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // One that ends early takes no more.
+            input.map(|mut input| input.write_all(file));
+        });
+        let said = scope.spawn(move || take(errors, MAX_MESSAGE_BYTES).unwrap_or_default());
+        let made = scope.spawn(move || {
+            let made = take(output, MAX_COMPILED_BYTES);
+            // Nobody waits for one that is late.
+            let _ = done.send(());
+            made
+        });
+        let late = end.recv_timeout(COMPILE_TIME).is_err();
+        if late {
+            let _ = child.kill();
+        }
+        (
+            made.join().ok().flatten(),
+            said.join().unwrap_or_default(),
+            late,
+        )
+    });
+    let ended = child.wait().map_err(failed)?;
+    match code {
+        _ if late => Err(format!(
+            "it was not compiled within {} s",
+            COMPILE_TIME.as_secs()
+        )),
+        Some(code) if ended.success() => Ok(code),
+        _ if ended.code() == Some(i32::from(REFUSED)) => {
+            Err(String::from_utf8_lossy(&said).into_owned())
+        }
+        _ => Err(format!(
+            "its compiler ended ({ended}): it may take {} MiB of memory and {} s",
+            COMPILE_MEMORY_BYTES >> 20,
+            COMPILE_TIME.as_secs()
+        )),
+    }
+}
+
+/// What comes to its end within a bound.
+fn take(from: Option<impl Read>, max_bytes: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(max_bytes).ok()?.checked_add(1)?;
+    from?.take(most).read_to_end(&mut bytes).ok()?;
+    (bytes.len() <= max_bytes).then_some(bytes)
+}
+
+/// The third: compiles what comes in, and can do nothing else.
+fn compiles() -> ExitCode {
+    match confined() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprint!("{text}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn confined() -> Result<(), String> {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Requests come first.
+    let _ = rustix::process::getpriority_process(None)
+        .and_then(|now| rustix::process::setpriority_process(None, now.saturating_add(STEP_BACK)));
+    for (resource, most) in [
+        // Of memory that is not written there may be any amount: engines reserve it.
+        (Resource::Data, COMPILE_MEMORY_BYTES),
+        (Resource::Cpu, COMPILE_TIME.as_secs().saturating_mul(4)),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ] {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        rustix::process::setrlimit(resource, limit)
+            .map_err(|error| format!("no bound: {error}"))?;
+    }
+    // As far as this kernel goes; the host's own wall is its operator's choice, this one is not.
+    wall::raise(&wall::Reach::default());
+    let mut file = Vec::new();
+    let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+    (std::io::stdin().lock().take(most))
+        .read_to_end(&mut file)
+        .map_err(|error| error.to_string())?;
+    let code = engine::compiler()
+        .and_then(|engine| engine.precompile_component(&file))
+        .map_err(|error| super::super::cause::told(&error))?;
+    let mut output = std::io::stdout().lock();
+    (output.write_all(&code))
+        .and_then(|()| output.flush())
+        .map_err(|error| error.to_string())
+}

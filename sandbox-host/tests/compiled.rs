@@ -1,0 +1,212 @@
+//! Components that are compiled in a process of their own and kept in a folder: what is taken from there, what is compiled again, and what
+//! never gets to be compiled.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "containment/guests.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod guests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guests::{BUDGET, Budget, built, load, preprocess};
+use tensorgate_host::sandbox::{
+    CompilerProcess, Compiling, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
+};
+
+const QUIET: &str = "(call $ok (i32.const 0) (i32.const 0))";
+const PATIENT: Budget = Budget {
+    timeout_ms: 60_000,
+    ..BUDGET
+};
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tg-compiled-{name}-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+fn process() -> Arc<CompilerProcess> {
+    let host = Path::new(env!("CARGO_BIN_EXE_tensorgate-host"));
+    Arc::new(CompilerProcess::of(host).unwrap())
+}
+
+/// A host's sandbox, as another start makes it.
+fn sandbox(folder: &Path, process: Option<Arc<CompilerProcess>>) -> Sandbox {
+    Sandbox::new(SandboxConfig {
+        compiling: Compiling {
+            folder: Some(folder.to_owned()),
+            process,
+        },
+        ..SandboxConfig::default()
+    })
+    .unwrap()
+}
+
+fn handler(sandbox: &Sandbox, component: &[u8]) -> LoadedHandler {
+    load(sandbox, "h", component, Role::Preprocess, PATIENT, &[]).unwrap()
+}
+
+async fn answers(handler: &LoadedHandler) {
+    let called = handler
+        .preprocess("request", Payload::Tensors(vec![]))
+        .await;
+    assert!(called.is_ok(), "{called:?}");
+}
+
+/// The one file of what was compiled.
+fn kept(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "cwasm"))
+        .collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+#[tokio::test]
+async fn what_was_compiled_is_there_at_the_next_start_wherever_it_was_compiled() {
+    for apart in [false, true] {
+        let folder = folder(if apart { "apart" } else { "here" });
+        let component = preprocess(QUIET);
+        let compiler = apart.then(process);
+        let mut took = Vec::new();
+        for (start, compiled) in [1, 0, 0].into_iter().enumerate() {
+            let sandbox = sandbox(&folder, compiler.clone());
+            let started = Instant::now();
+            let handler = handler(&sandbox, &component);
+            took.push(started.elapsed());
+            assert_eq!(
+                sandbox.compilations(),
+                compiled,
+                "start {start}, apart: {apart}"
+            );
+            answers(&handler).await;
+        }
+        println!(
+            "apart: {apart}: compiled in {:?}, loaded in {:?}",
+            took[0], took[1]
+        );
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whatever_was_touched_is_compiled_again_and_works() {
+    let folder = folder("touched");
+    let component = preprocess(QUIET);
+    let made = |expected: u64, what: &str| {
+        let sandbox = sandbox(&folder, None);
+        let handler = handler(&sandbox, &component);
+        assert_eq!(sandbox.compilations(), expected, "{what}");
+        handler
+    };
+    answers(&made(1, "the first")).await;
+    let whole = std::fs::read(kept(&folder)).unwrap();
+    let middle = whole.len() / 2;
+    for (what, content) in [
+        (
+            "a byte",
+            [&whole[..middle], &[whole[middle] ^ 1], &whole[middle + 1..]].concat(),
+        ),
+        ("its end", whole[..middle].to_vec()),
+        ("nothing of it", Vec::new()),
+        ("what another program made", b"\x7fELF".repeat(1_000)),
+    ] {
+        std::fs::write(kept(&folder), content).unwrap();
+        answers(&made(1, what)).await;
+        answers(&made(0, "and is there again")).await;
+    }
+    // What one host made of another component, under this one's name.
+    let other = preprocess("(drop (i32.const 7)) (call $ok (i32.const 0) (i32.const 0))");
+    let elsewhere = self::folder("other");
+    drop(handler(&sandbox(&elsewhere, None), &other));
+    std::fs::copy(kept(&elsewhere), kept(&folder)).unwrap();
+    answers(&made(1, "another host's")).await;
+    for folder in [folder, elsewhere] {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn handlers_of_toolchains_are_compiled_apart_and_burn_the_same() {
+    let folder = folder("built");
+    let component = built("png_digits");
+    let compiler = process();
+    let mut fuel = Vec::new();
+    for sandbox in [
+        sandbox(&folder, Some(compiler)),
+        sandbox(&folder, None),
+        Sandbox::new(SandboxConfig::default()).unwrap(),
+    ] {
+        let handler = load(&sandbox, "h", &component, Role::Preprocess, PATIENT, &[]).unwrap();
+        let raw = Payload::Raw {
+            content_type: "image/png".into(),
+            data: bytes::Bytes::from_static(b"no png"),
+        };
+        fuel.push(format!("{:?}", handler.preprocess("request", raw).await));
+    }
+    assert!(fuel.iter().all(|one| *one == fuel[0]), "{fuel:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one_is_compiled() {
+    let folder = folder("refused");
+    let sandbox = sandbox(&folder, Some(process()));
+    let large = format!(
+        "(component (core module (func {})))",
+        "nop ".repeat(1 << 20)
+    );
+    for (component, expected) in [
+        (b"no component".to_vec(), "not a usable component"),
+        (
+            wat::parse_str("(component (core module $m (memory i64 1)))").unwrap(),
+            "memory64",
+        ),
+        (wat::parse_str(large).unwrap(), "bytes of one function"),
+    ] {
+        let fault = load(&sandbox, "h", &component, Role::Preprocess, PATIENT, &[])
+            .map(drop)
+            .unwrap_err();
+        assert!(fault.to_string().contains(expected), "{fault}");
+    }
+    drop(handler(&sandbox, &preprocess(QUIET)));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A compiler that is killed takes nothing along but what it was at.
+#[test]
+fn a_compiler_that_dies_is_a_fault_of_the_load_and_of_nothing_else() {
+    let process = Arc::new(CompilerProcess::of(Path::new("/bin/true")).unwrap());
+    let sandbox = sandbox(&folder("dies"), Some(process));
+    for _ in 0..2 {
+        let started = Instant::now();
+        let fault = load(
+            &sandbox,
+            "h",
+            &preprocess(QUIET),
+            Role::Preprocess,
+            PATIENT,
+            &[],
+        )
+        .map(drop)
+        .unwrap_err();
+        assert!(
+            fault
+                .to_string()
+                .contains("the process that compiles is gone"),
+            "{fault}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+}

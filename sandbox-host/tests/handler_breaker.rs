@@ -1,0 +1,149 @@
+//! A handler that keeps failing is left alone: for one client where it fails at one client's requests, for all where it fails at several;
+//! and comes back by itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "containment/guests.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod guests;
+mod support;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
+use tensorgate_wire::context::Context;
+
+const CLIENTS: [&str; 5] = ["alice", "mallory", "one", "two", "three"];
+/// What the handler traps at.
+const BAD: f32 = 99.0;
+const GOOD: f32 = 1.0;
+
+/// A guest that traps at a number above 50, and answers two others to anything else.
+fn delicate() -> Vec<u8> {
+    guests::preprocess(
+        "(if (f32.gt (f32.load (i32.load offset=20 (local.get 1))) (f32.const 50)) (then (unreachable)))
+        (i64.store (i32.const 3000) (i64.const 2))
+        (call $tensor (i32.const 2048) (i32.const 11) (i32.const 4096) (i32.const 8))
+        (i32.store8 (i32.const 0) (i32.const 120))
+        (i32.store offset=12 (i32.const 2048) (i32.const 3000)) (i32.store offset=16 (i32.const 2048) (i32.const 1))
+        (call $ok (i32.const 2048) (i32.const 1))",
+    )
+}
+
+async fn start(backend: &Backend) -> Running {
+    let component = delicate();
+    let sha256: String = (Sha256::digest(&component).iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut policy = policy(&backend.uri(), json!({}), json!({}));
+    policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.insert("preprocess".to_owned(), json!("h"));
+    model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));
+    let clients: serde_json::Map<String, Value> = (CLIENTS.iter().enumerate())
+        .map(|(number, name)| {
+            let key = json!({"api_keys": [{"sha256": format!("{number:02x}").repeat(32)}]});
+            ((*name).to_owned(), key)
+        })
+        .collect();
+    policy["clients"] = clients.into();
+    policy["grants"][0]["clients"] = json!(CLIENTS);
+    let running = start_with(policy, &[("h.wasm", &component)]).await;
+    running.ready().await;
+    running
+}
+
+/// What one request of a client comes to.
+async fn call(running: &Running, client: &str, number: f32) -> (u16, String) {
+    let context = Context {
+        client: Some(client.to_owned()),
+        ..context("POST", INFER)
+    };
+    let answer = running
+        .gate
+        .send(
+            "POST",
+            INFER,
+            &[context.sign(&key())],
+            infer_body(&[number]),
+        )
+        .await;
+    let reason = if answer.status == 200 {
+        String::new()
+    } else {
+        answer.reason()
+    };
+    (answer.status, reason)
+}
+
+/// The value of a metric of the handler.
+fn counted(running: &Running, name: &str) -> String {
+    let series = format!("tensorgate_host_handler_{name}{{handler=\"h\",role=\"preprocess\"}} ");
+    let text = running.metrics();
+    let line = text.lines().find_map(|line| line.strip_prefix(&series));
+    line.unwrap_or_else(|| panic!("{series}: {text}"))
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(&backend).await;
+    let (served, fault, cut) = (
+        (200, String::new()),
+        (500, "handler-fault".to_owned()),
+        (503, "backend-unavailable".to_owned()),
+    );
+    // One client's bad inputs are that client's loss.
+    for _ in 0..5 {
+        assert_eq!(call(&running, "mallory", BAD).await, fault);
+    }
+    assert_eq!(call(&running, "mallory", BAD).await, cut);
+    assert_eq!(
+        call(&running, "mallory", GOOD).await,
+        cut,
+        "whatever it sends"
+    );
+    assert_eq!(call(&running, "alice", GOOD).await, served);
+    assert_eq!(
+        (
+            counted(&running, "cut_off"),
+            counted(&running, "client_cut_offs_total")
+        ),
+        ("0".to_owned(), "1".to_owned())
+    );
+    // An answer between them, and three are not in a row.
+    for client in ["one", "two"] {
+        assert_eq!(call(&running, client, BAD).await, fault);
+    }
+    assert_eq!(call(&running, "alice", GOOD).await, served);
+    // Without one, everybody is spared what fails for everybody.
+    for client in ["one", "two", "three"] {
+        assert_eq!(call(&running, client, BAD).await, fault);
+    }
+    assert_eq!(call(&running, "alice", GOOD).await, cut);
+    assert_eq!(
+        (
+            counted(&running, "cut_off"),
+            counted(&running, "cut_offs_total")
+        ),
+        ("1".to_owned(), "1".to_owned())
+    );
+    let told = |line: &Value| line.to_string().contains("several clients in a row");
+    assert!(running.audited().iter().any(told), "the audit log says why");
+    // Then one call finds out.
+    let waited = std::time::Instant::now();
+    while call(&running, "alice", GOOD).await != served {
+        assert!(waited.elapsed() < support::PATIENCE, "it never comes back");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    until("it shows", || counted(&running, "cut_off") == "0").await;
+    assert_eq!(call(&running, "three", GOOD).await, served);
+    running.stop().await;
+}

@@ -1,0 +1,160 @@
+//! The real host behind its second wall: it serves, compiles and loads another policy, takes renewed certificates, keeps its audit log; and
+//! what its policy has no word of, it cannot even open.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "containment/guests.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod guests;
+#[path = "support/secured.rs"]
+mod secured;
+#[path = "support/spawned.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod spawned;
+mod support;
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use secured::Front;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use spawned::{Spawned, replace};
+use support::backend::{Act, Backend};
+use support::{folder, policy};
+use tensorgate_client::pki::Authority;
+
+/// A guest that answers two numbers, and burns a little more for each number of its own.
+fn guest(number: usize) -> Vec<u8> {
+    guests::preprocess(&format!(
+        "{} (i64.store (i32.const 3000) (i64.const 2))
+        (call $tensor (i32.const 2048) (i32.const 11) (i32.const 4096) (i32.const 8))
+        (i32.store8 (i32.const 0) (i32.const 120))
+        (i32.store offset=12 (i32.const 2048) (i32.const 3000)) (i32.store offset=16 (i32.const 2048) (i32.const 1))
+        (call $ok (i32.const 2048) (i32.const 1))",
+        "(drop (i32.const 7))".repeat(number)
+    ))
+}
+
+/// A policy whose model has a handler of this digest.
+fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
+    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut policy = policy(
+        uri,
+        json!({}),
+        json!({"tls": {"ca": "ca.pem"}, "timeout_ms": 1000}),
+    );
+    policy["handlers"] = json!({"h": {"component": component, "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.insert("preprocess".to_owned(), json!("h"));
+    model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));
+    policy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certificates() {
+    let (old, new) = (
+        Authority::new("old").unwrap(),
+        Authority::new("new").unwrap(),
+    );
+    let server = Backend::start(Act::Answer);
+    let front = Front::start(
+        "127.0.0.1:0",
+        server.address,
+        &old.issue(1, &["dns:localhost"]).unwrap(),
+        None,
+    );
+    let (address, uri) = (front.address.to_string(), front.uri("localhost"));
+    let there = folder();
+    for name in ["root", "run"] {
+        std::fs::create_dir(there.join(name)).unwrap();
+    }
+    let root = there.join("root");
+    for number in [0, 1] {
+        std::fs::write(root.join(format!("{number}.wasm")), guest(number)).unwrap();
+    }
+    std::fs::write(root.join("ca.pem"), &old.pem).unwrap();
+    let of = |number: usize| {
+        with_handler(
+            &uri,
+            &format!("{number}.wasm"),
+            &Sha256::digest(guest(number)),
+        )
+    };
+    Spawned::bundle(&there, support::GENERATION, &of(0));
+    let mut host = Spawned::start(there.clone(), "required");
+
+    let wall = host.line("the second wall stands");
+    println!("{}", wall["wall"]);
+    host.line("component compiled");
+    host.line("tensorgate-host is ready");
+    host.comes_to(200).await;
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.child.id())).unwrap();
+    let mut threads = 0;
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for expected in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
+            assert!(status.contains(expected), "{expected}: {status}");
+        }
+        threads += 1;
+    }
+    assert!(threads > 3, "{threads} threads");
+
+    // Another policy, whose handler nobody has compiled yet.
+    Spawned::bundle(&there, "1111111111111111", &of(1));
+    host.line("component compiled");
+    assert_eq!(host.reloaded(), "loaded");
+    host.comes_to(200).await;
+
+    // A component that is a way out: the kernel opens nothing beyond what the host was started with.
+    symlink("/etc/passwd", root.join("way-out.wasm")).unwrap();
+    let out = with_handler(
+        &uri,
+        "way-out.wasm",
+        &Sha256::digest(std::fs::read("/etc/passwd").unwrap()),
+    );
+    Spawned::bundle(&there, "2222222222222222", &out);
+    let refused = host.line("policy refused");
+    assert!(
+        refused["cause"]
+            .as_str()
+            .unwrap()
+            .contains("Permission denied"),
+        "{refused}"
+    );
+    host.comes_to(200).await;
+
+    // The server's certificate is another authority's now, and the file of authorities with it.
+    drop(front);
+    let front = Front::start(
+        &address,
+        server.address,
+        &new.issue(2, &["dns:localhost"]).unwrap(),
+        None,
+    );
+    host.comes_to(503).await;
+    replace(&root.join("ca.pem"), &new.pem);
+    Spawned::bundle(&there, "3333333333333333", &of(0));
+    assert_eq!(host.reloaded(), "loaded");
+    host.comes_to(200).await;
+    let audited = std::fs::read_to_string(there.join("run/audit/decisions.jsonl")).unwrap();
+    assert!(audited.lines().count() > 3, "{audited}");
+    drop(front);
+
+    // What was compiled is there at the next start.
+    let ended = Command::new("kill")
+        .arg(host.child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(ended.success());
+    host.line("stopped");
+    assert!(host.child.wait().unwrap().success());
+    let mut again = Spawned::start(there.clone(), "best-effort");
+    again.line("component compiled before");
+    again.line("tensorgate-host is ready");
+}
