@@ -4,6 +4,7 @@ mod components;
 mod examples;
 mod hostile;
 mod js;
+mod kit;
 mod port;
 mod python;
 mod rust;

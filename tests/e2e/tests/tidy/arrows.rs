@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-faulty-gate", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
+    ("tensorgate-kit", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
     (
         "tensorgate",
@@ -72,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-wire",
         ],
     ),
+    ("hostile-behaviours", &["tensorgate-handler"]),
     ("hostile-fetch", &["tensorgate-handler"]),
     ("hostile-loop", &["tensorgate-handler"]),
     ("hostile-memory-bomb", &["tensorgate-handler"]),
