@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod budget;
 pub mod bundle;
 pub mod contract;

@@ -16,10 +16,12 @@ use crate::request::{Operation, Proof, Proofs, Protocol};
 mod allowance;
 mod audit;
 mod backend;
+mod handler;
 mod key_places;
 mod key_set;
 mod listed;
 mod model;
+mod reach;
 mod role;
 mod service;
 mod shadow;
@@ -32,9 +34,11 @@ pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
+pub use handler::Handler;
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
+pub use reach::{Fetch, Target};
 pub(crate) use role::{Granted, RoleId};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
@@ -362,49 +366,6 @@ impl ApiKey {
     /// The first Unix second at which it no longer counts.
     pub const fn expires_unix_s(&self) -> Option<u64> {
         self.expires_unix_s
-    }
-}
-
-/// A sandboxed handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handler {
-    pub(crate) component: String,
-    pub(crate) sha256: [u8; 32],
-    pub(crate) fuel: u64,
-    pub(crate) memory_bytes: usize,
-    pub(crate) timeout_ms: u64,
-    pub(crate) config: BTreeMap<String, String>,
-}
-
-impl Handler {
-    /// The component's file, relative to the policy.
-    pub fn component(&self) -> &str {
-        &self.component
-    }
-
-    /// The file's digest.
-    pub const fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
-    /// Fuel a call.
-    pub const fn fuel(&self) -> u64 {
-        self.fuel
-    }
-
-    /// Linear memory an instance, bytes.
-    pub const fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
-    /// A call, instantiation included, milliseconds.
-    pub const fn timeout_ms(&self) -> u64 {
-        self.timeout_ms
-    }
-
-    /// What its `config` import answers.
-    pub const fn config(&self) -> &BTreeMap<String, String> {
-        &self.config
     }
 }
 

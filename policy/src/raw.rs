@@ -11,6 +11,7 @@ mod json;
 mod limits;
 mod mode;
 mod openai;
+mod reach;
 mod spelling;
 mod tensors;
 
@@ -34,6 +35,7 @@ pub use json::{BytesAs, Json, Place};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
+pub use reach::Fetch;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 
@@ -273,6 +275,9 @@ pub struct Handler {
     /// What the handler's `config` import answers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// Files that the host fetches for it. A component that asks for any is loaded with this alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<Fetch>,
 }
 
 /// A model and its contract.

@@ -28,6 +28,7 @@ mod openai;
 mod parameters;
 mod proofs;
 mod rates;
+mod reach;
 mod release;
 mod report;
 mod requires;
@@ -94,7 +95,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     clients::groups(report, &root.field("groups"), raw, &used);
     let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
     let backends = backends::backends(report, &root.field("backends"), raw, &used);
-    let handlers = handlers::handlers(report, &root.field("handlers"), &raw.handlers, &used);
+    let handlers = handlers::handlers(report, &root.field("handlers"), raw, &used);
     let models = models::models(report, &root.field("models"), raw, &used);
     let templates = models
         .as_deref()

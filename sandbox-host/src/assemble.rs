@@ -22,6 +22,7 @@ use crate::health::{self, BackendHealth, Prober};
 use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
 use crate::pipeline::{ModelRoute, Pipeline, Stage};
+use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use tensorgate_wire::context::Key;
@@ -40,6 +41,8 @@ pub enum PolicyFault {
     Endpoint { name: String, source: EndpointError },
     #[error("backend {name:?}: {source}")]
     Tls { name: String, source: TlsError },
+    #[error("handler {name:?}: fetch: {source}")]
+    Fetch { name: String, source: TlsError },
     #[error(
         "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
     )]
@@ -122,10 +125,11 @@ pub(crate) struct Loader {
     metrics: Arc<Metrics>,
     /// Made when a policy first has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
+    resolver: Arc<dyn Resolve>,
 }
 
 impl Loader {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         root: PathBuf,
         endpoints: BTreeMap<String, String>,
         key: Key,
@@ -137,6 +141,7 @@ impl Loader {
             key,
             metrics,
             sandbox: Mutex::new(None),
+            resolver: Arc::new(SystemResolver::default()),
         }
     }
 
@@ -234,7 +239,15 @@ impl Loader {
 
     fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
         let component = config::component(&self.root, rule.component())?;
-        let handler = self.sandbox()?.load(name, rule, role, &component)?;
+        let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
+        let reach = Reach::of(name, rule, &self.root, &self.resolver);
+        let reach = reach.map_err(|source| PolicyFault::Fetch {
+            name: name.to_owned(),
+            source,
+        })?;
+        if let Some(reach) = reach {
+            handler = handler.with(reach);
+        }
         tracing::info!(
             handler = name,
             role = role.export(),

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;
+pub mod reach;
 pub mod record;
 pub mod reload;
 pub mod reply;

@@ -3,6 +3,7 @@
 
 pub(crate) mod decoupled;
 pub(crate) mod openai;
+mod stage;
 mod wanted;
 
 use std::collections::HashMap;
@@ -24,19 +25,11 @@ use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::sandbox::{Behalf, Called, HandlerError, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
+pub use stage::Stage;
 use wanted::{Sent, Wanted};
-
-/// A loaded handler and its name in the policy.
-#[derive(Clone)]
-pub struct Stage {
-    /// Its name.
-    pub name: String,
-    /// The component.
-    pub handler: LoadedHandler,
-}
 
 /// Where one model's requests go.
 pub struct ModelRoute {
@@ -219,6 +212,11 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id;
+        let behalf = Behalf {
+            client: caller.client.as_deref().unwrap_or_default().into(),
+            request_id: request_id.as_str().into(),
+            ledger: timings.reached.clone(),
+        };
         let inputs = match (&route.preprocess, payload) {
             (None, Payload::Tensors(tensors)) => tensors,
             (None, Payload::Raw { .. }) => {
@@ -229,7 +227,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.handler.by(latest);
+                let handler = stage.for_one(latest, &behalf, held)?;
                 let called = handler.preprocess(&request_id, payload).await;
                 self.made(
                     stage,
@@ -250,6 +248,7 @@ impl Pipeline {
         let sent = Sent { parameters, inputs };
         let wanted = Wanted {
             request_id,
+            behalf,
             protocol,
             model: model_id,
             grant: grant
@@ -291,7 +290,7 @@ impl Pipeline {
         let request_id = wanted.request_id.as_str();
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.handler.by(latest);
+            let handler = stage.for_one(latest, &wanted.behalf, held)?;
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,

@@ -95,6 +95,7 @@ mod tests {
             dispatch: ms(20),
             queue: ms(5),
             fuel: 0,
+            ..Timings::default()
         };
         let counted = Counted::default();
         counted.count("m", "1", true, ms(30), &timings);

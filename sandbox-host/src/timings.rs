@@ -1,9 +1,11 @@
-//! Where a request spent its time.
+//! Where a request spent its time, and what was brought for it.
 
 use std::time::Duration;
 
+use crate::sandbox::Ledger;
+
 /// How long the parts of a request took, for its log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Timings {
     /// In handlers.
     pub handler: Duration,
@@ -15,4 +17,6 @@ pub struct Timings {
     pub queue: Duration,
     /// Fuel of all handler calls.
     pub fuel: u64,
+    /// What handlers had brought from elsewhere.
+    pub reached: Ledger,
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::backend::{Act, Backend};
-use support::{Answer, Running, start, until};
+use support::{Answer, PATIENCE, Running, start, until};
 use tensorgate_wire::proto::ModelInferResponse;
 use tonic::Code;
 
@@ -112,6 +112,15 @@ impl Server {
             Self::Served(server, _) => server.inside(),
             Self::Own(server) => server.open(),
             Self::OpenAi(server) => server.open(),
+        }
+    }
+
+    /// Whether it had a request already, where it has none before it was looked at.
+    fn was_asked(&self) -> bool {
+        match self {
+            Self::Inference(server) => server.begun() > 0,
+            Self::Served(server, _) => server.begun() > 0,
+            Self::OpenAi(_) | Self::Own(_) => true,
         }
     }
 
@@ -371,13 +380,27 @@ async fn a_good_server_beside_a_failing_one_has_the_requests() {
             };
             let (failing, good) = (Server::start(kind).await, Server::start(kind).await);
             let running = host(kind, &[&failing, &good], timeout_ms).await;
+            // As long as one of them is not known, the other has all of them.
+            let asking = async {
+                while !(failing.was_asked() && good.was_asked()) {
+                    assert_eq!(ask(kind, &running).await.status, 200);
+                }
+            };
+            tokio::time::timeout(PATIENCE, asking).await.unwrap();
             failing.fail(fault);
-            let mut refused = 0_usize;
+            let mut refused = Vec::new();
             for _ in 0..20 {
                 let answer = ask(kind, &running).await;
-                refused = refused.saturating_add(usize::from(answer.status != 200));
+                if answer.status != 200 {
+                    refused.push(answer);
+                }
             }
-            assert!(refused <= most, "{kind} {fault:?}: {refused} of 20 refused");
+            assert!(
+                refused.len() <= most,
+                "{kind} {fault:?}: {} of 20 refused, {:?}",
+                refused.len(),
+                refused.last()
+            );
             left(&running, &failing).await;
             running.stop().await;
         }

@@ -1,7 +1,10 @@
-//! What an import would let a component do, if it were given. The sandbox gives a handler its own three interfaces and nothing else.
+//! What an import would let a component do, if it were given. The sandbox gives a handler its own interfaces and nothing else.
+
+/// The interface that only a policy's `fetch:` gives.
+pub const FETCH: &str = "tensorgate:handler/fetch@";
 
 /// Interfaces by the beginning of their names, the more exact first, and what they are good for.
-const KNOWN: [(&str, &str); 18] = [
+const KNOWN: [(&str, &str); 19] = [
     (
         "tensorgate:handler/types@",
         "names of types, nothing to call",
@@ -13,6 +16,10 @@ const KNOWN: [(&str, &str); 18] = [
     (
         "tensorgate:handler/log@",
         "bounded lines in the operator's log",
+    ),
+    (
+        FETCH,
+        "files that the host fetches, where the policy says from which hosts",
     ),
     ("wasi:filesystem/", "to open, read and write files"),
     ("wasi:sockets/", "to open network connections"),

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tensorgate_host::sandbox::{FaultCause, Payload};
+use tensorgate_host::sandbox::{FaultCause, File, Payload};
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
@@ -32,6 +32,8 @@ const BAD_INPUT: &str = "bad-input";
 struct Raw {
     #[serde(default)]
     config: BTreeMap<String, String>,
+    #[serde(default)]
+    files: BTreeMap<String, RawBody>,
     input: RawInput,
     expect: RawExpected,
 }
@@ -73,6 +75,8 @@ pub struct Case {
     pub name: String,
     /// Entries of the configuration that it replaces.
     pub config: BTreeMap<String, String>,
+    /// What it finds where it fetches, by URL.
+    pub files: BTreeMap<String, File>,
     /// What the handler gets.
     pub input: Payload,
     /// What must come of it.
@@ -135,9 +139,20 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     let text = content(file)?;
     let Raw {
         config,
+        files,
         input,
         expect,
     } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let files = files
+        .into_iter()
+        .map(|(url, body)| {
+            let fetched = File {
+                data: raw_data(file, &body)?.into(),
+                content_type: body.content_type,
+            };
+            Ok((url, fetched))
+        })
+        .collect::<Result<_, String>>()?;
     let input = match input {
         RawInput::Tensors(values) => Payload::Tensors(tensors(&values)?),
         RawInput::Raw(_) if project.world == World::Postprocess => {
@@ -168,6 +183,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     Ok(Case {
         name: name.to_string_lossy().into_owned(),
         config,
+        files,
         input,
         expected,
     })

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod build;
 pub mod case;
 pub mod compare;
+pub mod given;
 pub mod project;
 pub mod runner;
 pub mod template;

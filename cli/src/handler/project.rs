@@ -86,6 +86,7 @@ struct Manifest {
     limits: Limits,
     #[serde(default)]
     config: BTreeMap<String, String>,
+    fetch: Option<raw::Fetch>,
 }
 
 /// What a call may have: the policy's fields, and its defaults where one is missing.
@@ -114,6 +115,7 @@ pub struct Project {
     /// What `config` answers, unless a case says otherwise.
     pub config: BTreeMap<String, String>,
     limits: Limits,
+    fetch: Option<raw::Fetch>,
 }
 
 impl Project {
@@ -154,6 +156,7 @@ impl Project {
             world,
             limits,
             config,
+            fetch,
         } = manifest;
         fit_name(&name).map_err(|fault| Failure::Input(format!("{}: {fault}", file.display())))?;
         let project = Self {
@@ -163,6 +166,7 @@ impl Project {
             world,
             config,
             limits,
+            fetch,
         };
         // Now rather than when it is first called.
         project.rule(&project.config, &[0; 32])?;
@@ -195,7 +199,7 @@ impl Project {
         config: &BTreeMap<String, String>,
         sha256: &[u8; 32],
     ) -> Result<Handler, Failure> {
-        rule(&self.name, self.limits, config, sha256).map_err(|fault| {
+        rule(&self.name, self.limits, config, self.fetch.as_ref(), sha256).map_err(|fault| {
             Failure::Input(format!("{}: {fault}", self.folder.join(MANIFEST).display()))
         })
     }
@@ -206,6 +210,7 @@ pub fn rule(
     name: &str,
     limits: Limits,
     config: &BTreeMap<String, String>,
+    fetch: Option<&raw::Fetch>,
     sha256: &[u8; 32],
 ) -> Result<Handler, String> {
     let handler = raw::Handler {
@@ -215,6 +220,7 @@ pub fn rule(
         memory_bytes: limits.memory_bytes,
         timeout_ms: limits.timeout_ms,
         config: config.clone(),
+        fetch: fetch.cloned(),
     };
     let policy = raw::Policy {
         version: Some(1),
@@ -291,13 +297,13 @@ mod tests {
             fuel: Some(5),
             ..Limits::default()
         };
-        let made = rule("a", limits, &BTreeMap::new(), &[1; 32]).unwrap();
+        let made = rule("a", limits, &BTreeMap::new(), None, &[1; 32]).unwrap();
         assert_eq!((made.fuel(), made.timeout_ms()), (5, 50));
         let limits = Limits {
             timeout_ms: Some(0),
             ..limits
         };
-        let fault = rule("a", limits, &BTreeMap::new(), &[1; 32]).unwrap_err();
+        let fault = rule("a", limits, &BTreeMap::new(), None, &[1; 32]).unwrap_err();
         assert!(fault.contains("timeout_ms"), "{fault}");
     }
 }

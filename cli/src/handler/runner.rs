@@ -1,6 +1,7 @@
 //! A component in the host's own sandbox: the host's engine, its imports, its bounds, one guest thread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
@@ -9,6 +10,8 @@ use tensorgate_host::sandbox::{
 use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
 
+use super::case::Case;
+use super::given::Given;
 use super::project::Project;
 use crate::Failure;
 
@@ -94,9 +97,14 @@ impl<'p> Runner<'p> {
     ///
     /// # Errors
     /// As the host's.
-    pub fn call(&self, handler: &LoadedHandler, input: &Payload) -> Result<Called, HandlerError> {
+    pub fn call(&self, handler: &LoadedHandler, case: &Case) -> Result<Called, HandlerError> {
+        let given = Given {
+            rule: self.rule.fetch().cloned(),
+            files: case.files.clone(),
+        };
+        let handler = handler.with(Arc::new(given));
         self.runtime.block_on(async {
-            match (self.project.world.role(), input.clone()) {
+            match (self.project.world.role(), case.input.clone()) {
                 (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {
                     handler.postprocess(REQUEST_ID, outputs).await
                 }

@@ -41,6 +41,9 @@ fn shared(policy_json: &str) -> String {
     for grant in policy["grants"].as_array_mut().unwrap() {
         // Messages of a stream do not wait.
         let operations = grant["operations"].as_array_mut().unwrap();
+        if !is_openai && operations.iter().all(|operation| operation == "stream") {
+            continue;
+        }
         operations.retain(|operation| operation != "stream" || is_openai);
         for limit in ["rate", "cost", "budget"] {
             if let Some(limit) = grant.get_mut(limit) {

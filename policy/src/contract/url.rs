@@ -33,7 +33,7 @@ pub(crate) fn default_port(scheme: &str) -> Option<u16> {
 
 impl UrlRule {
     /// Judges a URL, giving the cause of a refusal.
-    pub(super) fn check(&self, url: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn check(&self, url: &[u8]) -> Result<(), &'static str> {
         if url.len() > MAX_URL_BYTES {
             return Err("the URL is too long");
         }

@@ -116,8 +116,18 @@ fn declared_kinds(report: &mut Report, path: &Path, raw: &raw::RawBody, media: &
     }
 }
 
-/// RFC 9110 §8.3.1, lower-case, without parameters; neither of the types that mean a decoded request.
+/// A media type that is neither of those that mean a decoded request.
 fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    media_type(report, path, text)?;
+    if text == "application/json" || text.starts_with("application/grpc") {
+        report.error(path, format!("{text} is decoded, never passed on raw"));
+        return None;
+    }
+    Some(())
+}
+
+/// RFC 9110 §8.3.1, lower-case, without parameters.
+pub(super) fn media_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     /// RFC 6838 §4.2: 127 characters on either side.
     const MAX_PART_BYTES: usize = 127;
     let is_token = |part: &str| {
@@ -156,10 +166,6 @@ fn content_type(report: &mut Report, path: &Path, text: &str) -> Option<()> {
             path,
             format!("{} is a pattern; name the types", quote(text)),
         );
-        return None;
-    }
-    if text == "application/json" || text.starts_with("application/grpc") {
-        report.error(path, format!("{text} is decoded, never passed on raw"));
         return None;
     }
     Some(())

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::names;
+use super::reach;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
 use crate::policy::Handler;
@@ -33,14 +34,18 @@ const MAX_CONFIG_BYTES: usize = 64 << 10;
 pub(super) fn handlers(
     report: &mut Report,
     path: &Path,
-    raw: &BTreeMap<String, raw::Handler>,
+    policy: &raw::Policy,
     used: &Usage<'_>,
 ) -> Option<BTreeMap<String, Handler>> {
     let mut handlers = Vec::new();
-    for (name, raw) in raw {
+    for (name, raw) in &policy.handlers {
         let path = path.key(name);
         let named = names::name(report, &path, name);
         let handler = handler(report, &path, raw);
+        if let Some(handler) = &handler {
+            let held = policy.listen.limits.buffered_bytes.0;
+            reach::fits(report, &path, handler, held);
+        }
         if !used.handlers.contains(name.as_str()) {
             report.warn(
                 &path,
@@ -93,6 +98,10 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
         "ms",
     );
     let config = config(report, &path.field("config"), &raw.config);
+    let fetch = match &raw.fetch {
+        Some(raw) => reach::fetch(report, &path.field("fetch"), raw).map(Some),
+        None => Some(None),
+    };
     config?;
     Some(Handler {
         component: component?.clone(),
@@ -101,6 +110,7 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
         memory_bytes: memory_bytes?,
         timeout_ms: timeout_ms?,
         config: raw.config.clone(),
+        fetch: fetch?,
     })
 }
 

@@ -293,7 +293,7 @@ pub(super) fn media(report: &mut Report, path: &Path, raw: &raw::Media) -> Optio
     })
 }
 
-fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<UrlRule> {
+pub(super) fn url(report: &mut Report, path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     let raw::Url {
         hosts,
         schemes,

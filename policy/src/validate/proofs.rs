@@ -383,7 +383,7 @@ pub(super) fn sources(
 }
 
 /// `10.0.0.0/8`, `2001:db8::/32`, or one address.
-fn network(report: &mut Report, path: &Path, text: &str) -> Option<Network> {
+pub(super) fn network(report: &mut Report, path: &Path, text: &str) -> Option<Network> {
     let Some((written, bits)) = read_network(text) else {
         report.error_with_fix(
             path,

@@ -25,16 +25,12 @@ pub(super) fn spoken(
             .inputs
             .get(rule.name())
             .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
-        good = good
-            .and(placed(
-                report,
-                &at,
-                &raw.inputs,
-                rule,
-                "which the backend gets",
-            ))
-            .and(no_half(report, &at, rule, HTTP_JSON))
-            .and(sayable(report, &at, rule, base64));
+        let there = placed(report, &at, &raw.inputs, rule, "which the backend gets");
+        good = good.and(there).and(no_half(report, &at, rule, HTTP_JSON));
+        // How it would be said is said by its place.
+        if there.is_some() {
+            good = good.and(sayable(report, &at, rule, base64));
+        }
     }
     let at = path.field("outputs");
     for rule in side.outputs {

@@ -109,6 +109,7 @@ mod grants;
 mod hostile;
 mod modes;
 mod openai;
+mod reach;
 mod sections;
 mod served;
 mod service;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
 use super::heard::Marks;
+use crate::sandbox::Reached;
 
 /// The version of these fields.
 pub const FORMAT: u64 = 1;
@@ -219,6 +220,9 @@ pub struct Decision {
     /// Fuel of all handler calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
+    /// What handlers had the host bring from elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reached: Vec<Reached>,
     /// Envoy's response flags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,

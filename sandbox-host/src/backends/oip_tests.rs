@@ -1,3 +1,4 @@
+//! Which addresses are endpoints, and whose fault a status is.
 use super::*;
 
 #[tokio::test]

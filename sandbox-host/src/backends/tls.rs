@@ -85,7 +85,7 @@ impl Tls {
     }
 
     /// What the next connection is made with. Reads files.
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let mut read = self.lock();
         let stamps = self.files.stamps();
         if read.stamps != stamps

@@ -7,6 +7,7 @@ use tensorgate_policy::{Protocol, Tensor};
 use tensorgate_wire::encode::AnswerForm;
 
 use crate::backends::Call;
+use crate::sandbox::Behalf;
 
 /// What a backend gets.
 pub(super) struct Sent {
@@ -34,6 +35,8 @@ impl Sent {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) request_id: String,
+    /// Whom its handlers are asked for.
+    pub(super) behalf: Behalf,
     pub(super) protocol: Protocol,
     pub(super) model: ModelId,
     pub(super) grant: GrantId,

@@ -70,6 +70,7 @@ impl Record {
             handler_us: spent(self.timings.handler),
             dispatch_us: spent(self.timings.dispatch),
             queue_us: spent(self.timings.queue),
+            reached: self.timings.reached.entries(),
             fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
             ..Decision::default()
         }

@@ -50,6 +50,12 @@ pub(super) const MAX_HOST_CALLS: u32 = 10_000;
 /// A key that `config.get` looks up, bytes; no policy has a longer one.
 pub(super) const MAX_CONFIG_KEY_BYTES: usize = 1 << 10;
 
+/// What a guest may choose of one thing that it asks for, bytes: no policy lets a longer URL through.
+pub(super) const MAX_ASK_BYTES: usize = 2 << 10;
+
+/// Entries of one request's audit line about what was brought for it: what two handlers may ask for.
+pub(super) const MAX_TOLD: usize = 32;
+
 /// Log lines that one call may write; more are dropped and counted.
 pub(super) const MAX_LOG_LINES: u32 = 100;
 

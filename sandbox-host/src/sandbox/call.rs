@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::{Engine, Store, UpdateDeadline};
 
+use super::asks::{Ask, Asked, Known};
 use super::bindings::preprocess as abi;
 use super::bindings::preprocess::tensorgate::handler::types;
 use super::bounds::{MAX_MESSAGE_BYTES, SHORT_TICKS};
@@ -32,6 +33,23 @@ pub(super) struct Callee {
     pub(super) max_output_bytes: usize,
 }
 
+/// What earlier runs of a call have spent and brought. The first run has spent nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    pub(super) fuel: u64,
+    pub(super) ran: Duration,
+    pub(super) logged: u32,
+    pub(super) known: Arc<Known>,
+}
+
+/// How a run of a call ends.
+pub(super) enum Run {
+    /// With an answer.
+    Called(Called),
+    /// With something that is to be brought first; then it runs again from its beginning.
+    Wants { asks: Vec<Ask>, before: Before },
+}
+
 /// What a call's export answers, if the guest comes to its end.
 type Answer = Result<Vec<types::TensorResult>, types::Error>;
 
@@ -43,9 +61,11 @@ impl Callee {
         input: &Payload,
         ticket: Arc<Ticket>,
         queued: Duration,
-    ) -> Result<Called, HandlerError> {
+        before: Before,
+    ) -> Result<Run, HandlerError> {
         let started = Instant::now();
-        let mut store = self.store(request_id, started, ticket)?;
+        let ran_before = before.ran;
+        let mut store = self.store(request_id, started, ticket, before)?;
         let answer = match input {
             Payload::Tensors(tensors) => {
                 let dims = Dims::of(tensors).map_err(input_fault)?;
@@ -61,7 +81,19 @@ impl Callee {
             .allowance
             .fuel
             .saturating_sub(store.get_fuel().unwrap_or(0));
-        let state = store.into_data();
+        let mut state = store.into_data();
+        let ran = ran_before.saturating_add(started.elapsed());
+        let beyond = state.asked.is_beyond();
+        let asks = std::mem::take(&mut state.asked.wanted);
+        if !asks.is_empty() && !beyond {
+            let before = Before {
+                fuel: fuel_used,
+                ran,
+                logged: state.logbook.lines(),
+                known: state.asked.known,
+            };
+            return Ok(Run::Wants { asks, before });
+        }
         let answer = answer
             .map_err(|(error, phase)| cause::fault(&error, phase, &state.limits, fuel_used))?;
         let tensors = answer
@@ -69,19 +101,24 @@ impl Callee {
             .and_then(|returned| {
                 tensors::results(returned).map_err(|detail| bad_output(detail, fuel_used))
             })?;
-        Ok(Called {
+        Ok(Run::Called(Called {
             tensors,
             fuel_used,
             log_lines_dropped: state.logbook.dropped(),
             memory_peak_bytes: state.limits.peak_bytes(),
             queued_us: micros(queued),
-            ran_us: micros(started.elapsed()),
-        })
+            ran_us: micros(ran),
+        }))
     }
 
     /// Instantiates, and nothing more.
     pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
-        let mut store = self.store(String::new(), Instant::now(), Arc::default())?;
+        let mut store = self.store(
+            String::new(),
+            Instant::now(),
+            Arc::default(),
+            Before::default(),
+        )?;
         let made = match &self.export {
             Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
             Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
@@ -95,25 +132,31 @@ impl Callee {
         request_id: String,
         started: Instant,
         ticket: Arc<Ticket>,
+        before: Before,
     ) -> Result<Store<CallState>, HandlerError> {
         let state = CallState {
             limits: Limits::new(self.allowance.memory_bytes),
             handler: Arc::clone(&self.name),
             request_id,
             config: Arc::clone(&self.allowance.config),
-            logbook: Logbook::default(),
+            logbook: Logbook::after(before.logged),
             // A timeout too long for the clock to express is none: fuel still ends the call.
             deadline: started
-                .checked_add(self.allowance.timeout)
+                .checked_add(self.allowance.timeout.saturating_sub(before.ran))
                 .unwrap_or(started),
             ticket,
             ticks: 0,
             host_calls: 0,
+            asked: Asked {
+                may: self.allowance.asking,
+                known: before.known,
+                wanted: Vec::new(),
+            },
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
         store
-            .set_fuel(self.allowance.fuel)
+            .set_fuel(self.allowance.fuel.saturating_sub(before.fuel))
             .map_err(|error| HandlerError::Fault {
                 cause: FaultCause::Instantiate,
                 detail: format!("{error:#}"),

@@ -53,6 +53,8 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
         return match stop {
             Stop::Deadline | Stop::Abandoned => FaultCause::Deadline,
             Stop::HostCalls => FaultCause::HostCalls,
+            // A call that waits is no fault: whoever runs it sees what it wants first.
+            Stop::Asks | Stop::Wants => FaultCause::Asks,
         };
     }
     match error.downcast_ref::<Trap>() {

@@ -17,6 +17,8 @@ pub(super) struct Compiled {
     pub(super) component: Component,
     /// Its imports linked: nothing of it is a call's or a policy's.
     pub(super) linked: InstancePre<CallState>,
+    /// Whether it may ask the host to fetch.
+    pub(super) fetches: bool,
 }
 
 /// Where one component is compiled. Whoever asks for it meanwhile waits here, and nobody else does.

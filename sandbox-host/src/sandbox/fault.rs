@@ -57,6 +57,16 @@ pub enum LoadFault {
         /// What it asks for.
         import: String,
     },
+    /// The component asks the host to fetch, and its policy does not say from where.
+    #[error(
+        "handler {handler}: needs fetch (it imports {import}), and the policy gives it none: say which hosts with `fetch: {{hosts: [...]}}`, or build it without"
+    )]
+    Ungranted {
+        /// The handler's name.
+        handler: String,
+        /// What it asks for.
+        import: &'static str,
+    },
     /// The component has no export of its role, or one of another type.
     #[error("handler {handler}: does not implement world {role}: {detail}")]
     World {

@@ -11,6 +11,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
+use super::asks::Asking;
 use super::bindings::postprocess::PostprocessPre;
 use super::bindings::preprocess::PreprocessPre;
 use super::bounds::{MAX_COMPONENT_BYTES, PAGE_BYTES};
@@ -46,6 +47,8 @@ pub(super) struct Allowance {
     pub(super) memory_bytes: usize,
     pub(super) timeout: Duration,
     pub(super) config: Arc<std::collections::BTreeMap<String, String>>,
+    pub(super) asking: Asking,
+    pub(super) most_brought_bytes: usize,
 }
 
 impl Allowance {
@@ -55,6 +58,8 @@ impl Allowance {
             memory_bytes: rule.memory_bytes(),
             timeout: Duration::from_millis(rule.timeout_ms()),
             config: Arc::new(rule.config().clone()),
+            asking: Asking::of(rule),
+            most_brought_bytes: rule.most_brought_bytes(),
         }
     }
 }
@@ -101,6 +106,12 @@ impl Workshop {
             .compilations
             .get(found, || self.compile(file))
             .map_err(|unfit| unfit.of(name, role))?;
+        if compiled.fetches && rule.fetch().is_none() {
+            return Err(LoadFault::Ungranted {
+                handler: handler(),
+                import: imports::FETCH,
+            });
+        }
         fits(name, rule, &compiled.component)?;
         let export = export(role, compiled.linked.clone())
             .map_err(|error| Unfit::World(error).of(name, role))?;
@@ -110,8 +121,9 @@ impl Workshop {
     /// All that takes a file and no policy.
     fn compile(&self, file: &[u8]) -> Result<Compiled, Unfit> {
         let component = Component::from_binary(&self.engine, file).map_err(Unfit::Compile)?;
-        let foreign = component
-            .component_type()
+        let whole = component.component_type();
+        let fetches = (whole.imports(&self.engine)).any(|(import, _)| import == imports::FETCH);
+        let foreign = whole
             .imports(&self.engine)
             // A world names the types that it uses: a name for something is not something to call.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
@@ -128,7 +140,11 @@ impl Workshop {
         component
             .initialize_copy_on_write_image()
             .map_err(Unfit::Compile)?;
-        Ok(Compiled { component, linked })
+        Ok(Compiled {
+            component,
+            linked,
+            fetches,
+        })
     }
 }
 

@@ -11,10 +11,25 @@ pub(super) struct Logbook {
     lines: u32,
     bytes: usize,
     dropped: u64,
+    /// Lines that an earlier run of the same call has written.
+    told: u32,
 }
 
 impl Logbook {
-    /// A line as it may be logged, or `None` if it is one too many.
+    /// Of a call of which an earlier run has written so many lines: they are its first ones again.
+    pub(super) fn after(told: u32) -> Self {
+        Self {
+            told,
+            ..Self::default()
+        }
+    }
+
+    /// Lines so far.
+    pub(super) const fn lines(&self) -> u32 {
+        self.lines
+    }
+
+    /// A line as it may be logged, or `None` if it is one too many, or is logged already.
     pub(super) fn accept(&mut self, message: &str) -> Option<String> {
         let line = cut(message, MAX_LOG_LINE_BYTES);
         let bytes = self.bytes.saturating_add(line.len());
@@ -24,6 +39,9 @@ impl Logbook {
         }
         self.lines = self.lines.saturating_add(1);
         self.bytes = bytes;
+        if self.lines <= self.told {
+            return None;
+        }
         let mut escaped = escape(line);
         if line.len() < message.len() {
             // Writing to a string cannot fail.
@@ -79,6 +97,14 @@ mod tests {
         ] {
             assert_eq!(Logbook::default().accept(message).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn lines_that_an_earlier_run_has_written_are_not_written_again() {
+        let mut logbook = Logbook::after(2);
+        let written = ["a", "b", "c"].map(|line| logbook.accept(line).is_some());
+        assert_eq!(written, [false, false, true]);
+        assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));
     }
 
     #[test]

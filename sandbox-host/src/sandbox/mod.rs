@@ -1,17 +1,20 @@
 //! Runs handler components that nobody trusts: a fresh instance for every call, on threads of its own, within bounds
 //! that the policy names.
 //!
-//! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported. No WASI is linked, neither `wasi-common` (which
+//! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported, and `fetch` by whom the policy grants it. No WASI is linked, neither `wasi-common` (which
 //! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it, and a
 //! language runtime that does not start without WASI has it stubbed in its own component, where a call of it traps.
 //!
 //! What it never does: it checks no contract (a handler's tensors are checked by whoever dispatches them), keeps
 //! nothing from one call to the next, and never runs guest code on an async runtime's thread.
 //!
+//! What a handler asks the host to bring ([`Bring`]) it gets in a run of its own: no guest waits for a network.
+//!
 //! A call passes through these, in this order: `load` has checked the component and `compiled` keeps what was compiled of it, `pool` finds it a
 //! thread, `call` gives it a store with every bound set, `imports` is all that it can reach, `cause` says what
 //! its failure means, `tensors` what it returned.
 
+mod asks;
 mod bindings;
 mod bounds;
 mod call;
@@ -41,8 +44,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Linker;
 
+pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, File, Ledger, Missing, Reached};
 use self::bounds::MAX_KEPT_THREADS;
-use self::call::Callee;
+use self::call::{Before, Callee, Run};
 use self::clock::Ticker;
 use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
@@ -160,6 +164,8 @@ impl Sandbox {
             workers: Arc::clone(&self.workers),
             queue_wait: self.queue_wait,
             latest: None,
+            bring: None,
+            behalf: Behalf::default(),
         })
     }
 
@@ -177,9 +183,34 @@ pub struct LoadedHandler {
     lane: LaneId,
     queue_wait: Duration,
     latest: Option<Instant>,
+    bring: Option<Arc<dyn Bring>>,
+    behalf: Behalf,
 }
 
 impl LoadedHandler {
+    /// The same handler, its asks answered by this. Without it nothing is brought: every ask is [`Missing::Unavailable`].
+    #[must_use]
+    pub fn with(&self, bring: Arc<dyn Bring>) -> Self {
+        Self {
+            bring: Some(bring),
+            ..self.clone()
+        }
+    }
+
+    /// The same handler for one client's request: what it asks for is asked on that client's behalf.
+    #[must_use]
+    pub fn on_behalf_of(&self, behalf: Behalf) -> Self {
+        Self {
+            behalf,
+            ..self.clone()
+        }
+    }
+
+    /// What can be brought into memory for one call, bytes.
+    pub fn most_brought_bytes(&self) -> usize {
+        self.callee.allowance.most_brought_bytes
+    }
+
     /// The same handler for one request, whose time ends then. A call that has not started by then is
     /// [`HandlerError::Overloaded`], one that runs is stopped as a [`FaultCause::RequestDeadline`].
     #[must_use]
@@ -243,6 +274,51 @@ impl LoadedHandler {
                 fuel_used: 0,
             });
         }
+        let (input, mut before) = (Arc::new(input), Before::default());
+        loop {
+            let wants = match self.run(request_id, &input, before).await? {
+                Run::Called(called) => return Ok(called),
+                Run::Wants { asks, before } => (asks, before),
+            };
+            before = self.bring(wants).await?;
+        }
+    }
+
+    /// What a run asked for, beside what was brought before. The number of runs is bounded by how much a call may ask for.
+    async fn bring(&self, (asks, before): (Vec<Ask>, Before)) -> Result<Before, HandlerError> {
+        let brought = match &self.bring {
+            Some(bring) => bring
+                .bring(&asks, &self.behalf, self.latest)
+                .await
+                .map_err(|Busy| HandlerError::Overloaded)?,
+            None => asks
+                .iter()
+                .map(|Ask::File(_)| Brought::File(Err(Missing::Unavailable)))
+                .collect(),
+        };
+        // Whatever is not answered would be asked for again.
+        if brought.len() != asks.len() {
+            return Err(HandlerError::Fault {
+                cause: FaultCause::Input,
+                detail: format!("{} asks, {} answers", asks.len(), brought.len()),
+                fuel_used: before.fuel,
+            });
+        }
+        let mut known = Arc::unwrap_or_clone(before.known);
+        known.extend(asks.into_iter().zip(brought));
+        Ok(Before {
+            known: Arc::new(known),
+            ..before
+        })
+    }
+
+    /// One run of a call, on an instance of its own.
+    async fn run(
+        &self,
+        request_id: &str,
+        input: &Arc<Payload>,
+        before: Before,
+    ) -> Result<Run, HandlerError> {
         let ticket = Arc::new(Ticket::default());
         let caller = CallerEnd {
             ticket: Arc::clone(&ticket),
@@ -257,10 +333,12 @@ impl LoadedHandler {
                 Arc::clone(&ticket),
             );
             let (request_id, submitted) = (request_id.to_owned(), Instant::now());
+            let input = Arc::clone(input);
             move || {
                 if ticket.start() {
                     let _ticking = workers.ticker.run();
-                    let outcome = callee.call(request_id, &input, ticket, submitted.elapsed());
+                    let outcome =
+                        callee.call(request_id, &input, ticket, submitted.elapsed(), before);
                     // Nobody may be waiting any more.
                     let _ = answer.send(outcome);
                 }

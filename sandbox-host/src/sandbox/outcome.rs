@@ -97,13 +97,15 @@ pub enum FaultCause {
     Instantiate,
     /// It called the host more often than it may.
     HostCalls,
+    /// It asked the host to bring more than its policy lets it.
+    Asks,
     /// The host gave it something that cannot be expressed as its input: a bug on this side.
     Input,
 }
 
 impl FaultCause {
     /// Every cause, so that a metric can have all of its labels from the start.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Fuel,
         Self::Memory,
         Self::Deadline,
@@ -114,6 +116,7 @@ impl FaultCause {
         Self::Reported,
         Self::Instantiate,
         Self::HostCalls,
+        Self::Asks,
         Self::Input,
     ];
 
@@ -130,6 +133,7 @@ impl FaultCause {
             Self::Reported => "reported",
             Self::Instantiate => "instantiate",
             Self::HostCalls => "host-calls",
+            Self::Asks => "asks",
             Self::Input => "input",
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::asks::Asked;
 use super::bounds::MAX_HOST_CALLS;
 use super::limits::Limits;
 use super::logbook::Logbook;
@@ -29,6 +30,8 @@ pub(super) struct CallState {
     pub(super) ticks: u32,
     /// Calls to the host so far.
     pub(super) host_calls: u32,
+    /// What it asks the host to bring.
+    pub(super) asked: Asked,
 }
 
 /// Why the host stopped a call by itself.
@@ -43,6 +46,12 @@ pub(super) enum Stop {
     /// It called the host too often.
     #[error("more than {MAX_HOST_CALLS} calls to the host")]
     HostCalls,
+    /// It asked for more than it may.
+    #[error("asked the host to bring more than the policy lets it")]
+    Asks,
+    /// It asked for something that is still to be brought.
+    #[error("waits for what the host brings")]
+    Wants,
 }
 
 impl CallState {

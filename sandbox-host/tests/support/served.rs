@@ -45,6 +45,7 @@ pub enum Act {
 
 #[derive(Default)]
 pub struct Seen {
+    begun: AtomicUsize,
     inside: AtomicUsize,
     looked: AtomicUsize,
     pub predict: Mutex<Option<PredictRequest>>,
@@ -126,6 +127,10 @@ impl Served {
         self.seen.inside.load(Ordering::SeqCst)
     }
 
+    pub fn begun(&self) -> usize {
+        self.seen.begun.load(Ordering::SeqCst)
+    }
+
     pub fn looked(&self) -> usize {
         self.seen.looked.load(Ordering::SeqCst)
     }
@@ -203,6 +208,7 @@ impl State {
         self,
         request: Request<PredictRequest>,
     ) -> Result<Response<PredictResponse>, Status> {
+        self.seen.begun.fetch_add(1, Ordering::SeqCst);
         self.seen.inside.fetch_add(1, Ordering::SeqCst);
         let _inside = Inside(&self.seen.inside);
         self.head(&request);
@@ -244,6 +250,7 @@ impl State {
         self,
         request: Request<PredictionsRequest>,
     ) -> Result<Response<PredictionResponse>, Status> {
+        self.seen.begun.fetch_add(1, Ordering::SeqCst);
         self.seen.inside.fetch_add(1, Ordering::SeqCst);
         let _inside = Inside(&self.seen.inside);
         self.head(&request);

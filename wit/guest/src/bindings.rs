@@ -23,6 +23,14 @@ pub mod preprocess {
     });
 }
 
+/// What a handler may import if its policy grants it.
+pub mod granted {
+    wit_bindgen::generate!({
+        path: "../handler.wit",
+        world: "granted",
+    });
+}
+
 /// The world after it; its types are those of [`preprocess`].
 pub mod postprocess {
     wit_bindgen::generate!({

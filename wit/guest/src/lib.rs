@@ -46,6 +46,7 @@ mod bytes;
 mod element;
 mod error;
 mod export;
+mod fetch;
 mod host;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -55,5 +56,6 @@ pub use bindings::preprocess::Payload;
 pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
 pub use element::Element;
 pub use export::{Postprocess, Preprocess, log_panics};
+pub use fetch::{Failure, File, fetch};
 pub use host::{config, log};
 pub use ndarray;

@@ -3,7 +3,10 @@
 use core::cell::RefCell;
 use std::collections::BTreeMap;
 
+use crate::{Failure, File};
+
 thread_local! {
+    static FILES: RefCell<BTreeMap<String, File>> = const { RefCell::new(BTreeMap::new()) };
     static CONFIG: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -19,4 +22,17 @@ pub fn set_config<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
 
 pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|config| config.get(key).cloned())
+}
+
+/// Puts a file where [`crate::fetch`] finds it on this thread. Any other is [`Failure::NotFound`].
+pub fn set_file(url: &str, content_type: &str, data: &[u8]) {
+    let file = File {
+        content_type: content_type.to_owned(),
+        data: data.to_vec(),
+    };
+    FILES.with_borrow_mut(|files| files.insert(url.to_owned(), file));
+}
+
+pub(crate) fn file(url: &str) -> Result<File, Failure> {
+    FILES.with_borrow(|files| files.get(url).cloned().ok_or(Failure::NotFound))
 }

@@ -145,7 +145,7 @@ fn measure<'c>(
     let mut warm_up = WARM_UP;
     let started = Instant::now();
     while times.len() < MIN_CALLS || (started.elapsed() < time && times.len() < MAX_CALLS) {
-        let called = runner.call(&handler, &case.input).map_err(|error| {
+        let called = runner.call(&handler, case).map_err(|error| {
             Failure::Failed(format!(
                 "case {}: {error}; `tensorgate handler test` first",
                 case.name

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_componentize::{Surface, surface};
 use tensorgate_host::sandbox::Role;
-use tensorgate_policy::hex;
+use tensorgate_policy::{hex, raw};
 
 use crate::Failure;
 use crate::handler::project::{Limits, MANIFEST, Project, World, read_component, rule};
@@ -32,6 +32,8 @@ struct Report {
     sha256: String,
     imports: Vec<Import>,
     exports: Vec<String>,
+    /// Grants of a policy without which the host refuses it.
+    needs: Vec<&'static str>,
     accepted: bool,
     why_not: Option<String>,
 }
@@ -68,6 +70,7 @@ impl Inspect {
             sha256: hex(&Sha256::digest(&bytes)),
             imports: imports.collect(),
             exports: surface.exports.clone(),
+            needs: fetches(&surface).then_some("fetch").into_iter().collect(),
             accepted: why_not.is_none(),
             why_not,
         };
@@ -96,11 +99,22 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     let role = world.map_or(Role::Preprocess, World::role);
     let limits = Limits {
         // The most that a policy gives: whether it fits one policy is `test`'s question.
-        memory_bytes: Some(tensorgate_policy::raw::ByteSize(1 << 30)),
+        memory_bytes: Some(raw::ByteSize(1 << 30)),
         ..Limits::default()
     };
     let config = std::collections::BTreeMap::new();
-    let rule = match rule("component", limits, &config, &Sha256::digest(bytes).into()) {
+    // Whether a policy grants what it needs is that policy's question, too.
+    let fetch = fetches(surface).then(|| raw::Fetch {
+        hosts: vec!["example.com".to_owned()],
+        ..raw::Fetch::default()
+    });
+    let rule = match rule(
+        "component",
+        limits,
+        &config,
+        fetch.as_ref(),
+        &Sha256::digest(bytes).into(),
+    ) {
         Ok(rule) => rule,
         Err(fault) => return Some(fault),
     };
@@ -113,6 +127,12 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     loaded.err()
 }
 
+/// Whether it asks its host to fetch.
+fn fetches(surface: &Surface) -> bool {
+    let mut imports = surface.imports.iter();
+    imports.any(|import| import.starts_with(authority::FETCH))
+}
+
 fn tell(ui: &Ui, report: &Report) {
     let Report {
         component,
@@ -120,6 +140,7 @@ fn tell(ui: &Ui, report: &Report) {
         sha256,
         imports,
         exports,
+        needs,
         accepted,
         why_not,
     } = report;
@@ -139,6 +160,11 @@ fn tell(ui: &Ui, report: &Report) {
             "  imports  {}: {} ({mark})",
             crate::ui::printable(&import.name),
             import.authority
+        ));
+    }
+    for grant in needs {
+        ui.line(&format!(
+            "  needs    {grant}: a policy whose `{grant}:` of this handler says what it may have"
         ));
     }
     match why_not {

@@ -50,7 +50,7 @@ impl Test {
         };
         for case in cases.iter().filter(wanted) {
             let handler = runner.with(&case.config)?;
-            let outcome = runner.call(&handler, &case.input);
+            let outcome = runner.call(&handler, case);
             let faults = judge(&case.expected, &outcome);
             let fuel = match &outcome {
                 Ok(called) => Some(called.fuel_used),

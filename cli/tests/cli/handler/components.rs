@@ -51,3 +51,15 @@ fn what_is_no_webassembly_is_bad_input() {
         assert_eq!(ran.code, 2, "{}", story(&ran));
     }
 }
+
+#[test]
+fn what_a_policy_must_grant_is_named() {
+    let scratch = Scratch::new();
+    let text = r#"(component (import "tensorgate:handler/fetch@0.1.0" (instance)))"#;
+    let file = scratch.file("c.wasm", wat::parse_str(text).unwrap());
+    let ran = handler(&["--json", "inspect", file.to_str().unwrap()]);
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["needs"], serde_json::json!(["fetch"]), "{report}");
+    let ran = handler(&["inspect", file.to_str().unwrap()]);
+    assert!(ran.stdout.contains("needs    fetch"), "{}", story(&ran));
+}

@@ -135,6 +135,12 @@ fn handlers_between_two_forms_need_two() {
     let handled = |protocols: Value| {
         let mut document = changed("/models/hidden/postprocess", json!("labels"));
         put(&mut document, "/models/hidden/protocols", protocols);
+        let outputs = json!([{"name": "y", "datatype": "FP32", "shape": [1]}]);
+        put(
+            &mut document,
+            "/models/hidden/returns",
+            json!({"outputs": outputs}),
+        );
         errors(document)
     };
     assert_eq!(handled(json!(["oip-rest"])), [""; 0]);

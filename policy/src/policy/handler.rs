@@ -1,0 +1,62 @@
+//! Sandboxed handlers, validated.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+
+use super::Fetch;
+
+/// A sandboxed handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handler {
+    pub(crate) component: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) fuel: u64,
+    pub(crate) memory_bytes: usize,
+    pub(crate) timeout_ms: u64,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) fetch: Option<Fetch>,
+}
+
+impl Handler {
+    /// The component's file, relative to the policy.
+    pub fn component(&self) -> &str {
+        &self.component
+    }
+
+    /// The file's digest.
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Fuel a call.
+    pub const fn fuel(&self) -> u64 {
+        self.fuel
+    }
+
+    /// Linear memory an instance, bytes.
+    pub const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// A call, instantiation included, milliseconds.
+    pub const fn timeout_ms(&self) -> u64 {
+        self.timeout_ms
+    }
+
+    /// What its `config` import answers.
+    pub const fn config(&self) -> &BTreeMap<String, String> {
+        &self.config
+    }
+
+    /// What can be brought into memory for one call, bytes.
+    pub fn most_brought_bytes(&self) -> usize {
+        self.fetch.as_ref().map_or(0, |rule| {
+            rule.max_bytes().saturating_mul(rule.max_requests())
+        })
+    }
+
+    /// Files that the host fetches for it, if it may ask for any.
+    pub const fn fetch(&self) -> Option<&Fetch> {
+        self.fetch.as_ref()
+    }
+}
