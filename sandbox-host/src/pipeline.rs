@@ -4,6 +4,7 @@
 mod chain;
 pub(crate) mod decoupled;
 pub(crate) mod openai;
+mod stage;
 mod wanted;
 
 use std::collections::HashMap;
@@ -28,38 +29,12 @@ use crate::metrics::{Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Behalf, LoadedHandler, Payload, Role};
+use crate::sandbox::{Behalf, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 use chain::Asked;
+pub use stage::Stage;
 use wanted::{Sent, Wanted};
-
-/// A loaded handler and its name in the policy.
-#[derive(Clone)]
-pub struct Stage {
-    /// Its name.
-    pub name: String,
-    /// The component.
-    pub handler: LoadedHandler,
-}
-
-impl Stage {
-    /// The handler for one request; what it may have brought is in `held`.
-    fn for_one(
-        &self,
-        latest: Instant,
-        behalf: &Behalf,
-        held: &mut Held,
-    ) -> Result<LoadedHandler, Denial> {
-        let brought_bytes = self.handler.most_brought_bytes();
-        if !held.resize(held.bytes().saturating_add(brought_bytes)) {
-            return Err(no_room("what a handler may ask for"));
-        }
-        let client = (!behalf.client.is_empty()).then_some(&*behalf.client);
-        let handler = self.handler.by(latest).of(client);
-        Ok(handler.on_behalf_of(behalf.clone()))
-    }
-}
 
 /// Where one model's requests go.
 pub struct ModelRoute {

@@ -36,6 +36,7 @@ impl Sent {
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) request_id: String,
+    /// Whom its handlers are asked for.
     pub(super) behalf: Behalf,
     pub(super) protocol: Protocol,
     pub(super) model: ModelId,

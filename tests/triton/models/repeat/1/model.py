@@ -1,4 +1,4 @@
-"""Answers once for each of its values, and waits before each. A negative value makes it fail there. Where it left off because nobody waits any more,
+"""Answers once for each of its values, and waits before each. A negative value makes it fail there, 100 answer in another shape. Where it left off because nobody waits any more,
 it writes how far it came into a file beside the models."""
 
 import time
@@ -34,5 +34,7 @@ class TritonPythonModel:
                 secret = pb_utils.TritonError("/opt/models/secret.py: line 7 of the model")
                 sender.send(pb_utils.InferenceResponse(error=secret))
                 break
-            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("value", np.array([value], np.int32))]))
+            # Twice for 100, which is not what its configuration says.
+            answer = np.array([value] * (2 if value == 100 else 1), np.int32)
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("value", answer)]))
         sender.send(flags=FINAL)
