@@ -4,6 +4,7 @@ use alloc::format;
 
 use super::report::{Path, Report, quote};
 use super::spoken::{no_half, sayable};
+use super::versions;
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
 use crate::raw::{self, BackendKind};
@@ -55,11 +56,11 @@ fn is_file(rule: &TensorRule) -> bool {
 /// TF Serving counts versions.
 fn numbers(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
     let mut good = Some(());
-    for (index, version) in raw.versions.iter().enumerate() {
+    for version in raw.versions.called() {
         let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
-        if number.is_none_or(|number| format!("{number}") != *version) {
+        if number.is_none_or(|number| format!("{number}") != version) {
             report.error_with_fix(
-                &path.index(index),
+                &versions::place(path, &raw.versions, version),
                 format!("{} is no version of TF Serving's", quote(version)),
                 "a number, as its folder there is called",
             );
