@@ -1,10 +1,10 @@
 //! What the protocols of TF Serving and TorchServe can carry to a model at such a backend.
 
 use alloc::format;
-use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
 use super::spoken::{no_half, sayable};
+use super::versions;
 use crate::contract::TensorRule;
 use crate::datatype::Datatype;
 use crate::raw::{self, BackendKind};
@@ -55,20 +55,12 @@ fn is_file(rule: &TensorRule) -> bool {
 
 /// TF Serving counts versions.
 fn numbers(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
-    let named: Vec<_> = match &raw.versions {
-        raw::Versions::Listed(versions) => (versions.iter().enumerate())
-            .map(|(index, version)| (path.index(index), version))
-            .collect(),
-        raw::Versions::Ruled(rules) => (rules.keys())
-            .map(|version| (path.field(version), version))
-            .collect(),
-    };
     let mut good = Some(());
-    for (path, version) in named {
+    for version in raw.versions.called() {
         let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
-        if number.is_none_or(|number| format!("{number}") != *version) {
+        if number.is_none_or(|number| format!("{number}") != version) {
             report.error_with_fix(
-                &path,
+                &versions::place(path, &raw.versions, version),
                 format!("{} is no version of TF Serving's", quote(version)),
                 "a number, as its folder there is called",
             );

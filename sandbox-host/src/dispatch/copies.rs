@@ -10,7 +10,7 @@ use tensorgate_policy::policy::Model;
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::time::Instant;
 
-use super::Dispatcher;
+use super::{Dispatcher, Whose};
 use crate::backends::oip::Line;
 use crate::backends::signature::{Comparison, compare};
 use crate::backends::{BackendError, answer};
@@ -87,7 +87,7 @@ impl Dispatcher {
         claims: &HeaderMap,
         max_answer_bytes: usize,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
-        self.witness.breaker.pass()?;
+        self.witness.breaker.pass(Whose::of(None))?;
         let now = Instant::now();
         let deadline = now.checked_add(self.timeout).unwrap_or(now);
         let none = || BackendError::Unavailable("no server is connected".to_owned());
