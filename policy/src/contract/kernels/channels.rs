@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::element::{Element, by_element};
+use super::every;
 use crate::datatype::Datatype;
 
 /// Elements a run from which on runs are scanned one by one.
@@ -112,10 +113,7 @@ fn runs<E: Element>(channels: &Channels, place: Place, mut left: &[E::Bytes]) ->
         };
         let (least, greatest) = (E::kept(*least), E::kept(*greatest));
         let (run, after) = left.split_at(run.min(left.len()));
-        let bad = run.iter().fold(false, |flag, element| {
-            flag | outside::<E>(*element, least, greatest)
-        });
-        if bad {
+        if !every(run, |element| !outside::<E>(*element, least, greatest)) {
             return false;
         }
         index = index.saturating_add(run.len());

@@ -11,7 +11,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{BF16, BLOCK, FP16, Place, first_not_finite, holds_a_value};
+use super::{BF16, BLOCK, Channels, FP16, Place, bounds, first_not_finite, holds_a_value};
 use crate::contract::{Items, Numbers, TensorRule};
 use crate::datatype::Datatype;
 use crate::release::Release;
@@ -391,7 +391,9 @@ fn floats_are_finite_unless_their_exponent_is_all_ones() {
 #[test]
 fn one_bad_value_is_found_wherever_it_stands() {
     let length = BLOCK * 2 + 3;
-    for place in [0, 1, BLOCK - 1, BLOCK, BLOCK * 2, length - 1] {
+    // Both sides of every edge at which a block is looked at from another place.
+    let edges = (1..=8).flat_map(|quarter| [quarter * BLOCK / 4 - 1, quarter * BLOCK / 4]);
+    for place in edges.chain([0, 1, length - 1]) {
         let mut values = vec![0.5_f32; length];
         values[place] = f32::NAN;
         let bytes: Vec<u8> = values
@@ -402,6 +404,17 @@ fn one_bad_value_is_found_wherever_it_stands() {
             rule(Datatype::Fp32, true, None),
             rule(Datatype::Fp32, true, Some((0.0, 1.0))),
         ];
+        let bounds = bounds(Datatype::Fp32, (0.0, 1.0)).unwrap();
+        let mut channel = rule(Datatype::Fp32, true, None);
+        channel.numbers.channels = Some(Channels {
+            axis: 0,
+            bounds: vec![bounds],
+        });
+        let whole = Place {
+            first: 0,
+            run: length,
+        };
+        assert!(!super::clean(&channel, whole, &bytes), "{place}");
         for rule in &rules {
             assert!(!clean(rule, &bytes), "{place}");
             assert_eq!(first_not_finite(rule, &bytes), Some(place));

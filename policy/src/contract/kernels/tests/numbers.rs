@@ -7,7 +7,7 @@
 
 use alloc::collections::BTreeSet;
 
-use super::super::{Channels, Listed, Tally, bounds, listed_bits};
+use super::super::{Listed, Tally, listed_bits};
 use super::*;
 
 /// Numbers that look like chance and are the same every time.
