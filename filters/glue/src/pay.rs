@@ -25,6 +25,8 @@ pub(crate) struct Dues {
     pub(crate) receipts: Vec<Receipt>,
     /// Charges of which the rate limit service has not said what they come to, of a request that has gone on.
     pub(crate) owed: Vec<Owed>,
+    /// What its listener enforces, once it was asked for: it is one listener's to the end.
+    enforced: Option<Enforced>,
 }
 
 /// What paying came to.
@@ -62,14 +64,14 @@ pub(crate) fn pay(
         }
         Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),
         Step::Acquire(acquire) => {
-            let places = &mut dues.places;
-            let acquire = beyond(acquire, places);
+            let acquire = beyond(acquire, &dues.places);
             if acquire.places.is_empty() {
                 let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
                 return Paid::Step(acquired);
             }
-            let enforced = Enforced::read(proxy);
+            let enforced = *dues.enforced.get_or_insert_with(|| Enforced::read(proxy));
             let longest_ns = longest_ns(root.policy.listen().limits(), enforced);
+            let places = &mut dues.places;
             let (outcome, faults) = take(proxy, &acquire, now.monotonic_ns, longest_ns, places);
             for fault in faults {
                 proxy.log(Level::Error, &format!("places in flight: {fault}"));

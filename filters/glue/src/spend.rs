@@ -103,21 +103,24 @@ fn try_spend(
         .iter()
         .map(|debit| (slot_key(&charge.key(debit)), debit))
         .collect();
+    let mut looked = Vec::new();
     if slots.len() > 1 {
-        let levels = slots
+        for (key, debit) in &slots {
+            looked.push(look(store, key, debit, now).map_err(|fault| (**debit, fault))?);
+        }
+        if looked
             .iter()
-            .map(|(key, debit)| {
-                let looked = look(store, key, debit, now).map_err(|fault| (**debit, fault));
-                Ok(looked?.1.before)
-            })
-            .collect::<Result<Vec<Level>, (Debit, SpendFault)>>()?;
-        if levels.iter().any(|level| level.wait != Wait::None) {
-            return Ok(ChargeOutcome::Refused(levels));
+            .any(|(_, drawn)| drawn.before.wait != Wait::None)
+        {
+            let levels = looked.into_iter().map(|(_, drawn)| drawn.before);
+            return Ok(ChargeOutcome::Refused(levels.collect()));
         }
     }
+    let mut looked = looked.into_iter();
     let mut levels = Vec::with_capacity(slots.len());
     for (key, debit) in &slots {
-        let (level, state) = draw(store, key, debit, now).map_err(|fault| (**debit, fault))?;
+        let drawn = draw(store, key, debit, now, looked.next());
+        let (level, state) = drawn.map_err(|fault| (**debit, fault))?;
         levels.push(level);
         if let Some(state) = state.filter(|_| debit.allowance.unit == Unit::Tokens) {
             receipts.push(Receipt {
@@ -152,14 +155,19 @@ fn look(
     Ok((slot.token, drawn))
 }
 
+/// Stores it. What was `looked` at before is not read again: a swap tells whether somebody wrote since then.
 fn draw(
     store: &mut dyn SharedStore,
     key: &str,
     debit: &Debit,
     now: Now,
+    mut looked: Option<(u32, Drawn)>,
 ) -> Result<(Level, Option<Vec<u8>>), SpendFault> {
     for _ in 0..MAX_SWAP_TRIES {
-        let (token, drawn) = look(store, key, debit, now)?;
+        let (token, drawn) = match looked.take() {
+            Some(looked) => looked,
+            None => look(store, key, debit, now)?,
+        };
         let Some((level, state)) = drawn.after else {
             return Ok((drawn.before, None));
         };

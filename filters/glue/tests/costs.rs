@@ -286,6 +286,23 @@ fn of_several_limits_one_that_has_not_enough_leaves_the_others_as_they_are() {
 }
 
 #[test]
+fn each_of_several_limits_is_read_once_and_written_once() {
+    let limits = format!(
+        r#""cost": {{"elements": 200, "bytes": 4000, "window_s": {MONTH_S}}}, "budget": {{"bytes": 900, "per": "day"}}"#
+    );
+    let store = Store::default();
+    let mut proxy = chain(&[Gate], &limits, store.clone());
+    let mut calls = |expected| {
+        let before = store.calls();
+        assert_eq!(ask(&mut proxy, &binary(60, 0.5), NOW), expected);
+        store.calls() - before
+    };
+    assert_eq!(calls("ok"), 6);
+    // What the day lacks is found before anything is written.
+    assert_eq!(calls("cost-exceeded"), 3);
+}
+
+#[test]
 fn a_reload_that_changes_limits_gives_nobody_more_and_keeps_nobody_waiting() {
     let limits = |elements: u64, window_s: u64, day: u64| {
         format!(
