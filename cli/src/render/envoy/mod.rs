@@ -158,6 +158,7 @@ fn process(bounds: &Bounds) -> Node {
             }],
         },
         "overload_manager" => overload::manager(bounds),
+        "memory_allocator_manager" => overload::allocator(),
         "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
     }
 }

@@ -6,6 +6,15 @@ use crate::render::node::{Node, list, map};
 /// Envoy keeps account of buffers of 2^20 bytes and more a stream, so that it knows which streams hold the most.
 const ACCOUNTED_POWER_OF_TWO: u64 = 20;
 
+/// What Envoy gives back to the system each second of memory that it has free, bytes: within seconds all that compiling a module left
+/// behind, and too little to be felt where memory is soon needed again.
+const GIVEN_BACK_BYTES: u64 = 8 << 20;
+
+/// Its allocator gives nothing back by itself.
+pub fn allocator() -> Node {
+    map! {"bytes_to_release" => GIVEN_BACK_BYTES, "memory_release_interval" => "1s"}
+}
+
 /// The overload manager.
 pub fn manager(bounds: &Bounds) -> Node {
     map! {
