@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("tensorgate-faulty-gate", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
+    ("tensorgate-kit", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
     (
         "tensorgate",
