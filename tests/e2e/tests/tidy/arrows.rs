@@ -75,6 +75,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("hostile-behaviours", &["tensorgate-handler"]),
     ("hostile-fetch", &["tensorgate-handler"]),
+    ("hostile-lookup", &["tensorgate-handler"]),
     ("hostile-loop", &["tensorgate-handler"]),
     ("hostile-memory-bomb", &["tensorgate-handler"]),
     ("hostile-wrong-shape", &["tensorgate-handler"]),
