@@ -339,9 +339,9 @@ impl Proxy for Host {
     }
 
     fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault> {
-        let value = abi::get_header(abi::RESPONSE_TRAILERS, name)?;
+        let value = abi::get_header(abi::RESPONSE_TRAILERS, name);
         abi::remove_header(abi::RESPONSE_TRAILERS, name)?;
-        Ok(value.and_then(|value| String::from_utf8(value).ok()))
+        Ok(value?.and_then(|value| String::from_utf8(value).ok()))
     }
 
     fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {

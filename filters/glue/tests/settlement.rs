@@ -160,3 +160,48 @@ fn a_request_that_is_left_by_its_client_keeps_its_whole_reservation() {
         assert_eq!(refused(&mut proxy), Some(Reason::CostExceeded), "{limit}");
     }
 }
+
+#[test]
+fn the_trailer_reaches_no_client_whatever_became_of_the_request() {
+    // Nothing here owes tokens: none are limited, or none are this filter's.
+    let plain = json!({});
+    let limited = limits()[0].clone();
+    let told = || {
+        vec![
+            trailer(1, 10, &key()),
+            field("x-other", "stays"),
+            // Whoever stands behind may repeat it, and say it in any way.
+            field(TRAILER, "nonsense"),
+            field(TRAILER, ""),
+        ]
+    };
+    let left = || vec![field("x-other", "stays")];
+    let chains = [
+        &[Filter::Gate][..],
+        &[Filter::Auth],
+        &[Filter::RateLimit],
+        &[Filter::TensorGuard],
+        &Filter::THREE,
+    ];
+    for filters in chains {
+        for limit in [&plain, &limited] {
+            let mut proxy = proxy(filters, limit);
+            // Allowed; on hold; refused; not even begun; and again once it was taken.
+            let allowed = open(&mut proxy);
+            let mut held = proxy.open(NOW);
+            held.send_headers(&chat().headers, false);
+            let mut refused = proxy.open(NOW);
+            refused.send_headers(&head("GET", "/nothing"), true);
+            let fresh = proxy.open(NOW);
+            for (at, mut stream) in [allowed, held, refused, fresh].into_iter().enumerate() {
+                for _ in 0..2 {
+                    assert_eq!(
+                        stream.end_answer(&told()),
+                        left(),
+                        "{filters:?} {limit} {at}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -26,25 +26,38 @@ impl Gate {
         }
     }
 
-    /// The answer is over, and there are trailers. Nothing that goes wrong here is the caller's: its reservation stays.
+    /// The answer is over, and there are trailers. Ours is taken away whatever became of the request and whether or not it owes tokens: it is between
+    /// the sandbox host and the gate. Nothing that goes wrong here is the caller's: its reservation stays.
     pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        if let Some(settling) = self.settling.take()
-            && let Err(cause) = self.settled(proxy, &settling)
-        {
-            let line = format!("request {}: tokens: {cause}", settling.request_id);
+        let told = proxy.take_response_trailer(settlement::TRAILER);
+        let told = told.map_err(|fault| fault.to_string());
+        let settling = self.settling.take();
+        let settled = told.and_then(|told| match (told, &settling) {
+            (Some(told), Some(settling)) => self.settled(proxy, settling, &told),
+            _ => Ok(()),
+        });
+        if let Err(cause) = settled {
+            let request_id = settling.map(|settling| settling.request_id);
+            let line = format!(
+                "request {}: tokens: {cause}",
+                request_id.unwrap_or_default()
+            );
             proxy.log(Level::Error, &line);
         }
         Action::Continue
     }
 
-    fn settled(&self, proxy: &mut dyn Proxy, settling: &Settling) -> Result<(), String> {
-        let told = proxy.take_response_trailer(settlement::TRAILER);
-        let told = told.map_err(|fault| fault.to_string())?;
-        let (Some(told), Some(key)) = (told, &self.root.context_key) else {
+    fn settled(
+        &self,
+        proxy: &mut dyn Proxy,
+        settling: &Settling,
+        told: &str,
+    ) -> Result<(), String> {
+        let Some(key) = &self.root.context_key else {
             return Ok(());
         };
         let Settlement { request_id, tokens } =
-            Settlement::verify(&told, key).map_err(|fault| fault.to_string())?;
+            Settlement::verify(told, key).map_err(|fault| fault.to_string())?;
         if request_id != settling.request_id {
             return Err("the settlement is of another request".into());
         }
