@@ -367,3 +367,49 @@ fn no_credential_is_ever_written_down() {
         }
     }
 }
+
+#[test]
+fn to_whom_statistics_are_not_granted_they_answer_as_what_is_nowhere_does() {
+    const CALL: &str = "/inference.GRPCInferenceService/Model";
+    let rest = ("/v2/models/m/stats", "/v2/models/m/none");
+    let versioned = (
+        "/v2/models/m/versions/1/stats",
+        "/v2/models/m/versions/1/none",
+    );
+    let call = (format!("{CALL}Statistics"), format!("{CALL}None"));
+    let call = (call.0.as_str(), call.1.as_str());
+    let ways = [
+        vec![],
+        vec![field("content-type", "application/json")],
+        vec![field("content-type", "application/grpc")],
+        vec![field("content-type", "nothing")],
+        vec![field("content-encoding", "gzip")],
+        vec![field("content-encoding", "unheard-of")],
+        vec![field("inference-header-content-length", "1")],
+        vec![field("content-length", "0")],
+        vec![field("accept-encoding", "gzip")],
+    ];
+    for (known, unknown) in [rest, versioned, call] {
+        for method in [
+            "GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get",
+        ] {
+            for (way, caller) in ways.iter().flat_map(|way| [(way, true), (way, false)]) {
+                let answer = |path: &str| {
+                    let mut headers = head(method, path);
+                    if !caller {
+                        headers.retain(|(name, _)| name != b"x-api-key");
+                    }
+                    headers.extend(way.clone());
+                    let mut stream = proxy().open(NOW);
+                    stream.send_headers(&headers, true);
+                    stream.close().0.map(|outcome| format!("{outcome:?}"))
+                };
+                assert_eq!(
+                    answer(known),
+                    answer(unknown),
+                    "{method} {known} {way:?} {caller}"
+                );
+            }
+        }
+    }
+}
