@@ -39,7 +39,16 @@ pub struct Identifier {
 struct Place {
     filter: String,
     claim: Vec<String>,
-    clients: BTreeMap<String, String>,
+    /// Where its issuer stands, if any rule names one.
+    issuer: Option<Vec<String>>,
+    clients: BTreeMap<String, Vec<Told>>,
+}
+
+/// A client, by what one issuer says, or any.
+#[derive(Debug)]
+struct Told {
+    issuer: Option<String>,
+    client: String,
 }
 
 /// One proof, judged by itself.
@@ -84,14 +93,25 @@ impl Identifier {
                 let at = places
                     .iter()
                     .position(|place| place.filter == rule.filter() && place.claim == rule.claim());
-                let clients = (rule.value().into(), name());
-                match at.and_then(|at| places.get_mut(at)) {
-                    Some(place) => place.clients.extend([clients]),
-                    None => places.push(Place {
+                let told = Told {
+                    issuer: rule.issuer().map(Into::into),
+                    client: name(),
+                };
+                let at = at.unwrap_or_else(|| {
+                    places.push(Place {
                         filter: rule.filter().into(),
                         claim: rule.claim().to_vec(),
-                        clients: [clients].into(),
-                    }),
+                        issuer: None,
+                        clients: BTreeMap::new(),
+                    });
+                    places.len().saturating_sub(1)
+                });
+                if let Some(place) = places.get_mut(at) {
+                    if told.issuer.is_some() {
+                        place.issuer = Some(rule.issuer_place());
+                    }
+                    let clients = place.clients.entry(rule.value().into());
+                    clients.or_default().push(told);
                 }
             }
             if !client.sources().is_empty() {
@@ -109,9 +129,11 @@ impl Identifier {
 
     /// Where to look in the proxy's dynamic metadata before [`Self::identify`]: the filter's namespace, and the keys that lead to a text.
     pub fn metadata_places(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.places
-            .iter()
-            .map(|place| (place.filter.as_str(), place.claim.as_slice()))
+        self.places.iter().flat_map(|place| {
+            let keys = [place.claim.as_slice()].into_iter();
+            let keys = keys.chain(place.issuer.as_deref());
+            keys.map(|keys| (place.filter.as_str(), keys))
+        })
     }
 
     /// Whether proxies in front may speak of certificates, so that [`crate::PeerNames::sha256`] is needed.
@@ -256,9 +278,15 @@ impl Identifier {
     fn metadata(&self, texts: &[Option<String>]) -> Judged {
         let mut found: Option<(&String, &Place)> = None;
         let mut unknown = false;
-        for (place, text) in self.places.iter().zip(texts) {
+        let mut texts = texts.iter().map(Option::as_deref);
+        for place in &self.places {
+            let text = texts.next().flatten();
+            let issuer = place.issuer.as_ref().and_then(|_| texts.next().flatten());
             let Some(text) = text else { continue };
-            match (place.clients.get(text), &found) {
+            let told = place.clients.get(text).into_iter().flatten();
+            let mut told =
+                told.filter(|told| told.issuer.is_none() || told.issuer.as_deref() == issuer);
+            match (told.next().map(|told| &told.client), &found) {
                 (None, _) => unknown = true,
                 (Some(client), Some((first, _))) if *first != client => {
                     return Judged::Refused(Identified::refused("metadata proves two clients"));

@@ -325,3 +325,54 @@ fn another_filters_word_proves_the_client_whose_text_it_is() {
         Identity::Conflicting(_)
     ));
 }
+
+#[test]
+fn a_text_proves_its_client_by_the_word_of_its_issuer_alone() {
+    let rule = |value: &str, issuer: Option<&str>| json!({"metadata": {"filter": "f", "claim": "payload.sub", "value": value, "issuer": issuer}});
+    let raw: raw::Policy = serde_json::from_value(json!({
+        "version": 1,
+        "clients": {
+            "any": rule("w", None),
+            "one": rule("v", Some("https://one.example")),
+            "two": rule("v", Some("https://two.example")),
+            "user": {"metadata": {"filter": "f", "claim": "user"}}
+        }
+    }))
+    .unwrap();
+    let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let identifier = Identifier::new(&policy);
+    let places: Vec<_> = identifier
+        .metadata_places()
+        .map(|(_, keys)| keys.join("."))
+        .collect();
+    assert_eq!(places, ["payload.sub", "payload.iss", "user"]);
+    let (one, two) = (Some("https://one.example"), Some("https://two.example"));
+    let client = |name: &str| Identity::Client(name.into());
+    let nobody = || Identity::Refused("metadata proves no client");
+    for (texts, expected) in [
+        ([Some("v"), one, None], client("one")),
+        ([Some("v"), two, None], client("two")),
+        ([Some("w"), None, None], client("any")),
+        ([Some("w"), one, None], client("any")),
+        ([Some("v"), None, None], nobody()),
+        ([Some("v"), Some("https://three.example"), None], nobody()),
+        ([Some("v"), Some(""), None], nobody()),
+        ([Some("https://one.example"), Some("v"), None], nobody()),
+        ([None, one, None], Identity::Missing),
+        // Each text is read for its own place.
+        ([None, None, Some("user")], client("user")),
+        ([Some("v"), None, Some("user")], client("user")),
+        ([None, Some("user"), None], Identity::Missing),
+    ] {
+        let metadata = texts.map(|text| text.map(String::from));
+        let evidence = Evidence {
+            metadata: &metadata,
+            ..Evidence::of(Credential::None)
+        };
+        assert_eq!(
+            judge(&identifier, &evidence).identity,
+            expected,
+            "{texts:?}"
+        );
+    }
+}

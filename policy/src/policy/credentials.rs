@@ -296,6 +296,7 @@ pub struct MetadataRule {
     pub(crate) filter: String,
     pub(crate) claim: Vec<String>,
     pub(crate) value: String,
+    pub(crate) issuer: Option<String>,
 }
 
 impl MetadataRule {
@@ -312,6 +313,20 @@ impl MetadataRule {
     /// The text that must stand there.
     pub fn value(&self) -> &str {
         &self.value
+    }
+
+    /// The text that must stand beside it, at `iss`; any if there is none.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The keys that lead to who has said so: `iss`, beside the claim.
+    pub fn issuer_place(&self) -> Vec<String> {
+        let beside = self
+            .claim
+            .split_last()
+            .map_or(&[][..], |(_, beside)| beside);
+        beside.iter().cloned().chain(["iss".into()]).collect()
     }
 }
 

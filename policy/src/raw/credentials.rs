@@ -218,6 +218,9 @@ pub struct MetadataRule {
     /// The text that must stand there; the client's name unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// The text that must stand beside it, at `iss`: needed where that filter believes several issuers, of which each names its own subjects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// What counts no more, whatever else says it does.

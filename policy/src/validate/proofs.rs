@@ -30,7 +30,7 @@ const RESERVED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "j
 #[derive(Default)]
 pub(super) struct Owners {
     names: BTreeMap<PeerName, Path>,
-    metadata: BTreeMap<MetadataRule, Path>,
+    metadata: Vec<(MetadataRule, Path)>,
     /// Filters, and the keys that lead to a claim of theirs.
     places: BTreeSet<(String, Vec<String>)>,
     tokens: Vec<(JwtRule, Path)>,
@@ -330,13 +330,24 @@ pub(super) fn metadata(
         });
     let value = raw.value.as_deref().unwrap_or(client);
     let value = text(report, &path.field("value"), value).map(|()| value.into());
+    let mut good = Some(());
+    if let Some(issuer) = &raw.issuer {
+        good = text(report, &path.field("issuer"), issuer);
+    }
     let rule = MetadataRule {
         filter: filter?.into(),
         claim: claim?,
         value: value?,
+        issuer: good.and_then(|()| raw.issuer.clone()),
     };
-    let place = (rule.filter.clone(), rule.claim.clone());
-    if owners.places.insert(place) && owners.places.len() > MAX_METADATA_PLACES {
+    good?;
+    let claim = Some(rule.claim.clone());
+    let issuer = rule.issuer.as_ref().map(|_| rule.issuer_place());
+    let before = owners.places.len();
+    for place in claim.into_iter().chain(issuer) {
+        owners.places.insert((rule.filter.clone(), place));
+    }
+    if owners.places.len() > before.max(MAX_METADATA_PLACES) {
         report.error_with_fix(
             path,
             format!("{} places in metadata are too many", owners.places.len()),
@@ -346,13 +357,19 @@ pub(super) fn metadata(
         );
         return None;
     }
-    if let Some(first) = owners.metadata.insert(rule.clone(), path.clone()) {
+    // Whatever any issuer says, one of them may say.
+    let same = |(other, _): &&(MetadataRule, Path)| {
+        (&other.filter, &other.claim, &other.value) == (&rule.filter, &rule.claim, &rule.value)
+            && (other.issuer.is_none() || rule.issuer.is_none() || other.issuer == rule.issuer)
+    };
+    if let Some((_, first)) = owners.metadata.iter().find(same) {
         report.error(
             path,
             format!("proves this client and the one at {}", first.as_str()),
         );
         return None;
     }
+    owners.metadata.push((rule.clone(), path.clone()));
     Some(rule)
 }
 

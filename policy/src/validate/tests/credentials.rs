@@ -141,6 +141,24 @@ fn no_proof_proves_two_clients() {
         "clients.stranger.metadata",
         "proves this client and the one at clients.scorer.metadata",
     );
+    // What any issuer may say, one may.
+    check(
+        "/clients/scorer/metadata",
+        json!({"filter": "envoy.filters.http.jwt_authn", "claim": "payload.sub", "value": "stranger", "issuer": "https://a.example"}),
+        "clients.stranger.metadata",
+        "proves this client and the one at clients.scorer.metadata",
+    );
+    check(
+        "/clients/stranger/metadata/issuer",
+        json!(""),
+        "clients.stranger.metadata.issuer",
+        "",
+    );
+    let mut two_issuers = proven();
+    let rule = |issuer: &str| json!({"filter": "f", "claim": "payload.sub", "value": "v", "issuer": issuer});
+    two_issuers["clients"]["scorer"]["metadata"] = rule("https://a.example");
+    two_issuers["clients"]["reader"]["metadata"] = rule("https://b.example");
+    assert_eq!(errors(two_issuers), [""; 0]);
     accept(
         "/clients/scorer/metadata",
         json!({"filter": "envoy.filters.http.jwt_authn", "claim": "payload.sub"}),

@@ -1,5 +1,6 @@
 //! Our filters in a mesh that has its own: Envoy's `jwt_authn` in front proves who is calling, `rate-limit` and `tensor-guard` stand
-//! behind it without `auth`, or one of them alone, and what stands behind them is any server.
+//! behind it without `auth`, or one of them alone, and what stands behind them is any server. And the gate behind what Istio makes of a
+//! `RequestAuthentication`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,7 @@
 )]
 
 mod alone;
+mod istio;
 mod mesh;
 
 use std::net::SocketAddr;
@@ -35,6 +37,7 @@ fn of_the_mesh(quota: u64) -> Policy {
         filter: Some("envoy.filters.http.jwt_authn".into()),
         claim: Some("jwt.sub".into()),
         value: Some("svc-web".into()),
+        issuer: None,
     }));
     policy.grants[0].rate = Some(Rate {
         quota: Some(quota),
