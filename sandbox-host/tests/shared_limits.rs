@@ -13,6 +13,8 @@
 mod memory;
 #[path = "shared_limits/others.rs"]
 mod others;
+#[path = "shared_limits/reload.rs"]
+mod reload;
 mod support;
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@
 mod message;
 
 use tensorgate_policy::decision::Debit;
-use tensorgate_policy::policy::{Level, Limit, Wait};
+use tensorgate_policy::policy::{Allowance, Level, Limit, Wait};
 use tensorgate_policy::{Charge, ChargeOutcome};
 
 pub use message::MessageFault;
@@ -138,17 +138,37 @@ impl Told {
         })
     }
 
+    /// Its window, seconds; `None` where the unit of time is none that is known.
+    fn window_s(&self) -> Option<u64> {
+        let known = |(unit, _): &(TimeUnit, u64)| *unit == self.unit;
+        let (_, length) = TimeUnit::LENGTHS.into_iter().find(known)?;
+        Some(length.saturating_mul(u64::from(self.multiplier.max(1))))
+    }
+
     /// Whether it lets no more pass than a limit of the policy, neither in one of its windows nor in a long time. A server that reads no
     /// multiplier would count in seconds what is meant for minutes.
     fn is_within(&self, debit: &Debit) -> bool {
-        let known = |(unit, _): &(TimeUnit, u64)| *unit == self.unit;
-        let Some((_, length)) = TimeUnit::LENGTHS.into_iter().find(known) else {
-            return false;
-        };
-        let window_s = u128::from(length).saturating_mul(u128::from(self.multiplier.max(1)));
         let (quota, allowance) = (u64::from(self.quota), &debit.allowance);
-        let pace = u128::from(quota).saturating_mul(u128::from(allowance.window_s()));
-        quota <= allowance.quota() && pace <= u128::from(allowance.quota()).saturating_mul(window_s)
+        let most = (allowance.quota(), allowance.window_s());
+        self.window_s()
+            .is_some_and(|window_s| no_looser((quota, window_s), most))
+    }
+}
+
+/// Whether so many in a window are no more than so many in another, neither in one of the windows nor in a long time.
+fn no_looser((quota, window_s): (u64, u64), (most, most_window_s): (u64, u64)) -> bool {
+    let pace = |quota: u64, window_s: u64| u128::from(quota).saturating_mul(u128::from(window_s));
+    quota <= most && pace(quota, most_window_s) <= pace(most, window_s)
+}
+
+impl Descriptor {
+    /// Whether an answer by a limit of the policy is one that whoever asks can use: it says by which limit it goes, and none that lets more pass is its
+    /// limit. One that says nothing, or in a unit of time that is not known here, takes any.
+    pub fn takes(&self, allowance: &Allowance) -> bool {
+        let said = self
+            .limit
+            .and_then(|limit| Some((u64::from(limit.quota), limit.window_s()?)));
+        said.is_none_or(|said| no_looser((allowance.quota(), allowance.window_s()), said))
     }
 }
 

@@ -78,12 +78,38 @@ impl Breaker {
         })
     }
 
+    /// When the next request may ask although there were so many failures: what a probe is known by.
+    pub const fn due_ns(&self) -> u64 {
+        self.due_ns
+    }
+
+    /// The state once whoever was to ask for all has left without an answer: the next request is. `None` if somebody else has asked or heard since.
+    pub fn left(&self, probe_due_ns: u64) -> Option<Self> {
+        let waits = self.failures >= FAILURES && self.due_ns == probe_due_ns;
+        waits.then_some(Self { due_ns: 0, ..*self })
+    }
+
+    /// The state after an answer that knows no such limit, and whether the log is to be told: the service is there, so that everybody asks on.
+    pub const fn disagreed(&self, now_ns: u64) -> (Self, bool) {
+        let tell = !self.is_told_recently(now_ns);
+        let after = Self {
+            failures: 0,
+            due_ns: 0,
+            told_ns: if tell { now_ns } else { self.told_ns },
+            told: self.told || tell,
+        };
+        (after, tell)
+    }
+
+    const fn is_told_recently(&self, now_ns: u64) -> bool {
+        self.told_ns > 0 && now_ns.saturating_sub(self.told_ns) < TELL_NS
+    }
+
     /// The state after a failure, and whether the log is to be told.
     pub const fn failed(&self, now_ns: u64) -> (Self, bool) {
         let failures = self.failures.saturating_add(1);
-        let recent = self.told_ns > 0 && now_ns.saturating_sub(self.told_ns) < TELL_NS;
         let again = self.told && failures != FAILURES;
-        let tell = !recent && !again;
+        let tell = !self.is_told_recently(now_ns) && !again;
         let after = Self {
             failures,
             due_ns: now_ns.saturating_add(PROBE_NS),
@@ -137,6 +163,46 @@ mod tests {
             assert_eq!(breaker.asks(NOW), Asks::Yes);
         }
         assert_eq!(breaker.answered(), None);
+    }
+
+    #[test]
+    fn whoever_was_to_ask_for_all_and_left_gives_way_to_the_next_and_to_nobody_elses_probe() {
+        let mut breaker = Breaker::default();
+        for _ in 0..FAILURES {
+            assert_eq!(breaker.left(breaker.due_ns()), None, "everybody asks");
+            breaker = breaker.failed(NOW).0;
+        }
+        let probe = |breaker: Breaker, now| match breaker.asks(now) {
+            Asks::Probe(probing) => probing,
+            other => unreachable!("{other:?}"),
+        };
+        let first = probe(breaker, NOW + PROBE_NS);
+        let left = first.left(first.due_ns()).unwrap_or_default();
+        assert_ne!(left, Breaker::default());
+        let second = probe(left, NOW + PROBE_NS + 1);
+        assert_eq!(second.asks(NOW + PROBE_NS + 2), Asks::No);
+        // The first has nothing left to give back, nor has anybody after an answer or a failure.
+        assert_eq!(second.left(first.due_ns()), None);
+        let failed = second.failed(NOW + PROBE_NS + 2).0;
+        assert_eq!(failed.left(second.due_ns()), None);
+        let answered = second.answered().map(|(after, _)| after);
+        assert_eq!(answered.and_then(|it| it.left(second.due_ns())), None);
+    }
+
+    #[test]
+    fn a_service_that_knows_no_such_limit_is_asked_on_and_told_of_once_in_a_while() {
+        let mut breaker = Breaker::default();
+        let mut told = 0;
+        for at in 0..100 {
+            let (after, tell) = breaker.disagreed(NOW + at);
+            assert_eq!(after.asks(NOW + at), Asks::Yes);
+            // Others of its limits it knows.
+            let (answered, again) = after.answered().unwrap_or((after, false));
+            told += u64::from(tell) + u64::from(again);
+            breaker = answered;
+        }
+        assert_eq!(told, 2);
+        assert!(breaker.disagreed(NOW + 2 * TELL_NS).1);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use crate::body::within;
 use crate::host::Proxy;
 use crate::pay::{Dues, MAX_STEPS, Paid, pay};
 use crate::root::GateRoot;
-use crate::shared_limits::Owed;
 
 /// A body on its way.
 #[derive(Debug)]
@@ -58,8 +57,8 @@ impl Checking {
                             match pay(root, proxy, decision, dues, now, step) {
                                 Paid::Step(step) => step,
                                 // The body goes on: what it comes to is told before its end does.
-                                Paid::Asked(token, charge) => {
-                                    dues.owed.push(Owed { token, charge });
+                                Paid::Asked(owed) => {
+                                    dues.owed.push(owed);
                                     decision.charged(&root.policy, ChargeOutcome::Later)
                                 }
                             }

@@ -40,7 +40,7 @@ use crate::places::give_back;
 use crate::record::Record;
 use crate::rewrite::Rewrite;
 use crate::root::GateRoot;
-use crate::shared_limits::Owed;
+use crate::shared_limits::leave;
 use crate::streaming::Streaming;
 use crate::upstream::Upstream;
 use ending::Rest;
@@ -288,7 +288,7 @@ impl Gate {
                 self.outcome.aborted(proxy);
             }
             Phase::Waiting(waiting) => {
-                if let Some(held) = waiting.held() {
+                if let Some((held, _)) = waiting.judged() {
                     self.outcome.note(&self.root.policy, &held.decision);
                 }
                 self.outcome.aborted(proxy);
@@ -312,10 +312,14 @@ impl Gate {
             self.outcome.note(&self.root.policy, &held.decision);
             self.outcome.aborted(proxy);
         } else if let Some(waiting) = self.take_waiting() {
-            if let Some(held) = waiting.held() {
+            if let Some((held, owed)) = waiting.judged() {
                 self.outcome.note(&self.root.policy, &held.decision);
+                leave(proxy, owed);
             }
             self.outcome.aborted(proxy);
+        }
+        for owed in core::mem::take(&mut self.dues.owed) {
+            leave(proxy, &owed);
         }
         self.outcome.done(proxy);
         let places = core::mem::take(&mut self.dues.places);
@@ -389,8 +393,7 @@ impl Gate {
                     let decision = &mut held.decision;
                     match pay(&root, proxy, decision, &mut self.dues, now, step) {
                         Paid::Step(step) => step,
-                        Paid::Asked(token, charge) => {
-                            let owed = Owed { token, charge };
+                        Paid::Asked(owed) => {
                             let whole = body.is_some();
                             return self.wait_for_limits(held, owed, whole, end_of_stream);
                         }

@@ -115,19 +115,22 @@ pub enum Asked {
     Answered,
     /// It did not, or with what nobody can believe.
     Failed,
+    /// It answered that it knows no such limit.
+    Unknown,
     /// Nobody asked: it does not answer.
     Skipped,
 }
 
 impl Asked {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Answered, Self::Failed, Self::Skipped];
+    pub const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::Unknown, Self::Skipped];
 
     /// Its counter's name, in the form that the rendered `stats_tags` take apart.
     pub fn metric(self) -> String {
         let outcome = match self {
             Self::Answered => "answered",
             Self::Failed => "failed",
+            Self::Unknown => "unknown",
             Self::Skipped => "skipped",
         };
         format!("tensorgate_rate_limit_service;outcome={outcome};")

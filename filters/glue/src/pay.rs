@@ -32,8 +32,8 @@ pub(crate) struct Dues {
 pub(crate) enum Paid {
     /// The decision goes on.
     Step(Step),
-    /// The rate limit service has been asked: its answer has this token.
-    Asked(u32, Charge),
+    /// The rate limit service has been asked.
+    Asked(Owed),
 }
 
 /// Spends, and tells the decision; any other step is handed back. What comes back is kept in `dues`.
@@ -52,7 +52,7 @@ pub(crate) fn pay(
         }
         Step::Charge(charge) if !charge.scope.is_local() => {
             match ask(policy, proxy, &charge, now) {
-                Asking::Waits(token) => return Paid::Asked(token, charge),
+                Asking::Waits(sent) => return Paid::Asked(Owed { sent, charge }),
                 Asking::Known(outcome) => decision.charged(policy, outcome),
             }
         }

@@ -14,23 +14,42 @@ use crate::spend::{KEY_PREFIX, spend, spend_and_tell};
 
 /// The slot of what all workers know of the service.
 const SLOT: &str = "limits:breaker";
+/// gRPC's status of a service that has no such limit.
+const NOT_FOUND: u32 = 5;
 /// Tries at a swap of it: another worker's news is as good.
 const MAX_SWAP_TRIES: usize = 4;
 
 /// What came of asking.
 #[derive(Debug)]
 pub(crate) enum Asking {
-    /// The answer is on its way, under this token.
-    Waits(u32),
+    /// The answer is on its way.
+    Waits(Sent),
     /// Nobody is asked.
     Known(ChargeOutcome),
+}
+
+/// A question that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// What its answer will be known by.
+    pub(crate) token: u32,
+    /// Whether it asks for all, while nobody else does, and what that is known by.
+    probe: Option<u64>,
 }
 
 /// A charge whose answer is on its way.
 #[derive(Debug)]
 pub(crate) struct Owed {
-    pub(crate) token: u32,
+    pub(crate) sent: Sent,
     pub(crate) charge: Charge,
+}
+
+/// Nobody will hear the answer: whoever asked leaves. If it was to ask for all, the next request does, or clients that reset their streams could keep
+/// everybody from asking.
+pub(crate) fn leave(proxy: &mut dyn Proxy, owed: &Owed) {
+    if let Some(due_ns) = owed.sent.probe {
+        update(proxy, |breaker| Some((breaker.left(due_ns)?, false)));
+    }
 }
 
 /// Makes the slot that asking needs.
@@ -57,13 +76,13 @@ pub(crate) fn ask(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: 
     if let Some(never) = global::never(&charge.debits) {
         return Asking::Known(never);
     }
-    if !may_ask(proxy, now) {
+    let Some(probe) = may_ask(proxy, now) else {
         proxy.count_asked(Asked::Skipped);
         return Asking::Known(without(policy, proxy, charge, now));
-    }
+    };
     let question = Question::of(service.domain(), charge).to_bytes();
     match proxy.ask_limits(&question, service.timeout_ms()) {
-        Ok(token) => Asking::Waits(token),
+        Ok(token) => Asking::Waits(Sent { token, probe }),
         Err(fault) => Asking::Known(failed(policy, proxy, charge, now, &fault.to_string())),
     }
 }
@@ -76,6 +95,9 @@ pub(crate) fn answered(
     answer: Result<Vec<u8>, u32>,
     now: Now,
 ) -> ChargeOutcome {
+    if answer == Err(NOT_FOUND) {
+        return unknown(policy, proxy, charge, now);
+    }
     let said = answer
         .map_err(|status| format!("no answer, grpc-status {status}"))
         .and_then(|bytes| Answer::from_bytes(&bytes).map_err(|fault| fault.to_string()))
@@ -102,6 +124,29 @@ fn falls_back(policy: &Policy) -> bool {
         .is_some_and(|service| service.on_failure() == ServiceFailure::Local)
 }
 
+/// The service is there and knows no such limit, or none as tight: one that has a newer policy, or an older one. That is no outage, and what else it
+/// counts is asked on.
+fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+    proxy.count_asked(Asked::Unknown);
+    let told = update(proxy, |breaker| Some(breaker.disagreed(now.monotonic_ns)));
+    if let Some(true) = told {
+        let (grant, holds) = (&charge.grant, holds(policy));
+        let line =
+            format!("rate limit service: it knows no such limits of grant {grant:?}; {holds}");
+        proxy.log(Level::Error, &line);
+    }
+    without(policy, proxy, charge, now)
+}
+
+/// What holds without an answer, for the log.
+fn holds(policy: &Policy) -> &'static str {
+    if falls_back(policy) {
+        "this gateway counts for itself"
+    } else {
+        "what it limits is refused"
+    }
+}
+
 /// The service failed: notes it, and says what holds.
 fn failed(
     policy: &Policy,
@@ -113,15 +158,8 @@ fn failed(
     proxy.count_asked(Asked::Failed);
     let told = update(proxy, |breaker| Some(breaker.failed(now.monotonic_ns)));
     if let Some(true) = told {
-        let holds = if falls_back(policy) {
-            "this gateway counts for itself"
-        } else {
-            "what it limits is refused"
-        };
-        proxy.log(
-            Level::Error,
-            &format!("rate limit service: {cause}; {holds}"),
-        );
+        let line = format!("rate limit service: {cause}; {}", holds(policy));
+        proxy.log(Level::Error, &line);
     }
     without(policy, proxy, charge, now)
 }
@@ -135,17 +173,18 @@ fn without(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) ->
     spend_and_tell(proxy, charge, now, &mut Vec::new())
 }
 
-/// Whether this request asks. A store that does not answer says nothing against it.
-fn may_ask(proxy: &mut dyn Proxy, now: Now) -> bool {
+/// Whether this request asks, and if for all, what its probe is known by. A store that does not answer says nothing against it.
+fn may_ask(proxy: &mut dyn Proxy, now: Now) -> Option<Option<u64>> {
     let Ok(Some((breaker, token))) = read(proxy) else {
-        return true;
+        return Some(None);
     };
     match breaker.asks(now.monotonic_ns) {
-        Asks::Yes => true,
-        Asks::No => false,
-        Asks::Probe(probing) => proxy
-            .swap(&slot(), &probing.to_bytes(), token)
-            .unwrap_or(false),
+        Asks::Yes => Some(None),
+        Asks::No => None,
+        Asks::Probe(probing) => {
+            let swapped = proxy.swap(&slot(), &probing.to_bytes(), token);
+            swapped.unwrap_or(false).then_some(Some(probing.due_ns()))
+        }
     }
 }
 

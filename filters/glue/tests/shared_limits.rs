@@ -11,6 +11,8 @@
 
 #[path = "shared_limits/late.rs"]
 mod late;
+#[path = "shared_limits/leaving.rs"]
+mod leaving;
 #[path = "shared_limits/sources.rs"]
 mod sources;
 mod support;

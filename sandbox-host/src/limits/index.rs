@@ -29,7 +29,7 @@ pub struct Limits {
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskFault {
-    #[error("no policy has the limits that are asked for")]
+    #[error("no policy has the limits that are asked for, or none as tight")]
     Unknown,
     #[error("{0}")]
     Form(&'static str),
@@ -72,7 +72,8 @@ impl Limits {
         })))
     }
 
-    /// What is asked, by this policy; `None` if it does not know all of it.
+    /// What is asked, by this policy; `None` if it does not know all of it, or has a limit that lets more pass than the gate's own: that gate has an
+    /// older policy, and one that is still held goes by it.
     ///
     /// # Errors
     /// The question is not of the form that gates use.
@@ -119,6 +120,7 @@ impl Limits {
         let known = self.policy.client_id(client);
         let Some(grant) = grant.filter(|grant| {
             known.is_some_and(|client| grant.clients().binary_search(&client).is_ok())
+                && descriptor.takes(allowance)
         }) else {
             return Ok(None);
         };

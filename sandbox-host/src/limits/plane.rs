@@ -1,7 +1,7 @@
 //! The service as a part of a host: on a socket of its own, so that nothing that carries requests can charge anybody.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -43,6 +43,7 @@ impl LimitsPlane {
         let service = Arc::new(Service {
             limits: Box::new(limits),
             metrics: Arc::clone(metrics),
+            told: Mutex::default(),
         });
         let handler = move |request| Arc::clone(&service).serve(request);
         let open = metrics.limit_connections.clone();

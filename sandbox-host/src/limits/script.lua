@@ -29,9 +29,11 @@ for n, key in ipairs(KEYS) do
           was, was_part = math.floor((was + 1) / (i / p) * (interval / per)) + 1, 0
         end
       end
-      -- A smaller bucket, or a clock that went back: nobody owes more than all of it.
+      -- A smaller bucket, or a clock that went back: nobody owes more than all of it. What is owed to a larger one stays written down: a gate that
+      -- still has the larger one goes by it, and must not find it forgotten.
       if was > room or (was == room and was_part > room_part) then
         was, was_part = room, room_part
+        rebased[n] = false
       end
     end
     local whole, part = was + cost, was_part + cost_part

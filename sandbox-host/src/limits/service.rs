@@ -2,7 +2,8 @@
 //! never a verdict: what holds then is for whoever asks to decide.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -29,7 +30,12 @@ pub struct Service {
     pub limits: Box<dyn Fn() -> Vec<Arc<Limits>> + Send + Sync>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When the log was last told of limits that nobody has: gates that have another policy ask for them as often as they are asked.
+    pub(super) told: Mutex<Option<Instant>>,
 }
+
+/// Between two such lines.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +105,25 @@ impl Service {
         Ok(match answered {
             Ok((_, answer)) => message(&answer),
             Err(fault) => {
-                if fault.is_news() {
+                if fault.is_news() && self.tells(&fault) {
                     tracing::error!(cause = fault.to_string(), "a question about a limit");
                 }
                 error(fault.code())
             }
         })
+    }
+
+    /// Whether the log is told of a fault now.
+    fn tells(&self, fault: &Fault) -> bool {
+        if !matches!(fault, Fault::Ask(AskFault::Unknown)) {
+            return true;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let tells = told.is_none_or(|told| told.elapsed() >= TELL);
+        if tells {
+            *told = Some(Instant::now());
+        }
+        tells
     }
 
     async fn answer<B>(&self, request: Request<B>) -> Result<(ChargeOutcome, Vec<u8>), Fault>

@@ -2,12 +2,14 @@
 //! It passes, and is checked as it passes; only its end is held back until every charge is told, so that whoever stands behind never has all
 //! of a request that is refused.
 
+use std::rc::Rc;
+
 use tensorgate_policy::{ChargeOutcome, Step};
 
 use super::{Gate, Held, Phase};
 use crate::checking::Checking;
 use crate::host::{Action, Level, Proxy};
-use crate::shared_limits::{Owed, answered};
+use crate::shared_limits::{Owed, answered, leave};
 
 impl Gate {
     /// More of a body that is not this filter's to check, while a charge is on its way.
@@ -37,20 +39,23 @@ impl Gate {
         owed: &Owed,
         answer: Result<Vec<u8>, u32>,
     ) {
+        let root = Rc::clone(&self.root);
+        let policy = &root.policy;
+        // Heard even for a request that is refused by now: what the service says is for all.
+        let outcome = match proxy.now() {
+            Ok(now) => answered(policy, proxy, &owed.charge, answer, now),
+            Err(fault) => {
+                leave(proxy, owed);
+                proxy.log(Level::Error, &fault.to_string());
+                ChargeOutcome::Failed
+            }
+        };
         let gone_on = self.take_gone_on();
         let has_gone_on = gone_on.is_some();
         // One that has not waits with all of its body for the end of that.
         let waits = || self.take_held().map(|held| (held, None));
         let Some((mut held, checking)) = gone_on.or_else(waits) else {
             return;
-        };
-        let policy = &self.root.policy;
-        let outcome = match proxy.now() {
-            Ok(now) => answered(policy, proxy, &owed.charge, answer, now),
-            Err(fault) => {
-                proxy.log(Level::Error, &fault.to_string());
-                ChargeOutcome::Failed
-            }
         };
         let noted = held.decision.shadowed().len();
         if let Step::Deny(denial) = held.decision.charged_late(policy, &owed.charge, outcome) {

@@ -8,7 +8,7 @@ use crate::body::{ALWAYS_HELD_BYTES, Body};
 use crate::enforced::Enforced;
 use crate::host::{Action, Level, Proxy};
 use crate::keys::Awaited;
-use crate::shared_limits::{Owed, answered};
+use crate::shared_limits::{Owed, answered, leave};
 use crate::waiting::{Arrived, End, Place};
 
 /// A request that waits.
@@ -49,12 +49,12 @@ impl Gate {
     pub fn asked_for(&self, token: u32) -> bool {
         let waits = match &self.phase {
             Phase::Waiting(waiting) => match &waiting.what {
-                For::Limits(on_hold) => on_hold.owed.token == token,
+                For::Limits(on_hold) => on_hold.owed.sent.token == token,
                 For::Keys(..) => false,
             },
             _ => false,
         };
-        waits || self.dues.owed.iter().any(|owed| owed.token == token)
+        waits || self.dues.owed.iter().any(|owed| owed.sent.token == token)
     }
 
     /// Whether an answer of the rate limit service is on its way.
@@ -101,7 +101,12 @@ impl Gate {
         if !self.asked_for(token) {
             return;
         }
-        if let Some(place) = self.dues.owed.iter().position(|owed| owed.token == token) {
+        if let Some(place) = self
+            .dues
+            .owed
+            .iter()
+            .position(|owed| owed.sent.token == token)
+        {
             let owed = self.dues.owed.remove(place);
             return self.told_late(proxy, &owed, answer);
         }
@@ -130,7 +135,10 @@ impl Gate {
         } = on_hold;
         let now = match proxy.now() {
             Ok(now) => now,
-            Err(fault) => return self.refuse(proxy, held, cannot_decide(fault)),
+            Err(fault) => {
+                leave(proxy, &owed);
+                return self.refuse(proxy, held, cannot_decide(fault));
+            }
         };
         let policy = &self.root.policy;
         let outcome = answered(policy, proxy, &owed.charge, answer, now);
@@ -277,7 +285,10 @@ impl Gate {
             For::Limits(OnHold { mut held, owed, .. }) => {
                 let now = match proxy.now() {
                     Ok(now) => now,
-                    Err(fault) => return self.refuse(proxy, held, cannot_decide(fault)),
+                    Err(fault) => {
+                        leave(proxy, &owed);
+                        return self.refuse(proxy, held, cannot_decide(fault));
+                    }
                 };
                 // Nobody holds more of it: it passes, and the charge is told before its end does.
                 let step = (held.decision).charged(&self.root.policy, ChargeOutcome::Later);
@@ -315,11 +326,11 @@ impl Waiting {
         }
     }
 
-    /// The request as it stands, where something of it is judged.
-    pub(super) const fn held(&self) -> Option<&Held> {
+    /// The request as it stands and what it has asked, where something of it is judged.
+    pub(super) const fn judged(&self) -> Option<(&Held, &Owed)> {
         match &self.what {
             For::Keys(..) => None,
-            For::Limits(on_hold) => Some(&on_hold.held),
+            For::Limits(on_hold) => Some((&on_hold.held, &on_hold.owed)),
         }
     }
 }

@@ -322,6 +322,13 @@ impl Stream {
         self.answer_limits();
     }
 
+    /// The same even to a request that was answered, as a proxy does whose stream is not torn down yet.
+    pub fn force_limits_answer(&mut self, which: usize) {
+        let answered = self.io.answer.take();
+        self.tell_limits(which, None);
+        self.io.answer = answered.or(self.io.answer.take());
+    }
+
     /// Answers what the service answers at once.
     fn answer_limits(&mut self) {
         let mut kept = Vec::new();
