@@ -12,7 +12,6 @@ use crate::body::within;
 use crate::host::Proxy;
 use crate::pay::{Dues, MAX_STEPS, Paid, pay};
 use crate::root::GateRoot;
-use crate::shared_limits::Owed;
 
 /// A body on its way.
 #[derive(Debug)]

@@ -185,19 +185,20 @@ async fn whom_istio_has_authenticated_the_gate_knows_and_nobody_else() {
             401,
             Some("unauthenticated"),
         ),
+        // An underscore may be read as a hyphen behind.
         (
             "metadata of a client's own",
             "POST",
             forged("envoy.filters.http.jwt_authn"),
-            401,
-            Some("unauthenticated"),
+            400,
+            Some("ambiguous-request"),
         ),
         (
             "an identity of a client's own",
             "POST",
             forged("wasm.tg_identity"),
-            401,
-            Some("unauthenticated"),
+            400,
+            Some("ambiguous-request"),
         ),
         (
             "a key of another client's beside it",
