@@ -39,17 +39,10 @@ fn what_cannot_move_is_told_with_its_line_and_why() {
 
 #[test]
 fn a_ported_project_builds_and_says_that_it_is_not_moved() {
-    for (lang, file, worlds) in [
-        (
-            "python",
-            "kserve_text.py",
-            ["preprocess", "postprocess"].as_slice(),
-        ),
-        (
-            "rust",
-            "torchserve_image.py",
-            &["preprocess", "postprocess"],
-        ),
+    // Each world once: an interpreter takes its time to build.
+    for (lang, file, world) in [
+        ("python", "kserve_text.py", "preprocess"),
+        ("rust", "torchserve_image.py", "postprocess"),
     ] {
         let scratch = Scratch::new();
         let into = scratch.path().to_str().unwrap();
@@ -59,13 +52,11 @@ fn a_ported_project_builds_and_says_that_it_is_not_moved() {
             "port", "--lang", lang, "--into", into, "--name", "shop", file,
         ]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
-        for world in worlds {
-            let project = scratch.path().join(format!("shop-{world}"));
-            let project = project.to_str().unwrap();
-            for verb in ["build", "test"] {
-                let ran = handler(&[verb, project]);
-                assert_eq!(ran.code, 0, "{lang} {verb}: {}", story(&ran));
-            }
+        let project = scratch.path().join(format!("shop-{world}"));
+        let project = project.to_str().unwrap();
+        for verb in ["build", "test"] {
+            let ran = handler(&[verb, project]);
+            assert_eq!(ran.code, 0, "{lang} {verb}: {}", story(&ran));
         }
         let ran = handler(&[
             "port", "--lang", lang, "--into", into, "--name", "shop", file,
