@@ -94,8 +94,8 @@ pub(super) const MAX_NESTING: usize = 16;
 /// Functions in one component. One that carries CPython has 13,500.
 pub(super) const MAX_FUNCTIONS: usize = 100_000;
 
-/// One function, bytes. The largest of CPython has 430,000.
-pub(super) const MAX_FUNCTION_BYTES: usize = 1 << 20;
+/// One function, bytes: a compiler takes minutes for one of twice the size that is made for that. The largest of CPython has 430,000.
+pub(super) const MAX_FUNCTION_BYTES: usize = 512 << 10;
 
 /// All functions of a component together, bytes. Those of CPython have 6.6 million.
 pub(super) const MAX_CODE_BYTES: usize = 32 << 20;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// Files that a resolver reads, and that a seed comes from.
-const SYSTEM: [&str; 9] = [
+/// Files that a resolver reads, that a seed comes from, and authorities that everybody may know.
+const SYSTEM: [&str; 12] = [
     "/dev/urandom",
     "/dev/null",
     "/etc/resolv.conf",
@@ -16,9 +16,14 @@ const SYSTEM: [&str; 9] = [
     "/etc/gai.conf",
     "/proc/self",
     "/sys/fs/cgroup",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/usr/share/ca-certificates",
 ];
 /// Libraries that a resolver loads when it is first asked.
 const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"];
+/// Where hosts are reached for which no port is named.
+const HTTPS: u16 = 443;
 /// Where a resolver asks when an answer is too long for a datagram.
 const DOMAIN: u16 = 53;
 
@@ -61,8 +66,9 @@ impl Reach {
         let system = SYSTEM.iter().chain(&LIBRARIES).map(PathBuf::from);
         let read: BTreeSet<_> = read.into_iter().chain(files).chain(system).collect();
         let write: BTreeSet<_> = write.into_iter().collect();
-        let ports = texts.iter().filter_map(|text| port(text));
-        let connect: BTreeSet<_> = ports.chain([DOMAIN]).collect();
+        let mut connect: BTreeSet<_> = texts.iter().filter_map(|text| port(text)).collect();
+        connect.insert(DOMAIN);
+        hosts(policy, &mut connect);
         Self {
             read: read.into_iter().collect(),
             write: write.into_iter().collect(),
@@ -82,6 +88,26 @@ fn gather<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     }
 }
 
+/// The ports of every list of hosts: those beside it, or that of `https`.
+fn hosts(value: &Value, ports: &mut BTreeSet<u16>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| hosts(value, ports)),
+        Value::Object(members) => {
+            if members.contains_key("hosts") {
+                let named = members.get("ports").and_then(Value::as_array);
+                let named = named.into_iter().flatten().filter_map(Value::as_u64);
+                let mut named = named.filter_map(|port| u16::try_from(port).ok()).peekable();
+                if named.peek().is_none() {
+                    ports.insert(HTTPS);
+                }
+                ports.extend(named);
+            }
+            members.values().for_each(|value| hosts(value, ports));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// The folder of a file that is there; the file alone where the folder is the whole system.
 fn folder(file: &Path) -> Option<PathBuf> {
     if !file.is_file() {
@@ -96,7 +122,7 @@ fn port(text: &str) -> Option<u16> {
     let (scheme, rest) = text.split_once("://")?;
     let usual = match scheme {
         "http" => 80,
-        "https" => 443,
+        "https" => HTTPS,
         "redis" | "rediss" => 6379,
         _ => return None,
     };
@@ -144,6 +170,7 @@ mod tests {
         let policy = serde_json::json!({
             "backends": {"b": {"endpoints": ["https://one:8001", "https://two:8002"], "tls": {"ca": file}}},
             "path": "/no/such/file",
+            "handlers": {"h": {"fetch": {"hosts": ["a.example"]}}, "i": {"fetch": {"hosts": ["b.example"], "ports": [8443]}}},
         });
         let reach = Reach::of_host(
             [PathBuf::from("/srv")],
@@ -152,7 +179,7 @@ mod tests {
             &["cpu=http://cpu:7".to_owned()],
             9902,
         );
-        assert_eq!(reach.connect, [7, 53, 8001, 8002]);
+        assert_eq!(reach.connect, [7, 53, 443, 8001, 8002, 8443]);
         assert_eq!(reach.bind, [9902]);
         assert!(reach.read.contains(&folder) && reach.read.contains(&"/srv".into()));
         assert!(!reach.read.iter().any(|path| path.starts_with("/no")));

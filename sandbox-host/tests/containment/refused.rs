@@ -25,7 +25,7 @@ const IMPORTS: [&str; 10] = [
     "wasi:cli/environment@0.2.0",
     "wasi:random/random@0.2.0",
     "wasi:clocks/wall-clock@0.2.0",
-    "tensorgate:handler/fetch@0.1.0",
+    "tensorgate:handler/socket@0.1.0",
     "evil:corp/anything@1.0.0",
 ];
 

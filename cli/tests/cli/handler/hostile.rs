@@ -121,8 +121,8 @@ fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
 }
 
 /// A component that answers with nothing, and needs nothing.
-fn neighbour() -> Vec<u8> {
-    let project = Project::unbuilt("neighbour", "rust", "preprocess");
+fn neighbour(name: &'static str) -> Vec<u8> {
+    let project = Project::unbuilt(name, "rust", "preprocess");
     project.write(
         "src/lib.rs",
         "use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};\nstruct Neighbour;\nimpl Preprocess for Neighbour {\n    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> { Ok(Vec::new()) }\n}\nexport_preprocess!(Neighbour);\n",
@@ -142,7 +142,16 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let component = built(&project);
     let sandbox = Sandbox::new(SandboxConfig::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let neighbour = load(&sandbox, &neighbour(), "");
+    // Each test its own: what is built lies under its name, for all of them.
+    let neighbour = load(
+        &sandbox,
+        &neighbour(if lang == "js" {
+            "neighbour-js"
+        } else {
+            "neighbour-py"
+        }),
+        "",
+    );
     let call = |handler: &LoadedHandler| {
         runtime.block_on(handler.preprocess("request", Payload::Tensors(vec![])))
     };
