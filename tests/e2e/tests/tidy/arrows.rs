@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("tensorgate-faulty-gate", &["tensorgate-glue"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
+    ("tensorgate-kit", &[]),
     ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
     (
         "tensorgate",

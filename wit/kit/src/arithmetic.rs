@@ -1,0 +1,297 @@
+//! Operators on two arrays, or on an array and a number: which type they compute in, and how their shapes meet.
+
+use bytemuck::Pod;
+use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
+
+use crate::array::{Array, count};
+use crate::buffer::Buffer;
+use crate::datatype::Datatype;
+use crate::failure::{Failure, datatype, division, overflow, value};
+use crate::lanes::{self, Lane, Side, Trouble};
+
+/// Elements that a row which repeats is made as long as, so that a turn of the loop over rows has something to do.
+const ROW: usize = 192;
+
+/// An operator on two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// a + b
+    Add,
+    /// a - b
+    Subtract,
+    /// a × b
+    Multiply,
+    /// a / b; whole numbers become `Fp64`.
+    Divide,
+    /// a / b, rounded down.
+    FloorDivide,
+    /// What the one before leaves: it has the sign of b.
+    Remainder,
+    /// a to the power of b.
+    Power,
+    /// The less of the two.
+    Minimum,
+    /// The greater of the two.
+    Maximum,
+    /// a = b, as `Bool`.
+    Equal,
+    /// a ≠ b, as `Bool`.
+    NotEqual,
+    /// a < b, as `Bool`.
+    Less,
+    /// a ≤ b, as `Bool`.
+    LessEqual,
+    /// a > b, as `Bool`.
+    Greater,
+    /// a ≥ b, as `Bool`.
+    GreaterEqual,
+}
+
+impl Operator {
+    const fn compares(self) -> bool {
+        matches!(
+            self,
+            Self::Equal
+                | Self::NotEqual
+                | Self::Less
+                | Self::LessEqual
+                | Self::Greater
+                | Self::GreaterEqual
+        )
+    }
+}
+
+impl Array {
+    /// An operator on each pair of elements. Shapes broadcast and types promote as numpy's; what a whole type cannot hold is a failure.
+    ///
+    /// # Errors
+    /// If shapes do not broadcast, a result does not fit, or something is divided by zero.
+    pub fn combine(&self, operator: Operator, other: &Self) -> Result<Self, Failure> {
+        let shape = broadcast(&self.shape, &other.shape)?;
+        let common = result(operator, self.datatype.with(other.datatype));
+        dispatch(
+            operator,
+            common,
+            &shape,
+            Given::Array(self),
+            Given::Array(other),
+        )
+    }
+
+    /// An operator on each element and one number, which comes first if `reversed`. `real` says that the number is no whole one: a whole array
+    /// becomes `Fp64` then.
+    ///
+    /// # Errors
+    /// If a result or the number does not fit the type, or something is divided by zero.
+    pub fn combine_number(
+        &self,
+        operator: Operator,
+        number: f64,
+        real: bool,
+        reversed: bool,
+    ) -> Result<Self, Failure> {
+        let own = match self.datatype {
+            Datatype::Fp32 | Datatype::Fp64 => self.datatype,
+            _ if real => Datatype::Fp64,
+            Datatype::Bool => Datatype::Int64,
+            whole => whole,
+        };
+        let (one, other) = (Given::Array(self), Given::Number(number));
+        let (one, other) = if reversed { (other, one) } else { (one, other) };
+        dispatch(operator, result(operator, own), &self.shape, one, other)
+    }
+
+    /// Each element, but at least `low` and at most `high`. The type stays.
+    ///
+    /// # Errors
+    /// If the type cannot hold a bound.
+    pub fn clip(&self, low: f64, high: f64) -> Result<Self, Failure> {
+        let own = self.datatype;
+        let wide = |bound: f64, operator| {
+            dispatch(
+                operator,
+                own,
+                &self.shape,
+                Given::Array(self),
+                Given::Number(bound),
+            )
+        };
+        let raised = wide(low, Operator::Maximum)?;
+        dispatch(
+            Operator::Minimum,
+            own,
+            &self.shape,
+            Given::Array(&raised),
+            Given::Number(high),
+        )
+    }
+}
+
+/// What an operator makes of numbers of a common type: the type that it computes in.
+fn result(operator: Operator, common: Datatype) -> Datatype {
+    if operator == Operator::Divide && !common.is_float() {
+        Datatype::Fp64
+    } else {
+        common
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Array(&'a Array),
+    Number(f64),
+}
+
+fn dispatch(
+    operator: Operator,
+    common: Datatype,
+    shape: &[usize],
+    one: Given<'_>,
+    other: Given<'_>,
+) -> Result<Array, Failure> {
+    match common {
+        Datatype::Fp32 => run::<f32>(operator, common, Datatype::Fp32, shape, one, other),
+        Datatype::Fp64 => run::<f64>(operator, common, Datatype::Fp64, shape, one, other),
+        Datatype::Uint64 => run::<u64>(operator, common, Datatype::Uint64, shape, one, other),
+        _ => run::<i64>(operator, common, Datatype::Int64, shape, one, other),
+    }
+}
+
+fn run<T: Lane + Pod + num_traits::NumCast>(
+    operator: Operator,
+    common: Datatype,
+    lane: Datatype,
+    shape: &[usize],
+    one: Given<'_>,
+    other: Given<'_>,
+) -> Result<Array, Failure> {
+    let (one, mut other) = (
+        Operand::of::<T>(one, lane, shape)?,
+        Operand::of::<T>(other, lane, shape)?,
+    );
+    let whole = match (&one, &other) {
+        (Operand::Row(_), Operand::Row(row)) => Some(repeated::<T>(row.view(), count(shape)?)?),
+        _ => None,
+    };
+    if let Some(whole) = whole {
+        other = Operand::Each(whole);
+    }
+    if operator.compares() {
+        let mut made = Array::zeros(Datatype::Bool, shape)?;
+        lanes::compare::<T>(operator, one.side(), other.side(), made.buffer.bytes_mut());
+        return Ok(made);
+    }
+    let mut made = Array::zeros(lane, shape)?;
+    let filled = T::arithmetic(operator, one.side(), other.side(), made.buffer.view_mut());
+    filled.map_err(|trouble| match trouble {
+        Trouble::Overflow => overflow(format!("{operator:?} makes what {lane:?} cannot hold")),
+        Trouble::Division => division("division by zero"),
+        Trouble::Exponent => value("a whole number to the power of a negative one"),
+    })?;
+    if common == lane {
+        Ok(made)
+    } else {
+        made.cast(common)
+    }
+}
+
+/// A side in its lane, and where its elements lie.
+enum Operand<'a> {
+    Borrowed(&'a Array),
+    Each(Buffer),
+    Row(Buffer),
+}
+
+impl<'a> Operand<'a> {
+    fn of<T: Pod + num_traits::NumCast>(
+        given: Given<'a>,
+        lane: Datatype,
+        shape: &[usize],
+    ) -> Result<Self, Failure> {
+        let total = count(shape)?;
+        let array = match given {
+            Given::Number(number) => {
+                let number: Option<T> = num_traits::cast(number);
+                let number =
+                    number.ok_or_else(|| overflow("a number that the array's type cannot hold"))?;
+                return repeated(&[number], ROW.min(total)).map(Self::Row);
+            }
+            Given::Array(array) => array,
+        };
+        if array.shape == shape && array.datatype == lane {
+            return Ok(Self::Borrowed(array));
+        }
+        let cast = array.cast(lane)?;
+        if array.shape == shape {
+            return Ok(Self::Each(cast.buffer));
+        }
+        // What repeats as a whole: dims of 1 and then the last dims of the shape.
+        let own: Vec<usize> = array
+            .shape
+            .iter()
+            .copied()
+            .skip_while(|dim| *dim == 1)
+            .collect();
+        let width = cast.len();
+        if width > 0 && shape.ends_with(&own) {
+            let whole_rows = ROW.div_ceil(width).saturating_mul(width);
+            return repeated(cast.buffer.view::<T>(), whole_rows.min(total)).map(Self::Row);
+        }
+        spread::<T>(&cast, shape).map(Self::Each)
+    }
+
+    fn side<T: Pod>(&self) -> Side<'_, T> {
+        match self {
+            Self::Borrowed(array) => Side::Each(array.buffer.view()),
+            Self::Each(buffer) => Side::Each(buffer.view()),
+            Self::Row(buffer) => Side::Row(buffer.view()),
+        }
+    }
+}
+
+/// A row again and again, to a length that is a multiple of its own.
+fn repeated<T: Pod>(row: &[T], length: usize) -> Result<Buffer, Failure> {
+    let mut made = Buffer::of::<T>(length)?;
+    for to in made.view_mut::<T>().chunks_mut(row.len().max(1)) {
+        if let Some(row) = row.get(..to.len()) {
+            to.copy_from_slice(row);
+        }
+    }
+    Ok(made)
+}
+
+/// The elements, repeated as broadcasting to a shape repeats them.
+fn spread<T: Pod>(array: &Array, shape: &[usize]) -> Result<Buffer, Failure> {
+    let mut made = Buffer::of::<T>(count(shape)?)?;
+    let from = ArrayViewD::from_shape(IxDyn(&array.shape), array.buffer.view::<T>());
+    let to = ArrayViewMutD::from_shape(IxDyn(shape), made.view_mut::<T>());
+    let (Ok(from), Ok(mut to)) = (from, to) else {
+        return Err(value("an array out of order"));
+    };
+    let from = from
+        .broadcast(IxDyn(shape))
+        .ok_or_else(|| datatype(format!("{:?} does not broadcast to {shape:?}", array.shape)))?;
+    to.assign(&from);
+    Ok(made)
+}
+
+/// The dims that two arrays broadcast to.
+fn broadcast(one: &[usize], other: &[usize]) -> Result<Vec<usize>, Failure> {
+    let length = one.len().max(other.len());
+    let padded = |dims: &[usize]| -> Vec<usize> {
+        let missing = length.saturating_sub(dims.len());
+        std::iter::repeat_n(1, missing)
+            .chain(dims.iter().copied())
+            .collect()
+    };
+    let pairs = padded(one).into_iter().zip(padded(other));
+    let dims = pairs.map(|(a, b)| match (a, b) {
+        (a, b) if a == b => Ok(a),
+        (1, b) => Ok(b),
+        (a, 1) => Ok(a),
+        _ => Err(value(format!("{one:?} and {other:?} do not broadcast"))),
+    });
+    let dims = dims.collect::<Result<Vec<_>, _>>()?;
+    count(&dims)?;
+    Ok(dims)
+}

@@ -1,0 +1,300 @@
+//! The array: a type, dims, and elements row-major. Here it is made of bytes, becomes bytes, and becomes another type.
+
+use num_traits::AsPrimitive;
+
+use crate::buffer::Buffer;
+use crate::datatype::{Datatype, with_type, with_whole};
+use crate::failure::{Failure, datatype, overflow, room, value};
+
+/// The most dims.
+pub const MAX_DIMS: usize = 8;
+
+/// The most elements: what could be counted in the memory of a component and still be added up without care.
+pub const MAX_ELEMENTS: usize = 1 << 28;
+
+/// An array of numbers.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub(crate) datatype: Datatype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) buffer: Buffer,
+}
+
+/// Elements of a shape.
+///
+/// # Errors
+/// If it has too many dims or elements.
+pub(crate) fn count(shape: &[usize]) -> Result<usize, Failure> {
+    if shape.len() > MAX_DIMS {
+        return Err(room(format!("{} dims, at most {MAX_DIMS}", shape.len())));
+    }
+    let mut product = 1_usize;
+    // A dim of 0 must not hide what would overflow beside it.
+    for dim in shape {
+        product = product
+            .checked_mul((*dim).max(1))
+            .filter(|product| *product <= MAX_ELEMENTS)
+            .ok_or_else(|| room(format!("{shape:?} is more than {MAX_ELEMENTS} elements")))?;
+    }
+    Ok(if shape.contains(&0) { 0 } else { product })
+}
+
+impl Array {
+    /// An array of elements as a tensor has them, little-endian. Halves become `Fp32`.
+    ///
+    /// # Errors
+    /// If the bytes do not fit the shape.
+    pub fn from_bytes(given: Datatype, shape: &[usize], bytes: &[u8]) -> Result<Self, Failure> {
+        let count = count(shape)?;
+        if count.checked_mul(given.size()) != Some(bytes.len()) {
+            return Err(value(format!(
+                "{} bytes do not fit {given:?} {shape:?}",
+                bytes.len()
+            )));
+        }
+        let mut made = Self {
+            datatype: given.held(),
+            shape: shape.to_vec(),
+            buffer: Buffer::default(),
+        };
+        match given {
+            Datatype::Fp16 => made.buffer = widened(bytes, count, half_to_single)?,
+            Datatype::Bf16 => {
+                made.buffer = widened(bytes, count, |bits| f32::from_bits(u32::from(bits) << 16))?;
+            }
+            _ => made.buffer = Buffer::copied(bytes)?,
+        }
+        if given == Datatype::Bool {
+            for byte in made.buffer.bytes_mut() {
+                *byte = u8::from(*byte != 0);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Zeros.
+    pub(crate) fn zeros(datatype: Datatype, shape: &[usize]) -> Result<Self, Failure> {
+        let bytes = count(shape)?
+            .checked_mul(datatype.size())
+            .ok_or_else(|| room("more bytes than can be counted"))?;
+        Ok(Self {
+            datatype,
+            shape: shape.to_vec(),
+            buffer: Buffer::zeroed(bytes)?,
+        })
+    }
+
+    /// An array of one number.
+    ///
+    /// # Errors
+    /// If the type cannot hold it, or there is no room.
+    pub fn full(given: Datatype, shape: &[usize], number: f64) -> Result<Self, Failure> {
+        let mut made = Self::zeros(given.held(), shape)?;
+        with_type!(made.datatype, T => {
+            let number: T = element(made.datatype, number)?;
+            made.buffer.view_mut::<T>().fill(number);
+        });
+        Ok(made)
+    }
+
+    /// Element type.
+    #[must_use]
+    pub const fn datatype(&self) -> Datatype {
+        self.datatype
+    }
+
+    /// Dims, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many elements it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer
+            .bytes()
+            .len()
+            .checked_div(self.datatype.size())
+            .unwrap_or(0)
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.bytes().is_empty()
+    }
+
+    /// The elements as a tensor has them, little-endian.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    /// The elements as a tensor of a type has them: the array's own, or of floats another float.
+    ///
+    /// # Errors
+    /// If the type is neither, or there is no room.
+    pub fn to_bytes(&self, wanted: Datatype) -> Result<Vec<u8>, Failure> {
+        let narrow: fn(f32) -> u16 = match wanted {
+            Datatype::Fp16 => single_to_half,
+            Datatype::Bf16 => single_to_brain,
+            _ if wanted == self.datatype => return copied(self.bytes()),
+            _ => {
+                return Err(datatype(format!(
+                    "an array of {:?} is no {wanted:?}",
+                    self.datatype
+                )));
+            }
+        };
+        if self.datatype != Datatype::Fp32 {
+            return Err(datatype(format!(
+                "an array of {:?} is no {wanted:?}: cast it to Fp32 first",
+                self.datatype
+            )));
+        }
+        let halves = self.buffer.view::<f32>().iter();
+        let mut made = Buffer::of::<u16>(self.len())?;
+        for (half, single) in made.view_mut::<u16>().iter_mut().zip(halves) {
+            *half = narrow(*single);
+        }
+        copied(made.bytes())
+    }
+
+    /// The same numbers as another type. Floats lose what is behind the point.
+    ///
+    /// # Errors
+    /// If a number does not fit the type.
+    pub fn cast(&self, wanted: Datatype) -> Result<Self, Failure> {
+        let wanted = wanted.held();
+        if wanted == self.datatype {
+            return Ok(self.clone());
+        }
+        let mut made = Self::zeros(wanted, &self.shape)?;
+        with_type!(self.datatype, S => {
+            let from = self.buffer.view::<S>();
+            if wanted == Datatype::Bool {
+                let zero = <S as num_traits::Zero>::zero();
+                for (to, from) in made.buffer.view_mut::<u8>().iter_mut().zip(from) {
+                    *to = u8::from(*from != zero);
+                }
+            } else if wanted == Datatype::Fp32 {
+                floats::<S, f32>(from, made.buffer.view_mut());
+            } else if wanted == Datatype::Fp64 {
+                floats::<S, f64>(from, made.buffer.view_mut());
+            } else {
+                with_whole!(wanted, T => convert::<S, T>(from, made.buffer.view_mut::<T>(), wanted)?);
+            }
+        });
+        Ok(made)
+    }
+}
+
+/// Each number as another type's.
+fn convert<S, T>(from: &[S], to: &mut [T], wanted: Datatype) -> Result<(), Failure>
+where
+    S: num_traits::NumCast + Copy,
+    T: num_traits::NumCast + Copy + Default,
+{
+    let mut fits = true;
+    for (from, to) in from.iter().zip(to) {
+        let cast: Option<T> = num_traits::cast(*from);
+        *to = cast.unwrap_or_default();
+        fits &= cast.is_some();
+    }
+    if fits {
+        Ok(())
+    } else {
+        Err(overflow(format!("a number is no {wanted:?}")))
+    }
+}
+
+/// Each number as a float: every one is some.
+fn floats<S: AsPrimitive<T>, T: Copy + 'static>(from: &[S], to: &mut [T]) {
+    for (from, to) in from.iter().zip(to) {
+        *to = from.as_();
+    }
+}
+
+/// One number as an element. `Bool` is 0 or 1.
+pub(crate) fn element<T: num_traits::NumCast>(wanted: Datatype, number: f64) -> Result<T, Failure> {
+    let number = if wanted == Datatype::Bool {
+        f64::from(u8::from(number != 0.0))
+    } else {
+        number
+    };
+    num_traits::cast(number).ok_or_else(|| overflow(format!("{number} is no {wanted:?}")))
+}
+
+fn copied(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(bytes.len())
+        .map_err(|_| room(format!("no room for {} bytes", bytes.len())))?;
+    made.extend_from_slice(bytes);
+    Ok(made)
+}
+
+fn widened(bytes: &[u8], count: usize, widen: fn(u16) -> f32) -> Result<Buffer, Failure> {
+    let mut made = Buffer::of::<f32>(count)?;
+    let (halves, _) = bytes.as_chunks::<2>();
+    for (single, half) in made.view_mut::<f32>().iter_mut().zip(halves) {
+        *single = widen(u16::from_le_bytes(*half));
+    }
+    Ok(made)
+}
+
+fn half_to_single(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let fraction = f32::from(bits & 0x3ff);
+    let exponent = (bits >> 10) & 0x1f;
+    match exponent {
+        // 2^-24 for each unit.
+        0 => sign * fraction * f32::from_bits(0x3380_0000),
+        0x1f if fraction == 0.0 => sign * f32::INFINITY,
+        0x1f => f32::NAN,
+        _ => {
+            // The exponent's bias goes from 15 to 127.
+            let exponent = u32::from(exponent).saturating_add(112) << 23;
+            let bits =
+                (u32::from(bits & 0x8000) << 16) | exponent | (u32::from(bits & 0x3ff) << 13);
+            f32::from_bits(bits)
+        }
+    }
+}
+
+/// Half precision, rounded to even.
+fn single_to_half(single: f32) -> u16 {
+    let bits = single.to_bits();
+    let sign = u16::try_from(bits >> 16).unwrap_or_default() & 0x8000;
+    let size = single.abs();
+    if single.is_nan() {
+        return sign | 0x7e00;
+    }
+    // 65520 is half-way between the greatest half and what would come next.
+    if size >= 65520.0 {
+        return sign | 0x7c00;
+    }
+    let units = if size < f32::from_bits(0x3880_0000) {
+        // Below 2^-14: units of 2^-24, which a single scales to without loss.
+        let scaled = f64::from(size) * 16_777_216.0;
+        num_traits::cast(scaled.round_ties_even()).unwrap_or_default()
+    } else {
+        let magnitude = bits & 0x7fff_ffff;
+        let odd = (magnitude >> 13) & 1;
+        let rounded = magnitude.saturating_add(0xfff).saturating_add(odd) >> 13;
+        u16::try_from(rounded.saturating_sub(112 << 10)).unwrap_or(0x7c00)
+    };
+    sign | units
+}
+
+/// The upper half of a single, rounded to even; a NaN stays one.
+fn single_to_brain(single: f32) -> u16 {
+    let bits = single.to_bits();
+    let odd = (bits >> 16) & 1;
+    let rounded = if single.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        bits.saturating_add(0x7fff).saturating_add(odd)
+    };
+    u16::try_from(rounded >> 16).unwrap_or_default()
+}

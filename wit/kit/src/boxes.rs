@@ -1,0 +1,95 @@
+//! Which of many boxes stay: non-maximum suppression.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "indices of boxes that were counted"
+)]
+
+use num_traits::ToPrimitive;
+
+use crate::array::Array;
+use crate::datatype::Datatype;
+use crate::failure::{Failure, datatype, room, value};
+use crate::reduce::descending;
+
+/// The most boxes: each is held against those that stay.
+const MAX_BOXES: usize = 1 << 17;
+
+/// Numbers of a box: x1, y1, x2, y2.
+const CORNERS: usize = 4;
+
+impl Array {
+    /// Which of the boxes `[n, 4]` (x1, y1, x2, y2; `Fp32`) stay, best first, at most `limit`: indices, `Int64`. One goes if its score is less than `least`, or if
+    /// a better one, of its class where there are classes, covers it by more than `overlap` (intersection over union). Of equal scores the first is better; a score
+    /// that is NaN is less than any.
+    ///
+    /// # Errors
+    /// If shapes or types are others, there are too many boxes, or a corner is not finite.
+    pub fn nms(
+        &self,
+        scores: &Self,
+        classes: Option<&Self>,
+        overlap: f32,
+        least: f32,
+        limit: usize,
+    ) -> Result<Self, Failure> {
+        let [count, CORNERS] = self.shape[..] else {
+            return Err(value(format!("boxes are [n, 4], not {:?}", self.shape)));
+        };
+        if count > MAX_BOXES {
+            return Err(room(format!("{count} boxes, at most {MAX_BOXES}")));
+        }
+        for (of, array) in [(Some("scores"), Some(scores)), (Some("classes"), classes)] {
+            if let (Some(of), Some(array)) = (of, array)
+                && array.shape != [count]
+            {
+                return Err(value(format!(
+                    "{of} of {count} boxes are {:?}",
+                    array.shape
+                )));
+            }
+        }
+        if self.datatype != Datatype::Fp32 || scores.datatype != Datatype::Fp32 {
+            return Err(datatype("boxes and scores are Fp32"));
+        }
+        let classes = classes
+            .map(|classes| classes.cast(Datatype::Int64))
+            .transpose()?;
+        let classes = classes.as_ref().map(|classes| classes.buffer.view::<i64>());
+        let (boxes, _) = self.buffer.view::<f32>().as_chunks::<CORNERS>();
+        if boxes.iter().flatten().any(|corner| !corner.is_finite()) {
+            return Err(value("a box whose corner is no number"));
+        }
+        let scores = scores.buffer.view::<f32>();
+        let mut order: Vec<usize> = (0..count).filter(|at| scores[*at] >= least).collect();
+        order.sort_unstable_by(|a, b| descending(scores[*a], scores[*b]).then(a.cmp(b)));
+        let mut kept: Vec<usize> = Vec::new();
+        for at in order {
+            if kept.len() >= limit {
+                break;
+            }
+            let rival = |other: &usize| {
+                classes.is_none_or(|classes| classes[*other] == classes[at])
+                    && shared(&boxes[*other], &boxes[at]) > overlap
+            };
+            if !kept.iter().any(rival) {
+                kept.push(at);
+            }
+        }
+        let mut made = Self::zeros(Datatype::Int64, &[kept.len()])?;
+        for (to, at) in made.buffer.view_mut::<i64>().iter_mut().zip(kept) {
+            *to = at.to_i64().unwrap_or_default();
+        }
+        Ok(made)
+    }
+}
+
+/// Intersection over union; 0 where there is no area.
+fn shared(one: &[f32; CORNERS], other: &[f32; CORNERS]) -> f32 {
+    let area = |[x1, y1, x2, y2]: &[f32; CORNERS]| (x2 - x1) * (y2 - y1);
+    let width = (one[2].min(other[2]) - one[0].max(other[0])).max(0.0);
+    let height = (one[3].min(other[3]) - one[1].max(other[1])).max(0.0);
+    let both = width * height;
+    let either = area(one) + area(other) - both;
+    if either > 0.0 { both / either } else { 0.0 }
+}

@@ -1,0 +1,237 @@
+//! The crate as a component: `wit/kit.wit`'s functions, each one of ours. Handles are the component model's own: a guest cannot make one up.
+#![allow(
+    missing_docs,
+    unsafe_code,
+    clippy::missing_safety_doc,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    reason = "generated code; which of these it trips differs by version"
+)]
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../kit.wit", world: "kit" });
+
+    use super::Kit;
+    export!(Kit);
+}
+
+use bindings::exports::tensorgate::kit::arrays as wit;
+
+use crate::{
+    Array, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
+};
+
+pub(crate) struct Kit;
+
+/// An array that a guest has a handle to.
+pub(crate) struct Held(Array);
+
+/// Cases of the contract to ours, which have the same names.
+macro_rules! same {
+    ($($name:ident => $ours:ident { $($case:ident),* })*) => {$(
+        impl From<wit::$name> for $ours {
+            fn from(given: wit::$name) -> Self {
+                match given { $(wit::$name::$case => Self::$case),* }
+            }
+        }
+    )*};
+}
+
+same! {
+    Datatype => Datatype { Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64 }
+    Operator => Operator { Add, Subtract, Multiply, Divide, FloorDivide, Remainder, Power, Minimum, Maximum, Equal, NotEqual, Less, LessEqual, Greater, GreaterEqual }
+    Function => Function { Negative, Absolute, Exp, Log, Sqrt, Tanh, Sigmoid, Floor, Ceil, Round }
+    Reduction => Reduction { Sum, Mean, Minimum, Maximum, Argmax, Argmin }
+    Filter => Filter { Nearest, Bilinear, Antialias }
+    Channels => Channels { Gray, Rgb, Rgba }
+}
+
+impl From<Failure> for wit::Failure {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.kind {
+            Kind::Value => wit::Kind::Value,
+            Kind::Datatype => wit::Kind::Datatype,
+            Kind::Overflow => wit::Kind::Overflow,
+            Kind::Division => wit::Kind::Division,
+            Kind::Data => wit::Kind::Data,
+            Kind::Room => wit::Kind::Room,
+        };
+        Self {
+            kind,
+            message: failure.message,
+        }
+    }
+}
+
+type Answer = Result<wit::Array, wit::Failure>;
+
+fn hand(made: Result<Array, Failure>) -> Answer {
+    made.map(handle).map_err(wit::Failure::from)
+}
+
+fn handle(array: Array) -> wit::Array {
+    wit::Array::new(Held(array))
+}
+
+/// Dims, axes and indices: what a component counts in is 32 bits wide, as its memory is.
+fn wide(numbers: &[u32]) -> Vec<usize> {
+    numbers.iter().map(|number| *number as usize).collect()
+}
+
+impl wit::Guest for Kit {
+    type Array = Held;
+
+    fn decode_image(data: Vec<u8>, channels: wit::Channels, max_pixels: u32) -> Answer {
+        hand(crate::decode_image(
+            &data,
+            channels.into(),
+            max_pixels as usize,
+        ))
+    }
+
+    fn decode_wav(data: Vec<u8>, max_frames: u32) -> Result<(wit::Array, u32), wit::Failure> {
+        let (samples, rate) = crate::decode_wav(&data, max_frames as usize)?;
+        Ok((handle(samples), rate))
+    }
+}
+
+impl wit::GuestArray for Held {
+    fn from_bytes(datatype: wit::Datatype, shape: Vec<u32>, data: Vec<u8>) -> Answer {
+        hand(Array::from_bytes(datatype.into(), &wide(&shape), &data))
+    }
+
+    fn full(datatype: wit::Datatype, shape: Vec<u32>, value: f64) -> Answer {
+        hand(Array::full(datatype.into(), &wide(&shape), value))
+    }
+
+    fn concat(arrays: Vec<wit::ArrayBorrow<'_>>, axis: u32) -> Answer {
+        let arrays: Vec<&Array> = arrays.iter().map(|each| &each.get::<Self>().0).collect();
+        hand(Array::concat(&arrays, axis as usize))
+    }
+
+    fn datatype(&self) -> wit::Datatype {
+        match self.0.datatype() {
+            Datatype::Bool => wit::Datatype::Bool,
+            Datatype::Uint8 => wit::Datatype::Uint8,
+            Datatype::Uint16 => wit::Datatype::Uint16,
+            Datatype::Uint32 => wit::Datatype::Uint32,
+            Datatype::Uint64 => wit::Datatype::Uint64,
+            Datatype::Int8 => wit::Datatype::Int8,
+            Datatype::Int16 => wit::Datatype::Int16,
+            Datatype::Int32 => wit::Datatype::Int32,
+            Datatype::Int64 => wit::Datatype::Int64,
+            Datatype::Fp16 => wit::Datatype::Fp16,
+            Datatype::Bf16 => wit::Datatype::Bf16,
+            Datatype::Fp32 => wit::Datatype::Fp32,
+            Datatype::Fp64 => wit::Datatype::Fp64,
+        }
+    }
+
+    fn shape(&self) -> Vec<u32> {
+        self.0.shape().iter().map(|dim| *dim as u32).collect()
+    }
+
+    fn to_bytes(&self, datatype: wit::Datatype) -> Result<Vec<u8>, wit::Failure> {
+        Ok(self.0.to_bytes(datatype.into())?)
+    }
+
+    fn cast(&self, datatype: wit::Datatype) -> Answer {
+        hand(self.0.cast(datatype.into()))
+    }
+
+    fn reshape(&self, shape: Vec<u32>) -> Answer {
+        hand(self.0.reshape(&wide(&shape)))
+    }
+
+    fn transpose(&self, axes: Vec<u32>) -> Answer {
+        hand(self.0.transpose(&wide(&axes)))
+    }
+
+    fn slice(&self, spans: Vec<wit::Span>) -> Answer {
+        let span = |span: &wit::Span| Span {
+            start: span.start as usize,
+            count: span.count as usize,
+            step: span.step as isize,
+        };
+        let spans: Vec<Span> = spans.iter().map(span).collect();
+        hand(self.0.slice(&spans))
+    }
+
+    fn gather(&self, axis: u32, indices: Vec<u32>) -> Answer {
+        hand(self.0.gather(axis as usize, &wide(&indices)))
+    }
+
+    fn pad(&self, before: Vec<u32>, after: Vec<u32>, value: f64) -> Answer {
+        hand(self.0.pad(&wide(&before), &wide(&after), value))
+    }
+
+    fn fit(&self, axis: u32, length: u32, value: f64) -> Answer {
+        hand(self.0.fit(axis as usize, length as usize, value))
+    }
+
+    fn resize(&self, axis: u32, height: u32, width: u32, filter: wit::Filter) -> Answer {
+        let (height, width) = (height as usize, width as usize);
+        hand(self.0.resize(axis as usize, height, width, filter.into()))
+    }
+
+    fn combine(&self, operator: wit::Operator, other: wit::ArrayBorrow<'_>) -> Answer {
+        hand(self.0.combine(operator.into(), &other.get::<Self>().0))
+    }
+
+    fn combine_number(
+        &self,
+        operator: wit::Operator,
+        number: f64,
+        real: bool,
+        reversed: bool,
+    ) -> Answer {
+        hand(
+            self.0
+                .combine_number(operator.into(), number, real, reversed),
+        )
+    }
+
+    fn apply(&self, function: wit::Function) -> Answer {
+        hand(self.0.apply(function.into()))
+    }
+
+    fn clip(&self, low: f64, high: f64) -> Answer {
+        hand(self.0.clip(low, high))
+    }
+
+    fn planes(&self, scale: f32, mean: Vec<f32>, std: Vec<f32>) -> Answer {
+        hand(self.0.planes(scale, &mean, &std))
+    }
+
+    fn reduce(&self, reduction: wit::Reduction, axis: Option<u32>, keep: bool) -> Answer {
+        let axis = axis.map(|axis| axis as usize);
+        hand(self.0.reduce(reduction.into(), axis, keep))
+    }
+
+    fn softmax(&self, axis: u32) -> Answer {
+        hand(self.0.softmax(axis as usize))
+    }
+
+    fn top_k(&self, k: u32) -> Result<(wit::Array, wit::Array), wit::Failure> {
+        let (values, places) = self.0.top_k(k as usize)?;
+        Ok((handle(values), handle(places)))
+    }
+
+    fn nms(
+        &self,
+        scores: wit::ArrayBorrow<'_>,
+        classes: Option<wit::ArrayBorrow<'_>>,
+        overlap: f32,
+        least: f32,
+        limit: u32,
+    ) -> Answer {
+        let classes = classes.as_ref().map(|classes| &classes.get::<Self>().0);
+        let scores = &scores.get::<Self>().0;
+        hand(self.0.nms(scores, classes, overlap, least, limit as usize))
+    }
+}

@@ -1,0 +1,105 @@
+//! Compressed images to pixels. What a file says of its size is held against a bound before memory is made for it.
+
+mod jpeg;
+mod png;
+
+use crate::array::Array;
+use crate::datatype::Datatype;
+use crate::failure::{Failure, data, room};
+
+/// The most pixels, whatever is asked for.
+pub const MAX_PIXELS: usize = 1 << 26;
+
+/// What a decoded image's channels are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// One: Rec. 601's weights, as Pillow's `L`.
+    Gray,
+    /// Red, green, blue. Transparency is dropped, as Pillow's `RGB` drops it.
+    Rgb,
+    /// Red, green, blue, opacity.
+    Rgba,
+}
+
+impl Channels {
+    const fn count(self) -> usize {
+        match self {
+            Self::Gray => 1,
+            Self::Rgb => 3,
+            Self::Rgba => 4,
+        }
+    }
+}
+
+/// Pixels as a decoder gives them: 1 to 4 channels of a byte, the second and the fourth opacity.
+struct Decoded {
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+/// A PNG's or a JPEG's pixels, `Uint8` `[height, width, channels]`. The turn that a camera notes beside them is not made.
+///
+/// # Errors
+/// If it is neither, is damaged, or has more than `max_pixels` by what its header says.
+pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Result<Array, Failure> {
+    let max_pixels = max_pixels.min(MAX_PIXELS);
+    let decoded = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        png::decode(bytes, max_pixels)?
+    } else if bytes.starts_with(b"\xff\xd8\xff") {
+        jpeg::decode(bytes, max_pixels)?
+    } else {
+        return Err(data("neither a PNG nor a JPEG"));
+    };
+    decoded.as_channels(channels)
+}
+
+/// Pixels of a size that a header states.
+fn area(height: usize, width: usize, max_pixels: usize) -> Result<usize, Failure> {
+    height
+        .checked_mul(width)
+        .filter(|area| (1..=max_pixels).contains(area))
+        .ok_or_else(|| room(format!("{width}×{height} pixels, at most {max_pixels}")))
+}
+
+impl Decoded {
+    fn as_channels(self, wanted: Channels) -> Result<Array, Failure> {
+        let shape = [self.height, self.width, wanted.count()];
+        if self.channels == wanted.count() {
+            return Array::from_bytes(Datatype::Uint8, &shape, &self.pixels);
+        }
+        let mut made = Array::zeros(Datatype::Uint8, &shape)?;
+        let to = made.buffer.bytes_mut();
+        match (self.channels, wanted) {
+            (1, Channels::Rgb) => self.each(to, |[y]: [u8; 1]| [y, y, y]),
+            (1, Channels::Rgba) => self.each(to, |[y]: [u8; 1]| [y, y, y, u8::MAX]),
+            (2, Channels::Gray) => self.each(to, |[y, _]: [u8; 2]| [y]),
+            (2, Channels::Rgb) => self.each(to, |[y, _]: [u8; 2]| [y, y, y]),
+            (2, Channels::Rgba) => self.each(to, |[y, a]: [u8; 2]| [y, y, y, a]),
+            (3, Channels::Gray) => self.each(to, |[r, g, b]: [u8; 3]| [luma(r, g, b)]),
+            (3, _) => self.each(to, |[r, g, b]: [u8; 3]| [r, g, b, u8::MAX]),
+            (_, Channels::Gray) => self.each(to, |[r, g, b, _]: [u8; 4]| [luma(r, g, b)]),
+            _ => self.each(to, |[r, g, b, _]: [u8; 4]| [r, g, b]),
+        }
+        Ok(made)
+    }
+
+    fn each<const N: usize, const M: usize>(&self, to: &mut [u8], f: impl Fn([u8; N]) -> [u8; M]) {
+        let ((from, _), (to, _)) = (self.pixels.as_chunks::<N>(), to.as_chunks_mut::<M>());
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f(*from);
+        }
+    }
+}
+
+/// Rec. 601 in 65 536ths, rounded, as Pillow's.
+fn luma(red: u8, green: u8, blue: u8) -> u8 {
+    let [red, green, blue] = [red, green, blue].map(u32::from);
+    let sum = red
+        .saturating_mul(19_595)
+        .saturating_add(green.saturating_mul(38_470))
+        .saturating_add(blue.saturating_mul(7_471))
+        .saturating_add(0x8000);
+    u8::try_from(sum >> 16).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,46 @@
+//! The tensor kit: array work for handlers, bounded and without a panic. Handlers in Rust use it as a crate. For other languages it is a
+//! component that imports nothing and exports `wit/kit.wit`.
+//!
+//! ```
+//! use tensorgate_kit::{Array, Datatype, Filter};
+//!
+//! # fn main() -> Result<(), tensorgate_kit::Failure> {
+//! let photo = Array::from_bytes(Datatype::Uint8, &[2, 2, 3], &[0; 12])?;
+//! let image = photo.resize(0, 4, 4, Filter::Bilinear)?.planes(1.0 / 255.0, &[0.5; 3], &[0.5; 3])?;
+//! assert_eq!(image.shape(), [3, 4, 4]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it never does: it reads no clock, file or random number; it makes no array whose size is not checked first.
+
+#[cfg(target_endian = "big")]
+compile_error!("elements are little-endian, and are read in place");
+
+mod arithmetic;
+mod array;
+mod boxes;
+mod buffer;
+#[cfg(target_arch = "wasm32")]
+mod component;
+mod datatype;
+mod failure;
+mod image;
+mod lanes;
+mod moves;
+mod planes;
+mod reduce;
+mod resize;
+mod sound;
+mod unary;
+
+pub use arithmetic::Operator;
+pub use array::{Array, MAX_DIMS, MAX_ELEMENTS};
+pub use datatype::Datatype;
+pub use failure::{Failure, Kind};
+pub use image::{Channels, MAX_PIXELS, decode_image};
+pub use moves::Span;
+pub use reduce::Reduction;
+pub use resize::Filter;
+pub use sound::{MAX_SOUND_CHANNELS, decode_wav};
+pub use unary::Function;

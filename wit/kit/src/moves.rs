@@ -1,0 +1,342 @@
+//! What moves elements and never looks at one: other dims, another order, a part, more around, several together.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "places within shapes whose elements `count` has counted"
+)]
+
+use bytemuck::Pod;
+use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
+
+use crate::array::{Array, count};
+use crate::datatype::with_size;
+use crate::failure::{Failure, datatype, value};
+
+/// Rows and columns of a tile: what fits a cache, and what a turn of a loop handles.
+const TILE: usize = 16;
+
+/// Elements of an axis: `count` of them from `start` on, each `step` from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first one's index.
+    pub start: usize,
+    /// How many.
+    pub count: usize,
+    /// From one to the next; may be negative, never 0.
+    pub step: isize,
+}
+
+impl Array {
+    /// The same elements in other dims.
+    ///
+    /// # Errors
+    /// If there are not as many.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self, Failure> {
+        if count(shape)? != self.len() {
+            return Err(value(format!(
+                "{} elements do not fit {shape:?}",
+                self.len()
+            )));
+        }
+        Ok(Self {
+            shape: shape.to_vec(),
+            ..self.clone()
+        })
+    }
+
+    /// The dims in another order.
+    ///
+    /// # Errors
+    /// If `axes` does not name each once.
+    pub fn transpose(&self, axes: &[usize]) -> Result<Self, Failure> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..self.shape.len()) {
+            return Err(value(format!(
+                "{axes:?} is no order of {} dims",
+                self.shape.len()
+            )));
+        }
+        let shape: Vec<usize> = axes.iter().map(|axis| self.shape[*axis]).collect();
+        let mut made = Self::zeros(self.datatype, &shape)?;
+        let (dims, order) = merged(&self.shape, axes);
+        with_size!(self.datatype, T => {
+            let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
+            match (dims.as_slice(), order.as_slice()) {
+                (_, [] | [0]) => to.copy_from_slice(from),
+                (&[rows, columns], [1, 0]) => turned(from, to, rows, columns),
+                (&[_, rows, columns], [0, 2, 1]) => {
+                    let area = (rows * columns).max(1);
+                    for (from, to) in from.chunks_exact(area).zip(to.chunks_exact_mut(area)) {
+                        turned(from, to, rows, columns);
+                    }
+                }
+                _ => {
+                    let turned: Vec<usize> = order.iter().map(|axis| dims[*axis]).collect();
+                    let from = view(&dims, from)?.permuted_axes(IxDyn(&order));
+                    view_mut(&turned, to)?.assign(&from);
+                }
+            }
+        });
+        Ok(made)
+    }
+
+    /// Some of each axis; a crop.
+    ///
+    /// # Errors
+    /// If there is not a span for each axis, or one leaves its axis.
+    pub fn slice(&self, spans: &[Span]) -> Result<Self, Failure> {
+        if spans.len() != self.shape.len() {
+            return Err(value(format!(
+                "{} spans for {} dims",
+                spans.len(),
+                self.shape.len()
+            )));
+        }
+        let mut slices = Vec::with_capacity(spans.len());
+        for (span, dim) in spans.iter().zip(&self.shape) {
+            slices.push(slice(*span, *dim)?);
+        }
+        let shape: Vec<usize> = spans.iter().map(|span| span.count).collect();
+        let mut made = Self::zeros(self.datatype, &shape)?;
+        with_size!(self.datatype, T => {
+            let from = view(&self.shape, self.buffer.view::<T>())?;
+            let from = from.slice_each_axis(|axis| slices[axis.axis.index()]);
+            view_mut(&shape, made.buffer.view_mut::<T>())?.assign(&from);
+        });
+        Ok(made)
+    }
+
+    /// The indices of one axis that are listed, in that order, as often as they are.
+    ///
+    /// # Errors
+    /// If the axis or an index is none.
+    pub fn gather(&self, axis: usize, indices: &[usize]) -> Result<Self, Failure> {
+        let (outer, dim, inner) = self.around(axis)?;
+        if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
+            return Err(value(format!("index {wrong} of an axis of {dim}")));
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = indices.len();
+        let mut made = Self::zeros(self.datatype, &shape)?;
+        if made.is_empty() {
+            return Ok(made);
+        }
+        with_size!(self.datatype, T => {
+            let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
+            for block in 0..outer {
+                for (place, index) in indices.iter().enumerate() {
+                    let start = (block * dim + index) * inner;
+                    let end = (block * indices.len() + place) * inner;
+                    to[end..end + inner].copy_from_slice(&from[start..start + inner]);
+                }
+            }
+        });
+        Ok(made)
+    }
+
+    /// More elements before and after those of each axis.
+    ///
+    /// # Errors
+    /// If there are not as many of both as there are axes, the type cannot hold the value, or there would be too many elements.
+    pub fn pad(&self, before: &[usize], after: &[usize], fill: f64) -> Result<Self, Failure> {
+        let dims = self.shape.len();
+        if before.len() != dims || after.len() != dims {
+            return Err(value(format!("padding for other than {dims} dims")));
+        }
+        let sums = self.shape.iter().zip(before).zip(after);
+        let shape: Vec<usize> = sums
+            .map(|((dim, before), after)| dim.saturating_add(*before).saturating_add(*after))
+            .collect();
+        let mut made = Self::full(self.datatype, &shape, fill)?;
+        with_size!(self.datatype, T => {
+            let from = view(&self.shape, self.buffer.view::<T>())?;
+            let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
+            to.slice_each_axis_mut(|axis| {
+                let at = axis.axis.index();
+                Slice::from(before[at]..before[at] + self.shape[at])
+            })
+            .assign(&from);
+        });
+        Ok(made)
+    }
+
+    /// An axis cut or padded to a length, at its end.
+    ///
+    /// # Errors
+    /// If there is no such axis, the type cannot hold the value, or there would be too many elements.
+    pub fn fit(&self, axis: usize, length: usize, fill: f64) -> Result<Self, Failure> {
+        let (_, dim, _) = self.around(axis)?;
+        if length <= dim {
+            let whole = |dim: &usize| Span {
+                start: 0,
+                count: *dim,
+                step: 1,
+            };
+            let mut spans: Vec<Span> = self.shape.iter().map(whole).collect();
+            spans[axis].count = length;
+            return self.slice(&spans);
+        }
+        let none = vec![0; self.shape.len()];
+        let mut after = none.clone();
+        after[axis] = length - dim;
+        self.pad(&none, &after, fill)
+    }
+
+    /// Arrays one after the other along an axis.
+    ///
+    /// # Errors
+    /// If there is none, or another dim or the type of one differs.
+    pub fn concat(arrays: &[&Self], axis: usize) -> Result<Self, Failure> {
+        let Some(first) = arrays.first() else {
+            return Err(value("nothing to concatenate"));
+        };
+        first.around(axis)?;
+        let mut shape = first.shape.clone();
+        shape[axis] = 0;
+        for each in arrays {
+            let mut own = each.shape.clone();
+            if own.len() == shape.len() {
+                own[axis] = shape[axis];
+            }
+            if own != shape {
+                return Err(value(format!(
+                    "{:?} does not go on {:?}",
+                    each.shape, first.shape
+                )));
+            }
+            if each.datatype != first.datatype {
+                return Err(datatype(format!(
+                    "{:?} does not go on {:?}",
+                    each.datatype, first.datatype
+                )));
+            }
+            shape[axis] = shape[axis].saturating_add(each.shape[axis]);
+        }
+        let mut made = Self::zeros(first.datatype, &shape)?;
+        if made.is_empty() {
+            return Ok(made);
+        }
+        with_size!(first.datatype, T => {
+            let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
+            let mut at = 0;
+            for each in arrays {
+                let next = at + each.shape[axis];
+                let from = view(&each.shape, each.buffer.view::<T>())?;
+                to.slice_axis_mut(Axis(axis), Slice::from(at..next)).assign(&from);
+                at = next;
+            }
+        });
+        Ok(made)
+    }
+
+    /// Elements before an axis, of it, and behind it.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub(crate) fn around(&self, axis: usize) -> Result<(usize, usize, usize), Failure> {
+        let dims = self.shape.len();
+        let dim = *self
+            .shape
+            .get(axis)
+            .ok_or_else(|| value(format!("axis {axis} of {dims} dims")))?;
+        Ok((
+            self.shape[..axis].iter().product(),
+            dim,
+            self.shape[axis + 1..].iter().product(),
+        ))
+    }
+}
+
+fn view<'a, T>(shape: &[usize], data: &'a [T]) -> Result<ArrayViewD<'a, T>, Failure> {
+    ArrayViewD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+}
+
+fn view_mut<'a, T>(shape: &[usize], data: &'a mut [T]) -> Result<ArrayViewMutD<'a, T>, Failure> {
+    ArrayViewMutD::from_shape(IxDyn(shape), data).map_err(|_| value("an array out of order"))
+}
+
+/// A span in ndarray's words, where a negative step begins at the end of its range.
+fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
+    let wrong = || value(format!("{span:?} of an axis of {dim}"));
+    if span.step == 0 {
+        return Err(wrong());
+    }
+    if span.count == 0 {
+        return Ok(Slice::new(0, Some(0), 1));
+    }
+    let steps = isize::try_from(span.count - 1).map_err(|_| wrong())?;
+    let start = isize::try_from(span.start).map_err(|_| wrong())?;
+    let last = steps
+        .checked_mul(span.step)
+        .and_then(|reach| start.checked_add(reach))
+        .ok_or_else(wrong)?;
+    let (low, high) = (start.min(last), start.max(last));
+    let dim = isize::try_from(dim).map_err(|_| wrong())?;
+    if low < 0 || high >= dim {
+        return Err(wrong());
+    }
+    Ok(Slice::new(low, Some(high + 1), span.step))
+}
+
+/// Dims without those of 1 and with those that stay neighbours as one, and the order of what is left.
+fn merged(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let mut groups: Vec<(usize, usize)> = Vec::new();
+    let mut end = None;
+    for axis in axes.iter().copied().filter(|axis| shape[*axis] != 1) {
+        // Neighbours if nothing but dims of 1 lies between them.
+        let follows = end
+            .is_some_and(|end: usize| end <= axis && shape[end..axis].iter().all(|dim| *dim == 1));
+        match groups.last_mut() {
+            Some((_, size)) if follows => *size *= shape[axis],
+            _ => groups.push((axis, shape[axis])),
+        }
+        end = Some(axis + 1);
+    }
+    let mut starts: Vec<(usize, usize)> = groups.clone();
+    starts.sort_unstable();
+    let place = |start: usize| starts.iter().position(|(each, _)| *each == start);
+    let order = groups
+        .iter()
+        .filter_map(|(start, _)| place(*start))
+        .collect();
+    (starts.into_iter().map(|(_, size)| size).collect(), order)
+}
+
+/// Rows to columns.
+fn turned<T: Pod>(from: &[T], to: &mut [T], rows: usize, columns: usize) {
+    if columns == 3 {
+        return apart::<T, 3>(from, to, rows);
+    }
+    if columns == 4 {
+        return apart::<T, 4>(from, to, rows);
+    }
+    for top in (0..rows).step_by(TILE) {
+        let bottom = rows.min(top + TILE);
+        for left in (0..columns).step_by(TILE) {
+            for column in left..columns.min(left + TILE) {
+                let line = &mut to[column * rows + top..column * rows + bottom];
+                for (to, row) in line.iter_mut().zip(top..) {
+                    *to = from[row * columns + column];
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a few columns, a pixel's channels, to a plane for each.
+fn apart<T: Pod, const N: usize>(from: &[T], to: &mut [T], rows: usize) {
+    let (pixels, _) = from.as_chunks::<N>();
+    for (channel, plane) in to.chunks_exact_mut(rows.max(1)).enumerate() {
+        let (plane_blocks, plane_rest) = plane.as_chunks_mut::<TILE>();
+        let (pixel_blocks, pixel_rest) = pixels.as_chunks::<TILE>();
+        for (plane, pixels) in plane_blocks.iter_mut().zip(pixel_blocks) {
+            for (to, pixel) in plane.iter_mut().zip(pixels) {
+                *to = pixel[channel];
+            }
+        }
+        for (to, pixel) in plane_rest.iter_mut().zip(pixel_rest) {
+            *to = pixel[channel];
+        }
+    }
+}

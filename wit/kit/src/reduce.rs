@@ -1,0 +1,272 @@
+//! What an axis is brought down to, shares of an axis, and the greatest of one.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "places within shapes whose elements `count` has counted"
+)]
+
+use std::cmp::Ordering;
+
+use bytemuck::Pod;
+use num_traits::{AsPrimitive, ToPrimitive};
+
+use crate::array::Array;
+use crate::datatype::{Datatype, with_type};
+use crate::failure::{Failure, overflow, value};
+
+/// What an axis is brought down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The sum: `Int64` of whole numbers.
+    Sum,
+    /// The mean: `Fp64` of whole numbers.
+    Mean,
+    /// The least; NaN if there is one.
+    Minimum,
+    /// The greatest; NaN if there is one.
+    Maximum,
+    /// Where the first of the greatest is, `Int64`.
+    Argmax,
+    /// Where the first of the least is, `Int64`.
+    Argmin,
+}
+
+/// Elements before an axis, of it, and behind it.
+type Around = (usize, usize, usize);
+
+impl Array {
+    /// An axis brought down to one element, or all axes. The axis stays, with a dim of 1, if `keep`.
+    ///
+    /// # Errors
+    /// If there is no such axis, if it has no element and that leaves no answer, or if a sum overflows.
+    pub fn reduce(
+        &self,
+        reduction: Reduction,
+        axis: Option<usize>,
+        keep: bool,
+    ) -> Result<Self, Failure> {
+        let around = match axis {
+            Some(axis) => self.around(axis)?,
+            None => (1, self.len(), 1),
+        };
+        let mut shape = self.shape.clone();
+        match (axis, keep) {
+            (Some(axis), true) => shape[axis] = 1,
+            (Some(axis), false) => drop(shape.remove(axis)),
+            (None, true) => shape.fill(1),
+            (None, false) => shape.clear(),
+        }
+        if around.1 == 0 && reduction != Reduction::Sum {
+            return Err(value("nothing to choose from"));
+        }
+        match reduction {
+            Reduction::Sum if self.datatype.is_float() => self.float_sums(&shape, around, false),
+            Reduction::Sum => self.whole_sums(&shape, around),
+            Reduction::Mean => self.float_sums(&shape, around, true),
+            Reduction::Minimum | Reduction::Argmin => {
+                self.best(reduction, &shape, around, Ordering::Less)
+            }
+            Reduction::Maximum | Reduction::Argmax => {
+                self.best(reduction, &shape, around, Ordering::Greater)
+            }
+        }
+    }
+
+    /// Added up in double precision.
+    fn float_sums(&self, shape: &[usize], around: Around, mean: bool) -> Result<Self, Failure> {
+        let wanted = if self.datatype == Datatype::Fp32 {
+            Datatype::Fp32
+        } else {
+            Datatype::Fp64
+        };
+        let mut made = Self::zeros(Datatype::Fp64, shape)?;
+        with_type!(self.datatype, T => {
+            add_up(self.buffer.view::<T>(), made.buffer.view_mut::<f64>(), around, |sum, each: T| {
+                let each: f64 = each.as_();
+                *sum += each;
+            });
+        });
+        if mean {
+            let count = around.1.to_f64().unwrap_or(f64::NAN);
+            for sum in made.buffer.view_mut::<f64>() {
+                *sum /= count;
+            }
+        }
+        made.cast(wanted)
+    }
+
+    fn whole_sums(&self, shape: &[usize], around: Around) -> Result<Self, Failure> {
+        let mut made = Self::zeros(Datatype::Int64, shape)?;
+        let mut fits = true;
+        with_type!(self.datatype, T => {
+            add_up(self.buffer.view::<T>(), made.buffer.view_mut::<i64>(), around, |sum, each: T| {
+                let added = each.to_i64().and_then(|each| sum.checked_add(each));
+                fits &= added.is_some();
+                *sum = added.unwrap_or_default();
+            });
+        });
+        if fits {
+            Ok(made)
+        } else {
+            Err(overflow("a sum that Int64 cannot hold"))
+        }
+    }
+
+    /// The first of the elements that no other stands before, or where it is. A NaN stands before all.
+    fn best(
+        &self,
+        reduction: Reduction,
+        shape: &[usize],
+        (outer, dim, inner): Around,
+        before: Ordering,
+    ) -> Result<Self, Failure> {
+        let places = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
+        let wanted = if places {
+            Datatype::Int64
+        } else {
+            self.datatype
+        };
+        let mut made = Self::zeros(wanted, shape)?;
+        with_type!(self.datatype, T => {
+            let from = self.buffer.view::<T>();
+            for block in 0..outer {
+                for column in 0..inner {
+                    let at = |index: usize| from[(block * dim + index) * inner + column];
+                    let mut found = 0;
+                    let mut best = at(0);
+                    for index in 1..dim {
+                        let each = at(index);
+                        let better = match each.partial_cmp(&best) {
+                            Some(order) => order == before,
+                            // The first NaN of all.
+                            None => best.partial_cmp(&best).is_some(),
+                        };
+                        if better {
+                            (found, best) = (index, each);
+                        }
+                    }
+                    let to = block * inner + column;
+                    if places {
+                        made.buffer.view_mut::<i64>()[to] = found.to_i64().unwrap_or_default();
+                    } else {
+                        made.buffer.view_mut::<T>()[to] = best;
+                    }
+                }
+            }
+        });
+        Ok(made)
+    }
+
+    /// exp(x) over the sum of exp(x) of an axis. Whole numbers become `Fp32`, or `Fp64` where they are wider than two bytes.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn softmax(&self, axis: usize) -> Result<Self, Failure> {
+        let around = self.around(axis)?;
+        let wanted = self.datatype.with(Datatype::Fp32);
+        let mut made = self.cast(wanted)?;
+        if wanted == Datatype::Fp32 {
+            shares::<f32>(made.buffer.view_mut(), around, f32::exp);
+        } else {
+            shares::<f64>(made.buffer.view_mut(), around, f64::exp);
+        }
+        Ok(made)
+    }
+
+    /// The greatest `k` of the last axis in descending order and their indices, `Int64`. Of equal ones the first comes first; NaN comes last.
+    ///
+    /// # Errors
+    /// If there is no axis, or it has fewer than `k`.
+    pub fn top_k(&self, k: usize) -> Result<(Self, Self), Failure> {
+        let Some((dim, outer)) = self.shape.split_last() else {
+            return Err(value("an array without dims has no greatest"));
+        };
+        if k > *dim {
+            return Err(value(format!("{k} of {dim}")));
+        }
+        let mut shape = outer.to_vec();
+        shape.push(k);
+        let mut values = Self::zeros(self.datatype, &shape)?;
+        let mut places = Self::zeros(Datatype::Int64, &shape)?;
+        if k == 0 {
+            return Ok((values, places));
+        }
+        with_type!(self.datatype, T => {
+            let rows = self.buffer.view::<T>().chunks_exact(*dim);
+            let values = values.buffer.view_mut::<T>().chunks_exact_mut(k);
+            let places = places.buffer.view_mut::<i64>().chunks_exact_mut(k);
+            let mut order: Vec<usize> = Vec::new();
+            for ((row, values), places) in rows.zip(values).zip(places) {
+                order.clear();
+                order.extend(0..*dim);
+                let ahead = |a: &usize, b: &usize| descending(row[*a], row[*b]).then(a.cmp(b));
+                if k < *dim {
+                    order.select_nth_unstable_by(k, ahead);
+                }
+                let first = &mut order[..k];
+                first.sort_unstable_by(ahead);
+                for ((index, to), place) in first.iter().zip(values).zip(places) {
+                    *to = row[*index];
+                    *place = index.to_i64().unwrap_or_default();
+                }
+            }
+        });
+        Ok((values, places))
+    }
+}
+
+/// Greater first, NaN last.
+pub(crate) fn descending<T: PartialOrd>(a: T, b: T) -> Ordering {
+    b.partial_cmp(&a).unwrap_or_else(|| {
+        let is_nan = |each: &T| each.partial_cmp(each).is_none();
+        is_nan(&a).cmp(&is_nan(&b))
+    })
+}
+
+/// Each element of an axis into the sum of its place.
+fn add_up<T: Pod, S>(
+    from: &[T],
+    sums: &mut [S],
+    (outer, dim, inner): Around,
+    mut add: impl FnMut(&mut S, T),
+) {
+    for block in 0..outer {
+        let own = &mut sums[block * inner..(block + 1) * inner];
+        for index in 0..dim {
+            let row = &from[(block * dim + index) * inner..][..inner];
+            for (sum, each) in own.iter_mut().zip(row) {
+                add(sum, *each);
+            }
+        }
+    }
+}
+
+/// Shares in place. Less the greatest first, so that no power overflows.
+fn shares<T: num_traits::float::FloatCore + std::ops::AddAssign>(
+    all: &mut [T],
+    (outer, dim, inner): Around,
+    exp: fn(T) -> T,
+) {
+    for block in 0..outer {
+        for column in 0..inner {
+            let at = |index: usize| (block * dim + index) * inner + column;
+            let greatest = (0..dim).fold(T::neg_infinity(), |found, index| {
+                let each = all[at(index)];
+                if each > found || each.is_nan() {
+                    each
+                } else {
+                    found
+                }
+            });
+            let mut sum = T::zero();
+            for index in 0..dim {
+                let power = exp(all[at(index)] - greatest);
+                all[at(index)] = power;
+                sum += power;
+            }
+            for index in 0..dim {
+                all[at(index)] = all[at(index)] / sum;
+            }
+        }
+    }
+}

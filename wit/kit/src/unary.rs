@@ -1,0 +1,87 @@
+//! Functions of one number.
+
+use crate::arithmetic::Operator;
+use crate::array::Array;
+use crate::datatype::Datatype;
+use crate::failure::{Failure, overflow};
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// -a
+    Negative,
+    /// |a|
+    Absolute,
+    /// e to the power of a.
+    Exp,
+    /// The natural logarithm.
+    Log,
+    /// The square root.
+    Sqrt,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// 1 / (1 + exp(-a))
+    Sigmoid,
+    /// The next whole number below.
+    Floor,
+    /// The next whole number above.
+    Ceil,
+    /// The nearest whole number, halves to even.
+    Round,
+}
+
+macro_rules! floats {
+    ($T:ty, $function:expr, $array:expr) => {
+        match $function {
+            Function::Negative => each($array, |a: $T| -a),
+            Function::Absolute => each($array, <$T>::abs),
+            Function::Exp => each($array, <$T>::exp),
+            Function::Log => each($array, <$T>::ln),
+            Function::Sqrt => each($array, <$T>::sqrt),
+            Function::Tanh => each($array, <$T>::tanh),
+            Function::Sigmoid => each($array, |a: $T| 1.0 / (1.0 + (-a).exp())),
+            Function::Floor => each($array, <$T>::floor),
+            Function::Ceil => each($array, <$T>::ceil),
+            Function::Round => each($array, <$T>::round_ties_even),
+        }
+    };
+}
+
+/// A function of each element of an array of its type.
+fn each<T: bytemuck::Pod>(from: &Array, function: impl Fn(T) -> T) -> Result<Array, Failure> {
+    let mut made = Array::zeros(from.datatype, &from.shape)?;
+    let to = made.buffer.view_mut::<T>().iter_mut();
+    for (to, from) in to.zip(from.buffer.view::<T>()) {
+        *to = function(*from);
+    }
+    Ok(made)
+}
+
+impl Array {
+    /// A function of each element. Whole numbers become `Fp64` for all but the first two.
+    ///
+    /// # Errors
+    /// If a whole number has no negative in its type, or there is no room.
+    pub fn apply(&self, function: Function) -> Result<Self, Failure> {
+        match (self.datatype, function) {
+            (Datatype::Fp32, _) => floats!(f32, function, self),
+            (Datatype::Fp64, _) => floats!(f64, function, self),
+            (Datatype::Bool, Function::Negative | Function::Absolute) => Ok(self.clone()),
+            (_, Function::Negative) => self.combine_number(Operator::Subtract, 0.0, false, true),
+            (
+                Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64,
+                Function::Absolute,
+            ) => Ok(self.clone()),
+            (_, Function::Absolute) => {
+                let mut wide = self.cast(Datatype::Int64)?;
+                for number in wide.buffer.view_mut::<i64>() {
+                    *number = number
+                        .checked_abs()
+                        .ok_or_else(|| overflow("the least number has no positive"))?;
+                }
+                wide.cast(self.datatype)
+            }
+            _ => self.cast(Datatype::Fp64)?.apply(function),
+        }
+    }
+}
