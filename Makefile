@@ -21,6 +21,7 @@ build: setup ## Build everything that runs on this machine
 
 components: build ## Build the example and hostile handlers into target/components/
 	@$(STAGE) components tools/components.sh
+	@$(STAGE) kit tools/kit.sh --check
 	@tools/pin-components.sh --check
 
 handler-tools: build ## Install what makes components of handlers in Python and JavaScript (cached)

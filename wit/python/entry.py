@@ -8,6 +8,9 @@ import tensorgate
 from componentize_py_types import Err
 from wit_world.imports import types
 
+# A project that is older has none.
+_kit = getattr(tensorgate, "kit", None)
+
 # Frames of a fault that are told, the innermost.
 MAX_FRAMES = 8
 
@@ -40,6 +43,8 @@ def _story(error):
 
 def _call(function, given):
     sys.stdout = sys.stderr = _Lines()
+    if _kit is not None:
+        _kit.start()
     try:
         return [
             types.Tensor(each.name, types.Datatype[each.datatype], list(each.shape), bytes(each.data))

@@ -1,11 +1,12 @@
 //! From a project to its component, by the tools of its language, without a network. What comes out imports nothing but a handler's own
-//! interfaces: what a language's runtime would ask of WASI is stubbed while it is built, and no host has to offer any.
+//! interfaces: what a language's runtime would ask of WASI is stubbed while it is built, and the tensor kit that it asks for is put inside it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use tensorgate_componentize::{componentize, surface};
 
+use super::kit;
 use super::project::{Language, Project, World};
 use super::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::Failure;
@@ -29,8 +30,8 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     })?;
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
-        Language::Python => python(project, &folder)?,
-        Language::Js => js(project, &folder)?,
+        Language::Python => kit::inside(&python(project, &folder)?)?,
+        Language::Js => kit::inside(&js(project, &folder)?)?,
     };
     let surface = surface(&built)
         .map_err(|fault| Failure::Failed(format!("the tools made no component: {fault}")))?;
@@ -138,11 +139,12 @@ fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
     let text = include_str!("../../../wit/python/entry.py");
     tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
     let made = folder.join("build/made.wasm");
+    let contract = kit::contract(project, folder)?;
     let mut tool = tools::componentize_py()?;
     tool.command
         .arg("-d")
-        .arg(folder.join("wit"))
-        .args(["-w", project.world.name(), "componentize", "--stub-wasi"])
+        .arg(contract.folder)
+        .args(["-w", &contract.world, "componentize", "--stub-wasi"])
         .arg("-p")
         .arg(folder)
         .arg("-p")
@@ -159,14 +161,23 @@ fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         World::Preprocess => include_str!("../../../wit/js/entry-preprocess.js"),
         World::Postprocess => include_str!("../../../wit/js/entry-postprocess.js"),
     };
-    let text = format!("{}{world}", include_str!("../../../wit/js/entry.js"));
+    let with_kit = if kit::is_asked(Language::Js, folder) {
+        include_str!("../../../wit/js/entry-kit.js")
+    } else {
+        ""
+    };
+    let text = format!(
+        "{with_kit}{}{world}",
+        include_str!("../../../wit/js/entry.js")
+    );
     tools::write(&entry, &[("entry.js".to_owned(), text)])?;
     let made = folder.join("build/made.wasm");
+    let contract = kit::contract(project, folder)?;
     let mut tool = tools::componentize_qjs()?;
     tool.command
         .arg("--wit")
-        .arg(folder.join("wit"))
-        .args(["-n", project.world.name(), "--stub-wasi", "--sync", "--js"])
+        .arg(contract.folder)
+        .args(["-n", &contract.world, "--stub-wasi", "--sync", "--js"])
         .arg(entry.join("entry.js"))
         .arg("--module-root")
         .arg(folder)

@@ -8,6 +8,7 @@ pub mod build;
 pub mod case;
 pub mod compare;
 pub mod given;
+pub mod kit;
 pub mod project;
 pub mod runner;
 pub mod template;

@@ -103,7 +103,10 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
                 wit!("python/tensorgate/__init__.py"),
             ),
             file("tensorgate/array.py", wit!("python/tensorgate/array.py")),
+            file("tensorgate/errors.py", wit!("python/tensorgate/errors.py")),
             file("tensorgate/host.py", wit!("python/tensorgate/host.py")),
+            file("tensorgate/kit.py", wit!("python/tensorgate/kit.py")),
+            file("tensorgate/media.py", wit!("python/tensorgate/media.py")),
             file("tensorgate/py.typed", ""),
             file("tensorgate/tensor.py", wit!("python/tensorgate/tensor.py")),
             file(
@@ -112,6 +115,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             ),
         ],
         Language::Js => vec![
+            file("kit.js", wit!("js/kit.js")),
             file("package.json", wit!("js/package.json")),
             file("tensorgate.js", wit!("js/tensorgate.js")),
         ],
@@ -169,10 +173,10 @@ const fn notes(language: Language) -> &'static str {
             "\n`cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
         }
         Language::Python => {
-            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host."
+            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host."
         }
         Language::Js => {
-            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host."
+            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host."
         }
     }
 }

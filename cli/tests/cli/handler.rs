@@ -2,6 +2,7 @@
 
 mod components;
 mod js;
+mod kit;
 mod python;
 mod rust;
 

@@ -65,12 +65,13 @@ pub(super) const MAX_LOG_LINE_BYTES: usize = 4 << 10;
 /// All log lines of one call, bytes before escaping; lines past it are dropped and counted.
 pub(super) const MAX_LOG_BYTES: usize = 64 << 10;
 
-/// Core instances in one component. A Rust handler has 4; one that carries CPython has 38.
-pub(super) const MAX_CORE_INSTANCES: u32 = 40;
+/// Core instances in one component. A Rust handler has 4; one that carries CPython and the tensor kit has 41, and
+/// those that the engine makes to pass values between the two.
+pub(super) const MAX_CORE_INSTANCES: u32 = 48;
 
 /// Linear memories in one component. A Rust handler has 1, as has one that carries CPython; one that carries QuickJS has 3, two of them
-/// empty.
-pub(super) const MAX_MEMORIES: u32 = 3;
+/// empty. The tensor kit has another.
+pub(super) const MAX_MEMORIES: u32 = 4;
 
 /// Tables in one component. A Rust handler has 2: its own, and the one that `wit-component` links with. CPython has 2, QuickJS 3.
 pub(super) const MAX_TABLES: u32 = 16;

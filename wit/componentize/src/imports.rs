@@ -6,6 +6,12 @@ use wasmparser::{BinaryReaderError, ComponentTypeRef, Parser, Payload, TypeBound
 /// The package that all of a handler's imports come from.
 const PACKAGE: &str = "tensorgate:handler/";
 
+/// The tensor kit's one interface.
+pub const KIT: &str = "tensorgate:kit/arrays@0.1.0";
+
+/// What a core module imports for its own exported resources: `wit-component` satisfies it from within.
+const OWN_EXPORT: &str = "[export]";
+
 /// What a handler is called by: one for each world.
 const EXPORTS: [&str; 2] = ["preprocess", "postprocess"];
 
@@ -25,9 +31,15 @@ impl Surface {
     /// Imports that no handler gets.
     pub fn foreign(&self) -> Vec<&str> {
         let imports = self.imports.iter().map(String::as_str);
+        let own = |import: &str| !self.component && import.starts_with(OWN_EXPORT);
         imports
-            .filter(|import| !import.starts_with(PACKAGE))
+            .filter(|import| !import.starts_with(PACKAGE) && !own(import))
             .collect()
+    }
+
+    /// Whether a component offers the tensor kit and asks for nothing.
+    pub fn is_kit(&self) -> bool {
+        self.component && self.imports.is_empty() && self.exports.iter().any(|export| export == KIT)
     }
 
     /// Whether a component exports what a handler is called by.

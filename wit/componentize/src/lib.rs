@@ -1,12 +1,14 @@
 //! Wraps a core module, as `cargo build --target wasm32-unknown-unknown` makes it, into a handler component, and says of
-//! any component what it imports and exports.
+//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it.
 //!
 //! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
 //! The output depends on the input alone, byte for byte.
 
+mod compose;
 mod imports;
 
-pub use imports::{Surface, surface};
+pub use compose::compose;
+pub use imports::{KIT, Surface, surface};
 
 use wit_component::ComponentEncoder;
 
@@ -28,7 +30,7 @@ pub enum Fault {
     Imports(String),
 }
 
-/// The component of a core module.
+/// The component of a core module: a handler's, or the tensor kit's.
 ///
 /// # Errors
 /// [`Fault`], each for the author to read.
@@ -37,7 +39,8 @@ pub fn componentize(core: &[u8]) -> Result<Vec<u8>, Fault> {
     only_handler(core)?;
     let component = encode(core).map_err(Fault::Encode)?;
     only_handler(&component)?;
-    if surface(&component).map_err(Fault::Encode)?.is_handler() {
+    let surface = surface(&component).map_err(Fault::Encode)?;
+    if surface.is_handler() || surface.is_kit() {
         Ok(component)
     } else {
         Err(Fault::Export)

@@ -1,6 +1,7 @@
-"""Arrays of numbers in plain Python, with numpy's names for what they can do.
+"""Arrays of numbers, with numpy's names for what they can do.
 
-Elements lie row-major in one flat buffer. Indexing and every method return a new array (numpy would give a view of some). Arithmetic broadcasts
+Elements lie row-major, in one flat buffer of Python's or in the tensor kit: while a call runs, what is done to arrays of 256 elements and more is done there, in
+Rust, and they stay there until `flat`, `tolist` or a single element is asked for. Small arrays, and all where there is no kit, are plain Python. Indexing and every method return a new array (numpy would give a view of some). Arithmetic broadcasts
 as numpy's does. A whole number that its type cannot hold raises OverflowError (numpy would wrap it); dividing by zero raises ZeroDivisionError.
 """
 
@@ -12,12 +13,17 @@ from array import array as _flat
 from itertools import repeat
 from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence, Union
 
+from . import kit
+
 DType = Literal["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
 """The element types that an array can have. FP16 and BF16 become FP32 on the way in, and may be asked for on the way out."""
 
 Scalar = Union[bool, int, float]
 
 Operand = Union["Array", Scalar]
+
+Filter = Literal["nearest", "bilinear", "antialias"]
+"""How pixels are made of pixels; see `Array.resize`."""
 
 # Type code of the flat buffer, bytes an element.
 _TYPES: dict[str, tuple[str, int]] = {
@@ -55,9 +61,10 @@ def count_of(shape: Iterable[int]) -> int:
 class Array:
     """An array of numbers: `shape`, `dtype`, and `flat`, its elements row-major."""
 
-    __slots__ = ("flat", "shape", "dtype")
+    __slots__ = ("_flat", "_held", "shape", "dtype")
 
-    flat: Any
+    _flat: Any
+    _held: Any
     shape: tuple[int, ...]
     dtype: DType
 
@@ -69,7 +76,7 @@ class Array:
             flat = _flat(code, map(bool, values)) if dtype == "BOOL" else _flat(code, _cast(values, dtype))
         if len(flat) != count_of(shape):
             raise ValueError(f"{len(flat)} elements do not fit {list(shape)}")
-        self.flat, self.shape, self.dtype = flat, tuple(shape), dtype
+        self._flat, self._held, self.shape, self.dtype = flat, None, tuple(shape), dtype
 
     @classmethod
     def over(cls, data: bytes, shape: Sequence[int], dtype: DType) -> Array:
@@ -77,11 +84,54 @@ class Array:
         made = cls.__new__(cls)
         code: Any = _TYPES[dtype_of(dtype)][0]
         # Nothing cannot be cast.
-        made.flat = memoryview(data).cast(code) if data else _flat(code)
-        made.shape, made.dtype = tuple(shape), dtype
-        if len(made.flat) != count_of(shape):
-            raise ValueError(f"{len(made.flat)} elements do not fit {list(shape)}")
+        made._flat = memoryview(data).cast(code) if data else _flat(code)
+        made._held, made.shape, made.dtype = None, tuple(shape), dtype
+        if len(made._flat) != count_of(shape):
+            raise ValueError(f"{len(made._flat)} elements do not fit {list(shape)}")
         return made
+
+    @classmethod
+    def of_held(cls, held: Any, dtype: Optional[DType] = None, shape: Optional[Sequence[int]] = None) -> Array:
+        """An array that lies in the kit."""
+        made = cls.__new__(cls)
+        made._flat, made._held = None, held
+        made.shape = tuple(held.shape() if shape is None else shape)
+        made.dtype = dtype or held.datatype().name
+        return made
+
+    def in_kit(self) -> Any:
+        """The kit's handle of the array."""
+        if self._held is not None:
+            return self._held
+        flat = self._flat
+        if isinstance(flat, memoryview):
+            # What cannot be written stays what it is.
+            self._held = kit.held(self.dtype, self.shape, flat.obj if isinstance(flat.obj, bytes) else flat.tobytes())
+            return self._held
+        return kit.held(self.dtype, self.shape, flat.tobytes())
+
+    @property
+    def flat(self) -> Any:
+        """The elements row-major, in a buffer of Python's."""
+        if self._flat is None:
+            self._flat = _flat(self._code, kit.asked(self._held.to_bytes, kit.datatype(self.dtype)))
+            # It may be written from now on.
+            self._held = None
+        return self._flat
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the kit is worth the way to it: the array is large, or there already."""
+        return self._held is not None or count_of(self.shape) >= kit.LEAST
+
+    @property
+    def _at_kit(self) -> bool:
+        return kit.ready() and self.is_large
+
+    def _asked(self, method: str, *arguments: Any) -> Array:
+        """What a method of the kit's array answers."""
+        held = self.in_kit()
+        return Array.of_held(kit.asked(getattr(held, method), *arguments))
 
     @property
     def ndim(self) -> int:
@@ -91,7 +141,7 @@ class Array:
     @property
     def size(self) -> int:
         """How many elements it has."""
-        return len(self.flat)
+        return count_of(self.shape)
 
     @property
     def T(self) -> Array:
@@ -128,7 +178,9 @@ class Array:
 
     def tobytes(self) -> bytes:
         """The elements as a tensor has them."""
-        return bytes(self.flat.tobytes())
+        if self._flat is None:
+            return bytes(kit.asked(self._held.to_bytes, kit.datatype(self.dtype)))
+        return bytes(self._flat.tobytes())
 
     def copy(self) -> Array:
         """The same elements, to be written."""
@@ -136,6 +188,8 @@ class Array:
 
     def astype(self, dtype: DType) -> Array:
         """The same numbers as another type; floats lose what is behind the point, and raise OverflowError if they do not fit."""
+        if self._at_kit:
+            return self._asked("cast", kit.datatype(dtype_of(dtype)))
         return self.copy() if dtype == self.dtype else Array(self.flat, self.shape, dtype)
 
     def map(self, function: Callable[[Any], Scalar], dtype: Optional[DType] = None) -> Array:
@@ -150,6 +204,8 @@ class Array:
             if known == 0 or self.size % known:
                 raise ValueError(f"{self.size} elements do not fit {dims}")
             dims[dims.index(-1)] = self.size // known
+        if self._at_kit and all(dim >= 0 for dim in dims):
+            return self._asked("reshape", dims)
         made = self.copy()
         return Array(made.flat, dims, self.dtype)
 
@@ -158,10 +214,14 @@ class Array:
         order = axes or tuple(reversed(range(self.ndim)))
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"{order} is no order of {self.ndim} dims")
+        if self._at_kit:
+            return self._asked("transpose", list(order))
         steps = _steps(self.shape)
         return self._pick([_every(self.shape[axis], steps[axis]) for axis in order], [self.shape[axis] for axis in order])
 
     def __getitem__(self, key: Any) -> Any:
+        if self._at_kit:
+            return self._part(key)
         places, shape = self._places(key)
         if not shape and len(places) == self.ndim:
             return self._out(self.flat[sum(place[0] for place in places)])
@@ -177,36 +237,103 @@ class Array:
 
     def sum(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """The sum, over all or along an axis."""
-        return self._reduce(sum, self.dtype if self._float else "INT64", axis, keepdims)
+        return self._reduce("SUM", sum, self.dtype if self._float else "INT64", axis, keepdims)
 
     def mean(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """The mean, over all or along an axis."""
-        return self._reduce(lambda values: sum(values) / len(values), self.dtype if self._float else "FP64", axis, keepdims)
+        return self._reduce("MEAN", lambda values: sum(values) / len(values), self.dtype if self._float else "FP64", axis, keepdims)
 
     def min(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """The least, over all or along an axis."""
-        return self._reduce(min, self.dtype, axis, keepdims)
+        return self._reduce("MINIMUM", min, self.dtype, axis, keepdims)
 
     def max(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """The greatest, over all or along an axis."""
-        return self._reduce(max, self.dtype, axis, keepdims)
+        return self._reduce("MAXIMUM", max, self.dtype, axis, keepdims)
 
     def argmax(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """Where the first of the greatest is, over all or along an axis."""
-        return self._reduce(lambda values: values.index(max(values)), "INT64", axis, keepdims)
+        return self._reduce("ARGMAX", lambda values: values.index(max(values)), "INT64", axis, keepdims)
 
     def argmin(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
         """Where the first of the least is, over all or along an axis."""
-        return self._reduce(lambda values: values.index(min(values)), "INT64", axis, keepdims)
+        return self._reduce("ARGMIN", lambda values: values.index(min(values)), "INT64", axis, keepdims)
 
     def clip(self, low: Scalar, high: Scalar) -> Array:
         """Each element, but at least `low` and at most `high`."""
+        if self._at_kit:
+            return self._asked("clip", low, high)
         return self.map(lambda value: low if value < low else high if value > high else value)
 
+    def exp(self) -> Array:
+        """e to the power of each element."""
+        return self._function("EXP", math.exp)
+
+    def log(self) -> Array:
+        """The natural logarithm of each element. In plain Python what has none raises ValueError; in the kit it is -inf or NaN."""
+        return self._function("LOG", math.log)
+
+    def sqrt(self) -> Array:
+        """The square root of each element, as `log` where there is none."""
+        return self._function("SQRT", math.sqrt)
+
+    def tanh(self) -> Array:
+        """The hyperbolic tangent of each element."""
+        return self._function("TANH", math.tanh)
+
+    def sigmoid(self) -> Array:
+        """1 / (1 + exp(-x)) of each element."""
+        return self._function("SIGMOID", lambda value: 1 / (1 + math.exp(-value)))
+
+    def round(self) -> Array:
+        """The nearest whole number of each element, halves to even, as a float."""
+        return self._function("ROUND", lambda value: float(round(value)))
+
+    def softmax(self, axis: int = -1) -> Array:
+        """exp(x) over the sum of exp(x) along an axis."""
+        return self._kits("softmax", range(self.ndim)[axis])
+
+    def topk(self, k: int) -> tuple[Array, Array]:
+        """The greatest `k` of the last axis in descending order, and their indices as INT64."""
+        kit.needed("topk")
+        values, places = kit.asked(self.in_kit().top_k, k)
+        return Array.of_held(values), Array.of_held(places)
+
+    def take(self, indices: Union[Array, Sequence[int]], axis: int = 0) -> Array:
+        """The indices of an axis that are listed, in that order."""
+        listed = indices.flat if isinstance(indices, Array) else indices
+        dim = self.shape[axis]
+        return self._kits("gather", range(self.ndim)[axis], [range(dim)[index] for index in listed])
+
+    def pad(self, widths: Sequence[tuple[int, int]], value: Scalar = 0) -> Array:
+        """More elements before and after those of each axis: `image.pad([(2, 2), (0, 1), (0, 0)])`."""
+        return self._kits("pad", [before for before, _ in widths], [after for _, after in widths], value)
+
+    def fit(self, length: int, value: Scalar = 0, axis: int = -1) -> Array:
+        """An axis cut or padded to a length, at its end."""
+        return self._kits("fit", range(self.ndim)[axis], length, value)
+
+    def resize(self, height: int, width: int, filter: Filter = "bilinear", layout: Literal["HWC", "CHW"] = "HWC") -> Array:
+        """Another size for an image, UINT8 or FP32: [height, width], or with `layout` HWC […, height, width, channels], or with CHW […, height, width].
+
+        Half-pixel centres. `bilinear` is torch's (align_corners=False, antialias=False), `antialias` is Pillow's BILINEAR, `nearest` is Pillow's NEAREST.
+        """
+        axis = self.ndim - (3 if layout == "HWC" and self.ndim > 2 else 2)
+        kit.needed("resize")
+        return self._kits("resize", axis, height, width, kit.case("Filter", filter.upper()))
+
+    def planes(self, mean: Sequence[float], std: Sequence[float], scale: float = 1 / 255) -> Array:
+        """Pixels to planes: […, height, width, channels] to FP32 […, channels, height, width], each channel (x × scale - mean) / std, in one pass."""
+        return self._kits("planes", scale, list(mean), list(std))
+
     def __neg__(self) -> Array:
+        if self._at_kit:
+            return self._asked("apply", kit.case("Function", "NEGATIVE"))
         return self.map(operator.neg)
 
     def __abs__(self) -> Array:
+        if self._at_kit:
+            return self._asked("apply", kit.case("Function", "ABSOLUTE"))
         return self.map(abs)
 
     def __add__(self, other: Operand) -> Array:
@@ -282,22 +409,50 @@ class Array:
     def _out(self, value: Scalar) -> Scalar:
         return bool(value) if self.dtype == "BOOL" else value
 
-    def _pick(self, places: Sequence[Sequence[int]], shape: Sequence[int]) -> Array:
-        flat = self.flat
-        return Array(_flat(self._code, [flat[place] for place in _offsets(places)]), shape, self.dtype)
+    def _kits(self, method: str, *arguments: Any) -> Array:
+        """What only the kit can do, however small the array is."""
+        kit.needed(method)
+        return self._asked(method, *arguments)
 
-    def _places(self, key: Any) -> tuple[list[Sequence[int]], list[int]]:
-        """The offsets that each axis contributes, and the dims that are left."""
+    def _function(self, name: str, function: Callable[[Any], float]) -> Array:
+        if self._at_kit:
+            return self._asked("apply", kit.case("Function", name))
+        return self.map(function, self.dtype if self._float else "FP64")
+
+    def _part(self, key: Any) -> Any:
+        """An item or a slice of what lies in the kit."""
+        spans, shape = [], []
+        for each, dim in zip(self._keys(key), self.shape):
+            if isinstance(each, slice):
+                chosen = range(dim)[each]
+                shape.append(len(chosen))
+                spans.append(kit.span(chosen.start if chosen else 0, len(chosen), chosen.step))
+            else:
+                spans.append(kit.span(range(dim)[each], 1, 1))
+        part = self._asked("slice", spans)
+        if not shape and len(spans) == self.ndim:
+            return part.item()
+        return part if len(shape) == self.ndim else part._asked("reshape", shape)
+
+    def _keys(self, key: Any) -> list[Any]:
+        """An index or a slice for each axis."""
         keys = list(key) if isinstance(key, tuple) else [key]
         if keys.count(Ellipsis) == 1:
             at = keys.index(Ellipsis)
             keys[at : at + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
         if len(keys) > self.ndim:
             raise IndexError(f"{len(keys)} indices for {self.ndim} dims")
-        keys += [slice(None)] * (self.ndim - len(keys))
+        return keys + [slice(None)] * (self.ndim - len(keys))
+
+    def _pick(self, places: Sequence[Sequence[int]], shape: Sequence[int]) -> Array:
+        flat = self.flat
+        return Array(_flat(self._code, [flat[place] for place in _offsets(places)]), shape, self.dtype)
+
+    def _places(self, key: Any) -> tuple[list[Sequence[int]], list[int]]:
+        """The offsets that each axis contributes, and the dims that are left."""
         places: list[Sequence[int]] = []
         shape = []
-        for each, dim, step in zip(keys, self.shape, _steps(self.shape)):
+        for each, dim, step in zip(self._keys(key), self.shape, _steps(self.shape)):
             if isinstance(each, slice):
                 chosen = range(dim)[each]
                 shape.append(len(chosen))
@@ -321,7 +476,11 @@ class Array:
         places = [[0] * dim if mine == 1 else _every(mine, step) for mine, dim, step in zip(dims, shape, steps)]
         return [flat[place] for place in _offsets(places)]
 
-    def _reduce(self, function: Callable[[list[Any]], Scalar], dtype: DType, axis: Optional[int], keepdims: bool) -> Any:
+    def _reduce(self, name: str, function: Callable[[list[Any]], Scalar], dtype: DType, axis: Optional[int], keepdims: bool) -> Any:
+        if self._at_kit:
+            along = None if axis is None else range(self.ndim)[axis]
+            reduced = self._asked("reduce", kit.case("Reduction", name), along, keepdims)
+            return reduced if reduced.shape or keepdims or axis is not None else reduced.item()
         if axis is None:
             found = function(self.flat.tolist())
             return Array([found], (1,) * self.ndim, dtype) if keepdims else found
@@ -368,17 +527,28 @@ def stack(arrays: Sequence[Array]) -> Array:
     return concatenate([each.reshape(1, *each.shape) for each in arrays])
 
 
-def concatenate(arrays: Sequence[Array]) -> Array:
-    """Arrays one after the other along their first dim; the others must agree, and so must the types."""
+def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
+    """Arrays one after the other along an axis; the other dims must agree, and so must the types."""
     if not arrays:
         raise ValueError("nothing to concatenate")
     first = arrays[0]
-    flat = _flat(first._code)
-    for each in arrays:
-        if each.shape[1:] != first.shape[1:] or each.dtype != first.dtype or not each.shape:
+    if not first.shape:
+        raise ValueError("an array without dims has no axis")
+    axis = range(first.ndim)[axis]
+    shape = list(first.shape)
+    for each in arrays[1:]:
+        around = each.shape[:axis] + (first.shape[axis],) + each.shape[axis + 1 :]
+        if around != first.shape or each.dtype != first.dtype or each.ndim != first.ndim:
             raise ValueError(f"{each.dtype} {list(each.shape)} does not go on {first.dtype} {list(first.shape)}")
-        flat.frombytes(each.tobytes())
-    return Array(flat, (sum(len(each) for each in arrays), *first.shape[1:]), first.dtype)
+        shape[axis] += each.shape[axis]
+    if kit.ready() and any(each.is_large for each in arrays):
+        return Array.of_held(kit.joined([each.in_kit() for each in arrays], axis))
+    flat = _flat(first._code)
+    blocks = [each.size // max(count_of(each.shape[:axis]), 1) for each in arrays]
+    for outer in range(count_of(first.shape[:axis])):
+        for each, block in zip(arrays, blocks):
+            flat.extend(_flat(first._code, each.flat[outer * block : (outer + 1) * block].tobytes()))
+    return Array(flat, shape, first.dtype)
 
 
 def _steps(shape: Sequence[int]) -> tuple[int, ...]:
@@ -455,17 +625,61 @@ def _of_scalar(dtype: DType, scalar: Scalar) -> DType:
 
 def _binary(function: Callable[[Any, Any], Any], one: Operand, other: Operand, result: Optional[DType] = None, divides: bool = False) -> Array:
     """An operator on two operands of which one is an array at least."""
+    found = _at_kit(function, one, other)
+    if found is not None:
+        return found
     if isinstance(one, Array) and isinstance(other, Array):
         shape, dtype = _shape(one.shape, other.shape), _common(one.dtype, other.dtype)
         left, right = one._spread(shape), other._spread(shape)
     elif isinstance(one, Array) and isinstance(other, (bool, int, float)):
         shape, dtype = one.shape, _of_scalar(one.dtype, other)
-        left, right = one.flat, repeat(other)
+        left, right = one.flat, repeat(_rounded(dtype, other))
     elif isinstance(other, Array) and isinstance(one, (bool, int, float)):
         shape, dtype = other.shape, _of_scalar(other.dtype, one)
-        left, right = repeat(one), other.flat
+        left, right = repeat(_rounded(dtype, one)), other.flat
     else:
         return NotImplemented  # type: ignore[no-any-return]
     if divides and dtype not in ("FP32", "FP64"):
         dtype = "FP64"
     return Array(map(function, left, right), shape, result or dtype)
+
+
+def _rounded(dtype: DType, scalar: Scalar) -> Scalar:
+    """A number as numpy takes it beside singles: a single itself."""
+    return _flat("f", [scalar])[0] if dtype == "FP32" and isinstance(scalar, float) else scalar
+
+
+# What the kit calls an operator.
+_OPERATORS: dict[Any, str] = {
+    operator.add: "ADD",
+    operator.sub: "SUBTRACT",
+    operator.mul: "MULTIPLY",
+    operator.truediv: "DIVIDE",
+    operator.floordiv: "FLOOR_DIVIDE",
+    operator.mod: "REMAINDER",
+    operator.pow: "POWER",
+    operator.lt: "LESS",
+    operator.le: "LESS_EQUAL",
+    operator.gt: "GREATER",
+    operator.ge: "GREATER_EQUAL",
+    operator.eq: "EQUAL",
+    operator.ne: "NOT_EQUAL",
+}
+
+# Whole numbers that a double holds.
+_EXACT = 1 << 53
+
+
+def _at_kit(function: Callable[[Any, Any], Any], one: Operand, other: Operand) -> Optional[Array]:
+    """An operator as the kit does it, if it is worth the way to it."""
+    if not kit.ready() or not any(isinstance(each, Array) and each.is_large for each in (one, other)):
+        return None
+    name = kit.case("Operator", _OPERATORS[function])
+    if isinstance(one, Array) and isinstance(other, Array):
+        return one._asked("combine", name, other.in_kit())
+    array, number, reverse = (one, other, False) if isinstance(one, Array) else (other, one, True)
+    if not isinstance(array, Array) or not isinstance(number, (bool, int, float)):
+        return None
+    if isinstance(number, int) and (abs(number) > _EXACT or array.dtype == "BOOL"):
+        return None
+    return array._asked("combine_number", name, float(number), isinstance(number, float), reverse)

@@ -8,7 +8,9 @@ from array import array as _flat
 from dataclasses import dataclass
 from typing import Iterable, Literal, Optional, Sequence, Union
 
+from . import kit
 from .array import Array, DType, count_of, dtype_of, size_of
+from .errors import BadInput, Fault
 
 if sys.byteorder != "little":
     raise ImportError("tensor data is little-endian, and is read in place")
@@ -30,14 +32,6 @@ Datatype = Literal[
     "BYTES",
 ]
 """The Open Inference Protocol's element types, and BF16."""
-
-
-class BadInput(Exception):
-    """The input is bad: the caller gets 400. The text goes to the log."""
-
-
-class Fault(Exception):
-    """The handler failed: the caller gets 500. The text goes to the log. Any other exception is one too, with its traceback."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,8 @@ class Tensor:
         size = 2 if halves else size_of(self.datatype)
         if count_of(self.shape) * size != len(self.data):
             raise BadInput(f"tensor {self.name!r}: {len(self.data)} bytes do not fit {list(self.shape)}")
+        if halves and kit.ready() and len(self.data) >= size * kit.LEAST:
+            return Array.of_held(kit.held(self.datatype, self.shape, self.data), "FP32", self.shape)
         if self.datatype == "FP16":
             return Array(_flat("f", [value for (value,) in struct.iter_unpack("<e", self.data)]), self.shape, "FP32")
         if self.datatype == "BF16":
@@ -85,7 +81,10 @@ class Tensor:
     @classmethod
     def of(cls, name: str, array: Array, datatype: Optional[Datatype] = None) -> Tensor:
         """A tensor of an array, its elements copied once; as FP16 or BF16 if `datatype` says so, else as the array's own."""
-        if datatype == "FP16":
+        held = array.in_kit() if kit.ready() and array.is_large else None
+        if held is not None and (datatype is None or datatype == array.dtype or array.dtype == "FP32" and datatype in ("FP16", "BF16")):
+            data = kit.asked(held.to_bytes, kit.datatype(datatype or array.dtype))
+        elif datatype == "FP16":
             data = struct.pack(f"<{array.size}e", *array.flat)
         elif datatype == "BF16":
             data = _flat("H", map(_brain, Array.over(array.astype("FP32").tobytes(), array.shape, "UINT32").flat)).tobytes()

@@ -9,6 +9,7 @@ def preprocess(input: Payload) -> list[Tensor]:
     if len(input) != 1:
         raise BadInput("expected one tensor")
     pixels = input[0].array("FP32")
+    # Of large arrays each operation is one pass of the tensor kit's: elements never become Python's numbers.
     return [Tensor.of("image", (pixels - number("mean", 0.0)) * number("scale", 1.0))]
 
 

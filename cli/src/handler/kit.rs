@@ -1,0 +1,128 @@
+//! The tensor kit on its way into a handler: the contract that its tools are shown, and the component that takes the place of what they import.
+
+use std::path::{Path, PathBuf};
+
+use super::project::{Language, Project};
+use super::tools;
+use crate::Failure;
+
+/// The component, as `tools/kit.sh` makes it of `wit/kit`.
+const KIT: &[u8] = include_bytes!("../../../wit/kit/kit.wasm");
+
+/// Its contract.
+const WIT: &str = include_str!("../../../wit/kit.wit");
+
+/// Whether a project speaks to the kit: what `handler new` makes does, what it made before there was one does not.
+pub fn is_asked(language: Language, folder: &Path) -> bool {
+    match language {
+        Language::Rust => false,
+        Language::Python => folder.join("tensorgate/kit.py").is_file(),
+        Language::Js => folder.join("kit.js").is_file(),
+    }
+}
+
+/// What a project is built against: a folder with its contract, and a world's name.
+pub struct Contract {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The world.
+    pub world: String,
+}
+
+/// A project's contract, with the kit's beside it if it speaks to it.
+///
+/// # Errors
+/// If the project's is not there, or nothing can be written beside it.
+pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
+    let (own, world) = (folder.join("wit"), project.world.name());
+    if !is_asked(project.language, folder) {
+        return Ok(Contract {
+            folder: own,
+            world: world.to_owned(),
+        });
+    }
+    let file = own.join("handler.wit");
+    let handler = std::fs::read_to_string(&file)
+        .map_err(|cause| Failure::Input(format!("cannot read {}: {cause}", file.display())))?;
+    let joined = format!("{world}-with-kit");
+    let worlds = format!(
+        "package tensorgate:handler@0.1.0;\n\n/// A handler and the kit that will be inside it.\nworld {joined} {{\n    include {world};\n    import {};\n}}\n",
+        tensorgate_componentize::KIT
+    );
+    let both = folder.join("build/wit");
+    tools::write(
+        &both,
+        &[
+            ("handler.wit".to_owned(), handler),
+            ("with-kit.wit".to_owned(), worlds),
+            ("deps/kit.wit".to_owned(), WIT.to_owned()),
+        ],
+    )?;
+    Ok(Contract {
+        folder: both,
+        world: joined,
+    })
+}
+
+/// A component with the kit inside it, if it imports one.
+///
+/// # Errors
+/// If the two do not go together.
+pub fn inside(component: &[u8]) -> Result<Vec<u8>, Failure> {
+    tensorgate_componentize::compose(component, KIT).map_err(Failure::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_kit_offers_its_interface_and_asks_for_nothing() {
+        let surface = tensorgate_componentize::surface(KIT).unwrap();
+        assert!(surface.is_kit(), "{surface:?}");
+        assert!(!surface.is_handler());
+    }
+
+    #[test]
+    fn the_kit_takes_the_place_of_its_import_and_nothing_else_moves() {
+        let handler = wat::parse_str(
+            r#"(component
+                (import "tensorgate:handler/log@0.1.0" (instance $log))
+                (import "tensorgate:kit/arrays@0.1.0" (instance $kit (export "array" (type (sub resource)))))
+                (import "tensorgate:handler/config@0.1.0" (instance $config))
+                (alias export $kit "array" (type $array))
+                (core func $drop (canon resource.drop $array))
+                (component $own)
+                (instance $mine (instantiate $own))
+                (export "mine" (instance $mine))
+                (export "given" (instance $config)))"#,
+        )
+        .unwrap();
+        let joined = inside(&handler).unwrap();
+        let surface = tensorgate_componentize::surface(&joined).unwrap();
+        assert_eq!(
+            surface.imports,
+            [
+                "tensorgate:handler/log@0.1.0",
+                "tensorgate:handler/config@0.1.0"
+            ]
+        );
+        assert_eq!(surface.exports, ["mine", "given"]);
+        assert_eq!(inside(&handler).unwrap(), joined);
+        assert_eq!(inside(&joined).unwrap(), joined);
+    }
+
+    #[test]
+    fn what_the_kit_does_not_offer_is_no_handler() {
+        let asking = |export: &str| {
+            let text = format!(
+                r#"(component (import "tensorgate:kit/arrays@0.1.0" (instance $kit (export "{export}" (type (sub resource))))) (alias export $kit "{export}" (type)))"#
+            );
+            inside(&wat::parse_str(text).unwrap())
+        };
+        assert!(asking("array").is_ok());
+        let told = asking("socket").unwrap_err().to_string();
+        assert!(told.contains("does not fit"), "{told}");
+    }
+}
