@@ -1,5 +1,5 @@
-//! The tensor kit: array work for handlers, bounded and without a panic. Handlers in Rust use it as a crate; handlers in Python and JavaScript carry it as a
-//! component (`wit/kit.wit`) that `tensorgate handler build` puts inside theirs.
+//! The tensor kit: array work for handlers, bounded and without a panic. Handlers in Rust use it as a crate. For other languages it is a
+//! component that imports nothing and exports `wit/kit.wit`.
 //!
 //! ```
 //! use tensorgate_kit::{Array, Datatype, Filter};

@@ -16,7 +16,7 @@ NAMES = {"float32": "FP32", "float64": "FP64", "bool": "BOOL"}
 
 
 def of(array):
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array)
     name = NAMES.get(array.dtype.name, array.dtype.name.upper())
     return {"datatype": name, "shape": list(array.shape), "hex": array.tobytes().hex()}
 
