@@ -44,7 +44,7 @@ pub struct Rule {
     pub note: &'static str,
 }
 
-const NETWORK: &str = "no handler reaches a network: the request must bring what it would fetch";
+const NETWORK: &str = "no handler reaches a network: the request brings it, or the host fetches it from where the policy allows (`fetch`)";
 const PROCESS: &str = "no handler starts a process";
 const FILE: &str = "no handler opens a file: put the data into a module beside it, which becomes a part of the component";
 const PICKLE: &str = "what a pickle says runs as it is read: keep weights in the model server, tables in the component";
