@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the tensor kit into wit/kit/kit.wasm, which the command carries: whoever writes a handler in Python or JavaScript needs no Rust. With `--check`: changes
+# Builds the tensor kit into wit/kit/kit.wasm.gz, which the command carries: whoever writes a handler in Python or JavaScript needs no Rust. With `--check`: changes
 # nothing, and fails if what is there is not what the sources make. The output depends on the sources and the toolchain alone.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
-kept=wit/kit/kit.wasm
+kept=wit/kit/kit.wasm.gz
 
 cargo build --quiet --locked -p tensorgate-componentize
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
@@ -19,12 +19,13 @@ made=$out/components/tensor_kit.wasm
 mkdir -p "$out/components"
 "$out/debug/tensorgate-componentize" "$out/wasm32-unknown-unknown/release/tensorgate_kit.wasm" -o "$made"
 
-if cmp -s "$made" "$kept"; then
+# What is in it counts: compressors differ.
+if gzip -dc "$kept" | cmp -s "$made"; then
     echo "kit: $kept is what the sources make"
 elif [ "${1:-}" = --check ]; then
     echo "kit: $kept is not what the sources make; run tools/kit.sh if the kit was meant to change" >&2
     exit 1
 else
-    cp "$made" "$kept"
+    gzip -9nc "$made" >"$kept"
     echo "kit: $kept renewed"
 fi

@@ -1,13 +1,16 @@
 //! The tensor kit on its way into a handler: the contract that its tools are shown, and the component that takes the place of what they import.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
 
 use super::project::{Language, Project};
 use super::tools;
 use crate::Failure;
 
-/// The component, as `tools/kit.sh` makes it of `wit/kit`.
-const KIT: &[u8] = include_bytes!("../../../wit/kit/kit.wasm");
+/// The component, as `tools/kit.sh` makes it of `wit/kit`, compressed.
+const KIT: &[u8] = include_bytes!("../../../wit/kit/kit.wasm.gz");
 
 /// Its contract.
 const WIT: &str = include_str!("../../../wit/kit.wit");
@@ -69,7 +72,15 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
 /// # Errors
 /// If the two do not go together.
 pub fn inside(component: &[u8]) -> Result<Vec<u8>, Failure> {
-    tensorgate_componentize::compose(component, KIT).map_err(Failure::Failed)
+    tensorgate_componentize::compose(component, &kit()?).map_err(Failure::Failed)
+}
+
+fn kit() -> Result<Vec<u8>, Failure> {
+    let mut kit = Vec::new();
+    GzDecoder::new(KIT)
+        .read_to_end(&mut kit)
+        .map_err(|cause| Failure::Failed(format!("the tensor kit in this binary: {cause}")))?;
+    Ok(kit)
 }
 
 #[cfg(test)]
@@ -79,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_kit_offers_its_interface_and_asks_for_nothing() {
-        let surface = tensorgate_componentize::surface(KIT).unwrap();
+        let surface = tensorgate_componentize::surface(&kit().unwrap()).unwrap();
         assert!(surface.is_kit(), "{surface:?}");
         assert!(!surface.is_handler());
     }
