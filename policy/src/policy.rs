@@ -374,4 +374,3 @@ impl ApiKey {
         self.expires_unix_s
     }
 }
-

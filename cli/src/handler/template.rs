@@ -10,15 +10,17 @@ macro_rules! wit {
 }
 
 /// The guest crate, under `wit/guest/`.
-pub const GUEST: [(&str, &str); 10] = [
+pub const GUEST: [(&str, &str); 12] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
     ("src/bindings.rs", wit!("guest/src/bindings.rs")),
     ("src/bytes.rs", wit!("guest/src/bytes.rs")),
     ("src/element.rs", wit!("guest/src/element.rs")),
     ("src/error.rs", wit!("guest/src/error.rs")),
     ("src/export.rs", wit!("guest/src/export.rs")),
+    ("src/fetch.rs", wit!("guest/src/fetch.rs")),
     ("src/host.rs", wit!("guest/src/host.rs")),
     ("src/lib.rs", wit!("guest/src/lib.rs")),
+    ("src/lookup.rs", wit!("guest/src/lookup.rs")),
     ("src/tensor.rs", wit!("guest/src/tensor.rs")),
     ("src/testing.rs", wit!("guest/src/testing.rs")),
 ];

@@ -102,6 +102,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use alloc::vec;
     use alloc::vec::Vec;
+    use core::slice::from_ref;
 
     use super::*;
 
@@ -181,7 +182,7 @@ mod tests {
             (int(1), int(1), 1.0, true),
             (int(1), int(2), 1.0, false),
         ] {
-            let found = agree(&[one.clone()], &[other.clone()], tolerance);
+            let found = agree(from_ref(&one), from_ref(&other), tolerance);
             assert_eq!(found.is_ok(), agrees, "{one:?} {other:?} {tolerance}");
         }
     }

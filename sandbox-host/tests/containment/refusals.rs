@@ -78,7 +78,7 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
         "(component (core module $m (memory 2000)) (core instance (instantiate $m)))",
     )
     .unwrap();
-    let four = wat::parse_str("(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))").unwrap();
+    let five = wat::parse_str("(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)) (core instance (instantiate $m)))").unwrap();
     let other_type = wat::parse_str(
         r#"(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
             (func (export "preprocess") (canon lift (core func $i "f"))))"#,
@@ -123,9 +123,9 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
         ),
         (
             "many memories",
-            four,
+            five,
             Role::Preprocess,
-            "4 Wasm linear memories",
+            "5 Wasm linear memories",
         ),
     ] {
         let fault = load(&sandbox, "h", &component, role, BUDGET, &[])

@@ -1,13 +1,16 @@
 //! The stand-in's several answers to one message, and the lies that it can tell while it gives them.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::codegen::tokio_stream::Stream;
 
@@ -53,6 +56,8 @@ pub struct Answers {
     given: usize,
     over: bool,
     open: Arc<AtomicUsize>,
+    /// Until the next one, where they have no end: a client's library takes a flood of small frames for an attack.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answers {
@@ -65,6 +70,7 @@ impl Answers {
             given: 0,
             over: false,
             open: Arc::clone(open),
+            pause: None,
         }
     }
 
@@ -148,7 +154,13 @@ impl Answers {
 impl Stream for Answers {
     type Item = Result<ModelStreamInferResponse, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+        }
+        if matches!(self.several, Several::Endless) {
+            self.pause = Some(Box::pin(tokio::time::sleep(Duration::from_millis(1))));
+        }
         // What waits for ever is never woken: the connection drops it.
         self.next()
     }

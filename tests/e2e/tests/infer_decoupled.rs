@@ -116,7 +116,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
                 "a false 1",
                 "a false 1",
                 "a false 1",
-                "b None 1",
+                "b None 2",
                 "c false 1",
                 "c false 1",
                 "c false 1",

@@ -1,17 +1,19 @@
-//! Puts the tensor kit inside a handler that imports it: the import becomes an instance of the kit, and nothing else changes. So the host sees one component
-//! that asks for a handler's own interfaces and nothing more.
+//! Puts the tensor kit beside a handler that imports it, both inside one component: its imports are the handler's without the kit, its exports the handler's.
+//! So the host sees one component that asks for a handler's own interfaces and nothing more. The two are siblings, because a component may call none that
+//! it contains.
 //!
-//! What it never does: it touches no core module, and joins nothing but a handler and a component that imports nothing.
+//! What it never does: it touches nothing inside either, and joins nothing but a handler and a component that imports nothing.
 
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent};
 use wasm_encoder::{
-    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentImportSection,
-    ComponentInstanceSection, ComponentSectionId, RawSection,
+    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
+    ComponentImportSection, ComponentInstanceSection, ComponentSectionId, RawSection,
 };
 use wasmparser::{
-    Chunk, ComponentImportSectionReader, ComponentTypeRef, Parser, Payload, Validator, WasmFeatures,
+    ComponentAlias, ComponentExternalKind, ComponentImportSectionReader, ComponentTypeRef, Parser,
+    Payload, Validator, WasmFeatures,
 };
 
 use crate::imports::{KIT, surface};
@@ -31,39 +33,141 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
             "the kit does not offer {KIT}, or wants something itself"
         ));
     }
-    let mut splice = Splice::new(kit);
-    let mut component = Component::new();
-    splice
-        .sections(&mut component, handler)
-        .map_err(|error| error.to_string())?;
-    let component = component.finish();
+    let mut joint = Joint::new(kit);
+    let component = joint.join(handler).map_err(|error| error.to_string())?;
     Validator::new_with_features(WasmFeatures::default())
         .validate_all(&component)
-        .map_err(|error| format!("the kit does not fit into the handler: {error}"))?;
+        .map_err(|error| format!("the kit does not fit the handler: {error}"))?;
     Ok(component)
 }
 
-/// A handler's sections on their way into the new component.
-struct Splice<'k> {
-    kit: &'k [u8],
-    /// How deep inside the handler this is: only at the outermost level do indices move.
-    depth: u32,
-    /// Components and instances that the handler has had so far.
-    components: u32,
+/// What the new component has so far, by kind.
+#[derive(Default)]
+struct Counts {
+    types: u32,
+    functions: u32,
     instances: u32,
-    /// The index of the first component and of the first instance behind the kit's.
-    moved: Option<(u32, u32)>,
 }
 
-impl<'k> Splice<'k> {
-    const fn new(kit: &'k [u8]) -> Self {
+impl Counts {
+    /// Counts one more; its index. Kinds that nobody refers to by one here have none.
+    fn add(&mut self, kind: ComponentExternalKind) -> Option<u32> {
+        let count = match kind {
+            ComponentExternalKind::Type => &mut self.types,
+            ComponentExternalKind::Func => &mut self.functions,
+            ComponentExternalKind::Instance => &mut self.instances,
+            _ => return None,
+        };
+        let index = *count;
+        *count = index.saturating_add(1);
+        Some(index)
+    }
+}
+
+/// A handler's own imports on their way into the new component, and what they are there.
+struct Joint<'k> {
+    kit: &'k [u8],
+    /// How deep inside a type this is: only at the outermost level do indices move.
+    depth: u32,
+    counts: Counts,
+    /// The index that the kit's interface has in the handler; whatever follows is one further here, since the kit's own instance is there too.
+    kit_instance: Option<u32>,
+    /// What the handler is given.
+    given: Vec<(String, ComponentExportKind, u32)>,
+}
+
+impl<'k> Joint<'k> {
+    fn new(kit: &'k [u8]) -> Self {
         Self {
             kit,
             depth: 0,
-            components: 0,
-            instances: 0,
-            moved: None,
+            counts: Counts::default(),
+            kit_instance: None,
+            given: Vec::new(),
         }
+    }
+
+    /// The handler's imports, the kit in place of its own; the handler with all of these; its exports.
+    fn join(&mut self, handler: &[u8]) -> Result<Vec<u8>, Error<Infallible>> {
+        let mut component = Component::new();
+        self.imports_of(&mut component, handler)?;
+        component.section(&RawSection {
+            id: ComponentSectionId::Component.into(),
+            data: handler,
+        });
+        let inner = self.counts.instances;
+        let mut instances = ComponentInstanceSection::new();
+        // The kit is the first component.
+        instances.instantiate(
+            1,
+            self.given
+                .iter()
+                .map(|(name, kind, index)| (name, *kind, *index)),
+        );
+        component.section(&instances);
+        self.counts.add(ComponentExternalKind::Instance);
+        let (mut aliases, mut exports) =
+            (ComponentAliasSection::new(), ComponentExportSection::new());
+        for payload in Parser::new(0)
+            .parse_all(handler)
+            .scan(0_u32, outermost)
+            .flatten()
+        {
+            let Payload::ComponentExportSection(section) = payload? else {
+                continue;
+            };
+            for export in section {
+                let export = export?;
+                let kind = ComponentExportKind::from(export.kind);
+                aliases.alias(Alias::InstanceExport {
+                    instance: inner,
+                    kind,
+                    name: export.name.name,
+                });
+                let index = self
+                    .counts
+                    .add(export.kind)
+                    .ok_or(Error::UnexpectedNonComponentSection)?;
+                exports.export(export.name, kind, index, None);
+            }
+        }
+        component.section(&aliases);
+        component.section(&exports);
+        Ok(component.finish())
+    }
+
+    /// Each section before the first that makes something: types, imports, and names for their parts.
+    fn imports_of(
+        &mut self,
+        component: &mut Component,
+        handler: &[u8],
+    ) -> Result<(), Error<Infallible>> {
+        for payload in Parser::new(0).parse_all(handler) {
+            match payload? {
+                Payload::Version { .. } | Payload::CustomSection(_) => {}
+                Payload::ComponentImportSection(section) => self.imports(component, section)?,
+                Payload::ComponentTypeSection(section) => {
+                    self.counts.types = self.counts.types.saturating_add(section.count());
+                    let payload = Payload::ComponentTypeSection(section);
+                    self.parse_component_payload(component, payload, handler)?;
+                }
+                Payload::ComponentAliasSection(section) => {
+                    for alias in section.clone() {
+                        match alias? {
+                            ComponentAlias::InstanceExport { kind, .. } => {
+                                self.counts.add(kind);
+                            }
+                            // Of a core instance: there is none yet.
+                            _ => return Err(Error::UnexpectedNonComponentSection),
+                        }
+                    }
+                    let payload = Payload::ComponentAliasSection(section);
+                    self.parse_component_payload(component, payload, handler)?;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
     }
 
     /// The kit, an instance of it, and the interface that stands where the import stood.
@@ -74,103 +178,21 @@ impl<'k> Splice<'k> {
         });
         let mut instances = ComponentInstanceSection::new();
         let nothing: [(&str, ComponentExportKind, u32); 0] = [];
-        instances.instantiate(self.components, nothing);
+        instances.instantiate(0, nothing);
         component.section(&instances);
+        let whole = self.counts.instances;
         let mut aliases = ComponentAliasSection::new();
         aliases.alias(Alias::InstanceExport {
-            instance: self.instances,
+            instance: whole,
             kind: ComponentExportKind::Instance,
             name: KIT,
         });
         component.section(&aliases);
-        self.moved = Some((self.components, self.instances));
-    }
-
-    /// Each section of the outermost level, in its order.
-    fn sections(
-        &mut self,
-        component: &mut Component,
-        whole: &[u8],
-    ) -> Result<(), Error<Infallible>> {
-        let (mut parser, mut data) = (Parser::new(0), whole);
-        while !data.is_empty() {
-            let (consumed, payload) = match parser.parse(data, true)? {
-                Chunk::Parsed { consumed, payload } => (consumed, payload),
-                // The parser knows that no more comes.
-                Chunk::NeedMoreData(_) => return Err(Error::UnexpectedNonComponentSection),
-            };
-            data = data.get(consumed..).unwrap_or_default();
-            self.count(&payload)?;
-            match payload {
-                // Byte for byte: nothing inside them knows of what is outside.
-                Payload::ModuleSection {
-                    unchecked_range, ..
-                } => {
-                    data = data.get(unchecked_range.len()..).unwrap_or_default();
-                    component.section(&RawSection {
-                        id: ComponentSectionId::CoreModule.into(),
-                        data: whole.get(unchecked_range).unwrap_or_default(),
-                    });
-                }
-                Payload::ComponentSection {
-                    unchecked_range, ..
-                } => {
-                    data = data.get(unchecked_range.len()..).unwrap_or_default();
-                    component.section(&RawSection {
-                        id: ComponentSectionId::Component.into(),
-                        data: whole.get(unchecked_range).unwrap_or_default(),
-                    });
-                }
-                Payload::ComponentImportSection(section) => self.imports(component, section)?,
-                other => self.parse_component_payload(component, other, whole)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn shifted(&self, index: u32, first: impl Fn((u32, u32)) -> u32) -> u32 {
-        match self.moved {
-            Some(moved) if self.depth == 0 && index >= first(moved) => index.saturating_add(1),
-            _ => index,
-        }
-    }
-
-    /// Counts what a section adds to the index spaces that move.
-    fn count(&mut self, payload: &Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
-        match payload {
-            Payload::ComponentSection { .. } => self.components = self.components.saturating_add(1),
-            Payload::ComponentInstanceSection(section) => {
-                self.instances = self.instances.saturating_add(section.count());
-            }
-            Payload::ComponentAliasSection(section) => {
-                for alias in section.clone() {
-                    let kind = match alias? {
-                        wasmparser::ComponentAlias::InstanceExport { kind, .. } => kind,
-                        _ => continue,
-                    };
-                    self.added(kind);
-                }
-            }
-            Payload::ComponentExportSection(section) => {
-                for export in section.clone() {
-                    self.added(export?.kind);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn added(&mut self, kind: wasmparser::ComponentExternalKind) {
-        match kind {
-            wasmparser::ComponentExternalKind::Component => {
-                self.components = self.components.saturating_add(1);
-            }
-            wasmparser::ComponentExternalKind::Instance => {
-                self.instances = self.instances.saturating_add(1);
-            }
-            _ => {}
-        }
+        self.kit_instance = Some(whole);
+        let interface = whole.saturating_add(1);
+        self.counts.instances = interface.saturating_add(1);
+        self.given
+            .push((KIT.to_owned(), ComponentExportKind::Instance, interface));
     }
 
     /// Imports as they are, the kit's apart.
@@ -188,20 +210,20 @@ impl<'k> Splice<'k> {
                     imports = ComponentImportSection::new();
                 }
                 self.insert(component);
-                self.instances = self.instances.saturating_add(1);
                 continue;
             }
-            match import.ty {
-                ComponentTypeRef::Instance(_) => {
-                    self.added(wasmparser::ComponentExternalKind::Instance)
-                }
-                ComponentTypeRef::Component(_) => {
-                    self.added(wasmparser::ComponentExternalKind::Component);
-                }
-                _ => {}
-            }
+            let kind = match import.ty {
+                ComponentTypeRef::Instance(_) => ComponentExternalKind::Instance,
+                ComponentTypeRef::Func(_) => ComponentExternalKind::Func,
+                ComponentTypeRef::Type(_) => ComponentExternalKind::Type,
+                _ => return Err(Error::UnexpectedNonComponentSection),
+            };
             let ty = self.component_type_ref(import.ty)?;
             imports.import(import.name, ty);
+            if let Some(index) = self.counts.add(kind) {
+                let name = import.name.name.to_owned();
+                self.given.push((name, kind.into(), index));
+            }
         }
         if !imports.is_empty() {
             component.section(&imports);
@@ -210,17 +232,32 @@ impl<'k> Splice<'k> {
     }
 }
 
-impl Reencode for Splice<'_> {
+/// What stands at a component's outermost level: what is inside modules and components of it is passed over.
+fn outermost<'a>(
+    depth: &mut u32,
+    payload: wasmparser::Result<Payload<'a>>,
+) -> Option<Option<wasmparser::Result<Payload<'a>>>> {
+    let here = *depth == 0;
+    match &payload {
+        Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => {
+            *depth = depth.saturating_add(1);
+        }
+        Ok(Payload::End(_)) => *depth = depth.saturating_sub(1),
+        _ => {}
+    }
+    Some(here.then_some(payload))
+}
+
+impl Reencode for Joint<'_> {
     type Error = Infallible;
 }
 
-impl ReencodeComponent for Splice<'_> {
-    fn component_index(&mut self, index: u32) -> u32 {
-        self.shifted(index, |(component, _)| component)
-    }
-
+impl ReencodeComponent for Joint<'_> {
     fn component_instance_index(&mut self, index: u32) -> u32 {
-        self.shifted(index, |(_, instance)| instance)
+        match self.kit_instance {
+            Some(kit) if self.depth == 0 && index >= kit => index.saturating_add(1),
+            _ => index,
+        }
     }
 
     fn push_depth(&mut self) {

@@ -165,7 +165,7 @@ macro_rules! whole_lane {
                 let floor = |a: Self, b: Self| {
                     let (down, over) = a.overflowing_div_euclid(b);
                     // Euclid's leaves what is not negative; with a negative divisor the floor is one less.
-                    let inexact = a.wrapping_rem_euclid(b) != 0;
+                    let inexact = a.checked_rem_euclid(b).is_some_and(|rest| rest != 0);
                     #[allow(unused_comparisons, reason = "one of the types has no sign")]
                     let below = b < 0 && inexact;
                     (if below { down.wrapping_sub(1) } else { down }, over)
@@ -185,7 +185,11 @@ macro_rules! whole_lane {
                         #[allow(unused_comparisons, reason = "one of the types has no sign")]
                         negative.set(negative.get() | (b < 0));
                         // A greater exponent overflows, unless the base is 0, 1 or -1.
-                        let exponent = u32::try_from(b).unwrap_or(u32::MAX - u32::from(b % 2 == 0));
+                        let exponent = u32::try_from(b).unwrap_or(if b & 1 == 0 {
+                            u32::MAX ^ 1
+                        } else {
+                            u32::MAX
+                        });
                         keep(a.overflowing_pow(exponent))
                     }),
                     Operator::Minimum => meet(one, other, to, Self::min),

@@ -26,7 +26,7 @@ impl Array {
                 "a mean and a std for each of {channels} channels"
             )));
         }
-        if std.iter().any(|each| *each == 0.0) {
+        if std.contains(&0.0) {
             return Err(value("a std of 0"));
         }
         let mut shape = outer.to_vec();

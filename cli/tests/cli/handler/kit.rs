@@ -54,7 +54,7 @@ fn refused(project: &Project, name: &str, act: &str, refused: &str, says: &str) 
 fn cases(project: &Project) {
     let image = std::fs::read_dir(tree().join("examples/images"))
         .unwrap()
-        .filter_map(|entry| Some(entry.unwrap().path()))
+        .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().is_some_and(|kind| kind == "png"))
         .unwrap();
     std::fs::copy(&image, project.folder().join("cases/digit.png")).unwrap();

@@ -42,7 +42,8 @@ fn shares(policy: &Policy, client: &'static str) -> BTreeMap<String, u32> {
     for number in 0..1000 {
         let head = drawn(as_client(client, rest("twice")), number);
         let got = version(policy, &head).unwrap_or_else(|reason| reason.name().into());
-        *shares.entry(got).or_default() += 1;
+        let share: &mut u32 = shares.entry(got).or_default();
+        *share = share.saturating_add(1);
     }
     shares
 }

@@ -52,7 +52,7 @@ pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Resu
     } else {
         return Err(data("neither a PNG nor a JPEG"));
     };
-    decoded.as_channels(channels)
+    decoded.with_channels(channels)
 }
 
 /// Pixels of a size that a header states.
@@ -64,7 +64,7 @@ fn area(height: usize, width: usize, max_pixels: usize) -> Result<usize, Failure
 }
 
 impl Decoded {
-    fn as_channels(self, wanted: Channels) -> Result<Array, Failure> {
+    fn with_channels(self, wanted: Channels) -> Result<Array, Failure> {
         let shape = [self.height, self.width, wanted.count()];
         if self.channels == wanted.count() {
             return Array::from_bytes(Datatype::Uint8, &shape, &self.pixels);
