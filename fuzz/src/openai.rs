@@ -82,7 +82,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         identity: Identity::Client("scorer".to_owned()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
-            draw: Draw::default(),
+        draw: Draw::default(),
         route: Route::OpenAi { api },
         content_type: ContentType::Json,
         encoding: Encoding::Identity,

@@ -307,7 +307,7 @@ fn begin(play: &Play<'_>) -> Decision {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
-            draw: Draw::default(),
+        draw: Draw::default(),
         route: Route::Model {
             protocol,
             operation: Operation::Infer,

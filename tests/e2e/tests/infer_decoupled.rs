@@ -143,7 +143,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
         let reply = stream.ended().await.unwrap();
         assert_eq!(reply.grpc_status(), Some(0), "{reply:?}");
         let came = answers(&mut stream, 0).await;
-        assert_eq!(came[10..], ["e true 0", "g None 1"]);
+        assert_eq!(came[10..], ["e true 0", "g None 2"]);
         ask::met("the backend is left", || stack.backend.open() == 0).await;
 
         // A line before the first answer, and one that says how often.
