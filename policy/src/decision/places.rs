@@ -9,14 +9,14 @@
 //! grant and one of a model from the first message that is for them, as many bytes as its largest message to that model has. One message of it
 //! is worked on at a time, so that this covers what is. Of a model's limits one client gets at most half for streams too.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, Policy};
+use crate::policy::{Accepts, Client, ClientId, Ensemble, Grant, Model, ModelId, Policy};
 use crate::request::{Operation, Protocol};
 
 /// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
@@ -98,7 +98,8 @@ impl Decision {
             .is_ok_and(|places| !places.is_empty())
     }
 
-    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
+    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's,
+    /// those of an ensemble's models.
     fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
         let stream = self.of_stream();
         if stream && after == After::Head {
@@ -131,6 +132,7 @@ impl Decision {
                 places.extend(of_passing(model, client, self.body_bytes));
             }
             places.extend(of_model(model, self.body_bytes));
+            places.extend(of_members(policy, model, self.body_bytes));
         }
         Ok(places)
     }
@@ -190,6 +192,26 @@ fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
     let requests = place(PlaceUnit::Requests, 1, limits.concurrency);
     let bytes = place(PlaceUnit::Bytes, body_bytes, limits.in_flight_bytes);
     requests.into_iter().chain(bytes)
+}
+
+/// The same at every model of an ensemble, each as often as it is called.
+fn of_members(policy: &Policy, model: &Model, body_bytes: u64) -> Vec<Place> {
+    let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
+    let mut calls = BTreeMap::<ModelId, u64>::new();
+    for step in steps {
+        let calls = calls.entry(step.model()).or_default();
+        *calls = calls.saturating_add(1);
+    }
+    let places = calls.into_iter().flat_map(|(id, calls)| {
+        let places = policy.model(id).into_iter();
+        places.flat_map(move |member| {
+            of_model(member, body_bytes).map(move |place| Place {
+                amount: place.amount.saturating_mul(calls),
+                ..place
+            })
+        })
+    });
+    places.collect()
 }
 
 /// The same of one client's at the model, bounded so that something is left for others.
