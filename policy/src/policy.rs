@@ -20,6 +20,7 @@ mod handler;
 mod key_places;
 mod key_set;
 mod listed;
+mod lookup;
 mod model;
 mod reach;
 mod role;
@@ -37,6 +38,8 @@ pub use credentials::{
 pub use handler::Handler;
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
+pub(crate) use lookup::KEY_PLACE;
+pub use lookup::Lookup;
 pub use model::{Accepts, Media, Model, ModelLimits};
 pub use reach::{Fetch, Target};
 pub(crate) use role::{Granted, RoleId};

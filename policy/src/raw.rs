@@ -8,6 +8,7 @@ mod backend;
 mod credentials;
 mod json;
 mod limits;
+mod lookup;
 mod mode;
 mod openai;
 mod reach;
@@ -31,6 +32,7 @@ pub use credentials::{
 };
 pub use json::{BytesAs, Json, Place};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
+pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use reach::Fetch;
@@ -62,6 +64,9 @@ pub struct Policy {
     /// Sandboxed handlers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, Handler>,
+    /// Feature services that handlers may have asked, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, Lookup>,
     /// Models and their contracts, by public name.
     pub models: BTreeMap<String, Model>,
     /// Who may do what with which model, and how often.
@@ -276,6 +281,9 @@ pub struct Handler {
     /// Files that the host fetches for it. A component that asks for any is loaded with this alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch: Option<Fetch>,
+    /// Lookups that it may ask for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<String>,
 }
 
 /// A model and its contract.

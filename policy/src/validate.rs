@@ -20,6 +20,7 @@ mod key_places;
 mod key_url;
 mod listen;
 mod lockout;
+mod lookups;
 mod mode;
 mod models;
 mod names;
@@ -93,6 +94,14 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
     let backends = backends::backends(report, &root.field("backends"), raw, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), raw, &used);
+    let lookups = lookups::lookups(report, &root.field("lookups"), &raw.lookups, &used);
+    let handlers = handlers
+        .zip(lookups)
+        .map(|(handlers, lookups)| handlers::with(handlers, raw, &lookups));
+    if let Some(handlers) = &handlers {
+        let held = raw.listen.limits.buffered_bytes.0;
+        handlers::fit(report, &root.field("handlers"), handlers, held);
+    }
     let models = models::models(report, &root.field("models"), raw, &used);
     let templates = models
         .as_deref()

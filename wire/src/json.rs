@@ -18,7 +18,7 @@ mod torch;
 mod tree;
 
 pub(crate) use binary::infer_binary;
-pub(crate) use document::{document, named};
+pub(crate) use document::{document, members, named};
 pub(crate) use predict::predict;
 pub(crate) use request::infer;
 pub(crate) use stream::BinaryStream;

@@ -37,3 +37,13 @@ pub use answer::Answer;
 pub use decode::{addressee, decode};
 pub use expand::expand;
 pub use stream::BodyStream;
+
+/// The members of one JSON object: a tree of bounded depth and size, names distinct.
+///
+/// # Errors
+/// What is wrong with it, as a request's body would be refused.
+pub fn json_members(
+    body: &[u8],
+) -> Result<tensorgate_policy::json::Members<'_>, tensorgate_policy::Denial> {
+    json::members(body).map_err(tensorgate_policy::Denial::from)
+}

@@ -3,8 +3,11 @@
 /// The interface that only a policy's `fetch:` gives.
 pub const FETCH: &str = "tensorgate:handler/fetch@";
 
+/// The interface that only a policy's `lookups:` gives.
+pub const LOOKUP: &str = "tensorgate:handler/lookup@";
+
 /// Interfaces by the beginning of their names, the more exact first, and what they are good for.
-const KNOWN: [(&str, &str); 19] = [
+const KNOWN: [(&str, &str); 20] = [
     (
         "tensorgate:handler/types@",
         "names of types, nothing to call",
@@ -20,6 +23,10 @@ const KNOWN: [(&str, &str); 19] = [
     (
         FETCH,
         "files that the host fetches, where the policy says from which hosts",
+    ),
+    (
+        LOOKUP,
+        "features that the host asks a service for, where the policy says which",
     ),
     ("wasi:filesystem/", "to open, read and write files"),
     ("wasi:sockets/", "to open network connections"),

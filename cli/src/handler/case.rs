@@ -34,6 +34,8 @@ struct Raw {
     config: BTreeMap<String, String>,
     #[serde(default)]
     files: BTreeMap<String, RawBody>,
+    #[serde(default)]
+    features: Features,
     input: RawInput,
     expect: RawExpected,
 }
@@ -68,6 +70,9 @@ enum RawExpected {
     },
 }
 
+/// Values by lookup, feature and key.
+pub type Features = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+
 /// One case.
 #[derive(Debug)]
 pub struct Case {
@@ -77,6 +82,8 @@ pub struct Case {
     pub config: BTreeMap<String, String>,
     /// What it finds where it fetches, by URL.
     pub files: BTreeMap<String, File>,
+    /// What it finds where it looks up.
+    pub features: Features,
     /// What the handler gets.
     pub input: Payload,
     /// What must come of it.
@@ -140,6 +147,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
     let Raw {
         config,
         files,
+        features,
         input,
         expect,
     } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
@@ -184,6 +192,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
         name: name.to_string_lossy().into_owned(),
         config,
         files,
+        features,
         input,
         expected,
     })

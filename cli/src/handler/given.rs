@@ -1,24 +1,28 @@
-//! Files that a case gives, in place of a network: what a handler asks for is judged by the manifest's `fetch:` as the host would.
+//! Files and features that a case gives, in place of a network: what a handler asks for is judged by the manifest's `fetch:` and `lookups:` as the host would.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use tensorgate_host::sandbox::{Ask, Behalf, Bring, Brought, Busy, File, Missing};
-use tensorgate_policy::policy::Fetch;
+use tensorgate_host::sandbox::{Ask, Behalf, Bring, Brought, Busy, Column, File, Missing};
+use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
-/// A case's files, by URL.
+use super::case::Features;
+
+/// What a case gives.
 pub struct Given {
     /// What may be asked for.
-    pub rule: Option<Fetch>,
-    /// The files.
+    pub rule: Handler,
+    /// Files by URL.
     pub files: BTreeMap<String, File>,
+    /// Values by lookup, feature and key.
+    pub features: Features,
 }
 
 impl Given {
     fn file(&self, url: &str) -> Result<File, Missing> {
-        let rule = self.rule.as_ref().ok_or(Missing::Refused)?;
+        let rule = self.rule.fetch().ok_or(Missing::Refused)?;
         rule.target(url).map_err(|_| Missing::Refused)?;
         let file = self.files.get(url).ok_or(Missing::NotFound)?;
         if file.data.len() > rule.max_bytes() {
@@ -31,6 +35,28 @@ impl Given {
     }
 }
 
+impl Given {
+    fn columns(
+        &self,
+        lookup: &str,
+        features: &[String],
+        keys: &[String],
+    ) -> Result<Vec<Column>, Missing> {
+        let rule = self.rule.lookups().get(lookup).ok_or(Missing::Refused)?;
+        rule.takes(features, keys).map_err(|_| Missing::Refused)?;
+        let known = self.features.get(lookup);
+        let columns = features.iter().map(|feature| {
+            let known = known.and_then(|features| features.get(feature));
+            let value = |key| known.and_then(|keys| keys.get(key)).copied();
+            Column {
+                feature: feature.clone(),
+                values: keys.iter().map(value).collect(),
+            }
+        });
+        Ok(columns.collect())
+    }
+}
+
 impl Bring for Given {
     fn bring<'b>(
         &'b self,
@@ -40,7 +66,14 @@ impl Bring for Given {
     ) -> Pin<Box<dyn Future<Output = Result<Vec<Brought>, Busy>> + Send + 'b>> {
         let brought = asks
             .iter()
-            .map(|Ask::File(url)| Brought::File(self.file(url)))
+            .map(|ask| match ask {
+                Ask::File(url) => Brought::File(self.file(url)),
+                Ask::Columns {
+                    lookup,
+                    features,
+                    keys,
+                } => Brought::Columns(self.columns(lookup, features, keys)),
+            })
             .collect();
         Box::pin(std::future::ready(Ok(brought)))
     }

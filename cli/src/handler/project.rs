@@ -87,6 +87,17 @@ struct Manifest {
     #[serde(default)]
     config: BTreeMap<String, String>,
     fetch: Option<raw::Fetch>,
+    #[serde(default)]
+    lookups: BTreeMap<String, raw::Lookup>,
+}
+
+/// What a policy may grant beside.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// Files.
+    pub fetch: Option<raw::Fetch>,
+    /// Features, by the lookups' names.
+    pub lookups: BTreeMap<String, raw::Lookup>,
 }
 
 /// What a call may have: the policy's fields, and its defaults where one is missing.
@@ -115,7 +126,7 @@ pub struct Project {
     /// What `config` answers, unless a case says otherwise.
     pub config: BTreeMap<String, String>,
     limits: Limits,
-    fetch: Option<raw::Fetch>,
+    grants: Grants,
 }
 
 impl Project {
@@ -157,6 +168,7 @@ impl Project {
             limits,
             config,
             fetch,
+            lookups,
         } = manifest;
         fit_name(&name).map_err(|fault| Failure::Input(format!("{}: {fault}", file.display())))?;
         let project = Self {
@@ -166,7 +178,7 @@ impl Project {
             world,
             config,
             limits,
-            fetch,
+            grants: Grants { fetch, lookups },
         };
         // Now rather than when it is first called.
         project.rule(&project.config, &[0; 32])?;
@@ -199,7 +211,7 @@ impl Project {
         config: &BTreeMap<String, String>,
         sha256: &[u8; 32],
     ) -> Result<Handler, Failure> {
-        rule(&self.name, self.limits, config, self.fetch.as_ref(), sha256).map_err(|fault| {
+        rule(&self.name, self.limits, config, &self.grants, sha256).map_err(|fault| {
             Failure::Input(format!("{}: {fault}", self.folder.join(MANIFEST).display()))
         })
     }
@@ -210,7 +222,7 @@ pub fn rule(
     name: &str,
     limits: Limits,
     config: &BTreeMap<String, String>,
-    fetch: Option<&raw::Fetch>,
+    grants: &Grants,
     sha256: &[u8; 32],
 ) -> Result<Handler, String> {
     let handler = raw::Handler {
@@ -220,11 +232,13 @@ pub fn rule(
         memory_bytes: limits.memory_bytes,
         timeout_ms: limits.timeout_ms,
         config: config.clone(),
-        fetch: fetch.cloned(),
+        fetch: grants.fetch.clone(),
+        lookups: grants.lookups.keys().cloned().collect(),
     };
     let policy = raw::Policy {
         version: Some(1),
         handlers: BTreeMap::from([(name.to_owned(), handler)]),
+        lookups: grants.lookups.clone(),
         ..raw::Policy::default()
     };
     let faults = match validate::validate(&policy) {
@@ -297,13 +311,13 @@ mod tests {
             fuel: Some(5),
             ..Limits::default()
         };
-        let made = rule("a", limits, &BTreeMap::new(), None, &[1; 32]).unwrap();
+        let made = rule("a", limits, &BTreeMap::new(), &Grants::default(), &[1; 32]).unwrap();
         assert_eq!((made.fuel(), made.timeout_ms()), (5, 50));
         let limits = Limits {
             timeout_ms: Some(0),
             ..limits
         };
-        let fault = rule("a", limits, &BTreeMap::new(), None, &[1; 32]).unwrap_err();
+        let fault = rule("a", limits, &BTreeMap::new(), &Grants::default(), &[1; 32]).unwrap_err();
         assert!(fault.contains("timeout_ms"), "{fault}");
     }
 }

@@ -99,8 +99,9 @@ impl<'p> Runner<'p> {
     /// As the host's.
     pub fn call(&self, handler: &LoadedHandler, case: &Case) -> Result<Called, HandlerError> {
         let given = Given {
-            rule: self.rule.fetch().cloned(),
+            rule: self.rule.clone(),
             files: case.files.clone(),
+            features: case.features.clone(),
         };
         let handler = handler.with(Arc::new(given));
         self.runtime.block_on(async {

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use super::Fetch;
+use super::{Fetch, Lookup};
 
 /// A sandboxed handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub struct Handler {
     pub(crate) timeout_ms: u64,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) fetch: Option<Fetch>,
+    pub(crate) lookups: BTreeMap<String, Lookup>,
 }
 
 impl Handler {
@@ -50,9 +51,21 @@ impl Handler {
 
     /// What can be brought into memory for one call, bytes.
     pub fn most_brought_bytes(&self) -> usize {
-        self.fetch.as_ref().map_or(0, |rule| {
-            rule.max_bytes().saturating_mul(rule.max_requests())
-        })
+        let fetched = self
+            .fetch
+            .iter()
+            .map(|rule| (rule.max_bytes(), rule.max_requests()));
+        let looked_up = (self.lookups.values()).map(|rule| (rule.max_bytes(), rule.max_requests()));
+        fetched
+            .chain(looked_up)
+            .fold(0, |all: usize, (bytes, requests)| {
+                all.saturating_add(bytes.saturating_mul(requests))
+            })
+    }
+
+    /// Lookups that it may ask for, by name.
+    pub const fn lookups(&self) -> &BTreeMap<String, Lookup> {
+        &self.lookups
     }
 
     /// Files that the host fetches for it, if it may ask for any.

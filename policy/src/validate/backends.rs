@@ -182,7 +182,11 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
     clippy::option_option,
     reason = "the outer one is validity, as everywhere in these modules"
 )]
-fn tls(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Option<BackendTls>> {
+pub(super) fn tls(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Backend,
+) -> Option<Option<BackendTls>> {
     let path = path.field("tls");
     let encrypted = |text: &String| text.starts_with("https://");
     let Some(tls) = &raw.tls else {

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use super::names;
 use super::reach;
-use super::report::{Path, Report, quote};
+use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
-use crate::policy::Handler;
+use crate::policy::{Handler, Lookup};
 use crate::raw::{self, ByteSize};
 
 /// Fuel a call, unless the policy says: tens of milliseconds of computing.
@@ -42,9 +42,12 @@ pub(super) fn handlers(
         let path = path.key(name);
         let named = names::name(report, &path, name);
         let handler = handler(report, &path, raw);
-        if let Some(handler) = &handler {
-            let held = policy.listen.limits.buffered_bytes.0;
-            reach::fits(report, &path, handler, held);
+        for (index, lookup) in raw.lookups.iter().enumerate() {
+            if !policy.lookups.contains_key(lookup) {
+                let known = policy.lookups.keys().map(String::as_str);
+                let path = path.field("lookups").index(index);
+                unknown(report, &path, "lookup", lookup, known);
+            }
         }
         if !used.handlers.contains(name.as_str()) {
             report.warn(
@@ -56,6 +59,34 @@ pub(super) fn handlers(
         handlers.push(named.and(handler).map(|handler| (name.clone(), handler)));
     }
     handlers.into_iter().collect()
+}
+
+/// Handlers with the lookups that they name; a name that is none was told of where it stands.
+pub(super) fn with(
+    mut handlers: BTreeMap<String, Handler>,
+    raw: &raw::Policy,
+    lookups: &BTreeMap<String, Lookup>,
+) -> BTreeMap<String, Handler> {
+    for (name, handler) in &mut handlers {
+        let named = raw.handlers.get(name).into_iter();
+        let named = named.flat_map(|raw| &raw.lookups);
+        handler.lookups = named
+            .filter_map(|name| Some((name.clone(), lookups.get(name)?.clone())))
+            .collect();
+    }
+    handlers
+}
+
+/// What a handler has brought must have room.
+pub(super) fn fit(
+    report: &mut Report,
+    path: &Path,
+    handlers: &BTreeMap<String, Handler>,
+    buffered_bytes: u64,
+) {
+    for (name, handler) in handlers {
+        reach::fits(report, &path.key(name), handler, buffered_bytes);
+    }
 }
 
 fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handler> {
@@ -111,6 +142,7 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
         timeout_ms: timeout_ms?,
         config: raw.config.clone(),
         fetch: fetch?,
+        lookups: BTreeMap::new(),
     })
 }
 

@@ -71,24 +71,9 @@ pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Optio
         MAX_REDIRECTS,
         "redirects",
     );
-    let concurrency = report.within(
-        &path.field("concurrency"),
-        raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
-        1,
-        MAX_CONCURRENCY,
-        "fetches",
-    );
-    // One client has half of them, and one call takes as many as it asks for.
-    if let (Some(concurrency), Some(max_requests)) = (concurrency, max_requests)
-        && concurrency < max_requests.saturating_mul(2)
-    {
-        report.error_with_fix(
-            &path.field("concurrency"),
-            format!("one client's half holds no call's {max_requests} requests"),
-            format!("at least {}", max_requests.saturating_mul(2)),
-        );
-        return None;
-    }
+    let max_requests = max_requests.and_then(|most| usize::try_from(most).ok());
+    let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let concurrency = concurrency(report, path, most, max_requests);
     let allow_private = allow_private(report, &path.field("allow_private"), &raw.allow_private);
     let ca = match &raw.ca {
         Some(file) => names::file(report, &path.field("ca"), file),
@@ -100,12 +85,34 @@ pub(super) fn fetch(report: &mut Report, path: &Path, raw: &raw::Fetch) -> Optio
         content_types: content_types?,
         max_bytes: max_bytes?,
         timeout_ms: timeout_ms?,
-        max_requests: usize::try_from(max_requests?).ok()?,
+        max_requests: max_requests?,
         redirects: usize::try_from(redirects?).ok()?,
-        concurrency: usize::try_from(concurrency?).ok()?,
+        concurrency: concurrency?,
         allow_private: allow_private?,
         ca: raw.ca.clone(),
     })
+}
+
+/// Requests at once. One client has half of them, and one call takes as many as it asks for.
+pub(super) fn concurrency(
+    report: &mut Report,
+    path: &Path,
+    most: u64,
+    max_requests: Option<usize>,
+) -> Option<usize> {
+    let path = path.field("concurrency");
+    let concurrency = report.within(&path, most, 1, MAX_CONCURRENCY, "requests at once")?;
+    let concurrency = usize::try_from(concurrency).ok()?;
+    let needed = max_requests?.saturating_mul(2);
+    if concurrency < needed {
+        report.error_with_fix(
+            &path,
+            "one client's half does not hold what one call may ask for",
+            format!("at least {needed}"),
+        );
+        return None;
+    }
+    Some(concurrency)
 }
 
 /// What one call may have brought must have room among what requests hold.
@@ -113,9 +120,9 @@ pub(super) fn fits(report: &mut Report, path: &Path, handler: &Handler, buffered
     let most_bytes = u64::try_from(handler.most_brought_bytes()).unwrap_or(u64::MAX);
     if most_bytes > buffered_bytes {
         report.error_with_fix(
-            &path.field("fetch").field("max_bytes"),
+            path,
             format!(
-                "one call's files may take {most_bytes} bytes, and all requests together hold {buffered_bytes}"
+                "what one call has brought may take {most_bytes} bytes, and all requests together hold {buffered_bytes}"
             ),
             "less, or more listen.limits.buffered_bytes",
         );
@@ -142,7 +149,11 @@ fn content_types(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec
 }
 
 /// Networks that are private, and nothing beside them: a name that leads to one of another kind is refused whatever is written here.
-fn allow_private(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<Network>> {
+pub(super) fn allow_private(
+    report: &mut Report,
+    path: &Path,
+    raw: &[String],
+) -> Option<Vec<Network>> {
     let mut good = report.distinct(path, raw);
     if raw.len() > MAX_NETWORKS {
         report.error_with_fix(

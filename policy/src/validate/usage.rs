@@ -14,6 +14,7 @@ pub(super) struct Usage<'a> {
     pub(super) groups: BTreeSet<&'a str>,
     pub(super) backends: BTreeSet<&'a str>,
     pub(super) handlers: BTreeSet<&'a str>,
+    pub(super) lookups: BTreeSet<&'a str>,
     pub(super) models: BTreeSet<&'a str>,
 }
 
@@ -54,6 +55,10 @@ impl<'a> Usage<'a> {
                 .filter_map(|model| model.backend.as_deref())
                 .collect(),
             handlers: handlers.filter_map(|handler| handler.as_deref()).collect(),
+            lookups: (raw.handlers.values())
+                .flat_map(|handler| &handler.lookups)
+                .map(|name| name.as_str())
+                .collect(),
             models,
         }
     }

@@ -12,20 +12,50 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
-use super::bounds::MAX_TOLD;
+use super::bounds::{MAX_ASKS, MAX_TOLD};
 
 /// Something that a guest asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ask {
     /// The file at a URL.
     File(String),
+    /// Features of keys, of a feature service.
+    Columns {
+        /// The lookup's name in the policy.
+        lookup: String,
+        /// Features.
+        features: Vec<String>,
+        /// Keys.
+        keys: Vec<String>,
+    },
 }
 
 /// What came of one ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Brought {
     /// A file, or why there is none.
     File(Result<File, Missing>),
+    /// A column for each feature, or why there is none.
+    Columns(Result<Vec<Column>, Missing>),
+}
+
+impl Brought {
+    /// Nothing, of what an ask is for.
+    pub const fn nothing(ask: &Ask, why: Missing) -> Self {
+        match ask {
+            Ask::File(_) => Self::File(Err(why)),
+            Ask::Columns { .. } => Self::Columns(Err(why)),
+        }
+    }
+}
+
+/// One feature's values, one for each key that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// The feature.
+    pub feature: String,
+    /// Its values; none where the service has none.
+    pub values: Vec<Option<f64>>,
 }
 
 /// A fetched file.
@@ -105,6 +135,9 @@ impl Default for Behalf {
 pub struct Reached {
     /// The handler that asked.
     pub handler: String,
+    /// The lookup that it asked for; none of a file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lookup: String,
     /// The host that was asked last; empty where a URL was refused before it had one.
     pub host: String,
     /// `ok`, or why nothing came.
@@ -125,11 +158,28 @@ pub struct Reached {
 pub struct Ledger(Arc<Mutex<Vec<Reached>>>);
 
 impl Ledger {
-    /// Adds an entry.
-    pub fn tell(&self, reached: Reached) {
+    /// Adds an entry; says which it is, if there is room for it.
+    pub fn tell(&self, reached: Reached) -> Option<usize> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if entries.len() < MAX_TOLD {
+        let entry = entries.len();
+        if entry < MAX_TOLD {
             entries.push(reached);
+            return Some(entry);
+        }
+        if entry == MAX_TOLD {
+            entries.push(Reached {
+                outcome: "further-not-told".to_owned(),
+                ..Reached::default()
+            });
+        }
+        None
+    }
+
+    /// Says more of an entry.
+    pub fn amend(&self, entry: Option<usize>, reached: Reached) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = entry.and_then(|entry| entries.get_mut(entry)) {
+            *known = reached;
         }
     }
 
@@ -161,10 +211,12 @@ pub trait Bring: Send + Sync {
 pub(super) type Known = BTreeMap<Ask, Brought>;
 
 /// How much a handler may ask for in one call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asking {
     /// Files.
     pub(super) files: usize,
+    /// Lookups by name.
+    pub(super) lookups: BTreeMap<String, usize>,
 }
 
 impl Asking {
@@ -172,6 +224,9 @@ impl Asking {
     pub(super) fn of(rule: &Handler) -> Self {
         Self {
             files: rule.fetch().map_or(0, |rule| rule.max_requests()),
+            lookups: (rule.lookups().iter())
+                .map(|(name, rule)| (name.clone(), rule.max_requests()))
+                .collect(),
         }
     }
 }
@@ -202,8 +257,19 @@ impl Asked {
 
     /// Whether the call has asked for more than it may.
     pub(super) fn is_beyond(&self) -> bool {
-        let files = |ask: &&Ask| matches!(ask, Ask::File(_));
-        let asked = self.known.keys().chain(&self.wanted).filter(files).count();
-        asked > self.may.files
+        let asked = || self.known.keys().chain(&self.wanted);
+        let files = asked().filter(|ask| matches!(ask, Ask::File(_))).count();
+        let of = |name: &str| {
+            let named = |ask: &&Ask| matches!(ask, Ask::Columns { lookup, .. } if lookup == name);
+            asked().filter(named).count()
+        };
+        asked().count() > MAX_ASKS
+            || files > self.may.files
+            || asked().any(|ask| match ask {
+                Ask::File(_) => false,
+                Ask::Columns { lookup, .. } => {
+                    of(lookup) > self.may.lookups.get(lookup).copied().unwrap_or(0)
+                }
+            })
     }
 }

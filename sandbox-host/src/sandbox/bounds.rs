@@ -53,8 +53,17 @@ pub(super) const MAX_CONFIG_KEY_BYTES: usize = 1 << 10;
 /// What a guest may choose of one thing that it asks for, bytes: no policy lets a longer URL through.
 pub(super) const MAX_ASK_BYTES: usize = 2 << 10;
 
-/// Entries of one request's audit line about what was brought for it: what two handlers may ask for.
-pub(super) const MAX_TOLD: usize = 32;
+/// What one call may ask for in all, whatever its policy says of each kind: a run each, at worst.
+pub(super) const MAX_ASKS: usize = 16;
+
+/// Features, or keys, that a guest may name in one lookup: no policy lets more through.
+pub(super) const MAX_ASK_ITEMS: usize = 256;
+
+/// One of them, or a lookup's name, bytes.
+pub(super) const MAX_ASK_ITEM_BYTES: usize = 256;
+
+/// Entries of one request's audit line about what was brought for it: what four calls may ask for, and less than a line may hold.
+pub(super) const MAX_TOLD: usize = 64;
 
 /// Log lines that one call may write; more are dropped and counted.
 pub(super) const MAX_LOG_LINES: u32 = 100;

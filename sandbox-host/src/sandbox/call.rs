@@ -148,7 +148,7 @@ impl Callee {
             ticks: 0,
             host_calls: 0,
             asked: Asked {
-                may: self.allowance.asking,
+                may: self.allowance.asking.clone(),
                 known: before.known,
                 wanted: Vec::new(),
             },

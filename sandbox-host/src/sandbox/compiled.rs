@@ -19,6 +19,8 @@ pub(super) struct Compiled {
     pub(super) linked: InstancePre<CallState>,
     /// Whether it may ask the host to fetch.
     pub(super) fetches: bool,
+    /// Whether it may ask for lookups.
+    pub(super) looks_up: bool,
 }
 
 /// Where one component is compiled. Whoever asks for it meanwhile waits here, and nobody else does.

@@ -57,13 +57,15 @@ pub enum LoadFault {
         /// What it asks for.
         import: String,
     },
-    /// The component asks the host to fetch, and its policy does not say from where.
+    /// The component asks for what its policy does not give it.
     #[error(
-        "handler {handler}: needs fetch (it imports {import}), and the policy gives it none: say which hosts with `fetch: {{hosts: [...]}}`, or build it without"
+        "handler {handler}: needs {grant} (it imports {import}), which its policy does not give it: say what it may have with `{grant}:`, or build it without"
     )]
     Ungranted {
         /// The handler's name.
         handler: String,
+        /// What of a policy would give it that.
+        grant: &'static str,
         /// What it asks for.
         import: &'static str,
     },

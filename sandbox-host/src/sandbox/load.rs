@@ -106,11 +106,27 @@ impl Workshop {
             .compilations
             .get(found, || self.compile(file))
             .map_err(|unfit| unfit.of(name, role))?;
-        if compiled.fetches && rule.fetch().is_none() {
-            return Err(LoadFault::Ungranted {
-                handler: handler(),
-                import: imports::FETCH,
-            });
+        for (needed, granted, grant, import) in [
+            (
+                compiled.fetches,
+                rule.fetch().is_some(),
+                "fetch",
+                imports::FETCH,
+            ),
+            (
+                compiled.looks_up,
+                !rule.lookups().is_empty(),
+                "lookups",
+                imports::LOOKUP,
+            ),
+        ] {
+            if needed && !granted {
+                return Err(LoadFault::Ungranted {
+                    handler: handler(),
+                    grant,
+                    import,
+                });
+            }
         }
         fits(name, rule, &compiled.component)?;
         let export = export(role, compiled.linked.clone())
@@ -122,7 +138,8 @@ impl Workshop {
     fn compile(&self, file: &[u8]) -> Result<Compiled, Unfit> {
         let component = Component::from_binary(&self.engine, file).map_err(Unfit::Compile)?;
         let whole = component.component_type();
-        let fetches = (whole.imports(&self.engine)).any(|(import, _)| import == imports::FETCH);
+        let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
+        let (fetches, looks_up) = (asks(imports::FETCH), asks(imports::LOOKUP));
         let foreign = whole
             .imports(&self.engine)
             // A world names the types that it uses: a name for something is not something to call.
@@ -144,6 +161,7 @@ impl Workshop {
             component,
             linked,
             fetches,
+            looks_up,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Runs handler components that nobody trusts: a fresh instance for every call, on threads of its own, within bounds
 //! that the policy names.
 //!
-//! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported, and `fetch` by whom the policy grants it. No WASI is linked, neither `wasi-common` (which
+//! Only `tensorgate:handler/{types,config,log}@0.1.0` can be imported, and `fetch` and `lookup` by whom the policy grants them. No WASI is linked, neither `wasi-common` (which
 //! upstream retired in favour of `wasmtime-wasi`) nor its successor: a handler written in Rust needs none of it, and a
 //! language runtime that does not start without WASI has it stubbed in its own component, where a call of it traps.
 //!
@@ -17,6 +17,7 @@
 mod asks;
 mod bindings;
 mod bounds;
+mod brought;
 mod call;
 mod cause;
 mod clock;
@@ -44,7 +45,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Linker;
 
-pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, File, Ledger, Missing, Reached};
+pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, Column, File, Ledger, Missing, Reached};
 use self::bounds::MAX_KEPT_THREADS;
 use self::call::{Before, Callee, Run};
 use self::clock::Ticker;
@@ -293,7 +294,7 @@ impl LoadedHandler {
                 .map_err(|Busy| HandlerError::Overloaded)?,
             None => asks
                 .iter()
-                .map(|Ask::File(_)| Brought::File(Err(Missing::Unavailable)))
+                .map(|ask| Brought::nothing(ask, Missing::Unavailable))
                 .collect(),
         };
         // Whatever is not answered would be asked for again.

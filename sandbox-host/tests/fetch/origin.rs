@@ -87,7 +87,16 @@ impl Origin {
                     }
                     let head = String::from_utf8(head).unwrap();
                     let path = head.split(' ').nth(1).unwrap().to_owned();
-                    sees.lock().unwrap().asked.push(head);
+                    let length = head
+                        .lines()
+                        .find_map(|line| line.strip_prefix("content-length: "));
+                    let length = length.map_or(0, |text| text.parse().unwrap());
+                    let mut body = vec![0; length];
+                    if stream.read_exact(&mut body).await.is_err() {
+                        return;
+                    }
+                    let asked = head + std::str::from_utf8(&body).unwrap();
+                    sees.lock().unwrap().asked.push(asked);
                     if let Some((answer, pause)) = &says.drip {
                         let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
                         let (head, body) = answer.split_at(head.unwrap() + 4);

@@ -42,6 +42,19 @@ pub(crate) fn document(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     })
 }
 
+/// One object, read whole into a tree of the same bounds.
+pub(crate) fn members(body: &[u8]) -> Result<Members<'_>, BodyFault> {
+    let mut scanner = Scanner::over(body)?;
+    let mut reader = Reader {
+        values: 0,
+        budget: Budget::new(),
+    };
+    let (mut members, mut names) = (Members::new(), BTreeSet::new());
+    scanner.object(|scanner, key| reader.member(scanner, &mut members, &mut names, key))?;
+    scanner.end()?;
+    Ok(members)
+}
+
 /// The model that a request names, if it names one. Nothing else of it is kept.
 pub(crate) fn named(body: &[u8]) -> Result<Option<Addressee<'_>>, BodyFault> {
     let mut scanner = Scanner::over(body)?;

@@ -48,6 +48,7 @@ mod error;
 mod export;
 mod fetch;
 mod host;
+pub mod lookup;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use crate::{Failure, File};
 
+/// Lookup, feature and key.
+type FeatureOf = (String, String, String);
+
 thread_local! {
+    static FEATURES: RefCell<BTreeMap<FeatureOf, f64>> = const { RefCell::new(BTreeMap::new()) };
     static FILES: RefCell<BTreeMap<String, File>> = const { RefCell::new(BTreeMap::new()) };
     static CONFIG: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
 }
@@ -35,4 +39,15 @@ pub fn set_file(url: &str, content_type: &str, data: &[u8]) {
 
 pub(crate) fn file(url: &str) -> Result<File, Failure> {
     FILES.with_borrow(|files| files.get(url).cloned().ok_or(Failure::NotFound))
+}
+
+/// Gives a key's feature a value, which [`crate::lookup::lookup`] finds on this thread. Any other has none.
+pub fn set_feature(lookup: &str, feature: &str, key: &str, value: f64) {
+    let of = (lookup.to_owned(), feature.to_owned(), key.to_owned());
+    FEATURES.with_borrow_mut(|features| features.insert(of, value));
+}
+
+pub(crate) fn feature(lookup: &str, feature: &str, key: &str) -> Option<f64> {
+    let of = (lookup.to_owned(), feature.to_owned(), key.to_owned());
+    FEATURES.with_borrow(|features| features.get(&of).copied())
 }

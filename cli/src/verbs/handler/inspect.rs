@@ -10,7 +10,7 @@ use tensorgate_host::sandbox::Role;
 use tensorgate_policy::{hex, raw};
 
 use crate::Failure;
-use crate::handler::project::{Limits, MANIFEST, Project, World, read_component, rule};
+use crate::handler::project::{Grants, Limits, MANIFEST, Project, World, read_component, rule};
 use crate::handler::{authority, runner};
 use crate::ui::Ui;
 
@@ -70,7 +70,7 @@ impl Inspect {
             sha256: hex(&Sha256::digest(&bytes)),
             imports: imports.collect(),
             exports: surface.exports.clone(),
-            needs: fetches(&surface).then_some("fetch").into_iter().collect(),
+            needs: needs(&surface),
             accepted: why_not.is_none(),
             why_not,
         };
@@ -104,15 +104,29 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     };
     let config = std::collections::BTreeMap::new();
     // Whether a policy grants what it needs is that policy's question, too.
-    let fetch = fetches(surface).then(|| raw::Fetch {
-        hosts: vec!["example.com".to_owned()],
-        ..raw::Fetch::default()
-    });
+    let needs = needs(surface);
+    let lookup = raw::Lookup {
+        kind: Some(raw::LookupKind::Rest),
+        endpoint: Some("https://example.com:443".to_owned()),
+        path: Some("/{key}".to_owned()),
+        features: vec!["any".to_owned()],
+        ..raw::Lookup::default()
+    };
+    let grants = Grants {
+        fetch: needs.contains(&"fetch").then(|| raw::Fetch {
+            hosts: vec!["example.com".to_owned()],
+            ..raw::Fetch::default()
+        }),
+        lookups: (needs.contains(&"lookups"))
+            .then(|| ("any".to_owned(), lookup))
+            .into_iter()
+            .collect(),
+    };
     let rule = match rule(
         "component",
         limits,
         &config,
-        fetch.as_ref(),
+        &grants,
         &Sha256::digest(bytes).into(),
     ) {
         Ok(rule) => rule,
@@ -127,10 +141,13 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     loaded.err()
 }
 
-/// Whether it asks its host to fetch.
-fn fetches(surface: &Surface) -> bool {
-    let mut imports = surface.imports.iter();
-    imports.any(|import| import.starts_with(authority::FETCH))
+/// What of a policy it needs, by what it imports.
+fn needs(surface: &Surface) -> Vec<&'static str> {
+    [(authority::FETCH, "fetch"), (authority::LOOKUP, "lookups")]
+        .into_iter()
+        .filter(|(start, _)| surface.imports.iter().any(|name| name.starts_with(start)))
+        .map(|(_, grant)| grant)
+        .collect()
 }
 
 fn tell(ui: &Ui, report: &Report) {

@@ -60,6 +60,11 @@ fn what_a_policy_must_grant_is_named() {
     let ran = handler(&["--json", "inspect", file.to_str().unwrap()]);
     let report = lines(&ran).remove(0);
     assert_eq!(report["needs"], serde_json::json!(["fetch"]), "{report}");
+    let both = r#"(component (import "tensorgate:handler/fetch@0.1.0" (instance)) (import "tensorgate:handler/lookup@0.1.0" (instance)))"#;
+    let both = scratch.file("both.wasm", wat::parse_str(both).unwrap());
+    let ran = handler(&["--json", "inspect", both.to_str().unwrap()]);
+    let report = lines(&ran).remove(0);
+    assert_eq!(report["needs"], serde_json::json!(["fetch", "lookups"]));
     let ran = handler(&["inspect", file.to_str().unwrap()]);
     assert!(ran.stdout.contains("needs    fetch"), "{}", story(&ran));
 }

@@ -74,3 +74,67 @@ fn what_is_brought_has_room_among_what_requests_hold() {
     put(&mut document, "/handlers/png/fetch/max_requests", json!(2));
     assert_eq!(errors(document), Vec::<String>::new());
 }
+
+#[test]
+fn a_lookup_is_one_place_asked_in_one_way() {
+    let lookup = |value: Value, path: &str, text: &str| {
+        let mut document = with("/lookups", json!({"l": value.clone()}));
+        put(&mut document, "/handlers/png/lookups", json!(["l"]));
+        let errors = errors(document);
+        let [error] = errors.as_slice() else {
+            panic!("{value}: {errors:#?}")
+        };
+        assert!(
+            error.starts_with(&format!("lookups.l{path}: ")),
+            "{value}: {error}"
+        );
+        assert!(error.contains(text), "{value}: {error}");
+    };
+    let good = json!({"kind": "feast", "endpoint": "https://f.example:443", "entity": "id", "features": ["v:a"]});
+    let with_field = |field: &str, value: Value| {
+        let mut lookup = good.clone();
+        lookup[field] = value;
+        lookup
+    };
+    for (field, value, text) in [
+        ("endpoint", json!("https://f.example"), "not an endpoint"),
+        ("endpoint", json!("https://10.0.0.1:443"), "not an endpoint"),
+        (
+            "endpoint",
+            json!("https://f.example:443/x"),
+            "not an endpoint",
+        ),
+        ("endpoint", json!("ftp://f.example:443"), "not an endpoint"),
+        ("entity", json!("a b"), "no name here"),
+        ("entity", Value::Null, "is missing"),
+        ("features", json!([]), "lists nothing"),
+        ("path", json!("/x/{key}"), "not a path"),
+        ("path", json!("/../x"), "not a path"),
+        ("path", json!("x"), "not a path"),
+        ("path", json!("/x y"), "not a path"),
+        ("max_keys", json!(257), "too much"),
+        ("concurrency", json!(7), "at least 8"),
+    ] {
+        lookup(with_field(field, value), &format!(".{field}"), text);
+    }
+    let rest = |path: &str| json!({"kind": "rest", "endpoint": "https://f.example:443", "path": path, "features": ["a"]});
+    for path in ["/x", "/x{key}", "/{key}/{key}", "/x?k={key}y", "{key}"] {
+        lookup(rest(path), ".path", "not a path");
+    }
+    for lookup in [
+        good.clone(),
+        rest("/v1/{key}"),
+        rest("/v1/{key}/features?a=b"),
+    ] {
+        let mut document = with("/lookups", json!({"l": lookup}));
+        put(&mut document, "/handlers/png/lookups", json!(["l"]));
+        assert_eq!(errors(document), Vec::<String>::new());
+    }
+    let mut document = with("/lookups", json!({"customers": good}));
+    put(&mut document, "/handlers/png/lookups", json!(["customer"]));
+    let errors = errors(document);
+    assert!(
+        errors[0].contains("no lookup is named \"customer\" (customers)"),
+        "{errors:?}"
+    );
+}

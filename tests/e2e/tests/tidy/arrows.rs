@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none};
 
 /// Every crate of ours and the crates of ours that it may depend on, tests apart.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("tensorgate-policy", &[]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
@@ -60,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("hostile-fetch", &["tensorgate-handler"]),
+    ("hostile-lookup", &["tensorgate-handler"]),
     ("hostile-loop", &["tensorgate-handler"]),
     ("hostile-memory-bomb", &["tensorgate-handler"]),
     ("hostile-wrong-shape", &["tensorgate-handler"]),

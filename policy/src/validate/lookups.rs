@@ -1,0 +1,245 @@
+//! Feature services: one place, one way of asking, and a list of what may be asked for.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::backends;
+use super::names;
+use super::reach::{allow_private, concurrency};
+use super::report::{Path, Report, quote};
+use super::usage::Usage;
+use crate::contract::is_name;
+use crate::policy::{KEY_PLACE, Lookup};
+use crate::raw::{self, ByteSize, LookupKind};
+
+/// Features that can be named.
+const MAX_FEATURES: usize = 256;
+/// Bytes of a feature's or an entity's name.
+const MAX_NAME_BYTES: usize = 128;
+/// Bytes of a path.
+const MAX_PATH_BYTES: usize = 1_024;
+/// Where Feast's feature server is asked.
+const FEAST_PATH: &str = "/get-online-features";
+
+pub(super) fn lookups(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::Lookup>,
+    used: &Usage<'_>,
+) -> Option<BTreeMap<String, Lookup>> {
+    let mut lookups = Vec::new();
+    for (name, raw) in raw {
+        let path = path.key(name);
+        let named = names::name(report, &path, name);
+        let lookup = lookup(report, &path, raw);
+        if !used.lookups.contains(name.as_str()) {
+            report.warn(
+                &path,
+                format!("no handler uses lookup {}", quote(name)),
+                "remove it",
+            );
+        }
+        lookups.push(named.and(lookup).map(|lookup| (name.clone(), lookup)));
+    }
+    lookups.into_iter().collect()
+}
+
+fn lookup(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
+    let kind = report.required(&path.field("kind"), raw.kind, "feast, or rest");
+    let place = place(report, path, raw);
+    let asked_at = kind.and_then(|kind| asked_at(report, path, raw, kind));
+    let entity = kind.and_then(|kind| entity(report, path, raw, kind));
+    let features = features(report, &path.field("features"), &raw.features);
+    let mut within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
+        let value = report.within(&path.field(name), value.unwrap_or(usual), 1, most, unit)?;
+        usize::try_from(value).ok()
+    };
+    let max_key_bytes = within("max_key_bytes", raw.max_key_bytes, 64, 256, "bytes");
+    let most_keys = if kind == Some(LookupKind::Rest) {
+        1
+    } else {
+        256
+    };
+    let max_keys = within(
+        "max_keys",
+        raw.max_keys,
+        16_u64.min(most_keys),
+        most_keys,
+        "keys",
+    );
+    let max_requests = within("max_requests", raw.max_requests, 4, 16, "requests");
+    let timeout_ms = within("timeout_ms", raw.timeout_ms, 100, 60_000, "ms");
+    let max_bytes = report.bytes_within(
+        &path.field("max_bytes"),
+        raw.max_bytes.unwrap_or(ByteSize(64 << 10)),
+        1,
+        4 << 20,
+    );
+    let most = raw.concurrency.unwrap_or(32);
+    let concurrency = concurrency(report, path, most, max_requests);
+    let allow_private = allow_private(report, &path.field("allow_private"), &raw.allow_private);
+    let authorities = authorities(report, path, raw);
+    let bearer = match &raw.bearer_file {
+        Some(file) => names::file(report, &path.field("bearer_file"), file),
+        None => Some(()),
+    };
+    let (tls, host, port) = place?;
+    if !tls && raw.bearer_file.is_some() {
+        let fix = "https://";
+        report.warn(
+            &path.field("endpoint"),
+            "whoever is on the way sees the token",
+            fix,
+        );
+    }
+    bearer?;
+    Some(Lookup {
+        kind: kind?,
+        tls,
+        host,
+        port,
+        path: asked_at?,
+        entity: entity?,
+        key: raw.key.unwrap_or_default(),
+        max_key_bytes: max_key_bytes?,
+        max_keys: max_keys?,
+        features: features?,
+        max_requests: max_requests?,
+        max_bytes: max_bytes?,
+        timeout_ms: u64::try_from(timeout_ms?).ok()?,
+        concurrency: concurrency?,
+        allow_private: allow_private?,
+        authorities: authorities?,
+        bearer_file: raw.bearer_file.clone(),
+    })
+}
+
+/// Over TLS or not, the host, the port.
+fn place(report: &mut Report, path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
+    let path = path.field("endpoint");
+    let fix = "https://features.example.com:443";
+    let text = report.required(&path, raw.endpoint.as_ref(), fix)?;
+    let read = || {
+        let (tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, rest) => (false, rest?),
+        };
+        let (host, port) = rest.rsplit_once(':')?;
+        let port = crate::contract::number(port)?;
+        is_name(host).then(|| (tls, String::from(host), port))
+    };
+    let place = read();
+    if place.is_none() {
+        let message = format!("{} is not an endpoint with a host's name", quote(text));
+        report.error_with_fix(&path, message, fix);
+    }
+    place
+}
+
+/// The path, whose bytes are the policy's own but for a key.
+fn asked_at(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Lookup,
+    kind: LookupKind,
+) -> Option<String> {
+    let path = path.field("path");
+    let (text, keys) = match (&raw.path, kind) {
+        (Some(text), LookupKind::Rest) => (text.as_str(), 1),
+        (None, LookupKind::Rest) => {
+            report.error_with_fix(&path, "is missing", "/v1/customers/{key}");
+            return None;
+        }
+        (text, LookupKind::Feast) => (text.as_deref().unwrap_or(FEAST_PATH), 0),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~:@!$&'()*+,;=-?".contains(&byte);
+    let found = text
+        .split(['/', '?'])
+        .filter(|part| *part == KEY_PLACE)
+        .count();
+    let rest = text.replace(KEY_PLACE, "");
+    let good = text.starts_with('/')
+        && text.len() <= MAX_PATH_BYTES
+        && rest.bytes().all(plain)
+        && found == keys
+        && text.matches(KEY_PLACE).count() == keys
+        && !text.split('/').any(|part| part == "." || part == "..");
+    if !good {
+        let fix = if keys == 1 {
+            "/v1/customers/{key}, the key a segment of its own"
+        } else {
+            FEAST_PATH
+        };
+        let message = format!("{} is not a path of a lookup", quote(text));
+        report.error_with_fix(&path, message, fix);
+        return None;
+    }
+    Some(text.into())
+}
+
+fn entity(report: &mut Report, path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
+    let path = path.field("entity");
+    match (kind, &raw.entity) {
+        (LookupKind::Feast, entity) => {
+            let entity = report.required(&path, entity.as_ref(), "customer_id")?;
+            named(report, &path, entity).map(|()| entity.clone())
+        }
+        (LookupKind::Rest, Some(_)) => {
+            report.error_with_fix(&path, "means something to feast alone", "remove it");
+            None
+        }
+        (LookupKind::Rest, None) => Some(String::new()),
+    }
+}
+
+fn features(report: &mut Report, path: &Path, raw: &[String]) -> Option<Vec<String>> {
+    let mut good = report.not_empty(path, raw, "[customer_stats:age]");
+    good = good.and(report.distinct(path, raw));
+    if raw.len() > MAX_FEATURES {
+        let message = format!("{} features are too many", raw.len());
+        report.error_with_fix(path, message, format!("at most {MAX_FEATURES}"));
+        return None;
+    }
+    for (index, name) in raw.iter().enumerate() {
+        good = good.and(named(report, &path.index(index), name));
+    }
+    good.map(|()| raw.to_vec())
+}
+
+/// A name that a service knows: `view:feature`.
+fn named(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
+    let good = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
+    if !good {
+        report.error_with_fix(
+            path,
+            format!("{} is no name here", quote(text)),
+            format!("at most {MAX_NAME_BYTES} letters, digits and _ : . -"),
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// Whom to trust: as a backend's, but that the machine's own authorities will do.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+fn authorities(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Lookup,
+) -> Option<Option<crate::policy::BackendTls>> {
+    let Some(tls) = &raw.tls else {
+        return Some(None);
+    };
+    let like = raw::Backend {
+        endpoints: raw.endpoint.clone().into_iter().collect(),
+        tls: Some(tls.clone()),
+        ..raw::Backend::default()
+    };
+    backends::tls(report, path, &like)
+}
