@@ -15,6 +15,7 @@ use crate::backends::answer;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::tls::{Tls, TlsError};
+use crate::capture::{CaptureError, Capturer};
 use crate::config::{self, Candidate, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
@@ -57,6 +58,8 @@ pub enum PolicyFault {
         what: &'static str,
         name: String,
     },
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     #[error("rate_limit_service: {0}")]
     Limits(#[from] ConnectFault),
     #[error("loading failed: {0}")]
@@ -71,6 +74,8 @@ pub enum PolicyFault {
 pub(crate) struct Parts {
     pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
     pub(crate) backends: HashMap<String, Arc<Server>>,
+    /// What keeps calls of handlers, if any are kept.
+    pub(crate) capturer: Option<Arc<Capturer>>,
     /// What gateways share, if anything and if it is for us to count.
     pub(crate) limits: Option<Arc<Limits>>,
 }
@@ -176,6 +181,10 @@ impl Loader {
             faults.push(fault.into());
             None
         });
+        let capturer = self.capturer(policy, held).unwrap_or_else(|fault| {
+            faults.push(fault.into());
+            None
+        });
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let routes = routes(policy, &backends, &handlers, complete, &mut faults);
@@ -185,14 +194,36 @@ impl Loader {
         let judge = Judge::new(Arc::clone(policy), generation.clone(), self.key.clone());
         Ok(Generation {
             judge: Arc::new(judge),
-            pipeline: Pipeline::new(Arc::clone(policy), routes, Arc::clone(&self.metrics)),
+            pipeline: Pipeline::new(
+                Arc::clone(policy),
+                routes,
+                Arc::clone(&self.metrics),
+                capturer.clone(),
+            ),
             parts: Parts {
                 handlers,
                 backends,
+                capturer,
                 limits,
             },
             digest: *digest,
         })
+    }
+
+    /// What keeps calls: the same one as long as its rule is.
+    fn capturer(
+        &self,
+        policy: &Policy,
+        held: &[Arc<Generation>],
+    ) -> Result<Option<Arc<Capturer>>, CaptureError> {
+        let Some(rule) = policy.capture() else {
+            return Ok(None);
+        };
+        let mut known = (held.iter()).filter_map(|held| held.parts.capturer.as_ref());
+        if let Some(known) = known.find(|known| known.rule() == rule) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        Capturer::start(rule, &self.root).map(Some)
     }
 
     /// Loads every handler that a model uses, in the roles in which it is used.

@@ -17,13 +17,14 @@ use tokio::time::Instant;
 
 use crate::backends::{Call, answer};
 use crate::budget::Held;
+use crate::capture::Capturer;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
 use crate::metrics::{FaultLabels, HandlerLabels, Metrics, ModelLabels};
 use crate::owned;
 use crate::request::ModelRequest;
 use crate::room::no_room;
-use crate::sandbox::{Behalf, Called, HandlerError, LoadedHandler, Payload, Role};
+use crate::sandbox::{Behalf, Called, HandlerError, Keep, LoadedHandler, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 
@@ -42,13 +43,15 @@ impl Stage {
         &self,
         latest: Latest,
         behalf: &Behalf,
+        keep: Option<&Arc<dyn Keep>>,
         held: &mut Held,
     ) -> Result<LoadedHandler, Denial> {
         let brought_bytes = self.handler.most_brought_bytes();
         if !held.resize(held.bytes().saturating_add(brought_bytes)) {
             return Err(no_room("what a handler may ask for"));
         }
-        Ok(self.handler.by(latest.at).on_behalf_of(behalf.clone()))
+        let handler = self.handler.by(latest.at).on_behalf_of(behalf.clone());
+        Ok(handler.kept_by(keep.cloned()))
     }
 }
 
@@ -67,6 +70,7 @@ pub struct Pipeline {
     policy: Arc<Policy>,
     routes: HashMap<ModelId, ModelRoute>,
     metrics: Arc<Metrics>,
+    capturer: Option<Arc<Capturer>>,
 }
 
 impl Pipeline {
@@ -75,11 +79,13 @@ impl Pipeline {
         policy: Arc<Policy>,
         routes: HashMap<ModelId, ModelRoute>,
         metrics: Arc<Metrics>,
+        capturer: Option<Arc<Capturer>>,
     ) -> Self {
         Self {
             policy,
             routes,
             metrics,
+            capturer,
         }
     }
 
@@ -207,6 +213,8 @@ impl Pipeline {
             request_id: request_id.into(),
             ledger: timings.reached.clone(),
         };
+        let keep =
+            (self.capturer.as_ref()).and_then(|capturer| capturer.of(model.name(), &behalf.client));
         let answer_bytes = answer::max_bytes(model.backend_outputs());
 
         let inputs = match (&route.preprocess, payload) {
@@ -219,7 +227,7 @@ impl Pipeline {
             }
             (Some(stage), payload) => {
                 let started = Instant::now();
-                let handler = stage.for_one(latest, &behalf, held)?;
+                let handler = stage.for_one(latest, &behalf, keep.as_ref(), held)?;
                 let called = handler.preprocess(request_id, payload).await;
                 self.made(
                     stage,
@@ -269,7 +277,7 @@ impl Pipeline {
 
         if let Some(stage) = &route.postprocess {
             let started = Instant::now();
-            let handler = stage.for_one(latest, &behalf, held)?;
+            let handler = stage.for_one(latest, &behalf, keep.as_ref(), held)?;
             let called = handler.postprocess(request_id, outputs).await;
             outputs = self.made(
                 stage,

@@ -3,7 +3,9 @@
 mod bench;
 mod build;
 mod inspect;
+mod logs;
 mod new;
+mod replay;
 mod setup;
 mod test;
 
@@ -12,7 +14,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, build, inspect, test and measure handlers.
+/// Make, build, inspect, test and measure handlers, and run their calls again.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -27,6 +29,8 @@ enum What {
     Test(test::Test),
     Bench(bench::Bench),
     Setup(setup::Setup),
+    Replay(replay::Replay),
+    Logs(logs::Logs),
 }
 
 impl Handler {
@@ -39,6 +43,8 @@ impl Handler {
             What::Test(test) => test.run(ui),
             What::Bench(bench) => bench.run(ui),
             What::Setup(setup) => setup.run(ui),
+            What::Replay(replay) => replay.run(ui),
+            What::Logs(logs) => logs.run(ui),
         }
     }
 }

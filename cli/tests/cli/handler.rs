@@ -3,6 +3,7 @@
 mod components;
 mod js;
 mod python;
+mod replay;
 mod rust;
 
 use std::path::{Path, PathBuf};

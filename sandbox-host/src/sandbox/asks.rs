@@ -208,7 +208,7 @@ pub trait Bring: Send + Sync {
 }
 
 /// What has been brought for one call so far.
-pub(super) type Known = BTreeMap<Ask, Brought>;
+pub type Known = BTreeMap<Ask, Brought>;
 
 /// How much a handler may ask for in one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

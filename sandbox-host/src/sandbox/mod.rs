@@ -45,7 +45,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime::component::Linker;
 
-pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, Column, File, Ledger, Missing, Reached};
+pub use self::asks::{
+    Ask, Behalf, Bring, Brought, Busy, Column, File, Known, Ledger, Missing, Reached,
+};
 use self::bounds::MAX_KEPT_THREADS;
 use self::call::{Before, Callee, Run};
 use self::clock::Ticker;
@@ -53,7 +55,7 @@ use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
-pub use self::outcome::{Called, FaultCause, HandlerError, Payload, Role};
+pub use self::outcome::{Called, FaultCause, HandlerError, Keep, Payload, Role};
 use self::pool::Pool;
 use self::ticket::Ticket;
 
@@ -166,6 +168,8 @@ impl Sandbox {
             queue_wait: self.queue_wait,
             latest: None,
             bring: None,
+            rule: Arc::new(rule.clone()),
+            keep: None,
             behalf: Behalf::default(),
         })
     }
@@ -185,6 +189,8 @@ pub struct LoadedHandler {
     queue_wait: Duration,
     latest: Option<Instant>,
     bring: Option<Arc<dyn Bring>>,
+    rule: Arc<Handler>,
+    keep: Option<Arc<dyn Keep>>,
     behalf: Behalf,
 }
 
@@ -203,6 +209,15 @@ impl LoadedHandler {
     pub fn on_behalf_of(&self, behalf: Behalf) -> Self {
         Self {
             behalf,
+            ..self.clone()
+        }
+    }
+
+    /// The same handler, this told of each of its calls.
+    #[must_use]
+    pub fn kept_by(&self, keep: Option<Arc<dyn Keep>>) -> Self {
+        Self {
+            keep,
             ..self.clone()
         }
     }
@@ -275,14 +290,27 @@ impl LoadedHandler {
                 fuel_used: 0,
             });
         }
-        let (input, mut before) = (Arc::new(input), Before::default());
-        loop {
-            let wants = match self.run(request_id, &input, before).await? {
-                Run::Called(called) => return Ok(called),
-                Run::Wants { asks, before } => (asks, before),
+        let input = Arc::new(input);
+        let (mut before, mut known) = (Before::default(), Arc::default());
+        let called = loop {
+            let (asks, so_far) = match self.run(request_id, &input, before).await {
+                Ok(Run::Called(called)) => break Ok(called),
+                Ok(Run::Wants { asks, before }) => (asks, before),
+                Err(error) => break Err(error),
             };
-            before = self.bring(wants).await?;
+            match self.bring((asks, so_far)).await {
+                Ok(brought) => {
+                    known = Arc::clone(&brought.known);
+                    before = brought;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(keep) = &self.keep {
+            let handler = (&*self.callee.name, &*self.rule, role);
+            keep.keep(handler, request_id, &input, &known, &called);
         }
+        called
     }
 
     /// What a run asked for, beside what was brought before. The number of runs is bounded by how much a call may ask for.

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
+use tensorgate_policy::policy::Handler;
+
+use super::asks::Known;
 
 /// Which of the two worlds a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +37,32 @@ pub enum Payload {
         /// At most the policy's `max_bytes`.
         data: Bytes,
     },
+}
+
+impl Payload {
+    /// Bytes of data in it.
+    pub fn data_bytes(&self) -> usize {
+        match self {
+            Self::Raw { data, .. } => data.len(),
+            Self::Tensors(tensors) => tensors
+                .iter()
+                .map(|tensor| tensor.data.as_ref().map_or(0, |data| data.len()))
+                .fold(0, usize::saturating_add),
+        }
+    }
+}
+
+/// Keeps calls for who wants to run them again. Told of each when it is over; it must not make anybody wait.
+pub trait Keep: Send + Sync {
+    /// What a call depended on, and what came of it.
+    fn keep(
+        &self,
+        handler: (&str, &Handler, Role),
+        request_id: &str,
+        input: &Payload,
+        known: &Known,
+        called: &Result<Called, HandlerError>,
+    );
 }
 
 /// A call that answered. Its tensors are well-formed; whether they fit the contract is the caller's to check.

@@ -1,5 +1,7 @@
 //! A whole host: a request whose handler fetches, and what the audit log says of it.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +12,7 @@ use super::support::{
 };
 use super::{guests, site::png};
 use tensorgate_client::pki::Authority;
+use tensorgate_host::capture::{CaptureKey, Captured, Folder};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
@@ -35,6 +38,15 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
     let model = &mut policy["models"]["vec"];
     model["preprocess"] = json!("h");
     model["accepts"] = json!({"inputs": model["inputs"]});
+    let key_file = std::env::temp_dir().join(format!("tg-capture-key-{}", std::process::id()));
+    std::fs::write(&key_file, "07".repeat(32)).unwrap();
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let captures = std::env::temp_dir().join(format!("tg-captures-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&captures));
+    policy["capture"] = json!({
+        "folder": captures, "key_file": key_file, "models": ["vec"], "clients": ["scorer"],
+        "outcomes": ["answered"], "one_in": 2,
+    });
     let files: [(&str, &[u8]); 2] = [("h.wasm", &component), ("ca.pem", authority.pem.as_bytes())];
     let host = support::start_with(policy, &files).await;
     host.ready().await;
@@ -77,5 +89,29 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
         !line.to_string().contains("picture"),
         "a URL's path may hold what a client sent: {line}"
     );
+
+    // One request in two is kept.
+    for _ in 0..6 {
+        host.gate.infer(&[1.0]).await;
+    }
+    let key = CaptureKey::read(&key_file).unwrap();
+    let kept = || Folder::files(&captures).unwrap();
+    support::until("four of seven are kept", || kept().len() == 4).await;
+    let text = key.open(&std::fs::read(&kept()[1]).unwrap()).unwrap();
+    let call: Captured = serde_json::from_slice(&text).unwrap();
+    let facts = (
+        call.client.as_str(),
+        call.model.as_str(),
+        call.handler.name.as_str(),
+    );
+    assert_eq!(facts, ("scorer", "vec", "h"));
+    assert_eq!(
+        (call.outcome.what.as_str(), call.brought.len()),
+        ("answered", 2)
+    );
     host.stop().await;
+    drop((
+        std::fs::remove_file(&key_file),
+        std::fs::remove_dir_all(&captures),
+    ));
 }
