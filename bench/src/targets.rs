@@ -388,7 +388,7 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "neighbour",
-        "p99 of a handler's neighbours while one loops",
+        "p99 of a handler's neighbours beside a hostile one, the worst kind",
         "their quiet p99",
         AtMost(2.0, "×"),
     )
