@@ -231,6 +231,8 @@ def same(one, other):
 #[test]
 fn a_handler_in_javascript_computes_in_the_kit() {
     let project = Project::new("kit-js", "js", "preprocess");
+    // Fuel is what ends a call, on a busy machine too.
+    project.edit("handler.yaml", "timeout_ms: 200", "timeout_ms: 10000");
     project.write(
         "handler.js",
         r#"import { NdArray, decodeImage, padTokens } from "./kit.js";
