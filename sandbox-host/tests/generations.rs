@@ -258,10 +258,7 @@ async fn a_handler_that_did_not_change_is_not_loaded_again() {
         .join("../target/components/hostile_loop.wasm");
     let bytes = std::fs::read(&file)
         .unwrap_or_else(|error| panic!("{}: {error}: run `make components`", file.display()));
-    let sha256: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(&bytes));
     let with_handler = |timeout_ms: u64, most: f64| {
         let mut policy = policy(&backend.uri(), json!({}), json!({}));
         policy["handlers"] =

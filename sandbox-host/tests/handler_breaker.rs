@@ -38,9 +38,7 @@ fn delicate() -> Vec<u8> {
 
 async fn start(backend: &Backend) -> Running {
     let component = delicate();
-    let sha256: String = (Sha256::digest(&component).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(&component));
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
     let model = policy["models"]["vec"].as_object_mut().unwrap();

@@ -43,7 +43,7 @@ fn guest(number: usize) -> Vec<u8> {
 
 /// A policy whose model has a handler of this digest.
 fn with_handler(uri: &str, component: &str, sha256: &[u8]) -> Value {
-    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = tensorgate_policy::hex(sha256);
     let mut policy = policy(
         uri,
         json!({}),

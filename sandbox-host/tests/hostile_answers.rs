@@ -37,7 +37,7 @@ fn answering(datatype: u32, dim: u32, bytes: u32, value: &str, before: &str) -> 
 async fn check(guest: &str, component: &[u8], expected: (u16, &str), sent: usize) {
     let backend = Backend::start(Act::Answer);
     let digest = Sha256::digest(component);
-    let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = tensorgate_policy::hex(&digest);
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
     let model = policy["models"]["vec"].as_object_mut().unwrap();

@@ -66,9 +66,7 @@ fn guest() -> Vec<u8> {
 }
 
 fn bundle(uri: &str, component: &[u8], fuel: u64) -> Value {
-    let sha256: String = (Sha256::digest(component).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
     let limits = json!({"stream_ms": 1000, "timeout_ms": 1000});
     let mut policy = policy(
         uri,

@@ -50,7 +50,7 @@ async fn chained(backend: &Backend, handlers: &[(&str, &[u8])], model: Value) ->
         .iter()
         .map(|(name, component)| {
             let digest = Sha256::digest(component);
-            let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = tensorgate_policy::hex(&digest);
             let rule = json!({"component": format!("{name}.wasm"), "sha256": sha256, "fuel": 1_000_000_000_000_u64, "memory_bytes": 1 << 20, "timeout_ms": 10_000});
             ((*name).to_owned(), rule)
         })

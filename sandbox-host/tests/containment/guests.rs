@@ -41,7 +41,7 @@ pub fn built(name: &str) -> Vec<u8> {
 
 /// A policy with one handler of this digest, budget and config.
 pub fn policy(sha256: &[u8], budget: Budget, config: &[(&str, &str)]) -> Policy {
-    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = tensorgate_policy::hex(sha256);
     let config: serde_json::Map<String, serde_json::Value> = config
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).into()))

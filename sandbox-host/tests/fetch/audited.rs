@@ -18,9 +18,7 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
     let origin = Origin::start(&leaf, Says::new(&[("/picture", &png("12345"))]));
     let port = origin.address.port();
     let component = guests::built("hostile_fetch");
-    let digest: String = (Sha256::digest(&component).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = tensorgate_policy::hex(&Sha256::digest(&component));
 
     let backend = Backend::start(Act::Answer);
     let mut policy = support::policy(&backend.uri(), json!({}), json!({}));

@@ -107,9 +107,7 @@ impl Site {
             fetch[name] = value.clone();
         }
         let component = guests::built("hostile_fetch");
-        let sha256: String = (Sha256::digest(&component).iter())
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = tensorgate_policy::hex(&Sha256::digest(&component));
         let handler = json!({"component": "h.wasm", "sha256": sha256, "fuel": 1_000_000_000_000_u64, "timeout_ms": 5000, "config": config, "fetch": fetch});
         let raw: raw::Policy =
             serde_json::from_value(json!({"version": 1, "handlers": {"h": handler}})).unwrap();

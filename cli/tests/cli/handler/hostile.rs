@@ -102,9 +102,7 @@ const JS: [(&str, Ends); 34] = [
 
 /// A component under a policy that names it.
 fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
-    let sha256: String = (Sha256::digest(component).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
     let document = serde_json::json!({
         "version": 1,
         "handlers": {"h": {
