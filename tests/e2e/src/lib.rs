@@ -12,6 +12,7 @@
 
 pub mod ask;
 pub mod backend;
+pub mod held;
 #[path = "../../../sandbox-host/tests/support/openai.rs"]
 pub mod openai;
 pub mod policy;

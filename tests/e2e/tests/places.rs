@@ -9,15 +9,13 @@
 )]
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::{Reason, SendStream};
+use h2::Reason;
 use tensorgate_policy::raw::{ByteSize, Dim, ModelLimits, Policy};
-use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome, until};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome};
 use tensorgate_tests::backend::Mode;
+use tensorgate_tests::held::{Held, exact};
 use tensorgate_tests::{Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -48,48 +46,6 @@ fn eight(policy: &mut Policy) {
     });
 }
 
-async fn http2(gate: SocketAddr) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(gate).await.unwrap();
-    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
-/// A stream whose body is to come.
-async fn begin(sender: &mut SendRequest<Bytes>) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
-    let request = http::Request::post(format!("http://g{PATH}"))
-        .header("content-type", "application/json")
-        .header("x-api-key", policy::key(OWN))
-        .body(())
-        .unwrap();
-    let mut ready = sender.clone().ready().await.unwrap();
-    ready.send_request(request, false).unwrap()
-}
-
-/// Every place can be had, and no more: seven are held and one fits; eight are held and none does; all go, and one fits.
-async fn exact(stack: &Stack, what: &str) {
-    stack.active(0).await;
-    let mut sender = http2(stack.gate).await;
-    let mut held = Vec::new();
-    for _ in 0..PLACES - 1 {
-        held.push(begin(&mut sender).await);
-    }
-    stack.active(PLACES - 1).await;
-    for _ in 0..5 {
-        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
-        assert_eq!(seen, "ok", "{what}: seven are held");
-    }
-    held.push(begin(&mut sender).await);
-    stack.active(PLACES).await;
-    for _ in 0..5 {
-        let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
-        assert_eq!(seen, "concurrency", "{what}: all are held");
-    }
-    drop((held, sender));
-    until(stack.gate, OWN, "ok", what).await;
-    stack.active(0).await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_reset_give_every_place_back() {
     let policy = policy_with(|policy| {
@@ -98,33 +54,24 @@ async fn streams_that_are_reset_give_every_place_back() {
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Stack::start_chain("places-reset", policy.clone(), chain).await;
-        for at in ["its headers", "half its body", "its answer"] {
-            let mode = if at == "its answer" {
-                Mode::Hangs
-            } else {
-                Mode::Zeros
-            };
+        for (at, mode, body, end) in [
+            ("its headers", Mode::Zeros, "", false),
+            ("half its body", Mode::Zeros, &GOOD[..20], false),
+            ("its answer", Mode::Hangs, GOOD, true),
+        ] {
             stack.backend.set(mode);
             for _ in 0..10 {
-                let mut sender = http2(stack.gate).await;
-                let mut streams = Vec::new();
+                let mut held = Held::none(stack.gate, OWN).await;
                 for _ in 0..PLACES {
-                    let (answer, mut body) = begin(&mut sender).await;
-                    match at {
-                        "half its body" => body.send_data(GOOD[..20].into(), false).unwrap(),
-                        "its answer" => body.send_data(GOOD.into(), true).unwrap(),
-                        _ => {}
-                    }
-                    streams.push((answer, body));
+                    held.begin(body, end).await;
                 }
-                stack.active(PLACES).await;
-                for (_, body) in &mut streams {
-                    body.send_reset(Reason::CANCEL);
-                }
-                stack.active(0).await;
+                held.judged().await;
+                held.reset();
+                held.judged().await;
             }
             stack.backend.set(Mode::Zeros);
-            exact(&stack, &format!("{chain}: reset before {at}")).await;
+            let what = format!("{chain}: reset before {at}");
+            exact(stack.gate, OWN, PLACES, &what).await;
         }
     }
 }
@@ -133,12 +80,11 @@ async fn streams_that_are_reset_give_every_place_back() {
 async fn places_that_are_held_while_the_policy_changes_come_back_once() {
     let mut stack = Stack::start("places-reload", policy_with(eight)).await;
     for change in 1..=4_u64 {
-        let mut sender = http2(stack.gate).await;
-        let mut held = Vec::new();
+        let mut held = Held::none(stack.gate, OWN).await;
         for _ in 0..PLACES {
-            held.push(begin(&mut sender).await);
+            held.begin("", false).await;
         }
-        stack.active(PLACES).await;
+        held.judged().await;
         stack.write_policy(policy_with(|policy| {
             eight(policy);
             // The filter alone, and then the listener as well.
@@ -155,16 +101,17 @@ async fn places_that_are_held_while_the_policy_changes_come_back_once() {
             let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
             assert_eq!(seen, "concurrency", "change {change}: all are held");
         }
-        // Some end as they should, under the policy that let them in, the others are reset.
-        for (number, (answer, mut body)) in held.into_iter().enumerate() {
-            if number % 2 == 0 {
-                body.send_data(GOOD.into(), true).unwrap();
-                assert_eq!(answer.await.unwrap().status(), 200, "change {change}");
-            } else {
-                body.send_reset(Reason::CANCEL);
-            }
+        // Some are reset, the others end as they should, under the policy that let them in. The answers say that the gate has read
+        // the resets too: the connection may be closing, and take no further request.
+        let mut held = held.take();
+        for (_, mut body) in held.split_off(PLACES / 2) {
+            body.send_reset(Reason::CANCEL);
         }
-        exact(&stack, &format!("change {change}")).await;
+        for (answer, mut body) in held {
+            body.send_data(GOOD.into(), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), 200, "change {change}");
+        }
+        exact(stack.gate, OWN, PLACES, &format!("change {change}")).await;
     }
 }
 

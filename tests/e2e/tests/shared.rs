@@ -11,8 +11,9 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
-use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome, until};
+use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome};
 use tensorgate_tests::backend::Mode;
+use tensorgate_tests::held::exact;
 use tensorgate_tests::{Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -159,47 +160,17 @@ async fn a_thousand_reset_streams_leave_every_place_free() {
     for chain in CHAINS {
         let stack = Stack::start_chain("shared-places", policy.clone(), chain).await;
         for round in 0..125 {
-            // Now and then wait until all of them are in; else reset them wherever they are.
-            let looks = round % 25 == 0;
-            if looks {
-                settled(&stack).await;
-            }
             let mut held = Vec::new();
             for _ in 0..PLACES {
                 held.push(half(&stack).await);
             }
-            if looks {
-                // All are in before anybody else asks: a question takes a place as well.
-                stack.active(PLACES).await;
-                until(stack.gate, OWN, "concurrency", chain).await;
-            }
+            // They are dropped wherever they are, and nothing is lost.
             drop(held);
+            if round % 25 == 24 {
+                settled(&stack).await;
+                exact(stack.gate, OWN, PLACES, chain).await;
+            }
         }
-        // Nothing is lost: seven are held and one fits; eight are held and none does; all go, and one fits.
-        settled(&stack).await;
-        let mut held = Vec::new();
-        for _ in 0..PLACES - 1 {
-            held.push(half(&stack).await);
-        }
-        stack.active(PLACES - 1).await;
-        for _ in 0..20 {
-            assert_eq!(
-                outcome(stack.gate, OWN, &[]).await.unwrap(),
-                "ok",
-                "{chain}: seven are held"
-            );
-        }
-        held.push(half(&stack).await);
-        stack.active(PLACES).await;
-        for _ in 0..5 {
-            assert_eq!(
-                outcome(stack.gate, OWN, &[]).await.unwrap(),
-                "concurrency",
-                "{chain}: all are held"
-            );
-        }
-        drop(held);
-        until(stack.gate, OWN, "ok", chain).await;
     }
 }
 
