@@ -1,6 +1,7 @@
 //! Protocols of inference servers from their clients' side: what a server gets is written from checked tensors, and what it says is read as untrusted
 //! input. Whether an answer's tensors keep the contract is the caller's to check.
 
+pub mod open_inference;
 pub mod tf_serving;
 pub mod torchserve;
 

@@ -250,7 +250,7 @@ export class NdArray {
 }
 
 /**
- * A PNG's or a JPEG's pixels, UINT8 [height, width, channels]. Throws BadInput for what is neither or is damaged, RangeError if it says that it has more than `maxPixels`: nothing
+ * A PNG's or a JPEG's pixels, UINT8 [height, width, channels]. Throws BadInput for what is neither, is damaged, or says that it has more than `maxPixels`: nothing
  * is unpacked then.
  */
 export function decodeImage(data, { channels = "rgb", maxPixels = 1 << 24 } = {}) {

@@ -2,16 +2,19 @@
 //! until one says that it is the last. Each is read as untrusted input, as a single answer is. Dropping the stream cancels the request at the server.
 
 use http::HeaderMap;
+use http::uri::PathAndQuery;
 use prost::Message as _;
 use tensorgate_policy::Tensor;
 use tensorgate_wire::encode::FINAL_RESPONSE;
 use tensorgate_wire::proto;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
+use tensorgate_wire::upstream::open_inference;
 use tokio::time::Instant;
 use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
 use super::oip::{Line, MAX_MESSAGE_CHARS, sort, timed, within};
+use super::unary::Weighed;
 use super::{BackendError, answer};
 
 /// What the answers must be answers to.
@@ -55,8 +58,13 @@ impl Line {
     ) -> Result<Answers, BackendError> {
         let mut request = timed(tokio_stream::once(request), until);
         request.metadata_mut().as_mut().extend(claims.clone());
-        let mut client = self.client(max_answer_bytes);
-        let stream = within(deadline, client.model_stream_infer(request)).await?;
+        let answers = async {
+            let mut caller = self.caller(max_answer_bytes).await?;
+            let codec = Weighed::new(open_inference::streamed_bytes, max_answer_bytes);
+            let method = PathAndQuery::from_static(open_inference::INFER_STREAM);
+            caller.streaming(request, method, codec).await
+        };
+        let stream = within(deadline, answers).await?;
         Ok(Answers { stream, question })
     }
 }

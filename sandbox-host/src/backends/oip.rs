@@ -9,11 +9,13 @@ use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_wire::proto;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use tensorgate_wire::upstream::open_inference;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, TimeoutExpired};
@@ -23,6 +25,7 @@ use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
 use super::question::Dialect;
 use super::tls::Tls;
+use super::unary::Weighed;
 use super::{BackendError, Call};
 use crate::grpc_timeout;
 
@@ -221,7 +224,7 @@ impl Line {
         self.dialect
     }
 
-    pub(super) fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
+    fn client(&self, max_answer_bytes: usize) -> GrpcInferenceServiceClient<Channel> {
         GrpcInferenceServiceClient::new(self.channel())
             .max_decoding_message_size(max_answer_bytes)
             // What we send was bounded when it was read.
@@ -238,8 +241,13 @@ impl Line {
     ) -> Result<proto::ModelInferResponse, BackendError> {
         let mut request = timed(request, deadline);
         request.metadata_mut().as_mut().extend(claims.clone());
-        let mut client = self.client(max_answer_bytes);
-        within(deadline, client.model_infer(request)).await
+        let answer = async {
+            let mut caller = self.caller(max_answer_bytes).await?;
+            let codec = Weighed::new(open_inference::answer_bytes, max_answer_bytes);
+            let method = PathAndQuery::from_static(open_inference::INFER);
+            caller.unary(request, method, codec).await
+        };
+        within(deadline, answer).await
     }
 
     /// Whether the server says that it is ready.

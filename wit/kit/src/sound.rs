@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::datatype::Datatype;
-use crate::failure::{Failure, data, room};
+use crate::failure::{Failure, data};
 
 /// The most channels.
 pub const MAX_SOUND_CHANNELS: usize = 32;
@@ -106,7 +106,7 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
     }
     let frames = body.len().checked_div(frame).unwrap_or(0);
     if frames > max_frames {
-        return Err(room(format!("{frames} frames, at most {max_frames}")));
+        return Err(data(format!("{frames} frames, at most {max_frames}")));
     }
     let mut made = Array::zeros(Datatype::Fp32, &[frames, format.channels])?;
     let to = made.buffer.view_mut::<f32>();

@@ -11,7 +11,7 @@ from .array import Array
 def decode_image(data: bytes, channels: Literal["GRAY", "RGB", "RGBA"] = "RGB", max_pixels: int = 1 << 24) -> Array:
     """A PNG's or a JPEG's pixels, UINT8 [height, width, channels]; Pillow's `convert("RGB")` makes the same of a PNG, of a JPEG nearly.
 
-    Raises BadInput for what is neither or is damaged, ValueError if it says that it has more than `max_pixels`: nothing is unpacked then.
+    Raises BadInput for what is neither, is damaged, or says that it has more than `max_pixels`: nothing is unpacked then.
     """
     kit.needed("decode_image")
     return Array.of_held(kit.image(data, channels, max_pixels))

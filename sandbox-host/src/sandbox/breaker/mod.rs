@@ -97,7 +97,15 @@ impl Breaker {
             shown.inspect(|shown| {
                 shown.cut.set(0);
             });
-            tracing::info!(handler, "a handler answers again");
+            let clients = change.wrong;
+            shown.inspect(|shown| {
+                shown.client_cuts.inc_by(clients);
+            });
+            tracing::info!(
+                handler,
+                clients,
+                "a handler answers again: those at whose requests it had failed are cut off by themselves"
+            );
         }
     }
 

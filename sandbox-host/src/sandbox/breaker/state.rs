@@ -6,9 +6,9 @@
 //! | a fault | cut off after [`CLIENT_FAULTS`] in a row | cut off once [`CLIENTS`] different clients had one and nobody an answer since |
 //! | neither: it never ran, or its caller's own time ran out | as before | as before |
 //!
-//! So one client whose inputs a handler cannot stand cuts off itself and nobody else. Nor can several that are one: whoever gets an answer
-//! between their faults starts the count anew, and of those whose last call was a fault none makes the call that finds out, as long as
-//! another may.
+//! So one client whose inputs a handler cannot stand cuts off itself and nobody else. Several that are one can cut off all, and gain little:
+//! whoever gets an answer between their faults starts the count anew; whoever had no fault makes the call that finds out, the first one at
+//! once; and where that is answered, those that had brought it about are cut off themselves, each time for longer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,9 @@ pub(super) const OPEN: Duration = Duration::from_secs(5);
 pub(super) const MAX_OPEN: Duration = Duration::from_secs(60);
 /// What is older than this is no longer in a row with anything.
 pub(super) const FORGET: Duration = Duration::from_secs(60);
-/// Clients that are remembered for one handler: those whose last call was a fault, the latest.
+/// For how long it is remembered of a client that all were cut off by its fault, and wrongly.
+pub(super) const FORGIVE: Duration = Duration::from_secs(600);
+/// Clients that are remembered for one handler: those whose last call was a fault or that had cut off all, the latest.
 pub(super) const MAX_CLIENTS: usize = 1_024;
 
 /// A client's name; `None` is whoever has none.
@@ -62,7 +64,7 @@ impl Cut {
     }
 }
 
-/// A client whose last call was a fault.
+/// A client whose last call was no answer, or whose faults cut off all.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     faults: u32,
@@ -70,6 +72,34 @@ struct Row {
     cut: Option<Cut>,
     /// The count of all clients that it is in.
     round: u64,
+    /// How often it was in a count that cut off all when another was answered all the same.
+    wrongs: u32,
+}
+
+impl Row {
+    const fn new(now: Instant) -> Self {
+        Self {
+            faults: 0,
+            last: now,
+            cut: None,
+            // No round is this one.
+            round: u64::MAX,
+            wrongs: 0,
+        }
+    }
+
+    /// It is cut off for what it brought about, each time for twice as long.
+    fn wrong(&mut self, now: Instant) {
+        let times = 1_u32.checked_shl(self.wrongs).unwrap_or(u32::MAX);
+        self.wrongs = self.wrongs.saturating_add(1);
+        self.last = now;
+        self.cut = Some(Cut::new(now, OPEN.saturating_mul(times).min(MAX_OPEN)));
+    }
+
+    /// For how long nothing more must come of it to be forgotten.
+    const fn forget(&self) -> Duration {
+        if self.wrongs == 0 { FORGET } else { FORGIVE }
+    }
 }
 
 /// Who is left out.
@@ -117,6 +147,8 @@ pub(super) struct Change {
     pub(super) all: Option<Duration>,
     /// All are let in again.
     pub(super) back: bool,
+    /// So many clients are cut off by themselves, for all were wrongly.
+    pub(super) wrong: u64,
 }
 
 /// What is known of one handler's calls.
@@ -124,6 +156,8 @@ pub(super) struct Change {
 pub(super) struct State {
     clients: HashMap<Who, Row>,
     cut: Option<Cut>,
+    /// The count that cut off all.
+    tripped: u64,
     /// Counts the times that the count of all clients began anew.
     round: u64,
     /// Clients in it.
@@ -175,7 +209,7 @@ impl State {
         now: Instant,
     ) -> Change {
         match outcome {
-            Outcome::Answered => self.answered(client, leave),
+            Outcome::Answered => self.answered(client, leave, now),
             Outcome::Fault => self.fault(client, leave, now),
             Outcome::Void => {
                 let own = self
@@ -187,27 +221,42 @@ impl State {
                 }
                 if let Some(cut) = self.cut.as_mut().filter(|_| leave.of_all) {
                     cut.trial = false;
+                    // Whoever keeps others from finding out by calls that come to nothing waits longer than they do.
+                    self.row(client, now);
                 }
                 Change::default()
             }
         }
     }
 
-    fn answered(&mut self, client: &Who, leave: Leave) -> Change {
+    fn answered(&mut self, client: &Who, leave: Leave, now: Instant) -> Change {
         // What was begun before a cut says nothing about what came after.
-        let own = self.clients.get(client);
-        if own.is_some_and(|row| row.cut.is_none() || leave.of_client) {
-            self.clients.remove(client);
+        if let Some(row) = self.clients.get_mut(client)
+            && (row.cut.is_none() || leave.of_client)
+        {
+            if row.wrongs == 0 {
+                self.clients.remove(client);
+            } else {
+                (row.faults, row.cut) = (0, None);
+            }
         }
         let back = leave.of_all && self.cut.is_some();
+        let mut wrong = 0_u64;
         if back {
             self.cut = None;
+            for (who, row) in &mut self.clients {
+                if row.round == self.tripped && row.cut.is_none() && who != client {
+                    row.wrong(now);
+                    wrong = wrong.saturating_add(1);
+                }
+            }
         }
         if self.cut.is_none() {
             self.anew();
         }
         Change {
             back,
+            wrong,
             ..Change::default()
         }
     }
@@ -218,20 +267,14 @@ impl State {
             self.anew();
         }
         self.last = Some(now);
-        let (round, fresh) = (
-            self.round,
-            Row {
-                faults: 0,
-                last: now,
-                cut: None,
-                // No round is this one.
-                round: u64::MAX,
-            },
-        );
-        self.make_room(client, now);
-        let row = self.clients.entry(client.clone()).or_insert(fresh);
-        if !recent(row.last) {
+        let round = self.round;
+        let row = self.row(client, now);
+        let quiet = now.saturating_duration_since(row.last);
+        if quiet >= FORGET {
             row.faults = 0;
+        }
+        if quiet >= row.forget() {
+            row.wrongs = 0;
         }
         row.faults = row.faults.saturating_add(1);
         row.last = now;
@@ -247,14 +290,21 @@ impl State {
         }
         let all = match self.cut {
             Some(cut) if leave.of_all => Some(cut.again(now)),
-            None if self.different >= CLIENTS => Some(Cut::new(now, OPEN)),
+            None if self.different >= CLIENTS => {
+                self.tripped = round;
+                // Whoever had no fault may find out at once.
+                Some(Cut {
+                    until: now,
+                    ..Cut::new(now, OPEN)
+                })
+            }
             Some(_) | None => None,
         };
         self.cut = all.or(self.cut);
         Change {
             client: own.map(|cut| cut.long),
             all: all.map(|cut| cut.long),
-            back: false,
+            ..Change::default()
         }
     }
 
@@ -264,6 +314,12 @@ impl State {
         self.different = 0;
     }
 
+    /// What is remembered of a client, if nothing was until now.
+    fn row(&mut self, client: &Who, now: Instant) -> &mut Row {
+        self.make_room(client, now);
+        self.clients.entry(client.clone()).or_insert(Row::new(now))
+    }
+
     /// Forgets what is old, and if that is not enough, whoever's fault is the oldest: those that are not cut off first.
     fn make_room(&mut self, client: &Who, now: Instant) {
         if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(client) {
@@ -271,7 +327,7 @@ impl State {
         }
         let over = |row: &Row| {
             let ended = row.cut.is_none_or(|cut| now >= cut.until && !cut.trial);
-            ended && now.saturating_duration_since(row.last) >= FORGET
+            ended && now.saturating_duration_since(row.last) >= row.forget()
         };
         self.clients.retain(|_, row| !over(row));
         if self.clients.len() >= MAX_CLIENTS {

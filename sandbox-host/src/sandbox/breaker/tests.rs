@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{
-    CLIENT_FAULTS, CLIENTS, Change, FORGET, MAX_CLIENTS, MAX_OPEN, OPEN, Outcome, Refusal, State,
-    Who, Whom,
+    CLIENT_FAULTS, CLIENTS, Change, FORGET, FORGIVE, MAX_CLIENTS, MAX_OPEN, OPEN, Outcome, Refusal,
+    State, Who, Whom,
 };
 
 /// A handler's calls, and the time.
@@ -137,9 +137,55 @@ fn different_clients_without_an_answer_between_cut_off_all() {
         let change = clock.call(last, Outcome::Fault).unwrap();
         assert_eq!(change.all, (!answered).then_some(OPEN));
         let refused = (!answered).then_some(Whom::All);
-        assert_eq!(clock.refused("alice"), refused, "{answered}");
+        assert_eq!(clock.refused(last), refused, "{answered}");
+        // Whoever had no fault finds out at once; where it is a fault again, all wait.
+        let change = clock.call("alice", Outcome::Fault).unwrap();
+        assert_eq!(change.all, (!answered).then_some(OPEN * 2));
         assert_eq!(clock.refused("bob"), refused, "{answered}");
     }
+}
+
+#[test]
+fn those_that_cut_off_all_wrongly_are_cut_off_each_time_for_longer() {
+    let mut clock = Clock::start();
+    let names = ["a", "b", "c"];
+    let mut long = OPEN;
+    for _ in 0..6 {
+        names.iter().for_each(|name| clock.faults(name, 1));
+        // Nobody waits for them.
+        let change = clock.call("alice", Outcome::Answered).unwrap();
+        assert!(change.back);
+        assert_eq!(change.wrong, 3);
+        assert_eq!(clock.refused("bob"), None);
+        for name in names {
+            assert_eq!(clock.refused(name), Some(Whom::Client), "{long:?}");
+        }
+        clock.wait(long.checked_sub(Duration::from_millis(1)).unwrap());
+        assert_eq!(clock.refused("a"), Some(Whom::Client), "{long:?}");
+        clock.wait(Duration::from_millis(1));
+        // An answer lets them in again, and is no pardon.
+        for name in names {
+            clock.call(name, Outcome::Answered).unwrap();
+        }
+        long = (long * 2).min(MAX_OPEN);
+    }
+    clock.wait(FORGIVE);
+    names.iter().for_each(|name| clock.faults(name, 1));
+    clock.call("alice", Outcome::Answered).unwrap();
+    clock.wait(OPEN);
+    assert_eq!(clock.refused("a"), None, "it is forgiven");
+}
+
+#[test]
+fn whose_calls_that_find_out_come_to_nothing_waits_for_others() {
+    let mut clock = Clock::start();
+    ["a", "b", "c"]
+        .iter()
+        .for_each(|name| clock.faults(name, 1));
+    assert_eq!(clock.refused("mallory"), None, "it comes to nothing");
+    assert_eq!(clock.refused("mallory"), Some(Whom::All));
+    assert!(clock.call("alice", Outcome::Answered).unwrap().back);
+    assert_eq!(clock.refused("mallory"), None, "it did no wrong");
 }
 
 #[test]
@@ -159,7 +205,6 @@ fn whose_last_call_was_a_fault_does_not_find_out_before_another_could() {
         .map(|number| format!("mallory-{number}"))
         .collect();
     names.iter().for_each(|name| clock.faults(name, 1));
-    clock.wait(OPEN);
     for name in &names {
         assert_eq!(clock.refused(name), Some(Whom::All), "{name}");
     }
@@ -169,7 +214,7 @@ fn whose_last_call_was_a_fault_does_not_find_out_before_another_could() {
     // Where there is nobody else, they find out themselves.
     let mut clock = Clock::start();
     names.iter().for_each(|name| clock.faults(name, 1));
-    clock.wait(OPEN * 2);
+    clock.wait(OPEN);
     assert_eq!(clock.refused(names.first().unwrap()), None);
     let change = clock.call(names.first().unwrap(), Outcome::Fault).unwrap();
     assert_eq!(change.all, Some(OPEN * 2));
@@ -184,7 +229,7 @@ fn what_was_begun_before_a_cut_ends_none() {
     }
     let change = (clock.state).over(&who("alice"), early, Outcome::Answered, clock.now);
     assert!(!change.back);
-    assert_eq!(clock.refused("alice"), Some(Whom::All));
+    assert_eq!(clock.refused("a"), Some(Whom::All));
 }
 
 #[test]
@@ -193,7 +238,6 @@ fn a_call_that_finds_out_and_comes_to_nothing_lets_the_next_one() {
     for name in ["a", "b", "c"] {
         clock.faults(name, 1);
     }
-    clock.wait(OPEN);
     let leave = clock.state.admit(&who("alice"), clock.now).unwrap();
     assert_eq!(clock.refused("bob"), Some(Whom::All), "one at a time");
     clock

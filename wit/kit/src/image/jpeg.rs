@@ -11,6 +11,9 @@ use crate::failure::{Failure, data, room};
 /// The longest side, pixels: what the format can say.
 const MAX_SIDE: usize = 65_535;
 
+/// How often a progressive one may go over its pixels: each time costs as much as unpacking it once, for as little as ten bytes. Encoders make 10.
+const MAX_SCANS: usize = 16;
+
 /// Bytes of a pixel at most.
 const PIXEL_BYTES: usize = 3;
 
@@ -19,7 +22,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     let options = DecoderOptions::new_safe()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE);
+        .set_max_height(MAX_SIDE)
+        .jpeg_set_max_scans(MAX_SCANS);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     // The header first: the size is judged before memory is made for it.
     decoder.decode_headers().map_err(|error| wrong(&error))?;

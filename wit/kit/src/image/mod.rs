@@ -5,7 +5,7 @@ mod png;
 
 use crate::array::Array;
 use crate::datatype::Datatype;
-use crate::failure::{Failure, data, room};
+use crate::failure::{Failure, data};
 
 /// The most pixels, whatever is asked for.
 pub const MAX_PIXELS: usize = 1 << 26;
@@ -55,12 +55,12 @@ pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Resu
     decoded.with_channels(channels)
 }
 
-/// Pixels of a size that a header states.
+/// Pixels of a size that a header states. Too many are the file's fault: whoever sent it is to hear of it.
 fn area(height: usize, width: usize, max_pixels: usize) -> Result<usize, Failure> {
     height
         .checked_mul(width)
         .filter(|area| (1..=max_pixels).contains(area))
-        .ok_or_else(|| room(format!("{width}×{height} pixels, at most {max_pixels}")))
+        .ok_or_else(|| data(format!("{width}×{height} pixels, at most {max_pixels}")))
 }
 
 impl Decoded {
