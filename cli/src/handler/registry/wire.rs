@@ -322,11 +322,12 @@ impl Wire {
                     body.to_bytes(),
                 ))
             };
+            let mut answer = std::pin::pin!(answer);
             tokio::select! {
                 biased;
-                answer = answer => answer,
-                // It ends by itself only where no answer will come.
-                ended = connection => Err(ended.err().map_or_else(|| "it hung up".into(), Into::into)),
+                answer = &mut answer => answer,
+                // What has come by then is there to be read, and what has not never will be.
+                _ = connection => answer.await,
             }
         };
         timeout(REQUEST_TIME, asked)
