@@ -27,6 +27,8 @@ struct Bundle {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Material {
     public_key: KeyHint,
+    /// None: there is no log. Readers of the format want the list to be there.
+    tlog_entries: [(); 0],
 }
 
 /// Says which key it was. Nothing is decided by it: the policy names the keys.
@@ -59,6 +61,7 @@ pub fn seal(payload: &str, key: &PrivateKey) -> String {
             public_key: KeyHint {
                 hint: key.public().hint(),
             },
+            tlog_entries: [],
         },
         dsse_envelope: Envelope {
             payload: STANDARD.encode(payload),
@@ -104,9 +107,11 @@ fn parts(bundle: &[u8]) -> Result<(Vec<u8>, [u8; 64]), SignatureFault> {
         .map_err(|error| SignatureFault::unread("no bundle made with a key", &error))?;
     let Bundle {
         media_type,
-        verification_material: Material {
-            public_key: KeyHint { hint: _ },
-        },
+        verification_material:
+            Material {
+                public_key: KeyHint { hint: _ },
+                tlog_entries: [],
+            },
         dsse_envelope:
             Envelope {
                 payload,

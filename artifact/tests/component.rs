@@ -189,6 +189,10 @@ fn whatever_is_changed_of_a_signature_it_lets_nothing_in() {
         ),
         (bent(|bundle| bundle["more"] = json!(1)), "unknown field"),
         (
+            bent(|bundle| bundle["verificationMaterial"]["tlogEntries"] = json!([{}])),
+            "not a signature",
+        ),
+        (
             bent(|bundle| bundle["verificationMaterial"]["certificate"] = json!({})),
             "unknown field",
         ),
