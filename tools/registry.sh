@@ -26,7 +26,7 @@ if [ ! -x "$made/docker-registry" ]; then
     chmod 0755 "$package"
     download() { (cd "$package" && apt-get download -qq docker-registry) >/dev/null 2>&1; }
     download || { [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null 2>&1 && download; } || without "apt-get could not bring it"
-    dpkg -x "$package"/docker-registry_*.deb "$package/root" && install -D -m 0755 "$package/root/usr/bin/docker-registry" "$made/docker-registry" \
+    dpkg -x "$package"/docker-registry_*.deb "$package/tree" && install -D -m 0755 "$package/tree/usr/bin/docker-registry" "$made/docker-registry" \
         || without "the package holds no docker-registry"
 fi
 "$made/docker-registry" --version >/dev/null 2>&1 || without "$made/docker-registry does not run"

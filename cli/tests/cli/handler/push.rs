@@ -374,7 +374,7 @@ async fn a_registry_that_lies_is_not_believed() {
         (
             challenge("Bearer realm=\"file:///etc/passwd\""),
             1,
-            "only HTTPS",
+            "names no server for tokens",
         ),
         (challenge("Bearer realm=\"\""), 1, ""),
         (challenge("Negotiate"), 1, "not spoken here"),
