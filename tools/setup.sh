@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a build and a test run need and nothing else: the pinned Rust toolchain with its wasm
-# targets, C and C++ compilers, a real Envoy and, for tests, a real Redis. Idempotent; downloads stay in the user's cache folder.
+# targets, C and C++ compilers, a real Envoy and, for tests, a real Redis and a real registry. Idempotent; downloads stay in the user's cache folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -83,5 +83,6 @@ fi
 "$envoy" --version >/dev/null 2>&1 || fail "$envoy does not run; set ENVOY to one that does, or remove $cache/envoy and run make setup again"
 
 tools/redis.sh
+tools/registry.sh
 
 say "Rust $channel, $("$envoy" --version | grep -o '[0-9]*\.[0-9]*\.[0-9]*' | head -n1 | sed 's/^/Envoy /'), ready"

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::component::SUFFIX;
+use tensorgate_host::signed;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
 
 use crate::inline::inline;
@@ -61,7 +63,12 @@ impl Loaded {
     /// relative to.
     pub fn files(&self, root: &Path) -> Vec<PathBuf> {
         let components = self.policy.handlers().values();
-        let components = components.map(|handler| root.join(handler.component()));
+        let components = components.flat_map(|handler| {
+            let signature = handler.signed_by().is_some();
+            let signature = signature.then(|| format!("{}{SUFFIX}", handler.component()));
+            [Some(handler.component().to_owned()), signature]
+        });
+        let components = components.flatten().map(|file| root.join(file));
         std::iter::once(self.source.file.clone())
             .chain(self.read.iter().map(|file| root.join(file)))
             .chain(components)
@@ -220,6 +227,47 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
             })
         }
         _ => Err(faults),
+    }
+}
+
+impl Loaded {
+    /// The same, if every component that must be signed is. `root` is what its paths are relative to.
+    ///
+    /// # Errors
+    /// Every signature that is missing or does not let its component in, at the handler's `signed_by`.
+    pub fn signed(self, root: &Path) -> Result<Self, LoadError> {
+        let handlers = self.policy.handlers().iter();
+        let faults = handlers.filter_map(|(name, rule)| {
+            let unsigned = signed::verify(name, rule, root).err()?;
+            let mut path = String::from("handlers");
+            path::push_key(&mut path, name);
+            path.push_str(".signed_by");
+            Some(Fault {
+                severity: Severity::Error,
+                path,
+                message: unsigned.cause(),
+                fix: Some(format!("tensorgate handler sign {}", rule.component())),
+            })
+        });
+        let faults: Vec<Fault> = faults.collect();
+        if faults.is_empty() {
+            return Ok(self);
+        }
+        let tree = parse::parse(&self.source.text).0;
+        let faults = faults.into_iter().map(|fault| match &tree {
+            Some(tree) => locate(tree, fault),
+            // It was read a moment ago, so there is one.
+            None => Located {
+                severity: fault.severity,
+                span: Span::default(),
+                path: fault.path,
+                message: fault.message,
+                fix: fault.fix,
+            },
+        });
+        let mut faults: Vec<_> = faults.chain(self.warnings).collect();
+        faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
+        Err(LoadError::Faults(self.source, faults))
     }
 }
 

@@ -27,6 +27,7 @@ mod role;
 mod routing;
 mod service;
 mod shadow;
+mod signing;
 mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
@@ -48,6 +49,7 @@ pub(crate) use role::{Granted, RoleId};
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
+pub use signing::{SignedAs, SignedBy};
 pub use template::{Place, Pointer, Step, Template, Templates, is_taken};
 
 macro_rules! index {

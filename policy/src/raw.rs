@@ -14,6 +14,7 @@ mod lookup;
 mod mode;
 mod openai;
 mod reach;
+mod signing;
 mod spelling;
 mod tensors;
 
@@ -40,6 +41,7 @@ pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use reach::Fetch;
+pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 
@@ -65,6 +67,9 @@ pub struct Policy {
     pub revoked: Revoked,
     /// Inference servers, by name.
     pub backends: BTreeMap<String, Backend>,
+    /// Who may sign components, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, SigningKey>,
     /// Sandboxed handlers, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub handlers: BTreeMap<String, Handler>,
@@ -273,6 +278,12 @@ pub struct Handler {
     pub component: Option<String>,
     /// SHA-256 of that file, 64 lower-case hex digits.
     pub sha256: Option<String>,
+    /// Keys of which one must have signed the component; its signature lies beside it, as `FILE.sigstore.json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Vec<String>>,
+    /// What that signature must call the component, `name@version`; whatever its signer says unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_as: Option<String>,
     /// Instructions a call, in wasmtime's fuel units.
     pub fuel: Option<u64>,
     /// Linear memory an instance.

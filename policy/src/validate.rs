@@ -39,6 +39,7 @@ mod roles;
 mod served;
 mod service;
 mod serving;
+mod signing;
 mod spoken;
 mod template;
 mod tensors;
@@ -98,6 +99,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
     clients::groups(report, &root.field("groups"), raw, &used);
     let revoked = revoked::revoked(report, &root.field("revoked"), &raw.revoked);
     let backends = backends::backends(report, &root.field("backends"), raw, &used);
+    let keys = signing::keys(report, &root.field("keys"), &raw.keys, &used);
     let handlers = handlers::handlers(report, &root.field("handlers"), raw, &used);
     let lookups = lookups::lookups(report, &root.field("lookups"), &raw.lookups, &used);
     let handlers = handlers
@@ -146,6 +148,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
                 .map(move |protocol| (role, *protocol, operation))
         })
         .collect();
+    keys?;
     Some(Policy {
         listen: listen?,
         issuers: issuers?,

@@ -2,6 +2,8 @@
 //! served is refused here with all its faults, before anything of it is in force. What did not change is taken from the policies
 //! that are held already: a handler is not compiled again, a backend keeps its places, its health and its connections.
 
+mod reread;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,8 @@ use crate::pipeline::{ModelRoute, Pipeline, Stage};
 use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use crate::signed::{self, UnsignedFault};
+use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
 
 /// Why a policy cannot be served.
@@ -39,6 +43,8 @@ pub enum PolicyFault {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Load(#[from] LoadFault),
+    #[error(transparent)]
+    Unsigned(#[from] UnsignedFault),
     #[error("backend {name:?}: {source}")]
     Endpoint { name: String, source: EndpointError },
     #[error("backend {name:?}: {source}")]
@@ -101,21 +107,6 @@ impl Server {
             name: name.to_owned(),
             source,
         })
-    }
-}
-
-/// The files that a generation's backends were made from, read again where they were replaced; every one that cannot be used.
-pub(crate) async fn reread(generation: &Arc<Generation>) -> Result<(), Vec<PolicyFault>> {
-    let generation = Arc::clone(generation);
-    let reading = tokio::task::spawn_blocking(move || {
-        let backends = generation.parts.backends.iter();
-        let faults = backends.filter_map(|(name, server)| server.reread(name).err());
-        faults.collect::<Vec<_>>()
-    });
-    match reading.await {
-        Ok(faults) if faults.is_empty() => Ok(()),
-        Ok(faults) => Err(faults),
-        Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
     }
 }
 
@@ -222,12 +213,19 @@ impl Loader {
         let mut used: Vec<_> = used.collect();
         used.sort_unstable();
         used.dedup();
+        let (signed, unsigned) = signed::of(policy, &self.root);
+        faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let mut handlers = HashMap::new();
         for key in used {
             // A name that does not resolve is told of by the models that use it.
             let Some(rule) = policy.handlers().get(&key.0) else {
                 continue;
             };
+            let by = signed.get(&key.0);
+            // Told of above, and not even read.
+            if rule.signed_by().is_some() && by.is_none() {
+                continue;
+            }
             let known = held
                 .iter()
                 .filter_map(|generation| generation.parts.handlers.get(&key))
@@ -236,7 +234,7 @@ impl Loader {
                 handlers.insert(key, known.clone());
                 continue;
             }
-            match self.handler(&key.0, rule, key.1) {
+            match self.handler(&key.0, rule, key.1, by) {
                 Ok(stage) => {
                     let rule = rule.clone();
                     handlers.insert(key, LoadedStage { rule, stage });
@@ -247,7 +245,13 @@ impl Loader {
         handlers
     }
 
-    fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
+    fn handler(
+        &self,
+        name: &str,
+        rule: &Handler,
+        role: Role,
+        signed: Option<&Signed>,
+    ) -> Result<Stage, PolicyFault> {
         let component = config::component(&self.root, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
         let reach = Reach::of(name, rule, &self.root, &self.resolver);
@@ -262,6 +266,8 @@ impl Loader {
             handler = name,
             role = role.export(),
             bytes = component.len(),
+            signed_by = signed.map(|signed| signed.key.as_str()),
+            signed_as = signed.map(|signed| tracing::field::display(&signed.signed_as)),
             "handler loaded"
         );
         handler.show(self.metrics.cut_off(name, role));

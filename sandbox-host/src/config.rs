@@ -1,15 +1,17 @@
 //! What the host is started with, read and checked: the bundle, the key, endpoints, components. Nothing runs yet.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tensorgate_artifact::MAX_SIGNATURE_BYTES;
+use tensorgate_artifact::component::SUFFIX;
 use tensorgate_policy::policy::Backend;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy};
@@ -241,6 +243,19 @@ pub fn addresses(
 
 /// Reads a component below the root. Its digest is the sandbox's to check.
 pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
+    Ok(read(&below(root, component)?, MAX_COMPONENT_BYTES)?.0)
+}
+
+/// Reads the signature that lies beside a component. Whether it lets the component in is [`crate::signed`]'s to say.
+pub fn signature(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
+    let mut file = below(root, component)?.into_os_string();
+    file.push(SUFFIX);
+    let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
+    Ok(read(Path::new(&file), most)?.0)
+}
+
+/// A file below the root.
+fn below(root: &Path, component: &str) -> Result<PathBuf, ConfigError> {
     let relative = Path::new(component);
     let below = relative
         .components()
@@ -248,7 +263,7 @@ pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
     if component.is_empty() || !below {
         return Err(ConfigError::ComponentPath(component.to_owned()));
     }
-    Ok(read(&root.join(relative), MAX_COMPONENT_BYTES)?.0)
+    Ok(root.join(relative))
 }
 
 /// A regular file's content within a bound, and its mode.
@@ -257,7 +272,12 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
         path: path.to_owned(),
         cause,
     };
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    // A pipe in its place would have its opener wait for a writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| failed(error.to_string()))?;
     read_opened(path, &file, max_bytes)
 }
 

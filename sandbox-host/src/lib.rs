@@ -39,6 +39,7 @@ pub mod sandbox;
 pub mod serve;
 pub mod server;
 pub mod shadow;
+pub mod signed;
 pub mod socket;
 pub mod statistics;
 pub mod timings;

@@ -15,7 +15,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::assemble::{self, Loader, PolicyFault, models_at};
+use crate::assemble::{Loader, PolicyFault, models_at};
 use crate::config::{self, ConfigError};
 use crate::generations::{Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
@@ -100,7 +100,7 @@ impl Reloader {
             }
             Some(known) => {
                 // The files that it names may be others by now.
-                assemble::reread(known).await?;
+                self.loader.reread(known).await?;
                 if known.name() == generations.newest().name() {
                     return Ok(Outcome::Unchanged);
                 }

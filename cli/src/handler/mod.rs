@@ -11,6 +11,7 @@ pub mod given;
 pub mod kit;
 pub mod port;
 pub mod project;
+pub mod registry;
 pub mod runner;
 pub mod template;
 pub mod tools;

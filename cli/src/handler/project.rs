@@ -228,6 +228,9 @@ pub fn rule(
     let handler = raw::Handler {
         component: Some(format!("{name}.wasm")),
         sha256: Some(hex(sha256)),
+        // A project's own component is what its author has just built.
+        signed_by: None,
+        signed_as: None,
         fuel: limits.fuel,
         memory_bytes: limits.memory_bytes,
         timeout_ms: limits.timeout_ms,
@@ -250,6 +253,18 @@ pub fn rule(
     };
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     Err(faults.join("; "))
+}
+
+/// What a verb names, a project's folder or a component, as the component's file.
+///
+/// # Errors
+/// If a project's manifest has faults.
+pub fn component_at(named: &Path) -> Result<PathBuf, Failure> {
+    if named.join(MANIFEST).is_file() {
+        Ok(Project::open(named)?.component())
+    } else {
+        Ok(named.to_owned())
+    }
 }
 
 /// A component's file, within what the host compiles.

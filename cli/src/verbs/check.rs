@@ -1,6 +1,6 @@
 //! `check`: every fault of a policy at once. Decides nothing: the faults are the loader's and the core's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use crate::ui::Ui;
 /// Report every fault of a policy at once, with its place and a fix.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not.\n\nExample: tensorgate check gate.yaml --json"
+    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not. Signatures that handlers must have are verified; components are not read.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
     /// The policy.
@@ -22,7 +22,8 @@ pub struct Check {
 impl Check {
     /// Checks it.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let loaded = load(&self.file)?;
+        let root = self.file.parent().unwrap_or_else(|| Path::new(""));
+        let loaded = load(&self.file)?.signed(root)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
             let warnings = match loaded.warnings.len() {

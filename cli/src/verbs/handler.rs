@@ -5,7 +5,9 @@ mod build;
 mod inspect;
 mod new;
 mod port;
+mod push;
 mod setup;
+mod sign;
 mod test;
 
 use clap::{Args, Subcommand};
@@ -13,7 +15,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, port, build, inspect, test and measure handlers.
+/// Make, port, build, inspect, test, measure, sign and publish handlers.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ enum What {
     Inspect(inspect::Inspect),
     Test(test::Test),
     Bench(bench::Bench),
+    Sign(sign::Sign),
+    Push(push::Push),
     Setup(setup::Setup),
 }
 
@@ -41,6 +45,8 @@ impl Handler {
             What::Inspect(inspect) => inspect.run(ui),
             What::Test(test) => test.run(ui),
             What::Bench(bench) => bench.run(ui),
+            What::Sign(sign) => sign.run(ui),
+            What::Push(push) => push.run(ui),
             What::Setup(setup) => setup.run(ui),
         }
     }

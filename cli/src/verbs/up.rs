@@ -87,7 +87,10 @@ impl Up {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.root()?;
         let mut watch = Watch::new([self.config.clone()]);
-        let loaded = watch.settle(|| load(&self.config), |loaded| loaded.files(&root))?;
+        let loaded = watch.settle(
+            || load(&self.config)?.signed(&root),
+            |loaded| loaded.files(&root),
+        )?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
@@ -234,7 +237,7 @@ impl Front for Operator<'_> {
     }
 
     fn load(&self) -> Result<Loaded, LoadError> {
-        load(self.config)
+        load(self.config)?.signed(&self.options.root)
     }
 
     fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {

@@ -6,8 +6,10 @@ mod hostile;
 mod js;
 mod kit;
 mod port;
+mod push;
 mod python;
 mod rust;
+mod sign;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,13 +3,14 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use super::{Fetch, Lookup};
+use super::{Fetch, Lookup, SignedBy};
 
 /// A sandboxed handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
     pub(crate) component: String,
     pub(crate) sha256: [u8; 32],
+    pub(crate) signed_by: Option<SignedBy>,
     pub(crate) fuel: u64,
     pub(crate) memory_bytes: usize,
     pub(crate) timeout_ms: u64,
@@ -27,6 +28,11 @@ impl Handler {
     /// The file's digest.
     pub const fn sha256(&self) -> &[u8; 32] {
         &self.sha256
+    }
+
+    /// Whose signature the component must carry; `None` where its digest is enough.
+    pub const fn signed_by(&self) -> Option<&SignedBy> {
+        self.signed_by.as_ref()
     }
 
     /// Fuel a call.

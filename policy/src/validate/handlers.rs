@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::names;
 use super::reach;
 use super::report::{Path, Report, quote, unknown};
+use super::signing;
 use super::usage::Usage;
 use crate::policy::{Handler, Lookup};
 use crate::raw::{self, ByteSize};
@@ -41,7 +42,7 @@ pub(super) fn handlers(
     for (name, raw) in &policy.handlers {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let handler = handler(report, &path, raw);
+        let handler = handler(report, &path, raw, policy);
         for (index, lookup) in raw.lookups.iter().enumerate() {
             if !policy.lookups.contains_key(lookup) {
                 let known = policy.lookups.keys().map(String::as_str);
@@ -89,7 +90,12 @@ pub(super) fn fit(
     }
 }
 
-fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handler> {
+fn handler(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Handler,
+    policy: &raw::Policy,
+) -> Option<Handler> {
     let component_path = path.field("component");
     let component = report
         .required(
@@ -106,6 +112,7 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
             "the sha256 of the component's file",
         )
         .and_then(|text| names::sha256(report, &digest_path, text));
+    let signed_by = signing::signed_by(report, path, raw, policy);
     let fuel = report.within(
         &path.field("fuel"),
         raw.fuel.unwrap_or(DEFAULT_FUEL),
@@ -137,6 +144,7 @@ fn handler(report: &mut Report, path: &Path, raw: &raw::Handler) -> Option<Handl
     Some(Handler {
         component: component?.clone(),
         sha256: sha256?,
+        signed_by: signed_by?,
         fuel: fuel?,
         memory_bytes: memory_bytes?,
         timeout_ms: timeout_ms?,

@@ -115,6 +115,7 @@ mod sections;
 mod served;
 mod service;
 mod serving;
+mod signing;
 mod spoken;
 mod template;
 mod tensors;

@@ -15,6 +15,7 @@ pub(super) struct Usage<'a> {
     pub(super) backends: BTreeSet<&'a str>,
     pub(super) handlers: BTreeSet<&'a str>,
     pub(super) lookups: BTreeSet<&'a str>,
+    pub(super) keys: BTreeSet<&'a str>,
     pub(super) models: BTreeSet<&'a str>,
 }
 
@@ -59,6 +60,10 @@ impl<'a> Usage<'a> {
             handlers: handlers.map(|handler| handler.as_str()).collect(),
             lookups: (raw.handlers.values())
                 .flat_map(|handler| &handler.lookups)
+                .map(|name| name.as_str())
+                .collect(),
+            keys: (raw.handlers.values())
+                .flat_map(|handler| handler.signed_by.iter().flatten())
                 .map(|name| name.as_str())
                 .collect(),
             models,

@@ -131,6 +131,11 @@ impl Running {
         std::fs::remove_dir_all(self.folder).unwrap();
     }
 
+    /// The host's root.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes a file below the host's root.
     pub fn remove(&self, name: &str) {
         std::fs::remove_file(self.folder.join(name)).unwrap();
@@ -138,6 +143,11 @@ impl Running {
 
     /// Puts another file in the place of one below the host's root, as a renewal does.
     pub fn replace(&self, name: &str, content: &str) {
+        self.replace_bytes(name, content.as_bytes());
+    }
+
+    /// The same of any content.
+    pub fn replace_bytes(&self, name: &str, content: &[u8]) {
         let fresh = self.folder.join(format!("{name}.new"));
         std::fs::write(&fresh, content).unwrap();
         std::fs::rename(fresh, self.folder.join(name)).unwrap();

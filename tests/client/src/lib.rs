@@ -7,6 +7,7 @@ pub mod open;
 pub mod pki;
 pub mod publisher;
 pub mod redis;
+pub mod registry;
 pub mod reply;
 pub mod tls;
 

@@ -10,7 +10,7 @@ use tensorgate_host::sandbox::Role;
 use tensorgate_policy::{hex, raw};
 
 use crate::Failure;
-use crate::handler::project::{Grants, Limits, MANIFEST, Project, World, read_component, rule};
+use crate::handler::project::{Grants, Limits, World, component_at, read_component, rule};
 use crate::handler::{authority, runner};
 use crate::ui::Ui;
 
@@ -48,11 +48,7 @@ struct Import {
 impl Inspect {
     /// Inspects.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let file = if self.component.join(MANIFEST).is_file() {
-            Project::open(&self.component)?.component()
-        } else {
-            self.component
-        };
+        let file = component_at(&self.component)?;
         let bytes = read_component(&file).map_err(Failure::Input)?;
         let surface = surface(&bytes).map_err(|fault| {
             Failure::Input(format!("{} is no WebAssembly: {fault}", file.display()))

@@ -26,10 +26,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
-    ("tensorgate-host", &["tensorgate-policy", "tensorgate-wire"]),
+    ("tensorgate-artifact", &["tensorgate-policy"]),
+    (
+        "tensorgate-host",
+        &[
+            "tensorgate-artifact",
+            "tensorgate-policy",
+            "tensorgate-wire",
+        ],
+    ),
     (
         "tensorgate",
         &[
+            "tensorgate-artifact",
             "tensorgate-componentize",
             "tensorgate-policy",
             "tensorgate-identity",

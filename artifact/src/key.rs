@@ -1,0 +1,190 @@
+//! Keys, as OpenSSL writes them: PEM around PKCS #8 for the private half, around SPKI for the public one (RFC 8410).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_compact::{KeyPair, Seed, Signature};
+use sha2::{Digest as _, Sha256};
+use tensorgate_policy::hex;
+
+/// What stands before an Ed25519 seed in PKCS #8, version 1.
+const PRIVATE: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+/// What stands before an Ed25519 key in a SubjectPublicKeyInfo.
+const PUBLIC: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// A text that is no key of ours. No message repeats any of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Not one block of PEM with this label.
+    #[error("is not one PEM block `{0}`")]
+    Pem(&'static str),
+    /// Another algorithm's, encrypted, or with more in it than a key.
+    #[error(
+        "is not an Ed25519 key as `openssl genpkey -algorithm ed25519` writes it, without a passphrase"
+    )]
+    Algorithm,
+    /// A public key by which anything could be signed.
+    #[error("is no point of the curve that a signature could be of")]
+    Weak,
+}
+
+/// The half that signs. Never printed.
+pub struct PrivateKey(KeyPair);
+
+/// The half that verifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey([u8; 32]);
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PrivateKey").field(&self.public()).finish()
+    }
+}
+
+impl PrivateKey {
+    /// From 32 random bytes.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(KeyPair::from_seed(Seed::new(seed)))
+    }
+
+    /// From a PEM block `PRIVATE KEY`.
+    ///
+    /// # Errors
+    /// If it is another key, or encrypted.
+    pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
+        let der = pem(text, "PRIVATE KEY")?;
+        let seed = der
+            .strip_prefix(&PRIVATE)
+            .and_then(|seed| <[u8; 32]>::try_from(seed).ok());
+        seed.map(Self::from_seed).ok_or(KeyFault::Algorithm)
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(*self.0.pk)
+    }
+
+    /// Signs; the same message gives the same signature.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        *self.0.sk.sign(message, None)
+    }
+}
+
+impl PublicKey {
+    /// From its 32 bytes, as a policy has it.
+    ///
+    /// # Errors
+    /// If it is no point of the curve, or one of small order.
+    pub fn new(bytes: [u8; 32]) -> Result<Self, KeyFault> {
+        let key = ed25519_compact::PublicKey::new(bytes);
+        key.validate().map_err(|_| KeyFault::Weak)?;
+        Ok(Self(bytes))
+    }
+
+    /// From a PEM block `PUBLIC KEY`.
+    ///
+    /// # Errors
+    /// If it is another key.
+    pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
+        let der = pem(text, "PUBLIC KEY")?;
+        let key = der
+            .strip_prefix(&PUBLIC)
+            .and_then(|key| <[u8; 32]>::try_from(key).ok());
+        Self::new(key.ok_or(KeyFault::Algorithm)?)
+    }
+
+    /// A PEM block `PUBLIC KEY`.
+    pub fn to_pem(self) -> String {
+        let der = STANDARD.encode(self.der());
+        format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
+    }
+
+    /// As a policy writes it: 64 hex digits.
+    pub fn to_hex(self) -> String {
+        hex(&self.0)
+    }
+
+    /// How a bundle says which key it was made with: base64 of the SHA-256 of its SubjectPublicKeyInfo. Nobody is to believe it.
+    pub(crate) fn hint(self) -> String {
+        STANDARD.encode(Sha256::digest(self.der()))
+    }
+
+    fn der(self) -> Vec<u8> {
+        [PUBLIC.as_slice(), &self.0].concat()
+    }
+
+    /// Whether a signature is this key's over that message.
+    pub(crate) fn verifies(self, message: &[u8], signature: &[u8; 64]) -> bool {
+        ed25519_compact::PublicKey::new(self.0)
+            .verify(message, &Signature::new(*signature))
+            .is_ok()
+    }
+}
+
+/// What one block holds; nothing may stand around it.
+fn pem(text: &str, label: &'static str) -> Result<Vec<u8>, KeyFault> {
+    let body = text
+        .trim_ascii()
+        .strip_prefix("-----BEGIN ")
+        .and_then(|rest| rest.strip_prefix(label)?.strip_prefix("-----"))
+        .and_then(|rest| {
+            rest.strip_suffix("-----")?
+                .strip_suffix(label)?
+                .strip_suffix("-----END ")
+        });
+    let body: String = body
+        .ok_or(KeyFault::Pem(label))?
+        .split_ascii_whitespace()
+        .collect();
+    STANDARD.decode(body).map_err(|_| KeyFault::Pem(label))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// RFC 8410, 10.1 and 10.3.
+    const RFC_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+    const RFC_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+
+    #[test]
+    fn the_published_keys_are_read_and_belong_together() {
+        let private = PrivateKey::from_pem(RFC_PRIVATE).unwrap();
+        let public = PublicKey::from_pem(RFC_PUBLIC).unwrap();
+        assert_eq!(private.public(), public);
+        assert_eq!(public.to_pem(), RFC_PUBLIC);
+        assert_eq!(PublicKey::new(*private.0.pk), Ok(public));
+        assert!(!format!("{private:?}").contains("d4ee72"), "{private:?}");
+    }
+
+    #[test]
+    fn what_is_no_key_of_ours_is_refused() {
+        let with = |der: &[u8], label: &str| {
+            let der = STANDARD.encode(der);
+            format!("-----BEGIN {label}-----\n{der}\n-----END {label}-----\n")
+        };
+        let long = [PUBLIC.as_slice(), &[7; 33]].concat();
+        let weak = [PUBLIC.as_slice(), &[0; 32]].concat();
+        let other = [
+            0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6f, 0x03, 0x21, 0x00,
+        ];
+        let other = [other.as_slice(), &[7; 32]].concat();
+        for (text, expected) in [
+            (String::new(), KeyFault::Pem("PUBLIC KEY")),
+            (RFC_PRIVATE.to_owned(), KeyFault::Pem("PUBLIC KEY")),
+            (RFC_PUBLIC.repeat(2), KeyFault::Pem("PUBLIC KEY")),
+            (with(&long, "PUBLIC KEY"), KeyFault::Algorithm),
+            (with(&other, "PUBLIC KEY"), KeyFault::Algorithm),
+            (with(&weak, "PUBLIC KEY"), KeyFault::Weak),
+        ] {
+            assert_eq!(PublicKey::from_pem(&text), Err(expected), "{text}");
+        }
+        for text in [RFC_PUBLIC, "", &with(&[0; 48], "PRIVATE KEY")] {
+            assert!(PrivateKey::from_pem(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Who is pushing: what `docker login` has left in `config.json`. No message repeats any of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use crate::load::read_at_most;
+
+/// Largest `config.json`, bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A user's name and password, as one text.
+#[derive(Clone)]
+pub struct Credentials(Option<String>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    auth: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Credentials")
+            .field(&self.0.is_some())
+            .finish()
+    }
+}
+
+impl Credentials {
+    /// Those for one registry; none where nobody logged in there.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or leaves them to a program.
+    pub fn of(registry: &str) -> Result<Self, String> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let folder = set("DOCKER_CONFIG")
+            .map(PathBuf::from)
+            .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".docker")));
+        let Some(file) = folder.map(|folder| folder.join("config.json")) else {
+            return Ok(Self(None));
+        };
+        let bytes = match read_at_most(&file, MAX_FILE_BYTES) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(format!("{} is too large", file.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self(None)),
+            Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
+        };
+        Self::read(&bytes, registry).map_err(|why| format!("{}: {why}", file.display()))
+    }
+
+    fn read(bytes: &[u8], registry: &str) -> Result<Self, String> {
+        // Serde's own message could repeat a value.
+        let config: Config = serde_json::from_slice(bytes)
+            .map_err(|error| format!("is not Docker's configuration (line {})", error.line()))?;
+        let plain = |name: &str| {
+            let name = name.strip_prefix("https://").unwrap_or(name);
+            name.split('/').next().unwrap_or_default().to_owned()
+        };
+        let entry = (config.auths.iter()).find(|(name, _)| plain(name) == registry);
+        let entry = entry.map(|(_, entry)| entry);
+        let helped = config
+            .cred_helpers
+            .keys()
+            .any(|name| plain(name) == registry);
+        if helped
+            || (entry.is_some_and(|entry| entry.auth.is_none()) && config.creds_store.is_some())
+        {
+            return Err(format!(
+                "credentials for {registry} are with a credential helper, which is not asked: log in without one"
+            ));
+        }
+        let Some(entry) = entry else {
+            return Ok(Self(None));
+        };
+        if entry
+            .identitytoken
+            .as_ref()
+            .is_some_and(|token| !token.is_empty())
+        {
+            return Err(format!(
+                "{registry} has an identity token, which is not spoken here: log in with a password or an access token"
+            ));
+        }
+        let pair = entry.auth.as_ref().filter(|auth| !auth.is_empty());
+        let Some(pair) = pair else {
+            return Ok(Self(None));
+        };
+        let decoded = STANDARD.decode(pair).ok();
+        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        let good =
+            decoded.is_some_and(|text| text.contains(':') && !text.contains(char::is_control));
+        if good {
+            Ok(Self(Some(pair.clone())))
+        } else {
+            Err(format!(
+                "what stands for {registry} is no name and password"
+            ))
+        }
+    }
+
+    /// The field `authorization` that carries them.
+    pub fn basic(&self) -> Option<String> {
+        self.0.as_ref().map(|pair| format!("Basic {pair}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn only_the_registrys_own_are_taken_and_none_are_told() {
+        let pair = STANDARD.encode("user:secret");
+        let config = format!(
+            r#"{{"auths": {{"https://one.example/v2/": {{"auth": "{pair}"}}, "two.example": {{"identitytoken": "secret"}}, "three.example": {{}}, "four.example": {{"auth": "c2VjcmV0"}}}}, "credHelpers": {{"five.example": "x"}}, "credsStore": "desktop"}}"#
+        );
+        let read = |registry: &str| Credentials::read(config.as_bytes(), registry);
+        assert_eq!(
+            read("one.example").unwrap().basic().unwrap(),
+            format!("Basic {pair}")
+        );
+        assert!(read("other.example").unwrap().basic().is_none());
+        assert!(read("one.example.evil").unwrap().basic().is_none());
+        for registry in [
+            "two.example",
+            "three.example",
+            "four.example",
+            "five.example",
+        ] {
+            let why = read(registry).unwrap_err();
+            assert!(
+                !why.contains("secret") && !why.contains("c2VjcmV0"),
+                "{why}"
+            );
+        }
+        let why = Credentials::read(
+            br#"{"auths": {"one.example": {"auth": 7, "secret"#,
+            "one.example",
+        );
+        assert!(!why.unwrap_err().contains("secret"));
+        assert!(!format!("{:?}", read("one.example").unwrap()).contains(&pair));
+    }
+}

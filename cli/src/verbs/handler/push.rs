@@ -1,0 +1,94 @@
+//! `handler push`: a component and its signature go to a registry.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tensorgate_artifact::MAX_SIGNATURE_BYTES;
+use tensorgate_artifact::component;
+use tensorgate_componentize::surface;
+
+use super::sign::signature_of;
+use crate::Failure;
+use crate::handler::project::{component_at, read_component};
+use crate::handler::registry::credentials::Credentials;
+use crate::handler::registry::reference::Reference;
+use crate::handler::registry::wire::{Trust, Wire};
+use crate::handler::registry::{Shipment, push};
+use crate::load::read_at_most;
+use crate::ui::Ui;
+
+/// Put a component and its signature into an OCI registry.
+#[derive(Args)]
+#[command(
+    after_help = "Over HTTPS alone. Who you are comes from Docker's config.json ($DOCKER_CONFIG, else ~/.docker), as `docker login` writes it without a \
+credential helper. A tag that names other bytes already is left alone: push another version. Prints the digest.\n\n\
+Example: tensorgate handler push registry.example.com/handlers/scale:1.4.0 scale"
+)]
+pub struct Push {
+    /// Where to: REGISTRY/REPOSITORY[:TAG]; the signed version is the tag unless given.
+    #[arg(value_name = "REFERENCE")]
+    reference: Reference,
+    /// A component's file, or a project's folder.
+    #[arg(default_value = ".")]
+    component: PathBuf,
+    /// Authorities to trust in place of the system's, PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Push {
+    /// Pushes.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let file = component_at(&self.component)?;
+        let bytes = read_component(&file).map_err(Failure::Input)?;
+        let beside = signature_of(&file);
+        let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
+        let unsigned = |why: String| {
+            Failure::Input(format!(
+                "{}: {why}; sign the component first: tensorgate handler sign",
+                beside.display()
+            ))
+        };
+        let signature = read_at_most(&beside, most)
+            .map_err(|error| unsigned(error.to_string()))?
+            .ok_or_else(|| unsigned("is no signature".to_owned()))?;
+        // Whose it is, those who run it will ask; that it is of these bytes is worth asking now.
+        let signed_as =
+            component::says(&signature, &bytes).map_err(|fault| unsigned(fault.to_string()))?;
+        let surface = surface(&bytes)
+            .ok()
+            .filter(|surface| surface.component)
+            .ok_or_else(|| {
+                Failure::Input(format!("{} is no WebAssembly component", file.display()))
+            })?;
+        let trust = Trust::of(self.ca.as_deref()).map_err(Failure::Input)?;
+        let credentials = Credentials::of(self.reference.registry()).map_err(Failure::Input)?;
+        let shipment = Shipment {
+            component: bytes,
+            signature,
+            signed_as,
+            imports: surface.imports,
+            exports: surface.exports,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let wire = Wire::new(trust, credentials, &self.reference);
+        let pushed = runtime
+            .block_on(push(wire, &self.reference, &shipment))
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        if ui.json {
+            ui.json_line(&pushed);
+        } else {
+            ui.line(&pushed.reference);
+            ui.note(&format!(
+                "as {}:{}, with the signature {}",
+                self.reference.repository(),
+                pushed.tag,
+                pushed.signature
+            ));
+        }
+        Ok(())
+    }
+}

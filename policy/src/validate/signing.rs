@@ -1,0 +1,112 @@
+//! Keys, and which handlers must be signed by which of them.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::names;
+use super::report::{Path, Report, quote, unknown};
+use super::usage::Usage;
+use crate::hex::unhex;
+use crate::policy::{SignedAs, SignedBy};
+use crate::raw;
+
+/// Keys that one handler names: the old and the new one while a team rotates, times a few teams.
+const MAX_KEYS: usize = 16;
+
+/// Whether every key can be one. Handlers take theirs from the document.
+pub(super) fn keys(
+    report: &mut Report,
+    path: &Path,
+    raw: &BTreeMap<String, raw::SigningKey>,
+    used: &Usage<'_>,
+) -> Option<()> {
+    let mut keys: BTreeMap<[u8; 32], &String> = BTreeMap::new();
+    let mut good = true;
+    for (name, raw) in raw {
+        let path = path.key(name);
+        let named = names::name(report, &path, name);
+        let field = path.field("ed25519");
+        let fix = "64 lower-case hex digits, as `tensorgate handler sign` prints them";
+        let text = report.required(&field, raw.ed25519.as_ref(), fix);
+        let key = text.and_then(|text| unhex::<32>(text.as_bytes()));
+        if text.is_some() && key.is_none() {
+            report.error_with_fix(&field, "is not an Ed25519 public key", fix);
+        }
+        // Taking one name back would leave the key in force under the other.
+        let twin = key.and_then(|key| keys.get(&key));
+        if let Some(twin) = twin {
+            report.error(&field, format!("is the key of {} already", quote(twin)));
+            good = false;
+        }
+        if !used.keys.contains(name.as_str()) {
+            report.warn(
+                &path,
+                format!("no handler is signed by key {}", quote(name)),
+                "remove it",
+            );
+        }
+        match named.and(key) {
+            Some(key) => {
+                keys.insert(key, name);
+            }
+            None => good = false,
+        }
+    }
+    good.then_some(())
+}
+
+/// What one handler's component must be signed by. The outer `None` is a fault, the inner one a handler that needs no signature.
+pub(super) fn signed_by(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Handler,
+    policy: &raw::Policy,
+) -> Option<Option<SignedBy>> {
+    let as_path = path.field("signed_as");
+    let signed_as = match &raw.signed_as {
+        None => None,
+        Some(text) => {
+            let read = SignedAs::parse(text);
+            if read.is_none() {
+                report.error_with_fix(
+                    &as_path,
+                    format!("{} is not a component's name and version", quote(text)),
+                    "name@version, as its signer gave them",
+                );
+            }
+            Some(read?)
+        }
+    };
+    let by_path = path.field("signed_by");
+    let Some(names) = &raw.signed_by else {
+        if signed_as.is_some() {
+            let fix = "name the keys with signed_by";
+            report.error_with_fix(&as_path, "asks for a signature by nobody", fix);
+            return None;
+        }
+        if !policy.keys.is_empty() {
+            let fix = "signed_by: [KEY], or remove the policy's keys";
+            report.warn(path, "its component needs no signature", fix);
+        }
+        return Some(None);
+    };
+    report.not_empty(&by_path, names, "the name of a key, or leave it out")?;
+    report.distinct(&by_path, names)?;
+    if names.len() > MAX_KEYS {
+        let message = format!("{} keys are too many, {MAX_KEYS} are allowed", names.len());
+        report.error(&by_path, message);
+        return None;
+    }
+    let mut keys = BTreeMap::new();
+    for (index, name) in names.iter().enumerate() {
+        let Some(key) = policy.keys.get(name) else {
+            let known = policy.keys.keys().map(String::as_str);
+            unknown(report, &by_path.index(index), "key", name, known);
+            return None;
+        };
+        // What is wrong with a key is told of where it stands.
+        keys.insert(name.clone(), unhex(key.ed25519.as_ref()?.as_bytes())?);
+    }
+    Some(Some(SignedBy { keys, signed_as }))
+}

@@ -1,0 +1,31 @@
+//! A policy that is in force already, asked for again: the files that it stands on may be others by now.
+
+use std::sync::Arc;
+
+use super::{Loader, PolicyFault};
+use crate::generations::Generation;
+use crate::signed;
+
+impl Loader {
+    /// The files that a generation stands on, read again: its backends' certificates where they were replaced, its components' signatures.
+    /// Every one that cannot be used.
+    pub(crate) async fn reread(
+        self: &Arc<Self>,
+        generation: &Arc<Generation>,
+    ) -> Result<(), Vec<PolicyFault>> {
+        let (loader, generation) = (Arc::clone(self), Arc::clone(generation));
+        let reading = tokio::task::spawn_blocking(move || {
+            let backends = generation.parts.backends.iter();
+            let faults = backends.filter_map(|(name, server)| server.reread(name).err());
+            let (_, unsigned) = signed::of(generation.policy(), &loader.root);
+            faults
+                .chain(unsigned.into_iter().map(PolicyFault::from))
+                .collect::<Vec<_>>()
+        });
+        match reading.await {
+            Ok(faults) if faults.is_empty() => Ok(()),
+            Ok(faults) => Err(faults),
+            Err(error) => Err(vec![PolicyFault::Loading(error.to_string())]),
+        }
+    }
+}

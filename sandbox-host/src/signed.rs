@@ -1,0 +1,75 @@
+//! Who signed a component: looked at before anything of it is parsed, and again at each reload, where nothing of it is loaded anew.
+//!
+//! What is verified is that a key has signed the digest that the policy names; the sandbox takes no bytes but those of that digest. So what
+//! was verified is what is compiled, whatever becomes of the files in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tensorgate_artifact::component::{self, SignatureFault, Signed};
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::Handler;
+
+use crate::config::{self, ConfigError};
+
+/// A component that its policy wants signed, and is not.
+#[derive(Debug, thiserror::Error)]
+#[error("handler {handler}: {cause}")]
+pub struct UnsignedFault {
+    handler: String,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("no signature: {0}")]
+    File(ConfigError),
+    #[error(transparent)]
+    Signature(#[from] SignatureFault),
+}
+
+impl UnsignedFault {
+    /// Without the handler's name.
+    pub fn cause(&self) -> String {
+        self.cause.to_string()
+    }
+}
+
+/// Who signed a handler's component, `None` where its policy does not ask. Reads the signature below the root.
+///
+/// # Errors
+/// If it is not there, or is not one that the policy lets in.
+pub fn verify(name: &str, rule: &Handler, root: &Path) -> Result<Option<Signed>, UnsignedFault> {
+    let Some(asked) = rule.signed_by() else {
+        return Ok(None);
+    };
+    let verified = config::signature(root, rule.component())
+        .map_err(Cause::File)
+        .and_then(|file| Ok(component::verify(&file, rule.sha256(), asked)?));
+    verified.map(Some).map_err(|cause| UnsignedFault {
+        handler: name.to_owned(),
+        cause,
+    })
+}
+
+/// Who signed which handler that a model uses, by the handlers' names, and those whose component is not signed as the policy asks.
+pub(crate) fn of(policy: &Policy, root: &Path) -> (BTreeMap<String, Signed>, Vec<UnsignedFault>) {
+    let (mut signed, mut faults) = (BTreeMap::new(), Vec::new());
+    let models = policy.models().iter();
+    let used: BTreeSet<_> = models
+        .flat_map(|model| model.preprocess().iter().chain(model.postprocess()))
+        .collect();
+    for (name, rule) in policy.handlers() {
+        if !used.contains(name) {
+            continue;
+        }
+        match verify(name, rule, root) {
+            Ok(Some(by)) => {
+                signed.insert(name.clone(), by);
+            }
+            Ok(None) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (signed, faults)
+}

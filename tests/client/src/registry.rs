@@ -1,0 +1,130 @@
+//! A registry of a test's own: a real one, over TLS, that lets one user in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::pki::Leaf;
+
+/// How long it may take to answer.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Starts: a port is chosen before it is bound, and another process may take it in between.
+const ATTEMPTS: u32 = 5;
+/// The user's password, bcrypt.
+const PASSWORD: &str = "pusher:$2y$04$abcdefghijklmnopqrstuunlYhkTFbgRA54GboW54rggxAi/fdlcW\n";
+
+/// How it finds out who somebody is.
+#[derive(Clone, Debug)]
+pub enum Knows {
+    /// By name and password: `pusher`, `wasm-secret`.
+    Password,
+    /// By a token that whoever holds this certificate has signed, and that this server gives.
+    Token {
+        /// PEM.
+        certificate: String,
+        /// `https://…`.
+        realm: String,
+    },
+}
+
+/// A registry; it ends with this.
+pub struct Registry {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Registry {
+    /// Starts one whose files are in a folder.
+    pub fn start(folder: &Path, leaf: &Leaf, knows: &Knows) -> io::Result<Self> {
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map(|()| path.display().to_string())
+        };
+        let (certificate, key) = (file("tls.pem", &leaf.pem)?, file("tls.key", &leaf.key)?);
+        let auth = match knows {
+            Knows::Password => {
+                let users = file("users", PASSWORD)?;
+                format!("{{htpasswd: {{realm: test, path: {users}}}}}")
+            }
+            Knows::Token { certificate, realm } => {
+                let issuer = file("issuer.pem", certificate)?;
+                format!(
+                    "{{token: {{realm: \"{realm}\", service: registry.test, issuer: issuer.test, rootcertbundle: {issuer}}}}}"
+                )
+            }
+        };
+        let mut last = io::Error::other("no attempt");
+        for _ in 0..ATTEMPTS {
+            let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let storage = folder.join("storage").display().to_string();
+            let config = format!(
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {storage}}}}}\n\
+                 http: {{addr: \"{address}\", secret: test, tls: {{certificate: {certificate}, key: {key}}}}}\nauth: {auth}\n"
+            );
+            let config = file("registry.yml", &config)?;
+            let child = Command::new(program()?)
+                .args(["serve", &config])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let mut registry = Self { address, child };
+            match registry.answers() {
+                Ok(()) => return Ok(registry),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn answers(&mut self) -> io::Result<()> {
+        let give_up = Instant::now() + START_LIMIT;
+        while Instant::now() < give_up {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("docker-registry ended: {status}")));
+            }
+            if std::net::TcpStream::connect(self.address).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(io::Error::other("docker-registry does not answer"))
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `DOCKER_REGISTRY`, the one that `make setup` put into the cache, or one on `PATH`.
+fn program() -> io::Result<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let cached = cache.map(|cache| cache.join("tensorgate/registry/docker-registry"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("docker-registry"));
+    set("DOCKER_REGISTRY")
+        .into_iter()
+        .chain(cached)
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            io::Error::other(
+                "no docker-registry: run `make setup`, install one, or name one in DOCKER_REGISTRY",
+            )
+        })
+}
