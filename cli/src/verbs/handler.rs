@@ -3,8 +3,10 @@
 mod bench;
 mod build;
 mod inspect;
+mod logs;
 mod new;
 mod port;
+mod replay;
 mod setup;
 mod test;
 
@@ -13,7 +15,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, port, build, inspect, test and measure handlers.
+/// Make, port, build, inspect, test and measure handlers, and run their calls again.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -29,6 +31,8 @@ enum What {
     Test(test::Test),
     Bench(bench::Bench),
     Setup(setup::Setup),
+    Replay(replay::Replay),
+    Logs(logs::Logs),
 }
 
 impl Handler {
@@ -42,6 +46,8 @@ impl Handler {
             What::Test(test) => test.run(ui),
             What::Bench(bench) => bench.run(ui),
             What::Setup(setup) => setup.run(ui),
+            What::Replay(replay) => replay.run(ui),
+            What::Logs(logs) => logs.run(ui),
         }
     }
 }

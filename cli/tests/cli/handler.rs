@@ -5,8 +5,10 @@ mod examples;
 mod hostile;
 mod js;
 mod kit;
+mod logs;
 mod port;
 mod python;
+mod replay;
 mod rust;
 
 use std::path::{Path, PathBuf};

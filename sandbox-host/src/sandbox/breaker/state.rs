@@ -117,6 +117,8 @@ pub(super) struct Change {
     pub(super) all: Option<Duration>,
     /// All are let in again.
     pub(super) back: bool,
+    /// The client is.
+    pub(super) client_back: bool,
 }
 
 /// What is known of one handler's calls.
@@ -196,7 +198,9 @@ impl State {
     fn answered(&mut self, client: &Who, leave: Leave) -> Change {
         // What was begun before a cut says nothing about what came after.
         let own = self.clients.get(client);
-        if own.is_some_and(|row| row.cut.is_none() || leave.of_client) {
+        let known = own.is_some_and(|row| row.cut.is_none() || leave.of_client);
+        let client_back = known && own.is_some_and(|row| row.cut.is_some());
+        if known {
             self.clients.remove(client);
         }
         let back = leave.of_all && self.cut.is_some();
@@ -208,6 +212,7 @@ impl State {
         }
         Change {
             back,
+            client_back,
             ..Change::default()
         }
     }
@@ -254,7 +259,7 @@ impl State {
         Change {
             client: own.map(|cut| cut.long),
             all: all.map(|cut| cut.long),
-            back: false,
+            ..Change::default()
         }
     }
 
