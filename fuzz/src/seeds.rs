@@ -151,6 +151,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
         }
     }
+    for (name, bytes) in tensorgate_fuzz::capture::examples() {
+        add("capture", name, bytes);
+    }
     for (name, bytes) in rate_limits() {
         add("rate_limit", name, bytes);
     }

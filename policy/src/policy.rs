@@ -15,6 +15,7 @@ use crate::request::{Operation, Proof, Proofs, Protocol};
 mod allowance;
 mod audit;
 mod backend;
+mod capture;
 mod grant;
 mod handler;
 mod key_places;
@@ -33,6 +34,7 @@ mod template;
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
+pub use capture::Capture;
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
@@ -92,6 +94,7 @@ pub struct Policy {
     pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
+    pub(crate) capture: Option<Capture>,
 }
 
 impl Policy {
@@ -143,6 +146,11 @@ impl Policy {
     /// What wrong credentials come to, if anything.
     pub const fn lockout(&self) -> Option<&Lockout> {
         self.lockout.as_ref()
+    }
+
+    /// Which calls of handlers are kept.
+    pub const fn capture(&self) -> Option<&Capture> {
+        self.capture.as_ref()
     }
 
     /// The audit log.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod backend;
+mod capture;
 mod composition;
 mod credentials;
 mod decoupled;
@@ -29,6 +30,7 @@ pub use backend::{
     AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
     OutlierDetection, Retry,
 };
+pub use capture::{CallOutcome, Capture};
 pub use composition::{Chain, Sticky, VersionRule, Versions};
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
@@ -89,6 +91,9 @@ pub struct Policy {
     /// The audit log. It is always written: without this section, with the section's defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+    /// Calls of handlers that are kept, to be run again; none without this section.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
 }
 
 /// The listener.

@@ -6,6 +6,7 @@
 mod accepts;
 mod audit;
 mod backends;
+mod capture;
 mod chains;
 mod claim_headers;
 mod clients;
@@ -120,6 +121,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         .as_ref()
         .map(|rule| lockout::lockout(report, &root.field("lockout"), rule, &raw.listen));
     let audit = audit::audit(report, &root.field("audit"), raw.audit.as_ref());
+    let capture = capture::capture(report, &root.field("capture"), raw);
     let (grants, models, clients) = (grants?, models?, clients?);
     requires::reachable(
         report,
@@ -165,6 +167,7 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         granted: grants.granted,
         lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,
         audit: audit?,
+        capture: capture?,
     })
 }
 

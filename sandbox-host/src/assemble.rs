@@ -3,6 +3,7 @@
 //! that are held already: a handler is not compiled again, a backend keeps its places, its health and its connections.
 
 mod reread;
+mod routes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,22 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
+use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
 
+use crate::audit::cut_offs::CutOffs;
 use crate::backends::oip::{Endpoint, EndpointError};
-use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
-use crate::budget::Budget;
+use crate::capture::{CaptureError, Capturer};
 use crate::config::{self, Candidate, ConfigError};
-use crate::copies::{self, Copies};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
 use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
-use crate::pipeline::{ModelRoute, Pipeline, Stage};
+use crate::pipeline::{Pipeline, Stage};
 use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
@@ -65,6 +65,8 @@ pub enum PolicyFault {
         what: &'static str,
         name: String,
     },
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     #[error("rate_limit_service: {0}")]
     Limits(#[from] ConnectFault),
     #[error("loading failed: {0}")]
@@ -79,6 +81,8 @@ pub enum PolicyFault {
 pub(crate) struct Parts {
     pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
     pub(crate) backends: HashMap<String, Arc<Server>>,
+    /// What keeps calls of handlers, if any are kept.
+    pub(crate) capturer: Option<Arc<Capturer>>,
     /// What gateways share, if anything and if it is for us to count.
     pub(crate) limits: Option<Arc<Limits>>,
 }
@@ -120,6 +124,8 @@ pub(crate) struct Loader {
     /// Made when a policy first has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     resolver: Arc<dyn Resolve>,
+    /// Where it is told that handlers are left alone.
+    pub(crate) cut_offs: Arc<CutOffs>,
 }
 
 impl Loader {
@@ -137,6 +143,7 @@ impl Loader {
             compiling: Compiling::default(),
             sandbox: Mutex::new(None),
             resolver: Arc::new(SystemResolver::default()),
+            cut_offs: Arc::default(),
         }
     }
 
@@ -163,9 +170,13 @@ impl Loader {
             let mut faults = Vec::new();
             let handlers = loader.handlers(&loading, &known, &mut faults);
             let backends = loader.backends(&loading, &known, &mut faults);
-            (handlers, backends, faults)
+            let capturer = loader.capturer(&loading, &known).unwrap_or_else(|fault| {
+                faults.push(fault.into());
+                None
+            });
+            (handlers, backends, capturer, faults)
         });
-        let (handlers, backends, mut faults) = loaded
+        let (handlers, backends, capturer, mut faults) = loaded
             .await
             .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
         let known: Vec<_> = (held.iter())
@@ -179,21 +190,44 @@ impl Loader {
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let parts = (&backends, &handlers);
-        let routes = routes(policy, parts, complete, &self.metrics, &mut faults);
+        let routes = routes::of(policy, parts, complete, &self.metrics, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
         let judge = Judge::new(Arc::clone(policy), generation.clone(), self.key.clone());
         Ok(Generation {
             judge: Arc::new(judge),
-            pipeline: Pipeline::new(Arc::clone(policy), routes, Arc::clone(&self.metrics)),
+            pipeline: Pipeline::new(
+                Arc::clone(policy),
+                routes,
+                Arc::clone(&self.metrics),
+                capturer.clone(),
+            ),
             parts: Parts {
                 handlers,
                 backends,
+                capturer,
                 limits,
             },
             digest: *digest,
         })
+    }
+
+    /// What keeps calls: the same one as long as its rule is, with its keys read anew. Reads files.
+    fn capturer(
+        &self,
+        policy: &Policy,
+        held: &[Arc<Generation>],
+    ) -> Result<Option<Arc<Capturer>>, CaptureError> {
+        let Some(rule) = policy.capture() else {
+            return Ok(None);
+        };
+        let mut known = (held.iter()).filter_map(|held| held.parts.capturer.as_ref());
+        if let Some(known) = known.find(|known| known.rule() == rule) {
+            known.reread()?;
+            return Ok(Some(Arc::clone(known)));
+        }
+        Capturer::start(rule, &self.root, self.metrics.capture_counts()).map(Some)
     }
 
     /// Loads every handler that a model uses, in the roles in which it is used.
@@ -254,7 +288,7 @@ impl Loader {
     ) -> Result<Stage, PolicyFault> {
         let component = config::component(&self.root, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
-        let reach = Reach::of(name, rule, &self.root, &self.resolver);
+        let reach = Reach::of(name, rule, &self.root, &self.resolver, &self.metrics);
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,
@@ -270,7 +304,10 @@ impl Loader {
             signed_as = signed.map(|signed| tracing::field::display(&signed.signed_as)),
             "handler loaded"
         );
-        handler.show(self.metrics.cut_off(name, role));
+        handler.show(
+            self.metrics
+                .cut_off(name, role, Arc::<CutOffs>::clone(&self.cut_offs)),
+        );
         Ok(Stage {
             name: name.to_owned(),
             handler,
@@ -405,83 +442,4 @@ pub(crate) fn models_at<'p>(
             .iter()
             .map(|version| (model.backend_model().to_owned(), version.clone()))
     })
-}
-
-/// Backends by name, and handlers by name and role.
-type Made<'m> = (
-    &'m HashMap<String, Arc<Server>>,
-    &'m HashMap<(String, Role), LoadedStage>,
-);
-
-/// Every model's route. `complete`: every part that the policy names was made.
-fn routes(
-    policy: &Policy,
-    parts: Made<'_>,
-    complete: bool,
-    metrics: &Metrics,
-    faults: &mut Vec<PolicyFault>,
-) -> HashMap<ModelId, ModelRoute> {
-    let room = Budget::new(copies::MAX_BYTES);
-    let gives = policy.listen().limits().buffered_bytes;
-    let mut routes = HashMap::new();
-    for model in policy.models() {
-        let needs = match model.accepts() {
-            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => {
-                let backend = policy.backends().get(model.backend());
-                backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
-            }
-        };
-        if needs > gives {
-            faults.push(PolicyFault::Budget {
-                model: model.name().to_owned(),
-                needs,
-                gives,
-            });
-        }
-        let copies = Copies::of(model, &room, metrics);
-        match route(policy, model, parts, copies) {
-            Ok((id, route)) => {
-                routes.insert(id, route);
-            }
-            Err(fault) if complete => faults.push(fault),
-            Err(_) => {}
-        }
-    }
-    routes
-}
-
-fn route(
-    policy: &Policy,
-    model: &Model,
-    (backends, handlers): Made<'_>,
-    copies: Copies,
-) -> Result<(ModelId, ModelRoute), PolicyFault> {
-    let unresolved = |what, name: &str| PolicyFault::Unresolved {
-        model: model.name().to_owned(),
-        what,
-        name: name.to_owned(),
-    };
-    let chain = |names: &[String], role| {
-        let stage = |name: &String| {
-            handlers
-                .get(&(name.clone(), role))
-                .map(|loaded| loaded.stage.clone())
-                .ok_or_else(|| unresolved("handler", name))
-        };
-        names.iter().map(stage).collect::<Result<Vec<_>, _>>()
-    };
-    let backend = backends
-        .get(model.backend())
-        .ok_or_else(|| unresolved("backend", model.backend()))?;
-    let id = policy
-        .model_id(model.name())
-        .ok_or_else(|| unresolved("model", model.name()))?;
-    let route = ModelRoute {
-        preprocess: chain(model.preprocess(), Role::Preprocess)?,
-        backend: Arc::clone(&backend.dispatcher),
-        postprocess: chain(model.postprocess(), Role::Postprocess)?,
-        copies,
-    };
-    Ok((id, route))
 }

@@ -19,6 +19,7 @@ pub mod audit;
 pub mod backends;
 pub mod body;
 pub mod budget;
+pub mod capture;
 pub mod config;
 pub mod dispatch;
 pub mod document;

@@ -241,10 +241,20 @@ fn reach(flags: &Flags) -> Reach {
     for folder in &write {
         let _ = std::fs::create_dir_all(folder);
     }
-    let write = write.into_iter().chain(flags.cache_folder.clone());
-    if let Some(folder) = &flags.cache_folder {
+    let captures = policy
+        .pointer("/policy/capture/folder")
+        .and_then(Value::as_str)
+        .map(|folder| flags.root.join(folder));
+    let private: Vec<_> = flags
+        .cache_folder
+        .clone()
+        .into_iter()
+        .chain(captures)
+        .collect();
+    for folder in &private {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
     }
+    let write = write.into_iter().chain(private);
     Reach::of_host(read, write, &policy, &flags.endpoints, flags.admin.port())
 }
 

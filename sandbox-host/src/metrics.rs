@@ -1,6 +1,7 @@
 //! What the host counts, as OpenMetrics. Labels come from the policy and from fixed tables, never from a request: the
 //! number of series is bounded by the policy's size.
 
+mod handlers;
 mod labels;
 mod planes;
 
@@ -13,12 +14,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::sandbox::{Role, Shown};
 use crate::statistics::Counted;
 
+pub(crate) use handlers::AskCounts;
 pub use labels::{
-    BackendLabels, CopyLabels, FaultLabels, GenerationLabels, HandlerLabels, LimitLabels,
-    ModelLabels, ReasonLabels, ReloadLabels, RequestLabels, ShadowLabels, VersionLabels,
+    AskLabels, BackendLabels, BroughtLabels, CaptureLabels, CopyLabels, FaultLabels,
+    GenerationLabels, HandlerLabels, LimitLabels, ModelLabels, ReasonLabels, ReloadLabels,
+    RequestLabels, ShadowLabels, VersionLabels,
 };
 
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
@@ -57,6 +59,12 @@ pub struct Metrics {
     pub handler_cut_offs: Family<HandlerLabels, Counter>,
     /// Times that one client was.
     pub handler_client_cut_offs: Family<HandlerLabels, Counter>,
+    /// What became of calls of handlers that were to be kept.
+    pub captures: Family<CaptureLabels, Counter>,
+    /// What handlers asked for, by what came of it.
+    pub brought: Family<BroughtLabels, Counter>,
+    /// How long that took.
+    pub brought_seconds: Family<AskLabels, Histogram>,
     /// Requests in the host.
     pub in_flight: Gauge,
     /// Requests that may come in at once.
@@ -151,6 +159,9 @@ impl Metrics {
             handler_cut_off: Family::default(),
             handler_cut_offs: Family::default(),
             handler_client_cut_offs: Family::default(),
+            captures: Family::default(),
+            brought: Family::default(),
+            brought_seconds: Family::new_with_constructor(latency),
             in_flight: Gauge::default(),
             admission_limit: Gauge::default(),
             admission_refused: Counter::default(),
@@ -380,21 +391,9 @@ impl Metrics {
             "Lines of the host's log that its reader was too slow for",
             self.log_lines_dropped.clone(),
         );
+        self.register_handlers();
         self.register_audit();
         self.register_limits();
-    }
-
-    /// Where the breaker of a handler shows.
-    pub(crate) fn cut_off(&self, handler: &str, role: Role) -> Shown {
-        let labels = HandlerLabels {
-            handler: handler.to_owned(),
-            role: role.export(),
-        };
-        Shown {
-            cut: self.handler_cut_off.get_or_create_owned(&labels),
-            cuts: self.handler_cut_offs.get_or_create_owned(&labels),
-            client_cuts: self.handler_client_cut_offs.get_or_create_owned(&labels),
-        }
     }
 
     /// All of it in OpenMetrics text.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::audit::Audit;
 use crate::backends::Call;
 use crate::budget::Held;
+use crate::capture::Capturer;
 use crate::copies::{Copies, Kept};
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
@@ -53,6 +54,7 @@ pub struct Pipeline {
     policy: Arc<Policy>,
     routes: HashMap<ModelId, ModelRoute>,
     metrics: Arc<Metrics>,
+    capturer: Option<Arc<Capturer>>,
 }
 
 impl Pipeline {
@@ -61,11 +63,13 @@ impl Pipeline {
         policy: Arc<Policy>,
         routes: HashMap<ModelId, ModelRoute>,
         metrics: Arc<Metrics>,
+        capturer: Option<Arc<Capturer>>,
     ) -> Self {
         Self {
             policy,
             routes,
             metrics,
+            capturer,
         }
     }
 
@@ -234,10 +238,14 @@ impl Pipeline {
             reserved: _,
         } = request;
         let request_id = caller.request_id;
+        let client = caller.client.as_deref().unwrap_or_default();
+        let handled = !(route.preprocess.is_empty() && route.postprocess.is_empty());
+        let capturer = self.capturer.as_ref().filter(|_| handled);
         let behalf = Behalf {
-            client: caller.client.as_deref().unwrap_or_default().into(),
+            client: client.into(),
             request_id: request_id.as_str().into(),
             ledger: timings.reached.clone(),
+            keep: capturer.and_then(|capturer| capturer.of(model.name(), client)),
         };
         let mut asked = Asked {
             request_id: &request_id,

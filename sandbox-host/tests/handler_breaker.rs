@@ -80,6 +80,20 @@ async fn call(running: &Running, client: &str, number: f32) -> (u16, String) {
     (answer.status, reason)
 }
 
+/// The audit log's lines of their own about it, without what every line has.
+fn cut_offs(running: &Running) -> Vec<Value> {
+    let lines = running.audited().into_iter();
+    let of_them = lines.filter(|line| line["type"] == "cut-off");
+    of_them
+        .map(|line| {
+            let mut line = line.as_object().unwrap().clone();
+            let own = ["type", "handler", "client", "state", "for_ms"];
+            line.retain(|key, _| own.contains(&key.as_str()));
+            line.into()
+        })
+        .collect()
+}
+
 /// The value of a metric of the handler.
 fn counted(running: &Running, name: &str) -> String {
     let series = format!("tensorgate_host_handler_{name}{{handler=\"h\",role=\"preprocess\"}} ");
@@ -145,5 +159,38 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
         assert!(waited.elapsed() < support::PATIENCE, "it never comes back");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    // Each time that somebody was left out, or is not any more, is a line of the audit log.
+    until("the log has them", || cut_offs(&running).len() >= 6).await;
+    let lines = cut_offs(&running);
+    let [mallory, all, rest @ ..] = lines.as_slice() else {
+        panic!("{lines:#?}")
+    };
+    assert_eq!(
+        *mallory,
+        json!({"type": "cut-off", "handler": "h", "client": "mallory", "state": "open", "for_ms": 5_000})
+    );
+    assert_eq!(
+        *all,
+        json!({"type": "cut-off", "handler": "h", "state": "open", "for_ms": 5_000})
+    );
+    assert!(
+        rest.contains(&json!({"type": "cut-off", "handler": "h", "state": "closed"})),
+        "{rest:#?}"
+    );
+    for client in ["one", "two", "three"] {
+        let line = json!({"type": "cut-off", "handler": "h", "client": client, "state": "open", "for_ms": 5_000});
+        assert!(rest.contains(&line), "{rest:#?}");
+    }
+    // Who waited and is answered is let in again by that.
+    let waited = std::time::Instant::now();
+    while call(&running, "mallory", GOOD).await != served {
+        assert!(waited.elapsed() < support::PATIENCE, "it never comes back");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let closed = json!({"type": "cut-off", "handler": "h", "client": "mallory", "state": "closed"});
+    until("the log has that", || {
+        cut_offs(&running).last() == Some(&closed)
+    })
+    .await;
     running.stop().await;
 }

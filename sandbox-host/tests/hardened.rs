@@ -18,7 +18,8 @@ mod secured;
 mod spawned;
 mod support;
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use secured::Front;
@@ -79,12 +80,13 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
         std::fs::write(root.join(format!("{number}.wasm")), guest(number)).unwrap();
     }
     std::fs::write(root.join("ca.pem"), &old.pem).unwrap();
+    std::fs::write(root.join("capture.key"), "07".repeat(32)).unwrap();
+    std::fs::set_permissions(root.join("capture.key"), Permissions::from_mode(0o600)).unwrap();
     let of = |number: usize| {
-        with_handler(
-            &uri,
-            &format!("{number}.wasm"),
-            &Sha256::digest(guest(number)),
-        )
+        let digest = Sha256::digest(guest(number));
+        let mut policy = with_handler(&uri, &format!("{number}.wasm"), &digest);
+        policy["capture"] = json!({"folder": "captures", "key_file": "capture.key", "outcomes": ["answered"], "keep": 1});
+        policy
     };
     Spawned::bundle(&there, support::GENERATION, &of(0));
     let mut host = Spawned::start(there.clone(), "required");
@@ -104,6 +106,14 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
         threads += 1;
     }
     assert!(threads > 3, "{threads} threads");
+
+    // Calls are captured in the one folder below its root that it may write to, and older ones removed.
+    host.comes_to(200).await;
+    let captured = || {
+        let names = tensorgate_host::capture::folder::names(&root.join("captures"));
+        names.unwrap().len()
+    };
+    support::until("a call is captured", || captured() == 1).await;
 
     // Another policy, whose handler nobody has compiled yet.
     Spawned::bundle(&there, "1111111111111111", &of(1));

@@ -22,6 +22,7 @@ use origin::{Origin, Says};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_client::pki::Authority;
+use tensorgate_host::metrics::Metrics;
 use tensorgate_host::reach::{Reach, Resolve, Resolving};
 use tensorgate_host::sandbox::{
     Behalf, Called, FaultCause, HandlerError, LoadFault, Payload, Reached, Role, Sandbox,
@@ -110,7 +111,7 @@ impl Site {
             .load("h", rule, Role::Preprocess, &component)
             .unwrap();
         let resolver: Arc<dyn Resolve> = Arc::new(Here(address));
-        let reach = Reach::of("h", rule, &self.folder, &resolver)
+        let reach = Reach::of("h", rule, &self.folder, &resolver, &Metrics::new())
             .unwrap()
             .unwrap();
         let behalf = Behalf::default();
@@ -209,7 +210,7 @@ async fn one_key_is_a_path_and_its_answer_an_object() {
         let (called, told) = site.call(port, &over, &config, "127.0.0.1").await;
         let found = match &called {
             Ok(called) => Ok(numbers(called)),
-            Err(HandlerError::Rejected(text)) => Err(text.as_str()),
+            Err(HandlerError::Rejected { text, .. }) => Err(text.as_str()),
             Err(other) => panic!("{keys:?}: {other}"),
         };
         assert_eq!(found, expected, "{features:?} {keys:?} {told:?}");
@@ -251,7 +252,7 @@ async fn an_answer_that_is_none_is_no_column_and_an_address_that_is_private_is_n
         let (called, told) = site.call(port, &over, &config, address).await;
         let found = match &called {
             Ok(_) => None,
-            Err(HandlerError::Rejected(text)) => Some(text.as_str()),
+            Err(HandlerError::Rejected { text, .. }) => Some(text.as_str()),
             Err(other) => panic!("{answer}: {other}"),
         };
         assert_eq!(found, expected, "{over} {address} {answer}");

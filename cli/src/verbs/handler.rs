@@ -3,9 +3,11 @@
 mod bench;
 mod build;
 mod inspect;
+mod logs;
 mod new;
 mod port;
 mod push;
+mod replay;
 mod setup;
 mod sign;
 mod test;
@@ -15,7 +17,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, port, build, inspect, test, measure, sign and publish handlers.
+/// Make, port, build, inspect, test, measure, sign and publish handlers, and run their calls again.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -33,6 +35,8 @@ enum What {
     Sign(sign::Sign),
     Push(push::Push),
     Setup(setup::Setup),
+    Replay(replay::Replay),
+    Logs(logs::Logs),
 }
 
 impl Handler {
@@ -48,6 +52,8 @@ impl Handler {
             What::Sign(sign) => sign.run(ui),
             What::Push(push) => push.run(ui),
             What::Setup(setup) => setup.run(ui),
+            What::Replay(replay) => replay.run(ui),
+            What::Logs(logs) => logs.run(ui),
         }
     }
 }

@@ -64,6 +64,14 @@ fn every_change_is_a_plain_line() {
             "~ grants[g].rate.quota: 6 -> 60",
         ],
     );
+    // That what clients send is kept from now on is no small thing.
+    check(
+        (
+            "version: 1\n",
+            "version: 1\ncapture: {folder: c, key_file: k, clients: [app]}\n",
+        ),
+        &[r#"~ capture: new, {"clients":["app"],"folder":"c","key_file":"k"}"#],
+    );
     check(
         (
             "operations: [infer, ready]",

@@ -5,9 +5,11 @@ mod examples;
 mod hostile;
 mod js;
 mod kit;
+mod logs;
 mod port;
 mod push;
 mod python;
+mod replay;
 mod rust;
 mod sign;
 

@@ -99,6 +99,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
 }
 
 mod backends;
+mod capture;
 mod composition;
 mod contents;
 mod contracts;

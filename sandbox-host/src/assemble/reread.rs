@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Loader, PolicyFault};
+use super::{Loader, Parts, PolicyFault};
 use crate::generations::Generation;
 use crate::signed;
 
 impl Loader {
-    /// The files that a generation stands on, read again: its backends' certificates where they were replaced, its components' signatures.
+    /// The files that a generation stands on, read again: its backends' certificates and the captures' keys where they were
+    /// replaced, its components' signatures.
     /// Every one that cannot be used.
     pub(crate) async fn reread(
         self: &Arc<Self>,
@@ -15,10 +16,16 @@ impl Loader {
     ) -> Result<(), Vec<PolicyFault>> {
         let (loader, generation) = (Arc::clone(self), Arc::clone(generation));
         let reading = tokio::task::spawn_blocking(move || {
-            let backends = generation.parts.backends.iter();
-            let faults = backends.filter_map(|(name, server)| server.reread(name).err());
+            let Parts {
+                backends, capturer, ..
+            } = &generation.parts;
+            let servers = backends
+                .iter()
+                .filter_map(|(name, server)| server.reread(name).err());
+            let keys = capturer.iter().filter_map(|it| it.reread().err());
             let (_, unsigned) = signed::of(generation.policy(), &loader.root);
-            faults
+            servers
+                .chain(keys.map(PolicyFault::from))
                 .chain(unsigned.into_iter().map(PolicyFault::from))
                 .collect::<Vec<_>>()
         });

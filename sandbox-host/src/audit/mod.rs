@@ -9,6 +9,7 @@
 //! What it never does: it decides nothing about a request, and it never writes a credential, a query or a body.
 
 pub mod als;
+pub mod cut_offs;
 pub mod ending;
 pub mod envoy_reply;
 pub mod files;

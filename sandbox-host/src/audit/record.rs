@@ -40,6 +40,8 @@ pub enum Event {
     Amend(Amend),
     /// What became of a copy of a request, at a version in shadow. Its request has a line of its own.
     Copy(Copied),
+    /// A handler is left alone for a while because it failed, or is not any more.
+    CutOff(CutOff),
     /// Lines that could not be written.
     Dropped {
         /// How many.
@@ -111,6 +113,21 @@ pub struct Copied {
     pub detail: Option<String>,
     /// Until it was answered and compared, microseconds.
     pub total_us: u64,
+}
+
+/// That a handler is left alone, or is not any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutOff {
+    /// The handler.
+    pub handler: String,
+    /// For this client alone, whose name is empty if it has none; for all if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// `open` while it is left alone, then `closed`.
+    pub state: String,
+    /// The time until a call finds out whether it still fails, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
 }
 
 /// Something wrong that a host found at its start.

@@ -447,6 +447,7 @@ pub fn note_heard(heard: &mut Heard, event: &Event) {
         }
         Event::Policy { .. }
         | Event::Copy(_)
+        | Event::CutOff(_)
         | Event::Dropped { .. }
         | Event::Stop
         | Event::Head { .. } => {}

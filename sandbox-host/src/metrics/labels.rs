@@ -60,6 +60,33 @@ pub struct FaultLabels {
     pub cause: &'static str,
 }
 
+/// What a handler asks for.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AskLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's; empty of a file.
+    pub lookup: String,
+}
+
+/// What came of that.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct BroughtLabels {
+    /// The handler's name.
+    pub handler: String,
+    /// The lookup's; empty of a file.
+    pub lookup: String,
+    /// `ok`, why nothing came, or `abandoned` where nobody waited any more.
+    pub outcome: &'static str,
+}
+
+/// A call that was to be kept.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CaptureLabels {
+    /// `kept`, `dropped` where the disk was too slow, `too-large`, or `failed` where it could not be written.
+    pub outcome: &'static str,
+}
+
 /// A backend.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct BackendLabels {

@@ -101,7 +101,8 @@ impl Pipeline {
         };
         let called = match called {
             Ok(called) => called,
-            Err(HandlerError::Rejected(text)) => {
+            Err(HandlerError::Rejected { text, fuel_used }) => {
+                timings.fuel = timings.fuel.saturating_add(fuel_used);
                 return Err(Denial::new(
                     Reason::HandlerRejected,
                     format!("handler {:?}: {text}", stage.name),

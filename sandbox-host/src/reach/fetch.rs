@@ -16,6 +16,7 @@ use super::places::Places;
 use super::resolve::Resolve;
 use super::telling::Telling;
 use crate::backends::tls::{Tls, TlsError};
+use crate::metrics::{AskCounts, Metrics};
 use crate::sandbox::{Behalf, File, Missing, Reached};
 
 /// Where machines have the authorities that they trust.
@@ -33,6 +34,7 @@ pub(super) struct Fetcher {
     accept: String,
     tls: Arc<Tls>,
     resolver: Arc<dyn Resolve>,
+    counts: AskCounts,
     pub(super) places: Arc<Places>,
 }
 
@@ -50,6 +52,7 @@ impl Fetcher {
         rule: &Fetch,
         root: &Path,
         resolver: Arc<dyn Resolve>,
+        metrics: &Metrics,
     ) -> Result<Self, TlsError> {
         let ca = rule.ca().unwrap_or_else(|| system_authorities());
         let tls = Tls::new(root, &BackendTls::of_authorities(ca), b"http/1.1")?;
@@ -59,6 +62,7 @@ impl Fetcher {
             accept: rule.content_types().join(", "),
             tls: Arc::new(tls),
             resolver,
+            counts: metrics.asks(handler, ""),
             places: Places::new(rule.concurrency()),
         })
     }
@@ -79,7 +83,7 @@ impl Fetcher {
                 .unwrap_or_default(),
             ..Reached::default()
         };
-        let mut telling = Telling::new(reached, behalf, timeout, latest);
+        let mut telling = Telling::new(reached, behalf, &self.counts, timeout, latest);
         let ends = telling.ends();
         let file = timeout_at(ends, self.follow(url, telling.reached()))
             .await

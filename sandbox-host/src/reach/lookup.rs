@@ -22,6 +22,7 @@ use super::places::Places;
 use super::resolve::Resolve;
 use super::telling::Telling;
 use crate::backends::tls::{Tls, TlsError};
+use crate::metrics::{AskCounts, Metrics};
 use crate::sandbox::{Behalf, Column, Missing, Reached};
 
 /// A token's file, bytes.
@@ -35,6 +36,7 @@ pub(super) struct Looker {
     tls: Option<Arc<Tls>>,
     token: Option<PathBuf>,
     resolver: Arc<dyn Resolve>,
+    counts: AskCounts,
     pub(super) places: Arc<Places>,
 }
 
@@ -44,6 +46,7 @@ impl Looker {
         rule: &Lookup,
         root: &Path,
         resolver: Arc<dyn Resolve>,
+        metrics: &Metrics,
     ) -> Result<Self, TlsError> {
         let tls = rule.tls().then(|| {
             let usual = || BackendTls::of_authorities(system_authorities());
@@ -57,6 +60,7 @@ impl Looker {
             tls: tls.transpose()?,
             token: rule.bearer_file().map(|file| root.join(file)),
             resolver,
+            counts: metrics.asks(handler, name),
             places: Places::new(rule.concurrency()),
         })
     }
@@ -77,7 +81,7 @@ impl Looker {
             host: host.to_owned(),
             ..Reached::default()
         };
-        let mut telling = Telling::new(reached, behalf, timeout, latest);
+        let mut telling = Telling::new(reached, behalf, &self.counts, timeout, latest);
         let ends = telling.ends();
         let found = self.once(features, keys, telling.reached());
         let found = tokio::time::timeout_at(ends, found)

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::backends::tls::TlsError;
+use crate::metrics::Metrics;
 use crate::sandbox::{Ask, Behalf, Bring, Brought, Busy, Missing};
 use fetch::Fetcher;
 use lookup::Looker;
@@ -36,7 +37,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// For a handler, as its policy says; `None` if that grants it nothing. Files are relative to `root`.
+    /// For a handler, as its policy says; `None` if that grants it nothing. Files are relative to `root`. What comes of its asks is counted.
     ///
     /// # Errors
     /// Files of authorities that cannot be used.
@@ -45,13 +46,20 @@ impl Reach {
         rule: &Handler,
         root: &Path,
         resolver: &Arc<dyn Resolve>,
+        metrics: &Metrics,
     ) -> Result<Option<Arc<Self>>, TlsError> {
         let fetcher = rule
             .fetch()
-            .map(|rule| Fetcher::new(name, rule, root, Arc::clone(resolver)).map(Arc::new))
+            .map(|rule| Fetcher::new(name, rule, root, Arc::clone(resolver), metrics).map(Arc::new))
             .transpose()?;
         let looker = |(lookup, rule): (&String, &Lookup)| {
-            let looker = Looker::new((name, lookup.as_str()), rule, root, Arc::clone(resolver))?;
+            let looker = Looker::new(
+                (name, lookup.as_str()),
+                rule,
+                root,
+                Arc::clone(resolver),
+                metrics,
+            )?;
             Ok::<_, TlsError>((lookup.clone(), Arc::new(looker)))
         };
         let lookers: BTreeMap<_, _> = rule

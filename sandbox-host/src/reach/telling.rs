@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::Refusal;
-use crate::metrics::micros;
+use crate::metrics::{AskCounts, micros};
 use crate::sandbox::{Behalf, Missing, Reached};
 
 /// One thing that is to be brought.
@@ -15,6 +15,9 @@ pub(super) struct Telling<'t> {
     ends: Instant,
     behalf: &'t Behalf,
     entry: Option<usize>,
+    counts: &'t AskCounts,
+    /// Nothing while it goes on.
+    ended: Option<Result<(), Missing>>,
 }
 
 impl<'t> Telling<'t> {
@@ -22,6 +25,7 @@ impl<'t> Telling<'t> {
     pub(super) fn new(
         reached: Reached,
         behalf: &'t Behalf,
+        counts: &'t AskCounts,
         timeout: Duration,
         latest: Option<Instant>,
     ) -> Self {
@@ -37,6 +41,8 @@ impl<'t> Telling<'t> {
             started,
             ends: own.into_iter().chain(latest).min().unwrap_or(started),
             behalf,
+            counts,
+            ended: None,
         }
     }
 
@@ -55,10 +61,12 @@ impl<'t> Telling<'t> {
         let refusal = match outcome {
             Ok(brought) => {
                 "ok".clone_into(&mut self.reached.outcome);
+                self.ended = Some(Ok(()));
                 return Ok(brought);
             }
             Err(refusal) => refusal,
         };
+        self.ended = Some(Err(refusal.missing));
         refusal.missing.name().clone_into(&mut self.reached.outcome);
         let Reached {
             handler,
@@ -83,7 +91,9 @@ impl<'t> Telling<'t> {
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
         let mut reached = std::mem::take(&mut self.reached);
-        reached.took_us = micros(self.started.elapsed());
+        let took = self.started.elapsed();
+        self.counts.count(self.ended, took.as_secs_f64());
+        reached.took_us = micros(took);
         self.behalf.ledger.amend(self.entry, reached);
     }
 }

@@ -13,6 +13,7 @@ use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
 use super::bounds::{MAX_ASKS, MAX_TOLD};
+use super::outcome::Keep;
 
 /// Something that a guest asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +118,8 @@ pub struct Behalf {
     pub request_id: Arc<str>,
     /// Where what was brought is told of.
     pub ledger: Ledger,
+    /// What keeps its calls, if they are kept.
+    pub keep: Option<Arc<dyn Keep>>,
 }
 
 impl Default for Behalf {
@@ -125,6 +128,7 @@ impl Default for Behalf {
             client: Arc::from(""),
             request_id: Arc::from(""),
             ledger: Ledger::default(),
+            keep: None,
         }
     }
 }
@@ -208,7 +212,7 @@ pub trait Bring: Send + Sync {
 }
 
 /// What has been brought for one call so far.
-pub(super) type Known = BTreeMap<Ask, Brought>;
+pub type Known = BTreeMap<Ask, Brought>;
 
 /// How much a handler may ask for in one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

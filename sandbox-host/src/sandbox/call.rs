@@ -221,7 +221,10 @@ impl Callee {
 fn reported(error: types::Error, fuel_used: u64) -> HandlerError {
     let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
     match error {
-        types::Error::BadInput(text) => HandlerError::Rejected(printable(text)),
+        types::Error::BadInput(text) => HandlerError::Rejected {
+            text: printable(text),
+            fuel_used,
+        },
         types::Error::Fault(text) => HandlerError::Fault {
             cause: FaultCause::Reported,
             detail: printable(text),

@@ -20,6 +20,7 @@ mod bounds;
 mod breaker;
 mod brought;
 mod call;
+mod caller;
 mod cause;
 mod clock;
 mod compile;
@@ -41,17 +42,20 @@ mod ticket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
+use tensorgate_policy::{Tensor, hex};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use wasmtime::component::Linker;
 
-pub use self::asks::{Ask, Behalf, Bring, Brought, Busy, Column, File, Ledger, Missing, Reached};
+pub use self::asks::{
+    Ask, Behalf, Bring, Brought, Busy, Column, File, Known, Ledger, Missing, Reached,
+};
 use self::bounds::MAX_KEPT_THREADS;
 use self::breaker::{Breaker, Who};
-pub use self::breaker::{Shown, Standing};
+pub use self::breaker::{Hears, Shown, Standing};
 use self::call::{Before, Callee, Run};
+use self::caller::{CallerEnd, earlier, until};
 use self::clock::Ticker;
 use self::compile::Forge;
 pub use self::compile::{CompilerProcess, Compiling, compiler_process};
@@ -59,7 +63,7 @@ use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
-pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Payload, Role};
+pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Keep, Kept, Payload, Ran, Role};
 use self::pool::Pool;
 use self::ticket::Ticket;
 
@@ -103,6 +107,8 @@ pub struct Sandbox {
     workers: Arc<Workers>,
     queue_wait: Duration,
     max_output_bytes: usize,
+    /// See [`Sandbox::engine`].
+    engine: Arc<str>,
 }
 
 /// What runs calls. Handlers share it, so that one that outlives its sandbox still has a thread and a deadline.
@@ -136,7 +142,10 @@ impl Sandbox {
             ticker: Ticker::start(&engine)?,
             pool: Pool::start(threads, handlers, queue.max(1), patience)?,
         });
+        let identity = hex(&compile::identity(&engine));
+        let engine_name = format!("tensorgate {} {identity:.16}", env!("CARGO_PKG_VERSION"));
         Ok(Self {
+            engine: engine_name.into(),
             workshop: Workshop {
                 forge: Forge::new(&engine, compiling),
                 engine,
@@ -177,10 +186,17 @@ impl Sandbox {
             queue_wait: self.queue_wait,
             latest: None,
             bring: None,
+            rule: Arc::new(rule.clone()),
+            engine: Arc::clone(&self.engine),
             behalf: Behalf::default(),
             breaker: Breaker::new(Arc::from(name)),
             client: None,
         })
+    }
+
+    /// What runs calls: this crate's version, and a digest of its engine's, with the engine's configuration and what the processor can do.
+    pub fn engine(&self) -> &str {
+        &self.engine
     }
 
     /// How often a component was compiled. Handlers that name one component share what was made of it once.
@@ -198,6 +214,8 @@ pub struct LoadedHandler {
     queue_wait: Duration,
     latest: Option<Instant>,
     bring: Option<Arc<dyn Bring>>,
+    rule: Arc<Handler>,
+    engine: Arc<str>,
     behalf: Behalf,
     breaker: Arc<Breaker>,
     /// For whom it is called; whoever calls it for nobody is never cut off.
@@ -302,7 +320,7 @@ impl LoadedHandler {
         let outcome = self.runs(role, request_id, input).await;
         call.came_to(outcome.as_ref().err());
         outcome.map(|called| Called {
-            standing: Standing::of(call),
+            standing: called.standing.clone().of(call),
             ..called
         })
     }
@@ -326,14 +344,41 @@ impl LoadedHandler {
                 fuel_used: 0,
             });
         }
-        let (input, mut before) = (Arc::new(input), Before::default());
-        loop {
-            let wants = match self.run(request_id, &input, before).await? {
-                Run::Called(called) => return Ok(called),
-                Run::Wants { asks, before } => (asks, before),
+        let input = Arc::new(input);
+        let keep = self.behalf.keep.as_ref();
+        let (mut before, mut known) = (Before::default(), Arc::<Known>::default());
+        let mut called = loop {
+            let (asks, so_far) = match self.run(request_id, &input, before).await {
+                Ok(Run::Called(called)) => break Ok(called),
+                Ok(Run::Wants { asks, before }) => (asks, before),
+                Err(error) => break Err(error),
             };
-            before = self.bring(wants).await?;
+            match self.bring((asks, so_far)).await {
+                Ok(brought) => {
+                    if keep.is_some() {
+                        known = Arc::clone(&brought.known);
+                    }
+                    before = brought;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        let kept = keep.and_then(|keep| {
+            keep.keep(Ran {
+                engine: &self.engine,
+                handler: &self.callee.name,
+                rule: &self.rule,
+                role,
+                request_id,
+                input: &input,
+                known: &known,
+                called: &called,
+            })
+        });
+        if let Ok(called) = &mut called {
+            called.standing = Standing::kept(kept);
         }
+        called
     }
 
     /// What a run asked for, beside what was brought before. The number of runs is bounded by how much a call may ask for.
@@ -427,45 +472,5 @@ impl LoadedHandler {
                 fuel_used: 0,
             })
         })
-    }
-}
-
-/// The earlier of two instants; `None` is never.
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
-}
-
-/// What a future makes by then; `None` if it made nothing.
-async fn until<T>(latest: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
-    match latest {
-        Some(latest) => timeout_at(latest, future).await.ok(),
-        None => Some(future.await),
-    }
-}
-
-/// The caller's end of a call. When it goes, a job that waits gives its place and its payload back, and one that runs hears
-/// that nobody waits; after the answer it tells nobody.
-struct CallerEnd {
-    ticket: Arc<Ticket>,
-    workers: Arc<Workers>,
-    lane: LaneId,
-}
-
-impl CallerEnd {
-    /// Whether the call had not started; from now on it never will, and holds nothing.
-    fn withdraw(&self) -> bool {
-        let withdrawn = self.ticket.withdraw();
-        if withdrawn {
-            self.workers.pool.forget(self.lane, &self.ticket);
-        }
-        withdrawn
-    }
-}
-
-impl Drop for CallerEnd {
-    fn drop(&mut self) {
-        if !self.withdraw() {
-            self.ticket.abandon();
-        }
     }
 }

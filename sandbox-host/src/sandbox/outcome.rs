@@ -1,10 +1,13 @@
 //! What goes into a call and what comes out of it: plain data, no engine type among it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
+use tensorgate_policy::policy::Handler;
 
+use super::asks::Known;
 use super::breaker::Standing;
 
 /// Which of the two worlds a component implements.
@@ -40,6 +43,52 @@ pub enum Payload {
     },
 }
 
+impl Payload {
+    /// Bytes of data in it.
+    pub fn data_bytes(&self) -> usize {
+        match self {
+            Self::Raw { data, .. } => data.len(),
+            Self::Tensors(tensors) => tensors
+                .iter()
+                .map(|tensor| tensor.data.as_ref().map_or(0, |data| data.len()))
+                .fold(0, usize::saturating_add),
+        }
+    }
+}
+
+/// A call that is over: what it depended on, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran<'c> {
+    /// What runs calls, with its version and configuration.
+    pub engine: &'c Arc<str>,
+    /// The handler's name.
+    pub handler: &'c str,
+    /// Its rule.
+    pub rule: &'c Arc<Handler>,
+    /// In which role.
+    pub role: Role,
+    /// For which request.
+    pub request_id: &'c str,
+    /// What came in.
+    pub input: &'c Arc<Payload>,
+    /// What was brought.
+    pub known: &'c Arc<Known>,
+    /// What came of it.
+    pub called: &'c Result<Called, HandlerError>,
+}
+
+/// Keeps calls for who wants to run them again. Told of each when it is over; it must not make anybody wait.
+pub trait Keep: Send + Sync + std::fmt::Debug {
+    /// What is told once more if the answer breaks the contract; nothing of what is not kept.
+    fn keep(&self, ran: Ran<'_>) -> Option<Arc<dyn Kept>>;
+}
+
+/// A call that is kept once this goes.
+pub trait Kept: Send + Sync + std::fmt::Debug {
+    /// Its answer breaks the contract.
+    fn broke(&self);
+}
+
 /// A call that answered. Its tensors are well-formed; whether they fit the contract is the caller's to check.
 #[derive(Clone, Debug)]
 pub struct Called {
@@ -62,9 +111,14 @@ pub struct Called {
 /// A call that did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// The handler says that the input is bad. Its text is for the log.
-    #[error("handler rejected the input: {0}")]
-    Rejected(String),
+    /// The handler says that the input is bad.
+    #[error("handler rejected the input: {text}")]
+    Rejected {
+        /// Why, for the log.
+        text: String,
+        /// Fuel that it burnt.
+        fuel_used: u64,
+    },
     /// The handler broke a bound, trapped or failed.
     #[error("handler fault ({cause}): {detail}")]
     Fault {

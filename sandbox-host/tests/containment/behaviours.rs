@@ -86,7 +86,7 @@ async fn every_behaviour_of_a_handler_in_rust_ends_by_its_own_bound_and_twice_in
             let outcome = handler.preprocess("request", tensors()).await;
             let right = match (&outcome, &ends) {
                 (Err(HandlerError::Fault { cause, .. }), By(causes)) => causes.contains(cause),
-                (Err(HandlerError::Rejected(text)), Rejects) => !text.contains('\n'),
+                (Err(HandlerError::Rejected { text, .. }), Rejects) => !text.contains('\n'),
                 (Ok(_), Answers) => true,
                 _ => false,
             };

@@ -86,7 +86,7 @@ async fn attack(hostile: Vec<LoadedHandler>) {
                         .preprocess("attack", if number % 2 == 0 { tensors() } else { raw() })
                         .await;
                     assert!(
-                        !matches!(outcome, Err(HandlerError::Rejected(_))),
+                        !matches!(outcome, Err(HandlerError::Rejected { .. })),
                         "{outcome:?}"
                     );
                 }

@@ -75,5 +75,16 @@ async fn the_audit_line_of_a_request_says_what_was_fetched_for_it() {
         !line.to_string().contains("picture"),
         "a URL's path may hold what a client sent: {line}"
     );
+
+    // And it is counted, by what came of it.
+    let counted = host.metrics();
+    for outcome in ["ok", "refused"] {
+        let series = format!(
+            "tensorgate_host_handler_asks_total{{handler=\"h\",lookup=\"\",outcome=\"{outcome}\"}} 1"
+        );
+        assert!(counted.lines().any(|line| line == series), "{counted}");
+    }
+    let seconds = "tensorgate_host_handler_ask_seconds_count{handler=\"h\",lookup=\"\"} 2";
+    assert!(counted.lines().any(|line| line == seconds), "{counted}");
     host.stop().await;
 }

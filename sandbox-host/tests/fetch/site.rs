@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_client::pki::Authority;
+use tensorgate_host::metrics::Metrics;
 use tensorgate_host::reach::{Reach, Resolve, Resolving};
 use tensorgate_host::sandbox::{
     Behalf, Called, HandlerError, LoadFault, LoadedHandler, Payload, Reached, Role, Sandbox,
@@ -115,7 +116,7 @@ impl Site {
         let rule = &policy.handlers()["h"];
         let loaded = self.sandbox.load("h", rule, Role::Preprocess, &component)?;
         let resolver: Arc<dyn Resolve> = names;
-        let reach = Reach::of("h", rule, &self.folder, &resolver).unwrap();
+        let reach = Reach::of("h", rule, &self.folder, &resolver, &Metrics::new()).unwrap();
         Ok(loaded.with(reach.unwrap()))
     }
 }

@@ -98,7 +98,7 @@ fn judge(expected: &Expected, outcome: &Result<Called, HandlerError>) -> Vec<Str
         }
         (Expected::Refused { cause, says }, Err(error)) => {
             let found = match error {
-                HandlerError::Rejected(text) => Some((None, text)),
+                HandlerError::Rejected { text, .. } => Some((None, text)),
                 HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
                 HandlerError::Overloaded | HandlerError::CutOff(_) => None,
             };

@@ -164,7 +164,7 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
             let outcome = call(&handler);
             let right = match (&outcome, ends) {
                 (Err(HandlerError::Fault { cause, .. }), By(expected)) => cause == expected,
-                (Err(HandlerError::Rejected(text)), Rejects) => !text.contains('\n'),
+                (Err(HandlerError::Rejected { text, .. }), Rejects) => !text.contains('\n'),
                 (Ok(_), Answers) => true,
                 _ => false,
             };

@@ -6,6 +6,7 @@ mod state;
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 pub(in crate::sandbox) use self::state::Who;
 use self::state::{Leave, Outcome, Refusal, State, Whom};
-use super::outcome::{CutOff, FaultCause, HandlerError};
+use super::outcome::{CutOff, FaultCause, HandlerError, Kept};
 
 /// What operators see of a handler's breaker.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,14 @@ pub struct Shown {
     pub cuts: Counter,
     /// How often one client was.
     pub client_cuts: Counter,
+    /// Who is told each time.
+    pub hears: Option<Arc<dyn Hears>>,
+}
+
+/// Who hears that a handler is left alone, or is not any more. Nobody waits for it.
+pub trait Hears: Send + Sync + std::fmt::Debug {
+    /// For one client, or for all; for so long, or no more.
+    fn cut_off(&self, handler: &str, client: Option<&str>, long: Option<Duration>);
 }
 
 /// One handler's.
@@ -69,11 +78,22 @@ impl Breaker {
         let change = (self.lock()).over(&call.client, call.leave, call.outcome, Instant::now());
         let shown = self.shown.get();
         let handler = &*self.handler;
+        let client = call.client.as_deref().unwrap_or_default();
+        let tell = |client, long| {
+            let hears = shown.and_then(|shown| shown.hears.as_ref());
+            hears.inspect(|hears| hears.cut_off(handler, client, long));
+        };
+        if change.client.is_some() || change.client_back {
+            tell(Some(client), change.client);
+        }
+        if change.all.is_some() || change.back {
+            tell(None, change.all);
+        }
         if let Some(long) = change.client {
             shown.inspect(|shown| {
                 shown.client_cuts.inc();
             });
-            let (client, seconds) = (call.client.as_deref().unwrap_or_default(), long.as_secs());
+            let seconds = long.as_secs();
             tracing::warn!(
                 handler,
                 client,
@@ -93,14 +113,17 @@ impl Breaker {
                 "a handler failed for several clients in a row: all are cut off from it for a while"
             );
         }
+        for (client, long) in &change.wrong {
+            shown.inspect(|shown| {
+                shown.client_cuts.inc();
+            });
+            tell(Some(client.as_deref().unwrap_or_default()), Some(*long));
+        }
         if change.back {
             shown.inspect(|shown| {
                 shown.cut.set(0);
             });
-            let clients = change.wrong;
-            shown.inspect(|shown| {
-                shown.client_cuts.inc_by(clients);
-            });
+            let clients = change.wrong.len();
             tracing::info!(
                 handler,
                 clients,
@@ -137,7 +160,7 @@ impl Call {
     /// What the call came to, as far as its handler is to blame.
     pub(super) fn came_to(&mut self, failed: Option<&HandlerError>) {
         self.outcome = match failed {
-            None | Some(HandlerError::Rejected(_)) => Outcome::Answered,
+            None | Some(HandlerError::Rejected { .. }) => Outcome::Answered,
             Some(HandlerError::Fault { cause, .. }) => match cause {
                 // The caller's own patience, and a bug on this side.
                 FaultCause::RequestDeadline | FaultCause::Input => Outcome::Void,
@@ -154,18 +177,31 @@ impl Drop for Call {
     }
 }
 
-/// What a call's answer is worth is for whoever called to say: the handler's breaker hears it when this goes.
+/// What a call's answer is worth is for whoever called to say: the handler's breaker hears it when this goes, and who keeps calls does.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(Option<Arc<Mutex<Call>>>);
+pub struct Standing {
+    call: Option<Arc<Mutex<Call>>>,
+    kept: Option<Arc<dyn Kept>>,
+}
 
 impl Standing {
-    pub(super) fn of(call: Call) -> Self {
-        Self(Some(Arc::new(Mutex::new(call))))
+    /// Of a call that is kept.
+    pub(super) fn kept(kept: Option<Arc<dyn Kept>>) -> Self {
+        Self { call: None, kept }
+    }
+
+    /// The same, of a call that was let through.
+    pub(super) fn of(self, call: Call) -> Self {
+        let call = Some(Arc::new(Mutex::new(call)));
+        Self { call, ..self }
     }
 
     /// The answer breaks the contract: the call is a fault after all.
     pub fn broke(&self) {
-        if let Some(call) = &self.0 {
+        if let Some(kept) = &self.kept {
+            kept.broke();
+        }
+        if let Some(call) = &self.call {
             // Nothing panics while it holds the call.
             call.lock().unwrap_or_else(PoisonError::into_inner).outcome = Outcome::Fault;
         }

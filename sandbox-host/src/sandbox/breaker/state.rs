@@ -89,11 +89,13 @@ impl Row {
     }
 
     /// It is cut off for what it brought about, each time for twice as long.
-    fn wrong(&mut self, now: Instant) {
+    fn wrong(&mut self, now: Instant) -> Duration {
         let times = 1_u32.checked_shl(self.wrongs).unwrap_or(u32::MAX);
         self.wrongs = self.wrongs.saturating_add(1);
         self.last = now;
-        self.cut = Some(Cut::new(now, OPEN.saturating_mul(times).min(MAX_OPEN)));
+        let long = OPEN.saturating_mul(times).min(MAX_OPEN);
+        self.cut = Some(Cut::new(now, long));
+        long
     }
 
     /// For how long nothing more must come of it to be forgotten.
@@ -139,7 +141,7 @@ pub(super) enum Outcome {
 }
 
 /// What changed, for whoever is to hear of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     /// The client was cut off for this long.
     pub(super) client: Option<Duration>,
@@ -147,8 +149,10 @@ pub(super) struct Change {
     pub(super) all: Option<Duration>,
     /// All are let in again.
     pub(super) back: bool,
-    /// So many clients are cut off by themselves, for all were wrongly.
-    pub(super) wrong: u64,
+    /// Who is cut off by itself for so long, for all were wrongly.
+    pub(super) wrong: Vec<(Who, Duration)>,
+    /// The client is.
+    pub(super) client_back: bool,
 }
 
 /// What is known of one handler's calls.
@@ -231,9 +235,11 @@ impl State {
 
     fn answered(&mut self, client: &Who, leave: Leave, now: Instant) -> Change {
         // What was begun before a cut says nothing about what came after.
+        let mut client_back = false;
         if let Some(row) = self.clients.get_mut(client)
             && (row.cut.is_none() || leave.of_client)
         {
+            client_back = row.cut.is_some();
             if row.wrongs == 0 {
                 self.clients.remove(client);
             } else {
@@ -241,13 +247,12 @@ impl State {
             }
         }
         let back = leave.of_all && self.cut.is_some();
-        let mut wrong = 0_u64;
+        let mut wrong = Vec::new();
         if back {
             self.cut = None;
             for (who, row) in &mut self.clients {
                 if row.round == self.tripped && row.cut.is_none() && who != client {
-                    row.wrong(now);
-                    wrong = wrong.saturating_add(1);
+                    wrong.push((who.clone(), row.wrong(now)));
                 }
             }
         }
@@ -257,6 +262,7 @@ impl State {
         Change {
             back,
             wrong,
+            client_back,
             ..Change::default()
         }
     }

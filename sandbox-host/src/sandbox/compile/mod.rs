@@ -160,7 +160,7 @@ impl Forge {
 }
 
 /// What an engine's code depends on: its version, its configuration, and what this machine's processor can do.
-fn identity(engine: &Engine) -> [u8; 32] {
+pub(super) fn identity(engine: &Engine) -> [u8; 32] {
     struct Sha(Sha256);
     impl Hasher for Sha {
         fn write(&mut self, bytes: &[u8]) {

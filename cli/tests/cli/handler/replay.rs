@@ -1,0 +1,453 @@
+//! Captured calls, run again.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tensorgate_host::capture::{Came, CaptureCounts, CaptureKeys, Captured, Capturer, folder};
+use tensorgate_host::sandbox::{
+    Ask, Behalf, Bring, Brought, Busy, Column, File, Missing, Payload, Role, Sandbox, SandboxConfig,
+};
+use tensorgate_policy::{hex, raw, validate};
+
+use super::{handler, lines, story};
+use crate::program::{Ran, Scratch};
+
+/// One file at every URL but one, and a number for every key and feature but one.
+struct World;
+
+impl Bring for World {
+    fn bring<'b>(
+        &'b self,
+        asks: &'b [Ask],
+        _: &'b Behalf,
+        _: Option<tokio::time::Instant>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<Brought>, Busy>> + Send + 'b>> {
+        let brought = asks.iter().map(|ask| match ask {
+            Ask::File(url) if url.ends_with("none") => Brought::nothing(ask, Missing::NotFound),
+            Ask::File(_) => Brought::File(Ok(File {
+                content_type: "image/png".to_owned(),
+                data: vec![0, 255, 7].into(),
+            })),
+            Ask::Columns { features, keys, .. } => {
+                let column = |(number, feature): (u32, &String)| Column {
+                    feature: feature.clone(),
+                    values: (1..)
+                        .zip(keys)
+                        .map(|(key, _): (u32, _)| {
+                            (key != 2).then(|| f64::from(number) + 1.0 / f64::from(key))
+                        })
+                        .collect(),
+                };
+                Brought::Columns(Ok((1..).zip(features).map(column).collect()))
+            }
+        });
+        Box::pin(std::future::ready(Ok(brought.collect())))
+    }
+}
+
+/// A gate of one handler whose calls are captured, and what was captured.
+struct Gate {
+    scratch: Scratch,
+    gate: PathBuf,
+    key: PathBuf,
+    folder: PathBuf,
+}
+
+impl Gate {
+    /// A handler of a component that `make components` builds.
+    fn new(component: &str, handler: Value, lookups: Value) -> Self {
+        let components = std::env::var_os("TENSORGATE_COMPONENTS").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/components"),
+            PathBuf::from,
+        );
+        let component = std::fs::read(components.join(component)).unwrap();
+        let scratch = Scratch::new();
+        let key = scratch.file("capture.key", "07".repeat(32));
+        private(&key);
+        scratch.file("h.wasm", &component);
+        let mut document = json!({
+            "version": 1,
+            "handlers": {"h": {"component": "h.wasm", "sha256": hex(&Sha256::digest(&component)), "timeout_ms": 5000}},
+            "lookups": lookups,
+            "capture": {"folder": "captures", "key_file": "capture.key", "outcomes": ["answered", "rejected", "fault"]},
+        });
+        let rule = document["handlers"]["h"].as_object_mut().unwrap();
+        rule.extend(handler.as_object().unwrap().clone());
+        let gate = scratch.file("gate.yaml", document.to_string());
+        let folder = key.parent().unwrap().join("captures");
+        Self {
+            scratch,
+            gate,
+            key,
+            folder,
+        }
+    }
+
+    /// Calls it as the host does, and waits until all calls are kept.
+    fn call(&self, inputs: Vec<Payload>) -> Vec<PathBuf> {
+        let text = std::fs::read(&self.gate).unwrap();
+        let raw: raw::Policy = serde_json::from_slice(&text).unwrap();
+        let policy = validate::validate(&raw).unwrap().0;
+        let root = self.key.parent().unwrap();
+        let sandbox = Sandbox::new(SandboxConfig {
+            threads: 1,
+            handlers: 1,
+            ..SandboxConfig::default()
+        });
+        let counts = CaptureCounts::default();
+        let rule = policy.capture().unwrap();
+        let capturer = Capturer::start(rule, root, counts.clone()).unwrap();
+        let component = std::fs::read(root.join("h.wasm")).unwrap();
+        let loaded =
+            sandbox
+                .unwrap()
+                .load("h", &policy.handlers()["h"], Role::Preprocess, &component);
+        let loaded = loaded.unwrap().with(Arc::new(World));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let expected = inputs.len();
+        for (number, input) in inputs.into_iter().enumerate() {
+            let behalf = Behalf {
+                keep: capturer.of("m", "scorer"),
+                ..Behalf::default()
+            };
+            let handler = loaded.on_behalf_of(behalf);
+            drop(runtime.block_on(handler.preprocess(&format!("r{number}"), input)));
+            // One after the other: files are in the order of their times.
+            let began = std::time::Instant::now();
+            while counts.kept.get() <= u64::try_from(number).unwrap() {
+                assert!(began.elapsed().as_secs() < 30, "{counts:?}");
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+        let names = folder::names(&self.folder).unwrap();
+        let files: Vec<_> = names.iter().map(|name| self.folder.join(name)).collect();
+        assert_eq!(files.len(), expected);
+        files
+    }
+
+    fn replay(&self, path: &Path, more: &[&str]) -> Ran {
+        let [path, gate, key] = [path, &self.gate, &self.key].map(|path| path.to_str().unwrap());
+        let arguments = ["--json", "replay", path, "-c", gate, "--key", key];
+        handler(&[&arguments, more].concat())
+    }
+
+    /// A captured call, changed and sealed again under the same key.
+    fn changed(&self, name: &str, file: &Path, how: impl Fn(&mut Value)) -> PathBuf {
+        let keys = CaptureKeys::read(&self.key).unwrap();
+        let text = keys.open(std::fs::read(file).unwrap()).unwrap();
+        let mut call = serde_json::from_slice(&text).unwrap();
+        how(&mut call);
+        let sealed = keys.seal(serde_json::to_vec(&call).unwrap()).unwrap();
+        self.scratch.file(&format!("{name}.capture"), sealed)
+    }
+}
+
+fn private(file: &Path) {
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn body(text: impl Into<Vec<u8>>) -> Payload {
+    Payload::Raw {
+        content_type: "text/plain".to_owned(),
+        data: text.into().into(),
+    }
+}
+
+fn fetching() -> Gate {
+    let rule = json!({
+        "config": {"urls": "https://a.example/x\nhttps://a.example/none"}, "fetch": {"hosts": ["a.example"]},
+    });
+    Gate::new("hostile_fetch.wasm", rule, json!({}))
+}
+
+#[test]
+fn a_captured_call_is_the_same_again() {
+    let gate = fetching();
+    let secret = "secret-of-a-client";
+    let files = gate.call(vec![
+        Payload::Tensors(Vec::new()),
+        body(format!("https://a.example/{secret}")),
+        // Not UTF-8: the handler calls it bad input.
+        body([255]),
+        // More than it may ask for.
+        body("https://a.example/\n".repeat(9)),
+    ]);
+    for file in &files {
+        let content = std::fs::read(file).unwrap();
+        let holds =
+            |secret: &str| (content.windows(secret.len())).any(|it| it == secret.as_bytes());
+        assert!(!holds(secret) && !holds("a.example"));
+        let mode = std::fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let ran = gate.replay(&gate.folder, &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let told = lines(&ran);
+    let whats = ["answered", "answered", "rejected", "asks"];
+    assert_eq!(told.len(), whats.len());
+    for (line, what) in told.iter().zip(whats) {
+        assert_eq!(line["verdict"], "same", "{}", story(&ran));
+        assert_eq!(
+            (&line["was"]["what"], &line["was"]),
+            (&json!(what), &line["is"])
+        );
+        assert!(line["was"]["fuel_used"].as_u64().unwrap() > 0, "{line}");
+    }
+
+    // Older keys open too, in a file or several; without them nothing does, and a key that others can read is none.
+    let (old, new) = ("07".repeat(32), "08".repeat(32));
+    let other = gate.scratch.file("other.key", &new);
+    private(&other);
+    let with = |path: &Path, keys: &[&Path]| {
+        let mut arguments = vec![
+            "replay",
+            path.to_str().unwrap(),
+            "-c",
+            gate.gate.to_str().unwrap(),
+        ];
+        arguments.extend(keys.iter().flat_map(|key| ["--key", key.to_str().unwrap()]));
+        handler(&arguments)
+    };
+    let ran = with(&gate.folder, &[&other]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    assert!(
+        ran.stderr.contains("4 of 4") && ran.stderr.contains("captured under key"),
+        "{}",
+        story(&ran)
+    );
+    assert!(!story(&ran).contains(&new), "{}", story(&ran));
+    assert_eq!(with(&gate.folder, &[&other, &gate.key]).code, 0);
+    std::fs::write(&other, format!("{new}\n{old}\n")).unwrap();
+    assert_eq!(with(&gate.folder, &[&other]).code, 0);
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(with(&gate.folder, &[&other]).code, 2);
+
+    // What was cut off or changed on disk is not read, and keeps no other from being run.
+    let whole = std::fs::read(&files[0]).unwrap();
+    std::fs::write(&files[0], &whole[..whole.len() - 1]).unwrap();
+    let ran = gate.replay(&gate.folder, &[]);
+    assert_eq!((ran.code, lines(&ran).len()), (2, 3), "{}", story(&ran));
+    assert!(ran.stderr.contains("cut off"), "{}", story(&ran));
+}
+
+#[test]
+fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
+    let gate = fetching();
+    let files = gate.call(vec![Payload::Tensors(Vec::new())]);
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change, &str, &str); 11] = [
+        (
+            "fuel",
+            |call| call["outcome"]["fuel_used"] = json!(1),
+            "differs",
+            "was answered, 1 fuel, is answered",
+        ),
+        (
+            "outputs",
+            |call| call["outcome"]["sha256"] = json!("00".repeat(32)),
+            "differs",
+            "answers otherwise",
+        ),
+        (
+            "brought",
+            |call| drop(call["brought"].as_array_mut().unwrap().pop()),
+            "differs",
+            "fuel",
+        ),
+        (
+            "config",
+            |call| call["handler"]["config"] = json!({}),
+            "differs",
+            "fuel",
+        ),
+        (
+            "asks",
+            |call| call["handler"]["files"] = json!(1),
+            "differs",
+            "is asks",
+        ),
+        (
+            "component",
+            |call| call["handler"]["sha256"] = json!("00".repeat(32)),
+            "cannot",
+            "another component: it was 00",
+        ),
+        (
+            "ungranted",
+            |call| call["handler"]["files"] = json!(null),
+            "cannot",
+            "fetch",
+        ),
+        (
+            "nobody",
+            |call| call["handler"]["name"] = json!("other"),
+            "cannot",
+            "no handler",
+        ),
+        (
+            "time",
+            |call| call["outcome"]["what"] = json!("deadline"),
+            "cannot",
+            "time cannot be had again",
+        ),
+        (
+            "memory",
+            |call| call["handler"]["memory_bytes"] = json!(1_u64 << 40),
+            "cannot",
+            "no policy can have",
+        ),
+        (
+            "missing",
+            |call| call["brought"][0]["file"]["missing"] = json!("why"),
+            "cannot",
+            "missing as",
+        ),
+    ];
+    for (name, how, verdict, says) in cases {
+        let ran = gate.replay(&gate.changed(name, &files[0], how), &[]);
+        assert_eq!(ran.code, 1, "{name}: {}", story(&ran));
+        let line = lines(&ran).remove(0);
+        assert_eq!(line["verdict"], verdict, "{name}: {line}");
+        assert!(
+            line["detail"].as_str().unwrap().contains(says),
+            "{name}: {line}"
+        );
+    }
+    // Another engine is told where something differs, and nowhere else.
+    let engine = |call: &mut Value| call["engine"] = json!("another 1");
+    let ran = gate.replay(&gate.changed("engine", &files[0], engine), &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let both = |call: &mut Value| {
+        call["engine"] = json!("another 1");
+        call["outcome"]["fuel_used"] = json!(1);
+    };
+    let ran = gate.replay(&gate.changed("both", &files[0], both), &[]);
+    assert!(
+        ran.code == 1 && ran.stdout.contains("it ran on another 1"),
+        "{}",
+        story(&ran)
+    );
+
+    // What no host writes is not run at all.
+    let hostile: [(&str, Change, &str); 7] = [
+        ("format", |call| call["format"] = json!(2), "format 2"),
+        ("more", |call| call["more"] = json!(1), "unknown field"),
+        (
+            "less",
+            |call| drop(call.as_object_mut().unwrap().remove("outcome")),
+            "missing field",
+        ),
+        (
+            "shape",
+            |call| {
+                call["input"] = json!({"tensors": [{"name": "x", "datatype": "FP32", "shape": [1_u64 << 62, 4], "data": ""}]});
+            },
+            "no memory holds",
+        ),
+        (
+            "bytes",
+            |call| {
+                call["input"] = json!({"tensors": [{"name": "x", "datatype": "FP32", "shape": [2], "data": "AAAA"}]});
+            },
+            "other elements",
+        ),
+        (
+            "asked",
+            |call| call["brought"] = json!(vec![call["brought"][0].clone(); 17]),
+            "17 things",
+        ),
+        (
+            "base64",
+            |call| call["input"] = json!({"raw": {"content_type": "a", "data": "?"}}),
+            "not a captured call",
+        ),
+    ];
+    for (name, how, says) in hostile {
+        let ran = gate.replay(&gate.changed(name, &files[0], how), &[]);
+        assert_eq!(ran.code, 2, "{name}: {}", story(&ran));
+        assert!(ran.stderr.contains(says), "{name}: {}", story(&ran));
+        assert!(ran.stdout.is_empty(), "{name}: {}", story(&ran));
+    }
+    // Nor what is no file of ours, a link, or a folder without any.
+    let link = gate.folder.join("0-link.capture");
+    std::os::unix::fs::symlink(&files[0], &link).unwrap();
+    assert_eq!(gate.replay(&link, &[]).code, 2);
+    let empty = gate.folder.join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_eq!(gate.replay(&empty, &[]).code, 2);
+    assert_eq!(gate.replay(Path::new("/dev/zero"), &[]).code, 2);
+}
+
+#[test]
+fn another_component_is_said_to_be_one_and_can_be_tried() {
+    let gate = fetching();
+    let files = gate.call(vec![Payload::Tensors(Vec::new())]);
+    let component = gate.key.with_file_name("h.wasm");
+    let built = std::fs::read(&component).unwrap();
+    // A custom section at the end: another digest, the same code.
+    std::fs::write(&component, [&built[..], &[0, 2, 1, b'x']].concat()).unwrap();
+    let ran = gate.replay(&files[0], &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    let line = lines(&ran).remove(0);
+    assert_eq!(line["verdict"], "cannot");
+    assert!(
+        line["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("another component"),
+        "{line}"
+    );
+    let ran = gate.replay(&files[0], &["--any-component"]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    // Without a policy, by the file alone.
+    let kept = gate.scratch.file("kept.wasm", &built);
+    let paths = [&files[0], &gate.key, &kept].map(|path| path.to_str().unwrap());
+    let [file, key, kept] = paths;
+    let ran = handler(&["replay", file, "--key", key, "--component", kept]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    assert!(ran.stdout.starts_with("same "), "{}", story(&ran));
+    assert_eq!(
+        handler(&["replay", file, "--key", key]).code,
+        2,
+        "of which component"
+    );
+}
+
+#[test]
+fn lookups_come_again_as_they_came() {
+    let rule = json!({
+        "config": {"lookup": "users", "features": "age\nscore", "keys": "k1\nk2", "times": "3"}, "lookups": ["users"],
+    });
+    let lookups = json!({"users": {
+        "kind": "feast", "endpoint": "https://feast.example:443", "entity": "user", "features": ["age", "score"], "max_requests": 3,
+    }});
+    let gate = Gate::new("hostile_lookup.wasm", rule, lookups);
+    let files = gate.call(vec![Payload::Tensors(Vec::new())]);
+    let ran = gate.replay(&gate.folder, &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let line = lines(&ran).remove(0);
+    assert_eq!(line["was"]["what"], "answered", "{line}");
+    // A bit of one value, and the answer is another.
+    let keys = CaptureKeys::read(&gate.key).unwrap();
+    let text = keys.open(std::fs::read(&files[0]).unwrap()).unwrap();
+    let call = Captured::decode(&text).unwrap();
+    let last = |call: &Captured| {
+        let mut call = call.clone();
+        for came in &mut call.brought {
+            if let Came::Columns { values, .. } = came {
+                values[0].0[1] ^= 1;
+            }
+        }
+        call
+    };
+    let sealed = keys.seal(last(&call).encode().unwrap()).unwrap();
+    let ran = gate.replay(&gate.scratch.file("bit.capture", sealed), &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stdout.contains("answers otherwise"), "{}", story(&ran));
+}

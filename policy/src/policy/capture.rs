@@ -1,0 +1,64 @@
+//! Which calls of handlers are kept, validated.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::raw::CallOutcome;
+
+/// Calls that are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    pub(crate) folder: String,
+    pub(crate) key_file: String,
+    pub(crate) models: Vec<String>,
+    pub(crate) clients: Vec<String>,
+    pub(crate) outcomes: Vec<CallOutcome>,
+    pub(crate) one_in: u64,
+    pub(crate) max_bytes: usize,
+    pub(crate) keep: usize,
+    pub(crate) keep_bytes: u64,
+}
+
+impl Capture {
+    /// Where they lie, relative to the policy.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The keys' file, relative to the policy.
+    pub fn key_file(&self) -> &str {
+        &self.key_file
+    }
+
+    /// Whether calls for a model and a client are kept at all.
+    pub fn wants(&self, model: &str, client: &str) -> bool {
+        let listed =
+            |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it == name);
+        listed(&self.models, model) && listed(&self.clients, client)
+    }
+
+    /// Whether calls that end so are kept.
+    pub fn wants_outcome(&self, outcome: CallOutcome) -> bool {
+        self.outcomes.contains(&outcome)
+    }
+
+    /// Whether the request of this number is one of those that are kept.
+    pub const fn samples(&self, number: u64) -> bool {
+        number.is_multiple_of(self.one_in)
+    }
+
+    /// The largest call, bytes.
+    pub const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Calls that are kept.
+    pub const fn keep(&self) -> usize {
+        self.keep
+    }
+
+    /// Bytes that they take on disk.
+    pub const fn keep_bytes(&self) -> u64 {
+        self.keep_bytes
+    }
+}

@@ -1,0 +1,304 @@
+//! Between calls as they run and calls as they are kept.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_policy::policy::{Handler, Lookup};
+use tensorgate_policy::{Tensor, hex};
+
+use super::record::{Blob, Came, Captured, HandlerFacts, Input, Named, Outcome, packed, unpacked};
+use crate::sandbox::{
+    Ask, Brought, Called, Column, File, HandlerError, Known, Missing, Payload, Role,
+};
+
+impl HandlerFacts {
+    /// Of a handler as its policy has it.
+    pub fn of(name: &str, role: Role, rule: &Handler) -> Self {
+        let lookup = |(name, rule): (&String, &Lookup)| (name.clone(), wide(rule.max_requests()));
+        Self {
+            name: name.to_owned(),
+            role: role.export().to_owned(),
+            sha256: hex(rule.sha256()),
+            fuel: rule.fuel(),
+            memory_bytes: wide(rule.memory_bytes()),
+            timeout_ms: rule.timeout_ms(),
+            config: rule.config().clone(),
+            files: rule.fetch().map(|rule| wide(rule.max_requests())),
+            lookups: rule.lookups().iter().map(lookup).collect(),
+        }
+    }
+
+    /// The role that it was called in.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn role(&self) -> Result<Role, String> {
+        [Role::Preprocess, Role::Postprocess]
+            .into_iter()
+            .find(|role| role.export() == self.role)
+            .ok_or_else(|| format!("no role is called {:?}", self.role))
+    }
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+impl Input {
+    /// Of a call's payload; nothing of one that no checked request has.
+    pub fn of(payload: &Payload) -> Option<Self> {
+        let named = |tensor: &Tensor<'_>| {
+            Some(Named {
+                name: tensor.name.clone().into_owned(),
+                datatype: tensor.datatype.clone().into_owned(),
+                shape: tensor.shape.clone(),
+                data: Blob(tensor.data.as_ref().ok()?.to_vec()),
+            })
+        };
+        Some(match payload {
+            Payload::Raw { content_type, data } => Self::Raw {
+                content_type: content_type.clone(),
+                data: Blob(data.to_vec()),
+            },
+            Payload::Tensors(tensors) => {
+                Self::Tensors(tensors.iter().map(named).collect::<Option<_>>()?)
+            }
+        })
+    }
+
+    /// The payload again.
+    pub fn payload(&self) -> Payload {
+        match self {
+            Self::Raw { content_type, data } => Payload::Raw {
+                content_type: content_type.clone(),
+                data: data.0.clone().into(),
+            },
+            Self::Tensors(tensors) => Payload::Tensors(tensors.iter().map(owned).collect()),
+        }
+    }
+}
+
+fn owned(named: &Named) -> Tensor<'static> {
+    Tensor {
+        name: Cow::Owned(named.name.clone()),
+        datatype: Cow::Owned(named.datatype.clone()),
+        shape: named.shape.clone(),
+        parameters: Vec::new(),
+        data: Ok(Cow::Owned(named.data.0.clone())),
+    }
+}
+
+impl Came {
+    /// Of an ask and its answer; nothing of one that is not of the ask's kind.
+    pub fn of((ask, brought): (&Ask, &Brought)) -> Option<Self> {
+        let why = |missing: &Missing| missing.name().to_owned();
+        Some(match (ask, brought) {
+            (Ask::File(url), Brought::File(file)) => {
+                let found = file.as_ref().ok();
+                Self::File {
+                    url: url.clone(),
+                    missing: file.as_ref().err().map(why),
+                    content_type: found
+                        .map(|file| file.content_type.clone())
+                        .unwrap_or_default(),
+                    data: Blob(found.map(|file| file.data.to_vec()).unwrap_or_default()),
+                }
+            }
+            (
+                Ask::Columns {
+                    lookup,
+                    features,
+                    keys,
+                },
+                Brought::Columns(columns),
+            ) => Self::Columns {
+                lookup: lookup.clone(),
+                features: features.clone(),
+                keys: keys.clone(),
+                missing: columns.as_ref().err().map(why),
+                values: (columns.iter().flatten())
+                    .map(|column| packed(&column.values))
+                    .collect(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// The ask and its answer again.
+    ///
+    /// # Errors
+    /// If nothing is missing for such a reason.
+    pub fn again(&self) -> Result<(Ask, Brought), String> {
+        let missing = |name: &str| {
+            let known = Missing::ALL.into_iter().find(|why| why.name() == name);
+            known.ok_or_else(|| format!("nothing is missing as {name:?}"))
+        };
+        Ok(match self {
+            Self::File {
+                url,
+                missing: why,
+                content_type,
+                data,
+            } => {
+                let file = match why {
+                    Some(name) => Err(missing(name)?),
+                    None => Ok(File {
+                        content_type: content_type.clone(),
+                        data: data.0.clone().into(),
+                    }),
+                };
+                (Ask::File(url.clone()), Brought::File(file))
+            }
+            Self::Columns {
+                lookup,
+                features,
+                keys,
+                missing: why,
+                values,
+            } => {
+                let column = |(feature, column): (&String, &Blob)| Column {
+                    feature: feature.clone(),
+                    values: unpacked(column),
+                };
+                let columns = match why {
+                    Some(name) => Err(missing(name)?),
+                    None => Ok(features.iter().zip(values).map(column).collect()),
+                };
+                let ask = Ask::Columns {
+                    lookup: lookup.clone(),
+                    features: features.clone(),
+                    keys: keys.clone(),
+                };
+                (ask, Brought::Columns(columns))
+            }
+        })
+    }
+}
+
+impl Captured {
+    /// What was brought then, by what was asked for.
+    ///
+    /// # Errors
+    /// If something is missing for a reason that there is not.
+    pub fn known(&self) -> Result<Known, String> {
+        self.brought.iter().map(Came::again).collect()
+    }
+}
+
+/// A call's end, before it is anybody's to write: what is hashed of it is hashed later, by a thread that has the time.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Answered(Vec<Tensor<'static>>, u64),
+    Rejected(String, u64),
+    Fault(&'static str, u64),
+}
+
+impl End {
+    /// Of a call; nothing of one that never ran.
+    pub(super) fn of(called: &Result<Called, HandlerError>) -> Option<Self> {
+        Some(match called {
+            Ok(called) => Self::Answered(called.tensors.clone(), called.fuel_used),
+            Err(HandlerError::Rejected { text, fuel_used }) => {
+                Self::Rejected(text.clone(), *fuel_used)
+            }
+            Err(HandlerError::Fault {
+                cause, fuel_used, ..
+            }) => Self::Fault(cause.name(), *fuel_used),
+            Err(HandlerError::Overloaded | HandlerError::CutOff(_)) => return None,
+        })
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        let (what, sha256, fuel_used) = match self {
+            Self::Answered(tensors, fuel) => ("answered", Some(digest(tensors)), fuel),
+            Self::Rejected(text, fuel) => ("rejected", Some(hex(&Sha256::digest(text))), fuel),
+            Self::Fault(cause, fuel) => (*cause, None, fuel),
+        };
+        Outcome {
+            what: what.to_owned(),
+            sha256,
+            fuel_used: *fuel_used,
+        }
+    }
+}
+
+impl Outcome {
+    /// Of a call; nothing of one that never ran.
+    pub fn of(called: &Result<Called, HandlerError>) -> Option<Self> {
+        End::of(called).map(|end| end.outcome())
+    }
+}
+
+/// SHA-256 over everything that tensors are, each part with its length before it.
+fn digest(tensors: &[Tensor<'_>]) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(wide(bytes.len()).to_le_bytes());
+        hash.update(bytes);
+    };
+    for tensor in tensors {
+        part(tensor.name.as_bytes());
+        part(tensor.datatype.as_bytes());
+        let dims = tensor.shape.iter().flat_map(|dim| dim.to_le_bytes());
+        part(&dims.collect::<Vec<_>>());
+        part(tensor.data.as_deref().unwrap_or_default());
+    }
+    hex(&hash.finalize())
+}
+
+/// Bytes of what was brought, and of what it was asked by.
+pub(super) fn known_bytes(known: &Known) -> usize {
+    let texts = |texts: &[String]| texts.iter().map(String::len).fold(0, usize::saturating_add);
+    let asked = |ask: &Ask| match ask {
+        Ask::File(url) => url.len(),
+        Ask::Columns { features, keys, .. } => texts(features).saturating_add(texts(keys)),
+    };
+    let brought = |brought: &Brought| match brought {
+        Brought::File(file) => file.as_ref().map_or(0, |file| file.data.len()),
+        Brought::Columns(columns) => (columns.iter().flatten())
+            .map(|column| column.values.len().saturating_mul(16))
+            .fold(0, usize::saturating_add),
+    };
+    known
+        .iter()
+        .map(|(ask, came)| asked(ask).saturating_add(brought(came)))
+        .fold(0, usize::saturating_add)
+}
+
+/// What a call waits for its keeper with: shared with the call where it can be.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) bytes: usize,
+    pub(super) engine: Arc<str>,
+    pub(super) at_unix_ms: u64,
+    pub(super) request_id: String,
+    pub(super) client: String,
+    pub(super) model: String,
+    pub(super) handler: String,
+    pub(super) role: Role,
+    pub(super) rule: Arc<Handler>,
+    pub(super) input: Arc<Payload>,
+    pub(super) known: Arc<Known>,
+    pub(super) end: End,
+    pub(super) broke: bool,
+}
+
+impl Waiting {
+    /// The call as it is kept; nothing of one that no checked request has.
+    pub(super) fn captured(&self) -> Option<Captured> {
+        Some(Captured {
+            format: super::record::FORMAT,
+            engine: (*self.engine).to_owned(),
+            at_unix_ms: self.at_unix_ms,
+            request_id: self.request_id.clone(),
+            client: self.client.clone(),
+            model: self.model.clone(),
+            handler: HandlerFacts::of(&self.handler, self.role, &self.rule),
+            input: Input::of(&self.input)?,
+            brought: self.known.iter().filter_map(Came::of).collect(),
+            outcome: self.end.outcome(),
+            broke: self.broke,
+        })
+    }
+}
