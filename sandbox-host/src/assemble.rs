@@ -2,31 +2,31 @@
 //! served is refused here with all its faults, before anything of it is in force. What did not change is taken from the policies
 //! that are held already: a handler is not compiled again, a backend keeps its places, its health and its connections.
 
+mod routes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Accepts, Backend, Handler, Model, ModelId};
+use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
 
 use crate::backends::oip::{Endpoint, EndpointError};
-use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
-use crate::budget::Budget;
 use crate::config::{self, Candidate, ConfigError};
-use crate::copies::{self, Copies};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
 use crate::limits::{ConnectFault, Limits};
 use crate::metrics::{BackendLabels, Metrics};
-use crate::pipeline::{ModelRoute, Pipeline, Stage};
+use crate::pipeline::{Pipeline, Stage};
 use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
+use routes::{of_grants, routes};
 use tensorgate_wire::context::Key;
 
 /// Why a policy cannot be served.
@@ -213,11 +213,17 @@ impl Loader {
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
         let used = policy.models().iter().flat_map(|model| {
-            let before = model.preprocess().iter();
-            let after = model.postprocess().iter();
-            before
-                .map(|name| (name.clone(), Role::Preprocess))
-                .chain(after.map(|name| (name.clone(), Role::Postprocess)))
+            let own = (policy.model_id(model.name()))
+                .into_iter()
+                .flat_map(|id| of_grants(policy, id))
+                .map(move |(id, _, grant)| {
+                    (grant.preprocess(id, model), grant.postprocess(id, model))
+                });
+            let own = own.chain([(model.preprocess(), model.postprocess())]);
+            own.flat_map(|(before, after)| {
+                let before = before.iter().map(|name| (name.clone(), Role::Preprocess));
+                before.chain(after.iter().map(|name| (name.clone(), Role::Postprocess)))
+            })
         });
         let mut used: Vec<_> = used.collect();
         used.sort_unstable();
@@ -399,83 +405,4 @@ pub(crate) fn models_at<'p>(
             .iter()
             .map(|version| (model.backend_model().to_owned(), version.clone()))
     })
-}
-
-/// Backends by name, and handlers by name and role.
-type Made<'m> = (
-    &'m HashMap<String, Arc<Server>>,
-    &'m HashMap<(String, Role), LoadedStage>,
-);
-
-/// Every model's route. `complete`: every part that the policy names was made.
-fn routes(
-    policy: &Policy,
-    parts: Made<'_>,
-    complete: bool,
-    metrics: &Metrics,
-    faults: &mut Vec<PolicyFault>,
-) -> HashMap<ModelId, ModelRoute> {
-    let room = Budget::new(copies::MAX_BYTES);
-    let gives = policy.listen().limits().buffered_bytes;
-    let mut routes = HashMap::new();
-    for model in policy.models() {
-        let needs = match model.accepts() {
-            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => {
-                let backend = policy.backends().get(model.backend());
-                backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
-            }
-        };
-        if needs > gives {
-            faults.push(PolicyFault::Budget {
-                model: model.name().to_owned(),
-                needs,
-                gives,
-            });
-        }
-        let copies = Copies::of(model, &room, metrics);
-        match route(policy, model, parts, copies) {
-            Ok((id, route)) => {
-                routes.insert(id, route);
-            }
-            Err(fault) if complete => faults.push(fault),
-            Err(_) => {}
-        }
-    }
-    routes
-}
-
-fn route(
-    policy: &Policy,
-    model: &Model,
-    (backends, handlers): Made<'_>,
-    copies: Copies,
-) -> Result<(ModelId, ModelRoute), PolicyFault> {
-    let unresolved = |what, name: &str| PolicyFault::Unresolved {
-        model: model.name().to_owned(),
-        what,
-        name: name.to_owned(),
-    };
-    let chain = |names: &[String], role| {
-        let stage = |name: &String| {
-            handlers
-                .get(&(name.clone(), role))
-                .map(|loaded| loaded.stage.clone())
-                .ok_or_else(|| unresolved("handler", name))
-        };
-        names.iter().map(stage).collect::<Result<Vec<_>, _>>()
-    };
-    let backend = backends
-        .get(model.backend())
-        .ok_or_else(|| unresolved("backend", model.backend()))?;
-    let id = policy
-        .model_id(model.name())
-        .ok_or_else(|| unresolved("model", model.name()))?;
-    let route = ModelRoute {
-        preprocess: chain(model.preprocess(), Role::Preprocess)?,
-        backend: Arc::clone(&backend.dispatcher),
-        postprocess: chain(model.postprocess(), Role::Postprocess)?,
-        copies,
-    };
-    Ok((id, route))
 }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::{Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
+use super::{Asked, Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
 use crate::datatype::Datatype;
 use crate::denial::Reason;
 use crate::fixture;
@@ -134,15 +134,18 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract.check(None, request, &mut Err).err().map(|denial| {
-        assert!(
-            denial
-                .cause
-                .starts_with(denial.field.as_deref().unwrap_or("-")),
-            "the cause says where: {denial:?}"
-        );
-        (denial.reason, denial.field.unwrap_or_default())
-    })
+    contract
+        .check(&Asked::default(), request, &mut Err)
+        .err()
+        .map(|denial| {
+            assert!(
+                denial
+                    .cause
+                    .starts_with(denial.field.as_deref().unwrap_or("-")),
+                "the cause says where: {denial:?}"
+            );
+            (denial.reason, denial.field.unwrap_or_default())
+        })
 }
 
 #[track_caller]

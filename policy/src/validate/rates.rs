@@ -267,6 +267,7 @@ fn units(
                 Carried::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
             }
         };
+        let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
             report.error_with_fix(path, beyond(&name, most, unit), fix(most));
             good = None;

@@ -263,3 +263,53 @@ fn a_message_is_for_whom_its_body_was() {
     let step = decision.body(&policy, 100, Some(addressee("hidden", None)));
     assert_eq!(reason(&step), Some(Reason::NotGranted));
 }
+
+#[test]
+fn an_ensemble_takes_a_place_at_each_of_its_models() {
+    let mut document = unpriced();
+    let digits = document["models"]["digits"].clone();
+    document["models"]["digits"]["limits"] = serde_json::json!({"concurrency": 6});
+    document["models"]["hidden"]["limits"] =
+        serde_json::json!({"concurrency": 7, "in_flight_bytes": 1000});
+    let output = |name: &str| {
+        let mut output = digits["outputs"][0].clone();
+        output["name"] = name.into();
+        output
+    };
+    document["models"]["both"] = serde_json::json!({
+        "versions": ["1"], "protocols": ["oip-rest"], "inputs": digits["inputs"], "limits": {"concurrency": 5},
+        "outputs": [output("a"), output("b"), output("c")],
+        "ensemble": {"steps": [
+            {"model": "digits", "outputs": {"probabilities": "a"}},
+            {"model": "hidden", "outputs": {"probabilities": "b"}},
+            {"model": "digits", "outputs": {"probabilities": "c"}}
+        ]}
+    });
+    document["grants"][0]["models"] = serde_json::json!(["both"]);
+    let policy = fixture::policy(document);
+    let (mut decision, step) = decide_head(&policy, &rest("both"), spent);
+    assert!(matches!(step, Step::ReadBody(_)), "{step:?}");
+    let Step::Acquire(acquire) = decision.body(&policy, 100, None) else {
+        panic!("places are due")
+    };
+    let taken: Vec<_> = acquire
+        .places
+        .iter()
+        .map(|place| (place.key(), place.amount, place.limit))
+        .collect();
+    let expected = [
+        ("flight:requests:model:both", 1, 5),
+        ("flight:requests:model:digits", 2, 6),
+        ("flight:requests:model:hidden", 1, 7),
+        ("flight:bytes:model:hidden", 100, 1000),
+    ];
+    assert_eq!(
+        taken,
+        expected.map(|(key, amount, limit)| (key.to_owned(), amount, limit))
+    );
+    let known: Vec<_> = policy.places().iter().map(|place| place.key()).collect();
+    assert!(
+        taken.iter().all(|(key, ..)| known.contains(key)),
+        "every count has a slot"
+    );
+}

@@ -1,0 +1,258 @@
+//! Ensembles: graphs that can be called, and each way in which one cannot.
+
+use alloc::vec;
+
+use super::*;
+use crate::policy::{Ensemble, EnsembleStep, Joint};
+
+/// The fixture and an ensemble `both` of `digits` and `twice@2` with these steps and outputs.
+fn both(steps: Value, outputs: Value) -> Value {
+    let mut document = document();
+    let digits = document["models"]["digits"].clone();
+    put(
+        &mut document,
+        "/models/both",
+        json!({
+            "ensemble": {"steps": steps}, "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": digits["inputs"], "outputs": outputs
+        }),
+    );
+    // Takes what `digits` answers.
+    put(
+        &mut document,
+        "/models/scores",
+        json!({
+            "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [{"name": "in", "datatype": "FP32", "shape": [{"max": 32}, 10]}],
+            "outputs": [{"name": "best", "datatype": "INT64", "shape": [{"max": 32}]}]
+        }),
+    );
+    let models = json!(["digits", "twice", "picture", "both", "scores"]);
+    put(&mut document, "/grants/0/models", models);
+    document
+}
+
+fn scores(name: &str) -> Value {
+    json!({"name": name, "datatype": "FP32", "shape": [{"max": 32}, 10]})
+}
+
+fn fan_out() -> Value {
+    json!([
+        {"model": "digits", "outputs": {"probabilities": "one"}},
+        {"model": "twice@2", "inputs": {"image": "image"}, "outputs": {"probabilities": "other"}}
+    ])
+}
+
+fn chain() -> Value {
+    json!([
+        {"model": "scores", "inputs": {"in": "one"}, "outputs": {"best": "best"}},
+        {"model": "digits", "outputs": {"probabilities": "one"}}
+    ])
+}
+
+fn best() -> Value {
+    json!([{"name": "best", "datatype": "INT64", "shape": [{"max": 32}]}])
+}
+
+#[test]
+fn models_with_the_same_inputs_are_called_at_once_and_others_after_what_they_take() {
+    let both = |steps, outputs| model(self::both(steps, outputs), "both");
+    let steps = |model: &Model| model.ensemble().map(Ensemble::steps).unwrap().to_vec();
+    let outputs = json!([scores("one"), scores("other")]);
+    let parallel = steps(&both(fan_out(), outputs));
+    assert!(parallel.iter().all(|step| step.after().is_empty()));
+    assert_eq!(parallel[1].version(), "2");
+    let joint = Joint {
+        own: "image".into(),
+        shared: "image".into(),
+        from_client: true,
+    };
+    assert!(parallel.iter().all(|step| step.inputs() == [joint.clone()]));
+    // Written the other way round.
+    let chained = steps(&both(chain(), best()));
+    assert_eq!(
+        chained.iter().map(EnsembleStep::after).collect::<Vec<_>>(),
+        [&[][..], &[0]]
+    );
+    assert!(!chained[1].inputs()[0].from_client());
+    assert_eq!(chained[1].outputs()[0].own(), "best");
+}
+
+#[test]
+fn a_graph_that_cannot_be_called_is_a_fault() {
+    let check = |change: (&str, Value), path: &str, text: &str| {
+        let mut document = both(chain(), best());
+        put(
+            &mut document,
+            &format!("/models/both/{}", change.0),
+            change.1.clone(),
+        );
+        let errors = errors(document);
+        let [error] = errors.as_slice() else {
+            panic!("{change:?}: {errors:#?}")
+        };
+        assert!(
+            error.starts_with(&format!("models.both.{path}: ")),
+            "{change:?}: {error}"
+        );
+        assert!(error.contains(text), "{change:?}: {error}");
+    };
+    let steps = "ensemble/steps";
+    check((steps, json!([])), "ensemble.steps", "lists nothing");
+    check(
+        (
+            steps,
+            json!(vec![
+                json!({"model": "digits", "outputs": {"probabilities": "one"}});
+                17
+            ]),
+        ),
+        "ensemble.steps",
+        "17 steps are too many",
+    );
+    check(
+        ("ensemble/steps/1/model", json!("digit")),
+        "ensemble.steps[1].model",
+        "\"digit\"",
+    );
+    check(
+        ("ensemble/steps/1/model", json!("both")),
+        "ensemble.steps[1].model",
+        "is an ensemble itself",
+    );
+    check(
+        ("ensemble/steps/1/model", json!("picture")),
+        "ensemble.steps[1].model",
+        "has handlers",
+    );
+    check(
+        ("ensemble/steps/1/model", json!("twice")),
+        "ensemble.steps[1].model",
+        "has several versions (twice@1)",
+    );
+    check(
+        ("ensemble/steps/1/model", json!("digits@9")),
+        "ensemble.steps[1].model",
+        "has no version",
+    );
+    check(
+        ("ensemble/steps/1/outputs", json!({})),
+        "ensemble.steps[1].outputs",
+        "lists nothing",
+    );
+    check(
+        ("ensemble/steps/1/outputs", json!({"labels": "one"})),
+        "ensemble.steps[1].outputs.labels",
+        "output of that model",
+    );
+    check(
+        (
+            "ensemble/steps/1/outputs",
+            json!({"probabilities": "image"}),
+        ),
+        "ensemble.steps[1].outputs.probabilities",
+        "is there already",
+    );
+    check(
+        ("ensemble/steps/0/inputs", json!({"in": "two"})),
+        "ensemble.steps[0].inputs.in",
+        "input or step's output",
+    );
+    check(
+        ("ensemble/steps/0/inputs", json!({"in": "image"})),
+        "ensemble.steps[0].inputs.in",
+        "has 4 dims, not 2",
+    );
+    check(
+        ("ensemble/steps/0/inputs", json!({"in": "best"})),
+        "ensemble.steps[0].inputs.in",
+        "is INT64, not FP32",
+    );
+    check(
+        (
+            "ensemble/steps/1/inputs",
+            json!({"picture": "image", "image": "image"}),
+        ),
+        "ensemble.steps[1].inputs.picture",
+        "input of that model",
+    );
+    check(
+        ("backend", json!("cpu")),
+        "backend",
+        "has no meaning beside an ensemble",
+    );
+    check(
+        ("versions", json!(["1", "2"])),
+        "versions",
+        "has one version",
+    );
+    check(
+        ("versions", json!({"1": {"weight": 1}})),
+        "versions",
+        "has one version",
+    );
+    let wide = json!([{"name": "best", "datatype": "INT64", "shape": [{"max": 31}]}]);
+    check(
+        ("outputs", wide),
+        "outputs[0]",
+        "dim 0 may be 1 to 32, 1 to 31 are taken",
+    );
+    let other = json!([best()[0], {"name": "worst", "datatype": "INT64", "shape": [1]}]);
+    check(("outputs", other), "outputs[1]", "no step makes \"worst\"");
+}
+
+#[test]
+fn a_step_that_waits_for_itself_is_a_fault() {
+    let mut document = both(chain(), best());
+    put(
+        &mut document,
+        "/models/again",
+        json!({
+            "backend": "cpu", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [scores("in")], "outputs": [scores("out")]
+        }),
+    );
+    put(
+        &mut document,
+        "/grants/0/models",
+        json!(["digits", "twice", "picture", "both", "scores", "again"]),
+    );
+    let steps = json!([
+        {"model": "again", "inputs": {"in": "b"}, "outputs": {"out": "a"}},
+        {"model": "again", "inputs": {"in": "a"}, "outputs": {"out": "b"}},
+        {"model": "scores", "inputs": {"in": "a"}, "outputs": {"best": "best"}}
+    ]);
+    put(&mut document, "/models/both/ensemble/steps", steps);
+    let errors = errors(document);
+    let expected =
+        "models.both.ensemble.steps[0]: is given what it makes itself, or what waits for it";
+    assert_eq!(errors, [expected]);
+}
+
+#[test]
+fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
+    let outputs = json!([scores("one"), scores("other")]);
+    let steps = json!([
+        {"model": "digits", "outputs": {"probabilities": "one"}},
+        {"model": "digits", "outputs": {"probabilities": "other"}}
+    ]);
+    let mut document = both(steps, outputs);
+    put(
+        &mut document,
+        "/models/digits/limits",
+        json!({"concurrency": 2}),
+    );
+    assert_eq!(errors(document.clone()), Vec::<String>::new());
+    put(
+        &mut document,
+        "/models/digits/limits",
+        json!({"concurrency": 1}),
+    );
+    let errors = errors(document);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(
+        errors[0]
+            .starts_with("models.both.ensemble.steps[1].model: model \"digits\" is called 2 times"),
+        "{errors:#?}"
+    );
+}

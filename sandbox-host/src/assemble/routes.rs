@@ -1,0 +1,148 @@
+//! Where each model's requests go, from what a policy names and what was made of it. Loads and opens nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, ModelId};
+
+use super::{LoadedStage, PolicyFault, Server};
+use crate::backends::openai::room::ANSWER_COPIES;
+use crate::backends::question::Dialect;
+use crate::budget::Budget;
+use crate::copies::{self, Copies};
+use crate::metrics::Metrics;
+use crate::pipeline::{Links, ModelRoute, Target};
+use crate::sandbox::Role;
+
+/// The grants that have handlers of their own for a model.
+pub(super) fn of_grants(
+    policy: &Policy,
+    id: ModelId,
+) -> impl Iterator<Item = (ModelId, GrantId, &Grant)> {
+    let grants = policy.grants_by_id();
+    grants
+        .filter(move |(_, grant)| grant.has_own_handlers(id))
+        .map(move |(grant_id, grant)| (id, grant_id, grant))
+}
+
+/// Backends by name, and handlers by name and role.
+pub(super) type Made<'m> = (
+    &'m HashMap<String, Arc<Server>>,
+    &'m HashMap<(String, Role), LoadedStage>,
+);
+
+/// Every model's route. `complete`: every part that the policy names was made.
+pub(super) fn routes(
+    policy: &Policy,
+    parts: Made<'_>,
+    complete: bool,
+    metrics: &Metrics,
+    faults: &mut Vec<PolicyFault>,
+) -> HashMap<ModelId, ModelRoute> {
+    let room = Budget::new(copies::MAX_BYTES);
+    let gives = policy.listen().limits().buffered_bytes;
+    let mut routes = HashMap::new();
+    for model in policy.models() {
+        let needs = match model.accepts() {
+            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
+            Accepts::Tensors(_) | Accepts::Raw { .. } => match model.ensemble() {
+                None => answer_room(policy, model),
+                // All of them may be there at once.
+                Some(ensemble) => {
+                    let members = ensemble.steps().iter();
+                    let members = members.filter_map(|step| policy.model(step.model()));
+                    members.fold(0, |sum, member| {
+                        sum.saturating_add(answer_room(policy, member))
+                    })
+                }
+            },
+        };
+        if needs > gives {
+            faults.push(PolicyFault::Budget {
+                model: model.name().to_owned(),
+                needs,
+                gives,
+            });
+        }
+        let copies = Copies::of(model, &room, metrics);
+        match route(policy, model, parts, copies) {
+            Ok((id, route)) => {
+                routes.insert(id, route);
+            }
+            Err(fault) if complete => faults.push(fault),
+            Err(_) => {}
+        }
+    }
+    routes
+}
+
+fn answer_room(policy: &Policy, model: &Model) -> usize {
+    let backend = policy.backends().get(model.backend());
+    backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
+}
+
+fn route(
+    policy: &Policy,
+    model: &Model,
+    (backends, handlers): Made<'_>,
+    copies: Copies,
+) -> Result<(ModelId, ModelRoute), PolicyFault> {
+    let unresolved = |what, name: &str| PolicyFault::Unresolved {
+        model: model.name().to_owned(),
+        what,
+        name: name.to_owned(),
+    };
+    let chain = |names: &[String], role| {
+        let stage = |name: &String| {
+            handlers
+                .get(&(name.clone(), role))
+                .map(|loaded| loaded.stage.clone())
+                .ok_or_else(|| unresolved("handler", name))
+        };
+        names.iter().map(stage).collect::<Result<Vec<_>, _>>()
+    };
+    let backend = |of: &Model| {
+        let found = backends.get(of.backend());
+        found
+            .map(|server| Arc::clone(&server.dispatcher))
+            .ok_or_else(|| unresolved("backend", of.backend()))
+    };
+    let target = match model.ensemble() {
+        None => Target::Backend(backend(model)?),
+        Some(ensemble) => {
+            let step = |step: &EnsembleStep| {
+                let member = policy.model(step.model());
+                backend(member.ok_or_else(|| unresolved("model", step.version()))?)
+            };
+            Target::Ensemble(
+                ensemble
+                    .steps()
+                    .iter()
+                    .map(step)
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+    };
+    let links = |before: &[String], after: &[String]| {
+        Ok::<_, PolicyFault>(Links {
+            preprocess: chain(before, Role::Preprocess)?,
+            postprocess: chain(after, Role::Postprocess)?,
+        })
+    };
+    let id = policy
+        .model_id(model.name())
+        .ok_or_else(|| unresolved("model", model.name()))?;
+    let route = ModelRoute {
+        links: links(model.preprocess(), model.postprocess())?,
+        own: of_grants(policy, id)
+            .map(|(model_id, id, grant)| {
+                let before = grant.preprocess(model_id, model);
+                Ok((id, links(before, grant.postprocess(model_id, model))?))
+            })
+            .collect::<Result<_, PolicyFault>>()?,
+        target,
+        copies,
+    };
+    Ok((id, route))
+}
