@@ -143,9 +143,14 @@ impl Decision {
             let called = members(model);
             let members = called.iter().filter_map(|(id, load)| {
                 let bytes = self.body_bytes.saturating_mul(load.given);
-                Some((policy.model(*id)?, load.calls, bytes.saturating_add(load.made_bytes)))
+                Some((
+                    policy.model(*id)?,
+                    load.calls,
+                    bytes.saturating_add(load.made_bytes),
+                ))
             });
-            for (model, calls, bytes) in core::iter::once((model, 1, self.body_bytes)).chain(members)
+            for (model, calls, bytes) in
+                core::iter::once((model, 1, self.body_bytes)).chain(members)
             {
                 if passes {
                     places.extend(of_passing(model, client, (calls, bytes)));

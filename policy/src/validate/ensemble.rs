@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Path, Report, quote, unknown};
 use super::joints::{self, fits, gives_more, lets_in_more};
+use super::report::{Path, Report, quote, unknown};
 use super::usage::Selector;
 use crate::contract::{TensorRule, most_of};
 use crate::policy::{Accepts, Ensemble, EnsembleStep, Joint, Model, ModelId};
@@ -411,9 +411,13 @@ fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<
         let limits = step.model.limits();
         let name = quote(step.model.name());
         let message = if limits.concurrency.is_some_and(|limit| *calls > limit) {
-            format!("model {name} is called {calls} times for each request, and lets in fewer at once")
+            format!(
+                "model {name} is called {calls} times for each request, and lets in fewer at once"
+            )
         } else if limits.in_flight_bytes.is_some_and(|limit| *bytes >= limit) {
-            format!("model {name} may be given {bytes} bytes by other steps, and lets in no more at once")
+            format!(
+                "model {name} may be given {bytes} bytes by other steps, and lets in no more at once"
+            )
         } else {
             continue;
         };
@@ -425,11 +429,7 @@ fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<
 }
 
 /// The steps' places in an order in which each comes after what it is given.
-fn order(
-    report: &mut Report,
-    path: &Path,
-    joined: &[Joined],
-) -> Option<Vec<usize>> {
+fn order(report: &mut Report, path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
     let mut done = BTreeSet::new();
     let mut order = Vec::new();
     // Each round places a step at least, or none is left that could be.

@@ -52,7 +52,7 @@ pub(super) fn routes(
                 Some(ensemble) => {
                     let members = ensemble.steps().iter();
                     let members = members.filter_map(|step| policy.model(step.model()));
-                    members.fold(0, |sum, member| {
+                    members.fold(0_usize, |sum, member| {
                         sum.saturating_add(answer_room(policy, member))
                     })
                 }

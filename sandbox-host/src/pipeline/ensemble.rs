@@ -161,11 +161,14 @@ impl Pipeline {
     /// Bytes of every step's answer. What is written for a step is held when it is.
     pub(super) fn room(&self, model: &Model, backends: &[Arc<Dispatcher>]) -> usize {
         let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
-        steps.iter().zip(backends).fold(0, |bytes, (step, backend)| {
-            let member = self.policy.model(step.model());
-            let answer = member.map_or(0, |member| backend.dialect().answer_room(member));
-            bytes.saturating_add(answer)
-        })
+        steps
+            .iter()
+            .zip(backends)
+            .fold(0_usize, |bytes, (step, backend)| {
+                let member = self.policy.model(step.model());
+                let answer = member.map_or(0, |member| backend.dialect().answer_room(member));
+                bytes.saturating_add(answer)
+            })
     }
 
     /// Whether every model that is given some of what came takes it, before the first is called. What it refuses is a fault of whoever made it; a
@@ -260,7 +263,11 @@ fn renamed<'a>(tensor: &'a Tensor<'static>, name: &'a str) -> Tensor<'a> {
         datatype: Cow::Borrowed(&tensor.datatype),
         shape: tensor.shape.clone(),
         parameters: Vec::new(),
-        data: tensor.data.as_deref().map(Cow::Borrowed).map_err(|fault| *fault),
+        data: tensor
+            .data
+            .as_deref()
+            .map(Cow::Borrowed)
+            .map_err(|fault| *fault),
     }
 }
 

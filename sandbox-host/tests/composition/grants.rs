@@ -13,8 +13,7 @@ async fn each_grants_clients_get_what_its_own_handlers_make() {
     let (times, minus) = (preprocess("f32.mul", "10"), postprocess("f32.sub", "4"));
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     let rule = |name: &str, component: &[u8]| {
-        let digest = Sha256::digest(component);
-        let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
         json!({"component": name, "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000})
     };
     policy["handlers"] =

@@ -56,10 +56,10 @@ fn best() -> Value {
 
 #[test]
 fn models_with_the_same_inputs_are_called_at_once_and_others_after_what_they_take() {
-    let both = |steps, outputs| model(self::both(steps, outputs), "both");
+    let ensemble = |steps, outputs| model(both(steps, outputs), "both");
     let steps = |model: &Model| model.ensemble().map(Ensemble::steps).unwrap().to_vec();
     let outputs = json!([scores("one"), scores("other")]);
-    let parallel = steps(&both(fan_out(), outputs));
+    let parallel = steps(&ensemble(fan_out(), outputs));
     assert!(parallel.iter().all(|step| step.after().is_empty()));
     assert_eq!(parallel[1].version(), "2");
     let joint = Joint {
@@ -69,7 +69,7 @@ fn models_with_the_same_inputs_are_called_at_once_and_others_after_what_they_tak
     };
     assert!(parallel.iter().all(|step| step.inputs() == [joint.clone()]));
     // Written the other way round.
-    let chained = steps(&both(chain(), best()));
+    let chained = steps(&ensemble(chain(), best()));
     assert_eq!(
         chained.iter().map(EnsembleStep::after).collect::<Vec<_>>(),
         [&[][..], &[0]]
@@ -255,4 +255,151 @@ fn a_model_that_lets_in_fewer_than_it_has_steps_is_a_fault() {
             .starts_with("models.both.ensemble.steps[1].model: model \"digits\" is called 2 times"),
         "{errors:#?}"
     );
+}
+
+/// Two models at once, with one change, and what is said of it.
+fn told(at: &str, value: Value, faults: fn(Value) -> Vec<String>) -> Vec<String> {
+    let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
+    put(&mut document, at, value);
+    let mut told = faults(document);
+    told.retain(|fault| fault.starts_with("models.both."));
+    told
+}
+
+#[track_caller]
+fn one(told: &[String], path: &str, text: &str) {
+    let [fault] = told else { panic!("{told:#?}") };
+    assert!(
+        fault.starts_with(&format!("models.both.{path}: ")),
+        "{fault}"
+    );
+    assert!(fault.contains(text), "{fault}");
+}
+
+#[test]
+fn an_ensemble_is_no_way_around_the_proofs_that_its_models_ask_for() {
+    let requires = json!({"any_of": ["mtls"]});
+    let alone = told("/models/digits/requires", requires.clone(), errors);
+    one(&alone, "ensemble.steps[0].model", "asks for proofs");
+    let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
+    put(&mut document, "/models/digits/requires", requires);
+    let more = json!({"all_of": ["mtls", "api_key"]});
+    put(&mut document, "/models/both/requires", more);
+    assert_eq!(errors(document), Vec::<String>::new());
+}
+
+#[test]
+fn a_parameter_of_an_ensemble_is_one_of_its_models_and_no_wider() {
+    let check = |bound: Value, text: &str| {
+        let told = told(
+            "/models/both/parameters",
+            json!({"priority": bound}),
+            errors,
+        );
+        one(&told, "parameters.priority", text);
+    };
+    check(
+        json!({"int": [0, 11]}),
+        "model \"digits\" does not take all",
+    );
+    check(json!({"bool": true}), "model \"digits\" does not take all");
+    let other = told(
+        "/models/both/parameters",
+        json!({"pace": {"int": [0, 1]}}),
+        errors,
+    );
+    one(
+        &other,
+        "parameters.pace",
+        "no model of the ensemble lists it",
+    );
+    let within = told(
+        "/models/both/parameters",
+        json!({"priority": {"int": [1, 9]}}),
+        errors,
+    );
+    assert_eq!(within, Vec::<String>::new());
+}
+
+#[test]
+fn a_model_is_given_no_more_bytes_than_it_lets_in() {
+    let mut document = both(chain(), best());
+    let limits = |bytes: u64| json!({"in_flight_bytes": bytes});
+    // 32 rows of 10 floats.
+    put(&mut document, "/models/scores/limits", limits(1281));
+    assert_eq!(errors(document.clone()), Vec::<String>::new());
+    put(&mut document, "/models/scores/limits", limits(1280));
+    one(
+        &errors(document),
+        "ensemble.steps[0].model",
+        "1280 bytes by other steps",
+    );
+}
+
+#[test]
+fn items_are_no_longer_than_who_takes_them_lets_in() {
+    let mut document = both(chain(), best());
+    let word = |name: &str, bytes: u64| json!({"name": name, "datatype": "BYTES", "shape": [1], "max_item_bytes": bytes});
+    put(&mut document, "/models/scores/inputs/0", word("in", 8));
+    put(
+        &mut document,
+        "/models/digits/outputs/0",
+        word("probabilities", 8),
+    );
+    assert_eq!(errors(document.clone()), Vec::<String>::new());
+    put(
+        &mut document,
+        "/models/digits/outputs/0",
+        word("probabilities", 9),
+    );
+    let path = "ensemble.steps[0].inputs.in";
+    one(&errors(document), path, "items of 9 bytes, of 8 are taken");
+}
+
+#[test]
+fn what_an_ensemble_opens_beyond_its_models_is_told() {
+    let image = |range: Value| {
+        let mut image = document()["models"]["digits"]["inputs"][0].clone();
+        image["range"] = range;
+        image
+    };
+    let wide = told("/models/both/inputs/0", image(json!([0, 17])), warnings);
+    let [one_, other] = &*wide else {
+        panic!("{wide:#?}")
+    };
+    for (told, step) in [(one_, 0), (other, 1)] {
+        let path = format!("models.both.ensemble.steps[{step}].inputs.image: ");
+        assert!(told.starts_with(&path), "{told}");
+        assert!(told.contains("by its range"), "{told}");
+    }
+    let narrow = told("/models/both/inputs/0", image(json!([1, 15])), warnings);
+    assert_eq!(narrow, Vec::<String>::new());
+    let rounded = json!({"name": "probabilities", "datatype": "FP32", "shape": [{"max": 32}, 10], "round_decimals": 3});
+    let more = told("/models/digits/outputs/0", rounded, warnings);
+    one(&more, "outputs[0]", "(round_decimals: 3)");
+    let idle = json!([
+        fan_out()[0], fan_out()[1],
+        {"model": "digits", "outputs": {"probabilities": "nobody"}}
+    ]);
+    let idle = told("/models/both/ensemble/steps", idle, warnings);
+    one(&idle, "ensemble.steps[2]", "is called for nothing");
+    let mut extra = image(json!([0, 16]));
+    extra["name"] = json!("mask");
+    let idle = told("/models/both/inputs/1", extra, warnings);
+    one(&idle, "inputs[1]", "no step is given it");
+}
+
+#[test]
+fn what_a_request_carries_is_charged_for_each_step() {
+    let mut document = both(fan_out(), json!([scores("one"), scores("other")]));
+    // One request of 32 pictures of 64 floats, at two models.
+    let cost = |bytes: u64| json!({"bytes": bytes, "window_s": 60});
+    put(&mut document, "/grants/0/models", json!(["both"]));
+    put(&mut document, "/grants/0/cost", cost(16_384));
+    assert_eq!(errors(document.clone()), Vec::<String>::new());
+    put(&mut document, "/grants/0/cost", cost(16_383));
+    let [error] = &*errors(document) else {
+        panic!("one fault")
+    };
+    assert!(error.starts_with("grants[0].cost.bytes: "), "{error}");
 }
