@@ -52,6 +52,7 @@ pub struct GrantHandlers {
     pub preprocess: Option<Chain>,
     /// What makes `returns` of the model's `outputs`; none with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::chain_or_none"))]
     pub postprocess: Option<Chain>,
     /// With `postprocess`: what these clients get; the model's own `returns` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,6 +188,14 @@ mod schema {
     use super::{Chain, VersionRule, Versions};
     use alloc::borrow::Cow;
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    /// A chain that may be empty.
+    pub(super) fn chain_or_none(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "the name of a handler, or a list of names; an empty list for none",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        })
+    }
 
     impl JsonSchema for Chain {
         fn schema_name() -> Cow<'static, str> {

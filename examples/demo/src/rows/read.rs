@@ -33,7 +33,8 @@ pub fn best_of_json(reply: &Reply) -> Option<String> {
 
 /// The first image's digit by each output.
 pub fn each_of_json(reply: &Reply) -> Option<String> {
-    let digits = outputs(reply)?.iter().map(|output| {
+    let outputs = outputs(reply)?;
+    let digits = outputs.iter().map(|output| {
         let scores = output.get("data")?.as_array()?;
         best(scores.iter().filter_map(Value::as_f64))
     });

@@ -403,3 +403,14 @@ fn what_a_request_carries_is_charged_for_each_step() {
     };
     assert!(error.starts_with("grants[0].cost.bytes: "), "{error}");
 }
+
+#[test]
+fn a_version_in_shadow_is_no_step() {
+    let outputs = json!([scores("one"), scores("other")]);
+    let mut document = both(fan_out(), outputs);
+    let versions = json!({"1": {"weight": 1}, "2": {"shadow": true}});
+    put(&mut document, "/models/twice/versions", versions);
+    let told = errors(document);
+    let path = "ensemble.steps[1].model";
+    one(&told, path, "model \"twice\" has no version \"2\"");
+}
