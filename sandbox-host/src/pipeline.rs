@@ -5,6 +5,7 @@ mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
 pub(crate) mod openai;
+mod route;
 mod stage;
 mod wanted;
 
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use crate::audit::Audit;
 use crate::backends::Call;
 use crate::budget::Held;
-use crate::copies::{Copies, Kept};
+use crate::copies::Kept;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
 use crate::metrics::{Metrics, ModelLabels};
@@ -35,54 +36,9 @@ use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 use chain::Asked;
 use ensemble::{Own, Together};
+pub use route::{Links, ModelRoute, Target};
 pub use stage::Stage;
 use wanted::{Sent, Wanted};
-
-/// Where one model's requests go.
-pub struct ModelRoute {
-    /// The model's handlers.
-    pub links: Links,
-    /// Those of grants that have their own.
-    pub own: HashMap<GrantId, Links>,
-    /// Who answers.
-    pub target: Target,
-    /// To versions in shadow.
-    pub(crate) copies: Copies,
-}
-
-/// Handlers around a model, each list in the order in which they are called.
-pub struct Links {
-    /// Before dispatch.
-    pub preprocess: Vec<Stage>,
-    /// After dispatch.
-    pub postprocess: Vec<Stage>,
-}
-
-/// Who answers for a model.
-pub enum Target {
-    /// A backend.
-    Backend(Arc<Dispatcher>),
-    /// The backends of an ensemble's steps, in their order.
-    Ensemble(Vec<Arc<Dispatcher>>),
-}
-
-impl ModelRoute {
-    /// The one backend of what is not answered by an ensemble.
-    fn backend(&self) -> Result<&Arc<Dispatcher>, Denial> {
-        match &self.target {
-            Target::Backend(backend) => Ok(backend),
-            Target::Ensemble(_) => Err(Denial::new(
-                Reason::BackendUnavailable,
-                "an ensemble has no one backend",
-            )),
-        }
-    }
-
-    /// The handlers for clients of a grant.
-    fn links(&self, grant: GrantId) -> &Links {
-        self.own.get(&grant).unwrap_or(&self.links)
-    }
-}
 
 /// Every model's route.
 pub struct Pipeline {

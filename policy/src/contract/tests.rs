@@ -134,18 +134,15 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract
-        .check(&Asked::default(), request, &mut Err)
-        .err()
-        .map(|denial| {
-            assert!(
-                denial
-                    .cause
-                    .starts_with(denial.field.as_deref().unwrap_or("-")),
-                "the cause says where: {denial:?}"
-            );
-            (denial.reason, denial.field.unwrap_or_default())
-        })
+    let checked = contract.check(&Asked::default(), request, &mut Err);
+    checked.err().map(|denial| {
+        let field = denial.field.as_deref().unwrap_or("-");
+        assert!(
+            denial.cause.starts_with(field),
+            "the cause says where: {denial:?}"
+        );
+        (denial.reason, denial.field.unwrap_or_default())
+    })
 }
 
 #[track_caller]
