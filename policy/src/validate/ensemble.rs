@@ -252,9 +252,10 @@ fn join(
         let names = rules.iter().filter(named).map(|rule| rule.name.clone());
         names.map(|name| (name.clone(), name)).collect()
     };
-    let map: BTreeMap<String, String> = match step.raw.inputs.is_empty() {
-        true => same(),
-        false => step.raw.inputs.clone(),
+    let map: BTreeMap<String, String> = if step.raw.inputs.is_empty() {
+        same()
+    } else {
+        step.raw.inputs.clone()
     };
     let mut inputs = Vec::new();
     for (input, shared) in &map {

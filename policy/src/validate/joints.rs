@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::report::{Path, Report, quote};
-use crate::contract::{ParameterBound, TensorRule};
+use crate::contract::{Items, Numbers, ParameterBound, TensorRule};
 use crate::policy::{Accepts, Model};
 
 /// Whether whatever keeps one rule has a form that another one lets in: values are looked at as they come.
@@ -48,8 +48,8 @@ pub(super) fn lets_in_more(given: &TensorRule, taken: &TensorRule) -> Option<&'s
             .range
             .is_some_and(|range| least <= range.0 && range.1 <= greatest)
     };
-    let plain = |rule: &TensorRule| rule.numbers == Default::default();
-    let listed = |rule: &TensorRule| rule.items == Default::default();
+    let plain = |rule: &TensorRule| rule.numbers == Numbers::default();
+    let listed = |rule: &TensorRule| rule.items == Items::default();
     if taken.finite && !given.finite && taken.datatype.is_float() {
         Some("finite")
     } else if taken.range.is_some_and(|range| !within(range)) {
