@@ -150,7 +150,7 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_grant_s_clients_get_what_its_handlers_make() {
     let stack = Stack::start("ensembles-grants", composed()).await;
-    let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [[0.5; 64]]}]});
+    let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
     for (client, outputs) in [
         ("scorer", &["probabilities"][..]),
         ("reader", &["label", "confidence"]),
