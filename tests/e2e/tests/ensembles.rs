@@ -126,8 +126,9 @@ async fn a_model_s_places_are_taken_by_the_ensembles_that_call_it() {
         assert_eq!(refused, (429, Some("concurrency".to_owned())));
         assert_eq!(asked(&stack).len(), 1);
     };
+    let body = good();
     tokio::select! {
-        reply = infer(&stack, "scorer", "both", &good()) => panic!("{reply:?}"),
+        reply = infer(&stack, "scorer", "both", &body) => panic!("{reply:?}"),
         () = other => {}
     }
     // Its caller has left.
