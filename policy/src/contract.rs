@@ -28,6 +28,7 @@ use crate::tensor::{InferRequest, Tensor};
 
 pub use agreement::{agree, check_structure};
 pub use carried::Carried;
+pub(crate) use carried::most_of;
 pub(crate) use items::{Items, MAX_LISTED_BYTES};
 pub(crate) use kernels::{
     Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round,
@@ -63,35 +64,35 @@ impl Contract {
     /// A grant may let its clients have some of the outputs only.
     pub(crate) fn check(
         &self,
-        grant: Option<&Grant>,
+        asked: &Asked<'_>,
         request: &InferRequest<'_>,
         unkept: &mut Unkept<'_>,
     ) -> Result<(), Denial> {
-        self.check_all_but_tensors(grant, request)?;
+        self.check_all_but_tensors(asked, request)?;
         tensors::check("input", &self.inputs, &request.inputs, unkept)
     }
 
     fn check_all_but_tensors(
         &self,
-        grant: Option<&Grant>,
+        asked: &Asked<'_>,
         request: &InferRequest<'_>,
     ) -> Result<(), Denial> {
         parameters::check(&self.parameters, request)?;
-        self.check_outputs(grant, request)
+        self.check_outputs(asked, request)
     }
 
     /// Outputs that are asked for must be published ones, to this grant's clients, each once. None means all of these.
-    fn check_outputs(
-        &self,
-        grant: Option<&Grant>,
-        request: &InferRequest<'_>,
-    ) -> Result<(), Denial> {
+    fn check_outputs(&self, of: &Asked<'_>, request: &InferRequest<'_>) -> Result<(), Denial> {
+        let published = |name: &str| match of.returns {
+            Some(returns) => returns.iter().any(|rule| rule.name == name),
+            None => self.output_names.iter().any(|published| published == name),
+        };
         let mut asked: Vec<&str> = Vec::new();
         for output in &request.outputs {
             let name = output.name.as_ref();
-            let cause = if !self.output_names.iter().any(|published| published == name) {
+            let cause = if !published(name) {
                 "the contract has no such output"
-            } else if grant.is_some_and(|grant| !grant.publishes(name)) {
+            } else if of.grant.is_some_and(|grant| !grant.publishes(name)) {
                 "the grant does not give this output"
             } else if asked.contains(&name) {
                 "the output is asked for twice"
@@ -109,6 +110,15 @@ impl Contract {
         }
         Ok(())
     }
+}
+
+/// What of an answer a caller may ask for; without anything, all that the contract publishes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'a> {
+    /// The caller's grant, which may give some of the outputs only.
+    pub(crate) grant: Option<&'a Grant>,
+    /// What the grant's own handlers make of the outputs, if they do.
+    pub(crate) returns: Option<&'a [TensorRule]>,
 }
 
 /// Told of a value that breaks its rule (`not-finite`, `out-of-range`): `Err` refuses for it, `Ok` lets it pass. Whatever else is wrong never

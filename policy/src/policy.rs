@@ -16,6 +16,7 @@ mod allowance;
 mod audit;
 mod backend;
 mod capture;
+mod ensemble;
 mod grant;
 mod handler;
 mod key_places;
@@ -39,7 +40,8 @@ pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
-pub use grant::Grant;
+pub use ensemble::{Ensemble, EnsembleStep, Joint};
+pub use grant::{Grant, OwnHandlers};
 pub use handler::Handler;
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};

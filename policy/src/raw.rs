@@ -31,7 +31,9 @@ pub use backend::{
     OutlierDetection, Retry,
 };
 pub use capture::{CallOutcome, Capture};
-pub use composition::{Chain, Sticky, VersionRule, Versions};
+pub use composition::{
+    Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
+};
 pub use credentials::{
     ApiKeyPlaces, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
     MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
@@ -312,7 +314,11 @@ pub struct Handler {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Model {
     /// Which backend serves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    /// In place of a backend: the models that answer together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<Ensemble>,
     /// Its name there, if another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_model: Option<String>,
@@ -458,6 +464,9 @@ pub struct Grant {
     /// Whether rates, costs and rules on values refuse or only tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// Handlers of these clients' own, by model.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub handlers: BTreeMap<String, GrantHandlers>,
     /// The outputs that these clients may ask for and get; all of the contract's unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,

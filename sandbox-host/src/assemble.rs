@@ -30,6 +30,7 @@ use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::signed::{self, UnsignedFault};
+use routes::{of_grants, routes};
 use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
 
@@ -190,7 +191,7 @@ impl Loader {
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let parts = (&backends, &handlers);
-        let routes = routes::of(policy, parts, complete, &self.metrics, &mut faults);
+        let routes = routes(policy, parts, complete, &self.metrics, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -238,11 +239,17 @@ impl Loader {
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
         let used = policy.models().iter().flat_map(|model| {
-            let before = model.preprocess().iter();
-            let after = model.postprocess().iter();
-            before
-                .map(|name| (name.clone(), Role::Preprocess))
-                .chain(after.map(|name| (name.clone(), Role::Postprocess)))
+            let own = (policy.model_id(model.name()))
+                .into_iter()
+                .flat_map(|id| of_grants(policy, id))
+                .map(move |(id, _, grant)| {
+                    (grant.preprocess(id, model), grant.postprocess(id, model))
+                });
+            let own = own.chain([(model.preprocess(), model.postprocess())]);
+            own.flat_map(|(before, after)| {
+                let before = before.iter().map(|name| (name.clone(), Role::Preprocess));
+                before.chain(after.iter().map(|name| (name.clone(), Role::Postprocess)))
+            })
         });
         let mut used: Vec<_> = used.collect();
         used.sort_unstable();

@@ -3,7 +3,9 @@
 
 mod chain;
 pub(crate) mod decoupled;
+mod ensemble;
 pub(crate) mod openai;
+mod route;
 mod stage;
 mod wanted;
 
@@ -11,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Accepts, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::release::release;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
@@ -23,7 +25,7 @@ use crate::audit::Audit;
 use crate::backends::Call;
 use crate::budget::Held;
 use crate::capture::Capturer;
-use crate::copies::{Copies, Kept};
+use crate::copies::Kept;
 use crate::dispatch::{Dispatcher, Latest};
 use crate::guard::offload;
 use crate::metrics::{Metrics, ModelLabels};
@@ -34,20 +36,10 @@ use crate::sandbox::{Behalf, Payload, Role};
 use crate::shadow::{InShadow, Values};
 use crate::timings::Timings;
 use chain::Asked;
+use ensemble::{Own, Together};
+pub use route::{Links, ModelRoute, Target};
 pub use stage::Stage;
 use wanted::{Sent, Wanted};
-
-/// Where one model's requests go.
-pub struct ModelRoute {
-    /// Before dispatch, in order.
-    pub preprocess: Vec<Stage>,
-    /// The backend.
-    pub backend: Arc<Dispatcher>,
-    /// After dispatch, in order.
-    pub postprocess: Vec<Stage>,
-    /// To versions in shadow.
-    pub(crate) copies: Copies,
-}
 
 /// Every model's route.
 pub struct Pipeline {
@@ -83,14 +75,14 @@ impl Pipeline {
     /// Whether every backend answers, and every version of every model at it is ready.
     pub fn ready(&self) -> bool {
         self.routes.iter().all(|(id, route)| {
-            let health = route.backend.health();
             let served = |model: &Model| {
-                model
-                    .versions()
-                    .iter()
-                    .all(|version| health.model_ready(model, version))
+                let versions = self.served(model, route);
+                versions.iter().all(|(model, version, backend)| {
+                    let health = backend.health();
+                    health.reachable() && health.model_ready(model, version)
+                })
             };
-            health.reachable() && self.policy.model(*id).is_some_and(served)
+            self.policy.model(*id).is_some_and(served)
         })
     }
 
@@ -100,11 +92,44 @@ impl Pipeline {
             let id = self.policy.model_id(model.name());
             let route = id.and_then(|id| self.routes.get(&id));
             route.into_iter().flat_map(|route| {
-                let versions = model.versions().iter();
-                versions.flat_map(|version| route.backend.health().unready(model, version))
+                let versions = self.served(model, route).into_iter();
+                versions
+                    .flat_map(|(model, version, backend)| backend.health().unready(model, version))
             })
         });
         lines.collect()
+    }
+
+    /// What clients of a grant get of a model.
+    fn returns<'p>(&'p self, grant: GrantId, id: ModelId, model: &'p Model) -> &'p [TensorRule] {
+        let grant = self.policy.grant(grant);
+        grant.map_or_else(|| model.returns(), |grant| grant.returns(id, model))
+    }
+
+    /// What a model's requests lead to: each model version, and its backend.
+    fn served<'p>(
+        &'p self,
+        model: &'p Model,
+        route: &'p ModelRoute,
+    ) -> Vec<(&'p Model, &'p str, &'p Dispatcher)> {
+        match &route.target {
+            Target::Backend(backend) => {
+                let versions = model.versions().iter();
+                versions
+                    .map(|version| (model, version.as_str(), &**backend))
+                    .collect()
+            }
+            Target::Ensemble(backends) => {
+                let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
+                let members = steps.iter().zip(backends);
+                members
+                    .filter_map(|(step, backend)| {
+                        let member = self.policy.model(step.model())?;
+                        Some((member, step.version(), &**backend))
+                    })
+                    .collect()
+            }
+        }
     }
 
     /// A model's signature, from its contract.
@@ -119,7 +144,11 @@ impl Pipeline {
         };
         let grant = request.grant.and_then(|id| self.policy.grant(id));
         let published = |rule: &&TensorRule| grant.is_none_or(|grant| grant.publishes(rule.name()));
-        let outputs: Vec<_> = model.returns().iter().filter(published).cloned().collect();
+        let returns = request.grant.map_or_else(
+            || model.returns(),
+            |grant| self.returns(grant, request.model, model),
+        );
+        let outputs: Vec<_> = returns.iter().filter(published).cloned().collect();
         // Only the version that was asked for: others may not be granted.
         let versions = std::slice::from_ref(&request.version);
         Ok(encode::model_metadata(
@@ -137,7 +166,15 @@ impl Pipeline {
     /// The model has no route, or its answer cannot be said in the protocol.
     pub fn model_ready(&self, request: &ModelRequest) -> Result<(bool, Vec<u8>), Denial> {
         let (model, route) = self.route(request.model)?;
-        let ready = route.backend.health().model_ready(model, &request.version);
+        let ready = match &route.target {
+            Target::Backend(backend) => backend.health().model_ready(model, &request.version),
+            Target::Ensemble(_) => {
+                let members = self.served(model, route);
+                members
+                    .iter()
+                    .all(|(member, version, backend)| backend.health().model_ready(member, version))
+            }
+        };
         Ok((
             ready,
             encode::model_ready(request.protocol, model.name(), &request.version, ready),
@@ -174,8 +211,10 @@ impl Pipeline {
         audit: &Audit,
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(request.model)?;
-        let dialect = route.backend.dialect();
-        let room = |inputs: &[Tensor<'_>]| dialect.room(model, inputs);
+        let room = |inputs: &[Tensor<'_>]| match &route.target {
+            Target::Backend(backend) => backend.dialect().room(model, inputs),
+            Target::Ensemble(backends) => self.room(model, backends),
+        };
         let (sent, wanted) = self
             .prepared(request, room, held, latest.at, timings, shadow)
             .await?;
@@ -183,27 +222,48 @@ impl Pipeline {
             .copies
             .keep(&wanted.request_id, &sent.inputs, &wanted.claims, model);
         let started = Instant::now();
-        let call = Call {
-            kept: copies.as_ref().map(Kept::message),
-            ..sent.call(model, &wanted)
+        let outputs = match &route.target {
+            Target::Backend(backend) => {
+                let call = Call {
+                    kept: copies.as_ref().map(Kept::message),
+                    ..sent.call(model, &wanted)
+                };
+                let dispatched = backend.dispatch(call, latest, &mut timings.queue).await;
+                self.waited(model, started, timings);
+                let answered = dispatched?;
+                let kept = keeps(model, &answered.outputs, shadow);
+                let outputs = answered.judged(kept.as_ref().err());
+                kept?;
+                outputs
+            }
+            Target::Ensemble(backends) => {
+                let request = Together {
+                    model,
+                    backends,
+                    wanted: &wanted,
+                    latest,
+                    handled: !route.links(wanted.grant).preprocess.is_empty(),
+                };
+                let own = Own {
+                    held: &mut *held,
+                    timings: &mut *timings,
+                    shadow: &mut *shadow,
+                };
+                let answered = self.together(request, sent, own).await;
+                self.waited(model, started, timings);
+                let outputs = answered?;
+                keeps(model, &outputs, shadow)?;
+                outputs
+            }
         };
-        let dispatched = route
-            .backend
-            .dispatch(call, latest, &mut timings.queue)
-            .await;
-        self.waited(model, started, timings);
-        let answered = dispatched?;
-        let kept = keeps(model, &answered.outputs, shadow);
-        let outputs = answered.judged(kept.as_ref().err());
-        kept?;
         if let Some(copies) = &mut copies {
             copies.answered(&outputs);
         }
         let encoded = self
             .answer(&wanted, outputs, held, latest.at, timings, shadow)
             .await?;
-        if let Some(copies) = copies {
-            copies.send(&self.policy, wanted.model, &route.backend, audit);
+        if let (Some(copies), Target::Backend(backend)) = (copies, &route.target) {
+            copies.send(&self.policy, wanted.model, backend, audit);
         }
         Ok(encoded)
     }
@@ -239,7 +299,11 @@ impl Pipeline {
         } = request;
         let request_id = caller.request_id;
         let client = caller.client.as_deref().unwrap_or_default();
-        let handled = !(route.preprocess.is_empty() && route.postprocess.is_empty());
+        let grant = grant
+            .filter(|id| self.policy.grant(*id).is_some())
+            .ok_or_else(under_no_grant)?;
+        let links = route.links(grant);
+        let handled = !(links.preprocess.is_empty() && links.postprocess.is_empty());
         let capturer = self.capturer.as_ref().filter(|_| handled);
         let behalf = Behalf {
             client: client.into(),
@@ -255,9 +319,15 @@ impl Pipeline {
             timings,
             shadow,
         };
-        let (links, rules) = (&route.preprocess, model.backend_inputs());
+        let rules = model.backend_inputs();
         let inputs = self
-            .chain(links, Role::Preprocess, payload, rules, &mut asked)
+            .chain(
+                &links.preprocess,
+                Role::Preprocess,
+                payload,
+                rules,
+                &mut asked,
+            )
             .await?;
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
         if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
@@ -269,9 +339,7 @@ impl Pipeline {
             behalf,
             protocol,
             model: model_id,
-            grant: grant
-                .filter(|id| self.policy.grant(*id).is_some())
-                .ok_or_else(under_no_grant)?,
+            grant,
             version,
             id,
             outputs,
@@ -314,12 +382,14 @@ impl Pipeline {
             timings,
             shadow,
         };
-        let (links, made) = (&route.postprocess, Payload::Tensors(outputs));
+        let returns = self.returns(wanted.grant, wanted.model, model);
+        let links = &route.links(wanted.grant).postprocess;
+        let made = Payload::Tensors(outputs);
         let outputs = self
-            .chain(links, Role::Postprocess, made, model.returns(), &mut asked)
+            .chain(links, Role::Postprocess, made, returns, &mut asked)
             .await?;
         let (model_id, grant_id) = (wanted.model, wanted.grant);
-        let outputs = select(model.returns(), &wanted.outputs, outputs);
+        let outputs = select(returns, &wanted.outputs, outputs);
         let (protocol, form) = (wanted.protocol, wanted.form.clone());
         let mut response = InferResponse {
             model: model.name().to_owned(),
@@ -337,7 +407,8 @@ impl Pipeline {
         let policy = Arc::clone(&self.policy);
         offload(data_bytes, move || {
             let (model, grant) = (policy.model(model_id)?, policy.grant(grant_id)?);
-            release(model.returns(), grant, &mut response.outputs);
+            let returns = grant.returns(model_id, model);
+            release(returns, grant, &mut response.outputs);
             Some(encode::infer_response(protocol, &response, &form))
         })
         .await

@@ -13,6 +13,10 @@
 mod chains;
 #[path = "composition/copies.rs"]
 mod copies;
+#[path = "composition/ensembles.rs"]
+mod ensembles;
+#[path = "composition/grants.rs"]
+mod grants;
 #[path = "containment/guests.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod guests;

@@ -4,6 +4,7 @@
 mod answers;
 mod limits;
 mod proofs;
+mod reached;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +45,10 @@ enum Change {
     Gains(Access),
     /// Granted before, and not after.
     Loses(Access),
+    /// Called for it after, and not before, by an ensemble that it is granted.
+    Reaches(reached::Reached),
+    /// Called for it before, and not after.
+    ReachesNoMore(reached::Reached),
     /// Granted in both, by another grant: another bucket.
     Moves {
         #[serde(flatten)]
@@ -99,6 +104,9 @@ impl Diff {
 
 fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
     let mut changes = accesses(&before.policy, &after.policy);
+    let (more, less) = reached::changed(&before.policy, &after.policy);
+    changes.extend(more.into_iter().map(Change::Reaches));
+    changes.extend(less.into_iter().map(Change::ReachesNoMore));
     changes.extend(
         limits::changed(&before.policy, &after.policy)
             .into_iter()
@@ -245,6 +253,17 @@ fn by_name(items: &[Value]) -> Option<BTreeMap<&str, &Value>> {
     Some(by_name)
 }
 
+fn through(reached: &reached::Reached, how: &str) -> String {
+    let reached::Reached {
+        client,
+        model,
+        version,
+        through,
+        grant,
+    } = reached;
+    format!("{client} {how} {model}@{version} through {through} (grant {grant})")
+}
+
 fn told(ui: &Ui, change: &Change) -> String {
     let on = |access: &Access| {
         let Access {
@@ -265,6 +284,8 @@ fn told(ui: &Ui, change: &Change) -> String {
             let (client, on, grant) = (&lost.client, on(lost), &lost.grant);
             ("1;31", '-', format!("{client} loses {on} (grant {grant})"))
         }
+        Change::Reaches(reached) => ("1;32", '+', through(reached, "reaches")),
+        Change::ReachesNoMore(reached) => ("1;31", '-', through(reached, "no longer reaches")),
         Change::Moves { access, before } => {
             let (client, on, grant) = (&access.client, on(access), &access.grant);
             (

@@ -10,6 +10,7 @@
 
 mod audit;
 mod check;
+mod composition;
 mod diff;
 mod explain;
 mod fmt;

@@ -141,7 +141,8 @@ fn policy_of(file: &std::path::Path) -> Value {
 
 #[test]
 fn the_policies_that_come_along_are_accepted() {
-    for file in [digits(), tree().join("envoy/gate.yaml")] {
+    let ensemble = tree().join("examples/policies/ensemble/gate.yaml");
+    for file in [digits(), tree().join("envoy/gate.yaml"), ensemble] {
         let schema = schema();
         assert_eq!(
             accepts(&schema, &schema, &policy_of(&file)),

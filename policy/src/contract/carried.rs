@@ -27,6 +27,15 @@ impl Carried {
         }
     }
 
+    /// The same for each of so many calls.
+    pub(crate) const fn times(self, calls: u64) -> Self {
+        Self {
+            elements: self.elements.saturating_mul(calls),
+            bytes: self.bytes.saturating_mul(calls),
+            tokens: self.tokens.saturating_mul(calls),
+        }
+    }
+
     fn add(self, elements: u64, bytes: u64) -> Self {
         Self {
             elements: self.elements.saturating_add(elements),
@@ -82,16 +91,15 @@ impl Contract {
 
     /// The most that a request can carry within the contract.
     pub(crate) fn most(&self) -> Carried {
-        self.inputs.iter().fold(Carried::default(), |sum, rule| {
-            let dims = rule.shape.iter();
-            let elements = dims.fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
-            let item = u64::try_from(rule.max_item_bytes.unwrap_or(0)).unwrap_or(u64::MAX);
-            let size = match rule.datatype.size_bytes() {
-                Some(size) => u64::try_from(size).unwrap_or(u64::MAX),
-                None => item.saturating_add(PREFIX_BYTES),
-            };
-            sum.add(elements, elements.saturating_mul(size))
+        let rules = self.inputs.iter().map(most_of);
+        rules.fold(Carried::default(), |sum, most| {
+            sum.add(most.elements, most.bytes)
         })
+    }
+
+    /// Whether requests may carry this parameter.
+    pub fn lists_parameter(&self, name: &str) -> bool {
+        self.parameters.iter().any(|(listed, _)| listed == name)
     }
 
     /// Bytes of one element; `None` where each has a length of its own, and for what has no rule.
@@ -100,6 +108,18 @@ impl Contract {
         let size = self.inputs.iter().find(named)?.datatype.size_bytes()?;
         u64::try_from(size).ok()
     }
+}
+
+/// The most that one tensor can carry within its rule.
+pub(crate) fn most_of(rule: &TensorRule) -> Carried {
+    let dims = rule.shape.iter();
+    let elements = dims.fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
+    let item = u64::try_from(rule.max_item_bytes.unwrap_or(0)).unwrap_or(u64::MAX);
+    let size = match rule.datatype.size_bytes() {
+        Some(size) => u64::try_from(size).unwrap_or(u64::MAX),
+        None => item.saturating_add(PREFIX_BYTES),
+    };
+    Carried::default().add(elements, elements.saturating_mul(size))
 }
 
 /// Elements that the shape says. A dim below zero keeps no contract.

@@ -10,10 +10,9 @@ use alloc::vec::Vec;
 
 use super::items::{Fault, Item, Values};
 use super::kernels::{Place, Tally};
-use super::{Contract, TensorRule, Unkept, kernels, tensors};
+use super::{Asked, Contract, TensorRule, Unkept, kernels, tensors};
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::policy::Grant;
 use crate::tensor::{DataFault, InferRequest};
 
 /// Bytes of the widest element, and of more than a `BYTES` item's length.
@@ -88,12 +87,12 @@ impl Contract {
     /// Checks all that a request says before the elements that are coming. `elements` has one entry an input.
     pub(crate) fn check_head(
         &self,
-        grant: Option<&Grant>,
+        asked: &Asked<'_>,
         request: &InferRequest<'_>,
         elements: &[Elements],
         unkept: &mut Unkept<'_>,
     ) -> Result<Passing, Denial> {
-        self.check_all_but_tensors(grant, request)?;
+        self.check_all_but_tensors(asked, request)?;
         let inputs = &request.inputs;
         let coming = tensors::check_head("input", &self.inputs, inputs, elements, unkept)?;
         Ok(Passing {

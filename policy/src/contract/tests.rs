@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::{Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
+use super::{Asked, Contract, Elements, Items, Numbers, TensorRule, check_tensors, quote};
 use crate::datatype::Datatype;
 use crate::denial::Reason;
 use crate::fixture;
@@ -134,11 +134,11 @@ fn parameter(name: &'static str, value: ParameterValue<'static>) -> Parameter<'s
 }
 
 fn outcome(contract: &Contract, request: &InferRequest<'_>) -> Option<(Reason, String)> {
-    contract.check(None, request, &mut Err).err().map(|denial| {
+    let checked = contract.check(&Asked::default(), request, &mut Err);
+    checked.err().map(|denial| {
+        let field = denial.field.as_deref().unwrap_or("-");
         assert!(
-            denial
-                .cause
-                .starts_with(denial.field.as_deref().unwrap_or("-")),
+            denial.cause.starts_with(field),
             "the cause says where: {denial:?}"
         );
         (denial.reason, denial.field.unwrap_or_default())

@@ -3,13 +3,20 @@
 use alloc::format;
 
 use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
-use crate::contract::{Carried, TensorRule, have_rows, quote};
+use crate::contract::{Asked, Carried, TensorRule, have_rows, quote};
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Grant, Media, Model, Policy};
+use crate::policy::{Accepts, Media, Model, Policy};
 use crate::request::OCTET_STREAM;
 use crate::tensor::InferRequest;
 
 impl Decision {
+    /// What the caller may ask for.
+    pub(super) fn asked<'p>(&self, policy: &'p Policy) -> Asked<'p> {
+        let grant = self.grant.and_then(|id| policy.grant(id));
+        let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
+        Asked { grant, returns }
+    }
+
     /// What the message says.
     pub(super) fn content(
         &mut self,
@@ -21,7 +28,7 @@ impl Decision {
             .and_then(|id| policy.model(id))
             .ok_or_else(foreign_policy)?;
         let shadow = self.shadow(policy);
-        let grant = self.grant.and_then(|id| policy.grant(id));
+        let asked = self.asked(policy);
         let format = self.plan.format;
         match (format, model.accepts()) {
             (
@@ -37,9 +44,9 @@ impl Decision {
                 Accepts::Tensors(contract),
             ) => {
                 if by_row(format, request) {
-                    answered_in_rows(grant, model)?;
+                    answered_in_rows(&asked, model)?;
                 }
-                contract.check(grant, request, &mut |denial| {
+                contract.check(&asked, request, &mut |denial| {
                     shadow::hold(shadow, &mut self.shadowed, denial)
                 })?;
                 self.pay_content(policy, contract.cost(request))
@@ -89,9 +96,11 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
 }
 
 /// Whether what a caller gets can be said row by row. A request whose answer never can is refused before anything runs for it.
-fn answered_in_rows(grant: Option<&Grant>, model: &Model) -> Result<(), Denial> {
-    let published = |rule: &&TensorRule| grant.is_none_or(|grant| grant.publishes(rule.name()));
-    if have_rows(model.returns().iter().filter(published)) {
+fn answered_in_rows(asked: &Asked<'_>, model: &Model) -> Result<(), Denial> {
+    let of = asked.grant;
+    let published = |rule: &&TensorRule| of.is_none_or(|grant| grant.publishes(rule.name()));
+    let returns = asked.returns.unwrap_or_else(|| model.returns());
+    if have_rows(returns.iter().filter(published)) {
         return Ok(());
     }
     Err(Denial::with_field(

@@ -60,8 +60,8 @@ impl Decision {
     ) -> Result<Step, Denial> {
         let contract = contract(policy, self.model)?;
         let shadow = self.shadow(policy);
-        let grant = self.grant.and_then(|id| policy.grant(id));
-        let passing = contract.check_head(grant, request, elements, &mut |denial| {
+        let asked = self.asked(policy);
+        let passing = contract.check_head(&asked, request, elements, &mut |denial| {
             hold(shadow, &mut self.shadowed, denial)
         })?;
         self.passing = Some(passing);

@@ -8,15 +8,18 @@
 //! A stream is in flight from its opening to its end, whether or not anything comes over it: one place of its client's from its opening, one of a
 //! grant and one of a model from the first message that is for them, as many bytes as its largest message to that model has. One message of it
 //! is worked on at a time, so that this covers what is. Of a model's limits one client gets at most half for streams too.
+//!
+//! An ensemble takes its own places and those of every model that it calls, all at once: as many as its steps call it, the body's bytes for each
+//! step that is given some of what came, and as many as what other steps make for it can have.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::step::{Acquire, AcquireOutcome, Place, PlaceScope, PlaceUnit};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::quote;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Accepts, Client, ClientId, Grant, Model, Policy};
+use crate::policy::{Accepts, Client, ClientId, Ensemble, Grant, Joint, Model, ModelId, Policy};
 use crate::request::{Operation, Protocol};
 
 /// Of a model's limit, the part that one client's bodies may take while they pass in pieces: one in so many.
@@ -38,12 +41,20 @@ impl Policy {
             let place = |client| Some(of_grant(grant, client, grant.concurrency()?));
             grant.clients().iter().filter_map(client).filter_map(place)
         });
-        let models = self.models().iter().flat_map(|model| of_model(model, 0));
+        let models = self.models().iter().flat_map(|model| of_model(model, NONE));
         let in_pieces = self.pairs_granted(Operation::Infer);
         let in_pieces = in_pieces.filter(|(_, model)| self.some_pass(model));
         let passing = in_pieces
             .chain(self.pairs_streaming())
-            .flat_map(|(client, model)| of_passing(model, client, 0));
+            .flat_map(|(client, model)| {
+                let members = members(model).into_keys();
+                let members = members.filter_map(|id| self.model(id));
+                let both = core::iter::once(model).chain(members);
+                both.flat_map(move |model| of_passing(model, client, NONE))
+            });
+        // A model has one count for each client, however many ensembles call it.
+        let mut seen = BTreeSet::new();
+        let passing = passing.filter(move |place| seen.insert(place.key()));
         let mut places: Vec<Place> = clients
             .chain(streams)
             .chain(grants)
@@ -98,7 +109,8 @@ impl Decision {
             .is_ok_and(|places| !places.is_empty())
     }
 
-    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's.
+    /// The places that are due at this point, always in one order: the client's, the grant's, the client's at the model, the model's; then the
+    /// same two of each model of an ensemble.
     fn places(&self, policy: &Policy, after: After) -> Result<Vec<Place>, Denial> {
         let stream = self.of_stream();
         if stream && after == After::Head {
@@ -127,10 +139,24 @@ impl Decision {
             );
         }
         if shared {
-            if stream || (self.in_pieces && policy.some_pass(model)) {
-                places.extend(of_passing(model, client, self.body_bytes));
+            let passes = stream || (self.in_pieces && policy.some_pass(model));
+            let called = members(model);
+            let members = called.iter().filter_map(|(id, load)| {
+                let bytes = self.body_bytes.saturating_mul(load.given);
+                Some((
+                    policy.model(*id)?,
+                    load.calls,
+                    bytes.saturating_add(load.made_bytes),
+                ))
+            });
+            for (model, calls, bytes) in
+                core::iter::once((model, 1, self.body_bytes)).chain(members)
+            {
+                if passes {
+                    places.extend(of_passing(model, client, (calls, bytes)));
+                }
+                places.extend(of_model(model, (calls, bytes)));
             }
-            places.extend(of_model(model, self.body_bytes));
         }
         Ok(places)
     }
@@ -177,7 +203,12 @@ fn of_grant(grant: &Grant, client: &Client, limit: u64) -> Place {
     }
 }
 
-fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
+/// Calls, and bytes that they bring.
+type Amounts = (u64, u64);
+
+const NONE: Amounts = (0, 0);
+
+fn of_model(model: &Model, (calls, bytes): Amounts) -> impl Iterator<Item = Place> {
     let limits = model.limits();
     let place = |unit, amount, limit: Option<u64>| {
         limit.map(|limit| Place {
@@ -187,14 +218,39 @@ fn of_model(model: &Model, body_bytes: u64) -> impl Iterator<Item = Place> {
             limit,
         })
     };
-    let requests = place(PlaceUnit::Requests, 1, limits.concurrency);
-    let bytes = place(PlaceUnit::Bytes, body_bytes, limits.in_flight_bytes);
+    let requests = place(PlaceUnit::Requests, calls, limits.concurrency);
+    let bytes = place(PlaceUnit::Bytes, bytes, limits.in_flight_bytes);
     requests.into_iter().chain(bytes)
 }
 
+/// What one request brings a model of an ensemble.
+#[derive(Default)]
+struct Load {
+    /// Steps that call it.
+    calls: u64,
+    /// Those that are given some of what came.
+    given: u64,
+    /// The most that other steps make for it, bytes.
+    made_bytes: u64,
+}
+
+/// The models of an ensemble; of any other model none.
+fn members(model: &Model) -> BTreeMap<ModelId, Load> {
+    let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
+    let mut members = BTreeMap::<ModelId, Load>::new();
+    for step in steps {
+        let load = members.entry(step.model()).or_default();
+        load.calls = load.calls.saturating_add(1);
+        let given = step.inputs().iter().any(Joint::from_client);
+        load.given = load.given.saturating_add(u64::from(given));
+        load.made_bytes = load.made_bytes.saturating_add(step.made_bytes);
+    }
+    members
+}
+
 /// The same of one client's at the model, bounded so that something is left for others.
-fn of_passing(model: &Model, client: &Client, body_bytes: u64) -> impl Iterator<Item = Place> {
-    of_model(model, body_bytes).map(|place| Place {
+fn of_passing(model: &Model, client: &Client, amounts: Amounts) -> impl Iterator<Item = Place> {
+    of_model(model, amounts).map(|place| Place {
         scope: PlaceScope::Passing {
             model: model.name().into(),
             client: client.name().into(),

@@ -9,7 +9,7 @@ use super::step::{Charge, ChargeOutcome, Debit};
 use super::{After, Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{Carried, quote};
 use crate::denial::{Denial, RateNote, Reason};
-use crate::policy::{Allowance, Client, Grant, Level, Policy, Unit, Wait};
+use crate::policy::{Allowance, Client, Grant, Level, Model, Policy, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::Operation;
 use crate::time::SECOND_NS;
@@ -59,6 +59,8 @@ impl Decision {
         if !self.operation.is_some_and(Operation::infers) {
             return self.paid();
         }
+        let model = self.model.and_then(|id| policy.model(id));
+        let carried = carried.times(model.map_or(1, Model::calls));
         for scope in [Scope::Local, Scope::Global] {
             if let Some(step) = self.charge(policy, scope, Some(carried))? {
                 self.stage = Stage::ChargeContent(carried, scope);

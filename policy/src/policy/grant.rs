@@ -1,9 +1,11 @@
 //! A grant as a policy has it: whom it is for, how much they may have, what of answers they get.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Allowance, Budget, ClientId, Cost, Limit, Rate, Shadow, Unit};
+use super::{Allowance, Budget, ClientId, Cost, Limit, Model, ModelId, Rate, Shadow, Unit};
+use crate::contract::TensorRule;
 use crate::release::Narrowed;
 
 /// Who may do what with which model, and how often.
@@ -17,6 +19,23 @@ pub struct Grant {
     pub(crate) concurrency: Option<u64>,
     pub(crate) shadow: Shadow,
     pub(crate) narrowed: Narrowed,
+    pub(crate) handlers: BTreeMap<ModelId, OwnHandlers>,
+}
+
+/// Handlers of a grant's own for one model.
+#[derive(Clone, Debug, Default)]
+pub struct OwnHandlers {
+    pub(crate) preprocess: Option<Vec<String>>,
+    pub(crate) postprocess: Option<Vec<String>>,
+    /// What its clients get of that; with `postprocess` only.
+    pub(crate) returns: Option<Vec<TensorRule>>,
+}
+
+impl OwnHandlers {
+    /// What the grant's clients get, where that is not what others do.
+    pub(crate) fn returns(&self) -> Option<&[TensorRule]> {
+        self.returns.as_deref()
+    }
 }
 
 impl Grant {
@@ -71,6 +90,35 @@ impl Grant {
     /// Which of its rules refuse nobody.
     pub const fn shadow(&self) -> Shadow {
         self.shadow
+    }
+
+    /// The handlers before dispatch of one of its models, in order; keys of [`crate::Policy::handlers`].
+    pub fn preprocess<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [String] {
+        let own = self.handlers.get(&id);
+        own.and_then(|own| own.preprocess.as_deref())
+            .unwrap_or_else(|| model.preprocess())
+    }
+
+    /// The handlers after it.
+    pub fn postprocess<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [String] {
+        let own = self.handlers.get(&id);
+        own.and_then(|own| own.postprocess.as_deref())
+            .unwrap_or_else(|| model.postprocess())
+    }
+
+    /// What its clients get of one of its models, before it is narrowed.
+    pub fn returns<'p>(&'p self, id: ModelId, model: &'p Model) -> &'p [TensorRule] {
+        self.own_returns(id).unwrap_or_else(|| model.returns())
+    }
+
+    /// The same where that is not what the model's other clients get.
+    pub(crate) fn own_returns(&self, id: ModelId) -> Option<&[TensorRule]> {
+        self.handlers.get(&id)?.returns()
+    }
+
+    /// Whether it has handlers of its own for a model.
+    pub fn has_own_handlers(&self, id: ModelId) -> bool {
+        self.handlers.contains_key(&id)
     }
 
     /// Whether its clients get this output.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Routing, Template};
+use super::{Ensemble, Routing, Template};
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
@@ -31,6 +31,8 @@ pub struct Model {
     pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
     pub(crate) backend_template: Option<Arc<Template>>,
+    /// In place of a backend.
+    pub(crate) ensemble: Option<Ensemble>,
 }
 
 impl Model {
@@ -39,7 +41,23 @@ impl Model {
         &self.name
     }
 
-    /// The backend that serves it; a key of [`crate::Policy::backends`].
+    /// The models that answer in its place, if it is an ensemble.
+    pub const fn ensemble(&self) -> Option<&Ensemble> {
+        self.ensemble.as_ref()
+    }
+
+    /// Whether others answer in its place.
+    pub const fn is_ensemble(&self) -> bool {
+        self.ensemble.is_some()
+    }
+
+    /// How many calls of models one request leads to.
+    pub(crate) fn calls(&self) -> u64 {
+        let steps = self.ensemble.as_ref().map_or(1, |it| it.steps.len());
+        u64::try_from(steps).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The backend that serves it; a key of [`crate::Policy::backends`], or nothing of an ensemble.
     pub fn backend(&self) -> &str {
         &self.backend
     }

@@ -8,6 +8,8 @@ use core::fmt;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Returns;
+
 /// Handlers that are called one after another: a name, or a list of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain(pub Vec<String>);
@@ -38,6 +40,46 @@ pub struct VersionRule {
     /// With `shadow`: how far its floats may be from those that were answered, of the larger of the two or of 1; 0.001 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
+}
+
+/// A grant's own handlers for one of its models, in place of the model's. What is left out stays the model's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GrantHandlers {
+    /// What makes the model's `inputs` of what it accepts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Chain>,
+    /// What makes `returns` of the model's `outputs`; none with `[]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "schema::chain_or_none"))]
+    pub postprocess: Option<Chain>,
+    /// With `postprocess`: what these clients get; the model's own `returns` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returns: Option<Returns>,
+}
+
+/// Models that answer one request together, each step once what it is given is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Ensemble {
+    /// The calls, in any order.
+    pub steps: Vec<EnsembleStep>,
+}
+
+/// One call of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EnsembleStep {
+    /// Which model of the policy, `name@version` where it has several.
+    pub model: Option<String>,
+    /// By the model's input: the ensemble's input, or what a step gives, that goes there; the ensemble's inputs of the same names unless given.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+    /// By the model's output: the name under which it goes to other steps and into the answer.
+    pub outputs: BTreeMap<String, String>,
 }
 
 /// What keeps to a version once it got one.
@@ -146,6 +188,14 @@ mod schema {
     use super::{Chain, VersionRule, Versions};
     use alloc::borrow::Cow;
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    /// A chain that may be empty.
+    pub(super) fn chain_or_none(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "the name of a handler, or a list of names; an empty list for none",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        })
+    }
 
     impl JsonSchema for Chain {
         fn schema_name() -> Cow<'static, str> {

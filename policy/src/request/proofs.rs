@@ -100,6 +100,13 @@ impl Requires {
             Self::AllOf(wanted) => proofs.holds(wanted),
         }
     }
+
+    /// Whether whatever is enough for this is enough for the other.
+    pub(crate) fn implies(self, other: Self) -> bool {
+        let sets = (0..=u8::MAX).map_while(Proofs::from_bits);
+        sets.filter(|proofs| self.met_by(*proofs))
+            .all(|proofs| other.met_by(proofs))
+    }
 }
 
 #[cfg(test)]
@@ -125,5 +132,23 @@ mod tests {
             assert_eq!(Proofs::from_bits(proofs.to_bits()), Some(proofs));
         }
         assert_eq!(Proofs::from_bits(16), None);
+    }
+
+    #[test]
+    fn more_proofs_are_enough_where_fewer_are_and_not_the_other_way_round() {
+        use Proof::{ApiKey, Jwt, Mtls};
+        use Requires::{AllOf, AnyOf};
+        let set = |proofs: &[Proof]| proofs.iter().copied().collect::<Proofs>();
+        for (one, other, expected) in [
+            (AnyOf(set(&[Jwt])), AnyOf(set(&[Jwt, Mtls])), true),
+            (AnyOf(set(&[Jwt, Mtls])), AnyOf(set(&[Jwt])), false),
+            (AllOf(set(&[Jwt, Mtls])), AllOf(set(&[Mtls])), true),
+            (AllOf(set(&[Mtls])), AllOf(set(&[Jwt, Mtls])), false),
+            (AllOf(set(&[Jwt, Mtls])), AnyOf(set(&[ApiKey, Mtls])), true),
+            (AnyOf(set(&[Mtls])), AllOf(set(&[Mtls])), true),
+            (AnyOf(set(&[Jwt, Mtls])), AllOf(set(&[Jwt, Mtls])), false),
+        ] {
+            assert_eq!(one.implies(other), expected, "{one:?} {other:?}");
+        }
     }
 }

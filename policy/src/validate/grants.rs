@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use super::report::{Path, Report, quote, unknown};
 use super::roles::{Overlap, Part, Roles};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{decoupled, flight, mode, names, rates, release, service};
-use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId};
+use super::{decoupled, flight, mode, names, own_handlers, rates, release, service};
+use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
 
@@ -85,16 +85,17 @@ pub(super) fn grants(
             .iter()
             .filter_map(|name| Operation::from_name(name))
             .any(Operation::infers);
-        let inferred: BTreeSet<ModelId> = targets
+        let granted: BTreeSet<ModelId> = targets
             .iter()
             .flatten()
             .filter(|_| infers)
             .map(|target| target.model)
             .collect();
-        let inferred: Vec<&Model> = inferred
+        let granted: Vec<(ModelId, &Model)> = granted
             .into_iter()
-            .filter_map(|id| models?.get(usize::try_from(id.0).ok()?))
+            .filter_map(|id| Some((id, models?.get(usize::try_from(id.0).ok()?)?)))
             .collect();
+        let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
         let in_streams = decoupled::asked(report, &path, grant, &inferred);
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
@@ -105,7 +106,15 @@ pub(super) fn grants(
         }
         let concurrency = flight::requests(report, &path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(report, &path, grant, infers);
-        let narrowed = release::grant(report, &path, grant, infers, &inferred);
+        let handlers = own_handlers::handlers(report, &path, grant, (infers, &granted), raw);
+        let own = handlers.clone().unwrap_or_default();
+        let given: Vec<release::Given<'_>> = (granted.iter())
+            .map(|(id, model)| {
+                let returns = own.get(id).and_then(OwnHandlers::returns);
+                (*model, returns.unwrap_or_else(|| model.returns()))
+            })
+            .collect();
+        let narrowed = release::grant(report, &path, grant, infers, &given);
         let id = u32::try_from(index).ok().map(GrantId);
         good = good.and(named).and(in_streams);
         let (
@@ -119,6 +128,7 @@ pub(super) fn grants(
             Some(concurrency),
             Some(shadow),
             Some(narrowed),
+            Some(handlers),
         ) = (
             id,
             clients,
@@ -130,6 +140,7 @@ pub(super) fn grants(
             concurrency,
             shadow,
             narrowed,
+            handlers,
         )
         else {
             good = None;
@@ -172,6 +183,7 @@ pub(super) fn grants(
             concurrency,
             shadow,
             narrowed,
+            handlers,
         });
     }
     let granted = roles.enter(report, path, |overlap| told(raw, overlap));

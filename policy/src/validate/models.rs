@@ -9,11 +9,11 @@ use super::dims::Symbols;
 use super::report::{Path, Report, quote, unknown};
 use super::usage::Usage;
 use super::{
-    chains, decoupled, flight, names, openai, parameters, release, requires, served, serving,
-    template, tensors, versions,
+    chains, decoupled, ensemble, flight, names, openai, parameters, release, requires, served,
+    serving, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
-use crate::policy::{Accepts, Media, Model};
+use crate::policy::{Accepts, Ensemble, Media, Model};
 use crate::raw;
 use crate::request::Protocol;
 
@@ -42,7 +42,25 @@ pub(super) fn models(
         }
         models.push(named.and(model));
     }
-    models.into_iter().collect()
+    let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
+    // The graph of each is judged by what its models are.
+    let mut graphs = Vec::new();
+    let mut good = Some(());
+    for (index, (name, raw)) in raw.models.iter().enumerate() {
+        if let (Some(raw), Some(own)) = (&raw.ensemble, models.get(index))
+            && own.is_ensemble()
+        {
+            let graph = ensemble::ensemble(report, &path.key(name), raw, own, &models);
+            good = good.and(graph.is_some().then_some(()));
+            graphs.push((index, graph));
+        }
+    }
+    for (index, graph) in graphs {
+        if let Some(model) = models.get_mut(index) {
+            model.ensemble = graph;
+        }
+    }
+    good.map(|()| models)
 }
 
 fn model(
@@ -55,27 +73,11 @@ fn model(
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
-    let backend_path = path.field("backend");
-    let backend = report.required(&backend_path, raw.backend.as_ref(), "the name of a backend");
-    if let Some(backend) = backend
-        && !policy.backends.contains_key(backend)
-    {
-        unknown(
-            report,
-            &backend_path,
-            "backend",
-            backend,
-            policy.backends.keys().map(|name| name.as_str()),
-        );
-    }
-    let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
-    if kind == Some(raw::BackendKind::OpenAi) {
-        report.error_with_fix(
-            &backend_path,
-            "serves OpenAI's API, which has no tensors",
-            "protocols: [openai], and openai: {…}",
-        );
-    }
+    let backend = match &raw.ensemble {
+        Some(_) => ensemble::meaningless(report, path, raw).map(|()| String::new()),
+        None => backend(report, &path.field("backend"), raw, policy),
+    };
+    let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
     let in_json = kind == Some(raw::BackendKind::HttpJson);
     let backend_model = match &raw.backend_model {
         Some(name) => {
@@ -215,7 +217,7 @@ fn model(
         limits: limits?,
         requires: requires?,
         name: name.into(),
-        backend: backend?.clone(),
+        backend: backend?,
         backend_model: backend_model?,
         versions,
         routing,
@@ -228,7 +230,34 @@ fn model(
         postprocess: postprocess?,
         backend_template: template.clone()?.filter(|_| in_json),
         template: template?.filter(|_| called),
+        // Its graph is joined once all models are known.
+        ensemble: raw
+            .ensemble
+            .as_ref()
+            .map(|_| Ensemble { steps: Vec::new() }),
     })
+}
+
+fn backend(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+    policy: &raw::Policy,
+) -> Option<String> {
+    let name = report.required(path, raw.backend.as_ref(), "the name of a backend")?;
+    let Some(backend) = policy.backends.get(name) else {
+        let known = policy.backends.keys().map(|name| name.as_str());
+        unknown(report, path, "backend", name, known);
+        return None;
+    };
+    if backend.kind == Some(raw::BackendKind::OpenAi) {
+        report.error_with_fix(
+            path,
+            "serves OpenAI's API, which has no tensors",
+            "protocols: [openai], and openai: {…}",
+        );
+    }
+    Some(name.clone())
 }
 
 fn tensors_contract(

@@ -150,6 +150,7 @@ pub(super) fn model(
         postprocess: Vec::new(),
         template: None,
         backend_template: None,
+        ensemble: None,
     })
 }
 
@@ -228,6 +229,7 @@ fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) {
         ("json", raw.json.is_some()),
         ("sticky", raw.sticky.is_some()),
         ("decoupled", raw.decoupled.is_some()),
+        ("ensemble", raw.ensemble.is_some()),
     ] {
         if is_there {
             report.error_with_fix(

@@ -267,8 +267,9 @@ fn units(
                 Carried::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
             }
         };
+        let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
-            report.error_with_fix(path, beyond(&name, most, unit), fix(most));
+            report.error_with_fix(path, beyond(&name, model, most, unit), fix(most));
             good = None;
         }
     }
@@ -283,9 +284,13 @@ fn takes_texts(model: &Model) -> bool {
     matches!(model.accepts(), Accepts::OpenAi(_))
 }
 
-fn beyond(model: &str, most: u64, unit: Unit) -> String {
+fn beyond(name: &str, model: &Model, most: u64, unit: Unit) -> String {
+    let steps = match model.calls() {
+        1 => String::new(),
+        calls => format!(" at {calls} steps together"),
+    };
     format!(
-        "a request within the contract of model {model} can have {most} {}, and would never pass",
+        "a request within the contract of model {name} can have {most} {}{steps}, and would never pass",
         unit.name()
     )
 }

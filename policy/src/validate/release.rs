@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::report::{Path, Report, quote, unknown};
-use crate::contract::DimRule;
+use crate::contract::{DimRule, TensorRule};
 use crate::datatype::Datatype;
 use crate::policy::{Accepts, Model};
 use crate::raw::{self, Role};
@@ -148,13 +148,16 @@ pub(super) fn unmet(report: &mut Report, path: &Path, raw: &raw::Model) -> Optio
     good
 }
 
+/// A model, and what clients of the grant get of it.
+pub(super) type Given<'m> = (&'m Model, &'m [TensorRule]);
+
 /// What a grant narrows of the answers of its models.
 pub(super) fn grant(
     report: &mut Report,
     path: &Path,
     raw: &raw::Grant,
     infers: bool,
-    models: &[&Model],
+    models: &[Given<'_>],
 ) -> Option<Narrowed> {
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
     let outputs_path = path.field("outputs");
@@ -172,9 +175,9 @@ pub(super) fn grant(
             good = None;
         }
     }
-    let documents = |model: &&&Model| matches!(model.accepts(), Accepts::OpenAi(_));
+    let documents = |(model, _): &&Given<'_>| matches!(model.accepts(), Accepts::OpenAi(_));
     let written = raw.outputs.is_some() || raw.round_decimals.is_some() || raw.top_k.is_some();
-    if let Some(model) = models.iter().find(documents).filter(|_| written) {
+    if let Some((model, _)) = models.iter().find(documents).filter(|_| written) {
         let message = format!(
             "answers of model {} have no outputs that could be narrowed",
             quote(model.name())
@@ -182,7 +185,7 @@ pub(super) fn grant(
         report.error_with_fix(path, message, "a grant of its own");
         good = None;
     }
-    let rules = || models.iter().flat_map(|model| model.returns());
+    let rules = || models.iter().flat_map(|(_, returns)| *returns);
     // Without models their own faults are told, or that nobody infers.
     if !models.is_empty() {
         if raw.top_k.is_some() && !rules().any(|rule| rule.release.scores) {
@@ -212,12 +215,12 @@ pub(super) fn grant(
 }
 
 /// That every name is some model's output, and that every model has one of them.
-fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[&Model]) -> Option<()> {
+fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
     let mut good = Some(());
-    let has = |model: &Model, name: &str| model.returns().iter().any(|rule| rule.name == name);
+    let has = |returns: &[TensorRule], name: &str| returns.iter().any(|rule| rule.name == name);
     for (index, name) in outputs.iter().enumerate() {
-        if !models.iter().any(|model| has(model, name)) {
-            let known = models.iter().flat_map(|model| model.returns());
+        if !models.iter().any(|(_, returns)| has(returns, name)) {
+            let known = models.iter().flat_map(|(_, returns)| *returns);
             let known = known.map(|rule| rule.name.as_str());
             unknown(
                 report,
@@ -229,8 +232,8 @@ fn named(report: &mut Report, path: &Path, outputs: &[String], models: &[&Model]
             good = None;
         }
     }
-    for model in models {
-        if good.is_some() && !outputs.iter().any(|name| has(model, name)) {
+    for (model, returns) in models {
+        if good.is_some() && !outputs.iter().any(|name| has(returns, name)) {
             report.error_with_fix(
                 path,
                 format!("names no output of model {}", quote(model.name())),

@@ -1,6 +1,7 @@
 //! What refers to what, read off the raw document: names that nothing refers to are weak spots or left-overs.
 
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 
 use crate::raw;
 
@@ -36,19 +37,27 @@ impl<'a> Usage<'a> {
             .flatten()
             .map(|name| name.as_str());
         let clients = named().chain(members).collect();
+        let steps = (raw.models.values())
+            .filter_map(|model| model.ensemble.as_ref())
+            .flat_map(|ensemble| &ensemble.steps)
+            .filter_map(|step| step.model.as_deref());
         let models = raw
             .grants
             .iter()
             .flat_map(|grant| &grant.models)
+            .map(String::as_str)
+            .chain(steps)
             .flat_map(|selector| Selector::read(selector).models(raw))
             .map(|(name, _)| name)
             .collect();
         let handlers = raw
             .models
             .values()
-            .flat_map(|model| [&model.preprocess, &model.postprocess])
-            .flatten()
-            .flat_map(|chain| &chain.0);
+            .flat_map(|model| [&model.preprocess, &model.postprocess]);
+        let own = (raw.grants.iter())
+            .flat_map(|grant| grant.handlers.values())
+            .flat_map(|own| [&own.preprocess, &own.postprocess]);
+        let handlers = handlers.chain(own).flatten().flat_map(|chain| &chain.0);
         Self {
             clients,
             groups,

@@ -1,10 +1,10 @@
-//! Where each model's requests go: its backend and its handlers, found by the names that the policy gives them.
+//! Where each model's requests go, from what a policy names and what was made of it. Loads and opens nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Accepts, Model, ModelId};
+use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, ModelId};
 
 use super::{LoadedStage, PolicyFault, Server};
 use crate::backends::openai::room::ANSWER_COPIES;
@@ -12,17 +12,28 @@ use crate::backends::question::Dialect;
 use crate::budget::Budget;
 use crate::copies::{self, Copies};
 use crate::metrics::Metrics;
-use crate::pipeline::ModelRoute;
+use crate::pipeline::{Links, ModelRoute, Target};
 use crate::sandbox::Role;
 
+/// The grants that have handlers of their own for a model.
+pub(super) fn of_grants(
+    policy: &Policy,
+    id: ModelId,
+) -> impl Iterator<Item = (ModelId, GrantId, &Grant)> {
+    let grants = policy.grants_by_id();
+    grants
+        .filter(move |(_, grant)| grant.has_own_handlers(id))
+        .map(move |(grant_id, grant)| (id, grant_id, grant))
+}
+
 /// Backends by name, and handlers by name and role.
-type Made<'m> = (
+pub(super) type Made<'m> = (
     &'m HashMap<String, Arc<Server>>,
     &'m HashMap<(String, Role), LoadedStage>,
 );
 
 /// Every model's route. `complete`: every part that the policy names was made.
-pub(super) fn of(
+pub(super) fn routes(
     policy: &Policy,
     parts: Made<'_>,
     complete: bool,
@@ -35,10 +46,17 @@ pub(super) fn of(
     for model in policy.models() {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
-            Accepts::Tensors(_) | Accepts::Raw { .. } => {
-                let backend = policy.backends().get(model.backend());
-                backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
-            }
+            Accepts::Tensors(_) | Accepts::Raw { .. } => match model.ensemble() {
+                None => answer_room(policy, model),
+                // All of them may be there at once.
+                Some(ensemble) => {
+                    let members = ensemble.steps().iter();
+                    let members = members.filter_map(|step| policy.model(step.model()));
+                    members.fold(0_usize, |sum, member| {
+                        sum.saturating_add(answer_room(policy, member))
+                    })
+                }
+            },
         };
         if needs > gives {
             faults.push(PolicyFault::Budget {
@@ -57,6 +75,11 @@ pub(super) fn of(
         }
     }
     routes
+}
+
+fn answer_room(policy: &Policy, model: &Model) -> usize {
+    let backend = policy.backends().get(model.backend());
+    backend.map_or(0, |rule| Dialect::of(rule.kind()).answer_room(model))
 }
 
 fn route(
@@ -79,16 +102,46 @@ fn route(
         };
         names.iter().map(stage).collect::<Result<Vec<_>, _>>()
     };
-    let backend = backends
-        .get(model.backend())
-        .ok_or_else(|| unresolved("backend", model.backend()))?;
+    let backend = |of: &Model| {
+        let found = backends.get(of.backend());
+        found
+            .map(|server| Arc::clone(&server.dispatcher))
+            .ok_or_else(|| unresolved("backend", of.backend()))
+    };
+    let target = match model.ensemble() {
+        None => Target::Backend(backend(model)?),
+        Some(ensemble) => {
+            let step = |step: &EnsembleStep| {
+                let member = policy.model(step.model());
+                backend(member.ok_or_else(|| unresolved("model", step.version()))?)
+            };
+            Target::Ensemble(
+                ensemble
+                    .steps()
+                    .iter()
+                    .map(step)
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+    };
+    let links = |before: &[String], after: &[String]| {
+        Ok::<_, PolicyFault>(Links {
+            preprocess: chain(before, Role::Preprocess)?,
+            postprocess: chain(after, Role::Postprocess)?,
+        })
+    };
     let id = policy
         .model_id(model.name())
         .ok_or_else(|| unresolved("model", model.name()))?;
     let route = ModelRoute {
-        preprocess: chain(model.preprocess(), Role::Preprocess)?,
-        backend: Arc::clone(&backend.dispatcher),
-        postprocess: chain(model.postprocess(), Role::Postprocess)?,
+        links: links(model.preprocess(), model.postprocess())?,
+        own: of_grants(policy, id)
+            .map(|(model_id, id, grant)| {
+                let before = grant.preprocess(model_id, model);
+                Ok((id, links(before, grant.postprocess(model_id, model))?))
+            })
+            .collect::<Result<_, PolicyFault>>()?,
+        target,
         copies,
     };
     Ok((id, route))

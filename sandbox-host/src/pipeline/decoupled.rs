@@ -66,7 +66,7 @@ impl Pipeline {
         let started = Instant::now();
         let call = sent.call(model, &wanted);
         let replies = route
-            .backend
+            .backend()?
             .converse(call, bounds, (latest, until), &mut timings.queue)
             .await;
         self.waited(model, started, timings);

@@ -37,7 +37,7 @@ impl Pipeline {
         let (version, request_id) = (request.version.as_str(), request.caller.request_id.as_str());
         let queue = &mut timings.queue;
         let streamed = route
-            .backend
+            .backend()?
             .stream((model, version), document, request_id, latest, queue, held)
             .await;
         timings.dispatch = started.elapsed();
@@ -65,7 +65,7 @@ impl Pipeline {
         }
         let started = Instant::now();
         let answered = route
-            .backend
+            .backend()?
             .complete(
                 (model, version),
                 document,

@@ -13,14 +13,14 @@ use crate::support::{Running, policy, start_with};
 const FIRST: &str = "(i32.load offset=20 (local.get 1))";
 
 /// A guest that answers with what it got, its first float changed.
-fn preprocess(instruction: &str, by: &str) -> Vec<u8> {
+pub fn preprocess(instruction: &str, by: &str) -> Vec<u8> {
     guests::preprocess(&format!(
         "(f32.store {FIRST} ({instruction} (f32.load {FIRST}) (f32.const {by}))) (call $ok (local.get 1) (local.get 2))"
     ))
 }
 
 /// The same after the model.
-fn postprocess(instruction: &str, by: &str) -> Vec<u8> {
+pub fn postprocess(instruction: &str, by: &str) -> Vec<u8> {
     let first = "(i32.load offset=20 (local.get 0))";
     let module = format!(
         r#"(module

@@ -33,6 +33,8 @@ pub enum Act {
     Slow(Duration),
     /// Does this with inferences of a version, and answers those of others.
     For(&'static str, Box<Self>),
+    /// Does this with inferences of a version, and that with those of others.
+    Either(&'static str, Box<Self>, Box<Self>),
 }
 
 #[derive(Default)]
@@ -239,10 +241,12 @@ impl GrpcInferenceService for Service {
         let act = match &*act {
             Act::For(version, act) if *version == request.model_version => act,
             Act::For(..) => &Act::Answer,
+            Act::Either(version, act, _) if *version == request.model_version => act,
+            Act::Either(_, _, other) => other,
             act => act,
         };
         match act {
-            Act::For(..) => panic!("one version's act within another's"),
+            Act::For(..) | Act::Either(..) => panic!("one version's act within another's"),
             Act::Answer => {}
             Act::Slow(time) => tokio::time::sleep(*time).await,
             Act::Change(change) => change(&mut answer),

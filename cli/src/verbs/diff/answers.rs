@@ -63,10 +63,11 @@ fn outputs(policy: &Policy) -> BTreeMap<Key, BTreeMap<String, Given>> {
         .granted()
         .filter(|(_, _, _, operation, _)| *operation == Operation::Infer)
         .filter_map(|(client, model, _, _, grant)| {
-            let (model, grant) = (policy.model(model)?, policy.grant(grant)?);
+            let (id, grant) = (model, policy.grant(grant)?);
+            let model = policy.model(id)?;
             let client = policy.client(client)?.name().to_owned();
             let key = (grant.name().to_owned(), client, model.name().to_owned());
-            let rules = model.returns().iter();
+            let rules = grant.returns(id, model).iter();
             let given =
                 rules.filter_map(|rule| Some((rule.name().to_owned(), given(rule, grant)?)));
             Some((key, given.collect()))

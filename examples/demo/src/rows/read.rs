@@ -31,6 +31,16 @@ pub fn best_of_json(reply: &Reply) -> Option<String> {
     )
 }
 
+/// The first image's digit by each output.
+pub fn each_of_json(reply: &Reply) -> Option<String> {
+    let outputs = outputs(reply)?;
+    let digits = outputs.iter().map(|output| {
+        let scores = output.get("data")?.as_array()?;
+        best(scores.iter().filter_map(Value::as_f64))
+    });
+    Some(digits.collect::<Option<Vec<_>>>()?.join(", "))
+}
+
 /// The first row's digit, by TF Serving's REST.
 pub fn best_of_rows(reply: &Reply) -> Option<String> {
     let predictions = reply.json()?.get("predictions")?.as_array().cloned()?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::read::{
     best_of_grpc, best_of_json, best_of_results, best_of_rows, best_of_value, count_of_json,
-    input_name, label_of_json, label_of_value, state,
+    each_of_json, input_name, label_of_json, label_of_value, state,
 };
 use super::{Keys, Row, serve};
 use crate::request::{
@@ -27,12 +27,13 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
         let path = Path::new(IMAGES).join(name);
         std::fs::read(&path).with_context(|| format!("reading {}", path.display()))
     };
-    let png = |name: &str| -> Result<Request> {
+    let png = |key: &str, name: &str| -> Result<Request> {
         let body = file(name)?;
-        let fields = [("x-api-key", &*keys.scorer), ("content-type", "image/png")];
+        let fields = [("x-api-key", key), ("content-type", "image/png")];
         Ok(http("POST", &infer_path("digits-png"), &fields, body))
     };
     let body = |first, count| json!({"inputs": [image(&split.pixels(first, count))]});
+    let both = format!("{0}, {0}", digit(3));
     Ok(vec![
         serve(
             "liveness, without a credential",
@@ -122,13 +123,25 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             "a PNG through two sandboxed handlers",
             "digit 3",
             label_of_json,
-            png("digit-3-4.png")?,
+            png(&keys.scorer, "digit-3-4.png")?,
         ),
         serve(
             "a 64x64 PNG through the same",
             "digit 5",
             label_of_json,
-            png("digit-5-1-64x64.png")?,
+            png(&keys.scorer, "digit-5-1-64x64.png")?,
+        ),
+        serve(
+            "a PNG under a grant with handlers of its own: scores",
+            "digit 3",
+            best_of_json,
+            png(&keys.batch, "digit-3-4.png")?,
+        ),
+        serve(
+            "an ensemble: two models answer one request",
+            both,
+            each_of_json,
+            rest(&keys.scorer, "digits-twice", &body(3, 1)),
         ),
     ])
 }

@@ -263,3 +263,84 @@ fn a_message_is_for_whom_its_body_was() {
     let step = decision.body(&policy, 100, Some(addressee("hidden", None)));
     assert_eq!(reason(&step), Some(Reason::NotGranted));
 }
+
+/// An ensemble of two calls of `digits` and, with what the first gives, one of `hidden`.
+fn ensemble() -> Policy {
+    let mut document = unpriced();
+    let digits = document["models"]["digits"].clone();
+    document["models"]["digits"]["limits"] = serde_json::json!({"concurrency": 6});
+    document["models"]["hidden"]["limits"] =
+        serde_json::json!({"concurrency": 7, "in_flight_bytes": 3000});
+    document["models"]["hidden"]["inputs"] = serde_json::json!([
+        {"name": "scores", "datatype": "FP32", "shape": [{"max": 32}, 10]}, digits["inputs"][0]
+    ]);
+    let output = |name: &str| {
+        let mut output = digits["outputs"][0].clone();
+        output["name"] = name.into();
+        output
+    };
+    document["models"]["both"] = serde_json::json!({
+        "versions": ["1"], "protocols": ["oip-rest", "oip-grpc"], "inputs": digits["inputs"], "limits": {"concurrency": 5},
+        "outputs": [output("a"), output("b"), output("c")],
+        "ensemble": {"steps": [
+            {"model": "digits", "outputs": {"probabilities": "a"}},
+            {"model": "hidden", "inputs": {"image": "image", "scores": "a"}, "outputs": {"probabilities": "b"}},
+            {"model": "digits", "outputs": {"probabilities": "c"}}
+        ]}
+    });
+    document["grants"][0]["models"] = serde_json::json!(["both"]);
+    document["grants"][0]["rate"] = serde_json::Value::Null;
+    document["listen"]["limits"]["hold_bytes"] = "64KiB".into();
+    fixture::policy(document)
+}
+
+/// Whether a driver makes a slot for each.
+fn known(policy: &Policy, taken: &[String]) -> bool {
+    let known: Vec<_> = policy.places().iter().map(|place| place.key()).collect();
+    let mut distinct = known.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), known.len(), "{known:?}");
+    let mut keys = taken.iter().filter_map(|place| place.split(' ').next());
+    keys.all(|key| known.iter().any(|known| known == key))
+}
+
+#[test]
+fn an_ensemble_takes_a_place_at_each_of_its_models() {
+    let policy = ensemble();
+    let (mut decision, _) = Decision::begin(&policy, &rest("both"));
+    let taken = places(&decision.body(&policy, 100, None));
+    let expected = [
+        "flight:requests:model:both 1/5",
+        "flight:requests:model:digits 2/6",
+        "flight:requests:model:hidden 1/7",
+        // 100 that came, and 32 rows of 10 floats.
+        "flight:bytes:model:hidden 1380/3000",
+    ];
+    assert_eq!(taken, expected);
+    assert!(known(&policy, &taken), "{taken:?}");
+}
+
+#[test]
+fn of_an_ensemble_s_models_one_client_s_bodies_in_pieces_have_half() {
+    let policy = ensemble();
+    let (mut decision, _) = Decision::begin(&policy, &grpc(Operation::Infer));
+    let addressee = Addressee {
+        model: "both".into(),
+        version: None,
+        streams: false,
+    };
+    let taken = places(&decision.head_of_body(&policy, 100, Some(addressee)));
+    let expected = [
+        "flight:requests:passing:4:both:scorer 1/2",
+        "flight:requests:model:both 1/5",
+        "flight:requests:passing:6:digits:scorer 2/3",
+        "flight:requests:model:digits 2/6",
+        "flight:requests:passing:6:hidden:scorer 1/3",
+        "flight:bytes:passing:6:hidden:scorer 1380/1500",
+        "flight:requests:model:hidden 1/7",
+        "flight:bytes:model:hidden 1380/3000",
+    ];
+    assert_eq!(taken, expected);
+    assert!(known(&policy, &taken), "{taken:?}");
+}

@@ -1,6 +1,8 @@
 //! Documents that nobody would write: everything wrong at once, everything at its extreme. Validation answers, in order, and
 //! never panics.
 
+use alloc::collections::BTreeMap;
+
 use super::*;
 use crate::policy::Limit;
 use crate::raw::{
@@ -294,6 +296,17 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 h.config.insert(text.clone(), text.clone());
             })
         });
+        let own = |models: [&str; 3]| {
+            let chain = Chain(alloc::vec![text.clone(); 3]);
+            let handlers = crate::raw::GrantHandlers {
+                preprocess: Some(chain.clone()),
+                postprocess: Some(chain),
+                returns: None,
+            };
+            models
+                .map(|name| (String::from(name), handlers.clone()))
+                .into()
+        };
         push(&|p| {
             p.grants[0] = crate::raw::Grant {
                 name: Some(text.clone()),
@@ -313,6 +326,22 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 outputs: Some(alloc::vec![text.clone(); 2]),
                 round_decimals: Some(99),
                 top_k: Some(0),
+                handlers: own([&text, "digits", "picture"]),
+            }
+        });
+        push(&|p| p.grants[0].handlers = own([&text, "digits", "picture"]));
+        push(&|p| {
+            let tensors: BTreeMap<_, _> = [&*text, "image", "probabilities"]
+                .map(|name| (String::from(name), text.clone()))
+                .into();
+            let step = |model: &str| crate::raw::EnsembleStep {
+                model: Some(model.into()),
+                inputs: tensors.clone(),
+                outputs: tensors.clone(),
+            };
+            for model in p.models.values_mut() {
+                let steps = alloc::vec![step(&text), step("digits"), step("digits@1")];
+                model.ensemble = Some(crate::raw::Ensemble { steps });
             }
         });
         push(&|p| {

@@ -1,0 +1,454 @@
+//! Ensembles: whether their calls make a graph without a cycle in which every model is given what it takes, and every output is made once.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::joints::{self, fits, gives_more, lets_in_more};
+use super::report::{Path, Report, quote, unknown};
+use super::usage::Selector;
+use crate::contract::{TensorRule, most_of};
+use crate::policy::{Accepts, Ensemble, EnsembleStep, Joint, Model, ModelId};
+use crate::raw::{self, EnsembleStep as RawStep};
+
+/// Calls of one request: each takes a place at its backend.
+const MAX_STEPS: usize = 16;
+
+/// What of a model's own fields an ensemble has no use for.
+pub(super) fn meaningless(report: &mut Report, path: &Path, raw: &raw::Model) -> Option<()> {
+    let mut good = Some(());
+    let versions = match &raw.versions {
+        raw::Versions::Listed(versions) => versions.len() == 1,
+        raw::Versions::Ruled(_) => false,
+    };
+    if !versions {
+        let message = "an ensemble has one version; its models' are named by its steps";
+        report.error_with_fix(&path.field("versions"), message, "[\"1\"]");
+        good = None;
+    }
+    for (name, is_there) in [
+        ("backend", raw.backend.is_some()),
+        ("backend_model", raw.backend_model.is_some()),
+        ("decoupled", raw.decoupled.is_some()),
+    ] {
+        if is_there {
+            let message = "has no meaning beside an ensemble: its models have their own";
+            report.error_with_fix(&path.field(name), message, "remove it");
+            good = None;
+        }
+    }
+    good
+}
+
+/// Where a tensor of an ensemble comes from.
+#[derive(Clone, Copy)]
+enum Source<'m> {
+    Client(&'m TensorRule),
+    Step(usize, &'m TensorRule),
+}
+
+impl<'m> Source<'m> {
+    const fn rule(self) -> &'m TensorRule {
+        match self {
+            Self::Client(rule) | Self::Step(_, rule) => rule,
+        }
+    }
+}
+
+/// A step whose model is known.
+struct Step<'m> {
+    id: ModelId,
+    model: &'m Model,
+    version: String,
+    raw: &'m RawStep,
+    path: Path,
+}
+
+/// An ensemble's calls. `path` is its model's, `models` are all.
+pub(super) fn ensemble(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Ensemble,
+    own: &Model,
+    models: &[Model],
+) -> Option<Ensemble> {
+    let steps_path = path.field("ensemble").field("steps");
+    report.not_empty(&steps_path, &raw.steps, "[{model: …, outputs: {…}}]")?;
+    if raw.steps.len() > MAX_STEPS {
+        let message = format!("{} steps are too many", raw.steps.len());
+        report.error_with_fix(&steps_path, message, format!("at most {MAX_STEPS}"));
+        return None;
+    }
+    let steps: Vec<_> = (raw.steps.iter().enumerate())
+        .map(|(index, raw)| step(report, &steps_path.index(index), raw, models))
+        .collect();
+    let steps: Vec<Step<'_>> = steps.into_iter().collect::<Option<_>>()?;
+    let sources = sources(report, own, &steps)?;
+    let mut good = Some(());
+    let mut joined = Vec::new();
+    for step in &steps {
+        match join(report, step, own, &sources) {
+            Some(inputs) => joined.push(inputs),
+            None => good = None,
+        }
+    }
+    good = good.and(answered(report, path, own, &sources));
+    let models = steps.iter().map(|step| step.model);
+    good = good.and(joints::parameters(report, path, own, models));
+    for step in &steps {
+        let path = step.path.field("model");
+        good = good.and(joints::proofs(report, &path, own, step.model));
+    }
+    good?;
+    idle(report, path, own, &steps, &joined);
+    places(report, &steps, &joined)?;
+    let order = order(report, &steps_path, &joined)?;
+    let place = |step: usize| order.iter().position(|other| *other == step);
+    let in_order = order.iter().filter_map(|index| {
+        let (step, inputs) = (steps.get(*index)?, joined.get(*index)?);
+        let mut after: Vec<usize> = inputs
+            .iter()
+            .filter_map(|(_, from)| place((*from)?))
+            .collect();
+        after.sort_unstable();
+        after.dedup();
+        Some(EnsembleStep {
+            came: given(step, inputs, true).cloned().collect(),
+            made_bytes: made_bytes(step, inputs),
+            model: step.id,
+            version: step.version.clone(),
+            inputs: inputs.iter().map(|(joint, _)| joint.clone()).collect(),
+            outputs: (step.raw.outputs.iter())
+                .map(|(own, shared)| Joint {
+                    own: own.clone(),
+                    shared: shared.clone(),
+                    from_client: false,
+                })
+                .collect(),
+            after,
+        })
+    });
+    Some(Ensemble {
+        steps: in_order.collect(),
+    })
+}
+
+fn step<'m>(
+    report: &mut Report,
+    path: &Path,
+    raw: &'m RawStep,
+    models: &'m [Model],
+) -> Option<Step<'m>> {
+    let model_path = path.field("model");
+    let text = report.required(&model_path, raw.model.as_ref(), "the name of a model")?;
+    let (name, version) = match Selector::read(text) {
+        Selector::Version(name, version) => (name, Some(version)),
+        Selector::Model(name) | Selector::Under(name) => (name, None),
+    };
+    let found = (0_u32..)
+        .zip(models)
+        .find(|(_, model)| model.name() == name);
+    let Some((id, model)) = found else {
+        let known = models.iter().map(Model::name);
+        unknown(report, &model_path, "model", name, known);
+        return None;
+    };
+    let unfit = if model.is_ensemble() {
+        Some("is an ensemble itself")
+    } else if matches!(model.accepts(), Accepts::OpenAi(_)) {
+        Some("has no tensors")
+    } else if model.decoupled().is_some() {
+        Some("answers several times")
+    } else if !model.preprocess().is_empty() || !model.postprocess().is_empty() {
+        Some("has handlers, which an ensemble does not call")
+    } else {
+        None
+    };
+    if let Some(unfit) = unfit {
+        let message = format!("model {} {unfit}", quote(name));
+        report.error_with_fix(
+            &model_path,
+            message,
+            "another model of the same backend_model",
+        );
+        return None;
+    }
+    let version = match (version, model.versions()) {
+        (Some(version), versions) if versions.iter().any(|known| known == version) => version,
+        (Some(version), _) => {
+            let message = format!("model {} has no version {}", quote(name), quote(version));
+            report.error(&model_path, message);
+            return None;
+        }
+        (None, [only]) => only.as_str(),
+        (None, versions) => {
+            let message = format!("model {} has several versions", quote(name));
+            let first = versions.first().map_or("1", String::as_str);
+            report.error_with_fix(&model_path, message, format!("{name}@{first}"));
+            return None;
+        }
+    };
+    report.not_empty(
+        &path.field("outputs"),
+        &raw.outputs.keys().collect::<Vec<_>>(),
+        "what of its answer is used: {output: name}",
+    )?;
+    Some(Step {
+        id: ModelId(id),
+        model,
+        version: version.into(),
+        raw,
+        path: path.clone(),
+    })
+}
+
+/// Every tensor by its name in the ensemble.
+fn sources<'m>(
+    report: &mut Report,
+    own: &'m Model,
+    steps: &[Step<'m>],
+) -> Option<BTreeMap<&'m str, Source<'m>>> {
+    let client = own.backend_inputs().iter();
+    let mut sources: BTreeMap<&str, Source<'_>> = client
+        .map(|rule| (rule.name(), Source::Client(rule)))
+        .collect();
+    let mut good = Some(());
+    for (index, step) in steps.iter().enumerate() {
+        for (output, shared) in &step.raw.outputs {
+            let path = step.path.field("outputs").key(output);
+            let rules = step.model.backend_outputs();
+            let Some(rule) = rules.iter().find(|rule| rule.name() == output) else {
+                let known = rules.iter().map(TensorRule::name);
+                unknown(report, &path, "output of that model", output, known);
+                good = None;
+                continue;
+            };
+            if sources.insert(shared, Source::Step(index, rule)).is_some() {
+                report.error_with_fix(
+                    &path,
+                    format!("{} is there already", quote(shared)),
+                    "another name",
+                );
+                good = None;
+            }
+        }
+    }
+    good.map(|()| sources)
+}
+
+/// What a step is given, and from which steps.
+fn join(
+    report: &mut Report,
+    step: &Step<'_>,
+    own: &Model,
+    sources: &BTreeMap<&str, Source<'_>>,
+) -> Option<Joined> {
+    let path = step.path.field("inputs");
+    let rules = step.model.backend_inputs();
+    let mut good = Some(());
+    let same = || {
+        let named = |rule: &&TensorRule| own.backend_inputs().iter().any(|i| i.name == rule.name);
+        let names = rules.iter().filter(named).map(|rule| rule.name.clone());
+        names.map(|name| (name.clone(), name)).collect()
+    };
+    let map: BTreeMap<String, String> = if step.raw.inputs.is_empty() {
+        same()
+    } else {
+        step.raw.inputs.clone()
+    };
+    let mut inputs = Vec::new();
+    for (input, shared) in &map {
+        let path = path.key(input);
+        let Some(rule) = rules.iter().find(|rule| rule.name() == input) else {
+            let known = rules.iter().map(TensorRule::name);
+            unknown(report, &path, "input of that model", input, known);
+            good = None;
+            continue;
+        };
+        let Some(source) = sources.get(shared.as_str()) else {
+            let known = sources.keys().copied();
+            unknown(report, &path, "input or step's output", shared, known);
+            good = None;
+            continue;
+        };
+        let left_out = source.rule().optional() && !rule.optional();
+        let unfit = match fits(source.rule(), rule) {
+            Err(cause) => Some(cause),
+            Ok(()) if left_out => Some("may be left out, which the model does not allow".into()),
+            Ok(()) => None,
+        };
+        if let Some(cause) = unfit {
+            report.error(&path, format!("{}: {cause}", quote(shared)));
+            good = None;
+        } else if let Source::Client(given) = source
+            && let Some(what) = lets_in_more(given, rule)
+        {
+            let message = format!(
+                "model {} refuses some of what {} may be, by its {what}",
+                quote(step.model.name()),
+                quote(shared)
+            );
+            let fix = "the same rule for the ensemble's input, so that it is refused before any model is called";
+            report.warn(&path, message, fix);
+        }
+        let from = match source {
+            Source::Client(_) => None,
+            Source::Step(index, _) => Some(*index),
+        };
+        let joint = Joint {
+            own: input.clone(),
+            shared: shared.clone(),
+            from_client: from.is_none(),
+        };
+        inputs.push((joint, from));
+    }
+    for rule in rules {
+        if !rule.optional() && !map.contains_key(rule.name()) {
+            report.error_with_fix(
+                &path,
+                format!(
+                    "model {} is not given {}",
+                    quote(step.model.name()),
+                    quote(rule.name())
+                ),
+                format!("{}: the name of a tensor", rule.name()),
+            );
+            good = None;
+        }
+    }
+    good.map(|()| inputs)
+}
+
+/// That every output of the ensemble is made by a step, as it says.
+fn answered(
+    report: &mut Report,
+    path: &Path,
+    own: &Model,
+    sources: &BTreeMap<&str, Source<'_>>,
+) -> Option<()> {
+    let mut good = Some(());
+    for (index, rule) in own.backend_outputs().iter().enumerate() {
+        let path = path.field("outputs").index(index);
+        match sources.get(rule.name()) {
+            Some(Source::Step(_, made)) => {
+                if let Err(cause) = fits(made, rule) {
+                    let message = format!("what a step gives as {} {cause}", quote(rule.name()));
+                    report.error(&path, message);
+                    good = None;
+                } else if made.optional() && !rule.optional() {
+                    report.error(&path, "the step's model may leave it out");
+                    good = None;
+                } else if own.postprocess().is_empty()
+                    && let Some(narrower) = gives_more(rule, made)
+                {
+                    let message = "clients get more of it than the step's model gives its own";
+                    report.warn(&path, message, narrower);
+                }
+            }
+            Some(Source::Client(_)) | None => {
+                let message = format!("no step makes {}", quote(rule.name()));
+                report.error_with_fix(&path, message, "its name among the outputs of a step");
+                good = None;
+            }
+        }
+    }
+    good
+}
+
+/// A step's inputs and the steps, by their place, that they come from.
+type Joined = Vec<(Joint, Option<usize>)>;
+
+/// The rules of what a step is given, of what came to the ensemble or of what steps make.
+fn given<'s>(
+    step: &'s Step<'_>,
+    inputs: &'s Joined,
+    came: bool,
+) -> impl Iterator<Item = &'s TensorRule> {
+    let rules = step.model.backend_inputs().iter();
+    rules.filter(move |rule| {
+        let mut joints = inputs.iter().map(|(joint, _)| joint);
+        joints.any(|joint| joint.own == rule.name && joint.from_client == came)
+    })
+}
+
+/// The most that steps make for a step, bytes.
+fn made_bytes(step: &Step<'_>, inputs: &Joined) -> u64 {
+    let rules = given(step, inputs, false);
+    rules.fold(0, |sum, rule| sum.saturating_add(most_of(rule).bytes))
+}
+
+/// Warns of what a request brings or a model does for nobody.
+fn idle(report: &mut Report, path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
+    let taken: BTreeSet<&str> = joined
+        .iter()
+        .flatten()
+        .map(|(joint, _)| joint.shared.as_str())
+        .collect();
+    for (index, rule) in own.backend_inputs().iter().enumerate() {
+        if !taken.contains(rule.name()) {
+            let path = path.field("inputs").index(index);
+            report.warn(&path, "no step is given it", "remove it");
+        }
+    }
+    let answers = |name: &str| own.backend_outputs().iter().any(|rule| rule.name == name);
+    for step in steps {
+        let mut outputs = step.raw.outputs.values();
+        if !outputs.any(|name| taken.contains(name.as_str()) || answers(name)) {
+            let message = "is called for nothing: nobody takes what it answers";
+            report.warn(&step.path, message, "remove it");
+        }
+    }
+}
+
+/// That a model lets in as much at once as its steps need: all of them take their places before the first is called.
+fn places(report: &mut Report, steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
+    let mut good = Some(());
+    let mut sums = BTreeMap::<ModelId, (u64, u64)>::new();
+    for (step, inputs) in steps.iter().zip(joined) {
+        let (calls, bytes) = sums.entry(step.id).or_default();
+        *calls = calls.saturating_add(1);
+        *bytes = bytes.saturating_add(made_bytes(step, inputs));
+        let limits = step.model.limits();
+        let name = quote(step.model.name());
+        let message = if limits.concurrency.is_some_and(|limit| *calls > limit) {
+            format!(
+                "model {name} is called {calls} times for each request, and lets in fewer at once"
+            )
+        } else if limits.in_flight_bytes.is_some_and(|limit| *bytes >= limit) {
+            format!(
+                "model {name} may be given {bytes} bytes by other steps, and lets in no more at once"
+            )
+        } else {
+            continue;
+        };
+        let path = step.path.field("model");
+        report.error_with_fix(&path, message, "a higher one among its limits");
+        good = None;
+    }
+    good
+}
+
+/// The steps' places in an order in which each comes after what it is given.
+fn order(report: &mut Report, path: &Path, joined: &[Joined]) -> Option<Vec<usize>> {
+    let mut done = BTreeSet::new();
+    let mut order = Vec::new();
+    // Each round places a step at least, or none is left that could be.
+    while order.len() < joined.len() {
+        let next = joined.iter().enumerate().find(|(index, inputs)| {
+            let met = |from: &Option<usize>| from.is_none_or(|from| done.contains(&from));
+            !done.contains(index) && inputs.iter().all(|(_, from)| met(from))
+        });
+        let Some((index, _)) = next else {
+            let stuck = (0..joined.len()).find(|index| !done.contains(index));
+            report.error(
+                &path.index(stuck.unwrap_or(0)),
+                "is given what it makes itself, or what waits for it",
+            );
+            return None;
+        };
+        done.insert(index);
+        order.push(index);
+    }
+    Some(order)
+}
