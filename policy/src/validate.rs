@@ -5,6 +5,7 @@
 
 mod accepts;
 mod audit;
+mod backend_tls;
 mod backends;
 mod chains;
 mod claim_headers;

@@ -79,7 +79,7 @@ impl Dialer {
         let reading = Arc::clone(tls);
         let config = tokio::task::spawn_blocking(move || reading.config())
             .await
-            .map_err(io::Error::other)?;
+            .map_err(io::Error::other)??;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let http2 = config.alpn_protocols.iter().any(|name| name == b"h2");
         let secured = TlsConnector::from(config).connect(name, stream).await?;
