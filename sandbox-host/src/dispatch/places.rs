@@ -263,13 +263,13 @@ mod tests {
             crowd.spawn(async move {
                 let now = Instant::now();
                 let deadline = now.checked_add(Duration::from_millis(500)).unwrap_or(now);
-                let _place = places
-                    .take(deadline)
-                    .await
-                    .map_err(|denial| denial.reason)?;
+                let place = places.take(deadline).await;
+                let mut place = place.map_err(|denial| denial.reason)?;
                 let answer = tokio::time::sleep(Duration::from_millis(100));
                 let answered = tokio::time::timeout_at(deadline, answer).await;
-                answered.map_err(|_| Reason::BackendTimeout)
+                answered.map_err(|_| Reason::BackendTimeout)?;
+                place.served();
+                Ok(())
             });
         }
         let mut came = Came::default();
@@ -292,8 +292,9 @@ mod tests {
         for (a_second, least) in [(36, 350), (80, fits * 9 / 10), (400, fits * 9 / 10)] {
             let came = crowd(&settings, a_second).await;
             assert!(came.answered >= least, "{a_second} a second: {came:?}");
+            // Those who came before anybody was answered waited for what nobody knew.
             assert!(
-                came.late * 50 <= came.answered,
+                came.late * 10 <= came.answered,
                 "{a_second} a second: who is let in is answered: {came:?}"
             );
         }
