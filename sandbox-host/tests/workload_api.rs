@@ -30,8 +30,10 @@ use prost::Message;
 use secured::Front;
 use serde_json::{Value, json};
 use support::backend::{Act, Backend};
-use support::{Running, folder, policy, start, until};
+use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
 use tensorgate_client::pki::{Authority, Leaf};
+use tensorgate_host::generations::Outcome;
+use tensorgate_wire::context::Context;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -213,12 +215,17 @@ fn tls(socket: &Path, id: &str) -> Value {
 
 /// A host in front of these servers, whose only word on whom to trust is an agent's.
 async fn host(fronts: &[&Front], socket: &Path, id: &str) -> Running {
+    start(document(fronts, socket, id)).await
+}
+
+/// Its policy.
+fn document(fronts: &[&Front], socket: &Path, id: &str) -> Value {
     let settings = json!({"tls": tls(socket, id), "timeout_ms": 5_000, "health_check": {"interval_s": 1},
         "retry": {"attempts": 2, "budget_percent": 100}});
     let mut policy = policy("", json!({}), settings);
     let uris: Vec<_> = fronts.iter().map(|front| front.uri("localhost")).collect();
     policy["backends"]["b"]["endpoints"] = json!(uris);
-    start(policy).await
+    policy
 }
 
 const ANYWHERE: &str = "127.0.0.1:0";
@@ -284,13 +291,14 @@ async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
         let socket = socket();
         let agent = Agent::start(&socket);
         let running = host(&[&front], &socket, id).await;
-        // Nobody has said anything yet: nothing is sent anywhere.
-        assert_eq!(running.gate.infer(&[1.0]).await.status, 503, "{what}");
-        agent.say(&said);
         if expected {
+            // Nobody has said anything yet: nothing is sent anywhere.
+            assert_eq!(running.gate.infer(&[1.0]).await.status, 503, "{what}");
+            agent.say(&said);
             running.ready().await;
             assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
         } else {
+            agent.say(&said);
             until("the agent was heard", || agent.asked() > 0).await;
             for _ in 0..10 {
                 assert_eq!(running.gate.infer(&[1.0]).await.status, 503, "{what}");
@@ -324,7 +332,8 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     let socket = socket();
     let agent = Agent::start(&socket);
     agent.say(&says(&workload(&old, 3, GATE), &[&old]));
-    let running = host(&[&before, &after], &socket, SERVER).await;
+    let document = document(&[&before, &after], &socket, SERVER);
+    let running = start(document.clone()).await;
     running.ready().await;
     let stop = Arc::new(AtomicBool::new(false));
     let asking = tokio::spawn({
@@ -348,6 +357,22 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     let agent = Agent::start(&socket);
     agent.say(&says(&workload(&new, 4, GATE), &[&old, &new]));
     until("the second answers", || second.begun() >= 20).await;
+    // A backend that is made anew has an agent that has not said anything to it yet: that is waited for.
+    let next = "1111111111111111";
+    let mut other = document.clone();
+    other["backends"]["b"]["max_in_flight"] = json!(5);
+    let attempt = running.reload(next, &other).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    let context = Context {
+        generation: next.to_owned(),
+        ..context("POST", INFER)
+    };
+    let contexts = [context.sign(&key())];
+    let answer = running
+        .gate
+        .send("POST", INFER, &contexts, infer_body(&[1.0]))
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     // The connections that are open stay; new ones are made with what was said last.
     drop(before);
     let more = second.begun() + 20;

@@ -44,7 +44,7 @@ pub struct Tls(Source);
 /// Where it is known from.
 #[derive(Debug)]
 enum Source {
-    Files(Box<Kept>),
+    Files(Arc<Kept>),
     Agent(Agent),
 }
 
@@ -102,7 +102,7 @@ impl Tls {
         };
         let stamps = files.stamps();
         let config = files.read(spiffe.as_deref(), protocol)?;
-        Ok(Self(Source::Files(Box::new(Kept {
+        Ok(Self(Source::Files(Arc::new(Kept {
             files,
             spiffe,
             protocol,
@@ -114,17 +114,22 @@ impl Tls {
         }))))
     }
 
-    /// What the next connection is made with. Reads files.
+    /// What the next connection is made with: files are read on a thread of their own, and an agent is waited for that has not said anything yet. For how
+    /// long is whoever connects to bound.
     ///
     /// # Errors
-    /// The agent has not said who this host is.
-    pub(crate) fn config(&self) -> io::Result<Arc<ClientConfig>> {
-        match &self.0 {
-            Source::Files(kept) => Ok(kept.config()),
-            Source::Agent(agent) => agent
-                .config()
-                .ok_or_else(|| io::Error::other("no agent has said who this host is")),
-        }
+    /// Nobody can say it any more.
+    pub(crate) async fn config(self: &Arc<Self>) -> io::Result<Arc<ClientConfig>> {
+        let agent = match &self.0 {
+            Source::Agent(agent) => agent,
+            Source::Files(kept) => {
+                let reading = Arc::clone(kept);
+                let read = tokio::task::spawn_blocking(move || reading.config());
+                return read.await.map_err(io::Error::other);
+            }
+        };
+        let config = agent.config().await;
+        config.ok_or_else(|| io::Error::other("no agent says who this host is"))
     }
 
     /// Reads files that were replaced, those too that could not be used when a connection last met them. What cannot be used leaves what was

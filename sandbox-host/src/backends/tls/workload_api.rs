@@ -2,12 +2,13 @@
 //! read as untrusted input; what cannot be used leaves what was said before in force, and so does an agent that is gone.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -68,12 +69,12 @@ impl std::fmt::Debug for Svid {
 }
 
 /// What connections are made with; none before the agent has said who this host is.
-type Known = Arc<Mutex<Option<Arc<ClientConfig>>>>;
+type Known = Option<Arc<ClientConfig>>;
 
 /// An agent that is listened to as long as this is there.
 #[derive(Debug)]
 pub(super) struct Agent {
-    known: Known,
+    known: watch::Receiver<Known>,
     listening: JoinHandle<()>,
 }
 
@@ -81,19 +82,16 @@ impl Agent {
     /// Listens to the agent at `unix:/path`, for connections to the workload of an id over a protocol. Must be called within a Tokio runtime.
     pub(super) fn new(address: &str, id: &str, protocol: &'static [u8]) -> Result<Self, String> {
         let endpoint = Endpoint::new(address, None).map_err(|error| error.to_string())?;
-        let known = Known::default();
-        let listening = tokio::spawn(listen(
-            endpoint,
-            id.to_owned(),
-            protocol,
-            Arc::clone(&known),
-        ));
+        let (tell, known) = watch::channel(None);
+        let listening = tokio::spawn(listen(endpoint, id.to_owned(), protocol, tell));
         Ok(Self { known, listening })
     }
 
-    /// What the next connection is made with.
-    pub(super) fn config(&self) -> Option<Arc<ClientConfig>> {
-        lock(&self.known).clone()
+    /// What the next connection is made with, once the agent has said who this host is; `None`: nobody listens to it any more.
+    pub(super) async fn config(&self) -> Known {
+        let mut known = self.known.clone();
+        let config = known.wait_for(Option::is_some).await;
+        config.ok().and_then(|config| config.clone())
     }
 }
 
@@ -103,22 +101,20 @@ impl Drop for Agent {
     }
 }
 
-fn lock(
-    known: &Mutex<Option<Arc<ClientConfig>>>,
-) -> std::sync::MutexGuard<'_, Option<Arc<ClientConfig>>> {
-    // Nothing panics while it holds one of these.
-    known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Asks for ever: an agent that is gone is asked again, less and less often.
-async fn listen(endpoint: Endpoint, id: String, protocol: &'static [u8], known: Known) {
+async fn listen(
+    endpoint: Endpoint,
+    id: String,
+    protocol: &'static [u8],
+    known: watch::Sender<Known>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let heard = &mut false;
         let ended = hear(&endpoint, heard, |said| {
             match configured(said, &id, protocol) {
                 Ok((who, config)) => {
-                    *lock(&known) = Some(Arc::new(config));
+                    known.send_replace(Some(Arc::new(config)));
                     tracing::info!(agent = endpoint.uri(), id = who, "an agent says who this host is");
                 }
                 Err(cause) => tracing::error!(
