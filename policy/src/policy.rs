@@ -34,7 +34,7 @@ mod template;
 
 pub use allowance::{Allowance, Budget, Cost, Drawn, Level, Limit, Rate, Unit, Wait};
 pub use audit::Audit;
-pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
+pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use capture::Capture;
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,

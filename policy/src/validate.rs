@@ -5,6 +5,7 @@
 
 mod accepts;
 mod audit;
+mod backend_tls;
 mod backends;
 mod capture;
 mod chains;

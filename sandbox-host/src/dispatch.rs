@@ -149,7 +149,7 @@ impl Dispatcher {
         if let Some(template) = call.contract.backend_template() {
             return self.post(call, template, latest, waited).await;
         }
-        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
+        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
         let (contract, version) = (call.contract, call.version);
         let question = Question::new(self.dialect, call)
             .await
@@ -159,6 +159,7 @@ impl Dispatcher {
             let chosen = attempts.server().await?;
             let answered = question.ask(&chosen.line, deadline).await;
             if let Some(answered) = attempts.tensors(chosen, answered)? {
+                place.served();
                 return Ok(answered);
             }
         }
@@ -204,6 +205,8 @@ impl Dispatcher {
             // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
             BackendError::Timeout(_) if chosen.call.is_late(deadline, latest) => {
                 chosen.call.failed(error);
+                // Its connection may be dead without a word: a look finds out, and opens another.
+                self.health.doubt(place);
             }
             BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.void(),
             // Its own word that it will not be in time, which costs it nothing.
@@ -259,15 +262,15 @@ impl Dispatcher {
         (deadline, latest): (Instant, Latest),
         tries: &Tries,
     ) -> Result<Chosen, BackendError> {
-        let mut standings = self.health.standings();
+        let mut sightings = self.health.sightings();
         loop {
             let (mut waits, mut unfit) = (false, None);
             {
-                let known = standings.borrow_and_update();
+                let known = sightings.borrow_and_update();
                 for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
                     let line = endpoint.line();
-                    let standing = known.get(place);
-                    match standing.and_then(|known| known.of(model, version, &line)) {
+                    let sighting = known.get(place);
+                    match sighting.and_then(|known| known.of(model, version, &line)) {
                         None => {
                             self.health.doubt(place);
                             waits = true;
@@ -294,7 +297,7 @@ impl Dispatcher {
                 }));
             }
             if !matches!(
-                tokio::time::timeout_at(deadline, standings.changed()).await,
+                tokio::time::timeout_at(deadline, sightings.changed()).await,
                 Ok(Ok(()))
             ) {
                 return Err(BackendError::Timeout(

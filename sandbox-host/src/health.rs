@@ -4,7 +4,7 @@
 
 mod look;
 mod served;
-mod standing;
+mod sighting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-pub use standing::Standing;
+pub use sighting::Sighting;
 
 /// Between two probes of one that is not: it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ pub struct BackendHealth {
     /// Those that some policy has served here.
     models: RwLock<Models>,
     /// What the last look at each endpoint found.
-    standings: watch::Sender<Vec<Arc<Standing>>>,
+    sightings: watch::Sender<Vec<Arc<Sighting>>>,
     /// What was told of drifts, so that each is told once: by the model's name in its policy, and its version.
     told: Mutex<BTreeMap<Key, String>>,
     /// Whether it was ready when that was last told.
@@ -111,7 +111,7 @@ impl BackendHealth {
                     .map(|key| (key, Arc::default()))
                     .collect(),
             ),
-            standings: watch::Sender::new(
+            sightings: watch::Sender::new(
                 std::iter::repeat_with(Arc::default)
                     .take(endpoints)
                     .collect(),
@@ -147,7 +147,7 @@ impl BackendHealth {
     /// time is over.
     pub async fn look_at(&self, wanted: impl IntoIterator<Item = Key>) {
         let wanted: BTreeSet<_> = wanted.into_iter().collect();
-        let mut standings = self.standings();
+        let mut sightings = self.sightings();
         let mut all: BTreeSet<_> = self.models().into_keys().collect();
         let before = all.len();
         all.extend(wanted.iter().cloned());
@@ -162,15 +162,15 @@ impl BackendHealth {
         let looked = async {
             loop {
                 {
-                    let known = standings.borrow_and_update();
-                    let served = |key| known.iter().any(|standing| standing.ready(key));
+                    let known = sightings.borrow_and_update();
+                    let served = |key| known.iter().any(|sighting| sighting.ready(key));
                     let mut behind = self.endpoints.iter().zip(&enough);
                     let behind = behind.any(|(endpoint, enough)| endpoint.looks() < *enough);
                     if wanted.iter().all(served) || !behind {
                         return;
                     }
                 }
-                if standings.changed().await.is_err() {
+                if sightings.changed().await.is_err() {
                     return;
                 }
                 // The look that was under way is over: the one that counts begins now.
@@ -238,8 +238,8 @@ impl BackendHealth {
     /// Why no server can be sent a model version, a line each; none if one can.
     pub fn unready(&self, model: &Model, version: &str) -> Vec<String> {
         let mut lines = Vec::new();
-        for standing in self.standings.borrow().iter() {
-            match standing.fits(model, version) {
+        for sighting in self.sightings.borrow().iter() {
+            match sighting.fits(model, version) {
                 Some(Ok(())) => return Vec::new(),
                 Some(Err(error)) => {
                     self.tell(model, version, &error);
@@ -274,9 +274,9 @@ impl BackendHealth {
         }
     }
 
-    /// What looks find, one standing an endpoint.
-    pub fn standings(&self) -> watch::Receiver<Vec<Arc<Standing>>> {
-        self.standings.subscribe()
+    /// What looks find, one sighting an endpoint.
+    pub fn sightings(&self) -> watch::Receiver<Vec<Arc<Sighting>>> {
+        self.sightings.subscribe()
     }
 
     /// Asks for a look at an endpoint soon.
@@ -286,10 +286,10 @@ impl BackendHealth {
         }
     }
 
-    fn stand(&self, index: usize, standing: Standing) {
-        self.standings.send_modify(|standings| {
-            if let Some(place) = standings.get_mut(index) {
-                *place = Arc::new(standing);
+    fn saw(&self, index: usize, sighting: Sighting) {
+        self.sightings.send_modify(|sightings| {
+            if let Some(place) = sightings.get_mut(index) {
+                *place = Arc::new(sighting);
             }
         });
     }
@@ -299,13 +299,13 @@ impl BackendHealth {
         if let Some(endpoint) = self.endpoints.get(index) {
             endpoint.seen.set(false, 0);
         }
-        self.stand(index, Standing::default());
+        self.saw(index, Sighting::default());
         self.doubt(index);
     }
 
     /// A look is over.
-    fn found(&self, index: usize, found: Standing) {
-        let before = self.standings.borrow().get(index).map(Arc::clone);
+    fn found(&self, index: usize, found: Sighting) {
+        let before = self.sightings.borrow().get(index).map(Arc::clone);
         if before.is_none_or(|before| before.found != found.found) {
             self.forget_drifts();
         }
@@ -313,10 +313,10 @@ impl BackendHealth {
             endpoint.seen.set(found.answers(), self.now_ms());
             endpoint.looks.fetch_add(1, Ordering::AcqRel);
         }
-        self.stand(index, found);
-        let standings = self.standings.borrow();
+        self.saw(index, found);
+        let sightings = self.sightings.borrow();
         for (key, seen) in self.models() {
-            let ready = standings.iter().any(|standing| standing.ready(&key));
+            let ready = sightings.iter().any(|sighting| sighting.ready(&key));
             seen.set(ready, self.now_ms());
         }
     }
@@ -337,9 +337,9 @@ impl BackendHealth {
     fn tell_ready(&self, gauge: &Gauge) {
         let mut told = lock(&self.told_ready);
         let ready = self.ready();
-        let standings = self.standings.borrow();
+        let sightings = self.sightings.borrow();
         // One that has not been asked everywhere may be ready yet.
-        if told.is_none() && !ready && standings.iter().any(|standing| !standing.looked()) {
+        if told.is_none() && !ready && sightings.iter().any(|sighting| !sighting.looked()) {
             return;
         }
         gauge.set(i64::from(ready));
@@ -349,7 +349,7 @@ impl BackendHealth {
         if ready {
             tracing::info!(backend = self.name, "backend is ready");
         } else {
-            let causes = standings.iter().filter_map(|standing| standing.cause());
+            let causes = sightings.iter().filter_map(|sighting| sighting.cause());
             let cause = causes.collect::<Vec<_>>().join("; ");
             tracing::warn!(backend = self.name, cause, "backend is not ready");
         }
@@ -389,7 +389,7 @@ async fn probe_one(
         let began = Instant::now();
         let found = look::ask(health.models().keys(), &endpoint).await;
         let answers = found.answers();
-        let before = health.standings.borrow().get(index).map(Arc::clone);
+        let before = health.sightings.borrow().get(index).map(Arc::clone);
         found.tell(&health.name, endpoint.uri(), before.as_deref());
         health.found(index, found);
         health.tell_ready(&gauge);

@@ -1,10 +1,16 @@
 //! Many at once, some of them leaving, and the end of the host: nobody waits for ever, nothing is left behind.
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -240,5 +246,51 @@ async fn beyond_what_may_come_in_a_request_is_refused_at_its_head_unless_it_come
         one.abort();
     }
     until("all have left", || admission.inside() == 0).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_is_too_much_for_a_backend_is_refused_at_once_and_who_is_let_in_is_answered() {
+    let backend = Backend::start(Act::Slow(Duration::from_millis(20)));
+    // Two at once and ten times as long: of forty-eight who wait in turn, most would wait in vain.
+    let settings = json!({"max_in_flight": 2, "queue": 64, "timeout_ms": 200});
+    let running = start(policy(
+        &backend.uri(),
+        json!({"timeout_ms": 5_000}),
+        settings,
+    ))
+    .await;
+    running.ready().await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..48 {
+        let (gate, answered) = (running.gate.clone(), Arc::clone(&answered));
+        crowd.spawn(async move {
+            let (mut late, mut shed) = (0, 0);
+            while answered.load(Ordering::SeqCst) < 300 {
+                let answer = gate.infer(&[1.0]).await;
+                match answer.status {
+                    200 => drop(answered.fetch_add(1, Ordering::SeqCst)),
+                    504 => late += 1,
+                    _ => {
+                        assert_eq!(answer.reason(), "overloaded", "{answer:?}");
+                        shed += 1;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+            (late, shed)
+        });
+    }
+    let (mut late, mut shed) = (0, 0);
+    while let Some(counts) = crowd.join_next().await {
+        let (more, turned_away) = counts.unwrap();
+        late += more;
+        shed += turned_away;
+    }
+    let answered = answered.load(Ordering::SeqCst);
+    println!("{answered} answered, {late} late, {shed} refused");
+    assert!(late * 2 <= answered, "{late} late of {answered}");
+    assert!(shed > answered, "{shed} refused, {answered} answered");
     running.stop().await;
 }

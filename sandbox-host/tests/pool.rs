@@ -200,6 +200,23 @@ async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
 }
 
 #[tokio::test]
+async fn a_server_of_many_models_is_asked_for_a_few_at_once() {
+    let server = Backend::start(Act::Answer);
+    *server.seen.thinks.lock().unwrap() = Some(Duration::from_millis(5));
+    let mut policy = policy(&server.uri(), json!({}), json!({}));
+    for number in 0..40 {
+        let mut other = policy["models"]["vec"].clone();
+        other["backend_model"] = json!(format!("vec-at-backend-{number}"));
+        policy["models"][format!("vec-{number}")] = other;
+    }
+    let running = start(policy).await;
+    until("each was looked at", || server.looked() >= 41).await;
+    let at_once = server.seen.asked_at_once.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&at_once), "{at_once} at once");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_request_then() {
     let server = Backend::start(Act::Never);
     let breaker = json!({"consecutive_failures": 3, "open_s": 1});

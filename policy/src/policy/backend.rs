@@ -90,33 +90,42 @@ impl Backend {
     }
 }
 
-/// TLS to a backend: files, relative to the policy.
+/// TLS to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTls {
-    pub(crate) ca: String,
-    pub(crate) identity: Option<(String, String)>,
+    pub(crate) trust: Trust,
     pub(crate) spiffe: Option<String>,
+}
+
+/// Where it is known from whom to trust at a backend, and who the gate is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// PEM files, relative to the policy.
+    Files {
+        /// Authorities that may vouch for a server.
+        ca: String,
+        /// The certificate chain that the gate shows, and its key.
+        identity: Option<(String, String)>,
+    },
+    /// The agent of SPIFFE's Workload API at `unix:/path`. A server's SPIFFE ID is always known beside it.
+    WorkloadApi(String),
 }
 
 impl BackendTls {
     /// Whoever these authorities, a PEM file, vouch for by name; nothing is shown in turn.
     pub fn of_authorities(ca: &str) -> Self {
         Self {
-            ca: ca.into(),
-            identity: None,
+            trust: Trust::Files {
+                ca: ca.into(),
+                identity: None,
+            },
             spiffe: None,
         }
     }
 
-    /// Authorities that may vouch for a server.
-    pub fn ca(&self) -> &str {
-        &self.ca
-    }
-
-    /// The certificate chain that the gate shows, and its key.
-    pub fn identity(&self) -> Option<(&str, &str)> {
-        let (cert, key) = self.identity.as_ref()?;
-        Some((cert, key))
+    /// Whom to trust, and who the gate is.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The SPIFFE ID of every server, in place of host names.

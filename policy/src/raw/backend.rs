@@ -59,6 +59,9 @@ pub struct BackendTls {
     /// The SPIFFE ID that a server's certificate must hold, in place of the endpoint's host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spiffe: Option<String>,
+    /// `unix:/path` of an agent of SPIFFE's Workload API, in place of `ca`, `cert` and `key`: it says whom to trust and who the gate is, and renews both. With `spiffe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_api: Option<String>,
 }
 
 /// Sending a request again, to another endpoint where there is one.

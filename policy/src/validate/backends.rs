@@ -5,12 +5,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::backend_tls::tls;
 use super::names;
-use super::proofs::spiffe;
 use super::report::{Path, Report, quote};
 use super::usage::Usage;
 use crate::host_name::is_host_name;
-use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry};
+use crate::policy::{Backend, CircuitBreaker, OutlierDetection, Retry};
 use crate::raw::{self, BackendKind};
 
 /// Requests at a backend at once, unless the policy says: what one GPU keeps busy with.
@@ -192,72 +192,6 @@ fn backend(report: &mut Report, path: &Path, raw: &raw::Backend) -> Option<Backe
         outliers: outliers?,
         breaker: breaker?,
     })
-}
-
-/// Authorities for `https` endpoints, and only for them: plain text beside encrypted would be what a request falls back to.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is validity, as everywhere in these modules"
-)]
-pub(super) fn tls(
-    report: &mut Report,
-    path: &Path,
-    raw: &raw::Backend,
-) -> Option<Option<BackendTls>> {
-    let path = path.field("tls");
-    let encrypted = |text: &String| text.starts_with("https://");
-    let Some(tls) = &raw.tls else {
-        if raw.endpoints.iter().any(encrypted) {
-            report.error_with_fix(
-                &path,
-                "nothing says who may vouch for an https endpoint",
-                "tls: {ca: FILE}",
-            );
-            return None;
-        }
-        return Some(None);
-    };
-    if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
-        report.error_with_fix(
-            &path,
-            "has no effect on an endpoint without https",
-            "https://host:port everywhere",
-        );
-        return None;
-    }
-    let mut file = |name: &str, text: Option<&str>| {
-        text.map(|text| names::file(report, &path.field(name), text).map(|()| String::from(text)))
-    };
-    let ca = file("ca", tls.ca.as_deref());
-    let cert = file("cert", tls.cert.as_deref());
-    let key = file("key", tls.key.as_deref());
-    let ca = report.required(&path.field("ca"), ca, "a PEM file");
-    let identity = match (cert, key) {
-        (None, None) => Some(None),
-        (Some(cert), Some(key)) => cert.zip(key).map(Some),
-        (cert, _) => {
-            let (missing, there) = if cert.is_some() {
-                ("key", "cert")
-            } else {
-                ("cert", "key")
-            };
-            report.error_with_fix(
-                &path.field(missing),
-                format!("is missing beside {there}"),
-                "a PEM file",
-            );
-            None
-        }
-    };
-    let spiffe = match tls.spiffe.as_deref() {
-        Some(id) => spiffe(report, &path.field("spiffe"), id).map(|()| Some(id.into())),
-        None => Some(None),
-    };
-    Some(Some(BackendTls {
-        ca: ca??,
-        identity: identity?,
-        spiffe: spiffe?,
-    }))
 }
 
 fn retry(report: &mut Report, path: &Path, raw: &raw::Retry) -> Option<Retry> {

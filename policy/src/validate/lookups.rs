@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::backends;
+use super::backend_tls;
 use super::names;
 use super::reach::{allow_private, concurrency};
 use super::report::{Path, Report, quote};
@@ -241,5 +241,5 @@ fn authorities(
         tls: Some(tls.clone()),
         ..raw::Backend::default()
     };
-    backends::tls(report, path, &like)
+    backend_tls::tls(report, path, &like)
 }

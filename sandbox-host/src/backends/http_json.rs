@@ -7,14 +7,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
-use tensorgate_policy::policy::{Model, Template};
+use tensorgate_policy::policy::Template;
 use tensorgate_wire::template;
 use tokio::time::Instant;
 
 use super::openai::Upstream;
-use super::{BackendError, Call, answer};
+use super::{BackendError, Call};
 use crate::guard::offload;
-use crate::owned;
 
 /// What a server may say to the question whether it is ready, bytes.
 const MAX_READY_BYTES: usize = 64 << 10;
@@ -120,23 +119,4 @@ impl HttpJson {
             .await
             .map(drop)
     }
-}
-
-/// What an inference takes while it is at a model's backend, beside its inputs, bytes: what is written of them, as JSON or as a message, and the answer,
-/// where that is JSON its text too.
-pub fn room(model: &Model, inputs: &[Tensor<'_>]) -> usize {
-    let request = model.backend_template().map_or_else(
-        || owned::data_bytes(inputs),
-        |template| template::most_request_bytes(template, inputs),
-    );
-    request.saturating_add(answer_room(model))
-}
-
-/// The part of an answer within the contract.
-pub fn answer_room(model: &Model) -> usize {
-    let rules = model.backend_outputs();
-    let text = model
-        .backend_template()
-        .map_or(0, |template| template::most_answer_bytes(template, rules));
-    text.saturating_add(answer::max_bytes(rules))
 }

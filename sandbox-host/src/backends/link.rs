@@ -76,10 +76,7 @@ impl Dialer {
         let Some(tls) = &self.tls else {
             return Ok(Box::new(stream));
         };
-        let reading = Arc::clone(tls);
-        let config = tokio::task::spawn_blocking(move || reading.config())
-            .await
-            .map_err(io::Error::other)?;
+        let config = tls.config().await?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let http2 = config.alpn_protocols.iter().any(|name| name == b"h2");
         let secured = TlsConnector::from(config).connect(name, stream).await?;

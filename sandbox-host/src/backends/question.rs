@@ -7,12 +7,12 @@ use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::raw::BackendKind;
-use tensorgate_wire::proto;
 use tensorgate_wire::upstream::{tf_serving, torchserve};
+use tensorgate_wire::{proto, template};
 use tokio::time::Instant;
 
 use super::oip::{self, Line};
-use super::{BackendError, Call, answer, http_json};
+use super::{BackendError, Call, answer};
 use crate::guard::offload;
 use crate::owned;
 
@@ -40,25 +40,26 @@ impl Dialect {
         }
     }
 
-    /// What an inference takes while it is at a model's backend, beside its inputs, bytes: what is written of it, and its answer.
+    /// What an inference takes while it is at a model's backend, beside its inputs, bytes: what is written of it, as JSON of a server's own where the model has a
+    /// template for that, and its answer.
     pub fn room(self, model: &Model, inputs: &[Tensor<'_>]) -> usize {
-        let written = match self {
-            Self::OpenInference => return http_json::room(model, inputs),
-            Self::TfServing => owned::data_bytes(inputs),
-            Self::TorchServe => torchserve::most_request_bytes(inputs),
+        let written = match (model.backend_template(), self) {
+            (Some(template), _) => template::most_request_bytes(template, inputs),
+            (None, Self::OpenInference | Self::TfServing) => owned::data_bytes(inputs),
+            (None, Self::TorchServe) => torchserve::most_request_bytes(inputs),
         };
         written.saturating_add(self.answer_room(model))
     }
 
-    /// The part of an answer within the contract: its message and what is read of it.
+    /// The part of an answer within the contract: what comes, where that is not its tensors' own bytes, and what is read of it.
     pub fn answer_room(self, model: &Model) -> usize {
         let rules = model.backend_outputs();
-        match self {
-            Self::OpenInference => http_json::answer_room(model),
-            Self::TfServing | Self::TorchServe => self
-                .max_answer_bytes(rules)
-                .saturating_add(answer::max_bytes(rules)),
-        }
+        let comes = match (model.backend_template(), self) {
+            (Some(template), _) => template::most_answer_bytes(template, rules),
+            (None, Self::OpenInference) => 0,
+            (None, Self::TfServing | Self::TorchServe) => self.max_answer_bytes(rules),
+        };
+        comes.saturating_add(answer::max_bytes(rules))
     }
 
     fn max_answer_bytes(self, rules: &[TensorRule]) -> usize {

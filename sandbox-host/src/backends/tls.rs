@@ -1,5 +1,7 @@
 //! TLS to a server: whom to trust there, and who the gate is. Files are read again before a connection is made once they were replaced; what cannot be used
-//! then leaves what was read before in force, and is told once.
+//! then leaves what was read before in force, and is told once. An agent of SPIFFE's Workload API tells by itself.
+
+mod workload_api;
 
 use std::fs;
 use std::io;
@@ -7,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tensorgate_policy::policy::BackendTls;
+use tensorgate_policy::policy::{BackendTls, Trust};
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -22,6 +24,8 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use workload_api::Agent;
+
 /// A file of certificates or a key, bytes: hundreds of authorities.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -35,7 +39,18 @@ pub struct TlsError {
 
 /// TLS to one backend's servers.
 #[derive(Debug)]
-pub struct Tls {
+pub struct Tls(Source);
+
+/// Where it is known from.
+#[derive(Debug)]
+enum Source {
+    Files(Arc<Kept>),
+    Agent(Agent),
+}
+
+/// What files hold.
+#[derive(Debug)]
+struct Kept {
     files: Files,
     spiffe: Option<String>,
     protocol: &'static [u8],
@@ -61,18 +76,33 @@ struct Read {
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Tls {
-    /// Reads a backend's files below a folder. `protocol` is the one that is spoken, by its ALPN name.
+    /// Reads a backend's files below a folder, or listens to the agent in their place. `protocol` is the one that is spoken, by its ALPN name. Must be called
+    /// within a Tokio runtime.
+    ///
+    /// # Errors
+    /// A file cannot be used. An agent is none: it may come later, and nothing is sent before it has.
     pub fn new(root: &Path, rule: &BackendTls, protocol: &'static [u8]) -> Result<Self, TlsError> {
+        let spiffe = rule.spiffe().map(str::to_owned);
+        let (ca, identity) = match rule.trust() {
+            Trust::Files { ca, identity } => (ca, identity),
+            Trust::WorkloadApi(address) => {
+                let agent = Agent::new(address, spiffe.as_deref().unwrap_or_default(), protocol);
+                let failed = |cause| TlsError {
+                    path: address.into(),
+                    cause,
+                };
+                return agent.map_err(failed).map(Source::Agent).map(Self);
+            }
+        };
         let files = Files {
-            ca: root.join(rule.ca()),
-            identity: rule
-                .identity()
+            ca: root.join(ca),
+            identity: identity
+                .as_ref()
                 .map(|(cert, key)| (root.join(cert), root.join(key))),
         };
-        let spiffe = rule.spiffe().map(str::to_owned);
         let stamps = files.stamps();
         let config = files.read(spiffe.as_deref(), protocol)?;
-        Ok(Self {
+        Ok(Self(Source::Files(Arc::new(Kept {
             files,
             spiffe,
             protocol,
@@ -81,11 +111,42 @@ impl Tls {
                 good: true,
                 config,
             }),
-        })
+        }))))
     }
 
-    /// What the next connection is made with. Reads files.
-    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+    /// What the next connection is made with: files are read on a thread of their own, and an agent is waited for that has not said anything yet. For how
+    /// long is whoever connects to bound.
+    ///
+    /// # Errors
+    /// Nobody can say it any more.
+    pub(crate) async fn config(self: &Arc<Self>) -> io::Result<Arc<ClientConfig>> {
+        let agent = match &self.0 {
+            Source::Agent(agent) => agent,
+            Source::Files(kept) => {
+                let reading = Arc::clone(kept);
+                let read = tokio::task::spawn_blocking(move || reading.config());
+                return read.await.map_err(io::Error::other);
+            }
+        };
+        let config = agent.config().await;
+        config.ok_or_else(|| io::Error::other("no agent says who this host is"))
+    }
+
+    /// Reads files that were replaced, those too that could not be used when a connection last met them. What cannot be used leaves what was
+    /// read before in force.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn reread(&self) -> Result<(), TlsError> {
+        match &self.0 {
+            Source::Files(kept) => kept.reread(),
+            Source::Agent(_) => Ok(()),
+        }
+    }
+}
+
+impl Kept {
+    fn config(&self) -> Arc<ClientConfig> {
         let mut read = self.lock();
         let stamps = self.files.stamps();
         if read.stamps != stamps
@@ -100,9 +161,7 @@ impl Tls {
         Arc::clone(&read.config)
     }
 
-    /// Reads files that were replaced, those too that could not be used when a connection last met them. What cannot be used leaves what was
-    /// read before in force.
-    pub fn reread(&self) -> Result<(), TlsError> {
+    fn reread(&self) -> Result<(), TlsError> {
         let mut read = self.lock();
         let stamps = self.files.stamps();
         let result = if read.good && read.stamps == stamps {
@@ -148,7 +207,6 @@ impl Files {
         spiffe: Option<&str>,
         protocol: &'static [u8],
     ) -> Result<Arc<ClientConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
         let failed = |path: &Path, cause: &dyn std::fmt::Display| TlsError {
             path: path.to_owned(),
             cause: cause.to_string(),
@@ -159,29 +217,41 @@ impl Files {
                 .add(authority)
                 .map_err(|error| failed(&self.ca, &error))?;
         }
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&self.ca, &error))?;
-        let builder = match spiffe {
-            Some(id) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Workload::new(id, roots, &provider))),
-            None => builder.with_root_certificates(roots),
-        };
-        let mut config = match &self.identity {
-            Some((cert, key)) => {
-                let chain = certificates(cert)?;
-                let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?)
-                    .map_err(|error| failed(key, &error))?;
-                builder
-                    .with_client_auth_cert(chain, secret)
-                    .map_err(|error| failed(cert, &error))?
-            }
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Arc::new(config))
+        let mut shown = None;
+        if let Some((cert, key)) = &self.identity {
+            let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?);
+            let secret = secret.map_err(|error| failed(key, &error))?;
+            shown = Some((certificates(cert)?, secret));
+        }
+        let cert = self.identity.as_ref().map_or(&self.ca, |(cert, _)| cert);
+        configuration(roots, spiffe, shown, protocol)
+            .map(Arc::new)
+            .map_err(|error| failed(cert, &error))
     }
+}
+
+/// How to connect to whoever these authorities vouch for, by its host's name or as the workload of an id, and what is shown in turn.
+fn configuration(
+    roots: RootCertStore,
+    spiffe: Option<&str>,
+    shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    protocol: &'static [u8],
+) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match spiffe {
+        Some(id) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Workload::new(id, roots, &provider))),
+        None => builder.with_root_certificates(roots),
+    };
+    let mut config = match shown {
+        Some((chain, secret)) => builder.with_client_auth_cert(chain, secret)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(config)
 }
 
 /// The certificates of a file, at least one.

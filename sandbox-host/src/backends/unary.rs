@@ -18,7 +18,7 @@ use super::oip::{Line, MAX_METADATA_BYTES, timed, within};
 
 /// A message as it is.
 #[derive(Clone, Copy, Debug, Default)]
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

@@ -66,7 +66,7 @@ impl Dispatcher {
         (latest, until): (Latest, Instant),
         waited: &mut Duration,
     ) -> Result<Replies, Denial> {
-        let (place, raised, deadline) = self.enter(latest, waited).await?;
+        let (mut place, raised, deadline) = self.enter(latest, waited).await?;
         let deadline = deadline.min(until);
         let (contract, version, claims) = (call.contract, call.version, call.claims);
         let max_answer_bytes = answer::max_bytes(call.outputs);
@@ -92,6 +92,7 @@ impl Dispatcher {
             let Some((answers, first)) = attempts.over(&chosen, begun)? else {
                 continue;
             };
+            place.served();
             let of = (chosen.place, since);
             let (to, came) = mpsc::channel(AHEAD);
             let kept = Kept {

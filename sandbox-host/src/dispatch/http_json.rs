@@ -19,7 +19,7 @@ impl Dispatcher {
         latest: Latest,
         waited: &mut Duration,
     ) -> Result<Answered, Denial> {
-        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
+        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
         let (contract, version, outputs) = (call.contract, call.version, call.outputs);
         let question = Question::new(call, template)
             .await
@@ -37,6 +37,7 @@ impl Dispatcher {
                 },
             };
             if let Some(answered) = attempts.tensors(chosen, answered)? {
+                place.served();
                 return Ok(answered);
             }
         }

@@ -26,7 +26,7 @@ impl Dispatcher {
         waited: &mut Duration,
         held: Held,
     ) -> Result<Streamed, Denial> {
-        let (place, raised, deadline) = self.enter(latest, waited).await?;
+        let (mut place, raised, deadline) = self.enter(latest, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
         let mut attempts = self.attempts((model, version), (deadline, latest));
         loop {
@@ -41,6 +41,7 @@ impl Dispatcher {
                 )
                 .await;
             if let Some(mut streamed) = attempts.over(&chosen, begun)? {
+                place.served();
                 let load = chosen.load;
                 let kept = Kept {
                     place,
@@ -67,7 +68,7 @@ impl Dispatcher {
         waited: &mut Duration,
         room: &mut Room<'_>,
     ) -> Result<Answered, Denial> {
-        let (_place, _raised, deadline) = self.enter(latest, waited).await?;
+        let (mut place, _raised, deadline) = self.enter(latest, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
         let mut attempts = self.attempts((model, version), (deadline, latest));
         loop {
@@ -80,6 +81,7 @@ impl Dispatcher {
                     answer.map(check).transpose()
                 });
             if let Some(answered) = attempts.over(&chosen, answered)? {
+                place.served();
                 return answered.ok_or_else(|| no_room("the answer"));
             }
         }

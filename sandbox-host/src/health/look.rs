@@ -1,19 +1,24 @@
 //! One look at one server: is it ready, is each model version, and what does it say of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::standing::Said;
-use super::{Key, PROBE_TIMEOUT, Standing, served};
+use super::sighting::Said;
+use super::{Key, PROBE_TIMEOUT, Sighting, served};
 use crate::backends::BackendError;
 use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Endpoint, Line};
 use crate::backends::openai::Upstream;
 use crate::backends::question::Dialect;
 
+/// Models that a server is asked for at once: over a network that takes its time a thousand in turn would take longer than an answer counts.
+const MODELS_AT_ONCE: usize = 8;
+
 /// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
-pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Standing {
+pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Sighting {
     if let Some(upstream) = endpoint.openai() {
         return listed(keys, upstream, endpoint).await;
     }
@@ -30,20 +35,20 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
     }
     if line.is_lost() && found.is_ok() {
         // What answers next is not known.
-        return Standing::default();
+        return Sighting::default();
     }
     if matches!(found, Err(BackendError::Timeout(_))) {
         // The connection may be dead without a word, as after a power cut: open another.
         line = endpoint.reconnect();
     }
-    Standing {
+    Sighting {
         line: line.number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
 }
 
 /// Every question, over one connection.
-async fn over(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, BackendError> {
+async fn over(keys: &[&Key], line: &Arc<Line>) -> Result<BTreeMap<Key, Said>, BackendError> {
     server(line).await?;
     models(keys, line).await
 }
@@ -53,7 +58,7 @@ async fn listed(
     keys: impl Iterator<Item = &Key>,
     upstream: &Upstream,
     endpoint: &Endpoint,
-) -> Standing {
+) -> Sighting {
     let found = upstream.models(soon()).await.map(|models| {
         let said = |key: &Key| {
             if models.contains(&key.0) {
@@ -64,17 +69,17 @@ async fn listed(
         };
         keys.map(|key| (key.clone(), said(key))).collect()
     });
-    Standing {
+    Sighting {
         line: endpoint.line().number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
 }
 
 /// A server of JSON of its own, which says nothing of its models. It makes a connection for each question, too.
-async fn up(keys: impl Iterator<Item = &Key>, server: &HttpJson, endpoint: &Endpoint) -> Standing {
+async fn up(keys: impl Iterator<Item = &Key>, server: &HttpJson, endpoint: &Endpoint) -> Sighting {
     let found = server.is_ready(soon()).await;
     let found = found.map(|()| keys.map(|key| (key.clone(), Said::Listed)).collect());
-    Standing {
+    Sighting {
         line: endpoint.line().number(),
         found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
     }
@@ -100,18 +105,34 @@ async fn server(line: &Line) -> Result<(), BackendError> {
     }
 }
 
-async fn models(keys: &[&Key], line: &Line) -> Result<BTreeMap<Key, Said>, BackendError> {
+async fn models(keys: &[&Key], line: &Arc<Line>) -> Result<BTreeMap<Key, Said>, BackendError> {
     let mut found = BTreeMap::new();
-    for &key in keys {
-        let said = match model(key, line).await {
+    let mut left = keys.iter();
+    // What is still asked when this ends is asked for nobody: it ends with the set.
+    let mut asking = JoinSet::new();
+    loop {
+        while asking.len() < MODELS_AT_ONCE
+            && let Some(&key) = left.next()
+        {
+            let (key, line) = (key.clone(), Arc::clone(line));
+            asking.spawn(async move {
+                let said = model(&key, &line).await;
+                (key, said)
+            });
+        }
+        let Some(asked) = asking.join_next().await else {
+            return Ok(found);
+        };
+        let (key, said) =
+            asked.map_err(|error| BackendError::Fault(format!("a question failed: {error}")))?;
+        let said = match said {
             Ok(said) => said,
             Err(error @ BackendError::Timeout(_)) => return Err(error),
             // One model's absence is that model's: the server itself answers.
             Err(error) => Said::Unready(error.to_string()),
         };
-        found.insert(key.clone(), said);
+        found.insert(key, said);
     }
-    Ok(found)
 }
 
 async fn model((name, version): &Key, line: &Line) -> Result<Said, BackendError> {

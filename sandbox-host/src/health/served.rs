@@ -7,7 +7,7 @@ use tensorgate_wire::upstream::tf_serving::{self, Described, Signature};
 use tensorgate_wire::upstream::torchserve;
 use tokio::time::Instant;
 
-use super::standing::Said;
+use super::sighting::Said;
 use crate::backends::BackendError;
 use crate::backends::oip::Line;
 use crate::backends::signature::ANY_RANK;

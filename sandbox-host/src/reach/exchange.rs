@@ -137,10 +137,7 @@ async fn connected(place: &Place<'_>) -> io::Result<(SendRequest<Full<Bytes>>, C
     let Some(tls) = place.tls else {
         return speaking(stream).await;
     };
-    let reading = Arc::clone(tls);
-    let config = tokio::task::spawn_blocking(move || reading.config())
-        .await
-        .map_err(io::Error::other)?;
+    let config = tls.config().await?;
     let name = ServerName::try_from(place.host.to_owned()).map_err(io::Error::other)?;
     speaking(TlsConnector::from(config).connect(name, stream).await?).await
 }

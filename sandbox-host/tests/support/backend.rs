@@ -43,8 +43,13 @@ pub struct Seen {
     pub begun: AtomicUsize,
     /// Inferences that are here.
     pub inside: AtomicUsize,
+    /// Questions for a model that are here, and the most that ever were at once.
+    pub asking: AtomicUsize,
+    pub asked_at_once: AtomicUsize,
     /// Times that it was asked what its model is.
     pub looked: AtomicUsize,
+    /// How long it takes to say whether a model is ready.
+    pub thinks: Mutex<Option<Duration>>,
     /// What it says of its model; none is the truth.
     pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
@@ -275,8 +280,16 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        let asking = self.seen.asking.fetch_add(1, Ordering::SeqCst) + 1;
+        self.seen.asked_at_once.fetch_max(asking, Ordering::SeqCst);
+        let _asking = Inside(&self.seen.asking);
+        let thinks = *self.seen.thinks.lock().unwrap();
+        if let Some(time) = thinks {
+            tokio::time::sleep(time).await;
+        }
         let request = request.into_inner();
-        let ready = request.name == "vec-at-backend" && ["6", "7"].contains(&&*request.version);
+        let ready =
+            request.name.starts_with("vec-at-backend") && ["6", "7"].contains(&&*request.version);
         Ok(Response::new(proto::ModelReadyResponse { ready }))
     }
 

@@ -1,4 +1,5 @@
 //! TLS in front of a model server, as a service mesh's sidecar has it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,6 +89,6 @@ fn config(leaf: &Leaf, clients: Option<&Authority>) -> ServerConfig {
     let chain = vec![CertificateDer::from_pem_slice(leaf.pem.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
     let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }

@@ -67,6 +67,36 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ".tls.spiffe",
         "is not a workload's id",
     );
+    let agent = |value: Value| {
+        let mut all = json!({"workload_api": "unix:/run/agent.sock", "spiffe": "spiffe://a/b"});
+        all.as_object_mut()
+            .unwrap()
+            .extend(value.as_object().unwrap().clone());
+        tls(all)
+    };
+    for name in ["ca", "cert", "key"] {
+        let said = "is what the agent of workload_api says";
+        cpu(agent(json!({name: "f"})), &format!(".tls.{name}"), said);
+    }
+    cpu(
+        agent(json!({"spiffe": null})),
+        ".tls.spiffe",
+        "its authorities vouch for every workload",
+    );
+    for address in [
+        "/run/agent.sock",
+        "unix:agent.sock",
+        "unix:/a b",
+        "http://a:1",
+        "",
+    ] {
+        let said = "is no socket of an agent";
+        cpu(
+            agent(json!({"workload_api": address})),
+            ".tls.workload_api",
+            said,
+        );
+    }
     for (section, field, bad, message) in [
         ("retry", "attempts", 0, "too little (at least 1)"),
         ("retry", "attempts", 6, "too much (at most 5)"),

@@ -26,14 +26,14 @@ pub(super) enum Said {
 
 /// What a look found.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct Sighting {
     /// The number of the line over which it was found.
     pub(super) line: u64,
     /// None: nothing is known. A text: why the server could not be asked.
     pub(super) found: Option<Result<BTreeMap<Key, Said>, String>>,
 }
 
-impl Standing {
+impl Sighting {
     /// Whether a model version may be sent over a line; none where that is not known of the server at its other end.
     pub fn of(
         &self,
@@ -101,7 +101,7 @@ impl Standing {
 
     /// Tells of models whose contracts cannot be compared, once.
     pub(super) fn tell(&self, backend: &str, at: &str, before: Option<&Self>) {
-        let said = |standing: &Self, key: &Key| match standing.found.as_ref()? {
+        let said = |sighting: &Self, key: &Key| match sighting.found.as_ref()? {
             Ok(said) => said.get(key).map(silent),
             Err(_) => None,
         };

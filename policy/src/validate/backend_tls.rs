@@ -1,0 +1,127 @@
+//! TLS to servers: whom to trust there, and who the gate is.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::names;
+use super::proofs::spiffe;
+use super::report::{Path, Report, quote};
+use crate::policy::{BackendTls, Trust};
+use crate::raw;
+
+/// A Unix socket's path, bytes: what the kernel's address has room for.
+const MAX_SOCKET_BYTES: usize = 107;
+
+/// Authorities for `https` endpoints, and only for them: plain text beside encrypted would be what a request falls back to.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn tls(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Backend,
+) -> Option<Option<BackendTls>> {
+    let path = path.field("tls");
+    let encrypted = |text: &String| text.starts_with("https://");
+    let Some(tls) = &raw.tls else {
+        if raw.endpoints.iter().any(encrypted) {
+            report.error_with_fix(
+                &path,
+                "nothing says who may vouch for an https endpoint",
+                "tls: {ca: FILE}",
+            );
+            return None;
+        }
+        return Some(None);
+    };
+    if raw.endpoints.is_empty() || !raw.endpoints.iter().all(encrypted) {
+        report.error_with_fix(
+            &path,
+            "has no effect on an endpoint without https",
+            "https://host:port everywhere",
+        );
+        return None;
+    }
+    let id = match tls.spiffe.as_deref() {
+        Some(id) => spiffe(report, &path.field("spiffe"), id).map(|()| Some(id.into())),
+        None => Some(None),
+    };
+    let trust = match &tls.workload_api {
+        Some(address) => agent(report, &path, tls, address),
+        None => files(report, &path, tls),
+    };
+    Some(Some(BackendTls {
+        trust: trust?,
+        spiffe: id?,
+    }))
+}
+
+/// An agent says all that files would. Its authorities vouch for everybody in a trust domain: who a server must be is for the policy to say.
+fn agent(report: &mut Report, path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
+    let mut good = true;
+    for (name, there) in [
+        ("ca", tls.ca.is_some()),
+        ("cert", tls.cert.is_some()),
+        ("key", tls.key.is_some()),
+    ] {
+        if there {
+            report.error_with_fix(
+                &path.field(name),
+                "is what the agent of workload_api says",
+                "remove it",
+            );
+            good = false;
+        }
+    }
+    if tls.spiffe.is_none() {
+        report.error_with_fix(
+            &path.field("spiffe"),
+            "is missing beside workload_api: its authorities vouch for every workload",
+            "spiffe://trust-domain/path",
+        );
+        good = false;
+    }
+    let socket = address.strip_prefix("unix:").unwrap_or_default();
+    let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    if !socket.starts_with('/') || socket.len() > MAX_SOCKET_BYTES || !plain(socket) {
+        report.error_with_fix(
+            &path.field("workload_api"),
+            format!("{} is no socket of an agent", quote(address)),
+            "unix:/absolute/path",
+        );
+        good = false;
+    }
+    good.then(|| Trust::WorkloadApi(address.into()))
+}
+
+fn files(report: &mut Report, path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
+    let mut file = |name: &str, text: Option<&str>| {
+        text.map(|text| names::file(report, &path.field(name), text).map(|()| String::from(text)))
+    };
+    let ca = file("ca", tls.ca.as_deref());
+    let cert = file("cert", tls.cert.as_deref());
+    let key = file("key", tls.key.as_deref());
+    let ca = report.required(&path.field("ca"), ca, "a PEM file");
+    let identity = match (cert, key) {
+        (None, None) => Some(None),
+        (Some(cert), Some(key)) => cert.zip(key).map(Some),
+        (cert, _) => {
+            let (missing, there) = if cert.is_some() {
+                ("key", "cert")
+            } else {
+                ("cert", "key")
+            };
+            report.error_with_fix(
+                &path.field(missing),
+                format!("is missing beside {there}"),
+                "a PEM file",
+            );
+            None
+        }
+    };
+    Some(Trust::Files {
+        ca: ca??,
+        identity: identity?,
+    })
+}

@@ -1,0 +1,385 @@
+//! Identities from an agent of SPIFFE's Workload API: who the gate is to a server and whom it believes there, said by an agent of the test's own that speaks
+//! the protocol over a real socket, changed under load, withheld and garbled.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "tests"
+)]
+
+#[path = "support/secured.rs"]
+mod secured;
+mod support;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use prost::Message;
+use secured::Front;
+use serde_json::{Value, json};
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
+use tensorgate_client::pki::{Authority, Leaf};
+use tensorgate_host::generations::Outcome;
+use tensorgate_wire::context::Context;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+const GATE: &str = "spiffe://prod/ns/ml/sa/gate";
+const SERVER: &str = "spiffe://prod/ns/ml/sa/triton";
+const ELSEWHERE: &str = "spiffe://elsewhere/triton";
+
+/// The protocol's messages, as its document has them.
+#[derive(Clone, PartialEq, Message)]
+struct X509SvidResponse {
+    #[prost(message, repeated, tag = "1")]
+    svids: Vec<X509Svid>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    crl: Vec<Vec<u8>>,
+    #[prost(map = "string, bytes", tag = "3")]
+    federated_bundles: HashMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct X509Svid {
+    #[prost(string, tag = "1")]
+    spiffe_id: String,
+    #[prost(bytes = "vec", tag = "2")]
+    x509_svid: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    x509_svid_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    bundle: Vec<u8>,
+    #[prost(string, tag = "5")]
+    hint: String,
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .unwrap()
+        .to_vec()
+}
+
+/// What an agent says of a workload: its certificate, and authorities one after the other.
+fn says(leaf: &Leaf, authorities: &[&Authority]) -> X509SvidResponse {
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let bundles = authorities.iter().map(|authority| der(&authority.pem));
+    X509SvidResponse {
+        svids: vec![X509Svid {
+            spiffe_id: GATE.to_owned(),
+            x509_svid: leaf.der.clone(),
+            x509_svid_key: key.secret_der().to_vec(),
+            bundle: bundles.collect::<Vec<_>>().concat(),
+            hint: "internal".to_owned(),
+        }],
+        ..X509SvidResponse::default()
+    }
+}
+
+fn workload(authority: &Authority, serial: u64, id: &str) -> Leaf {
+    authority.issue(serial, &[&format!("uri:{id}")]).unwrap()
+}
+
+/// An agent at a Unix socket; its streams end with it.
+struct Agent {
+    word: watch::Sender<Option<Vec<u8>>>,
+    /// Streams that were opened, each with the field that the protocol asks for.
+    asked: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+type Pieces = StreamBody<tokio_stream::wrappers::ReceiverStream<Result<Frame<Bytes>, Infallible>>>;
+
+impl Agent {
+    /// Says nothing yet.
+    fn start(socket: &Path) -> Self {
+        drop(std::fs::remove_file(socket));
+        let listener = UnixListener::bind(socket).unwrap();
+        let (word, heard) = watch::channel(None);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let task = tokio::spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (heard, count) = (heard.clone(), Arc::clone(&count));
+                open.spawn(async move {
+                    let service = service_fn(move |request| {
+                        let (heard, count) = (heard.clone(), Arc::clone(&count));
+                        async move { Ok::<_, Infallible>(answer(&request, heard, &count)) }
+                    });
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    drop(
+                        builder
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await,
+                    );
+                });
+            }
+        });
+        Self { word, asked, task }
+    }
+
+    fn say(&self, said: &X509SvidResponse) {
+        self.word.send_replace(Some(said.encode_to_vec()));
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    mut heard: watch::Receiver<Option<Vec<u8>>>,
+    asked: &AtomicUsize,
+) -> Response<Pieces> {
+    let (to, pieces) = mpsc::channel(1);
+    let response = |status: Option<&str>| {
+        let mut response = Response::new(StreamBody::new(
+            tokio_stream::wrappers::ReceiverStream::new(pieces),
+        ));
+        let fields = response.headers_mut();
+        fields.insert("content-type", "application/grpc".parse().unwrap());
+        if let Some(status) = status {
+            fields.insert("grpc-status", status.parse().unwrap());
+        }
+        response
+    };
+    if request.uri().path() != "/SpiffeWorkloadAPI/FetchX509SVID" {
+        return response(Some("12"));
+    }
+    // Whoever cannot set this one has been made to ask.
+    if request
+        .headers()
+        .get("workload.spiffe.io")
+        .map(|it| it.as_bytes())
+        != Some(b"true")
+    {
+        return response(Some("3"));
+    }
+    asked.fetch_add(1, Ordering::SeqCst);
+    tokio::spawn(async move {
+        loop {
+            let said = heard.borrow_and_update().clone();
+            if let Some(said) = said {
+                let mut frame = vec![0];
+                frame.extend(u32::try_from(said.len()).unwrap().to_be_bytes());
+                frame.extend(said);
+                if to.send(Ok(Frame::data(frame.into()))).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = heard.changed() => if changed.is_err() {
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", "14".parse().unwrap());
+                    drop(to.send(Ok(Frame::trailers(trailers))).await);
+                    return;
+                },
+                () = to.closed() => return,
+            }
+        }
+    });
+    response(None)
+}
+
+/// Where an agent is.
+fn socket() -> PathBuf {
+    folder().join("agent.sock")
+}
+
+fn tls(socket: &Path, id: &str) -> Value {
+    json!({"workload_api": format!("unix:{}", socket.display()), "spiffe": id})
+}
+
+/// A host in front of these servers, whose only word on whom to trust is an agent's.
+async fn host(fronts: &[&Front], socket: &Path, id: &str) -> Running {
+    start(document(fronts, socket, id)).await
+}
+
+/// Its policy.
+fn document(fronts: &[&Front], socket: &Path, id: &str) -> Value {
+    let settings = json!({"tls": tls(socket, id), "timeout_ms": 5_000, "health_check": {"interval_s": 1},
+        "retry": {"attempts": 2, "budget_percent": 100}});
+    let mut policy = policy("", json!({}), settings);
+    let uris: Vec<_> = fronts.iter().map(|front| front.uri("localhost")).collect();
+    policy["backends"]["b"]["endpoints"] = json!(uris);
+    policy
+}
+
+const ANYWHERE: &str = "127.0.0.1:0";
+
+#[tokio::test]
+async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
+    let (ours, theirs) = (
+        Authority::new("ours").unwrap(),
+        Authority::new("theirs").unwrap(),
+    );
+    for (what, server, id, said, expected) in [
+        (
+            "a server of the same trust domain",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            says(&workload(&ours, 2, GATE), &[&theirs, &ours]),
+            true,
+        ),
+        (
+            "another workload",
+            workload(&ours, 1, "spiffe://prod/ns/ml/sa/other"),
+            SERVER,
+            says(&workload(&ours, 2, GATE), &[&ours]),
+            false,
+        ),
+        (
+            "a server whose authority the agent does not name",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            says(&workload(&ours, 2, GATE), &[&theirs]),
+            false,
+        ),
+        (
+            "a gate whose authority the server does not know",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            says(&workload(&theirs, 2, GATE), &[&ours]),
+            false,
+        ),
+        (
+            "a server of a trust domain that ours is federated with",
+            workload(&ours, 1, ELSEWHERE),
+            ELSEWHERE,
+            X509SvidResponse {
+                federated_bundles: HashMap::from([(
+                    "spiffe://elsewhere".to_owned(),
+                    der(&ours.pem),
+                )]),
+                ..says(&workload(&ours, 2, GATE), &[&theirs])
+            },
+            true,
+        ),
+        (
+            "a server of a trust domain that ours is not federated with",
+            workload(&ours, 1, ELSEWHERE),
+            ELSEWHERE,
+            says(&workload(&ours, 2, GATE), &[&ours]),
+            false,
+        ),
+    ] {
+        let backend = Backend::start(Act::Answer);
+        let front = Front::start(ANYWHERE, backend.address, &server, Some(&ours));
+        let socket = socket();
+        let agent = Agent::start(&socket);
+        let running = host(&[&front], &socket, id).await;
+        if expected {
+            // Nobody has said anything yet: nothing is sent anywhere.
+            assert_eq!(running.gate.infer(&[1.0]).await.status, 503, "{what}");
+            agent.say(&said);
+            running.ready().await;
+            assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
+        } else {
+            agent.say(&said);
+            until("the agent was heard", || agent.asked() > 0).await;
+            for _ in 0..10 {
+                assert_eq!(running.gate.infer(&[1.0]).await.status, 503, "{what}");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            assert_eq!(backend.looked(), 0, "{what}");
+        }
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request() {
+    let (old, new) = (
+        Authority::new("old").unwrap(),
+        Authority::new("new").unwrap(),
+    );
+    let (first, second) = (Backend::start(Act::Answer), Backend::start(Act::Answer));
+    let before = Front::start(
+        ANYWHERE,
+        first.address,
+        &workload(&old, 1, SERVER),
+        Some(&old),
+    );
+    let after = Front::start(
+        ANYWHERE,
+        second.address,
+        &workload(&new, 2, SERVER),
+        Some(&new),
+    );
+    let socket = socket();
+    let agent = Agent::start(&socket);
+    agent.say(&says(&workload(&old, 3, GATE), &[&old]));
+    let document = document(&[&before, &after], &socket, SERVER);
+    let running = start(document.clone()).await;
+    running.ready().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = tokio::spawn({
+        let (gate, stop) = (running.gate.clone(), Arc::clone(&stop));
+        async move {
+            let mut statuses = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                statuses.push(gate.infer(&[1.0]).await.status);
+            }
+            statuses
+        }
+    });
+    until("the first answers", || first.begun() >= 20).await;
+    assert_eq!(second.begun(), 0, "nobody knows its authority yet");
+    // What cannot be used leaves what was said before in force, and so does an agent that goes away.
+    agent.word.send_replace(Some(vec![0xff; 100]));
+    agent.say(&X509SvidResponse::default());
+    drop(agent);
+    let more = first.begun() + 20;
+    until("the first answers still", || first.begun() >= more).await;
+    let agent = Agent::start(&socket);
+    agent.say(&says(&workload(&new, 4, GATE), &[&old, &new]));
+    until("the second answers", || second.begun() >= 20).await;
+    // A backend that is made anew has an agent that has not said anything to it yet: that is waited for.
+    let next = "1111111111111111";
+    let mut other = document.clone();
+    other["backends"]["b"]["max_in_flight"] = json!(5);
+    let attempt = running.reload(next, &other).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    let context = Context {
+        generation: next.to_owned(),
+        ..context("POST", INFER)
+    };
+    let contexts = [context.sign(&key())];
+    let answer = running
+        .gate
+        .send("POST", INFER, &contexts, infer_body(&[1.0]))
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // The connections that are open stay; new ones are made with what was said last.
+    drop(before);
+    let more = second.begun() + 20;
+    until("the second answers alone", || second.begun() >= more).await;
+    stop.store(true, Ordering::SeqCst);
+    let statuses = asking.await.unwrap();
+    let failed = statuses.iter().filter(|status| **status != 200).count();
+    assert_eq!(failed, 0, "of {}", statuses.len());
+    running.stop().await;
+}
