@@ -38,7 +38,7 @@ pub use credentials::{
     PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
 pub use grant::Grant;
-pub use handler::Handler;
+pub use handler::{BUILTIN, Handler};
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub(crate) use lookup::KEY_PLACE;

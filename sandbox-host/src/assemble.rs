@@ -5,7 +5,6 @@
 mod reread;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::budget::Budget;
-use crate::config::{self, Candidate, ConfigError};
+use crate::config::{self, Candidate, ConfigError, Folders};
 use crate::copies::{self, Copies};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
@@ -112,7 +111,7 @@ impl Server {
 
 /// Makes generations. It holds what they all stand on.
 pub(crate) struct Loader {
-    root: PathBuf,
+    folders: Folders,
     endpoints: BTreeMap<String, String>,
     key: Key,
     metrics: Arc<Metrics>,
@@ -124,13 +123,13 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(
-        root: PathBuf,
+        folders: Folders,
         endpoints: BTreeMap<String, String>,
         key: Key,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            root,
+            folders,
             endpoints,
             key,
             metrics,
@@ -171,7 +170,7 @@ impl Loader {
         let known: Vec<_> = (held.iter())
             .filter_map(|generation| generation.parts.limits.clone())
             .collect();
-        let limits = Limits::of(policy, &self.root, &known, &self.metrics.redis_up);
+        let limits = Limits::of(policy, &self.folders.root, &known, &self.metrics.redis_up);
         let limits = limits.unwrap_or_else(|fault| {
             faults.push(fault.into());
             None
@@ -213,7 +212,7 @@ impl Loader {
         let mut used: Vec<_> = used.collect();
         used.sort_unstable();
         used.dedup();
-        let (signed, unsigned) = signed::of(policy, &self.root);
+        let (signed, unsigned) = signed::of(policy, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let mut handlers = HashMap::new();
         for key in used {
@@ -252,9 +251,9 @@ impl Loader {
         role: Role,
         signed: Option<&Signed>,
     ) -> Result<Stage, PolicyFault> {
-        let component = config::component(&self.root, rule.component())?;
+        let component = config::component(&self.folders, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
-        let reach = Reach::of(name, rule, &self.root, &self.resolver);
+        let reach = Reach::of(name, rule, &self.folders.root, &self.resolver);
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,
@@ -334,7 +333,7 @@ impl Loader {
         };
         let tls = rule
             .tls()
-            .map(|rule| Tls::new(&self.root, rule, protocol).map(Arc::new))
+            .map(|rule| Tls::new(&self.folders.root, rule, protocol).map(Arc::new))
             .transpose()
             .map_err(|source| PolicyFault::Tls {
                 name: name.to_owned(),

@@ -17,7 +17,7 @@ impl Loader {
         let reading = tokio::task::spawn_blocking(move || {
             let backends = generation.parts.backends.iter();
             let faults = backends.filter_map(|(name, server)| server.reread(name).err());
-            let (_, unsigned) = signed::of(generation.policy(), &loader.root);
+            let (_, unsigned) = signed::of(generation.policy(), &loader.folders);
             faults
                 .chain(unsigned.into_iter().map(PolicyFault::from))
                 .collect::<Vec<_>>()
