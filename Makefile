@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components handler-tools demo up test soak test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -23,6 +23,9 @@ components: build ## Build the example and hostile handlers into target/componen
 	@$(STAGE) components tools/components.sh
 	@$(STAGE) kit tools/kit.sh --check
 	@tools/pin-components.sh --check
+
+builtins: components ## Put the handlers that a policy names as builtin:NAME beside the host; KEY=release.pem signs them
+	@tools/builtins.sh $(KEY)
 
 handler-tools: build ## Install what makes components of handlers in Python and JavaScript (cached)
 	@$(STAGE) handler-tools tools/handler-tools.sh
@@ -72,7 +75,7 @@ lint: setup filters components ## Formatting, clippy and documentation without w
 	@$(STAGE) clippy cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-glue -p tensorgate-gate -p tensorgate-auth -p tensorgate-rate-limit -p tensorgate-tensor-guard -p tensorgate-faulty-gate -- -D warnings
-	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p image-classifier -p class-labels -p text-tokens -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
+	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown -p png-digits -p digit-labels -p normalise -p passthrough -p image-classifier -p class-labels -p text-tokens -p tabular -p audio-features -p detection -p tensorgate-kit -p hostile-fetch -p hostile-lookup -p hostile-loop -p hostile-memory-bomb -p hostile-behaviours -p hostile-wrong-shape -- -D warnings
 	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps
 
 ci: lint test test-clients test-triton test-examples demo fuzz ## Exactly what CI runs

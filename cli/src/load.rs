@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::component::SUFFIX;
+use tensorgate_host::config::Folders;
 use tensorgate_host::signed;
+use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
 
 use crate::inline::inline;
@@ -62,7 +64,9 @@ impl Loaded {
     /// The files that it came from, or names: a change of one of them may be a change of policy. `root` is what its paths are
     /// relative to.
     pub fn files(&self, root: &Path) -> Vec<PathBuf> {
+        // What is installed with the host changes with it, not with a policy.
         let components = self.policy.handlers().values();
+        let components = components.filter(|rule| !rule.component().starts_with(BUILTIN));
         let components = components.flat_map(|handler| {
             let signature = handler.signed_by().is_some();
             let signature = signature.then(|| format!("{}{SUFFIX}", handler.component()));
@@ -236,9 +240,10 @@ impl Loaded {
     /// # Errors
     /// Every signature that is missing or does not let its component in, at the handler's `signed_by`.
     pub fn signed(self, root: &Path) -> Result<Self, LoadError> {
+        let folders = Folders::below(root);
         let handlers = self.policy.handlers().iter();
         let faults = handlers.filter_map(|(name, rule)| {
-            let unsigned = signed::verify(name, rule, root).err()?;
+            let unsigned = signed::verify(name, rule, &folders).err()?;
             let mut path = String::from("handlers");
             path::push_key(&mut path, name);
             path.push_str(".signed_by");

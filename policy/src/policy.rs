@@ -42,7 +42,7 @@ pub use credentials::{
 };
 pub use ensemble::{Ensemble, EnsembleStep, Joint};
 pub use grant::{Grant, OwnHandlers};
-pub use handler::Handler;
+pub use handler::{BUILTIN, Handler};
 pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub(crate) use lookup::KEY_PLACE;

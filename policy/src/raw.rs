@@ -281,7 +281,7 @@ pub struct ApiKey {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Handler {
-    /// The component's file, relative to the policy.
+    /// The component's file, relative to the policy, or `builtin:` and the name of one that is installed with the host.
     pub component: Option<String>,
     /// SHA-256 of that file, 64 lower-case hex digits.
     pub sha256: Option<String>,

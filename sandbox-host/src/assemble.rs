@@ -6,7 +6,6 @@ mod reread;
 mod routes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::capture::{CaptureError, Capturer};
-use crate::config::{self, Candidate, ConfigError};
+use crate::config::{self, Candidate, ConfigError, Folders};
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
@@ -117,7 +116,7 @@ impl Server {
 
 /// Makes generations. It holds what they all stand on.
 pub(crate) struct Loader {
-    root: PathBuf,
+    folders: Folders,
     endpoints: BTreeMap<String, String>,
     key: Key,
     metrics: Arc<Metrics>,
@@ -131,13 +130,13 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(
-        root: PathBuf,
+        folders: Folders,
         endpoints: BTreeMap<String, String>,
         key: Key,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            root,
+            folders,
             endpoints,
             key,
             metrics,
@@ -183,7 +182,7 @@ impl Loader {
         let known: Vec<_> = (held.iter())
             .filter_map(|generation| generation.parts.limits.clone())
             .collect();
-        let limits = Limits::of(policy, &self.root, &known, &self.metrics.redis_up);
+        let limits = Limits::of(policy, &self.folders.root, &known, &self.metrics.redis_up);
         let limits = limits.unwrap_or_else(|fault| {
             faults.push(fault.into());
             None
@@ -254,7 +253,7 @@ impl Loader {
         let mut used: Vec<_> = used.collect();
         used.sort_unstable();
         used.dedup();
-        let (signed, unsigned) = signed::of(policy, &self.root);
+        let (signed, unsigned) = signed::of(policy, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let mut handlers = HashMap::new();
         for key in used {
@@ -293,9 +292,15 @@ impl Loader {
         role: Role,
         signed: Option<&Signed>,
     ) -> Result<Stage, PolicyFault> {
-        let component = config::component(&self.root, rule.component())?;
+        let component = config::component(&self.folders, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
-        let reach = Reach::of(name, rule, &self.root, &self.resolver, &self.metrics);
+        let reach = Reach::of(
+            name,
+            rule,
+            &self.folders.root,
+            &self.resolver,
+            &self.metrics,
+        );
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,
@@ -378,7 +383,7 @@ impl Loader {
         };
         let tls = rule
             .tls()
-            .map(|rule| Tls::new(&self.root, rule, protocol).map(Arc::new))
+            .map(|rule| Tls::new(&self.folders.root, rule, protocol).map(Arc::new))
             .transpose()
             .map_err(|source| PolicyFault::Tls {
                 name: name.to_owned(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tensorgate_artifact::MAX_SIGNATURE_BYTES;
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_policy::policy::Backend;
+use tensorgate_policy::policy::{BUILTIN, Backend};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy};
 use tensorgate_wire::context::Key;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, String>,
     /// How long in-flight requests may take to end.
     pub drain: Duration,
+    /// Where the components are that are installed with the host.
+    pub builtins: PathBuf,
     /// How handlers are compiled.
     pub compiling: Compiling,
 }
@@ -120,7 +122,7 @@ pub enum ConfigError {
     #[error("backend {0:?} is embedded: give its address with --endpoint {0}=URI")]
     EndpointMissing(String),
     /// A component outside the root.
-    #[error("component {0:?} is not a relative path below the root")]
+    #[error("component {0:?} is not a relative path below its folder")]
     ComponentPath(String),
 }
 
@@ -241,29 +243,60 @@ pub fn addresses(
     }
 }
 
-/// Reads a component below the root. Its digest is the sandbox's to check.
-pub fn component(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
-    Ok(read(&below(root, component)?, MAX_COMPONENT_BYTES)?.0)
+/// Where components lie.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// What a policy's paths are relative to.
+    pub root: PathBuf,
+    /// Those that are installed with the host.
+    pub builtins: PathBuf,
+}
+
+impl Folders {
+    /// A policy's folder, and `$TENSORGATE_BUILTINS` or the folder `builtins` beside this program.
+    pub fn below(root: &Path) -> Self {
+        let named = std::env::var_os("TENSORGATE_BUILTINS").filter(|named| !named.is_empty());
+        let beside = || {
+            let program = std::env::current_exe().ok()?;
+            Some(program.parent()?.join("builtins"))
+        };
+        Self {
+            root: root.to_owned(),
+            builtins: (named.map(PathBuf::from).or_else(beside)).unwrap_or_default(),
+        }
+    }
+
+    /// A component's file; never one outside its folder by its name.
+    ///
+    /// # Errors
+    /// If its name leads elsewhere.
+    pub fn file(&self, component: &str) -> Result<PathBuf, ConfigError> {
+        let (folder, name) = match component.strip_prefix(BUILTIN) {
+            Some(name) => (&self.builtins, format!("{name}.wasm")),
+            None => (&self.root, component.to_owned()),
+        };
+        let relative = Path::new(&name);
+        let below = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if component.is_empty() || !below {
+            return Err(ConfigError::ComponentPath(component.to_owned()));
+        }
+        Ok(folder.join(relative))
+    }
+}
+
+/// Reads a component. Its digest is the sandbox's to check.
+pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
+    Ok(read(&folders.file(component)?, MAX_COMPONENT_BYTES)?.0)
 }
 
 /// Reads the signature that lies beside a component. Whether it lets the component in is [`crate::signed`]'s to say.
-pub fn signature(root: &Path, component: &str) -> Result<Vec<u8>, ConfigError> {
-    let mut file = below(root, component)?.into_os_string();
+pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
+    let mut file = folders.file(component)?.into_os_string();
     file.push(SUFFIX);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
     Ok(read(Path::new(&file), most)?.0)
-}
-
-/// A file below the root.
-fn below(root: &Path, component: &str) -> Result<PathBuf, ConfigError> {
-    let relative = Path::new(component);
-    let below = relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if component.is_empty() || !below {
-        return Err(ConfigError::ComponentPath(component.to_owned()));
-    }
-    Ok(root.join(relative))
 }
 
 /// A regular file's content within a bound, and its mode.

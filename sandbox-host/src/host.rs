@@ -16,7 +16,7 @@ use crate::admission::Admission;
 use crate::assemble::{Loader, PolicyFault};
 use crate::audit::{self, AuditPlane};
 use crate::budget::Budget;
-use crate::config::Settings;
+use crate::config::{Folders, Settings};
 use crate::generations::Generations;
 use crate::limits::LimitsPlane;
 use crate::metrics::Metrics;
@@ -88,6 +88,7 @@ impl Host {
             policy,
             key,
             root,
+            builtins,
             socket,
             audit_socket,
             limits_socket,
@@ -98,7 +99,8 @@ impl Host {
             compiling,
         } = settings;
         let metrics = Arc::new(Metrics::new());
-        let loader = Loader::new(root, endpoints, key.clone(), Arc::clone(&metrics));
+        let folders = Folders { root, builtins };
+        let loader = Loader::new(folders, endpoints, key.clone(), Arc::clone(&metrics));
         let loader = Arc::new(loader.compiling(compiling));
         let first = loader
             .load(&policy, &[])

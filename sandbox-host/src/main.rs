@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
-use tensorgate_host::config::{self, Settings};
+use tensorgate_host::config::{self, Folders, Settings};
 use tensorgate_host::logging::{Log, LogFormat};
 use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
 use tensorgate_host::wall::{self, Reach};
@@ -40,6 +40,9 @@ struct Flags {
     /// The folder that component paths are relative to.
     #[arg(long, env = "TENSORGATE_ROOT", default_value = ".")]
     root: PathBuf,
+    /// The folder of the components that a policy names as `builtin:NAME`; `builtins` beside this program unless given.
+    #[arg(long, env = "TENSORGATE_BUILTINS")]
+    builtins: Option<PathBuf>,
     /// The Unix socket on which the gate calls; made with mode 0600.
     #[arg(long, env = "TENSORGATE_SOCKET")]
     socket: PathBuf,
@@ -215,6 +218,7 @@ fn reach(flags: &Flags) -> Reach {
     };
     let read = [
         flags.root.clone(),
+        flags.builtins.clone().unwrap_or_else(installed),
         beside(&flags.bundle),
         beside(&flags.context_key_file),
     ];
@@ -264,10 +268,12 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
     let policy = config::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
+    let builtins = flags.builtins.unwrap_or_else(installed);
     Ok(Settings {
         policy,
         key,
         root: flags.root,
+        builtins,
         socket: flags.socket.clone(),
         audit_socket: flags
             .audit_socket
@@ -281,6 +287,11 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
         drain,
         compiling,
     })
+}
+
+/// Where builtin components are unless told otherwise.
+fn installed() -> PathBuf {
+    Folders::below(Path::new("")).builtins
 }
 
 fn beside(socket: &Path) -> PathBuf {

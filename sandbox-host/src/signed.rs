@@ -4,13 +4,12 @@
 //! was verified is what is compiled, whatever becomes of the files in between.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use tensorgate_artifact::component::{self, SignatureFault, Signed};
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
 
-use crate::config::{self, ConfigError};
+use crate::config::{self, ConfigError, Folders};
 
 /// A component that its policy wants signed, and is not.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +34,19 @@ impl UnsignedFault {
     }
 }
 
-/// Who signed a handler's component, `None` where its policy does not ask. Reads the signature below the root.
+/// Who signed a handler's component, `None` where its policy does not ask. Reads the signature that lies beside it.
 ///
 /// # Errors
 /// If it is not there, or is not one that the policy lets in.
-pub fn verify(name: &str, rule: &Handler, root: &Path) -> Result<Option<Signed>, UnsignedFault> {
+pub fn verify(
+    name: &str,
+    rule: &Handler,
+    folders: &Folders,
+) -> Result<Option<Signed>, UnsignedFault> {
     let Some(asked) = rule.signed_by() else {
         return Ok(None);
     };
-    let verified = config::signature(root, rule.component())
+    let verified = config::signature(folders, rule.component())
         .map_err(Cause::File)
         .and_then(|file| Ok(component::verify(&file, rule.sha256(), asked)?));
     verified.map(Some).map_err(|cause| UnsignedFault {
@@ -53,7 +56,10 @@ pub fn verify(name: &str, rule: &Handler, root: &Path) -> Result<Option<Signed>,
 }
 
 /// Who signed which handler that a model uses, by the handlers' names, and those whose component is not signed as the policy asks.
-pub(crate) fn of(policy: &Policy, root: &Path) -> (BTreeMap<String, Signed>, Vec<UnsignedFault>) {
+pub(crate) fn of(
+    policy: &Policy,
+    folders: &Folders,
+) -> (BTreeMap<String, Signed>, Vec<UnsignedFault>) {
     let (mut signed, mut faults) = (BTreeMap::new(), Vec::new());
     let models = policy.models().iter();
     let used: BTreeSet<_> = models
@@ -63,7 +69,7 @@ pub(crate) fn of(policy: &Policy, root: &Path) -> (BTreeMap<String, Signed>, Vec
         if !used.contains(name) {
             continue;
         }
-        match verify(name, rule, root) {
+        match verify(name, rule, folders) {
             Ok(Some(by)) => {
                 signed.insert(name.clone(), by);
             }

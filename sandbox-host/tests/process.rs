@@ -11,11 +11,12 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use support::{GENERATION, PATIENCE, folder, mode, policy};
+use tensorgate_host::config::Folders;
 
 /// A bundle, a key and a command that uses them.
 struct Setup {
@@ -218,16 +219,34 @@ fn the_admin_is_public_only_when_told() {
 }
 
 #[test]
-fn components_stay_below_the_root() {
-    let root = Path::new("/nonexistent");
-    for path in ["../a.wasm", "/etc/passwd", "a/../../b", ""] {
-        let error = tensorgate_host::config::component(root, path)
-            .unwrap_err()
-            .to_string();
+fn components_stay_below_their_folder() {
+    let folders = Folders {
+        root: "/nonexistent".into(),
+        builtins: "/installed".into(),
+    };
+    let read = |component: &str| {
+        let read = tensorgate_host::config::component(&folders, component);
+        read.unwrap_err().to_string()
+    };
+    for path in [
+        "../a.wasm",
+        "/etc/passwd",
+        "a/../../b",
+        "",
+        "builtin:../a",
+        "builtin:/a",
+    ] {
+        let error = read(path);
         assert!(error.contains("not a relative path"), "{path}: {error}");
     }
-    let error = tensorgate_host::config::component(root, "./a/b.wasm")
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("cannot read"), "{error}");
+    for (path, file) in [
+        ("./a/b.wasm", "/nonexistent/./a/b.wasm"),
+        ("builtin:tabular", "/installed/tabular.wasm"),
+    ] {
+        let error = read(path);
+        assert!(
+            error.contains("cannot read") && error.contains(file),
+            "{error}"
+        );
+    }
 }

@@ -211,3 +211,32 @@ async fn a_signature_that_is_taken_away_is_missed_at_every_reload() {
     assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
+    let backend = Backend::start(Act::Answer);
+    let (old, new) = (component(1), component(2));
+    let running = start_with(policy(&backend.uri(), json!({}), json!({})), &[]).await;
+    running.ready().await;
+    let builtin = |component: &[u8], keys: &[u8]| {
+        let mut policy = signed(&backend, component, keys, None);
+        policy["handlers"]["h"]["component"] = json!("builtin:scale");
+        policy
+    };
+    refused(&running, &builtin(&old, &[1]), "no signature").await;
+    std::fs::create_dir(running.folder().join("builtins")).unwrap();
+    running.replace_bytes("builtins/scale.wasm", &new);
+    let by_one = signature(&old, "scale@0.1.0", 1);
+    running.replace("builtins/scale.wasm.sigstore.json", &by_one);
+    // Another release's than the one that the policy names.
+    refused(&running, &builtin(&old, &[1]), "sha256 is").await;
+    refused(&running, &builtin(&new, &[1]), "signs another component").await;
+    running.replace_bytes("builtins/scale.wasm", &old);
+    refused(&running, &builtin(&old, &[2]), "signed by none").await;
+    let attempt = running
+        .reload("1111111111111111", &builtin(&old, &[1]))
+        .await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    serves(&running, "1111111111111111").await;
+    running.stop().await;
+}

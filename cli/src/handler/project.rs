@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use tensorgate_host::config::Folders;
 use tensorgate_host::sandbox::Role;
-use tensorgate_policy::policy::{Handler, Policy};
+use tensorgate_policy::policy::{BUILTIN, Handler, Policy};
 use tensorgate_policy::raw::ByteSize;
 use tensorgate_policy::{hex, raw, validate};
 
@@ -255,11 +256,16 @@ pub fn rule(
     Err(faults.join("; "))
 }
 
-/// What a verb names, a project's folder or a component, as the component's file.
+/// What a verb names, a project's folder, a component or a builtin one, as the component's file.
 ///
 /// # Errors
-/// If a project's manifest has faults.
+/// If a project's manifest has faults, or the name is none.
 pub fn component_at(named: &Path) -> Result<PathBuf, Failure> {
+    let builtin = named.to_str().filter(|named| named.starts_with(BUILTIN));
+    if let Some(builtin) = builtin {
+        let folders = Folders::below(Path::new(""));
+        return (folders.file(builtin)).map_err(|error| Failure::Input(error.to_string()));
+    }
     if named.join(MANIFEST).is_file() {
         Ok(Project::open(named)?.component())
     } else {

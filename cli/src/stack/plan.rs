@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_host::config::Folders;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy::raw::BackendKind;
 
@@ -156,6 +157,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         site.bundle_file().into(),
         "--root".into(),
         options.root.clone().into(),
+        "--builtins".into(),
+        Folders::below(&options.root).builtins.into(),
     ];
     host.arguments.extend([
         "--socket".into(),

@@ -5,6 +5,9 @@ use alloc::string::String;
 
 use super::{Fetch, Lookup, SignedBy};
 
+/// What the name of a component begins with that is installed with the host, instead of lying beside the policy.
+pub const BUILTIN: &str = "builtin:";
+
 /// A sandboxed handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handler {
@@ -20,7 +23,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// The component's file, relative to the policy.
+    /// The component's file, relative to the policy, or [`BUILTIN`] and a name.
     pub fn component(&self) -> &str {
         &self.component
     }

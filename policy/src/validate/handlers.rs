@@ -101,9 +101,9 @@ fn handler(
         .required(
             &component_path,
             raw.component.as_ref(),
-            "the component's file",
+            "the component's file, or builtin:NAME",
         )
-        .filter(|file| names::file(report, &component_path, file).is_some());
+        .filter(|file| names::component(report, &component_path, file).is_some());
     let digest_path = path.field("sha256");
     let sha256 = report
         .required(

@@ -8,6 +8,7 @@ use alloc::string::String;
 
 use super::report::{Path, Report, quote};
 use crate::hex::unhex;
+use crate::policy::BUILTIN;
 
 /// Bytes of a name; what the decoders read at most of one.
 pub(super) const MAX_NAME_BYTES: usize = 128;
@@ -213,6 +214,26 @@ pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8
         }
     }
     digest
+}
+
+/// A component: a file, relative to the policy, or `builtin:` and the name of one that is installed with the host.
+pub(super) fn component(report: &mut Report, path: &Path, text: &str) -> Option<()> {
+    let Some(name) = text.strip_prefix(BUILTIN) else {
+        return file(report, path, text);
+    };
+    let plain = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+    };
+    let good = (1..=MAX_VERSION_BYTES).contains(&name.len()) && name.bytes().all(plain);
+    if !good {
+        report.error_with_fix(
+            path,
+            format!("{} is not the name of a builtin handler", quote(name)),
+            "lower-case letters, digits, - and _, as in builtin:tabular",
+        );
+        return None;
+    }
+    Some(())
 }
 
 /// A file or folder, relative to the policy.

@@ -23,7 +23,7 @@ impl Loader {
                 .iter()
                 .filter_map(|(name, server)| server.reread(name).err());
             let keys = capturer.iter().filter_map(|it| it.reread().err());
-            let (_, unsigned) = signed::of(generation.policy(), &loader.root);
+            let (_, unsigned) = signed::of(generation.policy(), &loader.folders);
             servers
                 .chain(keys.map(PolicyFault::from))
                 .chain(unsigned.into_iter().map(PolicyFault::from))

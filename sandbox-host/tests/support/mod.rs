@@ -107,6 +107,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         policy: config::candidate(&bundle).unwrap(),
         key: key(),
         root: folder.clone(),
+        builtins: folder.join("builtins"),
         socket: socket.clone(),
         audit_socket: folder.join("audit.sock"),
         limits_socket: folder.join("limits.sock"),

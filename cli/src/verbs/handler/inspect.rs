@@ -20,7 +20,7 @@ use crate::ui::Ui;
     after_help = "Exit codes: 0 the host takes it, 1 it does not, 2 no such file.\n\nExample: tensorgate handler inspect scale/build/scale.wasm"
 )]
 pub struct Inspect {
-    /// A component's file, or a project's folder.
+    /// A component's file, a project's folder, or `builtin:NAME`.
     #[arg(default_value = ".")]
     component: PathBuf,
 }

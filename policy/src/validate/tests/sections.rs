@@ -276,6 +276,16 @@ fn a_handler_is_pinned_and_bounded() {
     };
     png("component", Value::Null, "is missing");
     png("component", json!(""), "is empty");
+    for name in [
+        "builtin:",
+        "builtin:../png",
+        "builtin:a/b",
+        "builtin:Tabular",
+        "builtin:a.wasm",
+    ] {
+        png("component", json!(name), "name of a builtin handler");
+    }
+    accept("/handlers/png/component", json!("builtin:image-classifier"));
     png("sha256", Value::Null, "is missing");
     png("sha256", json!("0"), "is not a sha256 digest");
     png("fuel", json!(0), "too little");

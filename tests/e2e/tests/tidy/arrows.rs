@@ -57,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("png-digits", &["tensorgate-handler"]),
     ("digit-labels", &["tensorgate-handler"]),
     ("normalise", &["tensorgate-handler"]),
+    ("passthrough", &["tensorgate-handler"]),
     ("handler-settings", &["tensorgate-handler"]),
     (
         "image-classifier",

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Puts the handlers that a policy names as `builtin:NAME` beside the host, in its folder `builtins`, from target/components. With a key,
+# `tools/builtins.sh release.pem`, each is signed with it as NAME@VERSION of this tree: whoever releases does that.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${CARGO_TARGET_DIR:-target}
+key=${1:-}
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+mkdir -p "$out/debug/builtins"
+for name in passthrough image-classifier class-labels tabular; do
+    component=$out/debug/builtins/$name.wasm
+    install -m 0644 "$out/components/${name//-/_}.wasm" "$component"
+    rm -f "$component.sigstore.json"
+    [ -z "$key" ] || "$out/debug/tensorgate" handler sign --key "$key" --as "$name@$version" "$component" 2>/dev/null
+    printf 'builtins: %s  %s\n' "builtin:$name" "$(sha256sum "$component" | cut -d ' ' -f 1)"
+done
