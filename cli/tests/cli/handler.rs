@@ -7,7 +7,9 @@ mod js;
 mod kit;
 mod port;
 mod python;
+mod reach;
 mod rust;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
