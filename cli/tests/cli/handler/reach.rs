@@ -200,8 +200,11 @@ fn asks(lang: &str, file: &str, source: &str) {
     project.write(file, source);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let report = lines(&project.verb("inspect", &[])).remove(0);
-    assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");
+    // It compiles what it looks at: a second of QuickJS, ten of CPython.
+    if lang == "js" {
+        let report = lines(&project.verb("inspect", &[])).remove(0);
+        assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");
+    }
 
     let act = |act: &str| json!({"do": act});
     let urls = |urls: &str| json!({"do": "files", "urls": urls});
