@@ -43,7 +43,7 @@ test: filters build components handler-tools ## Pass every test, the ones on a r
 soak: components ## Keep a host at saturation for SOAK_SECONDS (900), and fail if its memory grows; prints it every minute
 	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test soak -- --nocapture
 
-bench: components ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
+bench: components handler-tools ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)
 	@tools/bench-peers.sh
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-host -p tensorgate-bench
 	@$(STAGE) bench-wasm tools/filters.sh --release
@@ -52,7 +52,7 @@ bench: components ## Measure against bare Envoy and the peers, and write bench/r
 # With what `make build` built, so that features are the same and nothing heavy is compiled twice.
 BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml | while read -r member; do sed -n 's/^name = "\(.*\)"/-p \1/p' "$$member/Cargo.toml" | head -n 1; done)
 
-bench-quick: filters build components ## Whether every scenario of the bench works; measures nothing
+bench-quick: filters build components handler-tools ## Whether every scenario of the bench works; measures nothing
 	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick --filters target/filters

@@ -49,6 +49,8 @@ pub const UNREAD: &str = "unread";
 pub const STREAMED: &str = "streamed";
 /// 150 KB: one photograph as bytes, made into [`LARGE`]'s input by a handler.
 pub const PHOTO: &str = "photo";
+/// The same job on 1 KB: 768 bytes of a picture of 16×16.
+pub const THUMB: &str = "thumb";
 
 /// A model of OpenAI's API.
 pub const CHAT: &str = "chat";
@@ -67,6 +69,8 @@ pub const JSON_ELEMENTS: usize = 65_536;
 const SMALL_ELEMENTS: usize = 128;
 /// A photograph's side, pixels, and its channels.
 pub const SIDE: usize = 224;
+/// A small picture's side, pixels.
+pub const THUMB_SIDE: usize = 16;
 /// Red, green, blue.
 pub const CHANNELS: usize = 3;
 
@@ -82,6 +86,11 @@ pub fn backend_input(model: &str) -> Option<TensorShape> {
             name: "image",
             datatype: "FP32",
             dims: &[1, 3, 224, 224],
+        },
+        THUMB => TensorShape {
+            name: "image",
+            datatype: "FP32",
+            dims: &[1, 3, 16, 16],
         },
         FLOATS | UNREAD | STREAMED => TensorShape {
             name: "image",
@@ -108,6 +117,9 @@ pub fn contract(model: &str) -> Value {
         json!({"name": "image", "datatype": "FP32", "shape": [1, 3, 224, 224], "range": [-4, 4]});
     let input = match model {
         LARGE | PHOTO => photo,
+        THUMB => {
+            json!({"name": "image", "datatype": "FP32", "shape": [1, 3, THUMB_SIDE, THUMB_SIDE], "range": [-4, 4]})
+        }
         FLOATS => {
             json!({"name": "image", "datatype": "FP32", "shape": [{"max": HUGEST_ELEMENTS}], "range": [-4, 4]})
         }
@@ -127,13 +139,20 @@ pub fn contract(model: &str) -> Value {
         "inputs": [input],
         "outputs": [{"name": OUTPUT.name, "datatype": OUTPUT.datatype, "shape": OUTPUT.dims}],
     });
+    let side = match model {
+        PHOTO => SIDE,
+        THUMB => THUMB_SIDE,
+        _ => return rules,
+    };
+    if let Some(map) = rules.as_object_mut() {
+        let accepted =
+            json!([{"name": "photo", "datatype": "UINT8", "shape": [1, side, side, CHANNELS]}]);
+        map.insert("preprocess".to_owned(), json!("normalise"));
+        map.insert("accepts".to_owned(), json!({"inputs": accepted}));
+    }
     if model == PHOTO
         && let Some(map) = rules.as_object_mut()
     {
-        let accepted =
-            json!([{"name": "photo", "datatype": "UINT8", "shape": [1, SIDE, SIDE, CHANNELS]}]);
-        map.insert("preprocess".to_owned(), json!("normalise"));
-        map.insert("accepts".to_owned(), json!({"inputs": accepted}));
         map.insert("backend_model".to_owned(), json!(LARGE));
     }
     rules
@@ -228,7 +247,12 @@ fn raw(count: usize) -> Vec<u8> {
 
 /// A photograph.
 pub fn photo() -> Vec<u8> {
-    (0..SIDE.saturating_mul(SIDE).saturating_mul(CHANNELS))
+    photo_of(SIDE)
+}
+
+/// A picture with so many pixels a side.
+pub fn photo_of(side: usize) -> Vec<u8> {
+    (0..side.saturating_mul(side).saturating_mul(CHANNELS))
         .map(|at| u8::try_from(at.wrapping_mul(31) & 255).unwrap_or_default())
         .collect()
 }
@@ -244,7 +268,11 @@ fn input(model: &str) -> (&'static str, &'static str, Vec<i64>, Vec<u8>) {
         }
         PHOTO => {
             let shape = vec![1, wide(SIDE), wide(SIDE), wide(CHANNELS)];
-            ("photo", "UINT8", shape, photo())
+            ("photo", "UINT8", shape, photo_of(SIDE))
+        }
+        THUMB => {
+            let shape = vec![1, wide(THUMB_SIDE), wide(THUMB_SIDE), wide(CHANNELS)];
+            ("photo", "UINT8", shape, photo_of(THUMB_SIDE))
         }
         STREAMED => floats(STREAMED_ELEMENTS, vec![wide(STREAMED_ELEMENTS)]),
         _ => floats(HUGE_ELEMENTS, vec![wide(HUGE_ELEMENTS)]),
@@ -253,9 +281,14 @@ fn input(model: &str) -> (&'static str, &'static str, Vec<i64>, Vec<u8>) {
 
 /// A gRPC request with raw contents.
 pub fn grpc_shot(model: &str) -> Outcome<Shot> {
+    grpc_shot_as(model, model)
+}
+
+/// The same under the name that the model has at another server.
+pub fn grpc_shot_as(name_there: &str, model: &str) -> Outcome<Shot> {
     let (name, datatype, shape, raw) = input(model);
     let message = ModelInferRequest {
-        model_name: model.to_owned(),
+        model_name: name_there.to_owned(),
         inputs: vec![InferInputTensor {
             name: name.to_owned(),
             datatype: datatype.to_owned(),

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_identity::api_key::format_key;
 use tensorgate_policy::hex;
 
-use crate::models::{CHAT, FLOATS, LARGE, PHOTO, SMALL, STREAMED, UNREAD, contract};
+use crate::models::{CHAT, FLOATS, LARGE, PHOTO, SMALL, STREAMED, THUMB, UNREAD, contract};
 use crate::outcome::Outcome;
 
 /// What a policy has beside the rules.
@@ -27,6 +27,8 @@ pub struct Shape {
     pub handler: Option<Component>,
     /// More models with a handler of their own each, the same component.
     pub more_handlers: usize,
+    /// Of those, the first ones, which have components of their own: different bytes, so that each is compiled.
+    pub own_components: Vec<Component>,
     /// Entries for `issuers`, and the `jwt` part of the client that has one.
     pub issuers: Option<(Value, Value)>,
     /// Whether wrong credentials are bounded.
@@ -99,15 +101,30 @@ pub struct Component {
 impl Component {
     /// Copies a component next to a policy.
     pub fn copy(from: &Path, folder: &Path) -> Outcome<Self> {
-        let bytes = std::fs::read(from)
-            .map_err(|error| format!("{}: {error}; run make components", from.display()))?;
-        let file = "normalise.wasm".to_owned();
-        std::fs::write(folder.join(&file), &bytes)?;
+        Self::write(&read(from)?, folder, "normalise.wasm".to_owned())
+    }
+
+    /// The same with a number in it that nothing reads: another component to whoever looks at bytes.
+    pub fn other(from: &Path, folder: &Path, number: u16) -> Outcome<Self> {
+        let mut bytes = read(from)?;
+        // A custom section of three bytes: the length of its name, which is none, and the number.
+        bytes.extend([0, 3, 0]);
+        bytes.extend(number.to_le_bytes());
+        Self::write(&bytes, folder, format!("normalise-{number}.wasm"))
+    }
+
+    fn write(bytes: &[u8], folder: &Path, file: String) -> Outcome<Self> {
+        std::fs::write(folder.join(&file), bytes)?;
         Ok(Self {
             file,
-            sha256: hex(&Sha256::digest(&bytes)),
+            sha256: hex(&Sha256::digest(bytes)),
         })
     }
+}
+
+fn read(component: &Path) -> Outcome<Vec<u8>> {
+    std::fs::read(component)
+        .map_err(|error| format!("{}: {error}; run make components", component.display()).into())
 }
 
 /// The key with that number: the client's, where each has one.
@@ -132,6 +149,7 @@ impl Shape {
             upstream,
             handler: None,
             more_handlers: 0,
+            own_components: Vec::new(),
             issuers: None,
             lockout: false,
             trusted_hops: 0,
@@ -196,6 +214,7 @@ impl Shape {
         }
         if let Some(component) = &self.handler {
             models.insert(PHOTO.to_owned(), contract(PHOTO));
+            models.insert(THUMB.to_owned(), contract(THUMB));
             let rule = json!({
                 "component": component.file, "sha256": component.sha256,
                 "fuel": 50_000_000, "memory_bytes": "16MiB", "timeout_ms": 2_000,
@@ -207,7 +226,12 @@ impl Shape {
                 let mut model = contract(PHOTO);
                 insert(&mut model, "preprocess", json!(name));
                 models.insert(format!("photo-{number}"), model);
-                handlers.insert(name, rule.clone());
+                let mut rule = rule.clone();
+                if let Some(own) = self.own_components.get(number) {
+                    insert(&mut rule, "component", json!(own.file));
+                    insert(&mut rule, "sha256", json!(own.sha256));
+                }
+                handlers.insert(name, rule);
             }
             insert(&mut policy, "handlers", Value::Object(handlers));
         }

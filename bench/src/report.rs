@@ -32,7 +32,7 @@ impl Report {
     /// A table of a race, against one of its contenders.
     pub fn race(&mut self, results: &[Result], against: usize) {
         let mut text = String::from(
-            "\n| | CPU µs a request | × | added µs | beside it, CPU µs | p50 µs | p99 µs | RSS MiB |\n|---|---|---|---|---|---|---|---|\n",
+            "\n| | CPU µs a request | requests/s a core | × | added µs | beside it, CPU µs | p50 µs | p99 µs | RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n",
         );
         let Some(base) = results.get(against) else {
             return;
@@ -44,9 +44,10 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | {:.1} | {:.2} | {:+.1} | {beside} | {:.0} | {:.0} | {:.0} |",
+                "| {} | {:.1} | {:.0} | {:.2} | {:+.1} | {beside} | {:.0} | {:.0} | {:.0} |",
                 result.name,
                 result.cpu(),
+                1_000_000.0 / result.cpu(),
                 result.over(base),
                 result.added_to(base),
                 result.p50_us,

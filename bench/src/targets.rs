@@ -406,33 +406,29 @@ pub const TARGETS: &[Target] = &[
         AtLeast(0.9, "×"),
     )
     .because(why::OVERLOAD),
-    later(
+    now(
         "python-start",
         "a Python handler's start and first call",
         ALONE,
         AtMost(0.8, " ms"),
-        "handlers in Python come later",
     ),
-    later(
+    now(
         "js-start",
         "a JavaScript handler's start and first call",
         ALONE,
         AtMost(0.15, " ms"),
-        "handlers in JavaScript come later",
     ),
-    later(
+    now(
         "python-nchw",
         "the NCHW job from Python through the tensor kit",
         ALONE,
         AtMost(1.3, " ms"),
-        "handlers in Python come later",
     ),
-    later(
+    now(
         "js-nchw",
         "the NCHW job from JavaScript through the tensor kit",
         "the Rust handler",
         AtMost(5.0, "×"),
-        "handlers in JavaScript come later",
     ),
     later(
         "manifest",

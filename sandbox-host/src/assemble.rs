@@ -227,7 +227,7 @@ impl Loader {
             known.reread()?;
             return Ok(Some(Arc::clone(known)));
         }
-        Capturer::start(rule, &self.root, self.metrics.capture_counts()).map(Some)
+        Capturer::start(rule, &self.folders.root, self.metrics.capture_counts()).map(Some)
     }
 
     /// Loads every handler that a model uses, in the roles in which it is used.

@@ -13,7 +13,7 @@
 // lines go to the operator's log. Modules of plain JavaScript by relative import, and from node_modules beside handler.js where they need nothing of a platform's.
 //
 // What there is not: Node.js and the web's platform (require, Buffer, fetch, setTimeout, TextDecoder, WebAssembly); files, sockets, threads;
-// promises that wait for anything. A clock: `Date.now()` ends the call as a fault. Random numbers: `Math.random()` gives the same sequence in
+// promises that wait for anything: what the host shall bring from elsewhere, `reach.js` asks for. A clock: `Date.now()` ends the call as a fault. Random numbers: `Math.random()` gives the same sequence in
 // every call.
 
 /** The input is bad: the caller gets 400. The text goes to the log. */

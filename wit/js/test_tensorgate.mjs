@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { Missing, connectReach, fetch, lookup, setFeature, setFile } from "./reach.js";
 import { BadInput, Fault, Tensor, bytes, config, setConfig, text } from "./tensorgate.js";
 
 const bits = (tensor) => [...new Uint16Array(tensor.data.buffer)];
@@ -79,4 +80,46 @@ test("what does not fit is refused", () => {
 test("the configuration is set by a test", () => {
   setConfig({ mean: "0.5" });
   assert.deepEqual([config("mean"), config("scale")], ["0.5", null]);
+});
+
+test("files and features are set by a test", () => {
+  setFile("https://a.example/1", "text/plain", bytes("one"));
+  const [one, other] = fetch(["https://a.example/1", "https://a.example/2"]);
+  assert.deepEqual([one.contentType, text(one.data)], ["text/plain", "one"]);
+  assert.deepEqual([other instanceof Missing, other.why], [true, "not-found"]);
+  setFeature("customers", "age", "7", 40);
+  setFeature("customers", "__proto__", "7", 1);
+  assert.deepEqual(lookup("customers", ["age"], ["7", "8"]).age, [40, null]);
+  assert.deepEqual(lookup("customers", ["__proto__"], ["7"])["__proto__"], [1]);
+  for (const wrong of [() => fetch("https://a.example/1"), () => lookup("customers", "age", ["7"]), () => lookup("customers", ["age"], "7")]) {
+    assert.throws(wrong, TypeError);
+  }
+});
+
+test("what a host answers is what a handler gets", () => {
+  const asked = [];
+  connectReach({
+    fetch: {
+      get(urls) {
+        asked.push(urls);
+        return [{ tag: "ok", val: { contentType: "image/png", data: Uint8Array.of(1) } }, { tag: "err", val: "too-large" }];
+      },
+    },
+    lookup: {
+      get(...all) {
+        asked.push(all);
+        if (all[0] === "none") throw "timeout";
+        return [{ feature: "age", values: [1.5, null] }];
+      },
+    },
+  });
+  const [file, missing] = fetch(["a", "b"]);
+  assert.deepEqual([file.contentType, file.data[0], missing.why], ["image/png", 1, "too-large"]);
+  assert.deepEqual(lookup("customers", ["age"], ["7", "8"]).age, [1.5, null]);
+  assert.throws(() => lookup("none", ["age"], []), (error) => error instanceof Missing && error.why === "timeout");
+  assert.deepEqual(asked, [["a", "b"], ["customers", ["age"], ["7", "8"]], ["none", ["age"], []]]);
+  connectReach({});
+  assert.throws(() => fetch(["a"]), /built without a `fetch:`/);
+  assert.throws(() => lookup("customers", [], []), /built without a `lookups:`/);
+  connectReach(null);
 });

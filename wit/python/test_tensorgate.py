@@ -4,7 +4,8 @@ import struct
 import unittest
 
 import tensorgate as tg
-from tensorgate.testing import set_config
+from tensorgate import reach
+from tensorgate.testing import set_config, set_feature, set_file
 
 
 class Arrays(unittest.TestCase):
@@ -164,6 +165,26 @@ class Host(unittest.TestCase):
         self.assertEqual((tg.config("mean"), tg.config("scale")), ("0.5", None))
         set_config()
         self.assertIsNone(tg.config("mean"))
+
+    def test_files_and_features_are_set_by_a_test(self):
+        set_file("https://a.example/1", "text/plain", b"one")
+        one, other = tg.fetch(["https://a.example/1", "https://a.example/2"])
+        self.assertEqual(one, tg.File("text/plain", b"one"))
+        self.assertEqual((type(other), other.why), (tg.Missing, "not-found"))
+        set_feature("customers", "age", "7", 40)
+        self.assertEqual(tg.lookup("customers", ["age"], ["7", "8"]), {"age": [40.0, None]})
+        for wrong in [lambda: tg.fetch("https://a.example/1"), lambda: tg.lookup("customers", "age", ["7"]), lambda: tg.lookup("customers", ["age"], "7")]:
+            with self.assertRaises(TypeError):
+                wrong()
+
+    def test_a_component_without_the_interface_has_nobody_to_ask(self):
+        reach._host = object()
+        try:
+            for field, wrong in [("fetch", lambda: tg.fetch(["a"])), ("lookups", lambda: tg.lookup("customers", ["age"], ["7"]))]:
+                with self.assertRaisesRegex(RuntimeError, f"`{field}:`"):
+                    wrong()
+        finally:
+            reach._host = None
 
 
 if __name__ == "__main__":

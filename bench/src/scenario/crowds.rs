@@ -109,12 +109,15 @@ pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
+/// Handlers with a component of their own each: what compiling costs, and what compiled code takes.
+const OWN: u16 = 64;
+
 /// One handler or a thousand.
 pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 5 } else { 1_000 };
     report.section(
         "1 to 1,000 models, a handler each",
-        "The same photograph; the figure is the host's CPU.",
+        "The same photograph; the figure is the host's CPU. One component is compiled once, however many handlers name it; in the last row each has one of its own, compiled at the start without a cache.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let mut rows = Vec::new();
@@ -129,6 +132,15 @@ pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ]);
         started.push(whole);
     }
+    let own = if lab.quick { 2 } else { OWN };
+    let began = Instant::now();
+    let whole = Whole::with_components(lab, upstream.tcp()?, own).await?;
+    rows.push(vec![
+        format!("{}, a component each", own.saturating_add(1)),
+        format!("{:.1} s", began.elapsed().as_secs_f64()),
+        format!("{:.0} MiB", rss_mib(whole.host.process.pid())?),
+    ]);
+    drop(whole);
     report.table(
         &[
             "handlers",

@@ -3,6 +3,8 @@
 mod checks;
 mod crowds;
 mod forms;
+mod languages;
+mod metering;
 mod modes;
 mod path;
 mod reload;
@@ -40,6 +42,12 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("sources", |lab, report| Box::pin(sources::run(lab, report))),
     ("reload", |lab, report| Box::pin(reload::run(lab, report))),
     ("sandbox", |lab, report| Box::pin(sandbox::run(lab, report))),
+    ("languages", |lab, report| {
+        Box::pin(languages::run(lab, report))
+    }),
+    ("metering", |lab, report| {
+        Box::pin(metering::run(lab, report))
+    }),
     ("pass-through", |lab, report| {
         Box::pin(path::pass_through(lab, report))
     }),

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::host::Host;
 use crate::lab::{Envoy, Lab, Server};
-use crate::load::{Client, Expect, Http};
-use crate::models::{LARGE, PHOTO, SMALL, grpc_shot};
+use crate::load::{Address, Client, Expect, Http};
+use crate::models::{LARGE, PHOTO, SMALL, THUMB, grpc_shot, grpc_shot_as};
 use crate::outcome::{Failure, Outcome};
 use crate::peers::{self, Peer};
 use crate::policy::{Component, Shape, key};
@@ -32,13 +32,26 @@ impl Whole {
         Self::of(lab, shape).await
     }
 
+    /// With so many more models whose handlers have a component of their own each.
+    pub async fn with_components(lab: &Lab, upstream: SocketAddr, count: u16) -> Outcome<Self> {
+        let mut shape = Shape::plain(upstream);
+        shape.more_handlers = usize::from(count);
+        Self::made(lab, shape, count).await
+    }
+
     /// The same with a policy of another shape.
-    pub async fn of(lab: &Lab, mut shape: Shape) -> Outcome<Self> {
+    pub async fn of(lab: &Lab, shape: Shape) -> Outcome<Self> {
+        Self::made(lab, shape, 0).await
+    }
+
+    async fn made(lab: &Lab, mut shape: Shape, own: u16) -> Outcome<Self> {
         let folder = lab.folder("whole")?;
-        shape.handler = Some(Component::copy(
-            &lab.components.join("normalise.wasm"),
-            &folder,
-        )?);
+        let component = lab.components.join("normalise.wasm");
+        shape.handler = Some(Component::copy(&component, &folder)?);
+        for number in 0..own {
+            let other = Component::other(&component, &folder, number)?;
+            shape.own_components.push(other);
+        }
         let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
         let host = Host::start(lab, &rendered, "host").await?;
         let envoy = rendered.start(lab, "gate", 1).await?;
@@ -48,7 +61,7 @@ impl Whole {
 
 /// Models without a handler.
 pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU; Envoy's in front of it is beside it. A bare Envoy hop to the same backend is the peer.");
+    report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU; Envoy's in front of it is beside it. A bare Envoy hop to the same backend is the peer. Asked directly, the backend has nothing in front of it: the figure is its own CPU, on the load's core, and its latencies are what the path adds to.");
     let upstream = Server::start(lab, "upstream").await?;
     let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
     let bare = proxy::start(lab, "bare", Filters::None, Upstream::Tcp(upstream.tcp()?)).await?;
@@ -65,14 +78,21 @@ pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
             Contender {
                 name: format!("sandbox host, {model}"),
                 client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
-                shots: vec![shot.with("x-api-key", &key(0))?],
+                shots: vec![shot.clone().with("x-api-key", &key(0))?],
                 pid: whole.host.process.pid(),
                 beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+            },
+            Contender {
+                name: format!("the backend, directly, {model}"),
+                client: client(&Address::Tcp(upstream.tcp()?), Http::Two, Expect::Grpc),
+                shots: vec![shot],
+                pid: upstream.process.pid(),
+                beside: None,
             },
         ];
         let results = race(&mut contenders, course(lab, 9, requests)).await?;
         report.race(&results, 0);
-        if let [bare, host] = results.as_slice() {
+        if let [bare, host, _] = results.as_slice() {
             report.reached(id, host.over(bare));
         }
     }
@@ -136,7 +156,34 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for (((id, ..), _), peer) in running.iter().zip(results.iter().skip(1)) {
         report.reached(id, host.over(peer));
     }
+    small(lab, report, &mut contenders).await?;
     memory(lab, report, &mut contenders, &running).await
+}
+
+/// The same of 1 KB: what a request costs whatever it holds.
+async fn small(lab: &Lab, report: &mut Report, contenders: &mut [Contender]) -> Outcome<()> {
+    report.section(
+        "The same job on 1 KB",
+        "A picture of 16×16, 768 bytes, by the same processes.",
+    );
+    for (at, contender) in contenders.iter_mut().enumerate() {
+        contender.shots = if at == 0 {
+            vec![grpc_shot(THUMB)?.with("x-api-key", &key(0))?]
+        } else {
+            vec![grpc_shot_as(PHOTO, THUMB)?]
+        };
+    }
+    let results = race(contenders, course(lab, 7, 400)).await?;
+    report.race(&results, 0);
+    for (at, contender) in contenders.iter_mut().enumerate() {
+        let shot = grpc_shot(PHOTO)?;
+        contender.shots = vec![if at == 0 {
+            shot.with("x-api-key", &key(0))?
+        } else {
+            shot
+        }];
+    }
+    Ok(())
 }
 
 /// Requests at once while memory is looked at.

@@ -1,5 +1,6 @@
 //! The sandbox in this process: a fresh instance, a whole call against the same code native, a runaway handler, its neighbours.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -56,7 +57,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let mut kept = vec![0.0_f32; count];
     let mut fuel = 0;
     for _ in 0..runs.div_euclid(2) {
-        let called = handler.preprocess("bench", input(&pixels)).await?;
+        let called = handler.preprocess("bench", input(&pixels, SIDE)).await?;
         fresh.push(micros(Duration::from_micros(called.ran_us)));
         fuel = called.fuel_used;
         // As the handler: room made anew for each answer.
@@ -103,11 +104,35 @@ fn load(lab: &Lab, sandbox: &Sandbox, name: &str) -> Outcome<LoadedHandler> {
     } else {
         1_000
     };
+    let budget = Budget {
+        memory: "16MiB",
+        timeout_ms,
+    };
+    load_component(sandbox, name, &component, budget, &BTreeMap::new())
+}
+
+/// What a handler may have beside plenty of fuel.
+#[derive(Clone, Copy)]
+pub struct Budget {
+    /// Memory, as a policy writes it.
+    pub memory: &'static str,
+    /// Time.
+    pub timeout_ms: u64,
+}
+
+/// A component under a policy of its own.
+pub fn load_component(
+    sandbox: &Sandbox,
+    name: &str,
+    component: &[u8],
+    budget: Budget,
+    config: &BTreeMap<String, String>,
+) -> Outcome<LoadedHandler> {
     let policy: raw::Policy = serde_json::from_value(json!({
         "version": 1,
         "handlers": {name: {
-            "component": "handler.wasm", "sha256": hex(&Sha256::digest(&component)),
-            "fuel": 1_000_000_000_000_u64, "memory_bytes": "16MiB", "timeout_ms": timeout_ms,
+            "component": "handler.wasm", "sha256": hex(&Sha256::digest(component)), "config": config,
+            "fuel": 1_000_000_000_000_u64, "memory_bytes": budget.memory, "timeout_ms": budget.timeout_ms,
         }},
     }))?;
     let (policy, _) = validate::validate(&policy).map_err(|faults| format!("{faults:?}"))?;
@@ -115,7 +140,7 @@ fn load(lab: &Lab, sandbox: &Sandbox, name: &str) -> Outcome<LoadedHandler> {
         .handlers()
         .get(name)
         .ok_or_else(|| Failure::from("the policy has no handler"))?;
-    Ok(sandbox.load(name, rule, Role::Preprocess, &component)?)
+    Ok(sandbox.load(name, rule, Role::Preprocess, component)?)
 }
 
 /// A loop beside a handler that works.
@@ -125,7 +150,7 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     let mut late = Vec::new();
     for _ in 0..runs {
         let began = Instant::now();
-        let outcome = looping.preprocess("bench", input(pixels)).await;
+        let outcome = looping.preprocess("bench", input(pixels, SIDE)).await;
         if !matches!(outcome, Err(HandlerError::Fault { .. })) {
             return failure("the loop was not stopped");
         }
@@ -155,18 +180,23 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
                 data: vec![0_u8; 16].into(),
             }
         } else {
-            input(pixels)
+            input(pixels, SIDE)
         };
         let attacker = tokio::spawn(async move {
             loop {
                 // It is stopped each time; that is what it is for.
-                drop(hostile.preprocess("bench", bad.clone()).await);
+                let outcome = hostile.preprocess("bench", bad.clone()).await;
+                if !matches!(outcome, Err(HandlerError::Fault { .. })) {
+                    return outcome;
+                }
             }
         });
         let loud = latencies(&working, pixels, neighbours).await?;
         attacker.abort();
         // Aborted, as it should be: a call of its that still runs ends within a tick or two.
-        drop(attacker.await);
+        if let Ok(outcome) = attacker.await {
+            return failure(format!("{name} was not stopped: {outcome:?}"));
+        }
         rows.push(row("normalise, nobody else".to_owned(), &quiet, "µs", 0));
         rows.push(row(
             format!("normalise beside one that {does}"),
@@ -186,23 +216,25 @@ async fn latencies(handler: &LoadedHandler, pixels: &[u8], count: usize) -> Outc
     let mut all = Vec::with_capacity(count);
     for _ in 0..count {
         let began = Instant::now();
-        handler.preprocess("bench", input(pixels)).await?;
+        handler.preprocess("bench", input(pixels, SIDE)).await?;
         all.push(micros(began.elapsed()));
     }
     all.sort_by(f64::total_cmp);
     Ok(all)
 }
 
-fn micros(time: Duration) -> f64 {
+/// A time in microseconds.
+pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000_000.0
 }
 
-fn input(pixels: &[u8]) -> Payload {
+/// A picture as a handler gets it.
+pub fn input(pixels: &[u8], side: usize) -> Payload {
     let wide = |dim: usize| i64::try_from(dim).unwrap_or_default();
     Payload::Tensors(vec![Tensor {
         name: "photo".into(),
         datatype: "UINT8".into(),
-        shape: vec![1, wide(SIDE), wide(SIDE), wide(CHANNELS)],
+        shape: vec![1, wide(side), wide(side), wide(CHANNELS)],
         parameters: Vec::new(),
         data: Ok(pixels.to_vec().into()),
     }])

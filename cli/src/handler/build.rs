@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_componentize::{componentize, surface};
 
+use super::contract::{REACH_JS, contract, granted};
+use super::initialise::initialised;
 use super::kit;
 use super::project::{Language, Project, World};
 use super::tools::{self, RUST_TARGET, RUSTUP, Tool};
@@ -96,7 +98,7 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .join(RUST_TARGET)
         .join("release")
         .join(format!("{}.wasm", project.name.replace('-', "_")));
-    let core = read(&core)?;
+    let core = initialised(read(&core)?)?;
     componentize(&core).map_err(|fault| Failure::Failed(format!("the component {fault}")))
 }
 
@@ -139,7 +141,7 @@ fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
     let text = include_str!("../../../wit/python/entry.py");
     tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
     let made = folder.join("build/made.wasm");
-    let contract = kit::contract(project, folder)?;
+    let contract = contract(project, folder)?;
     let mut tool = tools::componentize_py()?;
     tool.command
         .arg("-d")
@@ -166,13 +168,24 @@ fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         ""
     };
+    // A module that is told nothing takes itself to be in a unit test.
+    let mut reach = String::new();
+    if folder.join(REACH_JS).is_file() {
+        reach.push_str(include_str!("../../../wit/js/entry-reach.js"));
+        for interface in granted(project) {
+            reach.push_str(match interface {
+                "fetch" => include_str!("../../../wit/js/entry-fetch.js"),
+                _ => include_str!("../../../wit/js/entry-lookup.js"),
+            });
+        }
+    }
     let text = format!(
-        "{with_kit}{}{world}",
+        "{with_kit}{reach}{}{world}",
         include_str!("../../../wit/js/entry.js")
     );
     tools::write(&entry, &[("entry.js".to_owned(), text)])?;
     let made = folder.join("build/made.wasm");
-    let contract = kit::contract(project, folder)?;
+    let contract = contract(project, folder)?;
     let mut tool = tools::componentize_qjs()?;
     tool.command
         .arg("--wit")

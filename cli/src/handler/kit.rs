@@ -1,19 +1,18 @@
-//! The tensor kit on its way into a handler: the contract that its tools are shown, and the component that takes the place of what they import.
+//! The tensor kit on its way into a handler: the component that takes the place of what the handler's tools let it import.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::project::{Language, Project};
-use super::tools;
+use super::project::Language;
 use crate::Failure;
 
 /// The component, as `tools/kit.sh` makes it of `wit/kit`, compressed.
 const KIT: &[u8] = include_bytes!("../../../wit/kit/kit.wasm.gz");
 
 /// Its contract.
-const WIT: &str = include_str!("../../../wit/kit.wit");
+pub const WIT: &str = include_str!("../../../wit/kit.wit");
 
 /// Whether a project speaks to the kit: what `handler new` makes does, what it made before there was one does not.
 pub fn is_asked(language: Language, folder: &Path) -> bool {
@@ -22,49 +21,6 @@ pub fn is_asked(language: Language, folder: &Path) -> bool {
         Language::Python => folder.join("tensorgate/kit.py").is_file(),
         Language::Js => folder.join("kit.js").is_file(),
     }
-}
-
-/// What a project is built against: a folder with its contract, and a world's name.
-pub struct Contract {
-    /// The folder.
-    pub folder: PathBuf,
-    /// The world.
-    pub world: String,
-}
-
-/// A project's contract, with the kit's beside it if it speaks to it.
-///
-/// # Errors
-/// If the project's is not there, or nothing can be written beside it.
-pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
-    let (own, world) = (folder.join("wit"), project.world.name());
-    if !is_asked(project.language, folder) {
-        return Ok(Contract {
-            folder: own,
-            world: world.to_owned(),
-        });
-    }
-    let file = own.join("handler.wit");
-    let handler = std::fs::read_to_string(&file)
-        .map_err(|cause| Failure::Input(format!("cannot read {}: {cause}", file.display())))?;
-    let joined = format!("{world}-with-kit");
-    let worlds = format!(
-        "package tensorgate:handler@0.1.0;\n\n/// A handler and the kit that will be inside it.\nworld {joined} {{\n    include {world};\n    import {};\n}}\n",
-        tensorgate_componentize::KIT
-    );
-    let both = folder.join("build/wit");
-    tools::write(
-        &both,
-        &[
-            ("handler.wit".to_owned(), handler),
-            ("with-kit.wit".to_owned(), worlds),
-            ("deps/kit.wit".to_owned(), WIT.to_owned()),
-        ],
-    )?;
-    Ok(Contract {
-        folder: both,
-        world: joined,
-    })
 }
 
 /// A component with the kit inside it, if it imports one.

@@ -186,6 +186,16 @@ impl Project {
         Ok(project)
     }
 
+    /// Whether its manifest says that files are fetched for it.
+    pub const fn has_fetch(&self) -> bool {
+        self.grants.fetch.is_some()
+    }
+
+    /// Whether its manifest names lookups.
+    pub fn has_lookups(&self) -> bool {
+        !self.grants.lookups.is_empty()
+    }
+
     /// Where `build` puts the component.
     pub fn component(&self) -> PathBuf {
         self.folder

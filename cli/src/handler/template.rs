@@ -110,6 +110,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             file("tensorgate/kit.py", wit!("python/tensorgate/kit.py")),
             file("tensorgate/media.py", wit!("python/tensorgate/media.py")),
             file("tensorgate/py.typed", ""),
+            file("tensorgate/reach.py", wit!("python/tensorgate/reach.py")),
             file("tensorgate/tensor.py", wit!("python/tensorgate/tensor.py")),
             file(
                 "tensorgate/testing.py",
@@ -119,6 +120,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
         Language::Js => vec![
             file("kit.js", wit!("js/kit.js")),
             file("package.json", wit!("js/package.json")),
+            file("reach.js", wit!("js/reach.js")),
             file("tensorgate.js", wit!("js/tensorgate.js")),
         ],
     }
@@ -177,13 +179,13 @@ const fn limits(language: Language) -> &'static str {
 const fn notes(language: Language) -> &'static str {
     match language {
         Language::Rust => {
-            "\n`cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
+            "\n`export_init!` names a function that fills tables while the component is built. `cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
         }
         Language::Python => {
-            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host."
+            "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. What\nstands at the top of a module is computed while the component is built: tables cost a call nothing."
         }
         Language::Js => {
-            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host."
+            "\nThis is QuickJS, not Node.js: `tensorgate.js` says what there is and what there is not (no file, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that need nothing of Node.js\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` asks for files and features. What\nstands at the top of a module is computed while the component is built: tables cost a call nothing."
         }
     }
 }

@@ -9,9 +9,11 @@ mod logs;
 mod port;
 mod push;
 mod python;
+mod reach;
 mod replay;
 mod rust;
 mod sign;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -59,6 +59,41 @@ macro_rules! export_postprocess {
     };
 }
 
+/// Has a function run once, while `tensorgate handler build` makes the component: what it leaves in statics is what each instance begins with, so that a
+/// vocabulary or a table costs a call nothing. Once in a crate.
+///
+/// ```
+/// use std::sync::LazyLock;
+///
+/// static SQUARES: LazyLock<Vec<u64>> = LazyLock::new(|| (0..100_000).map(|n| n * n).collect());
+///
+/// fn init() {
+///     LazyLock::force(&SQUARES);
+/// }
+///
+/// tensorgate_handler::export_init!(init);
+/// # fn main() {}
+/// ```
+///
+/// It has no host: [`crate::config`] there fails the build, lines of [`crate::log`] are told if it fails. Where something else makes the component, or in a
+/// unit test, it does not run: what a call needs must come by itself then, as it does of a `LazyLock`.
+#[macro_export]
+macro_rules! export_init {
+    ($function:path) => {
+        const _: () = {
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "tensorgate-init")]
+            extern "C" fn run_init_of_tensorgate() {
+                // Of another name than an author's: items of a macro are not its own.
+                $crate::log_panics();
+                $function();
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn() = $function;
+        };
+    };
+}
+
 /// From here on a panic writes its message and place to the operator's log before it traps: a trap alone carries
 /// neither. The export macros call this.
 pub fn log_panics() {

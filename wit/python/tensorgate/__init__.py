@@ -18,7 +18,8 @@ What there is not, and how it shows:
   more go to the tensor kit, which the build puts into the component: about a nanosecond an element and operation. What it has no operation for (`map`, a loop over
   elements, `flat`) is plain Python: hundreds of nanoseconds and 1500 of fuel an element.
 - in the kit: no views (each operation makes a new array), no einsum, matmul, sort or fancy indexing, no complex numbers, and FP16 only on the way in and out.
-- files, sockets, processes, threads, the environment: there is no system below. A call of one ends the call as a fault.
+- files, sockets, processes, threads, the environment: there is no system below. A call of one ends the call as a fault. `fetch` and `lookup` say what the host
+  shall bring, where the policy grants it.
 - clocks: `time.time()` ends the call as a fault, too. A handler's answer depends on its input alone.
 - standard output: what is printed goes to the operator's log, at level debug. See `log`.
 - random numbers: `random` gives the same sequence in every call, its seed is in the component. Never make a secret with it.
@@ -30,6 +31,7 @@ from .array import Array, DType, Filter, array, concatenate, full, stack, zeros
 from .errors import BadInput, Fault
 from .host import config, log
 from .media import decode_image, decode_wav, nms, pad_tokens
+from .reach import File, Missing, fetch, lookup
 from .tensor import Datatype, Payload, Raw, Tensor
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "DType",
     "Datatype",
     "Fault",
+    "File",
     "Filter",
+    "Missing",
     "Payload",
     "Raw",
     "Tensor",
@@ -47,8 +51,10 @@ __all__ = [
     "config",
     "decode_image",
     "decode_wav",
+    "fetch",
     "full",
     "log",
+    "lookup",
     "nms",
     "pad_tokens",
     "stack",

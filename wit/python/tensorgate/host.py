@@ -1,5 +1,5 @@
-"""All that a handler can ask of its host: its configuration, and a line in the log. Where there is no host, in a unit test, the
-configuration is what `testing.set_config` says, and lines go to standard error."""
+"""What every handler can ask of its host: its configuration, and a line in the log. Where there is no host, in a unit test, the
+configuration is what `testing.set_config` says, and lines go to standard error. `reach.py` has what a policy may grant beside."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ pub fn of_function(framework: Framework, name: &str) -> Option<&'static str> {
             "a preprocess handler, and what follows its call of a model a postprocess handler"
         }
         (Framework::Triton | Framework::TorchServe, "initialize") | (_, "load" | "__init__") => {
-            "what modules compute as they are imported, kept in the component; the model is the server's"
+            "what modules compute as they are imported (in Rust `export_init!`), run while the component is built and kept in it; the model is the server's"
         }
         (Framework::Triton, "finalize") => "nothing: a call leaves nothing behind",
         (Framework::Triton, "auto_complete_config") => "the policy's `inputs` and `outputs`",

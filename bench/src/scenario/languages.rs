@@ -1,0 +1,335 @@
+//! Handlers by the language that they are written in: how fast a fresh instance is there, and what the same job costs in each, in the sandbox and outside of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use tensorgate_host::sandbox::{LoadedHandler, Sandbox, SandboxConfig};
+
+use super::sandbox::{Budget, input, load_component, micros};
+use crate::cores::Place;
+use crate::figures::{median, quantile};
+use crate::lab::Lab;
+use crate::models::{SIDE, photo, photo_of};
+use crate::outcome::{Failure, Outcome, failure};
+use crate::report::Report;
+
+/// A language: its name after `--lang`, the handler's file and source, and its targets: a start with its first call, and the job.
+struct Language {
+    name: &'static str,
+    title: &'static str,
+    file: &'static str,
+    source: &'static str,
+    start: &'static str,
+    job: &'static str,
+}
+
+const LANGUAGES: [Language; 2] = [
+    Language {
+        name: "python",
+        title: "Python",
+        file: "handler.py",
+        source: include_str!("../../handlers/handler.py"),
+        start: "python-start",
+        job: "python-nchw",
+    },
+    Language {
+        name: "js",
+        title: "JavaScript",
+        file: "handler.js",
+        source: include_str!("../../handlers/handler.js"),
+        start: "js-start",
+        job: "js-nchw",
+    },
+];
+
+/// What an interpreter needs for the job without the kit.
+const BUDGET: Budget = Budget {
+    memory: "128MiB",
+    timeout_ms: 20_000,
+};
+
+/// Pixels a side of the picture of a first call.
+const SMALL_SIDE: usize = 2;
+
+/// How far the languages' floats may be apart.
+const TOLERANCE: f32 = 1e-4;
+
+/// One way to have the job done.
+struct Way {
+    name: String,
+    does: Does,
+    jobs: Vec<f64>,
+    fuel: Option<u64>,
+}
+
+enum Does {
+    Handler(LoadedHandler),
+    /// An interpreter of this machine, and which of its ways.
+    Outside(std::path::PathBuf, &'static str),
+}
+
+/// Runs it.
+pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    lab.cores.enter(Place::Subject)?;
+    let outcome = measure(lab, report).await;
+    lab.cores.enter(Place::Load)?;
+    outcome
+}
+
+async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    report.section(
+        "Handlers by language",
+        "In the bench's own process, fuel and epochs on. An instance is made and dropped; a first call is an instance and a `preprocess` of 2×2 pixels; the job is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, a loop over a typed array. Outside of the sandbox stand an interpreter of this machine (the KServe peer's) with the same lists, and with numpy.",
+    );
+    let sandbox = Sandbox::new(SandboxConfig::default())?;
+    let rust = std::fs::read(lab.components.join("normalise.wasm"))
+        .map_err(|error| format!("normalise.wasm: {error}; run make components"))?;
+    let load = |component: &[u8], how: &str| {
+        let config = BTreeMap::from([("how".to_owned(), how.to_owned())]);
+        load_component(&sandbox, "normalise", component, BUDGET, &config)
+    };
+    let way = |name: String, does: Does| Way {
+        name,
+        does,
+        jobs: Vec::new(),
+        fuel: None,
+    };
+    let mut ways = vec![way("Rust".to_owned(), Does::Handler(load(&rust, "kit")?))];
+    let mut starts = Vec::new();
+    let first = ways.first().and_then(Way::handler);
+    let first = first.ok_or_else(|| Failure::from("no handler in Rust"))?;
+    starts.push(start(lab, "Rust", first).await?.0);
+    for language in &LANGUAGES {
+        let component = match build(lab, language)? {
+            Ok(component) => component,
+            Err(why) => {
+                report.line(&format!("{}: {why}", language.title));
+                report.absent(language.start, &why);
+                report.absent(language.job, &why);
+                continue;
+            }
+        };
+        let kit = load(&component, "kit")?;
+        let (row, first_call_us) = start(lab, language.title, &kit).await?;
+        starts.push(row);
+        report.reached(language.start, first_call_us / 1000.0);
+        let title = format!("{}, the kit", language.title);
+        ways.push(way(title, Does::Handler(kit)));
+        let title = format!("{}, plain", language.title);
+        ways.push(way(title, Does::Handler(load(&component, "plain")?)));
+    }
+    report.table(
+        &[
+            "",
+            "instance p50 µs",
+            "p99 µs",
+            "first call p50 µs",
+            "p99 µs",
+            "its fuel",
+        ],
+        &starts,
+    );
+    let interpreter = lab.cache.join("bench-kserve/bin/python");
+    if interpreter.exists() {
+        for (name, how) in [
+            ("CPython outside, plain", "plain"),
+            ("CPython outside, numpy", "numpy"),
+        ] {
+            ways.push(way(
+                name.to_owned(),
+                Does::Outside(interpreter.clone(), how),
+            ));
+        }
+    } else {
+        report.line("No interpreter with numpy is installed (tools/bench-peers.sh).");
+    }
+    jobs(lab, &mut ways).await?;
+    tell(report, &ways);
+    Ok(())
+}
+
+impl Way {
+    const fn handler(&self) -> Option<&LoadedHandler> {
+        match &self.does {
+            Does::Handler(handler) => Some(handler),
+            Does::Outside(..) => None,
+        }
+    }
+
+    fn p50(&self) -> f64 {
+        median(&self.jobs)
+    }
+}
+
+/// Instances and first calls of a handler: a row, and the median of the latter.
+async fn start(lab: &Lab, name: &str, handler: &LoadedHandler) -> Outcome<(Vec<String>, f64)> {
+    let runs = if lab.quick { 5 } else { 1_000 };
+    let (mut instances, mut calls, mut fuel) = (Vec::new(), Vec::new(), 0);
+    let pixels = photo_of(SMALL_SIDE);
+    for _ in 0..runs {
+        let began = Instant::now();
+        handler.instantiate()?;
+        instances.push(micros(began.elapsed()));
+        let called = handler
+            .preprocess("bench", input(&pixels, SMALL_SIDE))
+            .await?;
+        calls.push(micros(std::time::Duration::from_micros(called.ran_us)));
+        fuel = called.fuel_used;
+    }
+    instances.sort_by(f64::total_cmp);
+    calls.sort_by(f64::total_cmp);
+    let figure = |all: &[f64], share| format!("{:.0}", quantile(all, share));
+    let row = vec![
+        name.to_owned(),
+        figure(&instances, 0.5),
+        figure(&instances, 0.99),
+        figure(&calls, 0.5),
+        figure(&calls, 0.99),
+        fuel.to_string(),
+    ];
+    Ok((row, quantile(&calls, 0.5)))
+}
+
+/// The job, by each in turn; all must come to the same.
+async fn jobs(lab: &Lab, ways: &mut [Way]) -> Outcome<()> {
+    let (rounds, runs) = if lab.quick { (1, 1) } else { (5, 40) };
+    let pixels = photo();
+    let file = lab.path("photo");
+    std::fs::write(&file, &pixels)?;
+    let mut image = vec![0.0_f32; pixels.len()];
+    normalise::planes(&pixels, &mut image);
+    for _ in 0..rounds {
+        for way in &mut *ways {
+            match &way.does {
+                Does::Handler(handler) => {
+                    for _ in 0..runs {
+                        let called = handler.preprocess("bench", input(&pixels, SIDE)).await?;
+                        way.jobs
+                            .push(micros(std::time::Duration::from_micros(called.ran_us)));
+                        way.fuel = Some(called.fuel_used);
+                        let made = called
+                            .tensors
+                            .first()
+                            .and_then(|made| made.data.as_ref().ok());
+                        let made = made.ok_or_else(|| Failure::from("no image"))?;
+                        agree(&way.name, made, &image)?;
+                    }
+                }
+                Does::Outside(interpreter, how) => {
+                    outside(lab, interpreter, how, &file, runs, &mut way.jobs)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn agree(name: &str, made: &[u8], image: &[f32]) -> Outcome<()> {
+    let (numbers, rest) = made.as_chunks::<4>();
+    let near = |(found, expected): (&[u8; 4], &f32)| {
+        (f32::from_le_bytes(*found) - expected).abs() <= TOLERANCE
+    };
+    if !rest.is_empty() || numbers.len() != image.len() || !numbers.iter().zip(image).all(near) {
+        return failure(format!(
+            "{name} makes another image than the handler in Rust"
+        ));
+    }
+    Ok(())
+}
+
+/// The same by an interpreter of this machine, on the same core.
+fn outside(
+    lab: &Lab,
+    interpreter: &Path,
+    how: &str,
+    photo: &Path,
+    runs: usize,
+    jobs: &mut Vec<f64>,
+) -> Outcome<()> {
+    let output = Command::new(interpreter)
+        .arg(lab.root.join("bench/peers/python/planes.py"))
+        .arg(how)
+        .arg(photo)
+        .arg(runs.to_string())
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return failure(format!("planes.py {how}: {said}"));
+    }
+    let text = String::from_utf8(output.stdout)?;
+    for line in text.lines().take(runs) {
+        jobs.push(line.parse()?);
+    }
+    Ok(())
+}
+
+fn tell(report: &mut Report, ways: &[Way]) {
+    let Some(rust) = ways.first().map(Way::p50) else {
+        return;
+    };
+    let rows: Vec<Vec<String>> = ways
+        .iter()
+        .map(|way| {
+            let mut sorted = way.jobs.clone();
+            sorted.sort_by(f64::total_cmp);
+            vec![
+                way.name.clone(),
+                format!("{:.0}", quantile(&sorted, 0.5)),
+                format!("{:.0}", quantile(&sorted, 0.99)),
+                format!("{:.1}", way.p50() / rust),
+                way.fuel.map_or_else(String::new, |fuel| fuel.to_string()),
+            ]
+        })
+        .collect();
+    report.table(&["the job", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
+    for language in &LANGUAGES {
+        let kit = format!("{}, the kit", language.title);
+        if let Some(way) = ways.iter().find(|way| way.name == kit) {
+            let figure = match language.name {
+                "python" => way.p50() / 1000.0,
+                _ => way.p50() / rust,
+            };
+            report.reached(language.job, figure);
+        }
+    }
+}
+
+/// A component of a new project with our handler in it; or why there is none here.
+fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
+    let folder = lab.path(language.name);
+    let name = format!("bench-{}", language.name);
+    let tensorgate = |arguments: &[&std::ffi::OsStr]| {
+        Command::new(lab.bin.join("tensorgate"))
+            .arg("handler")
+            .args(arguments)
+            .output()
+    };
+    let made = tensorgate(&[
+        "new".as_ref(),
+        "--lang".as_ref(),
+        language.name.as_ref(),
+        "--into".as_ref(),
+        folder.as_ref(),
+        name.as_ref(),
+    ])?;
+    if !made.status.success() {
+        return failure(String::from_utf8_lossy(&made.stderr).into_owned());
+    }
+    std::fs::write(folder.join(language.file), language.source)?;
+    let built = tensorgate(&["build".as_ref(), folder.as_ref()])?;
+    if !built.status.success() {
+        let said = String::from_utf8_lossy(&built.stderr).into_owned();
+        if said.contains("handler setup") {
+            return Ok(Err(format!(
+                "what makes components of {} is not installed (make handler-tools)",
+                language.title
+            )));
+        }
+        return failure(said);
+    }
+    Ok(Ok(std::fs::read(
+        folder.join(format!("build/{name}.wasm")),
+    )?))
+}

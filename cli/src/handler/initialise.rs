@@ -1,0 +1,205 @@
+//! What a handler in Rust computes before its first call: the function that it exports for this runs once, while the component is built, and what it leaves
+//! in memory becomes what each instance begins with. Python and JavaScript have the same from their own tools, at the level of modules.
+//!
+//! The function runs in wasmtime with nothing of this machine: it can compute, and write lines for the author. Fuel and memory are bounded.
+
+use wasmtime::{
+    Caller, Config, Engine, Extern, Instance, Linker, Module, Store, StoreLimits,
+    StoreLimitsBuilder, Val,
+};
+use wasmtime_wizer::{InstanceState, SnapshotVal, ValType, Wizer};
+
+use crate::Failure;
+
+/// The export that the guest crate's `export_init!` makes.
+const INIT: &str = "tensorgate-init";
+
+/// Instructions that a function may take: about a minute's.
+const MAX_FUEL: u64 = 100_000_000_000;
+
+/// Memory that it may take, bytes. A policy's `memory_bytes` has to hold what it leaves.
+const MAX_MEMORY_BYTES: usize = 1 << 30;
+
+/// Lines of it that are told, the first, and bytes of each.
+const MAX_LINES: usize = 100;
+const MAX_LINE_BYTES: usize = 4 << 10;
+
+/// What a store holds.
+struct State {
+    limits: StoreLimits,
+    lines: Vec<String>,
+}
+
+/// A module as its function leaves it, without that function; as it is if it has none.
+///
+/// # Errors
+/// If the function fails, asks its host for anything but a line in the log, or goes beyond its bounds, with what it said.
+pub fn initialised(core: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    within(core, MAX_FUEL)
+}
+
+fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
+    // Most have none, and nothing is compiled for them. A module that only holds the name is compiled to find out.
+    if !core
+        .windows(INIT.len())
+        .any(|bytes| bytes == INIT.as_bytes())
+    {
+        return Ok(core);
+    }
+    let engine = Engine::new(Config::new().consume_fuel(true)).map_err(|error| failed(&error))?;
+    let mut wizer = Wizer::new();
+    wizer.init_func(INIT);
+    let (context, instrumented) = wizer.instrument(&core).map_err(|error| failed(&error))?;
+    let module = Module::new(&engine, instrumented).map_err(|error| failed(&error))?;
+    if module.get_export(INIT).is_none() {
+        return Ok(core);
+    }
+    let limits = StoreLimitsBuilder::new()
+        .memory_size(MAX_MEMORY_BYTES)
+        .build();
+    let lines = Vec::new();
+    let mut store = Store::new(&engine, State { limits, lines });
+    store.limiter(|state| &mut state.limits);
+    store.set_fuel(fuel).map_err(|error| failed(&error))?;
+    let instance = run(&engine, &mut store, &module).map_err(|error| {
+        let said = store.data().lines.join("\n");
+        failed(&format!("{error:#}\n{said}").trim_end())
+    })?;
+    let mut state = Left {
+        store: &mut store,
+        instance,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| failed(&error))?;
+    runtime
+        .block_on(wizer.snapshot(&context, &mut state))
+        .map_err(|error| failed(&error))
+}
+
+fn failed(cause: &dyn core::fmt::Display) -> Failure {
+    Failure::Failed(format!(
+        "what `export_init!` names failed. It runs while the component is built; it may compute and log, and ask its host for nothing else:\n{cause:#}"
+    ))
+}
+
+fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::Result<Instance> {
+    let mut linker = Linker::new(engine);
+    linker.func_wrap("tensorgate:handler/log@0.1.0", "write", logged)?;
+    linker.define_unknown_imports_as_traps(module)?;
+    let instance = linker.instantiate(&mut *store, module)?;
+    instance
+        .get_typed_func::<(), ()>(&mut *store, INIT)?
+        .call(store, ())?;
+    Ok(instance)
+}
+
+/// `log.write` as the canonical ABI has it: a level, and where a text lies.
+fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        return;
+    };
+    let (held, state) = memory.data_and_store_mut(&mut caller);
+    let place = |value: i32| usize::try_from(value.cast_unsigned()).unwrap_or(usize::MAX);
+    let text = held
+        .get(place(at)..)
+        .and_then(|rest| rest.get(..place(bytes).min(MAX_LINE_BYTES)));
+    if let (Some(text), true) = (text, state.lines.len() < MAX_LINES) {
+        state.lines.push(String::from_utf8_lossy(text).into_owned());
+    }
+}
+
+/// What an instance holds once its function has run.
+struct Left<'s> {
+    store: &'s mut Store<State>,
+    instance: Instance,
+}
+
+impl InstanceState for Left<'_> {
+    #[expect(
+        clippy::panic,
+        reason = "wizer exports each global that it asks for, and takes no module with another kind"
+    )]
+    async fn global_get(&mut self, name: &str, _: ValType) -> SnapshotVal {
+        let global = self.instance.get_global(&mut *self.store, name);
+        match global.map(|global| global.get(&mut *self.store)) {
+            Some(Val::I32(value)) => SnapshotVal::I32(value),
+            Some(Val::I64(value)) => SnapshotVal::I64(value),
+            Some(Val::F32(bits)) => SnapshotVal::F32(bits),
+            Some(Val::F64(bits)) => SnapshotVal::F64(bits),
+            Some(Val::V128(value)) => SnapshotVal::V128(value.as_u128()),
+            other => panic!("no global {name}: {other:?}"),
+        }
+    }
+
+    async fn memory_contents(&mut self, name: &str, contents: impl FnOnce(&[u8]) + Send) {
+        let memory = self.instance.get_memory(&mut *self.store, name);
+        contents(memory.map_or(&[], |memory| memory.data(&*self.store)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn module(body: &str) -> Vec<u8> {
+        wat::parse_str(format!("(module {body})")).unwrap()
+    }
+
+    #[test]
+    fn what_a_function_leaves_is_what_an_instance_begins_with() {
+        let core = module(
+            r#"(memory (export "memory") 1) (global $sum (mut i32) (i32.const 1))
+            (func (export "tensorgate-init")
+                (drop (memory.grow (i32.const 2)))
+                (global.set $sum (i32.const 41))
+                (i32.store (i32.const 131072) (i32.const 7)))
+            (func (export "sum") (result i32) (i32.add (global.get $sum) (i32.load (i32.const 131072))))"#,
+        );
+        let made = initialised(core).unwrap();
+        let engine = Engine::default();
+        let module = Module::new(&engine, &made).unwrap();
+        assert!(module.get_export(INIT).is_none());
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let sum = instance
+            .get_typed_func::<(), i32>(&mut store, "sum")
+            .unwrap();
+        assert_eq!(sum.call(&mut store, ()).unwrap(), 48);
+        assert_eq!(initialised(made.clone()).unwrap(), made);
+    }
+
+    #[test]
+    fn a_module_without_the_function_is_as_it_was() {
+        for body in ["", r#"(memory 1) (data (i32.const 0) "tensorgate-init")"#] {
+            let core = module(body);
+            assert_eq!(initialised(core.clone()).unwrap(), core);
+        }
+    }
+
+    #[test]
+    fn what_fails_says_why() {
+        for (body, expected) in [
+            (
+                r#"(func (export "tensorgate-init") unreachable)"#,
+                "unreachable",
+            ),
+            (r#"(func (export "tensorgate-init") (loop (br 0)))"#, "fuel"),
+            (r#"(func (export "tensorgate-init") (param i32))"#, "type"),
+            (
+                r#"(import "tensorgate:handler/config@0.1.0" "get" (func $get)) (func (export "tensorgate-init") (call $get))"#,
+                "config",
+            ),
+            (
+                r#"(import "tensorgate:handler/log@0.1.0" "write" (func $log (param i32 i32 i32))) (memory (export "memory") 1)
+                (data (i32.const 8) "no such file")
+                (func (export "tensorgate-init") (call $log (i32.const 3) (i32.const 8) (i32.const 12)) (call $log (i32.const 3) (i32.const -1) (i32.const -1)) unreachable)"#,
+                "no such file",
+            ),
+        ] {
+            let told = within(module(body), 1_000_000).unwrap_err().to_string();
+            assert!(told.contains(expected), "{body}: {told}");
+        }
+    }
+}

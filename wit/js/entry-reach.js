@@ -1,0 +1,3 @@
+import { connectReach } from "../../reach.js";
+const reach = {};
+connectReach(reach);
