@@ -306,7 +306,10 @@ impl Loader {
             bytes = component.len(),
             "handler loaded"
         );
-        handler.show(self.metrics.cut_off(name, role, Arc::<CutOffs>::clone(&self.cut_offs)));
+        handler.show(
+            self.metrics
+                .cut_off(name, role, Arc::<CutOffs>::clone(&self.cut_offs)),
+        );
         Ok(Stage {
             name: name.to_owned(),
             handler,
