@@ -109,7 +109,7 @@ impl Host {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::plane::settings(&audit_folder, policy.policy.audit());
         let audit = AuditPlane::start(audit, &audit_socket, &policy.generation, &metrics).await?;
-        loader.cut_offs.into_log(audit.outcomes().audit());
+        loader.cut_offs.write_to(audit.outcomes().audit());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
             generations: Generations::new(

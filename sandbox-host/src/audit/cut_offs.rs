@@ -14,7 +14,7 @@ pub struct CutOffs(OnceLock<Audit>);
 
 impl CutOffs {
     /// The log that they go to; the first counts.
-    pub fn into_log(&self, audit: &Audit) {
+    pub fn write_to(&self, audit: &Audit) {
         let _ = self.0.set(audit.clone());
     }
 }

@@ -142,7 +142,7 @@ pub enum Came {
         keys: Vec<String>,
         /// Why there are none, if there are none.
         missing: Option<String>,
-        /// The values of each feature, [`VALUE_BYTES`] each: 1 and the bits of a value, little-endian, or zeros where there is none.
+        /// The values of each feature, nine bytes each: 1 and the bits of a value, little-endian, or zeros where there is none.
         values: Vec<Blob>,
     },
 }

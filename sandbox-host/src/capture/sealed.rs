@@ -208,6 +208,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    /// Where what differs in each file begins.
+    const RANDOM: usize = HEAD_BYTES - SALT_BYTES - NONCE_BYTES;
+
     fn keys(secrets: &[u8]) -> CaptureKeys {
         let secrets: Vec<_> = secrets.iter().map(|byte| [*byte; 32]).collect();
         CaptureKeys::new(&secrets).unwrap()
@@ -218,7 +221,7 @@ mod tests {
         let sealed = keys(&[7]).seal(b"secret".to_vec()).unwrap();
         assert!(!sealed.windows(6).any(|bytes| bytes == b"secret"));
         let again = keys(&[7]).seal(b"secret".to_vec()).unwrap();
-        let random = |sealed: &[u8]| sealed[HEAD_BYTES - SALT_BYTES - NONCE_BYTES..].to_vec();
+        let random = |sealed: &[u8]| sealed[RANDOM..].to_vec();
         assert_ne!(random(&sealed), random(&again), "a key and a nonce each");
         assert_eq!(keys(&[7]).open(sealed.clone()).unwrap(), b"secret");
         let stranger = keys(&[8]).open(sealed.clone());

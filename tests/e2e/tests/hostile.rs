@@ -176,7 +176,7 @@ async fn hostile_handlers_are_contained_while_a_neighbour_is_answered() {
         NEIGHBOURS,
         "nothing of a hostile handler reached the backend"
     );
-    let files = captures.files(HOSTILE.len() * CALLS);
+    let files = captures.files(HOSTILE.len().saturating_mul(CALLS));
     for file in &files {
         let content = std::fs::read(file).unwrap();
         for secret in [policy::key("scorer").as_str(), "scorer", "hostile"] {

@@ -48,6 +48,9 @@ impl Bring for World {
     }
 }
 
+/// What is done to a captured call.
+type Change = fn(&mut Value);
+
 /// A gate of one handler whose calls are captured, and what was captured.
 struct Gate {
     scratch: Scratch,
@@ -240,7 +243,6 @@ fn a_captured_call_is_the_same_again() {
 fn what_differs_is_told_plainly_and_what_cannot_be_is_refused() {
     let gate = fetching();
     let files = gate.call(vec![Payload::Tensors(Vec::new())]);
-    type Change = fn(&mut Value);
     let cases: [(&str, Change, &str, &str); 11] = [
         (
             "fuel",
