@@ -109,6 +109,8 @@ fn every_count_has_a_slot_to_be_made() {
         [
             "flight:requests:client:scorer",
             "flight:requests:grant:7:scoring:scorer",
+            "flight:requests:passing:6:digits:scorer",
+            "flight:bytes:passing:6:digits:scorer",
             "flight:requests:model:digits",
             "flight:bytes:model:digits"
         ]
