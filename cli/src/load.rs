@@ -13,8 +13,11 @@ use crate::inline::inline;
 use crate::source::typed::Hole;
 use crate::source::{Located, Span, parse, path, typed};
 
-/// Largest policy file, bytes: what a filter takes as its configuration. A hundred thousand clients are 12 MiB.
+/// Largest policy file, bytes: as much as a filter takes as its configuration ([`Bundle::MAX_BYTES`]), of which it is most.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// What stands around a policy in its bundle, bytes at most: two names, the generation, braces.
+const BUNDLE_FRAME_BYTES: usize = 64;
 
 /// A file's text, or what stands for it where there is none.
 pub struct Source {
@@ -52,6 +55,17 @@ pub enum LoadError {
     /// The file is too large.
     #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
+    /// It is, with the files that it names, more than a filter takes as its configuration.
+    #[error(
+        "{} and the files that it names are {bytes} bytes of configuration: a filter takes {} at most",
+        file.display(), Bundle::MAX_BYTES
+    )]
+    BundleTooLarge {
+        /// Which.
+        file: PathBuf,
+        /// What it is as JSON, bytes.
+        bytes: usize,
+    },
     /// The policy cannot be written as JSON: a number that JSON has no spelling for.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
@@ -109,8 +123,14 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
+    let canonical = serde_json::to_vec(&raw)?;
+    let bytes = canonical.len().saturating_add(BUNDLE_FRAME_BYTES);
+    if bytes > Bundle::MAX_BYTES {
+        let file = file.to_owned();
+        return Err(LoadError::BundleTooLarge { file, bytes });
+    }
     let bundle = Bundle {
-        generation: generation(&raw)?,
+        generation: generation(&canonical),
         policy: raw,
     };
     Ok(Loaded {
@@ -123,10 +143,10 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
 }
 
 /// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
-fn generation(raw: &raw::Policy) -> Result<String, serde_json::Error> {
-    let mut digits = hex(&Sha256::digest(serde_json::to_vec(raw)?));
+fn generation(canonical: &[u8]) -> String {
+    let mut digits = hex(&Sha256::digest(canonical));
     digits.truncate(16);
-    Ok(digits)
+    digits
 }
 
 /// Reads a file up to [`MAX_FILE_BYTES`], whatever its metadata say.

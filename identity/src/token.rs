@@ -34,13 +34,14 @@ pub struct Tokens {
     revoked: BTreeSet<String>,
 }
 
-/// An issuer with the clients that its tokens prove. A lookup costs as much as the token's subject has rules, not as the policy has.
+/// An issuer with the clients that its tokens prove. A lookup costs as much as the token's subject has rules, and as the issuer has rules
+/// without a subject: whether one of those holds, only its claims say.
 #[derive(Debug)]
 struct Rules {
     issuer: Issuer,
     claim_headers: ClaimHeaders,
     by_subject: BTreeMap<String, Vec<Owner>>,
-    /// Rules without a subject.
+    /// Rules without a subject, each of which is looked at.
     by_claims: Vec<Owner>,
 }
 

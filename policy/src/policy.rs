@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use crate::lockout::Lockout;
 use crate::raw::Health;
-use crate::request::{Operation, Proof, Proofs, Protocol};
+use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
 
 mod allowance;
 mod audit;
@@ -94,6 +94,10 @@ pub struct Policy {
     pub(crate) granted: Granted,
     /// What clients of a role may do with some model or other, where a body is yet to name it.
     pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
+    /// Types of which some model takes bodies as they are.
+    pub(crate) raw_types: BTreeSet<String>,
+    /// Codings of which some model takes bodies.
+    pub(crate) codings: Codings,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
     pub(crate) capture: Option<Capture>,

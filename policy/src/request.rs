@@ -381,12 +381,19 @@ pub struct Codings {
 }
 
 impl Codings {
-    /// Each of them.
-    pub fn iter(self) -> impl Iterator<Item = Coding> {
-        Coding::ALL.into_iter().filter(move |coding| match coding {
+    /// Whether this is one of them.
+    pub const fn contains(self, coding: Coding) -> bool {
+        match coding {
             Coding::Gzip => self.gzip,
             Coding::Deflate => self.deflate,
-        })
+        }
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Coding> {
+        Coding::ALL
+            .into_iter()
+            .filter(move |coding| self.contains(*coding))
     }
 }
 

@@ -41,6 +41,20 @@ impl InferRequest<'_> {
     pub fn streams(&self) -> bool {
         crate::json::member(&self.document, "stream") == Some(&crate::json::Value::Bool(true))
     }
+
+    /// Whether an output is among those that come back.
+    pub fn asks_for(&self, output: &str) -> bool {
+        self.outputs.is_empty() || self.outputs.iter().any(|asked| asked.name == output)
+    }
+
+    /// Whether an output comes back as binary data: its own word goes before the request's.
+    pub fn wants_binary(&self, output: &str) -> bool {
+        let own = self.outputs.iter().find_map(|asked| {
+            let binary = asked.binary_data?;
+            (asked.name == output).then_some(binary)
+        });
+        own.unwrap_or(self.binary_data_output)
+    }
 }
 
 /// One tensor.

@@ -55,8 +55,9 @@ mod versions;
 use alloc::vec::Vec;
 
 use crate::fault::{Fault, Severity};
-use crate::policy::Policy;
+use crate::policy::{Accepts, Policy};
 use crate::raw;
+use crate::request::{Coding, Codings};
 use report::{Path, Report};
 
 pub use jwks::{Published, TooManyKeys, published};
@@ -155,12 +156,21 @@ fn policy(report: &mut Report, raw: &raw::Policy) -> Option<Policy> {
         })
         .collect();
     keys?;
+    let raw_types = models.iter().flat_map(|model| match model.accepts() {
+        Accepts::Raw { content_types, .. } => content_types.as_slice(),
+        Accepts::Tensors(_) | Accepts::OpenAi(_) => &[],
+    });
+    let raw_types = raw_types.cloned().collect();
+    let taken = |coding: &Coding| models.iter().any(|model| model.takes(*coding));
+    let codings: Codings = Coding::ALL.into_iter().filter(taken).collect();
     Some(Policy {
         listen: listen?,
         issuers: issuers?,
         revoked: revoked?,
         clients,
         reachable,
+        raw_types,
+        codings,
         models,
         templates: templates?,
         grants: grants.grants,

@@ -441,13 +441,22 @@ fn broken(reason: Reason, who: &str, denial: &Denial) -> Denial {
     )
 }
 
-/// An answer that cannot be written. That it was asked for by row is the caller's own word.
+/// An answer that cannot be written. In which form it was asked for is the caller's own word: another one carries what the contract lets
+/// its outputs hold, so that this is none of the backend's faults.
 fn unsayable(why: Unsayable, protocol: Protocol) -> Denial {
     match why {
         Unsayable::Rows => Denial::with_field(
             Reason::Malformed,
             "instances",
             "the answer has no rows in common",
+        ),
+        Unsayable::Value => Denial::with_field(
+            Reason::Malformed,
+            match protocol {
+                Protocol::OipRest => "binary_data_output",
+                _ => "an answer in JSON",
+            },
+            "the answer has a value that JSON cannot say",
         ),
         Unsayable::Tensor => Denial::new(
             Reason::BackendFault,

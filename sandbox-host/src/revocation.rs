@@ -4,7 +4,6 @@
 //! issuer and subject, a certificate by its name, another filter's word by that filter. So a token that is revoked by its `jti` is
 //! the filter's to refuse, not this one's. A name in no known form is nobody's.
 
-use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Client, PeerName, Policy};
 
 /// Whether a policy still lets in whom a context names. Public questions name nobody.
@@ -41,9 +40,21 @@ fn proves(policy: &Policy, client: &Client, credential: &str) -> bool {
     }
 }
 
-/// Whether a name's digits are a digest's first.
+/// Whether a name's digits, two an octet in lower case, are a digest's first.
 fn is_named(digest: &[u8; 32], digits: &str) -> bool {
-    !digits.is_empty() && digits.len().is_multiple_of(2) && hex(digest).starts_with(digits)
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let is = |(octet, pair): (&u8, &[u8; 2])| *pair == [digit(octet >> 4), digit(octet & 0xf)];
+    !pairs.is_empty()
+        && rest.is_empty()
+        && pairs.len() <= digest.len()
+        && digest.iter().zip(pairs).all(is)
+}
+
+const fn digit(value: u8) -> u8 {
+    match value {
+        0..10 => b'0'.wrapping_add(value),
+        _ => b'a'.wrapping_sub(10).wrapping_add(value),
+    }
 }
 
 #[cfg(test)]

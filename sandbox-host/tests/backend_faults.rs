@@ -11,7 +11,7 @@ mod support;
 use bytes::Bytes;
 use serde_json::json;
 use support::backend::{Act, Backend, output};
-use support::{policy, start, until};
+use support::{INFER, policy, start, until};
 use tensorgate_wire::proto::ModelInferResponse;
 
 async fn check(what: &str, act: Act, expected: (u16, &str)) {
@@ -117,6 +117,37 @@ async fn an_answer_that_breaks_the_contract_is_a_backend_fault() {
         fault,
     )
     .await;
+}
+
+/// A contract lets an output hold what JSON has no word for, and over another form it comes.
+#[tokio::test]
+async fn a_value_that_json_cannot_say_is_the_callers_form_and_no_fault_of_the_backend() {
+    let backend = Backend::start(change(|answer| {
+        answer.raw_output_contents[0] = f32::NAN.to_le_bytes().repeat(2).into();
+    }));
+    let breaker = json!({"circuit_breaker": {"consecutive_failures": 1}});
+    let mut policy = policy(&backend.uri(), json!({}), breaker);
+    policy["models"]["vec"]["outputs"][0]["finite"] = json!(false);
+    let running = start(policy).await;
+    let x = json!({"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]});
+    let plain = json!({"inputs": [x.clone()]}).to_string();
+    let column = json!({"inputs": [1, 2]}).to_string();
+    for (path, body, field) in [
+        (INFER, plain, "binary_data_output"),
+        ("/v1/models/vec:predict", column, "an answer in JSON"),
+    ] {
+        let answer = running.gate.call("POST", path, body).await;
+        let told = (answer.status, answer.reason());
+        assert_eq!(told, (400, "malformed".to_owned()), "{path}: {answer:?}");
+        let said = format!("the request body is malformed: {field}");
+        assert_eq!(answer.json()["error"], said, "{path}");
+    }
+    let binary = json!({"inputs": [x], "parameters": {"binary_data_output": true}});
+    let answer = running.gate.call("POST", INFER, binary.to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let metrics = running.metrics();
+    assert!(!metrics.contains("backend-fault"), "{metrics}");
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,9 @@ pub struct Encoded {
 pub enum Unsayable {
     /// It was asked for by row, and its outputs have not as many rows as each other.
     Rows,
-    /// A tensor that the protocol cannot carry: its data disagrees with its datatype or shape, a float that JSON cannot say.
+    /// It is to be JSON, and has an element that JSON cannot say: a float that is not finite or of 16 bits, bytes that are no text.
+    Value,
+    /// A tensor that is not what it says: its data disagrees with its datatype or shape.
     Tensor,
 }
 
@@ -53,7 +55,7 @@ pub fn infer_response(
     form: &AnswerForm,
 ) -> Result<Encoded, Unsayable> {
     let body = match protocol {
-        Protocol::OipRest => return infer_json(response, form).ok_or(Unsayable::Tensor),
+        Protocol::OipRest => return infer_json(response, form),
         Protocol::OipGrpc => infer_message(response).and_then(frame),
         Protocol::TfRest => Some(predict::infer_json(response, form, Some(predict::OUTPUTS))?),
         Protocol::TfGrpc => predict::infer_message(response, form).and_then(frame),
@@ -294,7 +296,7 @@ fn infer_message(response: &InferResponse) -> Option<Message> {
     Some(message)
 }
 
-fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Encoded> {
+fn infer_json(response: &InferResponse, form: &AnswerForm) -> Result<Encoded, Unsayable> {
     let mut json = String::from("{");
     member(&mut json, "model_name", &response.model);
     json.push(',');
@@ -304,10 +306,10 @@ fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Encoded> {
         member(&mut json, "id", id);
     }
     json.push_str(",\"outputs\":");
-    let mut carried = Some(());
+    let mut carried = Ok(());
     let mut blobs: Vec<&[u8]> = Vec::new();
     list(&mut json, &response.outputs, |json, tensor| {
-        if carried.is_some() {
+        if carried.is_ok() {
             carried = output(json, tensor, form, &mut blobs);
         }
     });
@@ -319,7 +321,7 @@ fn infer_json(response: &InferResponse, form: &AnswerForm) -> Option<Encoded> {
     for blob in blobs {
         body.extend_from_slice(blob);
     }
-    Some(Encoded { body, json_bytes })
+    Ok(Encoded { body, json_bytes })
 }
 
 fn output<'a>(
@@ -327,8 +329,8 @@ fn output<'a>(
     tensor: &'a Tensor<'_>,
     form: &AnswerForm,
     blobs: &mut Vec<&'a [u8]>,
-) -> Option<()> {
-    let (datatype, data) = whole(tensor)?;
+) -> Result<(), Unsayable> {
+    let (datatype, data) = whole(tensor).ok_or(Unsayable::Tensor)?;
     json.push('{');
     member(json, "name", &tensor.name);
     json.push(',');
@@ -342,12 +344,12 @@ fn output<'a>(
         json.push_str(&data.len().to_string());
         json.push_str("}}");
         blobs.push(data);
-        return Some(());
+        return Ok(());
     }
     json.push_str(",\"data\":");
     elements::write(json, datatype, data)?;
     json.push('}');
-    Some(())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -324,7 +324,7 @@ fn outputs_come_as_binary_data_where_they_are_asked_for_so() {
     ] {
         assert_eq!(
             infer_response(Protocol::OipRest, &answer, &binary),
-            Err(Unsayable::Tensor)
+            Err(Unsayable::Value)
         );
     }
     // An answer over gRPC is raw whatever a request says.

@@ -22,9 +22,11 @@ pub const MAX_PARAMETER_BYTES: usize = 4096;
 /// Elements that JSON or typed contents of one request are converted into, all tensors together. 32 Mi elements of 8 bytes
 /// are 256 MiB; a body within the default 8 MiB holds at most 8 Mi (one-byte varints), so 64 MiB.
 pub const MAX_CONVERTED_ELEMENTS: usize = 32 << 20;
-/// Significant digits beyond which a float's text costs much to round: up to 19 fit into 64 bits, and no float needs more than 17.
+/// Significant digits beyond which a float's text can cost much to round: 19 always fit into 64 bits, and no FP64 needs more than 17 to be
+/// told from its neighbours.
 pub const PLAIN_DIGITS: usize = 19;
-/// Numbers of one request that may have more. Each can take some 15 µs in a filter, so these take 15 ms.
+/// Floats of one request that may be written with more. Each can take some 15 µs in a filter, so these take 15 ms. Integers are not rounded:
+/// of them any number may.
 pub const MAX_LONG_NUMBERS: usize = 1024;
 /// A request id as a proxy sets it, bytes. Envoy's are 36 (a UUID).
 pub const MAX_REQUEST_ID_BYTES: usize = 128;

@@ -75,9 +75,9 @@ impl Budget {
         Ok(())
     }
 
-    /// A number whose text costs much to round.
+    /// A float whose text costs much to round.
     pub(crate) fn take_long_number(&mut self) -> Result<(), BodyFault> {
-        let what = "numbers of more than 19 significant digits";
+        let what = "floats of more than 19 significant digits";
         self.long_numbers = self.long_numbers.checked_sub(1).ok_or(BodyFault::TooMany {
             what,
             max: MAX_LONG_NUMBERS,

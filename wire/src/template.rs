@@ -28,7 +28,7 @@ pub fn most_request_bytes(template: &Template, inputs: &[Tensor<'_>]) -> usize {
 
 /// A request of these inputs. `None` where JSON cannot say one of them: no number, no text, or elements that its shape does not count.
 pub fn request(template: &Template, inputs: &[Tensor<'_>]) -> Option<Vec<u8>> {
-    document(inputs, template.inputs())
+    document(inputs, template.inputs()).ok()
 }
 
 /// The most bytes that an answer within the rules can be, as writers of JSON lay it out.

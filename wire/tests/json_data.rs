@@ -223,6 +223,26 @@ fn only_so_many_numbers_may_have_more_digits_than_a_float_needs() {
 }
 
 #[test]
+fn integers_may_have_as_many_digits_as_their_datatype_holds_however_many_they_are() {
+    let count = tensorgate_wire::limits::MAX_LONG_NUMBERS + 1;
+    let shape = format!("[{count}]");
+    let list = |number: &str| format!("[{}]", vec![number; count].join(","));
+    let long = list("12345678901234567890");
+    let expected = 12_345_678_901_234_567_890_u64.to_le_bytes().repeat(count);
+    assert_eq!(data("UINT64", &shape, &long), Ok(expected.clone()));
+    let body = format!(
+        r#"{{"inputs":[{{"data":{long},"name":"x","datatype":"UINT64","shape":{shape}}}]}}"#
+    );
+    let input = accepted(OipJson, body.as_bytes()).inputs.remove(0);
+    assert_eq!(input.data.as_deref(), Ok(expected.as_slice()), "data first");
+    // One beyond the datatype is that, however many there are.
+    assert_eq!(
+        data("UINT64", &shape, &list("123456789012345678901")),
+        Err(DataFault::Overflow { index: 0 })
+    );
+}
+
+#[test]
 fn a_list_is_judged_alike_before_and_after_its_datatype_and_shape() {
     let lists = [
         "[]",

@@ -100,6 +100,17 @@ fn a_fault_in_the_values_is_the_tensors_own_and_the_others_are_read() {
 }
 
 #[test]
+fn long_integers_are_read_however_many_they_are() {
+    let rules = rules(&[("x", "UINT64")]);
+    let list = ["18446744073709551615"].repeat(MAX_LONG_NUMBERS + 1);
+    for key in ["inputs", "instances"] {
+        let body = format!("{{\"{key}\":[{}]}}", list.join(","));
+        let request = json(&body, &rules).unwrap_or_else(|denial| panic!("{denial:?}"));
+        assert_eq!(told(&request)[0].2, Ok(vec![0xff; list.len() * 8]), "{key}");
+    }
+}
+
+#[test]
 fn every_count_has_a_bound() {
     let one = rules(&[("x", "FP64")]);
     let long = "0.12345678901234567890123";

@@ -319,17 +319,28 @@ fn outputs_are_where_the_template_has_them_and_nothing_else_is() {
     ] {
         assert_eq!(answer(json, outputs).as_deref(), Ok(expected));
     }
-    for outputs in [
-        // Not as many rows as each other, fewer than were said, not text, no value of JSON.
-        vec![tensor("V", "INT8", &[1, 2], &[1, 2]), b()],
-        vec![tensor("V", "INT8", &[3, 2], &[1, 2])],
-        vec![tensor("V", "INT8", &[-1, 2], &[])],
-        vec![tensor("V", "INT8", &[], &[1])],
-        vec![tensor("B", "BYTES", &[1], b"\x01\0\0\0\xff")],
-        vec![tensor("V", "FP32", &[1, 1], &f32::NAN.to_le_bytes())],
+    let (tensor_fault, value_fault) = (Unsayable::Tensor, Unsayable::Value);
+    for (outputs, expected) in [
+        // Not as many rows as each other, fewer than were said.
+        (
+            vec![tensor("V", "INT8", &[1, 2], &[1, 2]), b()],
+            tensor_fault,
+        ),
+        (vec![tensor("V", "INT8", &[3, 2], &[1, 2])], tensor_fault),
+        (vec![tensor("V", "INT8", &[-1, 2], &[])], tensor_fault),
+        (vec![tensor("V", "INT8", &[], &[1])], tensor_fault),
+        // Not text, no value of JSON.
+        (
+            vec![tensor("B", "BYTES", &[1], b"\x01\0\0\0\xff")],
+            value_fault,
+        ),
+        (
+            vec![tensor("V", "FP32", &[1, 1], &f32::NAN.to_le_bytes())],
+            value_fault,
+        ),
     ] {
         let said = format!("{outputs:?}");
-        assert_eq!(answer(in_rows(), outputs), Err(Unsayable::Tensor), "{said}");
+        assert_eq!(answer(in_rows(), outputs), Err(expected), "{said}");
     }
     let without = AnswerForm::of(&InferRequest::default());
     let said = infer_response(Protocol::Json, &InferResponse::default(), &without);

@@ -1,5 +1,6 @@
 //! Another policy while the processes run: the host first, so that it knows whatever a filter signs; then what Envoy follows. Whoever
-//! refuses it, everything is put back: a policy is in force in both places or in neither.
+//! refuses it, everything is put back, the host first again, and each part is waited for: a policy is in force in both places or in neither,
+//! or it is said which of them could not be put back ([`ReloadError::Stuck`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -144,24 +145,28 @@ impl Processes<'_> {
     ) -> Result<(), ReloadError> {
         self.host_takes(next).await?;
         for (resource, before) in next.changes(&self.in_force) {
-            let rejected = self.envoy_rejected(&resource.kind).await;
             replaced.extend(before.cloned());
-            self.site.put_resource(resource)?;
-            self.envoy_takes(resource, rejected, &next.generation)
-                .await?;
+            self.put_resource(resource, &next.generation).await?;
         }
         Ok(())
     }
 
-    /// Puts back what stood there. The host keeps both policies for a while, so the order matters less than that it is done.
+    /// Puts back what stood there, the last first. The host keeps the policy that it gives up for as long as its requests may come.
     async fn take_back(&self, replaced: &[Resource]) -> Result<(), ReloadError> {
-        let mut written = Ok(());
+        let mut back = self.host_takes(&self.in_force).await;
         for resource in replaced.iter().rev() {
-            // What cannot be written leaves Envoy with what it took; the rest is put back all the same.
-            written = written.and(self.site.put_resource(resource));
+            // What cannot be put back leaves Envoy with what it took; the rest is put back all the same.
+            let one = self.put_resource(resource, &self.in_force.generation).await;
+            back = back.and(one);
         }
-        self.host_takes(&self.in_force).await?;
-        written.map_err(ReloadError::from)
+        back
+    }
+
+    /// Has Envoy follow one resource in this version, and waits until it does.
+    async fn put_resource(&self, resource: &Resource, version: &str) -> Result<(), ReloadError> {
+        let rejected = self.envoy_rejected(&resource.kind).await;
+        self.site.put_resource(resource)?;
+        self.envoy_takes(resource, rejected, version).await
     }
 
     /// Has the host load a policy, and waits until it says that it has.

@@ -1,6 +1,6 @@
 //! `check`: faults, their places, their fixes.
 
-use crate::program::{Scratch, digits, run};
+use crate::program::{Scratch, digits, run, tree};
 
 /// The lines that every policy here needs; what is tested stands before or in them.
 const GOOD: &str = r#"version: 1
@@ -325,6 +325,31 @@ fn a_file_that_is_too_large_or_absent_is_bad_input() {
         2
     );
     assert_eq!(run(&["check"]).code, 2);
+}
+
+#[test]
+fn a_policy_that_no_filter_takes_with_its_files_is_bad_input() {
+    const FILE_BYTES: usize = 8 << 20;
+    let scratch = Scratch::new();
+    let digest = format!("{}\n", "ab".repeat(32));
+    scratch.file("keys", digest.repeat(FILE_BYTES / digest.len()));
+    scratch.file("tokens", "revoked\n".repeat(FILE_BYTES / 8));
+    let policy = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let file = |name: &str, revoked: &str| {
+        scratch.file(name, format!("{policy}\nrevoked: {{{revoked}}}\n"))
+    };
+    let small = file("small.yaml", "keys_file: keys");
+    assert_eq!(run(&["check".as_ref(), small.as_os_str()]).code, 0);
+    let large = file("large.yaml", "keys_file: keys, jti_file: tokens");
+    for verb in [&["check".as_ref()][..], &["render".as_ref(), "-c".as_ref()]] {
+        let ran = run(&[verb, &[large.as_os_str()]].concat());
+        assert_eq!(ran.code, 2, "{verb:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("a filter takes 16777216 at most"),
+            "{verb:?}: {}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

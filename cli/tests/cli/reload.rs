@@ -26,6 +26,41 @@ address, port = argument("--admin").split(":")
 http.server.HTTPServer((address, int(port)), Admin).serve_forever()
 "#;
 
+/// An Envoy that takes one change of its listener and none of its filter.
+const ENVOY: &str = r#"#!/usr/bin/env python3
+import http.server, json, os, re, socketserver, sys
+config = sys.argv[sys.argv.index("-c") + 1]
+socket = re.search(r"/[^\s\"']*envoy\.sock", open(config).read()).group(0)
+filter = "extension_config_discovery.http_filter.tensorgate.gate"
+files = {"cluster_manager.cds": "cds.yaml", "listener_manager.lds": "lds.yaml", filter: "ecds-tensorgate.gate.yaml"}
+most = {"cluster_manager.cds": 9, "listener_manager.lds": 2, filter: 1}
+class Part:
+    seen, taken, in_force, rejected = None, 0, None, 0
+parts = {name: Part() for name in files}
+def look(name):
+    text = open(os.path.join(os.path.dirname(config), "dynamic", files[name])).read()
+    part, version = parts[name], re.search(r"version_info: [\"']?([0-9a-f]{16})", text).group(1)
+    if version != part.seen:
+        part.seen = version
+        if version == part.in_force: pass
+        elif part.taken < most[name]: part.taken, part.in_force = part.taken + 1, version
+        else: part.rejected += 1
+def stats():
+    for name, part in parts.items():
+        look(name)
+        yield f"{name}.update_rejected: {part.rejected}\n{name}.version_text: \"{part.in_force}\"\n"
+    yield "cluster_manager.warming_clusters: 0\nlistener_manager.total_listeners_warming: 0\n"
+class Admin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        listener = {"local_address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}}
+        said = "".join(stats()) if self.path.startswith("/stats") else json.dumps({"listener_statuses": [listener]})
+        self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
+        self.wfile.write(said.encode())
+    do_POST = do_GET
+    def log_message(self, *_): pass
+socketserver.ThreadingUnixStreamServer(socket, Admin).serve_forever()
+"#;
+
 /// The generation in a line such as `reloaded: policy 0123456789abcdef instead of …`.
 fn generation(line: &str) -> String {
     let after = line.split("policy ").nth(1).unwrap_or_default();
@@ -78,6 +113,38 @@ fn what_envoy_refuses_is_put_back_everywhere() {
     assert_ne!(first, second);
     assert!(files.iter().all(|file| says(file, &second)), "in force");
     assert!(!says("envoy.yaml", &first) && !says("envoy.yaml", &second));
+}
+
+#[test]
+fn what_envoy_does_not_take_back_is_told() {
+    let mine = Scratch::new();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let policy = mine.file("gate.yaml", &text);
+    mine.file("gate.wasm", "no module");
+    let mut stack = Stack::start_under(Some(ENVOY), HOST, ANY, &policy, mine.path());
+    let line = stack.line();
+    let first = generation(&line);
+    // The listener changes, which is taken, and the filter, which is not: then the listener is to be put back, which is not taken either.
+    let changed = text.replace("stream_ms: 60000", "stream_ms: 70000");
+    assert_ne!(text, changed);
+    mine.file("gate.yaml", &changed);
+    stack.signal("HUP");
+    until_said(&stack, "not reloaded");
+    let said = stack.said();
+    assert!(
+        said.contains("Envoy refuses the filter tensorgate.gate")
+            && said.contains("the policy before cannot be put back: Envoy refuses the listener"),
+        "{said}"
+    );
+    let state = stack.scratch.path().join("state");
+    for file in [
+        "bundle.json",
+        "dynamic/lds.yaml",
+        "dynamic/ecds-tensorgate.gate.yaml",
+    ] {
+        let text = std::fs::read_to_string(state.join(file)).unwrap();
+        assert!(text.contains(&first), "{file}: {line}");
+    }
 }
 
 /// Waits until `up` has said something on its standard error.

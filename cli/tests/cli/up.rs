@@ -35,9 +35,26 @@ impl Stack {
 
     /// With a policy and filters that may change.
     pub fn start_with(host: &str, listen: &str, policy: &Path, filters: &Path) -> Self {
+        Self::start_under(None, host, listen, policy, filters)
+    }
+
+    /// The same, and with a stand-in for Envoy, if one is given.
+    pub fn start_under(
+        envoy: Option<&str>,
+        host: &str,
+        listen: &str,
+        policy: &Path,
+        filters: &Path,
+    ) -> Self {
         let (scratch, program) = program(host);
         let admin = free_port();
-        let up = Command::new(&program)
+        let mut up = Command::new(&program);
+        if let Some(text) = envoy {
+            let (text, envoy) = (scratch.file("envoy", text), scratch.path().join("proxy"));
+            install(&text, &envoy);
+            up.env("ENVOY", envoy);
+        }
+        let up = up
             .args(["up", "-c"])
             .arg(policy)
             .arg("--filters")
@@ -190,12 +207,16 @@ pub fn program(host: &str) -> (Scratch, PathBuf) {
         (binary(), &program),
         (text.as_path(), &scratch.path().join("tensorgate-host")),
     ] {
-        let mut install = Command::new("install");
-        let installed = install.args(["-m", "755"]).arg(from).arg(to).status();
-        assert!(installed.unwrap().success());
+        install(from, to);
     }
     std::fs::create_dir(scratch.path().join("run")).unwrap();
     (scratch, program)
+}
+
+fn install(from: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    let installed = install.args(["-m", "755"]).arg(from).arg(to).status();
+    assert!(installed.unwrap().success());
 }
 
 impl Drop for Stack {

@@ -10,7 +10,7 @@ use tensorgate_wire::stream::Event;
 
 use crate::body::within;
 use crate::host::Proxy;
-use crate::pay::{Dues, MAX_STEPS, Paid, pay};
+use crate::pay::{Dues, MAX_STEPS, Paid, out_of_order, pay};
 use crate::root::GateRoot;
 
 /// A body on its way.
@@ -70,7 +70,7 @@ impl Checking {
                         Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) => break,
                     };
                 }
-                Err(internal("decision took a step out of its order"))
+                Err(out_of_order())
             }
             Event::Part(_) if !checks => Ok(()),
             Event::Part(part) => outcome(decision.pass(&root.policy, part)),
@@ -135,7 +135,7 @@ fn outcome(step: Step) -> Result<(), Denial> {
     match step {
         Step::Forward => Ok(()),
         Step::Deny(denial) => Err(denial),
-        _ => Err(internal("decision took a step out of its order")),
+        _ => Err(out_of_order()),
     }
 }
 

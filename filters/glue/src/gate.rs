@@ -35,7 +35,7 @@ use crate::host::{Action, HostFault, Level, Proxy};
 use crate::identify::{Before, Who, identify, take_key_away};
 use crate::keys::Awaited;
 use crate::outcome::Outcome;
-use crate::pay::{Dues, MAX_STEPS, Paid, pay};
+use crate::pay::{Dues, MAX_STEPS, Paid, out_of_order, pay};
 use crate::places::give_back;
 use crate::record::Record;
 use crate::rewrite::Rewrite;
@@ -433,7 +433,7 @@ impl Gate {
                 }
                 (Step::Check, Some(_), _) if !duties.check => Step::Forward,
                 (Step::Check, _, Some(request)) => held.decision.check(policy, request),
-                // Decoded before it had to wait.
+                // Decoded before it had to wait for what gateways share, and not kept: the body is here again.
                 (Step::Check, Some((plan, body)), None) => {
                     match decode(plan.format, body, held.decision.read_by(policy)) {
                         Ok(decoded) => held.decision.check(policy, request.insert(decoded)),
@@ -450,19 +450,11 @@ impl Gate {
                     return self.forward(proxy, held, now, Rest::None);
                 }
                 (Step::Check | Step::Decode | Step::ReadBody(_), ..) => {
-                    return self.refuse(
-                        proxy,
-                        held,
-                        Denial::new(Reason::Overloaded, "decision took a step out of its order"),
-                    );
+                    return self.refuse(proxy, held, out_of_order());
                 }
             };
         }
-        self.refuse(
-            proxy,
-            held,
-            Denial::new(Reason::Overloaded, "decision did not come to an end"),
-        )
+        self.refuse(proxy, held, out_of_order())
     }
 
     /// Waits for the body, or judges it at once if there is none.

@@ -2,7 +2,7 @@
 //! nothing: what a filter has no duty to spend counts as spent.
 
 use tensorgate_policy::decision::AcquireOutcome;
-use tensorgate_policy::{Charge, ChargeOutcome, Decision, Now, Step};
+use tensorgate_policy::{Charge, ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
 use crate::enforced::Enforced;
 use crate::filter::Duties;
@@ -12,9 +12,17 @@ use crate::root::GateRoot;
 use crate::shared_limits::{Asking, Owed, ask};
 use crate::spend::{Receipt, spend_and_tell};
 
-/// Steps that one callback may take before it must have an end; the longest path has nine (body, charge, acquire, charge, decode, check, charge,
-/// charge, forward).
+/// Steps that one callback may take before it must have an end. The longest path, of a whole body that names its model, has eight: a charge of the
+/// request here, places, a charge with other gateways, decode, check, a charge of what it carries here, one with other gateways, forward.
 pub(crate) const MAX_STEPS: usize = 10;
+
+/// A decision that took a step where its order has none, or more than there are. That is our own doing.
+pub(crate) fn out_of_order() -> Denial {
+    Denial::new(
+        Reason::Overloaded,
+        "internal: a decision took a step out of its order, or too many",
+    )
+}
 
 /// What a request has of others: its places until the stream is over, of a reservation what it does not use until its answer is.
 #[derive(Debug, Default)]

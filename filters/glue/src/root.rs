@@ -22,6 +22,9 @@ use crate::waiting::Room;
 /// The environment variable that holds the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
+/// What is read of a configuration, bytes: one more than may be, so that a larger one is seen to be that and not taken for one that is cut off.
+pub const READ_CONFIGURATION_BYTES: usize = Bundle::MAX_BYTES + 1;
+
 /// Requests that wait for a key at once, of one worker: each holds what a client has sent, and nothing is known of that client.
 const MAX_WAITING: usize = 64;
 /// What they hold of bodies, all of one worker together: sixteen of a size that every gate holds, or one of the greatest that this one holds. Nobody
@@ -70,6 +73,11 @@ impl GateRoot {
                 "is not 64 hex digits"
             };
             faults.push(error(CONTEXT_KEY_VARIABLE, message));
+        }
+        if bundle_json.as_ref().len() > Bundle::MAX_BYTES {
+            let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
+            faults.push(error("", &cause));
+            return Err(faults);
         }
         let read: Result<Bundle, _> = serde_json::from_slice(bundle_json.as_ref());
         drop(bundle_json);

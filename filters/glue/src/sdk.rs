@@ -30,16 +30,13 @@ use crate::host::{Action, Asked, Field, HostFault, Level, Proxy, Shared, SharedS
 use crate::lockout::make_pages;
 use crate::places::make_counts;
 use crate::record::Verdict;
-use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, host_fault};
+use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::shared_identity;
 use crate::shared_limits::make_breaker;
 use crate::signature::{self, Question};
 use crate::spend::make_slots;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;
-
-/// A policy bundle, bytes. The proxy's own configuration carries it; this bounds one copy in the VM.
-const MAX_CONFIGURATION_BYTES: usize = 16 << 20;
 
 thread_local! {
     /// This VM's name and the number of its last entry.
@@ -154,7 +151,7 @@ impl Context for Root {
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
-        let configured = abi::plugin_configuration(MAX_CONFIGURATION_BYTES)
+        let configured = abi::plugin_configuration(READ_CONFIGURATION_BYTES)
             .map_err(|fault| vec![host_fault(fault)])
             .and_then(|bundle| {
                 let filter = self.filter.ok_or_else(|| vec![unnamed()])?;

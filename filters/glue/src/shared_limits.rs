@@ -17,7 +17,7 @@ const SLOT: &str = "limits:breaker";
 /// gRPC's status of a service that has no such limit.
 const NOT_FOUND: u32 = 5;
 /// Tries at a swap of it: another worker's news is as good.
-const MAX_SWAP_TRIES: usize = 4;
+const MAX_NEWS_TRIES: usize = 4;
 
 /// What came of asking.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ fn update(
     proxy: &mut dyn Proxy,
     change: impl Fn(&Breaker) -> Option<(Breaker, bool)>,
 ) -> Option<bool> {
-    for _ in 0..MAX_SWAP_TRIES {
+    for _ in 0..MAX_NEWS_TRIES {
         let (breaker, token) = read(proxy).ok()??;
         let (after, tell) = change(&breaker)?;
         if proxy.swap(&slot(), &after.to_bytes(), token).ok()? {

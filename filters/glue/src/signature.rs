@@ -24,6 +24,7 @@ const fn hash(key: &KeyMaterial) -> Option<&'static [u8]> {
         KeyMaterial::Ed25519(_) => None,
     }
 }
+
 /// Tag and wire type (length-delimited) of a field.
 const fn tag(field: u8) -> u8 {
     field << 3 | 2

@@ -12,7 +12,7 @@ use crate::enforced::Enforced;
 use crate::gate::cannot_decide;
 use crate::host::Proxy;
 use crate::outcome::Outcome;
-use crate::pay::{Dues, MAX_STEPS, Paid, pay};
+use crate::pay::{Dues, MAX_STEPS, Paid, out_of_order, pay};
 use crate::root::GateRoot;
 
 /// Refused messages in a row, after which a stream is over: each costs its caller a few bytes, and us a judgement, an answer and a line in the log. What is
@@ -263,10 +263,7 @@ impl Streaming {
                 ) => break,
             };
         }
-        Err(Denial::new(
-            Reason::Overloaded,
-            "internal: a message's decision did not come to an end",
-        ))
+        Err(out_of_order())
     }
 
     /// What is no message, and so the stream's end.

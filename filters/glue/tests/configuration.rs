@@ -12,7 +12,8 @@ mod support;
 
 use support::{CONTEXT_KEY, bundle};
 use tensorgate_glue::filter::Filter;
-use tensorgate_glue::root::GateRoot;
+use tensorgate_glue::root::{GateRoot, READ_CONFIGURATION_BYTES};
+use tensorgate_policy::Bundle;
 
 /// The faults of a configuration, one line each.
 fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
@@ -47,6 +48,25 @@ fn a_valid_configuration_is_taken() {
             Some(&format!("{CONTEXT_KEY}\n"))
         )
         .is_ok()
+    );
+}
+
+#[test]
+fn a_configuration_that_is_too_large_is_told_so_and_not_where_it_was_cut_off() {
+    let padded = |bytes: usize| {
+        let mut bundle = bundle();
+        bundle.extend(std::iter::repeat_n(' ', bytes - bundle.len()));
+        bundle
+    };
+    let largest = padded(Bundle::MAX_BYTES);
+    assert!(GateRoot::configure(Filter::Gate, largest, Some(CONTEXT_KEY)).is_ok());
+    // As much as is read of any that is larger.
+    let mut larger = padded(READ_CONFIGURATION_BYTES);
+    larger.replace_range(..1, "[");
+    check(
+        &larger,
+        Some(CONTEXT_KEY),
+        &["configuration is larger than 16777216 bytes"],
     );
 }
 

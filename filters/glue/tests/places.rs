@@ -194,6 +194,43 @@ fn a_client_that_stalls_bodies_leaves_its_neighbours_half_of_a_model() {
     }
 }
 
+/// A connection stays on the listener that took it, and that one's buffer may hold less than the new policy's: what the new policy would hold
+/// whole passes in pieces there.
+#[test]
+fn a_share_is_of_bodies_that_pass_whatever_the_policy_would_hold() {
+    const LISTENER_BYTES: usize = 300 << 10;
+    const ROWS: usize = 50_000;
+    let json = format!(
+        r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[{ROWS},2],"parameters":{{"binary_data_size":{}}}}}]}}"#,
+        ROWS * 8
+    );
+    let bundle = limited(|policy| {
+        policy["listen"]["limits"]["body_bytes"] = json!(1 << 20);
+        policy["listen"]["limits"]["hold_bytes"] = json!(1 << 20);
+        policy["models"]["m"]["inputs"][0]["shape"][0]["max"] = json!(ROWS);
+        policy["models"]["m"]["limits"] = json!({"concurrency": 6});
+    });
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        let mut proxy = proxy_of(filters, &bundle, &Store::default());
+        proxy.set_enforced(60_000, LISTENER_BYTES);
+        let mut headers = support::head("POST", "/v2/models/m/infer");
+        let length = json.len().to_string();
+        headers.push(support::field("inference-header-content-length", length));
+        let mut stalled = || {
+            let mut stream = proxy.open(NOW);
+            stream.send_headers(&headers, false);
+            stream.send_body(&[json.as_bytes(), &[0; LISTENER_BYTES]].concat(), false);
+            stream
+        };
+        let streams: Vec<Stream> = (0..10).map(|_| stalled()).collect();
+        let fit = streams.iter().filter(|one| one.dispatched()).count();
+        assert_eq!(fit, 3, "{filters:?}");
+        for stream in streams {
+            stream.close();
+        }
+    }
+}
+
 #[test]
 fn what_looks_at_a_model_takes_none_of_its_places() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));

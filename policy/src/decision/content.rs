@@ -4,6 +4,7 @@ use alloc::format;
 
 use super::{BodyFormat, Decision, Step, foreign_policy, shadow};
 use crate::contract::{Asked, Carried, TensorRule, have_rows, quote};
+use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Media, Model, Policy};
 use crate::request::OCTET_STREAM;
@@ -46,6 +47,7 @@ impl Decision {
                 if by_row(format, request) {
                     answered_in_rows(&asked, model)?;
                 }
+                answered_in_json(format, &asked, model, request)?;
                 contract.check(&asked, request, &mut |denial| {
                     shadow::hold(shadow, &mut self.shadowed, denial)
                 })?;
@@ -111,6 +113,40 @@ fn answered_in_rows(asked: &Asked<'_>, model: &Model) -> Result<(), Denial> {
             quote(model.name())
         ),
     ))
+}
+
+/// Whether what a caller gets can be said in the JSON that it asks for: 16-bit floats are binary data there or nothing. Such a request is
+/// refused before anything runs for it. Formats that have no binary data have no such outputs either (see `validate`).
+pub(super) fn answered_in_json(
+    format: BodyFormat,
+    asked: &Asked<'_>,
+    model: &Model,
+    request: &InferRequest<'_>,
+) -> Result<(), Denial> {
+    if !matches!(format, BodyFormat::OipJson | BodyFormat::OipBinary { .. }) {
+        return Ok(());
+    }
+    let returns = asked.returns.unwrap_or_else(|| model.returns());
+    let mut returned = returns.iter().filter(|rule| {
+        let of = asked.grant;
+        of.is_none_or(|grant| grant.publishes(rule.name())) && request.asks_for(rule.name())
+    });
+    let unsayable = |rule: &&TensorRule| {
+        matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
+            && !request.wants_binary(rule.name())
+    };
+    match returned.find(unsayable) {
+        None => Ok(()),
+        Some(rule) => Err(Denial::with_field(
+            Reason::Malformed,
+            "binary_data_output",
+            format!(
+                "output {} is {}, which JSON cannot say",
+                quote(rule.name()),
+                rule.datatype()
+            ),
+        )),
+    }
 }
 
 /// A message that no contract reads must say nothing: whatever it says would go unchecked.

@@ -8,7 +8,7 @@ use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, Reason};
 use crate::draw::Draw;
-use crate::policy::{Accepts, Client, ClientId, GrantId, Model, ModelId, Policy};
+use crate::policy::{Accepts, Client, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::{
     Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
@@ -93,7 +93,7 @@ pub(super) fn media_type(
         (Protocol::OipRest | Protocol::TorchRest, Some(Operation::Infer), declared) => {
             match (declared, declared.name()) {
                 (ContentType::Absent | ContentType::Json, _) => true,
-                (_, Some(name)) => policy.models().iter().any(|model| takes_raw(model, name)),
+                (_, Some(name)) => policy.raw_types.contains(name),
                 _ => false,
             }
         }
@@ -125,16 +125,6 @@ pub(super) fn media_type(
     ))
 }
 
-/// Whether a model takes bodies of a type as they are.
-fn takes_raw(model: &Model, content_type: &str) -> bool {
-    match model.accepts() {
-        Accepts::Raw { content_types, .. } => content_types
-            .iter()
-            .any(|accepted| accepted == content_type),
-        Accepts::Tensors(_) | Accepts::OpenAi(_) => false,
-    }
-}
-
 /// Whether the declared coding is one that some model takes, as far as the route alone can tell: `operation` is `None` on server routes. Whether
 /// the model that is asked takes it is [`coded`]'s to say, once that is known.
 pub(super) fn encoding(
@@ -142,7 +132,7 @@ pub(super) fn encoding(
     head: &Head<'_>,
     operation: Option<Operation>,
 ) -> Result<(), Denial> {
-    let some_model = |coding: &Coding| policy.models().iter().any(|model| model.takes(*coding));
+    let some_model = |coding: &Coding| policy.codings.contains(*coding);
     let infers = operation.is_some_and(Operation::infers);
     let cause = match (head.encoding, infers) {
         (Encoding::Identity, _) => return Ok(()),

@@ -1,5 +1,6 @@
 //! The steps for a body that is too large to be held: its head is checked, then every part of it that passes, then its end.
 
+use super::content::answered_in_json;
 use super::shadow::hold;
 use super::{Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{Contract, Elements, Part};
@@ -58,9 +59,16 @@ impl Decision {
         request: &InferRequest<'_>,
         elements: &[Elements],
     ) -> Result<Step, Denial> {
-        let contract = contract(policy, self.model)?;
+        let model = self.model.and_then(|id| policy.model(id));
+        let (model, contract) = model
+            .and_then(|model| match model.accepts() {
+                Accepts::Tensors(contract) => Some((model, contract)),
+                _ => None,
+            })
+            .ok_or_else(foreign_policy)?;
         let shadow = self.shadow(policy);
         let asked = self.asked(policy);
+        answered_in_json(self.plan.format, &asked, model, request)?;
         let passing = contract.check_head(&asked, request, elements, &mut |denial| {
             hold(shadow, &mut self.shadowed, denial)
         })?;

@@ -43,7 +43,7 @@ impl Policy {
         });
         let models = self.models().iter().flat_map(|model| of_model(model, NONE));
         let in_pieces = self.pairs_granted(Operation::Infer);
-        let in_pieces = in_pieces.filter(|(_, model)| self.some_pass(model));
+        let in_pieces = in_pieces.filter(|(_, model)| can_pass(model));
         let passing = in_pieces
             .chain(self.pairs_streaming())
             .flat_map(|(client, model)| {
@@ -84,12 +84,15 @@ impl Policy {
         self.pairs_granted(Operation::Stream)
             .filter(|(_, model)| model.protocols().contains(&Protocol::OipGrpc))
     }
+}
 
-    /// Whether bodies for a model can pass in pieces.
-    fn some_pass(&self, model: &Model) -> bool {
-        let limits = self.listen().limits();
-        limits.body_bytes > limits.hold_bytes && matches!(model.accepts(), Accepts::Tensors(_))
-    }
+/// Whether bodies for a model can pass in pieces. Which of them do, their listener has a say in, and that may be an older policy's: no bound of
+/// this one's says that none will.
+fn can_pass(model: &Model) -> bool {
+    let protocols = model.protocols();
+    let binary = [Protocol::OipRest, Protocol::OipGrpc];
+    matches!(model.accepts(), Accepts::Tensors(_))
+        && binary.iter().any(|protocol| protocols.contains(protocol))
 }
 
 impl Decision {
@@ -139,7 +142,7 @@ impl Decision {
             );
         }
         if shared {
-            let passes = stream || (self.in_pieces && policy.some_pass(model));
+            let passes = stream || (self.in_pieces && can_pass(model));
             let called = members(model);
             let members = called.iter().filter_map(|(id, load)| {
                 let bytes = self.body_bytes.saturating_mul(load.given);

@@ -77,6 +77,10 @@ pub(super) fn carried(
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc | Protocol::Json => {
                 good = good.and(json(report, &path, *protocol, carried));
             }
+            // A raw body says nothing of its answer, and so cannot ask for binary data: that comes as JSON.
+            Protocol::OipRest if !carried.content_types.is_empty() => {
+                good = good.and(json(report, &path, *protocol, carried));
+            }
             Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {}
         }
     }
@@ -98,7 +102,7 @@ pub(super) fn carried(
     good
 }
 
-/// What elements in JSON can say, in the forms that name no datatype.
+/// What elements in JSON can say, in the forms that name no datatype or cannot ask for binary data.
 fn json(report: &mut Report, path: &Path, protocol: Protocol, carried: &Carried<'_>) -> Option<()> {
     let name = protocol.name();
     let mut good = Some(());
@@ -121,7 +125,10 @@ fn json(report: &mut Report, path: &Path, protocol: Protocol, carried: &Carried<
                     rule.datatype(),
                     rule.name()
                 ),
-                "tf-serving-grpc in its place",
+                match carried.content_types {
+                    [] => "tf-serving-grpc in its place",
+                    _ => "a postprocess handler that makes FP32 of it",
+                },
             );
             good = None;
         }

@@ -80,7 +80,7 @@ impl Counter {
         let keys: Vec<String> = lines.iter().map(|line| key(&self.domain, line)).collect();
         let mut words: Vec<Vec<u8>> = Vec::with_capacity(keys.len().saturating_mul(1 + NUMBERS));
         words.extend(keys.iter().map(|key| key.clone().into_bytes()));
-        words.extend(terms.iter().flat_map(numbers));
+        words.extend(terms.iter().flat_map(|terms| Numbers::of(terms).words()));
         let answer = self.redis.call(words, keys.len(), self.within).await?;
         let answer = String::from_utf8_lossy(&answer);
         if let Some(number) = answer.strip_prefix('!') {
@@ -114,33 +114,60 @@ fn key(domain: &str, line: &Line<'_>) -> String {
     format!("{KEY_PREFIX}{{{whose}}}:{what}")
 }
 
-/// A limit's numbers, as the script takes them.
-fn numbers(terms: &Terms) -> [Vec<u8>; NUMBERS] {
-    let text = |number: u64| number.to_string().into_bytes();
-    match *terms {
-        Terms::Bucket {
+/// A limit's numbers, by the names that the script gives them.
+struct Numbers {
+    kind: &'static str,
+    interval: u64,
+    per: u64,
+    cost: Span,
+    room: Span,
+}
+
+impl Numbers {
+    fn of(terms: &Terms) -> Self {
+        let whole = |us| Span { us, part: 0 };
+        match *terms {
+            Terms::Bucket {
+                interval,
+                per,
+                cost,
+                room,
+            } => Self {
+                kind: "b",
+                interval,
+                per,
+                cost,
+                room,
+            },
+            Terms::Day { cost, limit } => Self {
+                kind: "d",
+                interval: 0,
+                per: 0,
+                cost: whole(cost),
+                room: whole(limit),
+            },
+        }
+    }
+
+    /// In the order in which the script takes them.
+    fn words(&self) -> [Vec<u8>; NUMBERS] {
+        let Self {
+            kind,
             interval,
             per,
             cost,
             room,
-        } => [
-            b"b".to_vec(),
+        } = *self;
+        let text = |number: u64| number.to_string().into_bytes();
+        [
+            kind.as_bytes().to_vec(),
             text(interval),
             text(per),
             text(cost.us),
             text(cost.part),
             text(room.us),
             text(room.part),
-        ],
-        Terms::Day { cost, limit } => [
-            b"d".to_vec(),
-            text(0),
-            text(0),
-            text(cost),
-            text(0),
-            text(limit),
-            text(0),
-        ],
+        ]
     }
 }
 

@@ -1,15 +1,17 @@
 //! Elements in raw form to a flat JSON list. Floats are written as the shortest text that reads back as the same value of their
-//! own datatype; what JSON cannot say (NaN, infinities, bytes that are no text, 16-bit floats) is not written at all.
+//! own datatype; what JSON cannot say (NaN, infinities, bytes that are no text, 16-bit floats) is not written at all, and told apart from a
+//! tensor that is not what it says.
 
 use core::fmt::{Debug, Write as _};
 
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::items;
 
+use super::Unsayable;
 use crate::json_text::string;
 
-/// Appends the list. `None` leaves half of one behind: the caller throws it away.
-pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Option<()> {
+/// Appends the list. An error leaves half of one behind: the caller throws it away.
+pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Result<(), Unsayable> {
     json.push('[');
     let mut first = true;
     let mut next = |json: &mut String| {
@@ -42,23 +44,28 @@ pub(super) fn write(json: &mut String, datatype: Datatype, data: &[u8]) -> Optio
         Datatype::Bytes => {
             for item in items(data) {
                 next(json);
-                string(json, str::from_utf8(item.ok()?).ok()?);
+                let item = item.map_err(|_| Unsayable::Tensor)?;
+                string(json, str::from_utf8(item).map_err(|_| Unsayable::Value)?);
             }
         }
-        Datatype::Fp16 | Datatype::Bf16 => return None,
+        Datatype::Fp16 | Datatype::Bf16 => return Err(Unsayable::Value),
     }
     json.push(']');
-    Some(())
+    Ok(())
 }
 
-/// Appends one element, and no list. `None` as for [`write`].
-pub(super) fn scalar(json: &mut String, datatype: Datatype, element: &[u8]) -> Option<()> {
+/// Appends one element, and no list. Errors as for [`write`].
+pub(super) fn scalar(
+    json: &mut String,
+    datatype: Datatype,
+    element: &[u8],
+) -> Result<(), Unsayable> {
     let start = json.len();
     write(json, datatype, element)?;
     // A list of one, without its brackets.
     json.pop();
     json.remove(start);
-    Some(())
+    Ok(())
 }
 
 fn numbers<T: Debug, const N: usize>(
@@ -66,12 +73,13 @@ fn numbers<T: Debug, const N: usize>(
     data: &[u8],
     mut next: impl FnMut(&mut String),
     value: impl Fn([u8; N]) -> Option<T>,
-) -> Option<()> {
+) -> Result<(), Unsayable> {
     let (elements, rest) = data.as_chunks::<N>();
     for element in elements {
         next(json);
         // `Debug` writes large and small floats with an exponent, where `Display` would write 300 digits.
-        write!(json, "{:?}", value(*element)?).ok()?;
+        let value = value(*element).ok_or(Unsayable::Value)?;
+        write!(json, "{value:?}").map_err(|_| Unsayable::Tensor)?;
     }
-    rest.is_empty().then_some(())
+    rest.is_empty().then_some(()).ok_or(Unsayable::Tensor)
 }

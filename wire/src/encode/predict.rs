@@ -40,45 +40,51 @@ pub(super) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// Those of an output; `None` where its data is not what it says.
-    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Option<Self> {
-        let (datatype, rest) = whole(output)?;
-        Some(Self {
+    /// Those of an output whose data is what it says.
+    pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Result<Self, Unsayable> {
+        let (datatype, rest) = whole(output).ok_or(Unsayable::Tensor)?;
+        Ok(Self {
             datatype,
             rest,
             texts,
         })
     }
 
-    /// Writes the next one.
-    fn next(&mut self, json: &mut String) -> Option<()> {
+    /// Takes the next one.
+    fn take(&mut self) -> Option<&'a [u8]> {
         let size = match self.datatype.size_bytes() {
             Some(size) => size,
             None => items(self.rest).next()?.ok()?.len().checked_add(4)?,
         };
         let (element, rest) = self.rest.split_at_checked(size)?;
         self.rest = rest;
+        Some(element)
+    }
+
+    /// Writes the next one.
+    fn next(&mut self, json: &mut String) -> Result<(), Unsayable> {
+        let element = self.take().ok_or(Unsayable::Tensor)?;
         if self.datatype == Datatype::Bytes && self.texts != Texts::Plain {
             let (before, after) = match self.texts {
                 Texts::Tagged => ("{\"b64\":\"", "\"}"),
                 Texts::Base64 | Texts::Plain => ("\"", "\""),
             };
             json.push_str(before);
-            STANDARD.encode_string(element.get(4..)?, json);
+            STANDARD.encode_string(element.get(4..).ok_or(Unsayable::Tensor)?, json);
             json.push_str(after);
-            return Some(());
+            return Ok(());
         }
         scalar(json, self.datatype, element)
     }
 
     /// Writes a value of these dims, at most [`MAX_RANK`] of them.
-    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Option<()> {
+    pub(super) fn value(&mut self, json: &mut String, shape: &[i64]) -> Result<(), Unsayable> {
         let Some((dim, inner)) = shape.split_first() else {
             return self.next(json);
         };
-        let mut written = Some(());
+        let mut written = Ok(());
         list(json, 0..*dim, |json, _| {
-            if written.is_some() {
+            if written.is_ok() {
                 written = self.value(json, inner);
             }
         });
@@ -92,7 +98,8 @@ pub(crate) fn lists(tensor: &Tensor<'_>) -> Option<String> {
         return None;
     }
     let mut json = String::new();
-    Elements::of(tensor, Texts::Plain)?.value(&mut json, &tensor.shape)?;
+    let mut elements = Elements::of(tensor, Texts::Plain).ok()?;
+    elements.value(&mut json, &tensor.shape).ok()?;
     Some(json)
 }
 
@@ -110,7 +117,7 @@ pub(super) fn infer_json(
         true => None,
         false => Some(rows_in_common(outputs).ok_or(Unsayable::Rows)?),
     };
-    document(outputs, rows, member).ok_or(Unsayable::Tensor)
+    document(outputs, rows, member)
 }
 
 /// How many rows all tensors have; `None` where they differ.
@@ -120,9 +127,13 @@ fn rows_in_common(outputs: &[Tensor<'_>]) -> Option<i64> {
     rows.all(|rows| rows == Some(first)).then_some(first)
 }
 
-fn document(outputs: &[Tensor<'_>], rows: Option<i64>, member: Option<&str>) -> Option<Vec<u8>> {
+fn document(
+    outputs: &[Tensor<'_>],
+    rows: Option<i64>,
+    member: Option<&str>,
+) -> Result<Vec<u8>, Unsayable> {
     if outputs.is_empty() || outputs.iter().any(|output| output.shape.len() > MAX_RANK) {
-        return None;
+        return Err(Unsayable::Tensor);
     }
     let mut elements = outputs
         .iter()
@@ -131,30 +142,30 @@ fn document(outputs: &[Tensor<'_>], rows: Option<i64>, member: Option<&str>) -> 
             let texts = if tagged { Texts::Tagged } else { Texts::Plain };
             Elements::of(output, texts)
         })
-        .collect::<Option<Vec<_>>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
     let mut json = String::new();
     let Some(rows) = rows else {
         let Some(member) = member else {
             named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
-            return Some(json.into_bytes());
+            return Ok(json.into_bytes());
         };
         json.push('{');
         string(&mut json, member);
         json.push(':');
         named(&mut json, outputs, &mut elements, |shape| Some(shape))?;
         json.push('}');
-        return Some(json.into_bytes());
+        return Ok(json.into_bytes());
     };
     json.push_str("{\"predictions\":");
-    let mut written = Some(());
+    let mut written = Ok(());
     list(&mut json, 0..rows, |json, _| {
-        if written.is_some() {
+        if written.is_ok() {
             written = named(json, outputs, &mut elements, |shape| shape.get(1..));
         }
     });
     written?;
     json.push('}');
-    Some(json.into_bytes())
+    Ok(json.into_bytes())
 }
 
 /// Writes the next value of each output: by name where there are several.
@@ -163,18 +174,18 @@ fn named(
     outputs: &[Tensor<'_>],
     elements: &mut [Elements<'_>],
     part: impl Fn(&[i64]) -> Option<&[i64]>,
-) -> Option<()> {
+) -> Result<(), Unsayable> {
     if let ([output], [elements]) = (outputs, &mut *elements) {
-        return elements.value(json, part(&output.shape)?);
+        return elements.value(json, part(&output.shape).ok_or(Unsayable::Tensor)?);
     }
     for (index, (output, elements)) in outputs.iter().zip(elements).enumerate() {
         json.push(if index == 0 { '{' } else { ',' });
         string(json, &output.name);
         json.push(':');
-        elements.value(json, part(&output.shape)?)?;
+        elements.value(json, part(&output.shape).ok_or(Unsayable::Tensor)?)?;
     }
     json.push('}');
-    Some(())
+    Ok(())
 }
 
 /// The most bytes that an output takes in JSON beyond its elements' own text: every list that is opened, and its name in every row.

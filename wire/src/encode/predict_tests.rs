@@ -78,6 +78,21 @@ fn an_answer_of_torchserve_is_the_value_itself_unless_rows_were_asked_for() {
         (
             vec![tensor("h", "FP16", &[1], &[0, 0])],
             true,
+            Err(Unsayable::Value),
+        ),
+        (
+            vec![tensor("f", "FP32", &[1], &f32::NAN.to_le_bytes())],
+            false,
+            Err(Unsayable::Value),
+        ),
+        (
+            vec![tensor("b", "BYTES", &[1], b"\x01\0\0\0\xff")],
+            true,
+            Err(Unsayable::Value),
+        ),
+        (
+            vec![tensor("s", "INT8", &[2], &[1])],
+            true,
             Err(Unsayable::Tensor),
         ),
         (vec![], true, Err(Unsayable::Tensor)),

@@ -44,11 +44,11 @@ pub(super) fn infer_json(
     form: &AnswerForm,
 ) -> Result<Vec<u8>, Unsayable> {
     let template = form.template.as_deref().ok_or(Unsayable::Tensor)?;
-    document(&response.outputs, template.outputs()).ok_or(Unsayable::Tensor)
+    document(&response.outputs, template.outputs())
 }
 
-/// A document of tensors; those without a place are none of it. `None` where one is not what it says, or JSON cannot say it.
-pub(crate) fn document(tensors: &[Tensor<'_>], places: &[Place]) -> Option<Vec<u8>> {
+/// A document of tensors, each of which is what it says, and can be said in JSON; those without a place are none of it.
+pub(crate) fn document(tensors: &[Tensor<'_>], places: &[Place]) -> Result<Vec<u8>, Unsayable> {
     let mut targets: Vec<Target<'_, '_>> = Vec::new();
     for place in places {
         if let Some(tensor) = tensors.iter().find(|tensor| tensor.name == place.name()) {
@@ -59,7 +59,7 @@ pub(crate) fn document(tensors: &[Tensor<'_>], places: &[Place]) -> Option<Vec<u
     targets.sort_by_key(|(steps, ..)| *steps);
     let mut json = String::new();
     node(&targets)?.write(&mut json)?;
-    Some(json.into_bytes())
+    Ok(json.into_bytes())
 }
 
 /// The steps that are left of the way to a place, and what goes there.
@@ -75,10 +75,10 @@ enum Node<'p, 'r> {
 
 /// What the document has where these targets' ways have come together. They are in order, so that those of one name stand together; the
 /// recursion is as deep as a pointer has steps.
-fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Option<Node<'p, 'r>> {
+fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unsayable> {
     if let [([], place, output)] = targets {
         if output.shape.len() > MAX_RANK {
-            return None;
+            return Err(Unsayable::Tensor);
         }
         let texts = if place.base64() {
             Texts::Base64
@@ -89,9 +89,9 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Option<Node<'p, 'r>> {
         let in_rows = usize::from(place.at().by_row());
         let shape = match place.bare() {
             true => &[],
-            false => output.shape.get(in_rows..)?,
+            false => output.shape.get(in_rows..).ok_or(Unsayable::Tensor)?,
         };
-        return Some(Node::Tensor(elements, shape));
+        return Ok(Node::Tensor(elements, shape));
     }
     if let Some(([Step::Rows, ..], _, first)) = targets.first() {
         let rows = first.shape.first().copied();
@@ -99,9 +99,10 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Option<Node<'p, 'r>> {
             .iter()
             .any(|(_, _, output)| output.shape.first().copied() != rows)
         {
-            return None;
+            return Err(Unsayable::Tensor);
         }
-        return Some(Node::Rows(rows?, Box::new(node(&below(targets))?)));
+        let rows = rows.ok_or(Unsayable::Tensor)?;
+        return Ok(Node::Rows(rows, Box::new(node(&below(targets))?)));
     }
     let mut members = Vec::new();
     let mut rest = targets;
@@ -111,7 +112,7 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Option<Node<'p, 'r>> {
         members.push((name.as_str(), node(&below(here))?));
         rest = behind;
     }
-    Some(Node::Object(members))
+    Ok(Node::Object(members))
 }
 
 /// The same, one step on.
@@ -124,8 +125,8 @@ fn below<'p, 'r>(targets: &[Target<'p, 'r>]) -> Vec<Target<'p, 'r>> {
 
 impl Node<'_, '_> {
     /// Writes it, and of tensors what is next of them.
-    fn write(&mut self, json: &mut String) -> Option<()> {
-        let mut written = Some(());
+    fn write(&mut self, json: &mut String) -> Result<(), Unsayable> {
+        let mut written = Ok(());
         match self {
             Self::Tensor(elements, shape) => return elements.value(json, shape),
             Self::Object(members) => {
@@ -141,7 +142,7 @@ impl Node<'_, '_> {
                 json.push('}');
             }
             Self::Rows(rows, row) => list(json, 0..*rows, |json, _| {
-                if written.is_some() {
+                if written.is_ok() {
                     written = row.write(json);
                 }
             }),

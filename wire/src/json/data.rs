@@ -118,11 +118,18 @@ impl<'a> List<'a, '_> {
         self.numbers(
             // What is plain is not long: no budget is asked.
             |read| plain(read.plain?).or_else(|| finite(*read)).map(&le),
-            |read, index| finite(read).map(&le).ok_or(DataFault::NotFinite { index }),
+            |read, index, budget| {
+                if read.is_long() {
+                    budget.take_long_number()?;
+                }
+                let value = finite(read).ok_or(DataFault::NotFinite { index })?;
+                Ok(le(value))
+            },
         )
     }
 
-    /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser.
+    /// Integer datatypes take integer literals only: `1.0` and `1e2` are floats to every typed parser. None is rounded, however long it is: no
+    /// budget is asked.
     fn integers<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
         &mut self,
         le: impl Fn(T) -> [u8; N],
@@ -132,14 +139,13 @@ impl<'a> List<'a, '_> {
                 let plain = read.plain.filter(|_| read.integer)?;
                 T::try_from(plain.to_i64()?).ok().map(&le)
             },
-            |read, index| {
+            |read, index, _| {
                 if !read.integer {
-                    return Err(DataFault::Kind { index });
+                    return Err(DataFault::Kind { index }.into());
                 }
                 // The text is an integer's; only its range can be wrong.
-                read.to_integer()
-                    .map(&le)
-                    .ok_or(DataFault::Overflow { index })
+                let value = read.to_integer();
+                Ok(value.map(&le).ok_or(DataFault::Overflow { index })?)
             },
         )
     }
@@ -148,7 +154,7 @@ impl<'a> List<'a, '_> {
     fn numbers<const N: usize>(
         &mut self,
         plain: impl Fn(&Number<'_>) -> Option<[u8; N]>,
-        element: impl Fn(Number<'a>, usize) -> Result<[u8; N], DataFault>,
+        element: impl Fn(Number<'a>, usize, &mut Budget) -> Result<[u8; N], Stop>,
     ) -> Result<Vec<u8>, Stop> {
         self.elements(
             N,
@@ -158,10 +164,7 @@ impl<'a> List<'a, '_> {
                     return Err(DataFault::Kind { index }.into());
                 };
                 let number = scanner.number()?;
-                if number.is_long() {
-                    budget.take_long_number()?;
-                }
-                raw.extend_from_slice(&element(number, index)?);
+                raw.extend_from_slice(&element(number, index, budget)?);
                 Ok(())
             },
         )

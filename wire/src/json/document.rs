@@ -140,12 +140,12 @@ impl Reader {
             Some(b'"') => scanner.string().map(Value::String),
             Some(b'-' | b'0'..=b'9') => {
                 let number = scanner.number()?;
-                if number.is_long() {
-                    self.budget.take_long_number()?;
-                }
                 let value = if number.integer {
                     number.to_integer().map(Value::Int)
                 } else {
+                    if number.is_long() {
+                        self.budget.take_long_number()?;
+                    }
                     let float = number.to_f64().filter(|value| value.is_finite());
                     float.map(Value::Float)
                 };

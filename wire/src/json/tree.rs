@@ -218,16 +218,16 @@ impl Tree {
                 },
                 _ => Err(DataFault::Kind { index }.into()),
             },
-            Some(Datatype::Uint8) => self.integer(scanner, budget, u8::to_le_bytes),
-            Some(Datatype::Uint16) => self.integer(scanner, budget, u16::to_le_bytes),
-            Some(Datatype::Uint32) => self.integer(scanner, budget, u32::to_le_bytes),
-            Some(Datatype::Uint64) => self.integer(scanner, budget, u64::to_le_bytes),
-            Some(Datatype::Int8) => self.integer(scanner, budget, i8::to_le_bytes),
-            Some(Datatype::Int16) => self.integer(scanner, budget, i16::to_le_bytes),
-            Some(Datatype::Int32) => self.integer(scanner, budget, i32::to_le_bytes),
-            Some(Datatype::Int64) => self.integer(scanner, budget, i64::to_le_bytes),
+            Some(Datatype::Uint8) => self.integer(scanner, u8::to_le_bytes),
+            Some(Datatype::Uint16) => self.integer(scanner, u16::to_le_bytes),
+            Some(Datatype::Uint32) => self.integer(scanner, u32::to_le_bytes),
+            Some(Datatype::Uint64) => self.integer(scanner, u64::to_le_bytes),
+            Some(Datatype::Int8) => self.integer(scanner, i8::to_le_bytes),
+            Some(Datatype::Int16) => self.integer(scanner, i16::to_le_bytes),
+            Some(Datatype::Int32) => self.integer(scanner, i32::to_le_bytes),
+            Some(Datatype::Int64) => self.integer(scanner, i64::to_le_bytes),
             Some(Datatype::Fp32) => {
-                let value = self.number(scanner, budget)?.to_f32();
+                let value = self.float(scanner, budget)?.to_f32();
                 self.push(
                     value
                         .filter(|value| value.is_finite())
@@ -237,7 +237,7 @@ impl Tree {
                 Ok(())
             }
             Some(Datatype::Fp64) => {
-                let value = self.number(scanner, budget)?.to_f64();
+                let value = self.float(scanner, budget)?.to_f64();
                 self.push(
                     value
                         .filter(|value| value.is_finite())
@@ -264,29 +264,33 @@ impl Tree {
         push_item(&mut self.raw, item).ok_or_else(|| scanner.form("an element is too long").into())
     }
 
-    fn number<'t>(
+    fn number<'t>(&self, scanner: &mut Scanner<'t>) -> Result<Number<'t>, Stop> {
+        let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
+            return Err(DataFault::Kind { index: self.index }.into());
+        };
+        Ok(scanner.number()?)
+    }
+
+    /// A number that is to be rounded.
+    fn float<'t>(
         &self,
         scanner: &mut Scanner<'t>,
         budget: &mut Budget,
     ) -> Result<Number<'t>, Stop> {
-        let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
-            return Err(DataFault::Kind { index: self.index }.into());
-        };
-        let number = scanner.number()?;
+        let number = self.number(scanner)?;
         if number.is_long() {
             budget.take_long_number()?;
         }
         Ok(number)
     }
 
-    /// Integer datatypes take integer literals only, as in every other protocol.
+    /// Integer datatypes take integer literals only, as in every other protocol. None is rounded: no budget is asked.
     fn integer<T: TryFrom<i64> + core::str::FromStr, const N: usize>(
         &mut self,
         scanner: &mut Scanner<'_>,
-        budget: &mut Budget,
         le: impl Fn(T) -> [u8; N],
     ) -> Result<(), Stop> {
-        let number = self.number(scanner, budget)?;
+        let number = self.number(scanner)?;
         let index = self.index;
         if !number.integer {
             return Err(DataFault::Kind { index }.into());

@@ -1,5 +1,11 @@
 //! A gate whose request waits for what only a call to the outside can bring. It holds whatever comes meanwhile, and judges it once the wait is
 //! over, in the order in which it came.
+//!
+//! | waits for | a piece of its body | more than may be held | the answer, or no more time | the stream ends |
+//! |---|---|---|---|---|
+//! | a key | held, in the worker's room | the wait is over | the head is judged with the keys that there are, then what came | its place is free |
+//! | limits, with a body to come | held | it passes on; its end waits for the answer | the decision goes on, then what came | nobody waits for the answer |
+//! | limits, all of it here | there is none | | the body is read again, the decision goes on | nobody waits for the answer |
 
 use tensorgate_policy::{ChargeOutcome, Step};
 

@@ -44,6 +44,9 @@ const LISTED: [&str; 3] = ["a", "\u{e9}\"", ""];
 const MATCHING: [&str; 4] = ["a", "b\u{e9}", "ab", "\u{e9}"];
 const URLS: [&str; 2] = ["https://a.example.com/x", "https://b.c.example.com:443"];
 
+/// Elements of a long list: more than there may be floats of as many digits as the longest integers have.
+const LONG_LIST: usize = 2_000;
+
 impl Rule {
     /// Bytes of an item.
     fn item_bytes(&self) -> usize {
@@ -126,7 +129,14 @@ pub fn rules(random: &mut Random) -> Vec<Rule> {
             let signed = !datatype.name().starts_with('U') && datatype != Datatype::Bool;
             let ranged = !matches!(datatype, Datatype::Bytes | Datatype::Bool) && random.one_in(2);
             let shape: Vec<usize> = (0..rank).map(|_| 1 + random.below(5)).collect();
-            let further = further(random, datatype, ranged, &shape);
+            let long = datatype == Datatype::Uint64 && !ranged && random.one_in(8);
+            let (shape, further) = match long {
+                true => (vec![LONG_LIST], Further::Nothing),
+                false => {
+                    let further = further(random, datatype, ranged, &shape);
+                    (shape, further)
+                }
+            };
             Rule {
                 name: format!("input-{index}"),
                 datatype,
@@ -162,6 +172,10 @@ fn scalar(random: &mut Random, rule: &Rule, index: usize) -> Value {
     });
     match rule.datatype {
         Datatype::Bool => json!(random.one_in(2)),
+        // Of twenty digits, as a hash has.
+        Datatype::Uint64 if rule.range.is_none() && random.below(8) != 0 => {
+            json!(u64::MAX - random.below(1 << 20) as u64)
+        }
         Datatype::Bytes => json!(
             "é\"x0\u{1}~"
                 .chars()
