@@ -287,9 +287,11 @@ impl Decision {
         }
     }
 
-    /// Statistics are no route to whom they are not granted, as they are none where nobody grants them.
+    /// Statistics, and a path of a model's own, are no route to whom they are not granted, as they are none where nobody grants them.
     fn unlisted(&self, denial: Denial) -> Denial {
-        if self.operation == Some(Operation::Statistics) && denial.reason == Reason::NotGranted {
+        let hidden = self.operation == Some(Operation::Statistics)
+            || (self.protocol, self.operation) == (Protocol::Json, Some(Operation::Infer));
+        if hidden && denial.reason == Reason::NotGranted {
             return Denial {
                 reason: Reason::NotAnInferenceRoute,
                 ..denial
@@ -334,6 +336,10 @@ impl Decision {
                 self.operation = Some(*operation);
                 if *operation == Operation::Statistics {
                     gate::reaches(policy, self.client, *protocol, *operation)?;
+                }
+                if let (Protocol::Json, Some(model)) = (protocol, model) {
+                    gate::in_scope(head.withheld, *operation)?;
+                    self.resolve(policy, model, version.as_deref())?;
                 }
                 gate::media_type(policy, head, *protocol, Some(*operation))?;
                 gate::encoding(policy, head, Some(*operation))?;

@@ -23,6 +23,8 @@ pub struct Document {
     pub generated: usize,
     /// Tokens that each choice may have at most; `None` where nothing is generated.
     pub max_tokens: Option<u64>,
+    /// Likely tokens beside each that the answer may tell of; `None` where no log probabilities were asked for.
+    pub likely: Option<usize>,
     /// Whether it comes in pieces.
     pub stream: bool,
     /// Whether the caller wants to be told of counts then.
@@ -63,11 +65,19 @@ impl Document {
         let texts = asked.and_then(Value::as_array).map_or(1, <[_]>::len);
         let small = |name| number(name).and_then(|number| usize::try_from(number).ok());
         let n = small("n").unwrap_or(1);
+        let likely = match api {
+            Api::Chat if document.get("logprobs") == Some(&Value::Bool(true)) => {
+                Some(small("top_logprobs").unwrap_or(0))
+            }
+            Api::Completions => small("logprobs"),
+            Api::Chat | Api::Embeddings => None,
+        };
         Some(Self {
             api,
             choices: texts.saturating_mul(n),
             generated: texts.saturating_mul(n.max(small("best_of").unwrap_or(1))),
             max_tokens: number("max_tokens"),
+            likely,
             stream: document.get("stream") == Some(&Value::Bool(true)),
             include_usage,
             claims: claims.clone(),

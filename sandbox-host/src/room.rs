@@ -128,6 +128,7 @@ mod tests {
             choices: 1,
             generated: 1,
             max_tokens: None,
+            likely: None,
             stream: false,
             include_usage: false,
             claims: http::HeaderMap::new(),

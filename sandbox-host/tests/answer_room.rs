@@ -46,6 +46,7 @@ fn document(api: Api, choices: usize) -> Document {
         choices,
         generated: MANY,
         max_tokens: None,
+        likely: Some(MANY),
         stream: false,
         include_usage: false,
         claims: HeaderMap::new(),

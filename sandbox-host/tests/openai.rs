@@ -33,8 +33,8 @@ fn policy(backend: &OpenAi, timeout_ms: u64) -> Value {
             "llama": {"backend": "b", "backend_model": "their/llama", "versions": ["1"], "protocols": ["openai"],
                 "parameters": {"temperature": {"float": [0, 2]}},
                 "openai": {
-                    "chat": {"max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16, "n": 2, "stream": true},
-                    "completions": {"max_prompts": 2, "max_prompt_bytes": 100, "max_tokens": 16},
+                    "chat": {"max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16, "n": 2, "stream": true, "logprobs": 2},
+                    "completions": {"max_prompts": 2, "max_prompt_bytes": 100, "max_tokens": 16, "logprobs": 2},
                     "embeddings": {"max_items": 2, "max_item_bytes": 100},
                     "max_answer_bytes": 4096}},
             "guarded": {"backend": "b", "backend_model": "their/llama", "versions": ["1"], "protocols": ["openai"],
@@ -253,6 +253,34 @@ fn events(body: &[u8]) -> Vec<String> {
         .split("\n\n")
         .map(|event| event.strip_prefix("data: ").unwrap().to_owned())
         .collect()
+}
+
+#[tokio::test]
+async fn null_is_as_left_out_and_no_more_likely_tokens_are_told_than_were_asked_for() {
+    let (backend, running) = started(20_000).await;
+    let token = |top: Value| json!({"token": "a", "logprob": -1.0, "top_logprobs": top});
+    let likely = token(vec![json!({"token": "a", "logprob": -1.0}); 3].into());
+    let said = json!({"created": null, "choices": [{"index": 0, "finish_reason": "stop", "logprobs": {"content": [likely, token(Value::Null)]},
+        "message": {"role": "assistant", "content": "hello", "tool_calls": null}}]});
+    backend.set(Act::Say(200, said.to_string()));
+    for asked in [None, Some(0), Some(2)] {
+        let mut body = hello();
+        body["logprobs"] = asked.is_some().into();
+        body["top_logprobs"] = json!(asked);
+        let answer = running.gate.call("POST", CHAT, body.to_string()).await;
+        let told = answer.json()["choices"][0]["logprobs"]["content"][0].clone();
+        assert_eq!(told["top_logprobs"].as_array().map(Vec::len), asked);
+        assert_eq!((answer.status, told.is_null()), (200, asked.is_none()));
+    }
+    let likely = json!({"tokens": ["a"], "token_logprobs": [-1.0], "text_offset": [0], "top_logprobs": [{"a": -1.0, "b": -2.0, "c": -3.0}]});
+    let said = json!({"choices": [{"index": 0, "text": "a", "logprobs": likely, "finish_reason": "stop"}]});
+    backend.set(Act::Say(200, said.to_string()));
+    for (asked, status) in [(None, 200), (Some(1), 502), (Some(2), 200)] {
+        let body = json!({"model": "llama", "prompt": "a", "logprobs": asked}).to_string();
+        let answer = running.gate.call("POST", "/v1/completions", body).await;
+        assert_eq!(answer.status, status, "{asked:?} {answer:?}");
+    }
+    running.stop().await;
 }
 
 #[tokio::test]

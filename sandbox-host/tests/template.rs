@@ -73,7 +73,7 @@ async fn what_has_no_place_ends_at_the_host_too() {
             (400, "out-of-range"),
         ),
         ("POST", ROUTE, r#"{"input":{}}"#, (400, "missing-input")),
-        ("GET", ROUTE, "", (405, "method-not-allowed")),
+        ("GET", ROUTE, "", (404, "not-an-inference-route")),
         (
             "POST",
             "/classify/",

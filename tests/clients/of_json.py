@@ -73,7 +73,7 @@ def ask(table, places):
         part.refused(title, reason, lambda: post(gate, ROUTE, body), says)
     for path in ("/classify/", "/train", "/-/routes", "/docs.json"):
         part.refused(f"POST {path}", "not-an-inference-route", lambda: post(gate, path, {"rows": ROWS}))
-    part.refused("GET", "method-not-allowed", lambda: gate.get(ROUTE).raise_for_status())
+    part.refused("GET", "not-an-inference-route", lambda: gate.get(ROUTE).raise_for_status())
     part.refused("with nobody's key", "unauthenticated", lambda: gate.post(ROUTE, json={"rows": ROWS}, headers={"x-api-key": places.keys["unknown"]}).raise_for_status())
     asked = [call for call in httpx.get(places.own_seen).json() if call["by"] == "gate" and call["method"] == "POST"]
     members = {name for call in asked for name in call["asked"]} | {name for call in asked for row in call["asked"]["rows"] for name in row}

@@ -38,6 +38,7 @@ pub mod upstream;
 pub use answer::Answer;
 pub use decode::{addressee, decode};
 pub use expand::expand;
+pub use route::refused_in;
 pub use stream::BodyStream;
 
 /// The members of one JSON object: a tree of bounded depth and size, names distinct.

@@ -67,18 +67,19 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
     }
 }
 
-/// The protocol in which to refuse a path that leads nowhere. Below `/v1/`, the questions to a model apart, OpenAI's API has its own, and its
-/// clients read a refusal as an object.
-fn refused_in(path: &str, unknown: Protocol) -> Protocol {
+/// The protocol in which to refuse a path that leads nowhere, or to a model's own. Below `/v1/`, the questions to a model apart, OpenAI's API has its
+/// own, and its clients read a refusal as an object. Both kinds of path are refused alike, so that no refusal tells which are there.
+pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
     let of_openai = path.starts_with("/v1/") && !path.starts_with("/v1/models/");
-    if of_openai && unknown == Protocol::OipRest {
+    if of_openai && matches!(unknown, Protocol::OipRest | Protocol::Json) {
         Protocol::OpenAi
     } else {
         unknown
     }
 }
 
-/// The same for a path that no protocol has: a model's own, or `unknown`.
+/// The same for a path that no protocol has: a model's own, or `unknown`. To most callers a model's own is no route, so neither another method nor
+/// gRPC's type may tell that it is one.
 pub(crate) fn own<'a>(
     method: &str,
     path: &str,
@@ -86,17 +87,13 @@ pub(crate) fn own<'a>(
     unknown: Protocol,
 ) -> Route<'a> {
     match templates.model(path) {
-        None => Route::Unknown { protocol: unknown },
-        Some(model) if method == "POST" => Route::Model {
+        Some(model) if method == "POST" && !unknown.is_grpc() => Route::Model {
             protocol: Protocol::Json,
             operation: Operation::Infer,
             model: Some(Cow::Owned(model.to_owned())),
             version: None,
         },
-        Some(_) => Route::WrongMethod {
-            protocol: Protocol::Json,
-            allow: "POST",
-        },
+        Some(_) | None => Route::Unknown { protocol: unknown },
     }
 }
 

@@ -19,6 +19,10 @@ use crate::root::GateRoot;
 /// allowed is counted by its grant's rates.
 pub const MAX_REFUSED_IN_A_ROW: u32 = 32;
 
+/// Messages of one stream that are refused before anybody pays: for a model that is not granted, or that takes no such coding. One that names no model, or
+/// cannot be read, ends its stream.
+pub const MAX_UNPAID: u32 = 4;
+
 /// Flag and length of a first frame.
 const FIRST_BYTES: usize = 5;
 
@@ -39,6 +43,8 @@ pub(crate) struct Streaming {
     /// Messages that have come.
     number: u64,
     refused_in_a_row: u32,
+    /// Messages refused before anybody paid.
+    unpaid: u32,
     /// When the credential that opened it counts no more.
     until_unix_s: Option<u64>,
 }
@@ -64,6 +70,14 @@ pub(crate) struct Judge<'j> {
     pub(crate) dues: &'j mut Dues,
     pub(crate) outcome: &'j mut Outcome,
     pub(crate) request_id: &'j str,
+}
+
+/// What was read of a message that is refused.
+#[derive(Default)]
+struct Seen {
+    /// Whether it names a model.
+    named: bool,
+    id: Option<String>,
 }
 
 /// What goes on: marks, and the frames that they are for, by their place in what came.
@@ -95,6 +109,7 @@ impl Streaming {
             waits: false,
             number: 0,
             refused_in_a_row: 0,
+            unpaid: 0,
             until_unix_s,
         }
     }
@@ -182,14 +197,14 @@ impl Streaming {
     ) -> Result<bool, Denial> {
         self.number = self.number.saturating_add(1);
         let mut decision = judge.stream.of_message();
-        let mut id = None;
+        let mut seen = Seen::default();
         let over = self.until_unix_s.filter(|until| now.unix_s >= *until);
         let judged = match over {
             Some(_) => Err(Denial::new(
                 Reason::Unauthenticated,
                 "the credential that opened the stream has expired",
             )),
-            None => self.judged(judge, &mut decision, frame, now, &mut id),
+            None => self.judged(judge, &mut decision, frame, now, &mut seen),
         };
         let (model, rule) = self.told(judge, &decision, judged.as_ref().err());
         let denial = match judged {
@@ -206,12 +221,17 @@ impl Streaming {
             Err(denial) => denial,
         };
         self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
-        let ends = over.is_some() || self.refused_in_a_row >= MAX_REFUSED_IN_A_ROW;
+        // Those come before the charge: no grant, and a coding that the model does not take.
+        let unpaid = decision.model().is_none() || denial.reason == Reason::UnsupportedEncoding;
+        self.unpaid = self.unpaid.saturating_add(u32::from(unpaid));
+        let ends = over.is_some()
+            || self.refused_in_a_row >= MAX_REFUSED_IN_A_ROW
+            || (unpaid && (!seen.named || self.unpaid >= MAX_UNPAID));
         let refusal = Refusal {
             denial,
             model,
             rule,
-            id,
+            id: seen.id,
             shadowed: decision.shadowed().to_vec(),
             ends,
         };
@@ -225,12 +245,14 @@ impl Streaming {
         decision: &mut Decision,
         frame: &[u8],
         now: Now,
-        id: &mut Option<String>,
+        seen: &mut Seen,
     ) -> Result<(), Denial> {
         let (plan, root) = (self.plan, judge.root);
         let (policy, duties) = (&root.policy, root.filter.duties());
         let body = expand(&plan, frame)?;
-        let mut step = decision.body(policy, frame.len(), addressee(plan.format, &body)?);
+        let addressee = addressee(plan.format, &body)?;
+        seen.named = addressee.is_some();
+        let mut step = decision.body(policy, frame.len(), addressee);
         let mut request = None;
         for _ in 0..MAX_STEPS {
             step = match (step, &request) {
@@ -248,7 +270,7 @@ impl Streaming {
                 }
                 (Step::Decode, None) => {
                     let decoded = decode(plan.format, &body, decision.read_by(policy))?;
-                    *id = decoded.id.as_deref().map(str::to_owned);
+                    seen.id = decoded.id.as_deref().map(str::to_owned);
                     decision.message(policy, request.insert(decoded))
                 }
                 (Step::Check, Some(_)) if !duties.check => return Ok(()),

@@ -8,6 +8,7 @@ use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
 use tensorgate_wire::headers;
 use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
+use tensorgate_wire::refused_in;
 
 use crate::host::Field;
 
@@ -83,6 +84,8 @@ impl Upstream {
         self.encoding = head.encoding;
         self.answer_protocol = if is_grpc(&head.content_type) {
             Protocol::OipGrpc
+        } else if self.protocol == Protocol::Json {
+            refused_in(&self.path, self.protocol)
         } else {
             self.protocol
         };

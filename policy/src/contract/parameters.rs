@@ -1,7 +1,7 @@
 //! Parameters: every one that a request carries is listed by the contract, with a type and bounds, or refused.
 //!
-//! Numbers are judged by value, not by spelling: JSON cannot tell `1` from `1.0`, and a decision must not depend on the
-//! protocol that carried the request.
+//! A whole number is one by its type, not by its value: `5.0` goes on as a double, and what stands behind reads another value than a whole one, or
+//! none. Over JSON it is written without a fraction and without an exponent. Where any number will do, a whole one is judged by its value.
 
 use alloc::format;
 use alloc::string::String;
@@ -70,8 +70,9 @@ pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool
             let whole = match value {
                 ParameterValue::Int64(value) => Some(i128::from(*value)),
                 ParameterValue::Uint64(value) => Some(i128::from(*value)),
-                ParameterValue::Double(value) => kernels::whole(*value),
-                ParameterValue::Bool(_) | ParameterValue::String(_) => None,
+                ParameterValue::Double(_) | ParameterValue::Bool(_) | ParameterValue::String(_) => {
+                    None
+                }
             };
             whole.is_some_and(|value| (i128::from(*least)..=i128::from(*greatest)).contains(&value))
         }

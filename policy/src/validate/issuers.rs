@@ -66,6 +66,9 @@ pub(super) fn issuers(report: &mut Report, path: &Path, raw: &raw::Policy) -> Op
         {
             unbounded(report, &path.field("algorithms"), issuer);
         }
+        if let Some(issuer) = &issuer {
+            unasked(report, &path.field("scopes"), issuer, &raw.grants);
+        }
         issuers.push(named.and(distinct).and(issuer));
     }
     issuers.into_iter().collect()
@@ -202,6 +205,24 @@ fn unbounded(report: &mut Report, path: &Path, issuer: &Issuer) {
                 names.join(", ")
             ),
             "lockout: {}",
+        );
+    }
+}
+
+/// A scope for inference keeps no token from it that a grant lets ask by another operation.
+fn unasked(report: &mut Report, path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
+    let asked = |operation: Operation| issuer.scopes.iter().find(|(known, _)| *known == operation);
+    let given = |grant: &raw::Grant| {
+        let mut operations = grant.operations.iter();
+        operations.any(|name| name == Operation::Stream.name())
+    };
+    if let (Some((_, scope)), None) = (asked(Operation::Infer), asked(Operation::Stream))
+        && grants.iter().any(given)
+    {
+        report.warn(
+            path,
+            "operation infer asks for a scope and stream for none, and a grant gives stream: without the scope a token infers by that",
+            format!("stream: {scope}"),
         );
     }
 }

@@ -94,22 +94,13 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
             message("hidden", "b", 1.0),
             message("grpc-only", "c", 1.0),
             message("nowhere", "d", 1.0),
-            grpc::frame(b""),
             good(),
         ];
         assert!(stream.send(&pieces.concat(), false).await);
-        let answers = answers(&mut stream, 10).await;
+        let answers = answers(&mut stream, 9).await;
         assert_eq!(
             outcomes(&answers[3..]),
-            [
-                "not-finite",
-                "ok",
-                "not-granted",
-                "ok",
-                "not-granted",
-                "not-granted",
-                "ok"
-            ],
+            ["not-finite", "ok", "not-granted", "ok", "not-granted", "ok"],
             "{chain}"
         );
         let refused = answers[3].infer_response.as_ref().unwrap();
@@ -121,13 +112,13 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
             (200, Some(0)),
             "{chain}"
         );
-        assert_eq!(came(&stream).len(), 10);
+        assert_eq!(came(&stream).len(), 9);
         let seen = stack.backend.seen();
         assert_eq!(seen.len(), 6, "only what was allowed reached the backend");
 
         // One line for the stream, one a message, one for its end.
-        let of_messages = lines(&stack, 10, |line| line.get("stream").is_some()).await;
-        assert_eq!(of_messages.len(), 10, "{of_messages:#?}");
+        let of_messages = lines(&stack, 9, |line| line.get("stream").is_some()).await;
+        assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
         let id = of_messages[0]["stream"].as_str().unwrap();
         let told: Vec<_> = of_messages
             .iter()
@@ -149,7 +140,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
         assert_eq!(of_messages[3]["client"], "scorer");
         let of_stream = lines(&stack, 2, |line| line["request_id"] == id).await;
         assert_eq!(of_stream[0]["operation"], "stream", "{of_stream:#?}");
-        assert_eq!(of_stream[1]["messages"], 10, "{of_stream:#?}");
+        assert_eq!(of_stream[1]["messages"], 9, "{of_stream:#?}");
     }
 }
 

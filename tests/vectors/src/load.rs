@@ -92,7 +92,7 @@ fn load_file(
                 request,
                 repeat: case.repeat,
                 used: case.used,
-                expect: expect.clone(),
+                expect: lower::of_route(expect.clone(), spelling),
                 shadow: shadow.clone(),
                 headers: case.expect.headers.clone(),
                 only: only.clone(),

@@ -392,6 +392,23 @@ pub(crate) fn expect(raw: &RawExpect) -> Result<Expect, String> {
     }
 }
 
+/// What a spelling makes of it: a model's own path is no route to whom it is not granted.
+pub(crate) fn of_route(expect: Expect, spelling: Option<Spelling>) -> Expect {
+    match (expect, spelling) {
+        (
+            Expect::Deny {
+                reason: Reason::NotGranted,
+                field,
+            },
+            Some(Spelling::Template),
+        ) => Expect::Deny {
+            reason: Reason::NotAnInferenceRoute,
+            field,
+        },
+        (expect, _) => expect,
+    }
+}
+
 /// What a case expects to be noted as in shadow.
 pub(crate) fn shadow(raw: &RawExpect) -> Result<Option<Vec<Reason>>, String> {
     let Some(names) = &raw.shadow else {

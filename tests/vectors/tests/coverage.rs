@@ -17,7 +17,7 @@ const NOT_BY_A_REQUEST: [Reason; 6] = [
 ];
 
 /// Reasons that one protocol has no way to bring about.
-const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 23] = [
+const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 24] = [
     // A protobuf message nests as deep as its schema; anything else is an unknown field.
     (Reason::TooDeep, Protocol::OipGrpc),
     (Reason::TooDeep, Protocol::TfGrpc),
@@ -32,8 +32,10 @@ const NOT_IN_THIS_PROTOCOL: [(Reason, Protocol); 23] = [
     (Reason::OutputNotAllowed, Protocol::TorchGrpc),
     (Reason::SizeMismatch, Protocol::TorchRest),
     (Reason::SizeMismatch, Protocol::TorchGrpc),
-    // A template has no parameters, outputs or names of inputs: a member that it does not place is malformed. And its route is the model's own.
-    (Reason::NotAnInferenceRoute, Protocol::Json),
+    // A template has no parameters, outputs or names of inputs: a member that it does not place is malformed. And its route is the model's own:
+    // nowhere to whom it is not granted, and by another method.
+    (Reason::NotGranted, Protocol::Json),
+    (Reason::MethodNotAllowed, Protocol::Json),
     (Reason::Parameter, Protocol::Json),
     (Reason::OutputNotAllowed, Protocol::Json),
     (Reason::UnknownInput, Protocol::Json),

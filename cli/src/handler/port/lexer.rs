@@ -1,4 +1,5 @@
-//! Python's text to logical lines of names and signs. Nothing of it is run; texts and comments are passed over; what has no end is a fault.
+//! Python's text to logical lines of names and signs. Nothing of it is run; texts and comments are passed over, but for the code within texts; what has
+//! no end is a fault.
 
 /// Tokens of one file.
 const MAX_TOKENS: usize = 400_000;
@@ -39,8 +40,10 @@ pub struct Line {
 /// # Errors
 /// If a text or a bracket has no end, or there is more than a handler has.
 pub fn lines(text: &str) -> Result<Vec<Line>, String> {
+    // As Python does before it reads anything: a return alone ends a line, and a comment with it.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     Lexer {
-        rest: text,
+        rest: &text,
         number: 1,
         depth: 0,
         count: 0,
@@ -65,39 +68,52 @@ struct Lexer<'t> {
 impl Lexer<'_> {
     fn run(mut self) -> Result<Vec<Line>, String> {
         while let Some(c) = self.rest.chars().next() {
-            match c {
-                '\n' => {
-                    self.skip(1);
-                    self.number = self.number.saturating_add(1);
-                    if self.depth == 0 {
-                        self.end_line();
-                    }
-                }
-                ' ' | '\t' | '\r' | '\x0c' | '\u{feff}' => self.space(c),
-                '#' => {
-                    let end = self.rest.find('\n').unwrap_or(self.rest.len());
-                    self.skip(end);
-                }
-                '\\' => self.joined()?,
-                '"' | '\'' => self.text(c)?,
-                c if c.is_ascii_digit() => {
-                    let end = self.word_end(|c| c.is_alphanumeric() || c == '_' || c == '.');
-                    self.skip(end);
-                    self.push(Token::Value)?;
-                }
-                c if c.is_alphabetic() || c == '_' => self.name()?,
-                c => {
-                    self.bracket(c)?;
-                    self.skip(c.len_utf8());
-                    self.push(Token::Sign(c))?;
-                }
-            }
+            self.token(c)?;
         }
         if self.depth > 0 {
             return Err("a bracket is never closed".to_owned());
         }
         self.end_line();
         Ok(self.lines)
+    }
+
+    /// What begins with `c`.
+    fn token(&mut self, c: char) -> Result<(), String> {
+        match c {
+            '\n' => {
+                self.skip(1);
+                self.number = self.number.saturating_add(1);
+                if self.depth == 0 {
+                    self.end_line();
+                }
+                Ok(())
+            }
+            ' ' | '\t' | '\x0c' | '\u{feff}' => {
+                self.space(c);
+                Ok(())
+            }
+            '#' => {
+                let end = self.rest.find('\n').unwrap_or(self.rest.len());
+                self.skip(end);
+                Ok(())
+            }
+            '\\' => self.joined(),
+            '"' | '\'' => self.text(c, ""),
+            c if c.is_ascii_digit() => {
+                let end = self.word_end(|c| c.is_alphanumeric() || c == '_' || c == '.');
+                self.skip(end);
+                self.push(Token::Value)
+            }
+            // A letter beyond ASCII too: it may be another spelling of one within.
+            c if c.is_alphabetic() || c == '_' => self.name(),
+            c => self.sign(c),
+        }
+    }
+
+    fn sign(&mut self, c: char) -> Result<(), String> {
+        self.bracket(c)?;
+        self.skip(c.len_utf8());
+        self.push(Token::Sign(c))
     }
 
     fn skip(&mut self, bytes: usize) {
@@ -142,7 +158,6 @@ impl Lexer<'_> {
     /// A line that goes on in the next.
     fn joined(&mut self) -> Result<(), String> {
         let after = self.rest.get(1..).unwrap_or_default();
-        let after = after.strip_prefix('\r').unwrap_or(after);
         let Some(rest) = after.strip_prefix('\n') else {
             return Err(format!("line {}: a backslash in the middle", self.number));
         };
@@ -180,13 +195,14 @@ impl Lexer<'_> {
                 .all(|c| matches!(c.to_ascii_lowercase(), 'r' | 'b' | 'u' | 'f' | 't'));
         self.skip(end);
         match quote {
-            Some(quote) if prefix => self.text(quote),
+            Some(quote) if prefix => self.text(quote, &name.to_ascii_lowercase()),
             _ => self.push(Token::Name(name)),
         }
     }
 
-    /// A text, from its quote on. In a raw one a backslash hides a quote too, so that all are alike here.
-    fn text(&mut self, quote: char) -> Result<(), String> {
+    /// A text, from its quote on. In a raw one a backslash hides a quote too, so that all are alike here. What of it is code is read as such.
+    fn text(&mut self, quote: char, prefix: &str) -> Result<(), String> {
+        let holds_code = prefix.contains(['f', 't']);
         let begun = self.number;
         let thrice = if quote == '"' { "\"\"\"" } else { "'''" };
         let long = self.rest.starts_with(thrice);
@@ -199,8 +215,21 @@ impl Lexer<'_> {
                 self.skip(thrice.len());
                 break;
             }
+            if holds_code && c == '{' {
+                if self.rest.starts_with("{{") {
+                    self.skip(2);
+                } else {
+                    self.code()?;
+                }
+                continue;
+            }
             self.skip(c.len_utf8());
             match c {
+                // A character's name, in braces that hold no code.
+                '\\' if holds_code && !prefix.contains('r') && self.rest.starts_with("N{") => {
+                    self.skip(2);
+                }
+                '\\' if holds_code && self.rest.starts_with(['{', '}']) => {}
                 '\\' => {
                     if let Some(hidden) = self.rest.chars().next() {
                         self.skip(hidden.len_utf8());
@@ -214,6 +243,30 @@ impl Lexer<'_> {
             }
         }
         self.push(Token::Value)
+    }
+
+    /// What stands in a text's braces, and is run: up to the brace that closes it, or the colon that a format begins with.
+    fn code(&mut self) -> Result<(), String> {
+        let begun = self.number;
+        self.sign('{')?;
+        let within = self.depth;
+        let mut formats = false;
+        while let Some(c) = self.rest.chars().next() {
+            match c {
+                '}' if self.depth == within => return self.sign(c),
+                '{' if formats => self.code()?,
+                c if formats => {
+                    self.skip(c.len_utf8());
+                    self.number = self.number.saturating_add(usize::from(c == '\n'));
+                }
+                ':' if self.depth == within => {
+                    self.skip(1);
+                    formats = true;
+                }
+                c => self.token(c)?,
+            }
+        }
+        Err(format!("line {begun}: a text without an end"))
     }
 }
 
@@ -237,7 +290,7 @@ mod tests {
         let text =
             "a = 'import os' # import sys\nb = \"\"\"import\nos\"\"\"\nc = rb'\\'d' + f\"{x}\"\n";
         let found = names(text);
-        let expected = [(1, "a"), (2, "b"), (4, "c")];
+        let expected = [(1, "a"), (2, "b"), (4, "c"), (4, "x")];
         assert_eq!(found, expected.map(|(line, name)| (line, name.to_owned())));
     }
 
@@ -253,6 +306,42 @@ mod tests {
     }
 
     #[test]
+    fn a_return_alone_ends_a_line() {
+        for text in ["# a\rb\n", "'a' # x\r\n\rb", "\\\r\nb", "# a\r\rb"] {
+            let found: Vec<String> = names(text).into_iter().map(|(_, name)| name).collect();
+            assert_eq!(found, ["b"], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn code_within_texts_is_read() {
+        for (text, expected) in [
+            ("f'{a}'", "a"),
+            ("F\"{a('b')} {c}\"", "a c"),
+            ("rf'\\{a}'", "a"),
+            ("f'\\{a}'", "a"),
+            ("f'\\\\{a}'", "a"),
+            ("f'{{b}} {a}'", "a"),
+            ("f'{{{a}}}'", "a"),
+            ("f'{a:{b}>{c}} d'", "a b c"),
+            ("f'{a:%H:%M}' b", "a b"),
+            ("f'{a!r:x}'", "a r"),
+            ("f'''{\na\n} 'b' '''", "a"),
+            ("f\"{a[\"b\"]}\" c", "a c"),
+            ("f'{f\"{a}\"}'", "a"),
+            ("f'{a({1: b}[1])}'", "a b"),
+            ("f'\\N{DIGIT ONE}' a", "a"),
+            ("t'{a}'", "a"),
+            ("b'{a}' r'{a}' '{a}'", ""),
+        ] {
+            let found: Vec<String> = names(text).into_iter().map(|(_, name)| name).collect();
+            assert_eq!(found.join(" "), expected, "{text}");
+        }
+        assert!(lines(&"f'{".repeat(100_000)).is_err());
+        assert!(lines(&format!("f'{{a:{}", "{a:".repeat(100_000))).is_err());
+    }
+
+    #[test]
     fn what_has_no_end_is_a_fault() {
         for text in [
             "a = 'b",
@@ -261,6 +350,8 @@ mod tests {
             "a = 1)",
             "a = \\ b",
             "'\\",
+            "f'{a'",
+            "f'{a:",
         ] {
             assert!(lines(text).is_err(), "{text:?}");
         }

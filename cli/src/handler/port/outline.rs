@@ -21,6 +21,22 @@ const BUILTINS: [&str; 12] = [
     "setattr",
 ];
 
+/// Those that are told without a call too: under another name they are called all the same.
+const REACHES: [&str; 9] = [
+    "__builtins__",
+    "__import__",
+    "delattr",
+    "eval",
+    "exec",
+    "getattr",
+    "globals",
+    "open",
+    "setattr",
+];
+
+/// How a name beyond ASCII is told: Python folds it into another one before it looks it up.
+const FOLDED: &str = "names that are not ASCII";
+
 /// What an argument of that name is, wherever it stands.
 const ARGUMENTS: [&str; 2] = ["context", "ctx"];
 
@@ -100,6 +116,14 @@ impl Outline {
         let function = scopes.iter().rev().find(|scope| !scope.class);
         let function = function.map(|scope| scope.name.clone()).unwrap_or_default();
         let words: Vec<&str> = statement.iter().map_while(word).collect();
+        if let Some(folded) = statement.iter().find(|placed| is_folded(placed)) {
+            self.uses.push(Use {
+                name: FOLDED.to_owned(),
+                line: folded.line,
+                function: function.clone(),
+                import: false,
+            });
+        }
         // Whose name is being given is not used by that.
         let mut given = 0_usize;
         match words.as_slice() {
@@ -194,6 +218,7 @@ impl Outline {
                 None if BUILTINS.contains(&first.as_str()) && called && parts.is_empty() => {
                     format!("builtins.{first}")
                 }
+                None if REACHES.contains(&first.as_str()) => format!("builtins.{first}"),
                 None => continue,
             };
             let name = parts
@@ -293,6 +318,14 @@ fn renamed(part: &[Placed], at: usize) -> Option<String> {
     (word(keyword)? == "as").then(|| word(name).map(str::to_owned))?
 }
 
+fn is_folded(placed: &Placed) -> bool {
+    match &placed.token {
+        Token::Name(name) => !name.is_ascii(),
+        Token::Sign(sign) => !sign.is_ascii(),
+        Token::Value => false,
+    }
+}
+
 fn word(placed: &Placed) -> Option<&str> {
     match &placed.token {
         Token::Name(name) => Some(name),
@@ -343,6 +376,21 @@ mod tests {
             assert!(found.is_empty(), "{text}: {found:?}");
         }
         assert_eq!(uses("import json\nf(json=1)\n"), ["1: json"]);
+    }
+
+    #[test]
+    fn what_would_go_by_another_name_is_told() {
+        for (text, expected) in [
+            ("o = open\n", "1: builtins.open"),
+            ("[eval][0]('1')\n", "1: builtins.eval"),
+            ("__builtins__['exec']('x')\n", "1: builtins.__builtins__"),
+            ("\u{1d4f8}pen('x')\n", "1: names that are not ASCII"),
+            ("import \u{1d4f8}s\n", "1: names that are not ASCII"),
+            ("f\"{open('x')}\"\n", "1: builtins.open"),
+            ("# a\ropen('x')\n", "2: builtins.open"),
+        ] {
+            assert!(uses(text).contains(&expected.to_owned()), "{text}");
+        }
     }
 
     #[test]

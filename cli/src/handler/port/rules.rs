@@ -53,6 +53,7 @@ const THREAD: &str =
     "a call is one thread, and ends with its answer: the host runs many calls at once";
 const COMPUTED: &str =
     "what it names is computed while it runs, and cannot be read here: look at what it reaches";
+const FOLDED: &str = "Python reads such a letter as another one (NFKC), and what it names may be anything: look yourself";
 const INFERENCE: &str =
     "the model server runs the model: the policy's `backend`; a handler stands before and after it";
 const CONFIG: &str = "`config(key)` answers what the policy's `config:` says";
@@ -81,6 +82,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     ("bisect", Kept, PURE),
     ("boto3", Lost, NETWORK),
     ("botocore", Lost, NETWORK),
+    ("builtins.__builtins__", Lost, COMPUTED),
     ("builtins.__import__", Lost, COMPUTED),
     ("builtins.breakpoint", Lost, "there is no terminal"),
     ("builtins.compile", Lost, COMPUTED),
@@ -143,6 +145,7 @@ const TABLE_OF_RULES: &[(&str, Becomes, &str)] = &[
     ("math", Kept, PURE),
     ("mmap", Lost, FILE),
     ("multiprocessing", Lost, THREAD),
+    ("names that are not ASCII", Lost, FOLDED),
     ("numpy", Replaced, ARRAY),
     ("numpy.fft", Replaced, RUST),
     ("numpy.linalg", Replaced, RUST),

@@ -37,8 +37,7 @@ pub(super) fn check(schema: &Value<'_>) -> Result<(), Fault> {
         let definitions = definitions.as_object().ok_or("definitions are no object")?;
         for (name, schema) in definitions {
             // A name that holds `/` or an escape is another place to whoever walks a reference step by step.
-            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-            if name.is_empty() || name.len() > MAX_WORD_BYTES || !name.bytes().all(is_word) {
+            if !is_word(name) {
                 return Err("a definition's name is no plain word");
             }
             let path = alloc::format!("#/{key}/{name}");
@@ -71,6 +70,14 @@ impl Size {
     fn and(self, other: Self) -> Self {
         Self {
             weight: self.weight.saturating_add(other.weight),
+            height: self.height.max(other.height),
+        }
+    }
+
+    /// Both at once: a server that meets them pairs each of the one's choices with each of the other's.
+    fn met(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.max(1).saturating_mul(other.weight.max(1)),
             height: self.height.max(other.height),
         }
     }
@@ -141,7 +148,7 @@ impl<'v, 'a> Weights<'v, 'a> {
                 });
             bounds.max().unwrap_or(1).max(1)
         };
-        let mut sum = Size::default();
+        let (mut sum, mut met) = (Size::default(), Size::default());
         for (name, value) in members {
             let more = match name.as_ref() {
                 "properties" => self.all(named(value)?, depth)?,
@@ -152,17 +159,29 @@ impl<'v, 'a> Weights<'v, 'a> {
                 "additionalProperties" => self
                     .of(value, false, depth)?
                     .times(often(["minProperties", "maxProperties"])),
-                "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
-                    let several = value.as_array().ok_or("no list of schemas")?;
-                    self.all(several.iter(), depth)?
+                "prefixItems" => self.all(listed(value)?.iter(), depth)?,
+                "anyOf" | "oneOf" => {
+                    met = met.met(self.all(listed(value)?.iter(), depth)?);
+                    continue;
+                }
+                "allOf" => {
+                    for schema in listed(value)? {
+                        met = met.met(self.of(schema, false, depth)?);
+                    }
+                    continue;
                 }
                 "$ref" => {
                     let path = value.as_str().ok_or("a reference is no text")?;
-                    self.of_reference(path, depth)?
+                    met = met.met(self.of_reference(path, depth)?);
+                    continue;
                 }
+                "$id" if !root => return Err("a schema below the root has an $id"),
                 name => plain(name, value).map(|()| Size::default())?,
             };
             sum = sum.and(more);
+        }
+        if met.weight > 0 {
+            sum = sum.met(met);
         }
         // A text of so many characters is as many states, and so are so many elements or members of which nothing is said.
         let unsaid = |bounds: [&str; 2], said: &str| match schema.get(said) {
@@ -201,6 +220,31 @@ impl<'v, 'a> Weights<'v, 'a> {
     }
 }
 
+fn listed<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
+    value.as_array().ok_or("no list of schemas")
+}
+
+/// The dialects that JSON Schema has published, as `$schema` names them. An address of anybody's own is one that a server may fetch.
+fn is_draft(text: &str) -> bool {
+    const DRAFTS: [&str; 5] = [
+        "draft-04/schema",
+        "draft-06/schema",
+        "draft-07/schema",
+        "draft/2019-09/schema",
+        "draft/2020-12/schema",
+    ];
+    let place = text
+        .strip_prefix("http://json-schema.org/")
+        .or_else(|| text.strip_prefix("https://json-schema.org/"));
+    place.is_some_and(|place| DRAFTS.contains(&place.strip_suffix('#').unwrap_or(place)))
+}
+
+/// A name that is no address, nor a way to one.
+fn is_word(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
 fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<'a>>, Fault> {
     let members: &'v [(Cow<'a, str>, Value<'a>)] =
         value.as_object().ok_or("properties are no object")?;
@@ -217,9 +261,9 @@ fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
         ("required", Value::Array(names)) => names.iter().all(is_text),
         ("enum", Value::Array(values)) => values.len() <= MAX_CHOICES,
         ("const" | "default" | "examples", _) | ("description", Value::String(_)) => true,
-        ("title" | "format" | "$schema" | "$id", Value::String(text)) => {
-            text.len() <= MAX_WORD_BYTES
-        }
+        ("title" | "format", Value::String(text)) => text.len() <= MAX_WORD_BYTES,
+        ("$schema", Value::String(text)) => is_draft(text),
+        ("$id", Value::String(text)) => is_word(text),
         ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf", value) => {
             matches!(value, Value::Int(_) | Value::Float(_))
         }

@@ -1,7 +1,7 @@
 //! A backend's answer, read as untrusted input and written anew: members that the API has, as many choices as were asked for, numbers that can be. Ids,
 //! names and whatever else a server adds are left behind.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::request::Api;
 
 use super::room::longest;
@@ -15,11 +15,13 @@ pub(super) const MAX_WORD_BYTES: usize = 128;
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// Tokens of a choice beyond what was asked for that a server may count: the end of a text is one.
 const TOKENS_BESIDE: u64 = 1;
+/// Likely tokens of a completion beyond those asked for: the token that was picked is told whether it is among them or not.
+const LIKELY_BESIDE: usize = 1;
 
 /// A chat completion, or a completion.
 #[derive(Deserialize)]
 struct Completion<C> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "left_out")]
     created: u64,
     choices: Vec<C>,
     usage: Option<Usage>,
@@ -61,7 +63,11 @@ struct Message {
     refusal: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "left_out",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     tool_calls: Vec<ToolCall>,
 }
 
@@ -102,7 +108,7 @@ struct TokenLogprob {
     logprob: f64,
     #[serde(default)]
     bytes: Option<Vec<u8>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "left_out")]
     top_logprobs: Vec<TopLogprob>,
 }
 
@@ -159,6 +165,55 @@ struct EmbeddingOut {
     embedding: Vector,
 }
 
+/// `null` is as left out.
+pub(super) fn left_out<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Log probabilities of either kind.
+pub(super) trait Logprobs {
+    /// Leaves at most so many likely tokens beside each.
+    fn hold(&mut self, most: usize) -> Result<(), BackendError>;
+}
+
+impl Logprobs for ChatLogprobs {
+    fn hold(&mut self, most: usize) -> Result<(), BackendError> {
+        for token in self.content.iter_mut().flatten() {
+            token.top_logprobs.truncate(most);
+        }
+        Ok(())
+    }
+}
+
+impl Logprobs for TextLogprobs {
+    fn hold(&mut self, most: usize) -> Result<(), BackendError> {
+        let most = most.saturating_add(LIKELY_BESIDE);
+        // By their names nobody can tell which was picked, and so which may go.
+        let mut likely = self.top_logprobs.iter().flatten().flatten();
+        if likely.any(|likely| likely.len() > most) {
+            return fault("more likely tokens than were asked for");
+        }
+        Ok(())
+    }
+}
+
+/// Leaves of log probabilities what was asked for: nothing, where none were.
+pub(super) fn held<L: Logprobs>(
+    logprobs: &mut Option<L>,
+    asked: &Document,
+) -> Result<(), BackendError> {
+    match (asked.likely, logprobs.as_mut()) {
+        (Some(most), Some(told)) => told.hold(most),
+        (Some(_), None) => Ok(()),
+        (None, _) => {
+            *logprobs = None;
+            Ok(())
+        }
+    }
+}
+
 /// An answer as the caller gets it.
 #[derive(Debug)]
 pub struct Answered {
@@ -175,6 +230,8 @@ trait Choice {
     fn fits(&self) -> bool {
         true
     }
+    /// Leaves what was asked for.
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError>;
 }
 
 impl Choice for ChatChoice {
@@ -191,6 +248,10 @@ impl Choice for ChatChoice {
             call.id.len() <= MAX_WORD_BYTES && call.function.name.len() <= MAX_WORD_BYTES
         })
     }
+
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
+        held(&mut self.logprobs, asked)
+    }
 }
 
 impl Choice for TextChoice {
@@ -200,6 +261,10 @@ impl Choice for TextChoice {
 
     fn finish_reason(&self) -> Option<&str> {
         self.finish_reason.as_deref()
+    }
+
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
+        held(&mut self.logprobs, asked)
     }
 }
 
@@ -240,7 +305,7 @@ fn completion<C: Choice + Serialize>(
 ) -> Result<Answered, BackendError> {
     let Completion {
         created,
-        choices,
+        mut choices,
         usage,
     } = answer;
     indexes(asked, choices.iter().map(Choice::index))?;
@@ -251,6 +316,9 @@ fn completion<C: Choice + Serialize>(
     if !choices.iter().all(short) {
         return fault("a word of the answer is too long");
     }
+    choices
+        .iter_mut()
+        .try_for_each(|choice| choice.hold(asked))?;
     let tokens = counted(asked, usage.as_ref())?;
     let answer = CompletionOut {
         id: format!("{prefix}-{request_id}"),

@@ -5,14 +5,14 @@ use tensorgate_policy::request::Api;
 
 use super::answer::{
     Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage, counted,
-    fault, parse,
+    fault, held, left_out, parse,
 };
 use crate::backends::BackendError;
 use crate::document::Document;
 
 #[derive(Deserialize)]
 struct Chunk<C> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "left_out")]
     created: u64,
     choices: Vec<C>,
     #[serde(default)]
@@ -87,6 +87,8 @@ struct TextPiece {
 trait Piece {
     /// Which choice, and every word of it that is bounded.
     fn words(&self) -> (u64, Vec<&str>);
+    /// Leaves what was asked for.
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError>;
 }
 
 impl Piece for ChatPiece {
@@ -101,6 +103,10 @@ impl Piece for ChatPiece {
         let words = calls.chain([self.finish_reason.as_deref()]);
         (self.index, words.flatten().collect())
     }
+
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
+        held(&mut self.logprobs, asked)
+    }
 }
 
 impl Piece for TextPiece {
@@ -109,6 +115,10 @@ impl Piece for TextPiece {
             self.index,
             self.finish_reason.iter().map(String::as_str).collect(),
         )
+    }
+
+    fn hold(&mut self, asked: &Document) -> Result<(), BackendError> {
+        held(&mut self.logprobs, asked)
     }
 }
 
@@ -158,11 +168,12 @@ impl Chunks {
     ) -> Result<Option<Vec<u8>>, BackendError> {
         let Chunk {
             created,
-            choices,
+            mut choices,
             usage,
         } = chunk;
         let most = u64::try_from(self.asked.choices).unwrap_or(u64::MAX);
-        for choice in &choices {
+        for choice in &mut choices {
+            choice.hold(&self.asked)?;
             let (index, words) = choice.words();
             if index >= most {
                 return fault("a choice that nobody asked for");

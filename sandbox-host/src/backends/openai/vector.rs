@@ -57,6 +57,13 @@ impl<'de> Deserialize<'de> for Vector {
 #[derive(Debug, PartialEq)]
 pub(super) struct Likely(Vec<(String, f64)>);
 
+impl Likely {
+    /// How many.
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl<'de> Deserialize<'de> for Likely {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Tokens;

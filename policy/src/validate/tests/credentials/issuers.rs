@@ -417,3 +417,27 @@ fn what_forged_tokens_may_cost_is_warned_of_where_nothing_bounds_it() {
     put(&mut behind, "/listen/trusted_hops", json!(1));
     assert!(!one_source(behind));
 }
+
+#[test]
+fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted() {
+    let told = |scopes: Value, operations: Value| {
+        let mut document = proven();
+        put(&mut document, "/issuers/corp/scopes", scopes);
+        put(&mut document, "/grants/0/operations", operations);
+        warnings(document)
+            .iter()
+            .any(|warning| warning.starts_with("issuers.corp.scopes: operation infer asks"))
+    };
+    let (infer, both) = (
+        json!({"infer": "ml.infer"}),
+        json!({"infer": "ml.infer", "stream": "ml.infer"}),
+    );
+    assert!(told(infer.clone(), json!(["infer", "stream"])));
+    assert!(told(infer.clone(), json!(["stream"])));
+    assert!(!told(infer, json!(["infer"])));
+    assert!(!told(both, json!(["infer", "stream"])));
+    assert!(!told(
+        json!({"metadata": "ml.read"}),
+        json!(["infer", "stream"])
+    ));
+}
