@@ -417,15 +417,17 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
+    use std::path::Path;
+
     use crate::assemble::Loader;
-    use crate::config;
+    use crate::config::{self, Folders};
 
     /// The generations of policies that differ in their stream's length, seconds.
     async fn hold(stream_s: &[u64]) -> (Generations, Vec<Arc<Generation>>) {
         let metrics = Arc::new(Metrics::new());
         let key = Key::from_hex(&"5a".repeat(32)).unwrap();
         let loader = Loader::new(
-            "/".into(),
+            Folders::below(Path::new("/")),
             BTreeMap::new(),
             key.clone(),
             Arc::clone(&metrics),

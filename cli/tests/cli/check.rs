@@ -418,7 +418,7 @@ fn a_character_that_does_not_show_is_refused_where_it_stands() {
 
 #[test]
 fn the_policies_that_come_along_are_good() {
-    for file in [digits(), crate::program::tree().join("envoy/gate.yaml")] {
+    for file in [digits(), tree().join("envoy/gate.yaml")] {
         let ran = run(&["check".as_ref(), file.as_os_str()]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(ran.stdout.contains("ok, generation "), "{}", ran.stdout);
