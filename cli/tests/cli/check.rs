@@ -341,12 +341,13 @@ fn a_policy_that_no_filter_takes_with_its_files_is_bad_input() {
     let small = file("small.yaml", "keys_file: keys");
     assert_eq!(run(&["check".as_ref(), small.as_os_str()]).code, 0);
     let large = file("large.yaml", "keys_file: keys, jti_file: tokens");
-    for verb in [&["check".as_ref()][..], &["render".as_ref(), "-c".as_ref()]] {
-        let ran = run(&[verb, &[large.as_os_str()]].concat());
-        assert_eq!(ran.code, 2, "{verb:?}: {}", ran.stderr);
+    let large = large.to_str().unwrap();
+    for command in [&["check", large][..], &["render", "-c", large, "envoy"]] {
+        let ran = run(command);
+        assert_eq!(ran.code, 2, "{command:?}: {}", ran.stderr);
         assert!(
             ran.stderr.contains("a filter takes 16777216 at most"),
-            "{verb:?}: {}",
+            "{command:?}: {}",
             ran.stderr
         );
     }
