@@ -7,6 +7,7 @@ pub mod authority;
 pub mod build;
 pub mod case;
 pub mod compare;
+mod copy;
 pub mod given;
 pub mod kit;
 pub mod port;
