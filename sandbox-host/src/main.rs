@@ -92,12 +92,12 @@ enum Harden {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = compiler_process(std::env::args_os().nth(1).as_deref()) {
+    if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
     }
     let flags = Flags::parse();
     // Before the wall, behind which nothing is started; both before there is a second thread.
-    let compiler = CompilerProcess::start();
+    let compiler = CompilerProcess::start(flags.harden == Harden::Required);
     let wall = (flags.harden != Harden::Off).then(|| wall::raise(&reach(&flags)));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
@@ -122,15 +122,24 @@ fn main() -> ExitCode {
             tracing::warn!(wall = told, "the second wall has gaps");
         }
     }
-    let process = compiler
-        .inspect_err(|error| {
+    let process = match compiler {
+        Ok(process) => Some(Arc::new(process)),
+        Err(error) if flags.harden == Harden::Required => {
+            tracing::error!(
+                cause = error.to_string(),
+                "cannot start: the second wall is required, and compilers have no process of their own"
+            );
+            log.flush();
+            return ExitCode::from(FAILED);
+        }
+        Err(error) => {
             tracing::warn!(
                 cause = error.to_string(),
                 "components are compiled in this process"
             );
-        })
-        .ok()
-        .map(Arc::new);
+            None
+        }
+    };
     let compiling = Compiling {
         folder: flags.cache_folder.clone(),
         process,
@@ -235,6 +244,12 @@ fn reach(flags: &Flags) -> Reach {
     let write: Vec<_> = (sockets.into_iter().flatten())
         .map(|socket| beside(socket))
         .chain(flags.audit_folder.clone())
+    match named("/policy/audit/key_file") {
+        Some(key) if key.exists() => read.push(key),
+        // It is about to be made.
+        Some(key) => write.push(wall::beside(&key)),
+        None => {}
+    }
         .chain(log.filter(|log| log.is_absolute()).map(beside))
         .collect();
     // A folder that is not there has no rule. Whether it can be used is told when it is.
