@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tensorgate_host::logging::{Log, LogFormat};
 use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
 use tensorgate_host::wall::{self, Reach};
 use tensorgate_host::{Host, StartError, admin, reload};
+use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit code of bad use or input, as for every tensorgate verb.
@@ -216,16 +217,11 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
 
 /// What the host reaches when it stands behind its wall.
 fn reach(flags: &Flags) -> Reach {
-    let beside = |path: &Path| {
-        path.parent()
-            .filter(|folder| *folder != Path::new(""))
-            .unwrap_or(Path::new("."))
-            .to_owned()
-    };
-    let read = [
+    // Another bundle is renamed over this one; the key is read once.
+    let mut read = vec![
         flags.root.clone(),
-        beside(&flags.bundle),
-        beside(&flags.context_key_file),
+        wall::beside(&flags.bundle),
+        flags.context_key_file.clone(),
     ];
     let sockets = [
         Some(&flags.socket),
@@ -233,17 +229,19 @@ fn reach(flags: &Flags) -> Reach {
         flags.limits_socket.as_ref(),
     ];
     // A bundle that is none is told of when it is read to be used.
-    let policy: Value = std::fs::read(&flags.bundle)
+    let bundle: Value = std::fs::read(&flags.bundle)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let log = policy
-        .pointer("/policy/audit/path")
-        .and_then(Value::as_str)
-        .map(Path::new);
-    let write: Vec<_> = (sockets.into_iter().flatten())
-        .map(|socket| beside(socket))
-        .chain(flags.audit_folder.clone())
+    let below = (flags.audit_folder.clone()).unwrap_or_else(|| wall::beside(&flags.socket));
+    let named =
+        |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
+    let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
+    let mut write: Vec<_> = (sockets.into_iter().flatten())
+        .map(|socket| wall::beside(socket))
+        // Not the whole folder that logs are below, which may hold others' files.
+        .chain([wall::beside(&log)])
+        .collect();
     match named("/policy/audit/key_file") {
         Some(key) if key.exists() => read.push(key),
         // It is about to be made.
@@ -254,7 +252,10 @@ fn reach(flags: &Flags) -> Reach {
         .collect();
     // A folder that is not there has no rule. Whether it can be used is told when it is.
     for folder in &write {
-        let _ = std::fs::create_dir_all(folder);
+        let _ = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder);
     }
     let write = write.into_iter().chain(flags.cache_folder.clone());
     if let Some(folder) = &flags.cache_folder {
@@ -280,16 +281,12 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
         limits_socket: flags
             .limits_socket
             .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
-        audit_folder: flags.audit_folder.unwrap_or_else(|| beside(&flags.socket)),
+        audit_folder: (flags.audit_folder).unwrap_or_else(|| wall::beside(&flags.socket)),
         admin,
         endpoints,
         drain,
         compiling,
     })
-}
-
-fn beside(socket: &Path) -> PathBuf {
-    socket.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 async fn either(term: &mut Signal, interrupt: &mut Signal) {
