@@ -177,7 +177,8 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     let settings = match settings(flags, compiling) {
         Ok(settings) => settings,
         Err(error) => {
-            tracing::error!(cause = error.to_string(), "bad input");
+            let cause = wall::told_of(&error.to_string());
+            tracing::error!(cause, "bad input");
             return BAD_INPUT;
         }
     };
@@ -194,7 +195,8 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     let host = match started {
         Ok(host) => host,
         Err(error) => {
-            tracing::error!(cause = error.to_string(), "cannot start");
+            let cause = wall::told_of(&error.to_string());
+            tracing::error!(cause, "cannot start");
             return if matches!(
                 error,
                 StartError::Socket(_) | StartError::Audit(_) | StartError::Admin { .. }
@@ -248,8 +250,6 @@ fn reach(flags: &Flags) -> Reach {
         Some(key) => write.push(wall::beside(&key)),
         None => {}
     }
-        .chain(log.filter(|log| log.is_absolute()).map(beside))
-        .collect();
     // A folder that is not there has no rule. Whether it can be used is told when it is.
     for folder in &write {
         let _ = std::fs::DirBuilder::new()
@@ -261,7 +261,14 @@ fn reach(flags: &Flags) -> Reach {
     if let Some(folder) = &flags.cache_folder {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
     }
-    Reach::of_host(read, write, &policy, &flags.endpoints, flags.admin.port())
+    Reach::of_host(
+        &flags.root,
+        read,
+        write,
+        &bundle,
+        &flags.endpoints,
+        flags.admin.port(),
+    )
 }
 
 fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::ConfigError> {

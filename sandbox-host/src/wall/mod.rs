@@ -80,7 +80,7 @@ fn around(reach: &Reach, whose: Whose) -> Wall {
         // Sets that no program that is started gets more than this process has.
         ("files and ports", files::restrict(reach)),
         // Last: it takes the calls that the others need.
-        ("system calls", calls::restrict()),
+        ("system calls", calls::restrict(whose)),
     ];
     Wall { parts }
 }
