@@ -15,7 +15,6 @@ use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
-use crate::budget::Budget;
 use crate::config::{self, Candidate, ConfigError};
 use crate::copies::{self, Copies};
 use crate::dispatch::Dispatcher;
@@ -128,7 +127,9 @@ pub(crate) struct Loader {
     compiling: Compiling,
     /// Made when a policy first has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
-    resolver: Arc<dyn Resolve>,
+    resolver: SystemResolver,
+    /// What copies for versions in shadow may take, under whichever policies.
+    copies: copies::Room,
 }
 
 impl Loader {
@@ -145,7 +146,8 @@ impl Loader {
             metrics,
             compiling: Compiling::default(),
             sandbox: Mutex::new(None),
-            resolver: Arc::new(SystemResolver::default()),
+            resolver: SystemResolver::default(),
+            copies: copies::Room::default(),
         }
     }
 
@@ -188,7 +190,13 @@ impl Loader {
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let parts = (&backends, &handlers);
-        let routes = routes(policy, parts, complete, &self.metrics, &mut faults);
+        let routes = routes(
+            policy,
+            parts,
+            complete,
+            (&self.metrics, &self.copies),
+            &mut faults,
+        );
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -250,7 +258,8 @@ impl Loader {
     fn handler(&self, name: &str, rule: &Handler, role: Role) -> Result<Stage, PolicyFault> {
         let component = config::component(&self.root, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
-        let reach = Reach::of(name, rule, &self.root, &self.resolver);
+        let resolver: Arc<dyn Resolve> = Arc::new(self.resolver.share());
+        let reach = Reach::of(name, rule, &self.root, &resolver);
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,
@@ -412,10 +421,9 @@ fn routes(
     policy: &Policy,
     parts: Made<'_>,
     complete: bool,
-    metrics: &Metrics,
+    (metrics, room): (&Metrics, &copies::Room),
     faults: &mut Vec<PolicyFault>,
 ) -> HashMap<ModelId, ModelRoute> {
-    let room = Budget::new(copies::MAX_BYTES);
     let gives = policy.listen().limits().buffered_bytes;
     let mut routes = HashMap::new();
     for model in policy.models() {
@@ -433,7 +441,7 @@ fn routes(
                 gives,
             });
         }
-        let copies = Copies::of(model, &room, metrics);
+        let copies = Copies::of(model, room, metrics);
         match route(policy, model, parts, copies) {
             Ok((id, route)) => {
                 routes.insert(id, route);

@@ -5,6 +5,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,7 +19,7 @@ use super::outcome::{CutOff, FaultCause, HandlerError};
 /// What operators see of a handler's breaker.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// Whether everybody is cut off from it.
+    /// Whether everybody is cut off from it; of a handler that several generations have loaded, from how many of them.
     pub cut: Gauge,
     /// How often everybody was.
     pub cuts: Counter,
@@ -32,6 +33,8 @@ pub(super) struct Breaker {
     handler: Arc<str>,
     state: Mutex<State>,
     shown: OnceLock<Shown>,
+    /// Whether this one counts in what is shown: generations of a handler share it.
+    cut: AtomicBool,
 }
 
 impl Breaker {
@@ -40,6 +43,7 @@ impl Breaker {
             handler,
             state: Mutex::default(),
             shown: OnceLock::new(),
+            cut: AtomicBool::new(false),
         })
     }
 
@@ -82,8 +86,8 @@ impl Breaker {
             );
         }
         if let Some(long) = change.all {
+            self.is_cut(true);
             shown.inspect(|shown| {
-                shown.cut.set(1);
                 shown.cuts.inc();
             });
             let seconds = long.as_secs();
@@ -94,10 +98,24 @@ impl Breaker {
             );
         }
         if change.back {
-            shown.inspect(|shown| {
-                shown.cut.set(0);
-            });
+            self.is_cut(false);
             tracing::info!(handler, "a handler answers again");
+        }
+    }
+
+    /// Shows it, once for each change.
+    fn is_cut(&self, cut: bool) {
+        let Some(shown) = self.shown.get() else {
+            return;
+        };
+        match (self.cut.swap(cut, Ordering::Relaxed), cut) {
+            (false, true) => {
+                shown.cut.inc();
+            }
+            (true, false) => {
+                shown.cut.dec();
+            }
+            (false, false) | (true, true) => {}
         }
     }
 
@@ -109,10 +127,8 @@ impl Breaker {
 
 impl Drop for Breaker {
     fn drop(&mut self) {
-        // Whoever loads the handler anew starts with one that is closed.
-        self.shown.get().inspect(|shown| {
-            shown.cut.set(0);
-        });
+        // Whoever loads the handler anew starts with one that is closed, and shows what becomes of that.
+        self.is_cut(false);
     }
 }
 
