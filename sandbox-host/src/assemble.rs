@@ -19,6 +19,7 @@ use crate::backends::question::Dialect;
 use crate::backends::tls::{Tls, TlsError};
 use crate::capture::{CaptureError, Capturer};
 use crate::config::{self, Candidate, ConfigError, Folders};
+use crate::copies;
 use crate::dispatch::Dispatcher;
 use crate::generations::Generation;
 use crate::health::{self, BackendHealth, Prober};
@@ -123,9 +124,11 @@ pub(crate) struct Loader {
     compiling: Compiling,
     /// Made when a policy first has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
-    resolver: Arc<dyn Resolve>,
+    resolver: SystemResolver,
     /// Where it is told that handlers are left alone.
     pub(crate) cut_offs: Arc<CutOffs>,
+    /// What copies for versions in shadow may take, under whichever policies.
+    copies: copies::Room,
 }
 
 impl Loader {
@@ -142,8 +145,9 @@ impl Loader {
             metrics,
             compiling: Compiling::default(),
             sandbox: Mutex::new(None),
-            resolver: Arc::new(SystemResolver::default()),
+            resolver: SystemResolver::default(),
             cut_offs: Arc::default(),
+            copies: copies::Room::default(),
         }
     }
 
@@ -190,7 +194,13 @@ impl Loader {
         // What could not be made above is no second fault of the models that use it.
         let complete = faults.is_empty();
         let parts = (&backends, &handlers);
-        let routes = routes(policy, parts, complete, &self.metrics, &mut faults);
+        let routes = routes(
+            policy,
+            parts,
+            complete,
+            (&self.metrics, &self.copies),
+            &mut faults,
+        );
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -294,13 +304,8 @@ impl Loader {
     ) -> Result<Stage, PolicyFault> {
         let component = config::component(&self.folders, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
-        let reach = Reach::of(
-            name,
-            rule,
-            &self.folders.root,
-            &self.resolver,
-            &self.metrics,
-        );
+        let resolver: Arc<dyn Resolve> = Arc::new(self.resolver.share());
+        let reach = Reach::of(name, rule, &self.folders.root, &resolver, &self.metrics);
         let reach = reach.map_err(|source| PolicyFault::Fetch {
             name: name.to_owned(),
             source,

@@ -13,7 +13,8 @@
 //! | `fail` | there was none, or it broke the contract |
 //! | `dropped` | there was no room for it |
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
@@ -35,8 +36,41 @@ use crate::owned;
 
 /// Copies to one version that are under way at once: few enough that a server which serves clients too hardly feels them.
 pub const MAX_UNDER_WAY: usize = 4;
-/// Bytes of all copies under one policy, their answers included: beside `limits.buffered_bytes`.
+/// Bytes of all copies, their answers included: beside `limits.buffered_bytes`.
 pub const MAX_BYTES: usize = 64 << 20;
+
+/// What all copies of a host may take. Generations share it: a policy that was superseded sends copies of its last requests still.
+#[derive(Debug)]
+pub(crate) struct Room {
+    budget: Arc<Budget>,
+    /// Places by model and version, of generations that live.
+    places: Mutex<HashMap<(String, String), Weak<Semaphore>>>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            budget: Budget::new(MAX_BYTES),
+            places: Mutex::default(),
+        }
+    }
+}
+
+impl Room {
+    /// Places for copies to a version.
+    fn places(&self, model: &str, version: &str) -> Arc<Semaphore> {
+        // Nothing panics while it holds the table.
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, known| known.strong_count() > 0);
+        let key = (model.to_owned(), version.to_owned());
+        if let Some(known) = places.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let made = Arc::new(Semaphore::new(MAX_UNDER_WAY));
+        places.insert(key, Arc::downgrade(&made));
+        made
+    }
+}
 
 /// What one model's copies go to, and what they may take.
 pub(crate) struct Copies {
@@ -73,8 +107,8 @@ pub(crate) struct Kept {
 }
 
 impl Copies {
-    /// Of one model. `budget` is shared by all models of a policy.
-    pub(crate) fn of(model: &Model, budget: &Arc<Budget>, metrics: &Metrics) -> Self {
+    /// Of one model. `room` is shared by all models of all policies.
+    pub(crate) fn of(model: &Model, room: &Room, metrics: &Metrics) -> Self {
         let shadow = |rule: &ShadowVersion| {
             let counter = |outcome| {
                 let labels = CopyLabels {
@@ -86,7 +120,7 @@ impl Copies {
             };
             Arc::new(Shadow {
                 rule: rule.clone(),
-                places: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+                places: room.places(model.name(), rule.version()),
                 agree: counter("agree"),
                 differ: counter("differ"),
                 fail: counter("fail"),
@@ -94,7 +128,7 @@ impl Copies {
             })
         };
         Self {
-            budget: Arc::clone(budget),
+            budget: Arc::clone(&room.budget),
             shadows: model.routing().shadows().iter().map(shadow).collect(),
         }
     }
@@ -256,5 +290,27 @@ impl Shadow {
             total_us: micros(took),
         };
         audit.write(began, Event::Copy(copied));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_share_the_places_of_a_version() {
+        let room = Room::default();
+        let (old, new) = (room.places("m", "2"), room.places("m", "2"));
+        let held = old.try_acquire_many(4);
+        assert!(held.is_ok());
+        assert!(
+            new.try_acquire().is_err(),
+            "the older policy's copies have all"
+        );
+        assert!(room.places("m", "3").try_acquire().is_ok());
+        assert!(room.places("n", "2").try_acquire().is_ok());
+        drop((held, new));
+        drop(old);
+        assert_eq!(room.places("m", "2").available_permits(), MAX_UNDER_WAY);
     }
 }

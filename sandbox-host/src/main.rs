@@ -14,6 +14,7 @@ use tensorgate_host::logging::{Log, LogFormat};
 use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
 use tensorgate_host::wall::{self, Reach};
 use tensorgate_host::{Host, StartError, admin, reload};
+use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit code of bad use or input, as for every tensorgate verb.
@@ -95,12 +96,12 @@ enum Harden {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = compiler_process(std::env::args_os().nth(1).as_deref()) {
+    if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
     }
     let flags = Flags::parse();
     // Before the wall, behind which nothing is started; both before there is a second thread.
-    let compiler = CompilerProcess::start();
+    let compiler = CompilerProcess::start(flags.harden == Harden::Required);
     let wall = (flags.harden != Harden::Off).then(|| wall::raise(&reach(&flags)));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
@@ -125,15 +126,24 @@ fn main() -> ExitCode {
             tracing::warn!(wall = told, "the second wall has gaps");
         }
     }
-    let process = compiler
-        .inspect_err(|error| {
+    let process = match compiler {
+        Ok(process) => Some(Arc::new(process)),
+        Err(error) if flags.harden == Harden::Required => {
+            tracing::error!(
+                cause = error.to_string(),
+                "cannot start: the second wall is required, and compilers have no process of their own"
+            );
+            log.flush();
+            return ExitCode::from(FAILED);
+        }
+        Err(error) => {
             tracing::warn!(
                 cause = error.to_string(),
                 "components are compiled in this process"
             );
-        })
-        .ok()
-        .map(Arc::new);
+            None
+        }
+    };
     let compiling = Compiling {
         folder: flags.cache_folder.clone(),
         process,
@@ -170,7 +180,8 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     let settings = match settings(flags, compiling) {
         Ok(settings) => settings,
         Err(error) => {
-            tracing::error!(cause = error.to_string(), "bad input");
+            let cause = wall::told_of(&error.to_string());
+            tracing::error!(cause, "bad input");
             return BAD_INPUT;
         }
     };
@@ -187,7 +198,8 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
     let host = match started {
         Ok(host) => host,
         Err(error) => {
-            tracing::error!(cause = error.to_string(), "cannot start");
+            let cause = wall::told_of(&error.to_string());
+            tracing::error!(cause, "cannot start");
             return if matches!(
                 error,
                 StartError::Socket(_) | StartError::Audit(_) | StartError::Admin { .. }
@@ -210,17 +222,12 @@ async fn run(flags: Flags, compiling: Compiling, log: &Log) -> u8 {
 
 /// What the host reaches when it stands behind its wall.
 fn reach(flags: &Flags) -> Reach {
-    let beside = |path: &Path| {
-        path.parent()
-            .filter(|folder| *folder != Path::new(""))
-            .unwrap_or(Path::new("."))
-            .to_owned()
-    };
-    let read = [
+    // Another bundle is renamed over this one; the key is read once.
+    let mut read = vec![
         flags.root.clone(),
         flags.builtins.clone().unwrap_or_else(installed),
-        beside(&flags.bundle),
-        beside(&flags.context_key_file),
+        wall::beside(&flags.bundle),
+        flags.context_key_file.clone(),
     ];
     let sockets = [
         Some(&flags.socket),
@@ -228,24 +235,33 @@ fn reach(flags: &Flags) -> Reach {
         flags.limits_socket.as_ref(),
     ];
     // A bundle that is none is told of when it is read to be used.
-    let policy: Value = std::fs::read(&flags.bundle)
+    let bundle: Value = std::fs::read(&flags.bundle)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let log = policy
-        .pointer("/policy/audit/path")
-        .and_then(Value::as_str)
-        .map(Path::new);
-    let write: Vec<_> = (sockets.into_iter().flatten())
-        .map(|socket| beside(socket))
-        .chain(flags.audit_folder.clone())
-        .chain(log.filter(|log| log.is_absolute()).map(beside))
+    let below = (flags.audit_folder.clone()).unwrap_or_else(|| wall::beside(&flags.socket));
+    let named =
+        |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
+    let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
+    let mut write: Vec<_> = (sockets.into_iter().flatten())
+        .map(|socket| wall::beside(socket))
+        // Not the whole folder that logs are below, which may hold others' files.
+        .chain([wall::beside(&log)])
         .collect();
+    match named("/policy/audit/key_file") {
+        Some(key) if key.exists() => read.push(key),
+        // It is about to be made.
+        Some(key) => write.push(wall::beside(&key)),
+        None => {}
+    }
     // A folder that is not there has no rule. Whether it can be used is told when it is.
     for folder in &write {
-        let _ = std::fs::create_dir_all(folder);
+        let _ = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder);
     }
-    let captures = policy
+    let captures = bundle
         .pointer("/policy/capture/folder")
         .and_then(Value::as_str)
         .map(|folder| flags.root.join(folder));
@@ -259,7 +275,14 @@ fn reach(flags: &Flags) -> Reach {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
     }
     let write = write.into_iter().chain(private);
-    Reach::of_host(read, write, &policy, &flags.endpoints, flags.admin.port())
+    Reach::of_host(
+        &flags.root,
+        read,
+        write,
+        &bundle,
+        &flags.endpoints,
+        flags.admin.port(),
+    )
 }
 
 fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::ConfigError> {
@@ -281,7 +304,7 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
         limits_socket: flags
             .limits_socket
             .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
-        audit_folder: flags.audit_folder.unwrap_or_else(|| beside(&flags.socket)),
+        audit_folder: (flags.audit_folder).unwrap_or_else(|| wall::beside(&flags.socket)),
         admin,
         endpoints,
         drain,
@@ -292,10 +315,6 @@ fn settings(flags: Flags, compiling: Compiling) -> Result<Settings, config::Conf
 /// Where builtin components are unless told otherwise.
 fn installed() -> PathBuf {
     Folders::below(Path::new("")).builtins
-}
-
-fn beside(socket: &Path) -> PathBuf {
-    socket.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 async fn either(term: &mut Signal, interrupt: &mut Signal) {

@@ -20,6 +20,7 @@ use crate::config::{self, ConfigError};
 use crate::generations::{Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
 use crate::serve::App;
+use crate::wall;
 
 /// Between two looks at whether the bundle's file was replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -139,7 +140,7 @@ impl Reloader {
         if *outcome == Outcome::Refused {
             let serving = self.app.generations.newest();
             let serving = serving.name();
-            for cause in faults {
+            for cause in faults.iter().map(|cause| wall::told_of(cause)) {
                 tracing::error!(generation, serving, cause, "policy refused");
             }
         } else {

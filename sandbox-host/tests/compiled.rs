@@ -7,12 +7,19 @@
     missing_docs,
     reason = "tests"
 )]
+#![allow(
+    unsafe_code,
+    reason = "there is no safe way to restrict a child between fork and exec"
+)]
 
 #[path = "containment/guests.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod guests;
 
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,7 +42,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn process() -> Arc<CompilerProcess> {
     let host = Path::new(env!("CARGO_BIN_EXE_tensorgate-host"));
-    Arc::new(CompilerProcess::of(host).unwrap())
+    Arc::new(CompilerProcess::of(host, true).unwrap())
 }
 
 /// A host's sandbox, as another start makes it.
@@ -184,10 +191,55 @@ fn what_cannot_be_compiled_is_refused_by_what_the_compiler_says_and_the_next_one
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A compiler as the host starts it, under a kernel that knows no Landlock.
+#[test]
+fn without_a_whole_wall_a_compiler_works_only_where_none_is_required() {
+    for (walled, made) in [(false, true), (true, false)] {
+        let mut compiler = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
+        compiler
+            .arg("compile")
+            .args(walled.then_some("walled"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let filter = without_landlock();
+        // SAFETY: between fork and exec it makes two system calls with what was made before, and allocates nothing.
+        unsafe {
+            compiler.pre_exec(move || {
+                seccompiler::apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into())
+            });
+        }
+        let mut compiler = compiler.spawn().unwrap();
+        let mut input = compiler.stdin.take().unwrap();
+        // One that refuses reads nothing.
+        let _ = input.write_all(&preprocess(QUIET));
+        drop(input);
+        let output = compiler.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), made, "{said}");
+        assert_eq!(!output.stdout.is_empty(), made, "{said}");
+        assert_eq!(
+            said.contains("the second wall is required"),
+            !made,
+            "{said}"
+        );
+    }
+}
+
+fn without_landlock() -> seccompiler::BpfProgram {
+    let filter = seccompiler::SeccompFilter::new(
+        [(libc::SYS_landlock_create_ruleset, Vec::new())].into(),
+        seccompiler::SeccompAction::Allow,
+        seccompiler::SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    filter.unwrap().try_into().unwrap()
+}
+
 /// A compiler that is killed takes nothing along but what it was at.
 #[test]
 fn a_compiler_that_dies_is_a_fault_of_the_load_and_of_nothing_else() {
-    let process = Arc::new(CompilerProcess::of(Path::new("/bin/true")).unwrap());
+    let process = Arc::new(CompilerProcess::of(Path::new("/bin/true"), false).unwrap());
     let sandbox = sandbox(&folder("dies"), Some(process));
     for _ in 0..2 {
         let started = Instant::now();

@@ -72,19 +72,25 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
     );
     let (address, uri) = (front.address.to_string(), front.uri("localhost"));
     let there = folder();
-    for name in ["root", "run"] {
+    for name in ["root", "run", "made"] {
         std::fs::create_dir(there.join(name)).unwrap();
     }
     let root = there.join("root");
+    // Components lie behind a link, as where a build puts them.
+    symlink(there.join("made"), root.join("components")).unwrap();
     for number in [0, 1] {
-        std::fs::write(root.join(format!("{number}.wasm")), guest(number)).unwrap();
+        std::fs::write(
+            root.join(format!("components/{number}.wasm")),
+            guest(number),
+        )
+        .unwrap();
     }
     std::fs::write(root.join("ca.pem"), &old.pem).unwrap();
     std::fs::write(root.join("capture.key"), "07".repeat(32)).unwrap();
     std::fs::set_permissions(root.join("capture.key"), Permissions::from_mode(0o600)).unwrap();
     let of = |number: usize| {
         let digest = Sha256::digest(guest(number));
-        let mut policy = with_handler(&uri, &format!("{number}.wasm"), &digest);
+        let mut policy = with_handler(&uri, &format!("components/{number}.wasm"), &digest);
         policy["capture"] = json!({"folder": "captures", "key_file": "capture.key", "outcomes": ["answered"], "keep": 1});
         policy
     };
@@ -135,6 +141,10 @@ async fn a_host_behind_its_wall_serves_compiles_reloads_and_takes_renewed_certif
             .as_str()
             .unwrap()
             .contains("Permission denied"),
+        "{refused}"
+    );
+    assert!(
+        refused["cause"].as_str().unwrap().contains("second wall"),
         "{refused}"
     );
     host.comes_to(200).await;

@@ -226,6 +226,49 @@ fn what_no_host_needs_is_refused_by_the_kernel() {
                 libc::EPERM,
             ),
             (
+                "another's bounds",
+                call(libc::SYS_prlimit64, [1, 0, 0, 0]),
+                libc::EPERM,
+            ),
+            (
+                "another's cores",
+                call(libc::SYS_sched_setaffinity, [1, 0, 0, 0]),
+                libc::EPERM,
+            ),
+            (
+                "another's turn",
+                call(libc::SYS_setpriority, [0, 1, 19, 0]),
+                libc::EPERM,
+            ),
+            (
+                "a whole user's turn",
+                call(libc::SYS_setpriority, [2, 0, 19, 0]),
+                libc::EPERM,
+            ),
+            (
+                "another's turn at a disk",
+                call(libc::SYS_ioprio_set, [1, 1, 0, 0]),
+                libc::EPERM,
+            ),
+            (
+                "another's scheduler",
+                call(libc::SYS_sched_setscheduler, [1, 0, 0, 0]),
+                libc::EPERM,
+            ),
+            (
+                "the kernel's list of everybody's sockets",
+                call(
+                    libc::SYS_socket,
+                    [
+                        libc::c_long::from(libc::AF_NETLINK),
+                        libc::c_long::from(libc::SOCK_RAW),
+                        libc::c_long::from(libc::NETLINK_SOCK_DIAG),
+                        0,
+                    ],
+                ),
+                libc::EPERM,
+            ),
+            (
                 "the newer clone",
                 call(libc::SYS_clone3, [0; 4]),
                 libc::ENOSYS,
@@ -242,6 +285,36 @@ fn what_no_host_needs_is_refused_by_the_kernel() {
     assert!(
         TcpStream::connect(address).is_ok(),
         "this side of it, all is as before"
+    );
+}
+
+#[test]
+fn a_compiler_has_no_socket_of_any_kind() {
+    let found = std::thread::spawn(|| {
+        let wall = wall::raise_around_a_compiler();
+        assert!(wall.is_whole(), "{}", wall.told());
+        let families = [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ];
+        let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
+        let mut found = Vec::new();
+        for (family, kind) in families
+            .into_iter()
+            .flat_map(|family| kinds.map(|kind| (family, kind)))
+        {
+            let (family, kind) = (libc::c_long::from(family), libc::c_long::from(kind));
+            found.push(call(libc::SYS_socket, [family, kind, 0, 0]));
+            found.push(call(libc::SYS_socketpair, [family, kind, 0, 0]));
+        }
+        found
+    });
+    let found = found.join().unwrap();
+    assert!(
+        found.iter().all(|found| *found == Some(libc::EPERM)),
+        "{found:?}"
     );
 }
 
@@ -277,6 +350,9 @@ fn what_a_host_needs_is_let_through() {
         TcpStream::connect(address).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(std::fs::read_to_string(read.join("ca.pem")).unwrap(), "old");
+        // Its own bounds and turns are its own.
+        assert_eq!(call(libc::SYS_prlimit64, [0, 0, 0, 0]), None);
+        assert_eq!(call(libc::SYS_setpriority, [0, 0, 19, 0]), None);
         // A thread and an async runtime start as they would.
         assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
         let runtime = tokio::runtime::Runtime::new().unwrap();

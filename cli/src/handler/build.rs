@@ -2,11 +2,13 @@
 //! interfaces: what a language's runtime would ask of WASI is stubbed while it is built, and the tensor kit that it asks for is put inside it.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tensorgate_componentize::{componentize, surface};
 
 use super::contract::{REACH_JS, contract, granted};
+use super::copy::Copy;
 use super::initialise::initialised;
 use super::kit;
 use super::project::{Language, Project, World};
@@ -30,10 +32,15 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
             project.folder.display()
         ))
     })?;
+    if std::fs::symlink_metadata(folder.join("build")).is_ok_and(|found| found.is_symlink()) {
+        return Err(Failure::Input(
+            "build is a link: a project's component lies in its own folder; remove it".to_owned(),
+        ));
+    }
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
-        Language::Python => kit::inside(&python(project, &folder)?)?,
-        Language::Js => kit::inside(&js(project, &folder)?)?,
+        Language::Python => kit::inside(&of_a_copy(project, &folder, python)?)?,
+        Language::Js => kit::inside(&of_a_copy(project, &folder, js)?)?,
     };
     let surface = surface(&built)
         .map_err(|fault| Failure::Failed(format!("the tools made no component: {fault}")))?;
@@ -66,8 +73,38 @@ fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     let beside = file.with_extension("wasm.new");
-    std::fs::write(&beside, content)?;
+    // Whatever lies there, a link out of the project for one, is not written to.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::File::create_new(&beside)?.write_all(content)?;
     std::fs::rename(&beside, file)
+}
+
+/// Builds a copy of a project. Both tools run the handler's own code while they make a component of it, to keep the state in which it waits
+/// for a call, and that code is not trusted yet.
+fn of_a_copy(
+    project: &Project,
+    folder: &Path,
+    tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
+) -> Result<Vec<u8>, Failure> {
+    let copy = Copy::of(folder)?;
+    let fix = format!(
+        "run `tensorgate handler setup --lang {}` once, with a network",
+        project.language.name()
+    );
+    tool(project, &copy)?
+        .run(&fix)
+        .map_err(|failure| match failure {
+            // An author knows the project, not the copy.
+            Failure::Failed(said) => Failure::Failed(said.replace(
+                &copy.project().display().to_string(),
+                &folder.display().to_string(),
+            )),
+            other => other,
+        })?;
+    read(&copy.made())
 }
 
 fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
@@ -136,13 +173,13 @@ fn remap(from: &Path, to: &str) -> OsString {
     flag
 }
 
-fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+fn python(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
+    let folder = copy.project();
     let entry = folder.join("build/python");
     let text = include_str!("../../../wit/python/entry.py");
     tools::write(&entry, &[(format!("{PYTHON_ENTRY}.py"), text.to_owned())])?;
-    let made = folder.join("build/made.wasm");
-    let contract = contract(project, folder)?;
-    let mut tool = tools::componentize_py()?;
+    let contract = contract(project, &folder)?;
+    let mut tool = tools::componentize_py(&copy.environment())?;
     tool.command
         .arg("-d")
         .arg(contract.folder)
@@ -152,18 +189,19 @@ fn python(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .arg("-p")
         .arg(&entry)
         .arg("-o")
-        .arg(&made)
+        .arg(copy.made())
         .arg(PYTHON_ENTRY);
-    finish(tool, Language::Python, &made)
+    Ok(tool)
 }
 
-fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
+    let folder = copy.project();
     let entry = folder.join("build/js");
     let world = match project.world {
         World::Preprocess => include_str!("../../../wit/js/entry-preprocess.js"),
         World::Postprocess => include_str!("../../../wit/js/entry-postprocess.js"),
     };
-    let with_kit = if kit::is_asked(Language::Js, folder) {
+    let with_kit = if kit::is_asked(Language::Js, &folder) {
         include_str!("../../../wit/js/entry-kit.js")
     } else {
         ""
@@ -184,8 +222,7 @@ fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         include_str!("../../../wit/js/entry.js")
     );
     tools::write(&entry, &[("entry.js".to_owned(), text)])?;
-    let made = folder.join("build/made.wasm");
-    let contract = contract(project, folder)?;
+    let contract = contract(project, &folder)?;
     let mut tool = tools::componentize_qjs()?;
     tool.command
         .arg("--wit")
@@ -195,21 +232,8 @@ fn js(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .arg("--module-root")
         .arg(folder)
         .arg("-o")
-        .arg(&made);
-    finish(tool, Language::Js, &made)
-}
-
-/// Runs a tool and takes what it made.
-fn finish(tool: Tool, language: Language, made: &Path) -> Result<Vec<u8>, Failure> {
-    let fix = format!(
-        "run `tensorgate handler setup --lang {}` once, with a network",
-        language.name()
-    );
-    tool.run(&fix)?;
-    let component = read(made)?;
-    // It lies at its own place in a moment.
-    let _ = std::fs::remove_file(made);
-    Ok(component)
+        .arg(copy.made());
+    Ok(tool)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -8,6 +8,7 @@ pub mod build;
 pub mod case;
 pub mod compare;
 pub mod contract;
+mod copy;
 pub mod given;
 pub mod initialise;
 pub mod kit;

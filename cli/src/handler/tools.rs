@@ -83,17 +83,16 @@ pub fn cargo() -> Tool {
 /// What to do where cargo is missing.
 pub const RUSTUP: &str = "install Rust with rustup";
 
-/// componentize-py, as `setup` installed it.
+/// componentize-py, as `setup` installed it, with that environment of Python's in place of any that its author has activated.
 ///
 /// # Errors
 /// If it did not.
-pub fn componentize_py() -> Result<Tool, Failure> {
+pub fn componentize_py(environment: &Path) -> Result<Tool, Failure> {
     let folder = made(Language::Python)?;
     let mut tool = Tool::new("componentize-py", folder.join("bin/componentize-py"));
-    // Modules come from the project, and from what its author has activated: never from what this machine happens to have.
-    if std::env::var_os("VIRTUAL_ENV").is_none() {
-        tool.command.env("VIRTUAL_ENV", &folder);
-    }
+    // It has the handler's own code run, which may write to whatever folder of modules the tool finds: neither to what runs at the next
+    // build nor to what is its author's.
+    tool.command.env("VIRTUAL_ENV", environment);
     Ok(tool)
 }
 

@@ -17,6 +17,9 @@ use tokio::time::timeout;
 /// What is shown of a log when its process failed, bytes.
 const TAIL_BYTES: u64 = 4096;
 
+/// Opens no link: what it leads to is not ours to write to. The flag is of a few bits, and of no sign.
+pub const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
 /// How to start one.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -53,6 +56,7 @@ impl Child {
             .create(true)
             .truncate(true)
             .mode(0o600)
+            .custom_flags(NOFOLLOW)
             .open(&spec.log)?;
         let parent = getpid();
         let mut command = Command::new(&spec.program);

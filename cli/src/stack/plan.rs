@@ -1,7 +1,7 @@
 //! What one `up` starts, with which arguments: everything that can be known before anything runs.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use tensorgate_host::config::Folders;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy::raw::BackendKind;
 
-use super::child::Spec;
+use super::child::{NOFOLLOW, Spec};
 use super::envoy;
 use super::private_dir::PrivateDir;
 use super::probe::Target;
-use super::site::Site;
+use super::site::{ENVOYS, Site};
 use crate::Failure;
 use crate::chain::Chain;
 use crate::load::Loaded;
@@ -77,8 +77,8 @@ pub struct Plan {
     pub envoy_admin: Target,
     /// Envoy's log.
     pub envoy_log: PathBuf,
-    /// Sockets and keys; gone with the plan.
-    _private: PrivateDir,
+    /// Sockets and keys, and Envoy's own; gone with the plan.
+    _private: [PrivateDir; 2],
     /// Held while the state folder is ours.
     _lock: File,
 }
@@ -96,9 +96,18 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     }
     let envoy_binary = envoy::find()?;
     let lock = claim(&options.state)?;
-    let private = PrivateDir::new()
-        .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))?;
+    let private = || {
+        PrivateDir::new()
+            .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))
+    };
+    // A host behind its wall knows the first one's name, and no list of files or sockets that has the second's: no wall keeps a process
+    // from a socket whose path it knows.
+    let (private, envoys) = (private()?, private()?);
     let socket = |name: &str| private.path().join(name);
+    // The one folder of these in which the host writes.
+    let hosts = socket("host");
+    folder(&hosts)?;
+    let hosts = |name: &str| hosts.join(name);
 
     let mut parts = Vec::new();
     let mut endpoints: Vec<OsString> = Vec::new();
@@ -131,14 +140,15 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let key = envoy::context_key()?;
     let key_file = socket("context.key");
     write(&key_file, &key)?;
+    own_folder(loaded, &options.state)?;
     let places = Places {
         listen: options.listen,
         filters: options.filters.clone(),
         chain: options.chain.filters().to_vec(),
-        host_socket: socket("host.sock"),
-        admin_socket: socket("envoy.sock"),
-        audit_socket: socket("audit.sock"),
-        limits_socket: socket("limits.sock"),
+        host_socket: hosts("host.sock"),
+        admin_socket: envoys.path().join("envoy.sock"),
+        audit_socket: hosts("audit.sock"),
+        limits_socket: hosts("limits.sock"),
         root: options.root.clone(),
         secrets: options.state.clone(),
         system_authorities: key_sets::system_authorities()
@@ -162,11 +172,11 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     ];
     host.arguments.extend([
         "--socket".into(),
-        socket("host.sock").into(),
+        hosts("host.sock").into(),
         "--audit-socket".into(),
-        socket("audit.sock").into(),
+        hosts("audit.sock").into(),
         "--limits-socket".into(),
-        socket("limits.sock").into(),
+        hosts("limits.sock").into(),
         "--audit-folder".into(),
         options.state.clone().into(),
         "--context-key-file".into(),
@@ -216,7 +226,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host_admin,
         envoy_admin,
         envoy_log,
-        _private: private,
+        _private: [private, envoys],
         _lock: lock,
     })
 }
@@ -255,16 +265,45 @@ fn authorities(loaded: &Loaded, places: &Places) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the audit log has a folder to itself below the state's: what the host may write must hold nothing that Envoy reads.
+fn own_folder(loaded: &Loaded, state: &Path) -> Result<(), Failure> {
+    let audit = loaded.policy.audit();
+    let state = &state.canonicalize().unwrap_or_else(|_| state.to_owned());
+    for (field, file) in [("path", Some(audit.path())), ("key_file", audit.key_file())] {
+        let Some(file) = file else { continue };
+        let folder = state.join(file);
+        let folder = folder.parent().unwrap_or(state);
+        let taken = state.starts_with(folder)
+            || ENVOYS
+                .iter()
+                .any(|name| folder.starts_with(state.join(name)));
+        if taken {
+            return Err(Failure::Input(format!(
+                "audit.{field}: {file} lies among the gate's own files: give it another folder, as audit/decisions.jsonl has"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder that only its owner can enter.
+fn folder(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Failure::Failed(format!("cannot use {}: {error}", path.display())))
+}
+
 /// Makes the state folder ours alone: two stacks in one would write over each other's logs.
 fn claim(state: &Path) -> Result<File, Failure> {
     let failed =
         |error: std::io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state)
+    folder(state)?;
+    let lock = (OpenOptions::new().write(true).create(true).truncate(true))
+        .custom_flags(NOFOLLOW)
+        .open(state.join("lock"))
         .map_err(failed)?;
-    let lock = File::create(state.join("lock")).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(Failure::Failed(format!(
@@ -313,7 +352,7 @@ fn beside(binary: &str) -> Option<PathBuf> {
 /// Writes a file that only its owner can read.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
-    std::fs::OpenOptions::new()
+    OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)

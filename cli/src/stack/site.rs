@@ -17,6 +17,10 @@ use crate::replace::{Mode, replace};
 const MODE: u32 = 0o600;
 /// The folder that Envoy follows, in the state's.
 const DYNAMIC: &str = "dynamic";
+/// The folder of the host's bundle there: all of it that the host reads.
+const BUNDLE: &str = "policy";
+/// Folders in the state's that nobody writes to but us.
+pub const ENVOYS: [&str; 2] = [DYNAMIC, BUNDLE];
 
 /// One policy, as the processes read it.
 #[derive(Clone, Debug)]
@@ -77,8 +81,11 @@ impl Site {
     pub fn new(loaded: &Loaded, options: &Options, places: Places) -> Result<Self, Failure> {
         let state = options.state.clone();
         let started = in_force(loaded, &places, &state)?;
-        std::fs::create_dir_all(state.join(DYNAMIC))
-            .map_err(|error| Failure::Failed(format!("cannot use {}: {error}", state.display())))?;
+        for folder in ENVOYS {
+            std::fs::create_dir_all(state.join(folder)).map_err(|error| {
+                Failure::Failed(format!("cannot use {}: {error}", state.display()))
+            })?;
+        }
         let site = Self {
             places,
             state,
@@ -100,7 +107,7 @@ impl Site {
 
     /// The host's bundle.
     pub fn bundle_file(&self) -> PathBuf {
-        self.state.join("bundle.json")
+        self.state.join(BUNDLE).join("bundle.json")
     }
 
     /// Envoy's bootstrap.

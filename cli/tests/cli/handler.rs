@@ -14,6 +14,7 @@ mod replay;
 mod rust;
 mod sign;
 mod snapshot;
+mod untrusted;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,11 @@ use crate::program::{Ran, Scratch, binary, run};
 
 /// `tensorgate handler …`, without a network: whatever goes for one finds nobody.
 fn handler<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
+    handler_with(arguments, &[])
+}
+
+/// The same in an environment with more.
+fn handler_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], environment: &[(&str, &str)]) -> Ran {
     let output = Command::new(binary())
         .arg("handler")
         .args(arguments)
@@ -29,6 +35,7 @@ fn handler<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
         .envs(["http_proxy", "https_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")))
         // One for all projects of these tests: what they stand on is compiled once.
         .env("CARGO_TARGET_DIR", target())
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     Ran {
@@ -94,11 +101,16 @@ impl Project {
 
     /// A verb on the project's folder.
     fn verb(&self, verb: &str, more: &[&str]) -> Ran {
+        self.verb_with(verb, more, &[])
+    }
+
+    /// The same in an environment with more.
+    fn verb_with(&self, verb: &str, more: &[&str], environment: &[(&str, &str)]) -> Ran {
         let folder = self.folder();
         let mut arguments = vec!["--json", verb];
         arguments.extend(more);
         arguments.push(folder.to_str().unwrap());
-        handler(&arguments)
+        handler_with(&arguments, environment)
     }
 
     fn write(&self, file: &str, text: &str) {

@@ -240,6 +240,114 @@ fn it_is_ready_once_and_a_signal_ends_it_without_a_trace() {
     }
 }
 
+/// The stand-in also says what it was started with.
+fn tells() -> String {
+    HOST.replace(
+        "import http.server, sys",
+        "import http.server, sys, json\njson.dump(sys.argv, open(sys.argv[0] + \".argv\", \"w\"))",
+    )
+}
+
+/// Every file below a folder, and sockets.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let each = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => below(&path),
+        path => vec![path],
+    });
+    each.collect()
+}
+
+#[test]
+fn where_the_host_writes_lies_nothing_that_envoy_reads_or_listens_at() {
+    let mut stack = Stack::start(&tells(), ANY);
+    stack.gate();
+    let told = std::fs::read_to_string(stack.scratch.path().join("tensorgate-host.argv")).unwrap();
+    let told: Vec<String> = serde_json::from_str(&told).unwrap();
+    let flag = |name: &str| {
+        let at = told.iter().position(|told| told == name).unwrap();
+        PathBuf::from(&told[at + 1])
+    };
+    let folder = |path: &Path| path.parent().unwrap().to_owned();
+    let writes = [
+        folder(&flag("--socket")),
+        folder(&flag("--audit-socket")),
+        folder(&flag("--limits-socket")),
+        flag("--audit-folder").join("audit"),
+        flag("--cache-folder"),
+    ];
+    for written in &writes {
+        // This host makes no socket, no log and no cache.
+        assert_eq!(
+            below(written),
+            Vec::<PathBuf>::new(),
+            "{}",
+            written.display()
+        );
+    }
+    // Nor is the way to Envoy's admin in what it reads, or the folder that holds it one that it is told of.
+    let bundle = flag("--bundle");
+    assert_eq!(below(&folder(&bundle)), [bundle]);
+    let run = below(&stack.scratch.path().join("run"));
+    let admin = run
+        .iter()
+        .find(|path| path.ends_with("envoy.sock"))
+        .unwrap();
+    let way = folder(admin).to_str().unwrap().to_owned();
+    assert!(told.iter().all(|told| !told.contains(&way)), "{told:?}");
+}
+
+#[test]
+fn a_log_that_became_a_link_is_not_written_through() {
+    let (scratch, program) = program(HOST);
+    let state = scratch.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let precious = scratch.file("precious", "mine");
+    std::os::unix::fs::symlink(&precious, state.join("host.log")).unwrap();
+    let ran = up_once(&scratch, &program, &tree().join("envoy/gate.yaml"));
+    assert_eq!(ran.0, Some(1), "{}", ran.1);
+    assert!(ran.1.contains("cannot start"), "{}", ran.1);
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "mine");
+}
+
+#[test]
+fn an_audit_log_among_the_gates_own_files_is_refused() {
+    let policy = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    for path in [
+        "decisions.jsonl",
+        "dynamic/decisions.jsonl",
+        "policy/a/b.jsonl",
+    ] {
+        let (scratch, program) = program(HOST);
+        let file = scratch.file("gate.yaml", &format!("{policy}\naudit: {{path: {path}}}\n"));
+        let ran = up_once(&scratch, &program, &file);
+        assert_eq!(ran.0, Some(2), "{path}: {}", ran.1);
+        assert!(
+            ran.1.contains("give it another folder"),
+            "{path}: {}",
+            ran.1
+        );
+    }
+}
+
+/// An `up` that does not come to be: its exit code, and what it said.
+fn up_once(scratch: &Scratch, program: &Path, policy: &Path) -> (Option<i32>, String) {
+    let output = Command::new(program)
+        .args(["up", "-c"])
+        .arg(policy)
+        .arg("--filters")
+        .arg(filters())
+        .arg("--state")
+        .arg(scratch.path().join("state"))
+        .args(["--listen", ANY, "--admin"])
+        .arg(format!("127.0.0.1:{}", free_port()))
+        .env("XDG_RUNTIME_DIR", scratch.path().join("run"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
 #[test]
 fn a_second_signal_ends_at_once_what_will_not_end() {
     let stubborn = HOST.replace(
@@ -287,7 +395,8 @@ fn a_kill_leaves_no_process_and_the_next_start_takes_the_sockets_away() {
     stack.wait();
     stack.check_nothing_is_left(&gate);
     let left = stack.sockets();
-    assert_eq!(left.len(), 1);
+    // The host's and Envoy's.
+    assert_eq!(left.len(), 2);
     // Any command that needs a private folder.
     let program = stack.scratch.path().join("tensorgate");
     let rendered = Command::new(program)

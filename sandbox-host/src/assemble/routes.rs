@@ -9,7 +9,6 @@ use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, Mo
 use super::{LoadedStage, PolicyFault, Server};
 use crate::backends::openai::room::ANSWER_COPIES;
 use crate::backends::question::Dialect;
-use crate::budget::Budget;
 use crate::copies::{self, Copies};
 use crate::metrics::Metrics;
 use crate::pipeline::{Links, ModelRoute, Target};
@@ -37,10 +36,9 @@ pub(super) fn routes(
     policy: &Policy,
     parts: Made<'_>,
     complete: bool,
-    metrics: &Metrics,
+    (metrics, room): (&Metrics, &copies::Room),
     faults: &mut Vec<PolicyFault>,
 ) -> HashMap<ModelId, ModelRoute> {
-    let room = Budget::new(copies::MAX_BYTES);
     let gives = policy.listen().limits().buffered_bytes;
     let mut routes = HashMap::new();
     for model in policy.models() {
@@ -65,7 +63,7 @@ pub(super) fn routes(
                 gives,
             });
         }
-        let copies = Copies::of(model, &room, metrics);
+        let copies = Copies::of(model, room, metrics);
         match route(policy, model, parts, copies) {
             Ok((id, route)) => {
                 routes.insert(id, route);

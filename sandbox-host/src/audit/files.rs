@@ -188,8 +188,11 @@ impl Folder {
 }
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    // Lines name clients and what they ask for: they are their owner's.
-    options.write(true).mode(0o600)
+    // Lines name clients and what they ask for: they are their owner's. What a link leads to is none of these files.
+    options
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
 }
 
 /// A regular file and nothing else: a pipe's reader could hold the log up, and with it the gate.
@@ -204,6 +207,7 @@ fn append_to(path: &Path) -> io::Result<File> {
         .append(true)
         .create(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(path)
 }
 

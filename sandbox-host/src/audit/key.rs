@@ -149,9 +149,17 @@ impl VerifyingKey {
             return Ok(());
         }
         let text = format!("{PUBLIC_LABEL}{}\n", self.to_hex());
-        std::fs::write(path, text).map_err(|source| KeyError::File {
-            path: path.to_owned(),
-            source,
+        let opened = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path);
+        (opened.and_then(|mut file| file.write_all(text.as_bytes()))).map_err(|source| {
+            KeyError::File {
+                path: path.to_owned(),
+                source,
+            }
         })
     }
 

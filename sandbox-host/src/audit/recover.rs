@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -354,10 +355,12 @@ fn set_torn_apart(paths: &Paths, mut tail: Tail, found: &mut Vec<Found>) -> io::
         .write(true)
         .create(true)
         .truncate(true)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&aside)
         .and_then(|mut file| io::Write::write_all(&mut file, &tail.torn))?;
     std::fs::OpenOptions::new()
         .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(paths.log())?
         .set_len(tail.whole_bytes)?;
     let detail = format!(

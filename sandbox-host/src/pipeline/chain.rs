@@ -37,6 +37,7 @@ impl Pipeline {
         asked: &mut Asked<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let mut payload = payload;
+        let beside = asked.held.bytes();
         for (number, stage) in (1_usize..).zip(links) {
             let started = Instant::now();
             let handler = stage.for_one(asked.latest, asked.behalf, asked.held)?;
@@ -54,7 +55,7 @@ impl Pipeline {
                 return Ok(tensors);
             }
             // What goes on to the next link is in memory beside whatever else is.
-            let bytes = owned::data_bytes(&tensors).max(asked.held.bytes());
+            let bytes = owned::data_bytes(&tensors).saturating_add(beside);
             if !asked.held.resize(bytes) {
                 return Err(no_room("what a handler hands on"));
             }

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Questions that may be open at once: the system's resolver takes a thread for each, and cannot be told to stop.
 const MAX_OPEN: usize = 64;
+/// Of those, one handler's: whoever serves a zone that never answers holds up that many, long after the handler has stopped waiting.
+const MAX_OF_ONE: usize = MAX_OPEN / 4;
 /// Addresses of one name that are looked at.
 pub(super) const MAX_ADDRESSES: usize = 32;
 
@@ -26,12 +28,35 @@ pub trait Resolve: Send + Sync {
 #[derive(Debug)]
 pub struct SystemResolver {
     open: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+impl SystemResolver {
+    /// The same for another handler, which has a share of its own of the questions that may be open.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            open: Arc::clone(&self.open),
+            own: Arc::new(Semaphore::new(MAX_OF_ONE)),
+        }
+    }
+
+    /// Leave to ask, held until the question ends.
+    fn ask(&self) -> io::Result<[OwnedSemaphorePermit; 2]> {
+        let full = |what: &'static str| move |_| io::Error::other(what);
+        let own = (Arc::clone(&self.own).try_acquire_owned())
+            .map_err(full("too many names are being resolved for this handler"))?;
+        let open = (Arc::clone(&self.open).try_acquire_owned())
+            .map_err(full("too many names are being resolved"))?;
+        Ok([own, open])
+    }
 }
 
 impl Default for SystemResolver {
     fn default() -> Self {
         Self {
             open: Arc::new(Semaphore::new(MAX_OPEN)),
+            own: Arc::new(Semaphore::new(MAX_OF_ONE)),
         }
     }
 }
@@ -39,9 +64,7 @@ impl Default for SystemResolver {
 impl Resolve for SystemResolver {
     fn resolve<'r>(&'r self, host: &'r str) -> Resolving<'r> {
         Box::pin(async move {
-            let Ok(open) = Arc::clone(&self.open).try_acquire_owned() else {
-                return Err(io::Error::other("too many names are being resolved"));
-            };
+            let open = self.ask()?;
             // A name with dots is whole: no search list may put something behind it.
             let whole = if host.contains('.') {
                 format!("{host}.")
@@ -56,5 +79,27 @@ impl Resolve for SystemResolver {
             });
             asking.await.map_err(io::Error::other)?
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_whose_names_are_never_resolved_leaves_others_their_questions() {
+        let system = SystemResolver::default();
+        let shares: Vec<_> = std::iter::repeat_with(|| system.share()).take(5).collect();
+        let open = |share: &SystemResolver| {
+            std::iter::repeat_with(|| share.ask().ok())
+                .map_while(|leave| leave)
+                .collect::<Vec<_>>()
+        };
+        let mut held: Vec<_> = (shares.iter()).map(open).collect();
+        let counts: Vec<_> = held.iter().map(Vec::len).collect();
+        assert_eq!(counts, [MAX_OF_ONE, MAX_OF_ONE, MAX_OF_ONE, MAX_OF_ONE, 0]);
+        held.remove(0);
+        assert!(shares.last().unwrap().ask().is_ok(), "the first is done");
     }
 }

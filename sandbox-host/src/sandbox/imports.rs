@@ -5,6 +5,7 @@ use wasmtime::component::{Linker, WasmStr};
 
 use super::bindings::preprocess::tensorgate::handler::log::Level;
 use super::bounds::MAX_CONFIG_KEY_BYTES;
+use super::logbook::longest;
 use super::state::CallState;
 
 /// The interfaces that exist, versions included. `types` has no functions.
@@ -38,10 +39,14 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
         "write",
         |mut store: StoreContextMut<'_, CallState>, (level, message): (Level, WasmStr)| {
             store.data_mut().enter_host()?;
-            // Owned, because the logbook lies in the same store; the store's hostcall fuel bounds it.
-            let message = message.to_str(&store)?.into_owned();
+            // Owned, because the logbook lies in the same store, and no more of it than a line can have; the store's hostcall fuel bounds
+            // what is looked at.
+            let (line, bytes) = {
+                let message = message.to_str(&store)?;
+                (longest(&message).to_owned(), message.len())
+            };
             let state = store.data_mut();
-            if let Some(line) = state.logbook.accept(&message) {
+            if let Some(line) = state.logbook.accept(&line, bytes) {
                 write(level, &state.handler, &state.request_id, &line);
             }
             Ok(())

@@ -29,9 +29,10 @@ impl Logbook {
         self.lines
     }
 
-    /// A line as it may be logged, or `None` if it is one too many, or is logged already.
-    pub(super) fn accept(&mut self, message: &str) -> Option<String> {
-        let line = cut(message, MAX_LOG_LINE_BYTES);
+    /// A line as it may be logged, or `None` if it is one too many, or is logged already. `message` is the [`longest`] part of one of so many
+    /// bytes.
+    pub(super) fn accept(&mut self, message: &str, whole_bytes: usize) -> Option<String> {
+        let line = longest(message);
         let bytes = self.bytes.saturating_add(line.len());
         if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
             self.dropped = self.dropped.saturating_add(1);
@@ -43,9 +44,9 @@ impl Logbook {
             return None;
         }
         let mut escaped = escape(line);
-        if line.len() < message.len() {
+        if line.len() < whole_bytes {
             // Writing to a string cannot fail.
-            let _ = write!(escaped, " … (cut from {} bytes)", message.len());
+            let _ = write!(escaped, " … (cut from {whole_bytes} bytes)");
         }
         Some(escaped)
     }
@@ -54,6 +55,11 @@ impl Logbook {
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
     }
+}
+
+/// As much of a message as a line may have.
+pub(super) fn longest(message: &str) -> &str {
+    cut(message, MAX_LOG_LINE_BYTES)
 }
 
 /// The longest prefix of at most `max` bytes that ends between two characters.
@@ -85,6 +91,10 @@ const fn is_invisible(character: char) -> bool {
 mod tests {
     use super::*;
 
+    fn accept(logbook: &mut Logbook, message: &str) -> Option<String> {
+        logbook.accept(longest(message), message.len())
+    }
+
     #[test]
     fn a_line_cannot_pose_as_another() {
         for (message, expected) in [
@@ -95,23 +105,21 @@ mod tests {
             ("a\u{2028}b\0", "a\\u{2028}b\\u{0}"),
             ("\u{9b}31m", "\\u{9b}31m"),
         ] {
-            assert_eq!(Logbook::default().accept(message).unwrap(), expected);
+            assert_eq!(accept(&mut Logbook::default(), message).unwrap(), expected);
         }
     }
 
     #[test]
     fn lines_that_an_earlier_run_has_written_are_not_written_again() {
         let mut logbook = Logbook::after(2);
-        let written = ["a", "b", "c"].map(|line| logbook.accept(line).is_some());
+        let written = ["a", "b", "c"].map(|line| accept(&mut logbook, line).is_some());
         assert_eq!(written, [false, false, true]);
         assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));
     }
 
     #[test]
     fn a_long_line_is_cut_between_characters() {
-        let line = Logbook::default()
-            .accept(&"ü".repeat(MAX_LOG_LINE_BYTES))
-            .unwrap();
+        let line = accept(&mut Logbook::default(), &"ü".repeat(MAX_LOG_LINE_BYTES)).unwrap();
         assert!(line.starts_with(&"ü".repeat(MAX_LOG_LINE_BYTES / 2)));
         assert!(line.ends_with("(cut from 8192 bytes)"), "{line}");
         assert_eq!(cut("aü", 2), "a");
@@ -122,7 +130,7 @@ mod tests {
     fn lines_past_the_bound_are_dropped_and_counted() {
         let mut logbook = Logbook::default();
         let kept = (0..MAX_LOG_LINES + 5)
-            .filter(|_| logbook.accept("x").is_some())
+            .filter(|_| accept(&mut logbook, "x").is_some())
             .count();
         assert_eq!(
             (u32::try_from(kept).unwrap(), logbook.dropped()),
@@ -131,7 +139,9 @@ mod tests {
 
         let mut logbook = Logbook::default();
         let long = "x".repeat(MAX_LOG_LINE_BYTES);
-        let kept = (0..20).filter(|_| logbook.accept(&long).is_some()).count();
+        let kept = (0..20)
+            .filter(|_| accept(&mut logbook, &long).is_some())
+            .count();
         assert_eq!(
             (kept, logbook.dropped()),
             (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4)

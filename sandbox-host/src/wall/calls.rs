@@ -67,6 +67,7 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_move_pages,
     libc::SYS_mbind,
     libc::SYS_lookup_dcookie,
+    libc::SYS_process_mrelease,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_iopl,
     #[cfg(target_arch = "x86_64")]
@@ -96,6 +97,18 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
+/// What a thread may do to itself and to nobody else: its number is the first argument, and 0 is the caller's own.
+const OWN_ONLY: [libc::c_long; 5] = [
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+];
+/// The same where a kind of number comes first: 0 is a process's, and it is 1 to the newer of the two.
+const OWN_ONLY_BY_KIND: [(libc::c_long, u64); 2] =
+    [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)];
+
 /// Sockets that a host has: of the machine, of the internet, and of the kernel's own list of addresses, which a resolver asks.
 const FAMILIES: [libc::c_int; 4] = [
     libc::AF_UNIX,
@@ -114,20 +127,33 @@ const X32_BIT: i64 = 0x4000_0000;
 #[cfg(target_arch = "x86_64")]
 const X32_NEVER: [i64; 7] = [520, 521, 528, 533, 539, 540, 545];
 
+/// Whose wall it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A host's, which has sockets.
+    Host,
+    /// A compiler's, which has none.
+    Compiler,
+}
+
 /// Takes this thread, and all that it starts, the calls above.
-pub(super) fn restrict() -> Stands {
-    let restricted =
-        filters().and_then(|filters| filters.iter().try_for_each(|filter| apply_filter(filter)));
+pub(super) fn restrict(whose: Whose) -> Stands {
+    let restricted = filters(whose)
+        .and_then(|filters| filters.iter().try_for_each(|filter| apply_filter(filter)));
     match restricted {
         Ok(()) => Stands::Whole(format!(
-            "{} refused, and new namespaces, foreign sockets, memory that is written and run, no new privileges",
-            NEVER.len()
+            "{} refused, and new namespaces, {} sockets, others' bounds and turns, memory that is written and run, no new privileges",
+            NEVER.len(),
+            match whose {
+                Whose::Host => "foreign",
+                Whose::Compiler => "all",
+            }
         )),
         Err(error) => Stands::Less(error.to_string()),
     }
 }
 
-fn filters() -> Result<[BpfProgram; 2], Error> {
+fn filters(whose: Whose) -> Result<[BpfProgram; 2], Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in NEVER {
         rules.insert(*call, Vec::new());
@@ -152,14 +178,44 @@ fn filters() -> Result<[BpfProgram; 2], Error> {
             argument(1, SeccompCmpOp::MaskedEq(0xf), raw)?,
         ])
     };
-    rules.insert(
-        libc::SYS_socket,
-        vec![
-            if_all(foreign)?,
-            of_the_net(libc::AF_INET)?,
-            of_the_net(libc::AF_INET6)?,
-        ],
-    );
+    // Of the kernel's lists the addresses' alone: another one names everybody's sockets.
+    let other_list = if_all(vec![
+        argument(
+            0,
+            SeccompCmpOp::Eq,
+            u64::from(libc::AF_NETLINK.cast_unsigned()),
+        )?,
+        argument(
+            2,
+            SeccompCmpOp::Ne,
+            u64::from(libc::NETLINK_ROUTE.cast_unsigned()),
+        )?,
+    ])?;
+    let of_a_host = vec![
+        if_all(foreign)?,
+        of_the_net(libc::AF_INET)?,
+        of_the_net(libc::AF_INET6)?,
+        other_list,
+    ];
+    match whose {
+        Whose::Host => {
+            rules.insert(libc::SYS_socket, of_a_host);
+        }
+        Whose::Compiler => {
+            for call in [libc::SYS_socket, libc::SYS_socketpair] {
+                rules.insert(call, Vec::new());
+            }
+        }
+    }
+    for call in OWN_ONLY {
+        let another = if_all(vec![argument(0, SeccompCmpOp::Ne, 0)?])?;
+        rules.insert(call, vec![another]);
+    }
+    for (call, kind) in OWN_ONLY_BY_KIND {
+        let of_many = if_all(vec![argument(0, SeccompCmpOp::Ne, kind)?])?;
+        let another = if_all(vec![argument(1, SeccompCmpOp::Ne, 0)?])?;
+        rules.insert(call, vec![of_many, another]);
+    }
     let terminals = TERMINALS
         .iter()
         .map(|request| if_all(vec![argument(1, SeccompCmpOp::Eq, *request)?]));

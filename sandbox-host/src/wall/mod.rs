@@ -9,7 +9,13 @@ mod files;
 mod privileges;
 mod reach;
 
-pub use self::reach::Reach;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::calls::Whose;
+pub use self::reach::{Reach, beside};
+
+/// Whether a thread of this process stands behind one.
+static RAISED: AtomicBool = AtomicBool::new(false);
 
 /// How far a part of the wall stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +52,35 @@ impl Wall {
 
 /// Raises it around this thread and all that it will start. Nothing takes it down again.
 pub fn raise(reach: &Reach) -> Wall {
+    around(reach, Whose::Host)
+}
+
+/// The same around one that has to reach nothing at all: no file, no port, and no socket of any kind.
+pub fn raise_around_a_compiler() -> Wall {
+    around(&Reach::default(), Whose::Compiler)
+}
+
+/// A cause as an operator should read it: where a wall was raised, what is not allowed may be its doing.
+#[must_use]
+pub fn told_of(cause: &str) -> String {
+    if RAISED.load(Ordering::Relaxed) && cause.contains("Permission denied") {
+        format!(
+            "{cause} (behind the second wall a host reaches what it was started with and what its first policy named, as the log's line about the wall lists it; a restart raises it anew)"
+        )
+    } else {
+        cause.to_owned()
+    }
+}
+
+fn around(reach: &Reach, whose: Whose) -> Wall {
+    RAISED.store(true, Ordering::Relaxed);
     let parts = vec![
         // While the right to give up rights is there.
         ("capabilities", privileges::drop_all()),
         // Sets that no program that is started gets more than this process has.
         ("files and ports", files::restrict(reach)),
         // Last: it takes the calls that the others need.
-        ("system calls", calls::restrict()),
+        ("system calls", calls::restrict(whose)),
     ];
     Wall { parts }
 }

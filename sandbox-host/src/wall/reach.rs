@@ -1,12 +1,12 @@
 //! What a host has to reach, from what it was started with and what its policy names: folders, and ports.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
 /// Files that a resolver reads, that a seed comes from, and authorities that everybody may know.
-const SYSTEM: [&str; 12] = [
+const SYSTEM: [&str; 14] = [
     "/dev/urandom",
     "/dev/null",
     "/etc/resolv.conf",
@@ -14,7 +14,10 @@ const SYSTEM: [&str; 12] = [
     "/etc/host.conf",
     "/etc/nsswitch.conf",
     "/etc/gai.conf",
-    "/proc/self",
+    // What a run-time asks of its own process. Not all that is there: one list of it names everybody's sockets.
+    "/proc/self/cgroup",
+    "/proc/self/maps",
+    "/proc/self/status",
     "/sys/fs/cgroup",
     "/etc/ssl/certs",
     "/etc/pki/tls/certs",
@@ -26,6 +29,9 @@ const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"];
 const HTTPS: u16 = 443;
 /// Where a resolver asks when an answer is too long for a datagram.
 const DOMAIN: u16 = 53;
+
+/// Folders of many users or of one user's everything, by what they are in.
+const SHARED_IN: [&str; 2] = ["/", "/home"];
 
 /// Folders, files and TCP ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,10 +47,12 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// A host's. `policy` is whatever its bundle holds, of which every text that names a file or a server counts: a policy that cannot be
-    /// used is for others to refuse. Of files the folder counts, because renewed ones are renamed over old ones. `servers` are addresses
+    /// A host's. `policy` is whatever its bundle holds, of which every text that names a file, below `root` or anywhere, or a server counts:
+    /// a policy that cannot be used is for others to refuse. Links lead where they lead now. Of files outside of the root the folder counts,
+    /// because renewed ones are renamed over old ones, unless it is a folder of everything: then the file alone. `servers` are addresses
     /// beside those.
     pub fn of_host(
+        root: &Path,
         read: impl IntoIterator<Item = PathBuf>,
         write: impl IntoIterator<Item = PathBuf>,
         policy: &Value,
@@ -60,9 +68,8 @@ impl Reach {
                 .map_or(server.as_str(), |(_, address)| address)
         });
         texts.extend(addresses);
-        let files = (texts.iter())
-            .filter(|text| text.starts_with('/'))
-            .filter_map(|text| folder(Path::new(text)));
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let files = (texts.iter()).flat_map(|text| named(root, text, home.as_deref()));
         let system = SYSTEM.iter().chain(&LIBRARIES).map(PathBuf::from);
         let read: BTreeSet<_> = read.into_iter().chain(files).chain(system).collect();
         let write: BTreeSet<_> = write.into_iter().collect();
@@ -108,13 +115,57 @@ fn hosts(value: &Value, ports: &mut BTreeSet<u16>) {
     }
 }
 
-/// The folder of a file that is there; the file alone where the folder is the whole system.
-fn folder(file: &Path) -> Option<PathBuf> {
-    if !file.is_file() {
-        return None;
+/// The folder that a path is in.
+#[must_use]
+pub fn beside(path: &Path) -> PathBuf {
+    path.parent()
+        .filter(|folder| *folder != Path::new(""))
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+/// What a text names outside of the root, as it is spelled and where its links lead: folders, or files whose folder is not to be shown.
+fn named(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
+    let path = Path::new(text);
+    let climbs = path
+        .components()
+        .any(|part| matches!(part, Component::ParentDir));
+    if text.is_empty() || climbs {
+        return Vec::new();
     }
-    let folder = file.parent().filter(|folder| folder.parent().is_some());
-    Some(folder.unwrap_or(file).to_owned())
+    let (Ok(root), spelled) = (root.canonicalize(), root.join(path)) else {
+        return Vec::new();
+    };
+    let Some(leads) = spelled.canonicalize().ok().filter(|leads| leads.is_file()) else {
+        return Vec::new();
+    };
+    let spelled = path.is_absolute().then_some(spelled);
+    (spelled.into_iter().chain([leads]))
+        .filter(|file| !file.starts_with(&root))
+        .map(|file| folder(&file, home))
+        .collect()
+}
+
+/// The folder of a file; the file alone where the folder is a system's or a user's everything, or what a user hides.
+fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
+    let folder = beside(file);
+    let shared = folder
+        .parent()
+        .is_none_or(|above| (SHARED_IN.iter()).any(|shared| above == Path::new(shared)));
+    let home = home.filter(|home| home.parent().is_some());
+    let of_home = home.is_some_and(|home| {
+        let hidden = |part: Component<'_>| {
+            let name = part.as_os_str().as_encoded_bytes();
+            name.starts_with(b".")
+        };
+        home.starts_with(&folder)
+            || (folder.strip_prefix(home)).is_ok_and(|below| below.components().any(hidden))
+    });
+    if shared || of_home {
+        file.to_owned()
+    } else {
+        folder
+    }
 }
 
 /// The port of a server's address.
@@ -165,6 +216,7 @@ mod tests {
     fn a_policys_files_are_reached_by_their_folder_and_its_servers_by_their_port() {
         let folder = std::env::temp_dir().join(format!("tg-reach-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder.canonicalize().unwrap();
         let file = folder.join("ca.pem");
         std::fs::write(&file, "").unwrap();
         let policy = serde_json::json!({
@@ -173,6 +225,7 @@ mod tests {
             "handlers": {"h": {"fetch": {"hosts": ["a.example"]}}, "i": {"fetch": {"hosts": ["b.example"], "ports": [8443]}}},
         });
         let reach = Reach::of_host(
+            Path::new("/usr"),
             [PathBuf::from("/srv")],
             [],
             &policy,
@@ -184,5 +237,59 @@ mod tests {
         assert!(reach.read.contains(&folder) && reach.read.contains(&"/srv".into()));
         assert!(!reach.read.iter().any(|path| path.starts_with("/no")));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_out_of_the_root_leads_to_a_folder_that_is_reached() {
+        let there = std::env::temp_dir().join(format!("tg-reach-links-{}", std::process::id()));
+        for folder in ["root/own", "made", "other"] {
+            std::fs::create_dir_all(there.join(folder)).unwrap();
+        }
+        let there = there.canonicalize().unwrap();
+        for file in ["made/one.wasm", "root/own/two.wasm", "other/three.wasm"] {
+            std::fs::write(there.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(there.join("made"), there.join("root/components")).unwrap();
+        let policy = serde_json::json!({"handlers": {
+            "a": {"component": "components/one.wasm"},
+            "b": {"component": "own/two.wasm"},
+            "c": {"component": "../other/three.wasm"},
+        }});
+        let root = there.join("root");
+        let reach = Reach::of_host(&root, [root.clone()], [], &policy, &[], 1);
+        let found: Vec<_> = (reach.read.iter())
+            .filter(|path| path.starts_with(&there))
+            .collect();
+        assert_eq!(found, [&there.join("made"), &root]);
+        std::fs::remove_dir_all(there).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_everything_is_not_reached_for_one_file() {
+        let at = |text: &str| PathBuf::from(text.replace('~', SHARED_IN[1]));
+        let home = Some("~/ann");
+        for (file, home, expected) in [
+            ("~/ann/ca.pem", home, "~/ann/ca.pem"),
+            ("~/ann/gate/ca.pem", home, "~/ann/gate"),
+            ("~/ann/.ssh/ca.pem", home, "~/ann/.ssh/ca.pem"),
+            ("~/bob/ca.pem", home, "~/bob/ca.pem"),
+            ("/etc/ca.pem", home, "/etc/ca.pem"),
+            ("/etc/pki/ca.pem", None, "/etc/pki"),
+            ("/ca.pem", None, "/ca.pem"),
+            (
+                "/srv/users/ann/ca.pem",
+                Some("/srv/users/ann"),
+                "/srv/users/ann/ca.pem",
+            ),
+            (
+                "/srv/users/ca.pem",
+                Some("/srv/users/ann"),
+                "/srv/users/ca.pem",
+            ),
+            ("/srv/gate/ca.pem", Some("/"), "/srv/gate"),
+        ] {
+            let found = folder(&at(file), home.map(at).as_deref());
+            assert_eq!(found, at(expected), "{file}");
+        }
     }
 }

@@ -287,7 +287,12 @@ impl Stack {
     }
 
     fn host(&self) -> u32 {
-        let mark = self.state.join("bundle.json").to_str().unwrap().to_owned();
+        let mark = self
+            .state
+            .join("policy/bundle.json")
+            .to_str()
+            .unwrap()
+            .to_owned();
         let pids =
             processes(|command| command.contains("tensorgate-host") && command.contains(&mark));
         assert_eq!(pids.len(), 1, "one host runs");

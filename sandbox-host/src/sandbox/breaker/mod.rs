@@ -5,6 +5,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::outcome::{CutOff, FaultCause, HandlerError, Kept};
 /// What operators see of a handler's breaker.
 #[derive(Clone, Debug, Default)]
 pub struct Shown {
-    /// Whether everybody is cut off from it.
+    /// Whether everybody is cut off from it; of a handler that several generations have loaded, from how many of them.
     pub cut: Gauge,
     /// How often everybody was.
     pub cuts: Counter,
@@ -41,6 +42,8 @@ pub(super) struct Breaker {
     handler: Arc<str>,
     state: Mutex<State>,
     shown: OnceLock<Shown>,
+    /// Whether this one counts in what is shown: generations of a handler share it.
+    cut: AtomicBool,
 }
 
 impl Breaker {
@@ -49,6 +52,7 @@ impl Breaker {
             handler,
             state: Mutex::default(),
             shown: OnceLock::new(),
+            cut: AtomicBool::new(false),
         })
     }
 
@@ -102,8 +106,8 @@ impl Breaker {
             );
         }
         if let Some(long) = change.all {
+            self.is_cut(true);
             shown.inspect(|shown| {
-                shown.cut.set(1);
                 shown.cuts.inc();
             });
             let seconds = long.as_secs();
@@ -120,15 +124,29 @@ impl Breaker {
             tell(Some(client.as_deref().unwrap_or_default()), Some(*long));
         }
         if change.back {
-            shown.inspect(|shown| {
-                shown.cut.set(0);
-            });
+            self.is_cut(false);
             let clients = change.wrong.len();
             tracing::info!(
                 handler,
                 clients,
                 "a handler answers again: those at whose requests it had failed are cut off by themselves"
             );
+        }
+    }
+
+    /// Shows it, once for each change.
+    fn is_cut(&self, cut: bool) {
+        let Some(shown) = self.shown.get() else {
+            return;
+        };
+        match (self.cut.swap(cut, Ordering::Relaxed), cut) {
+            (false, true) => {
+                shown.cut.inc();
+            }
+            (true, false) => {
+                shown.cut.dec();
+            }
+            (false, false) | (true, true) => {}
         }
     }
 
@@ -140,10 +158,8 @@ impl Breaker {
 
 impl Drop for Breaker {
     fn drop(&mut self) {
-        // Whoever loads the handler anew starts with one that is closed.
-        self.shown.get().inspect(|shown| {
-            shown.cut.set(0);
-        });
+        // Whoever loads the handler anew starts with one that is closed, and shows what becomes of that.
+        self.is_cut(false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The breaker's table, on a clock that only the test moves.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,11 +10,40 @@ use super::state::{
     CLIENT_FAULTS, CLIENTS, Change, FORGET, FORGIVE, MAX_CLIENTS, MAX_OPEN, OPEN, Outcome, Refusal,
     State, Who, Whom,
 };
+use super::{Breaker, Shown};
 
 /// A handler's calls, and the time.
 struct Clock {
     state: State,
     now: Instant,
+}
+
+/// A handler that another generation has loaded too: what one shows is not taken back by the other's end.
+#[test]
+fn a_breaker_that_goes_takes_back_what_it_showed_itself_and_nothing_else() {
+    let shown = Shown::default();
+    let loaded = || {
+        let breaker = Breaker::new("h".into());
+        breaker.show(shown.clone());
+        breaker
+    };
+    let cut_off = |breaker: &Arc<Breaker>| {
+        for client in ["a", "b", "c"] {
+            for _ in 0..CLIENT_FAULTS {
+                if let Ok(mut call) = breaker.admit(&who(client)) {
+                    call.outcome = Outcome::Fault;
+                }
+            }
+        }
+        assert!(breaker.admit(&who("d")).is_err());
+    };
+    let (old, new) = (loaded(), loaded());
+    cut_off(&new);
+    assert_eq!(shown.cut.get(), 1);
+    drop(old);
+    assert_eq!(shown.cut.get(), 1, "the one in use is cut off still");
+    drop(new);
+    assert_eq!(shown.cut.get(), 0);
 }
 
 fn who(name: &str) -> Who {

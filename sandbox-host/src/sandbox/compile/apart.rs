@@ -4,7 +4,7 @@
 //! Three of this program: the host asks the second over a pipe, which starts a third for each component. The second is started before the
 //! host gives up the right to start programs, and never looks at what passes through it.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -23,6 +23,8 @@ use crate::wall;
 /// What the second and the third are started with.
 const SERVES: &str = "compiler";
 const COMPILES: &str = "compile";
+/// Behind that: the third's wall has to stand whole.
+const WALLED: &str = "walled";
 /// This program, whatever lies at its path by now.
 const SELF: &str = "/proc/self/exe";
 
@@ -38,21 +40,23 @@ pub struct CompilerProcess {
 }
 
 impl CompilerProcess {
-    /// Starts the second from this program's own file.
+    /// Starts the second from this program's own file. `walled`: nothing is compiled where the kernel gives less than all of the wall
+    /// that a compiler should stand behind.
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn start() -> std::io::Result<Self> {
-        Self::of(Path::new(SELF))
+    pub fn start(walled: bool) -> std::io::Result<Self> {
+        Self::of(Path::new(SELF), walled)
     }
 
     /// The same from another file with this program.
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn of(program: &Path) -> std::io::Result<Self> {
+    pub fn of(program: &Path, walled: bool) -> std::io::Result<Self> {
         let mut child = Command::new(program)
             .arg(SERVES)
+            .args(walled.then_some(WALLED))
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -136,17 +140,19 @@ fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec
 }
 
 /// Whether this process was started as the second or the third; it is that until it ends.
-pub fn compiler_process(argument: Option<&OsStr>) -> Option<ExitCode> {
-    let code = match argument?.to_str()? {
-        SERVES => serves(),
-        COMPILES => compiles(),
+pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let first = arguments.next()?;
+    let mut walled = || arguments.next().is_some_and(|next| next == WALLED);
+    let code = match first.to_str()? {
+        SERVES => serves(walled()),
+        COMPILES => compiles(walled()),
         _ => return None,
     };
     Some(code)
 }
 
 /// The second: until its input ends.
-fn serves() -> ExitCode {
+fn serves(walled: bool) -> ExitCode {
     // Whatever becomes of the host.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
@@ -156,7 +162,7 @@ fn serves() -> ExitCode {
             Ok(None) => return ExitCode::SUCCESS,
             Err(_) => return ExitCode::FAILURE,
         };
-        let (status, answer) = match in_the_third(&file) {
+        let (status, answer) = match in_the_third(&file, walled) {
             Ok(code) => (MADE, code),
             Err(text) => (REFUSED, text.into_bytes()),
         };
@@ -170,10 +176,11 @@ fn serves() -> ExitCode {
 }
 
 /// Has one component compiled.
-fn in_the_third(file: &[u8]) -> Result<Vec<u8>, String> {
+fn in_the_third(file: &[u8], walled: bool) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot start a compiler: {error}");
     let mut child = Command::new(SELF)
         .arg(COMPILES)
+        .args(walled.then_some(WALLED))
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -231,8 +238,8 @@ fn take(from: Option<impl Read>, max_bytes: usize) -> Option<Vec<u8>> {
 }
 
 /// The third: compiles what comes in, and can do nothing else.
-fn compiles() -> ExitCode {
-    match confined() {
+fn compiles(walled: bool) -> ExitCode {
+    match confined(walled) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprint!("{text}");
@@ -241,7 +248,7 @@ fn compiles() -> ExitCode {
     }
 }
 
-fn confined() -> Result<(), String> {
+fn confined(walled: bool) -> Result<(), String> {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // Requests come first.
     let _ = rustix::process::getpriority_process(None)
@@ -260,8 +267,14 @@ fn confined() -> Result<(), String> {
         rustix::process::setrlimit(resource, limit)
             .map_err(|error| format!("no bound: {error}"))?;
     }
-    // As far as this kernel goes; the host's own wall is its operator's choice, this one is not.
-    wall::raise(&wall::Reach::default());
+    // The host's own wall is its operator's choice, this one is not: as far as this kernel goes, and whole where that is required.
+    let wall = wall::raise_around_a_compiler();
+    if walled && !wall.is_whole() {
+        return Err(format!(
+            "nothing is compiled: the second wall is required, and a compiler's is not whole: {}",
+            wall.told()
+        ));
+    }
     let mut file = Vec::new();
     let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
     (std::io::stdin().lock().take(most))

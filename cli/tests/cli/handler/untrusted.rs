@@ -1,0 +1,148 @@
+//! Projects of strangers that are built: what runs while they are built reaches a copy of the project, and nothing that stays.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Project, story};
+
+/// Every file below a folder that a build has no business with, by its path, with its size.
+fn files(folder: &Path, apart: &[&str]) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let data = std::fs::symlink_metadata(&path).unwrap();
+            let below = path.strip_prefix(folder).unwrap();
+            if apart.iter().any(|name| below.starts_with(name)) {
+                continue;
+            }
+            if data.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path, data.len());
+            }
+        }
+    }
+    found
+}
+
+/// Where componentize-py is installed.
+fn tools() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
+        PathBuf::from,
+    );
+    let mut folders = std::fs::read_dir(cache.join("tensorgate"))
+        .unwrap()
+        .flatten();
+    let python = folders.find(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("componentize-py-")
+    });
+    python.unwrap().path()
+}
+
+/// Whatever folder a handler is shown while it is built, it writes there, and a file that any Python beside would run at its start.
+const WRITES: &str = r#"
+import os
+for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in range(9))]:
+    for name in ["tensorgate_was_here.pth", "handler.yaml", "handler.py"]:
+        try:
+            with open(folder + "/" + name, "w") as file:
+                file.write("import os\n")
+        except Exception:
+            pass
+"#;
+
+#[test]
+fn what_a_handler_in_python_writes_while_it_is_built_is_gone_with_the_build() {
+    let project = Project::unbuilt("stranger", "python", "preprocess");
+    let source = std::fs::read_to_string(project.folder().join("handler.py")).unwrap();
+    project.write("handler.py", &format!("{source}\n{WRITES}"));
+    let own = project.scratch.path().join("own");
+    let packages = own.join("lib/python3/site-packages");
+    std::fs::create_dir_all(&packages).unwrap();
+    let before = (files(&tools(), &[]), files(&project.folder(), &["build"]));
+    // An author works in an environment of their own.
+    let ran = project.verb_with("build", &[], &[("VIRTUAL_ENV", own.to_str().unwrap())]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let after = (files(&tools(), &[]), files(&project.folder(), &["build"]));
+    for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
+        // Not left for whoever builds next on this machine.
+        std::fs::remove_file(planted).unwrap();
+    }
+    assert_eq!(before.0, after.0, "the tools that all projects share");
+    assert_eq!(before.1, after.1, "the project's own files");
+    assert_eq!(
+        files(&own, &[]),
+        BTreeMap::new(),
+        "the author's environment"
+    );
+    let built: Vec<_> = files(&project.folder().join("build"), &[])
+        .into_keys()
+        .collect();
+    assert_eq!(built, [project.component()]);
+}
+
+#[test]
+fn a_project_whose_build_folder_is_a_way_out_is_not_built() {
+    let project = Project::unbuilt("stranger", "js", "preprocess");
+    let elsewhere = project.scratch.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, project.folder().join("build")).unwrap();
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    assert!(ran.stderr.contains("build is a link"), "{}", ran.stderr);
+    assert_eq!(files(&elsewhere, &[]), BTreeMap::new());
+    std::fs::remove_file(project.folder().join("build")).unwrap();
+
+    // A file that is written beside the component's place.
+    std::fs::create_dir(project.folder().join("build")).unwrap();
+    let precious = elsewhere.join("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    for name in ["stranger.wasm.new", "made.wasm", "js", "wit"] {
+        symlink(&precious, project.folder().join("build").join(name)).unwrap();
+    }
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    assert!(project.component().is_file());
+}
+
+#[test]
+fn what_a_project_links_to_outside_of_itself_is_not_in_its_component() {
+    let project = Project::unbuilt("stranger", "js", "preprocess");
+    let secret = project.scratch.path().join("secret.js");
+    std::fs::write(&secret, "export const secret = 'do not tell';\n").unwrap();
+    symlink("../secret.js", project.folder().join("secret.js")).unwrap();
+    std::fs::create_dir(project.folder().join("parts")).unwrap();
+    project.write("parts/part.js", "export const part = 1;\n");
+    symlink("parts/part.js", project.folder().join("part.js")).unwrap();
+    let source = std::fs::read_to_string(project.folder().join("handler.js")).unwrap();
+    project.write("handler.js", &format!("import \"./part.js\";\n{source}"));
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    project.write("handler.js", &format!("import \"./secret.js\";\n{source}"));
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stderr.contains("secret.js"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_project_brings_no_configuration_of_the_tools_own() {
+    let project = Project::unbuilt("stranger", "python", "preprocess");
+    std::fs::create_dir(project.folder().join("package")).unwrap();
+    project.write(
+        "package/componentize-py.toml",
+        "wit_directory = \"wit\"\nbindings = \"../../elsewhere\"\n",
+    );
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 2, "{}", story(&ran));
+    assert!(
+        ran.stderr.contains("componentize-py.toml"),
+        "{}",
+        ran.stderr
+    );
+}
