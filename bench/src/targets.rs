@@ -411,25 +411,29 @@ pub const TARGETS: &[Target] = &[
         "a Python handler's start and first call",
         ALONE,
         AtMost(0.8, " ms"),
-    ),
+    )
+    .because(why::PYTHON_START),
     now(
         "js-start",
         "a JavaScript handler's start and first call",
         ALONE,
         AtMost(0.15, " ms"),
-    ),
+    )
+    .because(why::JS_START),
     now(
         "python-nchw",
         "the NCHW job from Python through the tensor kit",
         ALONE,
         AtMost(1.3, " ms"),
-    ),
+    )
+    .because(why::KIT_JOB),
     now(
         "js-nchw",
         "the NCHW job from JavaScript through the tensor kit",
         "the Rust handler",
         AtMost(5.0, "×"),
-    ),
+    )
+    .because(why::KIT_JOB),
     later(
         "manifest",
         "SHA-256 manifests",

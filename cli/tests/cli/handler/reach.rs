@@ -1,4 +1,5 @@
-//! Files and features for handlers in Python and JavaScript: asked for in one run, there in the next; and that nobody gets more by asking in another way.
+//! Files and features for handlers in Python and JavaScript: asked for in one run, there in the next; and that nobody gets more by asking in another way. Their tables
+//! beside, which are made while a component is built: one project for both, because a build of CPython takes its time.
 
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ const GRANTS: &str = "fetch: {hosts: [a.example], content_types: [text/plain], m
 const PYTHON: &str = r#"from tensorgate import Fault, Missing, Tensor, config, fetch, lookup
 
 kept = []
+table = {f"word {n}": n for n in range(ENTRIES)}
 
 
 def told(file):
@@ -89,8 +91,12 @@ def left():
     return came(["answered"])
 
 
+def found():
+    return came(table.get(word, "none") for word in ("word 0", "word 7", "no word"))
+
+
 def preprocess(_):
-    acts = [files, chain, swallow, columns, unlisted, unnamed, often, greedy, many, one_text, taken, left]
+    acts = [found, files, chain, swallow, columns, unlisted, unnamed, often, greedy, many, one_text, taken, left]
     return {act.__name__: act for act in acts}[config("do")]()
 "#;
 
@@ -101,9 +107,11 @@ const told = (file) => (file instanceof Missing ? file.why : `${file.contentType
 const came = (items) => [Tensor.ofItems("came", items.map(String))];
 const five = (when) => [...Array(5).keys()].map((at) => `https://a.example/${when}/${at}`);
 const words = (key) => config(key).split(" ");
+const table = new Map(Array.from({ length: ENTRIES }, (_, n) => [`word ${n}`, n]));
 const python = (value) => (value === null ? "None" : value.toFixed(1));
 
 const acts = {
+  found: () => came(["word 0", "word 7", "no word"].map((word) => table.get(word) ?? "none")),
   files: () => came(fetch(words("urls")).map(told)),
   chain() {
     let at = "https://a.example/1";
@@ -152,6 +160,10 @@ const acts = {
 export const preprocess = () => acts[config("do")]();
 "#;
 
+/// Entries of a small table and of a large one.
+const FEW: u32 = 10;
+const MANY: u32 = 100_000;
+
 /// A project whose calls have time on a busy machine, too: fuel and counts are what ends them.
 fn unbuilt(name: &'static str, lang: &str) -> Project {
     let project = Project::unbuilt(name, lang, "preprocess");
@@ -197,7 +209,8 @@ fn asks(lang: &str, file: &str, source: &str) {
     let project = unbuilt("reach", lang);
     let manifest = std::fs::read_to_string(project.folder().join("handler.yaml")).unwrap();
     project.write("handler.yaml", &format!("{manifest}{GRANTS}"));
-    project.write(file, source);
+    let few = source.replace("ENTRIES", &format!("{FEW:>6}"));
+    project.write(file, &few);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     // It compiles what it looks at: a second of QuickJS, ten of CPython.
@@ -258,23 +271,46 @@ fn asks(lang: &str, file: &str, source: &str) {
         case(&project, greedy, act(greedy), refused("asks", ""));
     }
     case(&project, "left", act("left"), answers(&["answered"]));
-    assert_eq!(project.failed("own-"), Vec::<String>::new());
+    case(
+        &project,
+        "found",
+        act("found"),
+        answers(&["0", "7", "none"]),
+    );
+    let few = fuel(&project, "own-");
+
+    // As long a source: it is in the component, too.
+    project.write(file, &source.replace("ENTRIES", &format!("{MANY:>6}")));
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let many = fuel(&project, "own-found");
+    // Where a word lies in a table is another matter than how many there are: a collision is some hundreds of fuel.
+    assert!(many.abs_diff(few) * 50 < few, "{few} and {many}");
+}
+
+/// Fuel of the case that looks words up, in a run of some in which none fails.
+fn fuel(project: &Project, only: &str) -> u64 {
+    let ran = project.verb("test", &["--only", only]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let told = lines(&ran);
+    let found = told.iter().find(|line| line["case"] == "own-found");
+    found.unwrap()["fuel"].as_u64().unwrap()
 }
 
 #[test]
-fn a_handler_in_python_gets_what_it_asks_for_and_no_more() {
+fn a_handler_in_python_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
     asks("python", "handler.py", PYTHON);
 }
 
 #[test]
-fn a_handler_in_javascript_gets_what_it_asks_for_and_no_more() {
+fn a_handler_in_javascript_gets_what_it_asks_for_and_no_more_and_its_table_costs_nothing() {
     asks("js", "handler.js", JS);
 }
 
 #[test]
 fn what_a_manifest_does_not_ask_for_is_not_there_and_what_a_policy_does_not_grant_is_not_loaded() {
     let project = unbuilt("ungranted", "js");
-    project.write("handler.js", JS);
+    project.write("handler.js", &JS.replace("ENTRIES", "1"));
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let report = lines(&project.verb("inspect", &[])).remove(0);
