@@ -75,11 +75,7 @@ fn a_table_in_rust_costs_a_call_nothing() {
     assert_eq!(few, many);
     // Without it the first call makes the table: what is saved is what the test is about.
     let without = RUST.replace("export_init!(init);", "const _: fn() = init;");
-    let [few, many] = both(
-        &project,
-        "src/lib.rs",
-        &without.replace("export_init, ", ""),
-    );
+    let [few, many] = both(&project, &without.replace("export_init, ", ""));
     assert!(many > 100 * few, "{few} and {many}");
 }
 
