@@ -83,7 +83,7 @@ fn what_envoy_refuses_is_put_back_everywhere() {
             .unwrap()
             .contains(generation)
     };
-    let files = ["bundle.json", "dynamic/ecds-tensorgate.gate.yaml"];
+    let files = ["policy/bundle.json", "dynamic/ecds-tensorgate.gate.yaml"];
     assert!(files.iter().all(|file| says(file, &first)), "{line}");
 
     let changed = text.replace("quota: ", "quota: 1");
@@ -138,7 +138,7 @@ fn what_envoy_does_not_take_back_is_told() {
     );
     let state = stack.scratch.path().join("state");
     for file in [
-        "bundle.json",
+        "policy/bundle.json",
         "dynamic/lds.yaml",
         "dynamic/ecds-tensorgate.gate.yaml",
     ] {
@@ -176,7 +176,7 @@ fn half_a_policy_is_never_taken_for_one_and_a_whole_one_is_taken_at_once() {
     std::os::unix::fs::symlink("..data/gate.yaml", &policy).unwrap();
     let mut stack = Stack::start_with(HOST, ANY, &policy, &filters());
     let first = generation(&stack.line());
-    let bundle = stack.scratch.path().join("state/bundle.json");
+    let bundle = stack.scratch.path().join("state/policy/bundle.json");
     let in_force = || {
         let bundle = std::fs::read_to_string(&bundle).unwrap();
         serde_json::from_str::<serde_json::Value>(&bundle).unwrap()["generation"].clone()
@@ -229,7 +229,8 @@ fn a_key_that_is_revoked_is_told_to_the_gate_that_runs() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let line = stack.line();
     assert!(line.contains(&format!(" instead of {first}")), "{line}");
-    let bundle = std::fs::read_to_string(stack.scratch.path().join("state/bundle.json")).unwrap();
+    let bundle =
+        std::fs::read_to_string(stack.scratch.path().join("state/policy/bundle.json")).unwrap();
     let bundle: serde_json::Value = serde_json::from_str(&bundle).unwrap();
     assert_eq!(
         bundle["policy"]["revoked"]["keys"],

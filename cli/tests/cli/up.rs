@@ -319,7 +319,7 @@ fn an_audit_log_among_the_gates_own_files_is_refused() {
         "policy/a/b.jsonl",
     ] {
         let (scratch, program) = program(HOST);
-        let file = scratch.file("gate.yaml", &format!("{policy}\naudit: {{path: {path}}}\n"));
+        let file = scratch.file("gate.yaml", format!("{policy}\naudit: {{path: {path}}}\n"));
         let ran = up_once(&scratch, &program, &file);
         assert_eq!(ran.0, Some(2), "{path}: {}", ran.1);
         assert!(

@@ -85,8 +85,8 @@ impl Registry {
     }
 
     fn answers(&mut self) -> io::Result<()> {
-        let give_up = Instant::now() + START_LIMIT;
-        while Instant::now() < give_up {
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("docker-registry ended: {status}")));
             }

@@ -140,6 +140,11 @@ async fn every_vector_about_versions_gets_its_decision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_about_ensembles_and_own_handlers_gets_its_decision() {
+    play("policies/composed.json").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_several_answers_gets_its_decision() {
     play("policies/decoupled.json").await;
 }
@@ -156,6 +161,7 @@ fn every_policy_of_the_vectors_is_played() {
         [
             "policies/claims.json",
             "policies/closed.json",
+            "policies/composed.json",
             "policies/contents.json",
             "policies/costs.json",
             "policies/decoupled.json",

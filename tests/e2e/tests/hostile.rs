@@ -1,6 +1,11 @@
 //! Hostile handlers behind the whole gate: each breaks its own bound, its caller is told calmly, the log says which bound it was, and
 //! a neighbour's requests are answered all the while. What was captured of them comes out the same when it is run again.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;

@@ -73,7 +73,7 @@ impl FromStr for Reference {
                 && !part.contains("..")
         };
         if text.len() > MAX_NAME_BYTES + MAX_TAG_BYTES
-            || registry.len() + repository.len() >= MAX_NAME_BYTES
+            || registry.len().saturating_add(repository.len()) >= MAX_NAME_BYTES
             || !repository.split('/').all(part)
         {
             return Err(bad("that is no repository's name"));

@@ -61,7 +61,7 @@ fn cases(project: &Project) {
     for (name, size) in [("kit-small", (3, 4)), ("kit-large", (40, 56))] {
         planes_case(project, name, size, &["image", "same"]);
     }
-    refused(project, "kit-bomb", "bomb", "reported", "at most");
+    refused(project, "kit-bomb", "bomb", "bad-input", "at most");
     refused(
         project,
         "kit-lie",

@@ -35,7 +35,7 @@ fn a_breaker_that_goes_takes_back_what_it_showed_itself_and_nothing_else() {
                 }
             }
         }
-        assert!(breaker.admit(&who("d")).is_err());
+        assert!(breaker.admit(&who("a")).is_err());
     };
     let (old, new) = (loaded(), loaded());
     cut_off(&new);
