@@ -25,7 +25,7 @@ credential helper. A tag that names other bytes already is left alone: push anot
 Example: tensorgate handler push registry.example.com/handlers/scale:1.4.0 scale"
 )]
 pub struct Push {
-    /// Where to: REGISTRY/REPOSITORY[:TAG]; the signed version is the tag unless given.
+    /// Where to: REGISTRY/REPOSITORY or REGISTRY/REPOSITORY:TAG; the signed version is the tag unless given.
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
     /// A component's file, or a project's folder.

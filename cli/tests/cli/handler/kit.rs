@@ -219,7 +219,7 @@ def same(one, other):
 "#,
     );
     project.edit("handler.yaml", "fuel: 200000000", "fuel: 3000000000");
-    project.edit("handler.yaml", "timeout_ms: 500", "timeout_ms: 10000");
+    project.edit("handler.yaml", "timeout_ms: 500", "timeout_ms: 60000");
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     sound(&project);
@@ -232,7 +232,7 @@ def same(one, other):
 fn a_handler_in_javascript_computes_in_the_kit() {
     let project = Project::new("kit-js", "js", "preprocess");
     // Fuel is what ends a call, on a busy machine too.
-    project.edit("handler.yaml", "timeout_ms: 200", "timeout_ms: 10000");
+    project.edit("handler.yaml", "timeout_ms: 200", "timeout_ms: 60000");
     project.write(
         "handler.js",
         r#"import { NdArray, decodeImage, padTokens } from "./kit.js";
