@@ -14,13 +14,19 @@ use crate::capture_record::{
 pub fn run(data: &[u8]) {
     match Envelope::of(data) {
         Some(envelope) => {
-            let again = [&head(envelope.id, envelope.salt, envelope.nonce), envelope.sealed];
+            let again = [
+                &head(envelope.id, envelope.salt, envelope.nonce),
+                envelope.sealed,
+            ];
             assert_eq!(again.concat(), data);
             assert_eq!(&envelope.head[..], &data[..HEAD_BYTES]);
         }
         None => {
             let whole = data.len() >= HEAD_BYTES + TAG_BYTES;
-            assert!(!(whole && data.starts_with(MAGIC)), "a whole file was refused");
+            assert!(
+                !(whole && data.starts_with(MAGIC)),
+                "a whole file was refused"
+            );
         }
     }
     let Ok(call) = Captured::decode(data) else {
@@ -49,7 +55,10 @@ pub fn run(data: &[u8]) {
         else {
             continue;
         };
-        assert_eq!(values.len(), if missing.is_some() { 0 } else { features.len() });
+        assert_eq!(
+            values.len(),
+            if missing.is_some() { 0 } else { features.len() }
+        );
         for column in values {
             let read = unpacked(column);
             assert_eq!(read.len(), keys.len());
@@ -128,7 +137,10 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let calls = [
         ("plain", plain.clone()),
         ("fp32", with(vec![tensor("FP32", &[1, 2], &[0; 8])])),
-        ("bytes", with(vec![tensor("BYTES", &[2], b"\x01\0\0\0a\0\0\0\0")])),
+        (
+            "bytes",
+            with(vec![tensor("BYTES", &[2], b"\x01\0\0\0a\0\0\0\0")]),
+        ),
         ("empty", with(vec![tensor("INT64", &[0], b"")])),
         ("too-few", with(vec![tensor("FP64", &[2], &[0; 8])])),
         ("negative", with(vec![tensor("BOOL", &[-1], b"\x01")])),
@@ -149,11 +161,20 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
             "columns",
             brought(vec![columns(
                 None,
-                vec![column(&[Some(1.5), None]), column(&[Some(f64::NAN), Some(-0.0)])],
+                vec![
+                    column(&[Some(1.5), None]),
+                    column(&[Some(f64::NAN), Some(-0.0)]),
+                ],
             )]),
         ),
-        ("no-columns", brought(vec![columns(Some("timeout"), Vec::new())])),
-        ("half-columns", brought(vec![columns(None, vec![column(&[None])])])),
+        (
+            "no-columns",
+            brought(vec![columns(Some("timeout"), Vec::new())]),
+        ),
+        (
+            "half-columns",
+            brought(vec![columns(None, vec![column(&[None])])]),
+        ),
         ("rejected", ended("rejected", Some("ef".repeat(32)), false)),
         ("fault", ended("fuel", None, false)),
         ("broke", ended("answered", Some("01".repeat(32)), true)),
