@@ -1,5 +1,7 @@
 //! What a component's signature says: that these bytes are this version of this handler.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tensorgate_policy::policy::{SignedAs, SignedBy};
@@ -10,6 +12,13 @@ use crate::key::{PrivateKey, PublicKey};
 
 /// What a signature's file is called: the component's name and this, which is what Sigstore's tools call theirs.
 pub const SUFFIX: &str = ".sigstore.json";
+
+/// Where a component's signature lies.
+pub fn signature_of(component: &Path) -> PathBuf {
+    let mut file = component.to_owned().into_os_string();
+    file.push(SUFFIX);
+    PathBuf::from(file)
+}
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// A signature over a component says nothing of anything else that the same key signs.

@@ -155,7 +155,7 @@ impl Tokens {
         };
         // Another look at what the issuer publishes costs more than a signature.
         if !port.may_check(&attempt) {
-            return Identified::new(Identity::Unjudged(UNCHECKED), None);
+            return Identified::new(Identity::LockedOut(UNCHECKED), None);
         }
         let Some((mark, key)) = found else {
             return missing(&claimed.rules.issuer, port);
@@ -285,7 +285,7 @@ impl Tokens {
 /// Remembered: the same token cannot get a better one.
 const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
-/// Not remembered, and no word on the token: it may be right, and whoever is told 401 throws it away.
+/// Not remembered: it may be right. Answered like a wrong one all the same, so that nobody is told that there is a lock, and not counted as one.
 const UNCHECKED: &str =
     "too many wrong credentials came from there: the token's signature was not checked";
 

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 
 use crate::datatype::Datatype;
 use crate::denial::{Denial, Reason};
-use crate::policy::Grant;
+use crate::policy::{Grant, Model};
 use crate::release::Release;
 use crate::tensor::{InferRequest, Tensor};
 
@@ -119,6 +119,18 @@ pub(crate) struct Asked<'a> {
     pub(crate) grant: Option<&'a Grant>,
     /// What the grant's own handlers make of the outputs, if they do.
     pub(crate) returns: Option<&'a [TensorRule]>,
+}
+
+impl<'a> Asked<'a> {
+    /// What the caller can get of a model's answer: the rules of what is returned, without what its grant does not give.
+    pub(crate) fn published(self, model: &'a Model) -> impl Iterator<Item = &'a TensorRule> {
+        let returns = self.returns.unwrap_or_else(|| model.returns());
+        let given = move |rule: &&TensorRule| {
+            let grant = self.grant;
+            grant.is_none_or(|grant| grant.publishes(rule.name()))
+        };
+        returns.iter().filter(given)
+    }
 }
 
 /// Told of a value that breaks its rule (`not-finite`, `out-of-range`): `Err` refuses for it, `Ok` lets it pass. Whatever else is wrong never

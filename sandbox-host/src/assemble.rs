@@ -30,7 +30,7 @@ use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::signed::{self, UnsignedFault};
-use routes::{of_grants, routes};
+use routes::{routes, used};
 use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
 
@@ -247,23 +247,8 @@ impl Loader {
         held: &[Arc<Generation>],
         faults: &mut Vec<PolicyFault>,
     ) -> HashMap<(String, Role), LoadedStage> {
-        let used = policy.models().iter().flat_map(|model| {
-            let own = (policy.model_id(model.name()))
-                .into_iter()
-                .flat_map(|id| of_grants(policy, id))
-                .map(move |(id, _, grant)| {
-                    (grant.preprocess(id, model), grant.postprocess(id, model))
-                });
-            let own = own.chain([(model.preprocess(), model.postprocess())]);
-            own.flat_map(|(before, after)| {
-                let before = before.iter().map(|name| (name.clone(), Role::Preprocess));
-                before.chain(after.iter().map(|name| (name.clone(), Role::Postprocess)))
-            })
-        });
-        let mut used: Vec<_> = used.collect();
-        used.sort_unstable();
-        used.dedup();
-        let (signed, unsigned) = signed::of(policy, &self.folders);
+        let used = used(policy);
+        let (signed, unsigned) = signed::of(policy, &used, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
         let mut handlers = HashMap::new();
         for key in used {

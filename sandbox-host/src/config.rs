@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tensorgate_artifact::MAX_SIGNATURE_BYTES;
-use tensorgate_artifact::component::SUFFIX;
+use tensorgate_artifact::component::signature_of;
 use tensorgate_policy::policy::{BUILTIN, Backend};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy};
@@ -293,10 +293,9 @@ pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigEr
 
 /// Reads the signature that lies beside a component. Whether it lets the component in is [`crate::signed`]'s to say.
 pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
-    let mut file = folders.file(component)?.into_os_string();
-    file.push(SUFFIX);
+    let file = signature_of(&folders.file(component)?);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
-    Ok(read(Path::new(&file), most)?.0)
+    Ok(read(&file, most)?.0)
 }
 
 /// A regular file's content within a bound, and its mode.

@@ -11,6 +11,7 @@ mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
@@ -353,6 +354,11 @@ impl Pipeline {
     fn waited(&self, model: &Model, started: Instant, timings: &mut Timings) {
         let took = started.elapsed();
         timings.dispatch = timings.dispatch.saturating_add(took);
+        self.dispatched(model, took);
+    }
+
+    /// A model answered, or failed to, after so long.
+    fn dispatched(&self, model: &Model, took: Duration) {
         let labels = ModelLabels {
             model: model.name().to_owned(),
         };

@@ -10,6 +10,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
 
 use crate::config::{self, ConfigError, Folders};
+use crate::sandbox::Role;
 
 /// A component that its policy wants signed, and is not.
 #[derive(Debug, thiserror::Error)]
@@ -55,16 +56,14 @@ pub fn verify(
     })
 }
 
-/// Who signed which handler that a model uses, by the handlers' names, and those whose component is not signed as the policy asks.
+/// Who signed which of the handlers in use, by their names, and those whose component is not signed as the policy asks.
 pub(crate) fn of(
     policy: &Policy,
+    used: &BTreeSet<(String, Role)>,
     folders: &Folders,
 ) -> (BTreeMap<String, Signed>, Vec<UnsignedFault>) {
     let (mut signed, mut faults) = (BTreeMap::new(), Vec::new());
-    let models = policy.models().iter();
-    let used: BTreeSet<_> = models
-        .flat_map(|model| model.preprocess().iter().chain(model.postprocess()))
-        .collect();
+    let used: BTreeSet<_> = used.iter().map(|(name, _)| name).collect();
     for (name, rule) in policy.handlers() {
         if !used.contains(name) {
             continue;

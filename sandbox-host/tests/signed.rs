@@ -240,3 +240,51 @@ async fn a_builtin_handler_lies_with_the_host_and_is_held_to_the_same_rules() {
     serves(&running, "1111111111111111").await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_handler_that_only_a_grant_names_is_asked_for_its_signature_too() {
+    let backend = Backend::start(Act::Answer);
+    let component = component(1);
+    let mut policy = signed(&backend, &component, &[1], Some("scale@1.0.0"));
+    let model = policy["models"]["vec"].as_object_mut().unwrap();
+    model.remove("preprocess");
+    model.remove("accepts");
+    policy["clients"]["partner"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+    let mut partners = policy["grants"][0].clone();
+    partners["name"] = json!("partners");
+    partners["clients"] = json!(["partner"]);
+    partners["handlers"] = json!({"vec": {"preprocess": "h"}});
+    policy["grants"].as_array_mut().unwrap().push(partners);
+    let right = signature(&component, "scale@1.0.0", 1);
+    let running = start_with(
+        policy.clone(),
+        &[("h.wasm", &component), (SIGNATURE, right.as_bytes())],
+    )
+    .await;
+    running.ready().await;
+    let asked = async |generation: &str| {
+        let mut context = context("POST", support::INFER);
+        generation.clone_into(&mut context.generation);
+        context.client = Some("partner".to_owned());
+        let contexts = [context.sign(&gate_key())];
+        let body = infer_body(&[1.0]);
+        let answer = running.gate.send("POST", support::INFER, &contexts, body);
+        assert_eq!(answer.await.status, 200, "{generation}");
+    };
+    asked(GENERATION).await;
+    // A reload of the same policy asks again.
+    running.replace(SIGNATURE, &signature(&component, "scale@1.0.0", 2));
+    policy["keys"]["k2"] = json!({"ed25519": key(2).public().to_hex()});
+    refused(
+        &running,
+        &policy,
+        "signed by none of the keys that count (k1)",
+    )
+    .await;
+    asked(GENERATION).await;
+    running.replace(SIGNATURE, &right);
+    let attempt = running.reload("2222222222222222", &policy).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    asked("2222222222222222").await;
+    running.stop().await;
+}

@@ -83,7 +83,6 @@ impl Connection {
         let body = answer.into_body().collect().await?;
         let as_expected = match expect {
             Expect::Status(expected) => status == expected,
-            Expect::Either(one, other) => status == one || status == other,
             Expect::Grpc => {
                 let late = body.trailers().and_then(grpc_status);
                 status == 200 && early.clone().or(late).as_deref() == Some("0")

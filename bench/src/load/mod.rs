@@ -45,8 +45,6 @@ pub enum Http {
 pub enum Expect {
     /// This status.
     Status(u16),
-    /// One of the two.
-    Either(u16, u16),
     /// Status 200 and `grpc-status` 0.
     Grpc,
 }

@@ -10,7 +10,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, field, stranger_key};
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store, StoreMode};
 use tensorgate_glue::record::Record;
@@ -117,6 +117,25 @@ fn forged(subject: &str, jti: u64) -> String {
     signed(subject, jti, Signer::Ec)
 }
 
+/// What a caller who is not let in is told, without what numbers its request.
+fn told(outcome: Outcome) -> (u16, Vec<(&'static str, String)>, Value) {
+    let Outcome::Denied(Answer::Rest {
+        status,
+        headers,
+        body,
+    }) = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    let headers = headers
+        .into_iter()
+        .filter(|(name, _)| *name != "x-request-id")
+        .collect();
+    let mut body: Value = serde_json::from_slice(&body).unwrap();
+    body["instance"] = Value::Null;
+    (status, headers, body)
+}
+
 #[test]
 fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_answer() {
     let mut proxy = proxy(&Store::default());
@@ -130,24 +149,10 @@ fn a_right_key_passes_from_wherever_wrong_ones_come_and_all_of_those_get_one_ans
         };
         assert_eq!(record.reason, Some(expected), "{attempt}: {record:?}");
         assert_eq!(record.detail, "unknown api key");
-        let Outcome::Denied(Answer::Rest {
-            status,
-            headers,
-            body,
-        }) = outcome
-        else {
-            panic!("{outcome:?}")
-        };
-        assert_eq!(status, 401);
-        let headers: Vec<_> = headers
-            .into_iter()
-            .filter(|(name, _)| *name != "x-request-id")
-            .collect();
-        let mut body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        body["instance"] = json!(null);
-        answers.push((headers, body));
+        answers.push(told(outcome));
         assert_eq!(by_key(&mut proxy, &key(), NOW).reason, None);
     }
+    assert_eq!(answers[0].0, 401);
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:#?}");
     // The lock ends by itself.
@@ -233,9 +238,47 @@ fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
     // Its own new token has to wait for its turn, which comes.
     let fresh = right("victim", 1_000);
     let refused = by_token(&mut proxy, &fresh, NOW);
-    assert_eq!(refused.reason, Some(Reason::Overloaded), "it is not judged");
+    assert_eq!(refused.reason, Some(Reason::LockedOut), "it is not judged");
     assert_eq!(refused.credential, None, "nobody has checked whose it is");
     assert_eq!(by_token(&mut proxy, &fresh, at(1)).reason, None);
+}
+
+#[test]
+fn a_token_that_is_wrong_expired_nobodys_or_not_looked_at_gets_one_answer() {
+    let mut proxy = proxy(&Store::default());
+    let mut bearer = |token: &str, cause: &str| {
+        let (outcome, record) = ask(&mut proxy, "authorization", &format!("Bearer {token}"), NOW);
+        assert!(record.detail.ends_with(cause), "{cause}: {record:?}");
+        told(outcome)
+    };
+    let of = |claims: Value| {
+        token(
+            r#"{"alg":"EdDSA","kid":"ed"}"#,
+            &claims.to_string(),
+            Signer::Ed,
+        )
+    };
+    let claims = |exp: u64, kind: &str| {
+        json!({
+            "iss": "https://login.example.com", "sub": "one", "aud": "tensorgate",
+            "iat": NOW.unix_s - 3000, "exp": exp, "kind": kind
+        })
+    };
+    let wrong = bearer(&forged("one", 0), "signature is wrong");
+    assert_eq!(wrong.0, 401);
+    let expired = of(claims(NOW.unix_s - 2000, "person")).unwrap();
+    assert_eq!(bearer(&expired, "expired"), wrong);
+    let stranger = of(claims(NOW.unix_s + 500, "robot")).unwrap();
+    assert_eq!(bearer(&stranger, "proves no client"), wrong);
+    for jti in 0..2 * CHECKS_PER_S {
+        bearer(&forged("one", jti.into()), "");
+    }
+    assert_eq!(
+        bearer(&right("one", 1_000), UNCHECKED),
+        wrong,
+        "right, and not looked at"
+    );
+    assert_eq!(bearer(&forged("one", 1_000), UNCHECKED), wrong);
 }
 
 #[test]
@@ -252,7 +295,7 @@ fn a_token_that_was_right_is_right_in_every_worker_and_under_the_next_policy() {
     let mut other = proxy(&store);
     assert_eq!(
         by_token(&mut other, &right("victim", 500), NOW).reason,
-        Some(Reason::Overloaded)
+        Some(Reason::LockedOut)
     );
     assert_eq!(by_token(&mut other, &good, NOW).reason, None);
     // From elsewhere it is nobody's business what fails here.

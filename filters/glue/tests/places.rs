@@ -8,13 +8,16 @@
     reason = "tests"
 )]
 
+#[path = "support/limited.rs"]
+mod limits;
 mod support;
 
 use std::sync::Barrier;
 use std::thread;
 
+use limits::{limited, proxy_of};
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, Played, bundle, close, deliver, grpc, json_body, rest};
+use support::{NOW, Played, close, deliver, grpc, json_body, rest};
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::host::Level;
 use tensorgate_glue::native::{NativeProxy, Request, Store, StoreMode, Stream};
@@ -22,18 +25,6 @@ use tensorgate_policy::{Now, Reason};
 
 /// The longest stream of these tests, and how late it may end, ns; places lapse within an eighth of it more.
 const LONGEST_NS: u64 = 65_000_000_000;
-
-/// The usual policy with limits on what is in flight.
-fn limited(change: impl Fn(&mut Value)) -> Vec<u8> {
-    let mut bundle: Value = serde_json::from_str(&bundle()).unwrap();
-    change(&mut bundle["policy"]);
-    serde_json::to_vec(&bundle).unwrap()
-}
-
-fn proxy_of(filters: &[Filter], bundle: &[u8], store: &Store) -> NativeProxy {
-    NativeProxy::chain(filters, bundle, Some(CONTEXT_KEY), store.clone())
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
-}
 
 fn proxy(bundle: &[u8]) -> NativeProxy {
     proxy_of(&[Filter::Gate], bundle, &Store::default())

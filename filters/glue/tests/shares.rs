@@ -8,24 +8,15 @@
     reason = "tests"
 )]
 
+#[path = "support/limited.rs"]
+mod limits;
 mod support;
 
+use limits::{limited, proxy_of};
 use serde_json::{Value, json};
-use support::{CONTEXT_KEY, NOW, bundle};
+use support::NOW;
 use tensorgate_glue::filter::Filter;
 use tensorgate_glue::native::{NativeProxy, Store, Stream};
-
-/// The usual policy with limits on what is in flight.
-fn limited(change: impl Fn(&mut Value)) -> Vec<u8> {
-    let mut bundle: Value = serde_json::from_str(&bundle()).unwrap();
-    change(&mut bundle["policy"]);
-    serde_json::to_vec(&bundle).unwrap()
-}
-
-fn proxy_of(filters: &[Filter], bundle: &[u8], store: &Store) -> NativeProxy {
-    NativeProxy::chain(filters, bundle, Some(CONTEXT_KEY), store.clone())
-        .unwrap_or_else(|faults| panic!("{faults:#?}"))
-}
 
 /// Two clients on one model, whose bodies beyond 300 bytes pass in pieces.
 fn two_clients(limits: &Value) -> Vec<u8> {

@@ -99,10 +99,7 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
 
 /// Whether what a caller gets can be said row by row. A request whose answer never can is refused before anything runs for it.
 fn answered_in_rows(asked: &Asked<'_>, model: &Model) -> Result<(), Denial> {
-    let of = asked.grant;
-    let published = |rule: &&TensorRule| of.is_none_or(|grant| grant.publishes(rule.name()));
-    let returns = asked.returns.unwrap_or_else(|| model.returns());
-    if have_rows(returns.iter().filter(published)) {
+    if have_rows(asked.published(model)) {
         return Ok(());
     }
     Err(Denial::with_field(
@@ -126,11 +123,7 @@ pub(super) fn answered_in_json(
     if !matches!(format, BodyFormat::OipJson | BodyFormat::OipBinary { .. }) {
         return Ok(());
     }
-    let returns = asked.returns.unwrap_or_else(|| model.returns());
-    let mut returned = returns.iter().filter(|rule| {
-        let of = asked.grant;
-        of.is_none_or(|grant| grant.publishes(rule.name())) && request.asks_for(rule.name())
-    });
+    let mut returned = (asked.published(model)).filter(|rule| request.asks_for(rule.name()));
     let unsayable = |rule: &&TensorRule| {
         matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
             && !request.wants_binary(rule.name())

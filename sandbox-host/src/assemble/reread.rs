@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::routes::used;
 use super::{Loader, Parts, PolicyFault};
 use crate::generations::Generation;
 use crate::signed;
@@ -23,7 +24,8 @@ impl Loader {
                 .iter()
                 .filter_map(|(name, server)| server.reread(name).err());
             let keys = capturer.iter().filter_map(|it| it.reread().err());
-            let (_, unsigned) = signed::of(generation.policy(), &loader.folders);
+            let policy = generation.policy();
+            let (_, unsigned) = signed::of(policy, &used(policy), &loader.folders);
             servers
                 .chain(keys.map(PolicyFault::from))
                 .chain(unsigned.into_iter().map(PolicyFault::from))

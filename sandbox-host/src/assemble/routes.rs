@@ -1,6 +1,6 @@
 //! Where each model's requests go, from what a policy names and what was made of it. Loads and opens nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tensorgate_policy::Policy;
@@ -23,6 +23,22 @@ pub(super) fn of_grants(
     grants
         .filter(move |(_, grant)| grant.has_own_handlers(id))
         .map(move |(grant_id, grant)| (id, grant_id, grant))
+}
+
+/// Every handler that a model uses, or a grant of it, by name and in the role in which it is used.
+pub(super) fn used(policy: &Policy) -> BTreeSet<(String, Role)> {
+    let used = policy.models().iter().flat_map(|model| {
+        let own = (policy.model_id(model.name()))
+            .into_iter()
+            .flat_map(|id| of_grants(policy, id))
+            .map(move |(id, _, grant)| (grant.preprocess(id, model), grant.postprocess(id, model)));
+        let own = own.chain([(model.preprocess(), model.postprocess())]);
+        own.flat_map(|(before, after)| {
+            let before = before.iter().map(|name| (name.clone(), Role::Preprocess));
+            before.chain(after.iter().map(|name| (name.clone(), Role::Postprocess)))
+        })
+    });
+    used.collect()
 }
 
 /// Backends by name, and handlers by name and role.

@@ -17,7 +17,7 @@ use super::{Pipeline, broken, keeps};
 use crate::backends::Call;
 use crate::budget::Held;
 use crate::dispatch::{Answered, Dispatcher, Latest};
-use crate::metrics::{Metrics, ModelLabels};
+use crate::metrics::Metrics;
 use crate::owned;
 use crate::room::no_room;
 use crate::shadow::{InShadow, Values};
@@ -218,13 +218,7 @@ impl Pipeline {
             took,
         } = answer;
         own.timings.queue = own.timings.queue.max(queue);
-        let labels = ModelLabels {
-            model: member.name().to_owned(),
-        };
-        self.metrics
-            .dispatch_seconds
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        self.dispatched(member, took);
         let kept = keeps(member, &answered.outputs, own.shadow);
         count(&self.metrics, member, step, kept.is_ok(), (queue, took));
         let mut tensors = answered.judged(kept.as_ref().err());

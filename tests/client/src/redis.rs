@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::program;
+
 /// How long it may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Starts: a port is chosen before it is bound, and another process may take it in between.
@@ -109,7 +111,7 @@ impl Redis {
 }
 
 async fn spawn(address: SocketAddr, folder: &Path, arguments: &[String]) -> io::Result<Child> {
-    let mut child = Command::new(program()?)
+    let mut child = Command::new(program::find("redis-server", "redis", "REDIS_SERVER")?)
         .args(["--bind", &address.ip().to_string()])
         .args(["--port", &address.port().to_string()])
         .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
@@ -155,27 +157,4 @@ async fn ask(address: SocketAddr, command: &str) -> io::Result<String> {
         .unwrap_or(told)
         .trim_end()
         .to_owned())
-}
-
-/// `REDIS_SERVER`, the one that `make setup` put into the cache, or one on `PATH`.
-fn program() -> io::Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let cached = cache.map(|cache| cache.join("tensorgate/redis/redis-server"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("redis-server"));
-    set("REDIS_SERVER")
-        .into_iter()
-        .chain(cached)
-        .chain(on_path)
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| {
-            io::Error::other(
-                "no redis-server: run `make setup`, install one, or name one in REDIS_SERVER",
-            )
-        })
 }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::pki::Leaf;
+use crate::program;
 
 /// How long it may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -64,12 +65,16 @@ impl Registry {
                  http: {{addr: \"{address}\", secret: test, tls: {{certificate: {certificate}, key: {key}}}}}\nauth: {auth}\n"
             );
             let config = file("registry.yml", &config)?;
-            let child = Command::new(program()?)
-                .args(["serve", &config])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()?;
+            let child = Command::new(program::find(
+                "docker-registry",
+                "registry",
+                "DOCKER_REGISTRY",
+            )?)
+            .args(["serve", &config])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
             let mut registry = Self { address, child };
             match registry.answers() {
                 Ok(()) => return Ok(registry),
@@ -104,27 +109,4 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// `DOCKER_REGISTRY`, the one that `make setup` put into the cache, or one on `PATH`.
-fn program() -> io::Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let cached = cache.map(|cache| cache.join("tensorgate/registry/docker-registry"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("docker-registry"));
-    set("DOCKER_REGISTRY")
-        .into_iter()
-        .chain(cached)
-        .chain(on_path)
-        .find(|candidate| candidate.is_file())
-        .ok_or_else(|| {
-            io::Error::other(
-                "no docker-registry: run `make setup`, install one, or name one in DOCKER_REGISTRY",
-            )
-        })
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tensorgate_artifact::MAX_SIGNATURE_BYTES;
-use tensorgate_artifact::component;
+use tensorgate_artifact::component::{self, signature_of};
 use tensorgate_componentize::surface;
 
-use super::sign::signature_of;
 use crate::Failure;
 use crate::handler::project::{component_at, read_component};
 use crate::handler::registry::credentials::Credentials;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::capture::{CaptureKeys, Captured, HandlerFacts, Outcome, folder};
+use tensorgate_host::config::Folders;
 use tensorgate_host::sandbox::{
     Ask, Behalf, Bring, Brought, Busy, FaultCause, Known, LoadedHandler, Missing, Payload, Role,
     Sandbox,
@@ -102,15 +103,24 @@ impl Replay {
         let policy = self.config.as_deref().map(load).transpose()?;
         let components = Components {
             policy: policy.map(|loaded| loaded.bundle.policy),
-            root: (self.config.as_deref().and_then(Path::parent))
-                .unwrap_or(Path::new(""))
-                .to_owned(),
+            folders: Folders::below(
+                (self.config.as_deref().and_then(Path::parent)).unwrap_or(Path::new("")),
+            ),
             file: self.component,
             any: self.any_component,
+            read: BTreeMap::new(),
         };
-        let sandbox = runner::sandbox().map_err(|error| Failure::Failed(error.to_string()))?;
+        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+        let mut runner = Runner {
+            components,
+            sandbox: runner::sandbox().map_err(|error| failed(&error))?,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .map_err(|error| failed(&error))?,
+            compiled: BTreeMap::new(),
+        };
         let (count, mut differ, mut unread) = (files.len(), false, 0_usize);
-        let mut compiled = BTreeMap::new();
         for file in files {
             // One that cannot be read keeps no other from being run.
             let call = match read(&file, &keys) {
@@ -121,7 +131,7 @@ impl Replay {
                     continue;
                 }
             };
-            let (verdict, is) = again(&call, &components, &sandbox, &mut compiled);
+            let (verdict, is) = runner.again(&call);
             differ |= !matches!(verdict, Verdict::Same);
             tell(ui, &file, &call, verdict, is);
         }
@@ -184,14 +194,16 @@ fn read(file: &Path, keys: &[CaptureKeys]) -> Result<Captured, String> {
 /// Where components are.
 struct Components {
     policy: Option<raw::Policy>,
-    root: PathBuf,
+    folders: Folders,
     file: Option<PathBuf>,
     any: bool,
+    /// Those that were read, and their digests: many calls are of few handlers.
+    read: BTreeMap<PathBuf, (Arc<[u8]>, String)>,
 }
 
 impl Components {
     /// A handler's component and its digest, if it is the one that was called; or why not.
-    fn of(&self, facts: &HandlerFacts) -> Result<(Vec<u8>, String), String> {
+    fn of(&mut self, facts: &HandlerFacts) -> Result<(Arc<[u8]>, String), String> {
         let file = match (&self.file, &self.policy) {
             (Some(file), _) => file.clone(),
             (None, policy) => {
@@ -199,12 +211,22 @@ impl Components {
                 let known = handlers.and_then(|handlers| handlers.get(&facts.name));
                 let known =
                     known.ok_or_else(|| format!("the policy has no handler {:?}", facts.name))?;
-                self.root
-                    .join(known.component.as_deref().unwrap_or_default())
+                let component = known.component.as_deref().unwrap_or_default();
+                self.folders
+                    .file(component)
+                    .map_err(|error| error.to_string())?
             }
         };
-        let component = read_component(&file)?;
-        let found = hex(&Sha256::digest(&component));
+        let (component, found) = match self.read.get(&file) {
+            Some(read) => read.clone(),
+            None => {
+                let component: Arc<[u8]> = read_component(&file)?.into();
+                let found = hex(&Sha256::digest(&component));
+                let read = (component, found);
+                self.read.insert(file.clone(), read.clone());
+                read
+            }
+        };
         if found != facts.sha256 && !self.any {
             return Err(format!(
                 "another component: it was {}, {} is {found}",
@@ -219,71 +241,72 @@ impl Components {
 /// Components by digest: one is compiled once as long as a handler that was loaded from it is kept.
 type Compiled = BTreeMap<String, LoadedHandler>;
 
-/// A call a second time: whether it came out as it did, and how.
-fn again(
-    call: &Captured,
-    components: &Components,
-    sandbox: &Sandbox,
-    compiled: &mut Compiled,
-) -> (Verdict, Option<Outcome>) {
-    let timed = |outcome: &Outcome| {
-        let timed = [FaultCause::Deadline, FaultCause::RequestDeadline];
-        timed.iter().any(|cause| cause.name() == outcome.what)
-    };
-    if timed(&call.outcome) {
-        let told = format!(
-            "{}: time ended it, and time cannot be had again",
-            call.outcome.what
-        );
-        return (Verdict::Cannot(told), None);
-    }
-    let now = match ran(call, components, sandbox, compiled) {
-        Ok(now) if timed(&now) => {
-            let told = format!("it takes longer than {TIMEOUT_MS} ms here");
-            return (Verdict::Cannot(told), Some(now));
-        }
-        Ok(now) => now,
-        Err(told) => return (Verdict::Cannot(told), None),
-    };
-    if now == call.outcome {
-        return (Verdict::Same, Some(now));
-    }
-    let (was, is) = (shown(&call.outcome), shown(&now));
-    let what = if was == is {
-        ", and answers otherwise"
-    } else {
-        ""
-    };
-    let engine = if call.engine == sandbox.engine() {
-        String::new()
-    } else {
-        format!("; it ran on {}, this is {}", call.engine, sandbox.engine())
-    };
-    let told = format!("was {was}, is {is}{what}{engine}");
-    (Verdict::Differs(told), Some(now))
+/// What calls are run by.
+struct Runner {
+    components: Components,
+    sandbox: Sandbox,
+    runtime: tokio::runtime::Runtime,
+    compiled: Compiled,
 }
 
-fn ran(
-    call: &Captured,
-    components: &Components,
-    sandbox: &Sandbox,
-    compiled: &mut Compiled,
-) -> Result<Outcome, String> {
-    let facts = &call.handler;
-    let role = facts.role()?;
-    let (component, digest) = components.of(facts)?;
-    let rule = rule(facts, &digest)?;
-    let loaded = sandbox
-        .load(&facts.name, &rule, role, &component)
-        .map_err(|fault| fault.to_string())?
-        .with(Arc::new(Then(call.known()?)));
-    compiled.insert(digest, loaded.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let called = runtime.block_on(called(&loaded, role, call));
-    Outcome::of(&called).ok_or_else(|| "it did not run".to_owned())
+impl Runner {
+    /// A call a second time: whether it came out as it did, and how.
+    fn again(&mut self, call: &Captured) -> (Verdict, Option<Outcome>) {
+        let timed = |outcome: &Outcome| {
+            let timed = [FaultCause::Deadline, FaultCause::RequestDeadline];
+            timed.iter().any(|cause| cause.name() == outcome.what)
+        };
+        if timed(&call.outcome) {
+            let told = format!(
+                "{}: time ended it, and time cannot be had again",
+                call.outcome.what
+            );
+            return (Verdict::Cannot(told), None);
+        }
+        let now = match self.ran(call) {
+            Ok(now) if timed(&now) => {
+                let told = format!("it takes longer than {TIMEOUT_MS} ms here");
+                return (Verdict::Cannot(told), Some(now));
+            }
+            Ok(now) => now,
+            Err(told) => return (Verdict::Cannot(told), None),
+        };
+        if now == call.outcome {
+            return (Verdict::Same, Some(now));
+        }
+        let (was, is) = (shown(&call.outcome), shown(&now));
+        let what = if was == is {
+            ", and answers otherwise"
+        } else {
+            ""
+        };
+        let engine = if call.engine == self.sandbox.engine() {
+            String::new()
+        } else {
+            format!(
+                "; it ran on {}, this is {}",
+                call.engine,
+                self.sandbox.engine()
+            )
+        };
+        let told = format!("was {was}, is {is}{what}{engine}");
+        (Verdict::Differs(told), Some(now))
+    }
+
+    fn ran(&mut self, call: &Captured) -> Result<Outcome, String> {
+        let facts = &call.handler;
+        let role = facts.role()?;
+        let (component, digest) = self.components.of(facts)?;
+        let rule = rule(facts, &digest)?;
+        let loaded = self
+            .sandbox
+            .load(&facts.name, &rule, role, &component)
+            .map_err(|fault| fault.to_string())?
+            .with(Arc::new(Then(call.known()?)));
+        self.compiled.insert(digest, loaded.clone());
+        let called = self.runtime.block_on(called(&loaded, role, call));
+        Outcome::of(&called).ok_or_else(|| "it did not run".to_owned())
+    }
 }
 
 async fn called(

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::PrivateKey;
-use tensorgate_artifact::component::{self, SUFFIX};
+use tensorgate_artifact::component::{self, signature_of};
 use tensorgate_componentize::surface;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
@@ -91,13 +91,6 @@ signed_by: [{key_name:?}]\n    signed_as: {}",
         ));
         Ok(())
     }
-}
-
-/// Where a component's signature lies.
-pub fn signature_of(component: &Path) -> PathBuf {
-    let mut file = component.to_owned().into_os_string();
-    file.push(SUFFIX);
-    PathBuf::from(file)
 }
 
 fn signed_as(text: &str) -> Result<SignedAs, String> {

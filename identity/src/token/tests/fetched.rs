@@ -240,6 +240,6 @@ fn a_source_that_is_locked_out_gets_no_other_look() {
         &mut source,
         &mut TokenCache::default(),
     );
-    assert_eq!(identified.identity, Identity::Unjudged(UNCHECKED));
+    assert_eq!(identified.identity, Identity::LockedOut(UNCHECKED));
     assert!(source.asked.is_empty() && identified.awaits.is_none());
 }

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tonic::client::Grpc;
 use tonic::{Request, Status};
 
 use super::configuration;
@@ -142,10 +141,7 @@ async fn listen(
 async fn hear(endpoint: &Endpoint, heard: &mut bool, mut tell: impl FnMut(&Said)) -> Status {
     let late = || Status::deadline_exceeded("it says nothing");
     let first = async {
-        let mut client =
-            Grpc::new(endpoint.fresh().channel()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let ready = client.ready().await;
-        ready.map_err(|error| Status::from_error(error.into()))?;
+        let mut client = endpoint.fresh().caller(MAX_MESSAGE_BYTES).await?;
         let mut request = Request::new(Bytes::new());
         let (name, value) = SECURITY_FIELD;
         let value = tonic::metadata::MetadataValue::from_static(value);
