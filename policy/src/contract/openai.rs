@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::media::MediaRule;
+use super::url::UrlRule;
 use super::{Carried, ParameterBound, Unkept, parameters, quote};
 use crate::denial::{Denial, Reason};
 use crate::json::{Members, Value};
@@ -84,15 +85,17 @@ pub struct Tools {
     pub(crate) max_bytes: usize,
 }
 
-/// Pictures, inside the request: nothing is fetched.
+/// Pictures.
 #[derive(Clone, Debug)]
 pub struct Images {
     pub(crate) max: usize,
     pub(crate) max_bytes: usize,
     /// Tokens that the model makes of one.
     pub(crate) max_tokens: u64,
-    /// What each may be.
+    /// What each inside the request may be.
     pub(crate) media: MediaRule,
+    /// Where the URLs of others lead, which the server fetches itself; none else are taken.
+    pub(crate) url: Option<UrlRule>,
 }
 
 impl OpenAi {

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Media};
+use super::{ByteSize, Media, Url};
 
 /// A model that is called by `openai`: at least one of the three kinds of request. Scalars of a request that none of them names are allowed by the model's
 /// `parameters` (`temperature: {float: [0, 2]}`); whatever is named nowhere is refused.
@@ -63,7 +63,7 @@ pub struct Chat {
     /// With `json_schema`: its size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
-    /// Pictures inside the request (`data:` URLs); none unless given. No other URL is ever taken.
+    /// Pictures; none unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
 }
@@ -92,6 +92,9 @@ pub struct Images {
     pub max_tokens: Option<u64>,
     /// What they may be: `png`, `jpeg`, `gif`, `webp`, and how many pixels.
     pub media: Option<Media>,
+    /// Pictures that the server fetches itself, and where from; unless given only those inside the request (`data:` URLs) are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
 }
 
 /// Completions.

@@ -348,11 +348,16 @@ impl Reader<'_> {
                 .report
                 .required(&media_path, raw.media.as_ref(), fix)
                 .and_then(|raw| self.pictures(&media_path, raw));
+            let url = match &raw.url {
+                Some(raw) => items::url(self.report, &path.field("url"), raw).map(Some),
+                None => Some(None),
+            };
             Some(Images {
                 max: max?,
                 max_bytes: max_bytes?,
                 max_tokens: max_tokens?,
                 media: media?,
+                url: url?,
             })
         });
         let tools = tools.map_or(Some(None), |tools| tools.map(Some));

@@ -250,13 +250,20 @@ impl Message<'_, '_> {
             })
         });
         let url = image.get("url").and_then(Value::as_str);
-        // Whatever else a URL names, the server would go and fetch it.
-        if url.is_some_and(|url| !url.starts_with(DATA)) {
-            self.add(
-                Reason::UrlBlocked,
-                ".content",
-                "a picture's URL leads out of the request",
-            );
+        // Whatever else a URL names, the server goes and fetches it.
+        if let Some(url) = url.filter(|url| !url.starts_with(DATA)) {
+            let led = match &rule.url {
+                Some(rule) => rule.check(url.as_bytes()),
+                None => Err("a picture's URL leads out of the request"),
+            };
+            match led {
+                Ok(()) if known => {
+                    self.text(url);
+                    self.said.images = self.said.images.saturating_add(1);
+                }
+                Ok(()) => self.add(Reason::Parameter, ".content", "a member that no rule names"),
+                Err(cause) => self.add(Reason::UrlBlocked, ".content", cause),
+            }
             return;
         }
         let Some(picture) = url.and_then(Picture::read).filter(|_| known) else {

@@ -51,6 +51,7 @@ fn rules() -> OpenAi {
                     max_frames: 1,
                     max_duration_ms: 0,
                 },
+                url: None,
             }),
         }),
         completions: Some(Completions {
