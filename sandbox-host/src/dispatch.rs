@@ -6,6 +6,7 @@ mod breaker;
 mod call;
 mod copies;
 mod decoupled;
+mod fair;
 mod http_json;
 mod knee;
 mod openai;
@@ -250,7 +251,7 @@ impl Dispatcher {
     async fn place(&self, whose: Whose, deadline: Instant) -> Result<Place, Denial> {
         let passed = self.witness.breaker.pass(whose);
         passed.map_err(|error| denial(&error, self.health.name()))?;
-        self.witness.places.take(deadline).await
+        self.witness.places.take(whose, deadline).await
     }
 
     /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One

@@ -16,7 +16,7 @@ use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 
 /// Whose a call is: all of one client's have one mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose(u64);
 
 impl Whose {
