@@ -13,6 +13,7 @@ mod openai;
 mod places;
 mod pool;
 mod retries;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,7 +269,7 @@ impl Dispatcher {
             let (mut waits, mut unfit) = (false, None);
             {
                 let known = sightings.borrow_and_update();
-                for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
+                for (place, endpoint) in self.pool.ranked(latest.whose, tries.turn, &tries.tried) {
                     let line = endpoint.line();
                     let sighting = known.get(place);
                     match sighting.and_then(|known| known.of(model, version, &line)) {
