@@ -194,14 +194,25 @@ impl Dispatcher {
         };
         match error {
             // The server is looked at over another connection before the request goes there.
-            BackendError::Unsent(_) => {
+            BackendError::Unsent(_) if chosen.endpoint.has_line() => {
                 chosen.call.void();
                 return true;
             }
-            BackendError::Unavailable(_) => {
+            // Nobody took a connection. Whether the server is gone is the prober's to say; another gets the request.
+            BackendError::Unsent(_) => {
+                self.health.doubt(place);
+                chosen.call.lost(error);
+                return tries.unsent(place, self.pool.len());
+            }
+            BackendError::Unavailable(_) if chosen.endpoint.has_line() => {
                 // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
                 // The next request tries another endpoint before the prober has looked.
                 self.health.failed(place);
+                chosen.call.lost(error);
+            }
+            // One request's connection broke: others have theirs.
+            BackendError::Unavailable(_) => {
+                self.health.doubt(place);
                 chosen.call.failed(error);
             }
             // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
