@@ -198,7 +198,11 @@ async fn by_other(running: &Running) -> u16 {
     };
     let contexts = [other.sign(&key())];
     let body = infer_body(&[1.0]);
-    running.gate.send("POST", INFER, &contexts, body).await.status
+    running
+        .gate
+        .send("POST", INFER, &contexts, body)
+        .await
+        .status
 }
 
 #[tokio::test]
@@ -273,6 +277,30 @@ async fn a_server_of_many_models_is_asked_for_a_few_at_once() {
     until("each was looked at", || server.looked() >= 41).await;
     let at_once = server.seen.asked_at_once.load(Ordering::SeqCst);
     assert!((2..=8).contains(&at_once), "{at_once} at once");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
+    let server = Backend::start(Act::Answer);
+    *server.seen.mute_of.lock().unwrap() = Some("vec-at-backend-mute");
+    server.says(Err(Code::Unimplemented));
+    let mut policy = policy(&server.uri(), json!({}), json!({}));
+    let mut more = |name: String| {
+        let mut other = policy["models"]["vec"].clone();
+        other["backend_model"] = json!(format!("vec-at-backend-{name}"));
+        policy["models"][&name] = other;
+    };
+    // More than are asked at once, and one behind them.
+    (0..20).for_each(|number| more(format!("mute-{number}")));
+    more("well".to_owned());
+    policy["grants"][0]["models"] = json!(["vec", "well", "mute-0"]);
+    let running = start(policy).await;
+    for (model, status) in [("vec", 200), ("well", 200), ("mute-0", 503), ("vec", 200)] {
+        let path = format!("/v2/models/{model}/infer");
+        let answer = running.gate.call("POST", &path, infer_body(&[1.0])).await;
+        assert_eq!(answer.status, status, "{model}: {answer:?}");
+    }
     running.stop().await;
 }
 
