@@ -4,7 +4,8 @@
 //!
 //! How many that is, the host learns: as long as a body that the gate has held whole is read and judged within a fifth of a second, one
 //! more may come in now and then; when one takes longer, a tenth fewer may (additive increase, multiplicative decrease, as TCP does it). The
-//! time at handlers and backends is not in it: those have queues of their own, and a slow one must not close the door to the others.
+//! time at handlers and backends is not in it: those have queues of their own, and a slow one must not close the door to the others. Nor does one client:
+//! it leaves some of the places to others that ask (`sharing`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
+use crate::dispatch::Whose;
 use crate::metrics::Metrics;
+use crate::sharing::Shares;
 
 /// The time in which a body that lies ready next door is read and judged. One that takes a millisecond of work waited for many others
 /// by then; a client that waits for a second still gets its answer.
@@ -42,7 +45,7 @@ pub struct Admission {
 #[derive(Debug)]
 struct State {
     limit: usize,
-    inside: usize,
+    inside: Shares,
     /// Finished in good time since the limit last changed, while the limit was in use.
     good: usize,
     /// When the limit last shrank. Who came in before says nothing about the smaller limit.
@@ -56,7 +59,7 @@ impl Admission {
     pub fn new(metrics: &Metrics) -> Arc<Self> {
         let state = State {
             limit: FIRST_LIMIT,
-            inside: 0,
+            inside: Shares::default(),
             good: 0,
             shrank: None,
             stepped: None,
@@ -69,25 +72,26 @@ impl Admission {
         })
     }
 
-    /// Comes in; nothing if as many are in as may be.
-    pub fn enter(self: &Arc<Self>, now: Instant) -> Option<Entered> {
+    /// A client's request comes in; nothing if as many are in as may be.
+    pub fn enter(self: &Arc<Self>, whose: Whose, now: Instant) -> Option<Entered> {
         let mut state = self.lock();
         if state.forgive(now) {
             self.show(&state);
         }
-        if state.inside >= state.limit {
+        let limit = state.limit;
+        if !state.inside.give(whose, (0, 1), limit, now) {
             return None;
         }
-        state.inside = state.inside.saturating_add(1);
         Some(Entered {
             admission: Arc::clone(self),
+            whose,
             since: now,
         })
     }
 
     /// How many are in.
     pub fn inside(&self) -> usize {
-        self.lock().inside
+        self.lock().inside.used()
     }
 
     /// Under the lock, so that what is shown last is what holds.
@@ -125,7 +129,7 @@ impl State {
                 self.stepped = Some(now);
                 self.good = 0;
             }
-        } else if self.inside.saturating_mul(2) >= self.limit {
+        } else if self.inside.used().saturating_mul(2) >= self.limit {
             self.good = self.good.saturating_add(1);
             if self.good >= self.limit {
                 self.limit = self.limit.saturating_add(1).min(MOST_LIMIT);
@@ -139,6 +143,7 @@ impl State {
 #[derive(Debug)]
 pub struct Entered {
     admission: Arc<Admission>,
+    whose: Whose,
     since: Instant,
 }
 
@@ -154,7 +159,7 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
-        state.inside = state.inside.saturating_sub(1);
+        state.inside.take_back(self.whose, (1, 1));
     }
 }
 
@@ -163,9 +168,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
 
+    fn one() -> Whose {
+        Whose::of(Some("one"))
+    }
+
     /// Fills the door, then lets everybody be judged after so long; says how many came in.
     fn wave(admission: &Arc<Admission>, now: &mut Instant, took: Duration) -> usize {
-        let inside: Vec<_> = std::iter::from_fn(|| admission.enter(*now)).collect();
+        let inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), *now)).collect();
         let count = inside.len();
         *now += took;
         for entered in inside {
@@ -177,11 +186,24 @@ mod tests {
     #[test]
     fn the_door_closes_at_its_limit_and_opens_when_one_leaves() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
-        let mut inside: Vec<_> = std::iter::from_fn(|| admission.enter(now)).collect();
+        let mut inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), now)).collect();
         assert_eq!(inside.len(), FIRST_LIMIT);
-        assert!(admission.enter(now).is_none());
+        assert!(admission.enter(one(), now).is_none());
         drop(inside.pop());
-        assert!(admission.enter(now).is_some(), "one has left");
+        assert!(admission.enter(one(), now).is_some(), "one has left");
+    }
+
+    #[test]
+    fn one_client_that_fills_the_door_leaves_it_open_to_another() {
+        let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
+        let other = Whose::of(Some("other"));
+        drop(admission.enter(other, now));
+        let inside: Vec<_> = std::iter::from_fn(|| admission.enter(one(), now)).collect();
+        assert_eq!(inside.len(), FIRST_LIMIT / 8 * 7);
+        let others: Vec<_> = std::iter::from_fn(|| admission.enter(other, now)).collect();
+        assert!(others.len() >= FIRST_LIMIT / 16, "{}", others.len());
+        drop((inside, others));
+        assert_eq!(admission.inside(), 0);
     }
 
     #[test]
@@ -205,7 +227,7 @@ mod tests {
     fn a_door_that_is_hardly_used_learns_nothing_from_quick_ones() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
         for _ in 0..FIRST_LIMIT * 3 {
-            admission.enter(now).unwrap().judged(now);
+            admission.enter(one(), now).unwrap().judged(now);
         }
         assert_eq!(admission.lock().limit, FIRST_LIMIT);
     }
@@ -219,7 +241,7 @@ mod tests {
         assert_eq!(admission.lock().limit, LEAST_LIMIT);
         for _ in 0..60 {
             now += FORGIVEN_AFTER;
-            drop(admission.enter(now));
+            drop(admission.enter(one(), now));
         }
         assert_eq!(admission.lock().limit, FIRST_LIMIT, "and no further");
     }
@@ -227,8 +249,8 @@ mod tests {
     #[test]
     fn a_request_that_leaves_unjudged_teaches_nothing() {
         let (admission, now) = (Admission::new(&Metrics::new()), Instant::now());
-        drop(admission.enter(now));
+        drop(admission.enter(one(), now));
         let state = admission.lock();
-        assert_eq!((state.limit, state.inside), (FIRST_LIMIT, 0));
+        assert_eq!((state.limit, state.inside.used()), (FIRST_LIMIT, 0));
     }
 }

@@ -1,20 +1,26 @@
 //! Bytes that all requests together may hold (`limits.buffered_bytes`). Nobody waits for bytes: whoever cannot have them is
-//! refused, so two half-read bodies cannot starve each other.
+//! refused, so two half-read bodies cannot starve each other. A client that holds many leaves some to others, as `sharing` has it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::dispatch::Whose;
+use crate::sharing::Shares;
 
 /// The bytes that are left.
 #[derive(Debug)]
 pub struct Budget {
     total: AtomicUsize,
-    used: AtomicUsize,
+    shares: Mutex<Shares>,
 }
 
 /// What one request holds; given back when dropped.
 #[derive(Debug)]
 pub struct Held {
     budget: Arc<Budget>,
+    whose: Whose,
     bytes: usize,
 }
 
@@ -23,7 +29,7 @@ impl Budget {
     pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self {
             total: AtomicUsize::new(total),
-            used: AtomicUsize::new(0),
+            shares: Mutex::default(),
         })
     }
 
@@ -32,35 +38,46 @@ impl Budget {
         self.total.store(total, Ordering::Relaxed);
     }
 
-    /// Starts with nothing held.
-    pub fn hold(self: &Arc<Self>) -> Held {
+    /// Starts with nothing held, for a client.
+    pub fn hold_for(self: &Arc<Self>, whose: Whose) -> Held {
         Held {
             budget: Arc::clone(self),
+            whose,
             bytes: 0,
         }
     }
 
+    /// The same for nobody in particular.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        self.hold_for(Whose::of(None))
+    }
+
     /// Bytes held by all.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.lock().used()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shares> {
+        // Nothing panics while it holds them.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Held {
-    /// Holds exactly so many bytes from now on; `false`, and nothing changes, if the budget does not have them.
+    /// Holds exactly so many bytes from now on; `false`, and nothing changes, if the budget does not have them for this client.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
-        let used = &self.budget.used;
-        let enough = match bytes.checked_sub(self.bytes) {
+        let had = self.bytes;
+        let enough = match bytes.checked_sub(had) {
             Some(0) => true,
-            Some(more) => used
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                    let total = self.budget.total.load(Ordering::Relaxed);
-                    used.checked_add(more).filter(|after| *after <= total)
-                })
-                .is_ok(),
+            Some(more) => {
+                let total = self.budget.total.load(Ordering::Relaxed);
+                let mut shares = self.budget.lock();
+                shares.give(self.whose, (had, more), total, Instant::now())
+            }
             None => {
-                used.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::AcqRel);
+                let less = had.saturating_sub(bytes);
+                self.budget.lock().take_back(self.whose, (had, less));
                 true
             }
         };
@@ -78,7 +95,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        let had = self.bytes;
+        self.budget.lock().take_back(self.whose, (had, had));
     }
 }
 
@@ -122,5 +140,28 @@ mod tests {
         assert!(budget.hold().resize(1));
         budget.set_total(20);
         assert!(held.resize(20));
+    }
+
+    #[test]
+    fn a_client_that_holds_many_leaves_some_to_another_that_asked() {
+        let budget = Budget::new(80);
+        let (many, few) = (Whose::of(Some("many")), Whose::of(Some("few")));
+        let fill = || {
+            let one = || {
+                let mut held = budget.hold_for(many);
+                held.resize(10).then_some(held)
+            };
+            std::iter::from_fn(one).collect::<Vec<_>>()
+        };
+        let alone = fill();
+        assert_eq!(alone.len(), 8);
+        assert!(!budget.hold_for(few).resize(10));
+        drop(alone);
+        let flood = fill();
+        assert_eq!(flood.len(), 7);
+        let mut held = budget.hold_for(few);
+        assert!(held.resize(10), "what is left is there");
+        drop((flood, held));
+        assert_eq!(budget.used(), 0);
     }
 }

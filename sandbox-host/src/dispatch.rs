@@ -6,12 +6,14 @@ mod breaker;
 mod call;
 mod copies;
 mod decoupled;
+mod fair;
 mod http_json;
 mod knee;
 mod openai;
 mod places;
 mod pool;
 mod retries;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,14 +194,25 @@ impl Dispatcher {
         };
         match error {
             // The server is looked at over another connection before the request goes there.
-            BackendError::Unsent(_) => {
+            BackendError::Unsent(_) if chosen.endpoint.has_line() => {
                 chosen.call.void();
                 return true;
             }
-            BackendError::Unavailable(_) => {
+            // Nobody took a connection. Whether the server is gone is the prober's to say; another gets the request.
+            BackendError::Unsent(_) => {
+                self.health.doubt(place);
+                chosen.call.lost(error);
+                return tries.unsent(place, self.pool.len());
+            }
+            BackendError::Unavailable(_) if chosen.endpoint.has_line() => {
                 // Its own word that it is busy is none that it is gone: one client's load must not turn the host unready.
                 // The next request tries another endpoint before the prober has looked.
                 self.health.failed(place);
+                chosen.call.lost(error);
+            }
+            // One request's connection broke: others have theirs.
+            BackendError::Unavailable(_) => {
+                self.health.doubt(place);
                 chosen.call.failed(error);
             }
             // Whoever brings a short deadline says nothing of the server, and neither does one that was spent in our own queue.
@@ -250,7 +263,7 @@ impl Dispatcher {
     async fn place(&self, whose: Whose, deadline: Instant) -> Result<Place, Denial> {
         let passed = self.witness.breaker.pass(whose);
         passed.map_err(|error| denial(&error, self.health.name()))?;
-        self.witness.places.take(deadline).await
+        self.witness.places.take(whose, deadline).await
     }
 
     /// The best endpoint whose server was seen to fit the model's contract, over the connection that it has now. One
@@ -267,7 +280,7 @@ impl Dispatcher {
             let (mut waits, mut unfit) = (false, None);
             {
                 let known = sightings.borrow_and_update();
-                for (place, endpoint) in self.pool.ranked(tries.turn, &tries.tried) {
+                for (place, endpoint) in self.pool.ranked(latest.whose, tries.turn, &tries.tried) {
                     let line = endpoint.line();
                     let sighting = known.get(place);
                     match sighting.and_then(|known| known.of(model, version, &line)) {

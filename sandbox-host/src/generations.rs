@@ -2,8 +2,10 @@
 //!
 //! A request is judged by the policy whose name stands in its verified context. One that names a policy which is not held is
 //! refused as `overloaded`. An older policy never lets in whom the newest does not know: a client or a credential that is gone is gone
-//! at once, whatever the gate has seen yet. What the newest merely narrowed (a grant, a rate, a contract) holds for requests that
+//! at once, whatever the gate has seen yet; and as soon as a policy without it is being loaded, however long that takes. What the newest merely narrowed (a grant, a rate, a contract) holds for requests that
 //! the gate judges by it. This keeps policies; it loads none.
+
+mod coming;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,8 +24,8 @@ use crate::limits::Limits;
 use crate::metrics::{GenerationLabels, Metrics};
 use crate::pipeline::Pipeline;
 use crate::request::{Begun, Fields, Judge, Refused, Standing, arrive};
-use crate::revocation::lets_in;
 use crate::server::Bounds;
+pub use coming::Announced;
 
 /// Older policies that are held at once. Handlers and backends are shared, so that each costs its rules and routes alone. A
 /// change beyond lets the oldest go before its time: a revocation must never wait for room.
@@ -68,9 +70,11 @@ type Served<'g> = (&'g Arc<Dispatcher>, BTreeSet<(String, String)>);
 /// The policies that are held.
 pub struct Generations {
     held: RwLock<Held>,
+    /// One that is being loaded, or is to be.
+    coming: RwLock<Option<Arc<Policy>>>,
     key: Key,
     bounds: watch::Sender<Bounds>,
-    /// Counts changes of the newest.
+    /// Counts changes of the newest, and of the one that is coming.
     changes: watch::Sender<u64>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
@@ -173,6 +177,7 @@ impl Generations {
                 newest: first,
                 superseded: Vec::new(),
             }),
+            coming: RwLock::default(),
             key,
             bounds,
             changes: watch::Sender::new(0),
@@ -223,7 +228,7 @@ impl Generations {
         self.bounds.subscribe()
     }
 
-    /// Tells whoever follows it of every change of the newest.
+    /// Tells whoever follows it of every change of the newest, and of the one that is coming.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -257,15 +262,14 @@ impl Generations {
                     .and_then(|context| self.find(&context.generation));
                 // A name that is not held goes to the newest, which refuses it.
                 let generation = named.unwrap_or_else(|| Arc::clone(&newest));
-                let revoked = !Arc::ptr_eq(&generation, &newest)
-                    && context.as_ref().is_ok_and(|context| {
-                        let (client, credential) = (&context.client, &context.credential);
-                        !lets_in(newest.policy(), client.as_deref(), credential.as_deref())
-                    });
+                let still = context.as_ref().map_or(Ok(()), |context| {
+                    let (client, credential) = (&context.client, &context.credential);
+                    self.still_lets_in(&generation, client.as_deref(), credential.as_deref())
+                });
                 let begun = generation.judge.begin(read, context, now_unix_s);
-                match begun {
-                    Ok(begun) if revoked => Err(Box::new(revocation(&begun, &newest))),
-                    begun => begun.map(|begun| (generation, begun)),
+                match (begun, still) {
+                    (Ok(begun), Err(cause)) => Err(Box::new(revocation(&begun, cause))),
+                    (begun, _) => begun.map(|begun| (generation, begun)),
                 }
             },
         )
@@ -388,7 +392,7 @@ impl Generations {
     }
 }
 
-fn revocation(begun: &Begun, newest: &Generation) -> Refused {
+fn revocation(begun: &Begun, cause: String) -> Refused {
     let (caller, protocol) = match begun {
         Begun::Server {
             caller, protocol, ..
@@ -396,10 +400,6 @@ fn revocation(begun: &Begun, newest: &Generation) -> Refused {
         Begun::Model(admitted) => (admitted.caller(), admitted.protocol()),
         Begun::Stream(opened) => (opened.caller(), Protocol::OipGrpc),
     };
-    let cause = format!(
-        "policy {} no longer lets this client or its credential in",
-        newest.name()
-    );
     Refused {
         denial: Denial::new(Reason::Unauthenticated, cause),
         protocol,

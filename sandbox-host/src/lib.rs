@@ -12,6 +12,7 @@ mod grpc_timeout;
 mod owned;
 mod revocation;
 mod room;
+mod sharing;
 
 pub mod admin;
 pub mod admission;

@@ -81,8 +81,12 @@ pub struct Metrics {
     pub backend_limit: Family<BackendLabels, Gauge>,
     /// Requests that wait for a place at a backend.
     pub backend_queue: Family<BackendLabels, Gauge>,
+    /// Clients whose requests do.
+    pub backend_queue_clients: Family<BackendLabels, Gauge>,
     /// Requests shed because a backend's queue was full.
     pub shed: Family<BackendLabels, Counter>,
+    /// Those of them that had waited, and gave way to another client's.
+    pub gave_way: Family<BackendLabels, Counter>,
     /// Requests sent again to a backend.
     pub retried: Family<BackendLabels, Counter>,
     /// Endpoints left alone because they failed in a row.
@@ -170,6 +174,8 @@ impl Metrics {
             backend_in_flight: Family::default(),
             backend_limit: Family::default(),
             backend_queue: Family::default(),
+            backend_queue_clients: Family::default(),
+            gave_way: Family::default(),
             shed: Family::default(),
             retried: Family::default(),
             ejected: Family::default(),
@@ -302,9 +308,19 @@ impl Metrics {
             self.backend_queue.clone(),
         );
         registry.register(
+            "tensorgate_host_backend_queue_clients",
+            "Clients whose requests wait for a place at a backend",
+            self.backend_queue_clients.clone(),
+        );
+        registry.register(
             "tensorgate_host_shed",
             "Requests shed at a full queue",
             self.shed.clone(),
+        );
+        registry.register(
+            "tensorgate_host_gave_way",
+            "Requests shed from a full queue for one of a client that had fewer",
+            self.gave_way.clone(),
         );
         registry.register(
             "tensorgate_host_backend_retries",

@@ -13,11 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tensorgate_policy::{Bundle, Severity};
 use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::assemble::{Loader, PolicyFault, models_at};
 use crate::config::{self, ConfigError};
-use crate::generations::{Attempt, Generation, Outcome};
+use crate::generations::{Announced, Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
 use crate::serve::App;
 use crate::wall;
@@ -91,6 +92,7 @@ impl Reloader {
     async fn put(&self, bundle: &Bundle) -> Result<Outcome, Vec<PolicyFault>> {
         let candidate = config::candidate(bundle).map_err(|error| vec![error.into()])?;
         let generations = &self.app.generations;
+        let _announced = generations.announce(&candidate.policy);
         let held = generations.all();
         let known = held
             .iter()
@@ -119,6 +121,12 @@ impl Reloader {
         generations.promote(generation);
         self.app.outcomes.policy(&name);
         Ok(Outcome::Loaded)
+    }
+
+    /// A bundle whose turn comes: whom it no longer lets in is out already, whatever takes long before it is in force.
+    fn announce(&self, bundle: &Result<Bundle, ConfigError>) -> Option<Announced<'_>> {
+        let candidate = config::candidate(bundle.as_ref().ok()?).ok()?;
+        Some(self.app.generations.announce(&candidate.policy))
     }
 
     fn tell(&self, attempt: &Attempt) {
@@ -150,15 +158,18 @@ impl Reloader {
     }
 }
 
-/// Has the probers ask for what they have not asked for yet, so that a reload makes no ready gate unready. A backend that does not
-/// answer holds nothing up for longer than a probe.
+/// Has the probers ask for what they have not asked for yet, so that a reload makes no ready gate unready. Backends that do not
+/// answer, however many, hold nothing up for longer than a probe.
 async fn look_at_new_models(generation: &Generation) {
+    let mut looks = JoinSet::new();
     for (name, backend) in &generation.parts.backends {
         let models: Vec<_> = models_at(generation.policy(), name).collect();
         if !models.is_empty() {
-            backend.dispatcher.health().look_at(models).await;
+            let dispatcher = Arc::clone(&backend.dispatcher);
+            looks.spawn(async move { dispatcher.health().look_at(models).await });
         }
     }
+    while looks.join_next().await.is_some() {}
 }
 
 /// Lets older policies go when their time is over, for ever.
@@ -171,22 +182,65 @@ pub(crate) async fn sweep(app: Arc<App>) {
     }
 }
 
-/// Follows a bundle's file for ever: reads it when another was renamed over it, and when `hangup` says so.
-pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, mut hangup: Signal) {
+/// Follows a bundle's file for ever: reads it when another was renamed over it, and when `hangup` says so. It goes on to look while one is loaded, which
+/// may take as long as handlers take to compile: the next one waits for its turn, but whom that no longer lets in is out.
+pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, hangup: Signal) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen: Option<File> = None;
+    let mut followed = Followed {
+        path,
+        hangup,
+        ticks,
+        seen: None,
+    };
+    let mut next = None;
     loop {
-        let asked = tokio::select! {
-            Some(()) = hangup.recv() => true,
-            _ = ticks.tick() => false,
+        let bundle = match next.take() {
+            Some(bundle) => bundle,
+            None => followed.next().await,
         };
-        let (looking, before) = (path.clone(), seen.take());
-        let looked = tokio::task::spawn_blocking(move || look(&looking, before, asked)).await;
-        let Ok((now, bundle)) = looked else { continue };
-        seen = now;
-        if let Some(bundle) = bundle {
-            reloader.reload(bundle).await;
+        let loading = reloader.reload(bundle);
+        tokio::pin!(loading);
+        let mut announced = None;
+        loop {
+            tokio::select! {
+                _ = &mut loading => break,
+                bundle = followed.next() => {
+                    // Of several the last one counts, as it would if they had been there at once.
+                    announced = reloader.announce(&bundle);
+                    next = Some(bundle);
+                }
+            }
+        }
+        drop(announced);
+    }
+}
+
+/// A bundle's file, and when it is looked at.
+struct Followed {
+    path: PathBuf,
+    hangup: Signal,
+    ticks: Interval,
+    /// The file that was read last.
+    seen: Option<File>,
+}
+
+impl Followed {
+    /// The next bundle. Where this is dropped it is read the next time.
+    async fn next(&mut self) -> Result<Bundle, ConfigError> {
+        loop {
+            let asked = tokio::select! {
+                Some(()) = self.hangup.recv() => true,
+                _ = self.ticks.tick() => false,
+            };
+            let path = self.path.clone();
+            let before = self.seen.as_ref().and_then(|seen| seen.try_clone().ok());
+            let looked = tokio::task::spawn_blocking(move || look(&path, before, asked)).await;
+            let Ok((now, bundle)) = looked else { continue };
+            self.seen = now;
+            if let Some(bundle) = bundle {
+                return bundle;
+            }
         }
     }
 }

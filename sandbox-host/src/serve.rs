@@ -204,12 +204,13 @@ where
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
 
+    let whose = Whose::of(admitted.caller().client.as_deref());
     // What lies ready at the gate comes as fast as it is taken; who sends at its own pace keeps nobody waiting.
     let mut entered = match admitted.held_by_the_gate() {
-        true => Some(enter(app, arrived)?),
+        true => Some(enter(app, whose, arrived)?),
         false => None,
     };
-    let mut held = app.budget.hold();
+    let mut held = app.budget.hold_for(whose);
     let max_bytes = admitted.plan().max_bytes;
     let body = match body::read(
         body,
@@ -249,7 +250,6 @@ where
         None
     };
     let theirs = theirs.and_then(|timeout| arrived.checked_add(timeout));
-    let whose = Whose::of(admitted.caller().client.as_deref());
     let latest = Latest::of(whose, read, whole, theirs);
 
     let request = judged(&generation, admitted, body, &mut held, entered, record).await?;
@@ -283,8 +283,8 @@ where
 }
 
 /// Comes in, if as many are in as may be.
-fn enter(app: &App, arrived: Instant) -> Result<Entered, Denial> {
-    app.admission.enter(arrived).ok_or_else(|| {
+fn enter(app: &App, whose: Whose, arrived: Instant) -> Result<Entered, Denial> {
+    app.admission.enter(whose, arrived).ok_or_else(|| {
         app.metrics.admission_refused.inc();
         Denial::new(
             Reason::Overloaded,

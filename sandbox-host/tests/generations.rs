@@ -184,6 +184,134 @@ async fn who_is_gone_from_the_newest_is_out_under_the_one_before_at_once() {
     running.stop().await;
 }
 
+/// Servers that take connections and never say a word.
+async fn mute(count: usize) -> Vec<String> {
+    let mut uris = Vec::new();
+    for _ in 0..count {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        uris.push(format!("http://{}", listener.local_addr().unwrap()));
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                taken.push(stream);
+            }
+        });
+    }
+    uris
+}
+
+/// The same policy with a model more at each of these servers.
+fn beside(mut policy: Value, uris: &[String]) -> Value {
+    for (number, uri) in uris.iter().enumerate() {
+        let (backend, model) = (format!("b{number}"), format!("vec{number}"));
+        policy["backends"][&backend] = policy["backends"]["b"].clone();
+        policy["backends"][&backend]["endpoints"] = json!([uri]);
+        policy["models"][&model] = policy["models"]["vec"].clone();
+        policy["models"][&model]["backend"] = json!(backend);
+    }
+    policy
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_no_backend_and_backends_wait_for_one_another_neither() {
+    let backend = Backend::start(Act::Answer);
+    let both = ["scorer", "other"];
+    let running = Arc::new(start(two(&backend, &both, 100.0)).await);
+    running.ready().await;
+    let mute = mute(6).await;
+    let without = beside(two(&backend, &["scorer"], 100.0), &mute);
+    let reloading = {
+        let running = Arc::clone(&running);
+        tokio::spawn(async move { running.reload(NEXT, &without).await })
+    };
+    // It is out while the policy that says so is not in force yet.
+    loop {
+        let answer = running.infer_as("other", GENERATION, &[1.0]).await;
+        if answer.status == 401 {
+            break;
+        }
+        assert!(!reloading.is_finished(), "let in until the end: {answer:?}");
+    }
+    assert_eq!(running.generations().await["serving"], GENERATION);
+    check(
+        &running.infer_as("scorer", GENERATION, &[1.0]).await,
+        200,
+        "",
+    );
+    let attempt = reloading.await.unwrap();
+    assert_eq!(attempt.outcome, Outcome::Loaded);
+    // Two seconds each, one after another, would be twelve.
+    assert!(attempt.took_ms < 6_000, "{attempt:?}");
+    check(
+        &running.infer_as("other", GENERATION, &[1.0]).await,
+        401,
+        "unauthenticated",
+    );
+    Arc::into_inner(running).unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn whom_a_policy_puts_out_that_is_refused_is_in_again() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
+    running.ready().await;
+    let mut without = two(&backend, &["scorer"], 100.0);
+    without["handlers"] = json!({"h": {"component": "h.wasm", "sha256": "05".repeat(32)}});
+    without["models"]["vec"]["preprocess"] = json!("h");
+    without["models"]["vec"]["accepts"] = json!({"inputs": without["models"]["vec"]["inputs"]});
+    let attempt = running.reload(NEXT, &without).await;
+    assert_eq!(attempt.outcome, Outcome::Refused);
+    check(
+        &running.infer_as("other", GENERATION, &[1.0]).await,
+        200,
+        "",
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
+    running.ready().await;
+    let path = running.folder().join("bundle.json");
+    let put = |generation: &str, policy: &Value| {
+        let bundle = json!({"generation": generation, "policy": policy});
+        running.replace("bundle.json", &bundle.to_string());
+    };
+    put(GENERATION, &two(&backend, &["scorer", "other"], 100.0));
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
+    let follows = tokio::spawn(tensorgate_host::reload::follow(
+        Arc::clone(running.host.reloader()),
+        path,
+        hangup,
+    ));
+    let mute = mute(1).await;
+    // Its backend is waited for, and the next one comes meanwhile.
+    put(
+        NEXT,
+        &beside(two(&backend, &["scorer", "other"], 100.0), &mute),
+    );
+    until("its backend is looked at", || {
+        running.metrics().contains("backend_ready{backend=\"b0\"}")
+    })
+    .await;
+    put(THIRD, &two(&backend, &["scorer"], 100.0));
+    while running.infer_as("other", GENERATION, &[1.0]).await.status != 401 {
+        assert_eq!(running.generations().await["serving"], GENERATION);
+    }
+    let generations = async || running.generations().await["serving"].clone();
+    while generations().await != THIRD {
+        check(
+            &running.infer_as("other", GENERATION, &[1.0]).await,
+            401,
+            "unauthenticated",
+        );
+    }
+    follows.abort();
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_policy_with_faults_changes_nothing_and_every_fault_is_told() {
     let backend = Backend::start(Act::Answer);

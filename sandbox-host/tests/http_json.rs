@@ -284,6 +284,42 @@ async fn what_one_server_could_not_take_another_gets() {
 }
 
 #[tokio::test]
+async fn a_request_whose_connection_breaks_is_the_only_one_that_does() {
+    let (server, running) =
+        started(json!({"health_check": {"path": "/readyz", "interval_s": 60}})).await;
+    for _ in 0..4 {
+        server.set(Act::BreakOff);
+        assert_eq!(ask(&running).await.reason(), "backend-unavailable");
+        assert!(
+            running.host.app().ready(),
+            "others have connections of their own"
+        );
+        server.set(Act::Say(200, ANSWER.to_owned()));
+        assert_eq!(ask(&running).await.status, 200);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_connection_costs_no_request_where_there_is_another() {
+    let gone = Server::start(Act::Say(200, ANSWER.to_owned())).await;
+    let good = Server::start(Act::Say(200, ANSWER.to_owned())).await;
+    let interval = json!({"health_check": {"interval_s": 60}});
+    let running = start(own(&[&gone, &good], interval)).await;
+    while gone.seen().is_empty() {
+        assert_eq!(ask(&running).await.status, 200);
+    }
+    drop(gone);
+    for _ in 0..10 {
+        assert_eq!(ask(&running).await.status, 200);
+    }
+    drop(good);
+    assert_eq!(ask(&running).await.reason(), "backend-unavailable");
+    until("nobody is there", || !running.host.app().ready()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn rows_and_optional_inputs_go_as_they_came() {
     let server = Server::start(Act::Say(
         200,

@@ -173,6 +173,70 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
     running.stop().await;
 }
 
+/// Servers that two clients may call, `other` beside the one that gates here ask for.
+async fn shared(servers: &[&Backend], settings: Value) -> Running {
+    let mut policy = policy("", json!({}), settings);
+    let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
+    *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
+    policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+    policy["grants"][0]["clients"] = json!(["scorer", "other"]);
+    let before: Vec<_> = servers.iter().map(|server| server.looked()).collect();
+    let running = start(policy).await;
+    running.ready().await;
+    let looked = |(server, before): (&&Backend, &usize)| server.looked() > *before;
+    let known = || servers.iter().zip(&before).all(looked);
+    until("every server was looked at", known).await;
+    running
+}
+
+/// A request of `other`'s.
+async fn by_other(running: &Running) -> u16 {
+    let other = Context {
+        client: Some("other".to_owned()),
+        credential: Some("key:0404040404040404".to_owned()),
+        ..context("POST", INFER)
+    };
+    let contexts = [other.sign(&key())];
+    let body = infer_body(&[1.0]);
+    running
+        .gate
+        .send("POST", INFER, &contexts, body)
+        .await
+        .status
+}
+
+#[tokio::test]
+async fn one_client_ejects_a_server_for_itself_alone() {
+    let (first, second) = (Backend::start(Act::Never), Backend::start(Act::Never));
+    let settings = json!({
+        "timeout_ms": 100, "outlier_detection": {"consecutive_failures": 2, "base_ejection_s": 3600},
+        "circuit_breaker": {"consecutive_failures": 1000}
+    });
+    let running = shared(&[&first, &second], settings).await;
+    let ejections = |count: usize| {
+        let line = format!("tensorgate_host_backend_ejections_total{{backend=\"b\"}} {count}\n");
+        running.metrics().contains(&line)
+    };
+    // Whichever had its second one is left alone by this client; the other, its last, may not be.
+    assert_eq!(ask(&running, 8).await, [504; 8]);
+    assert!(ejections(1), "{}", running.metrics());
+    let (out, left) = if first.begun() < second.begun() {
+        (&first, &second)
+    } else {
+        (&second, &first)
+    };
+    assert_eq!((out.begun(), left.begun()), (2, 6));
+    for server in [&first, &second] {
+        server.set(Act::Answer);
+    }
+    assert_eq!(ask(&running, 4).await, [200; 4]);
+    assert_eq!((out.begun(), left.begun()), (2, 10));
+    // Nobody else has lost it.
+    assert_eq!(by_other(&running).await, 200);
+    assert_eq!(out.begun(), 3, "the one with the fewest failures of late");
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn an_endpoint_that_hangs_keeps_no_other_from_being_looked_at() {
     let good = Backend::start(Act::Answer);
@@ -213,6 +277,30 @@ async fn a_server_of_many_models_is_asked_for_a_few_at_once() {
     until("each was looked at", || server.looked() >= 41).await;
     let at_once = server.seen.asked_at_once.load(Ordering::SeqCst);
     assert!((2..=8).contains(&at_once), "{at_once} at once");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_answer_the_prober_is_unready_alone() {
+    let server = Backend::start(Act::Answer);
+    *server.seen.mute_of.lock().unwrap() = Some("vec-at-backend-mute");
+    server.says(Err(Code::Unimplemented));
+    let mut policy = policy(&server.uri(), json!({}), json!({}));
+    let mut more = |name: String| {
+        let mut other = policy["models"]["vec"].clone();
+        other["backend_model"] = json!(format!("vec-at-backend-{name}"));
+        policy["models"][&name] = other;
+    };
+    // More than are asked at once, and one behind them.
+    (0..20).for_each(|number| more(format!("mute-{number}")));
+    more("well".to_owned());
+    policy["grants"][0]["models"] = json!(["vec", "well", "mute-0"]);
+    let running = start(policy).await;
+    for (model, status) in [("vec", 200), ("well", 200), ("mute-0", 503), ("vec", 200)] {
+        let path = format!("/v2/models/{model}/infer");
+        let answer = running.gate.call("POST", &path, infer_body(&[1.0])).await;
+        assert_eq!(answer.status, status, "{model}: {answer:?}");
+    }
     running.stop().await;
 }
 
@@ -276,27 +364,13 @@ async fn a_backend_that_fails_in_a_row_is_asked_nothing_for_a_while_and_by_one_r
 async fn a_client_that_makes_a_server_late_in_a_row_is_stopped_and_no_other() {
     let server = Backend::start(Act::Never);
     let settings = json!({"timeout_ms": 100, "circuit_breaker": {"open_s": 600}});
-    let mut policy = policy(&server.uri(), json!({}), settings);
-    policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
-    policy["grants"][0]["clients"] = json!(["scorer", "other"]);
-    let running = start(policy).await;
-    running.ready().await;
+    let running = shared(&[&server], settings).await;
     let late = ask(&running, 12).await;
     assert_eq!(statuses(&late, 504), 10, "{late:?}");
     assert_eq!(late[10..], [503; 2]);
     server.set(Act::Answer);
-    let other = Context {
-        client: Some("other".to_owned()),
-        credential: Some("key:0404040404040404".to_owned()),
-        ..context("POST", INFER)
-    };
-    let contexts = [other.sign(&key())];
     for _ in 0..3 {
-        let answer = running
-            .gate
-            .send("POST", INFER, &contexts, infer_body(&[1.0]))
-            .await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(by_other(&running).await, 200);
     }
     // What others were answered is no news of what it sends.
     assert_eq!(ask(&running, 2).await, [503; 2]);

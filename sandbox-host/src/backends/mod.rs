@@ -18,7 +18,7 @@ pub enum BackendError {
     /// It could not be reached, or the connection broke.
     #[error("backend unavailable: {0}")]
     Unavailable(String),
-    /// The connection was lost before anything was sent over it.
+    /// There was no connection, or it was lost before anything was sent over it.
     #[error("nothing was sent: {0}")]
     Unsent(String),
     /// It answers, and says itself that it cannot take this one now: its queue is full, its model is not loaded.

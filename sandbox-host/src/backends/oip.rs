@@ -132,6 +132,11 @@ impl Endpoint {
         })
     }
 
+    /// Whether its calls go over its line, all of them over one connection. Otherwise each has a connection of its own.
+    pub const fn has_line(&self) -> bool {
+        self.json.is_none() && self.openai.is_none()
+    }
+
     /// How it is spoken to in JSON of its own, if it is.
     pub const fn json(&self) -> Option<&HttpJson> {
         self.json.as_ref()
@@ -339,6 +344,8 @@ pub(super) fn sort(status: &Status, late: bool) -> BackendError {
         }
         Code::DeadlineExceeded => BackendError::Timeout(cause),
         _ if caused_by(status, is_spent) => BackendError::Unsent(cause),
+        // It answers, over a connection that stands, and this call is all that it gave up.
+        _ if caused_by(status, is_reset) => BackendError::Busy(cause),
         _ if status.source().is_some() => BackendError::Unavailable(cause),
         Code::Unavailable => BackendError::Busy(cause),
         _ => BackendError::Fault(cause),
@@ -358,6 +365,12 @@ fn caused_by(
         next = cause.source();
     }
     false
+}
+
+/// One stream ended before its time.
+fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error: Option<&h2::Error> = error.downcast_ref();
+    error.is_some_and(h2::Error::is_reset)
 }
 
 /// A line without its connection takes no call.

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::Pool;
 use super::breaker::{Breaker, Leave, Outcome};
 use super::places::Places;
+use super::standing::{Ejection, Fault};
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 
 /// Whose a call is: all of one client's have one mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Whose(u64);
 
 impl Whose {
@@ -69,6 +70,7 @@ pub(super) struct Witness {
 pub(super) struct Underway {
     witness: Witness,
     leave: Leave,
+    whose: Whose,
     place: usize,
     endpoint: Arc<Endpoint>,
     since: Instant,
@@ -89,6 +91,7 @@ impl Underway {
         Ok(Self {
             witness,
             leave,
+            whose,
             place,
             endpoint,
             since: Instant::now(),
@@ -114,7 +117,7 @@ impl Underway {
     /// The server answered.
     pub(super) fn answered(&self) {
         if self.close(Outcome::Answered) {
-            self.witness.pool.succeeded(self.place);
+            self.witness.pool.succeeded(self.place, self.whose);
             self.witness.places.answered();
         }
     }
@@ -129,8 +132,17 @@ impl Underway {
         }
     }
 
-    /// The server failed by itself.
+    /// The server failed by itself at this request.
     pub(super) fn failed(&self, error: &BackendError) {
+        self.fails(error, Fault::Request(self.whose));
+    }
+
+    /// The connection to the server broke, or there was none: nobody's request is to blame.
+    pub(super) fn lost(&self, error: &BackendError) {
+        self.fails(error, Fault::Connection);
+    }
+
+    fn fails(&self, error: &BackendError, fault: Fault) {
         let outcome = match error {
             BackendError::Timeout(_) => Outcome::Late,
             _ => Outcome::Broken,
@@ -141,14 +153,18 @@ impl Underway {
         if outcome == Outcome::Late {
             self.witness.places.overloaded();
         }
-        let Some(time) = self.witness.pool.failed(self.place, self.since) else {
-            return;
+        let whose = (self.whose, fault);
+        let (time, of) = match self.witness.pool.failed(self.place, whose, self.since) {
+            None => return,
+            Some(Ejection::All(time)) => (time, "everybody"),
+            Some(Ejection::One(time)) => (time, "one client"),
         };
         self.witness.ejected.inc();
         tracing::warn!(
             backend = &*self.witness.backend,
             endpoint = self.endpoint.uri(),
             seconds = time.as_secs(),
+            of,
             %error,
             "an endpoint failed in a row and is left alone"
         );

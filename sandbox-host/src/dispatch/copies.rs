@@ -87,12 +87,13 @@ impl Dispatcher {
         claims: &HeaderMap,
         max_answer_bytes: usize,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
-        self.witness.breaker.pass(Whose::of(None))?;
+        let nobody = Whose::of(None);
+        self.witness.breaker.pass(nobody)?;
         let now = Instant::now();
         let deadline = now.checked_add(self.timeout).unwrap_or(now);
         let none = || BackendError::Unavailable("no server is connected".to_owned());
         // A turn of its own would be one less for others.
-        let (place, endpoint) = self.pool.ranked(0, &[]).next().ok_or_else(none)?;
+        let (place, endpoint) = self.pool.ranked(nobody, 0, &[]).next().ok_or_else(none)?;
         let line = endpoint.line();
         if line.is_lost() {
             return Err(none());

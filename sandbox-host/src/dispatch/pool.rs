@@ -1,27 +1,16 @@
 //! The servers of one backend: which of them a request goes to, and which of them is left alone for a while. The one with the least in flight is chosen;
-//! one that failed several times in a row is chosen last until its time is over. What a server refused counts as in flight there for a while longer:
-//! whoever refuses fastest has the least to do, and would get the most.
+//! one that failed several times in a row, for everybody or for the client that asks, is chosen last until its time is over. What a server refused counts
+//! as in flight there for a while longer: whoever refuses fastest has the least to do, and would get the most.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tensorgate_policy::policy::OutlierDetection;
 use tokio::time::Instant;
 
+use super::Whose;
+use super::standing::{CALL, Ejection, Fault, Standing};
 use crate::backends::oip::Endpoint;
-
-/// The longest ejection, unless the first is longer already: as Envoy has it.
-const MAX_EJECTION: Duration = Duration::from_secs(300);
-
-/// What one call in flight counts in a rank: parts of it are told.
-const CALL: u64 = 16;
-/// What was refused counts half as much after each of these.
-const HALF_LIFE_MS: u128 = 1_000;
-/// A refusal counts as a call in flight, and as twice as many as the one before if nothing was answered between; so often at most.
-const MAX_DOUBLINGS: u32 = 12;
-/// The most that refusals count: as many calls as any backend has in flight.
-const MAX_REFUSED: u64 = CALL << 16;
 
 /// The servers.
 #[derive(Debug)]
@@ -36,95 +25,7 @@ struct Member {
     endpoint: Arc<Endpoint>,
     /// Calls in flight.
     load: AtomicUsize,
-    record: Mutex<Record>,
-}
-
-/// How a server did lately.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Record {
-    /// Failures in a row.
-    failures: u32,
-    /// Ejections with no success between them.
-    ejections: u32,
-    /// When the last one is over.
-    until: Option<Instant>,
-    refused: Refused,
-}
-
-/// What a server refused lately.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Refused {
-    /// What it counted when it last refused, and when that was.
-    last: Option<(u64, Instant)>,
-    /// Refusals with no answer between them, each of a call that began after the one before.
-    row: u32,
-}
-
-impl Refused {
-    /// What it counts by now.
-    fn weight(self, now: Instant) -> u64 {
-        let Some((weight, since)) = self.last else {
-            return 0;
-        };
-        let elapsed_ms = now.saturating_duration_since(since).as_millis();
-        let halvings = u32::try_from(elapsed_ms.div_euclid(HALF_LIFE_MS)).unwrap_or(u32::MAX);
-        weight.checked_shr(halvings).unwrap_or(0)
-    }
-
-    /// One more, of a call that began at `began`.
-    fn add(&mut self, began: Instant, now: Instant) {
-        // A crowd that is refused at one moment is one occasion.
-        if self.last.is_none_or(|(_, last)| began >= last) {
-            self.row = self.row.saturating_add(1);
-        }
-        let doublings = self.row.saturating_sub(1).min(MAX_DOUBLINGS);
-        let more = CALL.checked_shl(doublings).unwrap_or(MAX_REFUSED);
-        let weight = self.weight(now).saturating_add(more).min(MAX_REFUSED);
-        self.last = Some((weight, now));
-    }
-}
-
-impl Record {
-    fn is_out(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
-    }
-
-    fn succeeded(&mut self, now: Instant) {
-        self.refused.row = 0;
-        // An answer to what was sent before the ejection does not end it.
-        if !self.is_out(now) {
-            *self = Self {
-                refused: self.refused,
-                ..Self::default()
-            };
-        }
-    }
-
-    /// One more failure of a call that began at `began`; whether it ejects, if it may.
-    fn failed(
-        &mut self,
-        rule: OutlierDetection,
-        may_eject: bool,
-        began: Instant,
-        now: Instant,
-    ) -> Option<Duration> {
-        self.refused.add(began, now);
-        if self.is_out(now) {
-            return None;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures < rule.consecutive_failures() || !may_eject {
-            return None;
-        }
-        self.failures = 0;
-        self.ejections = self.ejections.saturating_add(1);
-        let base = Duration::from_millis(rule.base_ejection_ms());
-        let long = base
-            .saturating_mul(self.ejections)
-            .min(MAX_EJECTION.max(base));
-        self.until = now.checked_add(long);
-        Some(long)
-    }
+    standing: Mutex<Standing>,
 }
 
 /// What a choice looks at.
@@ -150,7 +51,7 @@ impl Pool {
         let members = endpoints.into_iter().map(|endpoint| Member {
             endpoint,
             load: AtomicUsize::new(0),
-            record: Mutex::default(),
+            standing: Mutex::default(),
         });
         Self {
             members: members.collect(),
@@ -164,9 +65,15 @@ impl Pool {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The servers, the one to choose first; `tried` are the places of those that had their chance.
+    /// How many servers there are.
+    pub(super) const fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The servers, the one to choose first for a client; `tried` are the places of those that had their chance.
     pub(super) fn ranked(
         &self,
+        whose: Whose,
         turn: usize,
         tried: &[usize],
     ) -> impl Iterator<Item = (usize, &Arc<Endpoint>)> {
@@ -176,15 +83,16 @@ impl Pool {
             .iter()
             .enumerate()
             .map(|(place, member)| {
-                let record = member.record();
+                let (out, refused) =
+                    member.with(|standing| (standing.is_out(whose, now), standing.refused));
                 let calls = member.load.load(Ordering::Relaxed);
                 let calls = u64::try_from(calls).unwrap_or(u64::MAX);
                 Merit {
                     tried: tried.contains(&place),
-                    out: record.is_out(now),
+                    out,
                     load: calls
                         .saturating_mul(CALL)
-                        .saturating_add(record.refused.weight(now)),
+                        .saturating_add(refused.weight(now)),
                 }
             })
             .collect();
@@ -204,43 +112,44 @@ impl Pool {
         }
     }
 
-    /// A server answered.
-    pub(super) fn succeeded(&self, place: usize) {
+    /// A server answered a client's request.
+    pub(super) fn succeeded(&self, place: usize, whose: Whose) {
         if let Some(member) = self.members.get(place) {
-            member.with(|record| record.succeeded(Instant::now()));
+            member.with(|standing| standing.succeeded(whose, Instant::now()));
         }
     }
 
     /// A server answered that it does not want a call that began at `began`.
     pub(super) fn refused(&self, place: usize, began: Instant) {
         if let Some(member) = self.members.get(place) {
-            member.with(|record| record.refused.add(began, Instant::now()));
+            member.with(|standing| standing.refused.add(began, Instant::now()));
         }
     }
 
-    /// A server failed by itself at a call that began at `began`. Says for how long it is left alone from now on, if this was once too often.
-    pub(super) fn failed(&self, place: usize, began: Instant) -> Option<Duration> {
+    /// A server failed by itself at a client's call that began at `began`. Says for whom it is left alone from now on, if this was once too often.
+    pub(super) fn failed(
+        &self,
+        place: usize,
+        (whose, fault): (Whose, Fault),
+        began: Instant,
+    ) -> Option<Ejection> {
         let now = Instant::now();
         let member = self.members.get(place)?;
         let out = self
             .members
             .iter()
-            .filter(|member| member.record().is_out(now))
+            .filter(|member| member.with(|standing| standing.is_out(whose, now)))
             .count();
         let percent = usize::try_from(self.rule.max_ejection_percent()).unwrap_or(0);
         let most = self.members.len().saturating_mul(percent) / 100;
-        member.with(|record| record.failed(self.rule, out < most, began, now))
+        member.with(|standing| standing.failed(self.rule, fault, out < most, (began, now)))
     }
 }
 
 impl Member {
-    fn with<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
-        // A poisoned lock holds a record all the same.
-        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn record(&self) -> Record {
-        self.with(|record| *record)
+    fn with<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        // A poisoned lock holds it all the same.
+        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -260,18 +169,28 @@ impl Drop for Load {
 }
 
 #[cfg(test)]
+pub(super) use tests::rule;
+
+#[cfg(test)]
 mod tests {
     use super::super::tests::policy;
     use super::*;
     use serde_json::json;
+    use std::time::Duration;
 
-    fn rule(failures: u32, percent: u32) -> OutlierDetection {
+    /// So many failures in a row, for ten seconds at first.
+    pub(in crate::dispatch) fn rule(failures: u32, percent: u32) -> OutlierDetection {
         let outliers = json!({"consecutive_failures": failures, "base_ejection_s": 10, "max_ejection_percent": percent});
         let policy = policy(&json!({"outlier_detection": outliers}), &json!({}));
         let backend = policy.backends().get("b");
         backend
             .map(|backend| backend.outliers())
             .unwrap_or_else(|| unreachable!("the policy has it"))
+    }
+
+    /// Whose all requests are here.
+    fn one() -> Whose {
+        Whose::of(Some("one"))
     }
 
     fn pool(servers: u16, failures: u32, percent: u32) -> Arc<Pool> {
@@ -282,13 +201,18 @@ mod tests {
     }
 
     fn first(pool: &Pool, tried: &[usize]) -> Option<usize> {
-        pool.ranked(pool.turn(), tried)
+        pool.ranked(one(), pool.turn(), tried)
             .next()
             .map(|(place, _)| place)
     }
 
-    fn failed(pool: &Pool, place: usize) -> Option<Duration> {
-        pool.failed(place, Instant::now())
+    fn failed(pool: &Pool, place: usize) -> Option<Ejection> {
+        pool.failed(place, (one(), Fault::Connection), Instant::now())
+    }
+
+    /// For everybody.
+    fn out_for(seconds: u64) -> Option<Ejection> {
+        Some(Ejection::All(Duration::from_secs(seconds)))
     }
 
     #[test]
@@ -321,24 +245,18 @@ mod tests {
     async fn one_that_fails_in_a_row_is_left_alone_and_longer_each_time() {
         let pool = pool(2, 2, 50);
         assert_eq!(failed(&pool, 0), None);
-        pool.succeeded(0);
+        pool.succeeded(0, one());
         assert_eq!(failed(&pool, 0), None, "not in a row");
-        assert_eq!(failed(&pool, 0), Some(Duration::from_secs(10)));
-        pool.succeeded(0);
+        assert_eq!(failed(&pool, 0), out_for(10));
+        pool.succeeded(0, one());
         for _ in 0..4 {
             assert_eq!(first(&pool, &[]), Some(1), "an old answer ends nothing");
         }
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(
-            (failed(&pool, 0), failed(&pool, 0)),
-            (None, Some(Duration::from_secs(20)))
-        );
+        assert_eq!((failed(&pool, 0), failed(&pool, 0)), (None, out_for(20)));
         tokio::time::advance(Duration::from_secs(20)).await;
-        pool.succeeded(0);
-        assert_eq!(
-            (failed(&pool, 0), failed(&pool, 0)),
-            (None, Some(Duration::from_secs(10)))
-        );
+        pool.succeeded(0, one());
+        assert_eq!((failed(&pool, 0), failed(&pool, 0)), (None, out_for(10)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -372,7 +290,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
             if working.len() >= 100 {
                 working.pop_front();
-                pool.succeeded(1);
+                pool.succeeded(1, one());
             }
             if first(&pool, &[]) == Some(0) {
                 pool.refused(0, Instant::now());
@@ -403,5 +321,21 @@ mod tests {
         assert_eq!(first(&pool, &[]), Some(1));
         let alone = self::pool(1, 1, 50);
         assert_eq!(failed(&alone, 0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_can_take_no_server_from_others_and_not_all_from_itself() {
+        let pool = pool(3, 2, 67);
+        let mine = Fault::Request(one());
+        for place in 0..3 {
+            let ejected = [(); 4].map(|()| pool.failed(place, (one(), mine), Instant::now()));
+            let out = ejected.contains(&Some(Ejection::One(Duration::from_secs(10))));
+            assert_eq!(out, place < 2, "{place}: {ejected:?}");
+        }
+        assert_eq!(first(&pool, &[]), Some(2), "the last one is left to it");
+        let other = Whose::of(Some("other"));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let firsts = (0..3).filter_map(|turn| Some(pool.ranked(other, turn, &[]).next()?.0));
+        assert_eq!(firsts.collect::<Vec<_>>(), [0, 1, 2]);
     }
 }

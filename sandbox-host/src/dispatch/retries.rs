@@ -27,6 +27,18 @@ pub(super) struct Tries {
     /// Its turn among the backend's requests.
     pub(super) turn: usize,
     left: u32,
+    /// Times that there was no connection to send it over.
+    unsent: usize,
+}
+
+impl Tries {
+    /// Whether a request that there was no connection for is sent at all: to each of so many servers once, or once more to one that is alone.
+    /// Nothing was sent before, so that nothing is paid.
+    pub(super) fn unsent(&mut self, place: usize, servers: usize) -> bool {
+        self.tried.push(place);
+        self.unsent = self.unsent.saturating_add(1);
+        self.unsent < servers.max(2)
+    }
 }
 
 impl Retries {
@@ -55,6 +67,7 @@ impl Retries {
             tried: Vec::new(),
             turn,
             left,
+            unsent: 0,
         }
     }
 
@@ -139,10 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_is_never_sent_again() {
+    fn a_sequence_is_never_sent_again_and_what_was_not_sent_goes_to_each_server_once() {
         let policy = twice(&json!({"sequence_id": {"int": [0, 10]}}));
         let (retries, model) = retries(&policy);
         let mut tries = retries.begin(model, 0);
         assert!(!retries.again(&mut tries, 0, &gone()));
+        for (servers, expected) in [(3, 3), (2, 2), (1, 2)] {
+            let mut tries = retries.begin(model, 0);
+            let mut sent = 1;
+            while tries.unsent(0, servers) {
+                sent = i32::saturating_add(sent, 1);
+            }
+            assert_eq!(sent, expected, "{servers}");
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::sighting::Said;
@@ -16,8 +18,12 @@ use crate::backends::question::Dialect;
 
 /// Models that a server is asked for at once: over a network that takes its time a thousand in turn would take longer than an answer counts.
 const MODELS_AT_ONCE: usize = 8;
+/// A model that has not answered for so long keeps no other from being asked.
+const SLOW: Duration = Duration::from_millis(500);
+/// Models that may be so at once, beside those.
+const SLOW_AT_ONCE: usize = 64;
 
-/// Asks one endpoint for itself and for each model. The first question that gets no answer in time ends it.
+/// Asks one endpoint for itself and for each model. A question for the server itself that gets no answer in time ends it.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> Sighting {
     if let Some(upstream) = endpoint.openai() {
         return listed(keys, upstream, endpoint).await;
@@ -105,45 +111,68 @@ async fn server(line: &Line) -> Result<(), BackendError> {
     }
 }
 
+/// What the server says of each model. One that does not answer in time is not ready, and no other's matter, as long as the server itself answers.
 async fn models(keys: &[&Key], line: &Arc<Line>) -> Result<BTreeMap<Key, Said>, BackendError> {
-    let mut found = BTreeMap::new();
-    let mut left = keys.iter();
-    // What is still asked when this ends is asked for nobody: it ends with the set.
-    let mut asking = JoinSet::new();
-    loop {
-        while asking.len() < MODELS_AT_ONCE
-            && let Some(&key) = left.next()
-        {
-            let (key, line) = (key.clone(), Arc::clone(line));
-            asking.spawn(async move {
-                let said = model(&key, &line).await;
-                (key, said)
-            });
-        }
-        let Some(asked) = asking.join_next().await else {
-            return Ok(found);
-        };
+    let (mut found, mut late) = (BTreeMap::new(), false);
+    let quick = Arc::new(Semaphore::new(MODELS_AT_ONCE));
+    let all = Arc::new(Semaphore::new(MODELS_AT_ONCE.saturating_add(SLOW_AT_ONCE)));
+    let mut keep = |asked: Result<Asked, JoinError>| {
         let (key, said) =
             asked.map_err(|error| BackendError::Fault(format!("a question failed: {error}")))?;
-        let said = match said {
-            Ok(said) => said,
-            Err(error @ BackendError::Timeout(_)) => return Err(error),
-            // One model's absence is that model's: the server itself answers.
-            Err(error) => Said::Unready(error.to_string()),
-        };
+        late = late || matches!(said, Err(BackendError::Timeout(_)));
+        // One model's absence is that model's: the server itself answers.
+        let said = said.unwrap_or_else(|error| Said::Unready(error.to_string()));
         found.insert(key, said);
+        Ok::<_, BackendError>(())
+    };
+    // What is still asked when this ends is asked for nobody: it ends with the set.
+    let mut asking = JoinSet::new();
+    for &key in keys {
+        let room = Arc::clone(&all).acquire_owned().await;
+        let turn = Arc::clone(&quick).acquire_owned().await;
+        let (key, line) = (key.clone(), Arc::clone(line));
+        asking.spawn(async move {
+            let _room = room;
+            let said = {
+                let asked = model(&key, &line);
+                tokio::pin!(asked);
+                match tokio::time::timeout(SLOW, &mut asked).await {
+                    Ok(said) => said,
+                    Err(_) => {
+                        drop(turn);
+                        asked.await
+                    }
+                }
+            };
+            (key, said)
+        });
+        while let Some(asked) = asking.try_join_next() {
+            keep(asked)?;
+        }
     }
+    while let Some(asked) = asking.join_next().await {
+        keep(asked)?;
+    }
+    if late {
+        // The connection may be dead without a word, and no model to blame.
+        server(line).await?;
+    }
+    Ok(found)
 }
 
+type Asked = (Key, Result<Said, BackendError>);
+
 async fn model((name, version): &Key, line: &Line) -> Result<Said, BackendError> {
+    // One for all that is asked of it: a look lasts no longer for a model that hangs at its second question.
+    let deadline = soon();
     match line.dialect() {
         Dialect::OpenInference => {}
-        Dialect::TfServing => return served::tf_model(line, (name, version), soon()).await,
+        Dialect::TfServing => return served::tf_model(line, (name, version), deadline).await,
         Dialect::TorchServe => return Ok(Said::Listed),
     }
-    if !line.model_ready(name, version, soon()).await? {
+    if !line.model_ready(name, version, deadline).await? {
         return Ok(Said::Unready("it is not ready".to_owned()));
     }
-    let said = line.model_metadata(name, version, soon()).await?;
+    let said = line.model_metadata(name, version, deadline).await?;
     Ok(said.map_or(Said::Undescribed, Said::Described))
 }

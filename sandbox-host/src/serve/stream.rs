@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::App;
 use crate::budget::Held;
+use crate::dispatch::Whose;
 use crate::generations::Generation;
 use crate::grpc_timeout;
 use crate::record::{Record, StreamEnd};
@@ -79,6 +80,7 @@ where
     let context = parts.headers.get(HEADER).and_then(|it| it.to_str().ok());
     let marker = Marker::new(app.generations.key(), context.unwrap_or_default());
     let timeout = grpc_timeout::of(&parts.headers);
+    let whose = Whose::of(opened.caller().client.as_deref());
     let stream = Stream {
         goes_on: GoesOn {
             app: Arc::clone(app),
@@ -92,7 +94,7 @@ where
         messages: Messages::marked(marker, opened.plan().max_bytes),
         body,
         came: BytesMut::new(),
-        reading: app.budget.hold(),
+        reading: app.budget.hold_for(whose),
         number: 0,
         answered: 0,
         running: None,

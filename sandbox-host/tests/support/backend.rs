@@ -50,6 +50,8 @@ pub struct Seen {
     pub looked: AtomicUsize,
     /// How long it takes to say whether a model is ready.
     pub thinks: Mutex<Option<Duration>>,
+    /// It never says whether models are ready whose names begin so.
+    pub mute_of: Mutex<Option<&'static str>>,
     /// What it says of its model; none is the truth.
     pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
@@ -288,6 +290,10 @@ impl GrpcInferenceService for Service {
             tokio::time::sleep(time).await;
         }
         let request = request.into_inner();
+        let mute_of = *self.seen.mute_of.lock().unwrap();
+        if mute_of.is_some_and(|names| request.name.starts_with(names)) {
+            std::future::pending::<()>().await;
+        }
         let ready =
             request.name.starts_with("vec-at-backend") && ["6", "7"].contains(&&*request.version);
         Ok(Response::new(proto::ModelReadyResponse { ready }))

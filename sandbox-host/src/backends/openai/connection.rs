@@ -25,19 +25,15 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to a server.
     pub(super) async fn open(dialer: &Dialer) -> Result<Self, BackendError> {
-        let unavailable = |what: &str, error: &dyn std::fmt::Display| {
-            BackendError::Unavailable(format!("{what}: {error}"))
-        };
-        let stream = dialer
-            .dial()
-            .await
-            .map_err(|error| unavailable("no connection", &error))?;
+        let none =
+            |error: &dyn std::fmt::Display| BackendError::Unsent(format!("no connection: {error}"));
+        let stream = dialer.dial().await.map_err(|error| none(&error))?;
         let (sender, connection) = Builder::new()
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| unavailable("no connection", &error))?;
+            .map_err(|error| none(&error))?;
         let task = tokio::spawn(async move {
             // What broke is told to whoever waits for the answer.
             let _ = connection.await;

@@ -120,16 +120,16 @@ impl Answering {
         let came = Instant::now();
         let limits = self.generation.policy().listen().limits();
         let whole = Duration::from_millis(limits.timeout_ms);
-        let mut held = self.app.budget.hold();
+        let whose = Whose::of(self.opened.caller().client.as_deref());
+        let mut held = self.app.budget.hold_for(whose);
         if !held.resize(frame.len()) {
             return Err(no_room("the message").into());
         }
         let entered = match checked && frame.len() <= HELD_BYTES {
-            true => Some(enter(&self.app, came)?),
+            true => Some(enter(&self.app, whose, came)?),
             false => None,
         };
         let admitted = self.opened.message(number, checked, levels);
-        let whose = Whose::of(admitted.caller().client.as_deref());
         let latest = Latest::of(whose, came, whole, patience);
         let request = judged(
             &self.generation,

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::super::App;
 use crate::generations::Generation;
 use crate::request::Caller;
-use crate::revocation::lets_in;
 
 /// How long a stream goes on under a policy that is no longer the newest: a message that has come is answered, and a stream that was opened while the gate still
 /// had that policy gets a few answers before its caller opens another.
@@ -36,20 +35,19 @@ impl GoesOn {
         if *self.draining.borrow_and_update() {
             return Some(Denial::new(Reason::Overloaded, "the host is ending"));
         }
-        let newest = self.app.generations.newest();
+        let Caller {
+            client, credential, ..
+        } = &self.caller;
+        let (generations, credential) = (&self.app.generations, credential.as_deref());
+        if let Err(cause) =
+            generations.still_lets_in(&self.generation, client.as_deref(), credential)
+        {
+            return Some(Denial::new(Reason::Unauthenticated, cause));
+        }
+        let newest = generations.newest();
         if Arc::ptr_eq(&newest, &self.generation) {
             self.superseded = None;
         } else {
-            let Caller {
-                client, credential, ..
-            } = &self.caller;
-            if !lets_in(newest.policy(), client.as_deref(), credential.as_deref()) {
-                let cause = format!(
-                    "policy {} no longer lets this client or its credential in",
-                    newest.name()
-                );
-                return Some(Denial::new(Reason::Unauthenticated, cause));
-            }
             let until = *self
                 .superseded
                 .get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));

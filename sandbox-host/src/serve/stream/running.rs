@@ -7,6 +7,7 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 
 use super::super::App;
+use crate::dispatch::Whose;
 use crate::generations::Generation;
 use crate::guard::caught;
 use crate::pipeline::decoupled::Conversation;
@@ -54,7 +55,8 @@ impl Running {
 
     /// The next answer, or why there is no further one.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        let held = self.app.budget.hold();
+        let whose = Whose::of(self.record.caller.client.as_deref());
+        let held = self.app.budget.hold_for(whose);
         let (timings, shadow) = (&mut self.record.timings, &mut self.record.shadow);
         let pipeline = &self.generation.pipeline;
         let reply = pipeline.reply(&mut self.conversation, held, timings, shadow);

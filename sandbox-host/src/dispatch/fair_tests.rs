@@ -1,0 +1,207 @@
+//! Who gets a place and who gives way, in turn and among thousands of steps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+use std::time::Duration;
+
+use super::*;
+
+fn who(name: u8) -> Whose {
+    Whose::of(Some(&name.to_string()))
+}
+
+/// Joins the queue under a name of its own; whose name gives way.
+fn wait(fair: &mut Fair<u32>, whose: u8, name: u32) -> Option<Option<u32>> {
+    fair.wait(who(whose), name).map(|(_, gives_way)| gives_way)
+}
+
+fn back(fair: &mut Fair<u32>, whose: u8) -> Vec<u32> {
+    let granted = fair.give_back(who(whose), Instant::now());
+    granted.into_iter().map(|(_, name)| name).collect()
+}
+
+fn take(fair: &mut Fair<u32>, whose: u8) -> bool {
+    fair.take(who(whose), Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_goes_to_who_has_the_fewest_and_among_equals_in_turn() {
+    let mut fair = Fair::new(4, 100);
+    assert!((0..4).all(|_| take(&mut fair, 1)) && !take(&mut fair, 1));
+    for name in 10..20 {
+        assert_eq!(wait(&mut fair, 1, name), Some(None));
+    }
+    for (whose, name) in [(2, 20), (2, 21), (2, 22), (3, 30), (3, 31)] {
+        assert!(!take(&mut fair, whose));
+        assert_eq!(wait(&mut fair, whose, name), Some(None));
+    }
+    // Whoever has none comes first; once each has one, whose turn is the longest ago.
+    let order: Vec<_> = (0..3).flat_map(|_| back(&mut fair, 1)).collect();
+    assert_eq!(order, [20, 30, 10]);
+    assert_eq!(back(&mut fair, 2), [21]);
+    assert_eq!(back(&mut fair, 3), [31]);
+    assert_eq!(fair.clients_waiting(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_again_and_again_is_behind_who_waits() {
+    let mut fair = Fair::new(1, 100);
+    assert!(take(&mut fair, 1));
+    assert_eq!(wait(&mut fair, 1, 1), Some(None));
+    let mut has = 1;
+    for round in 0..10_u8 {
+        // Each round another client comes that has nothing.
+        assert_eq!(
+            wait(&mut fair, 10 + round, 100 + u32::from(round)),
+            Some(None)
+        );
+        let granted = back(&mut fair, has);
+        if granted == [1] {
+            return;
+        }
+        has = 10 + u8::try_from(granted[0] - 100).unwrap();
+    }
+    unreachable!("who waits from the beginning is never served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_takes_from_who_has_most_and_the_newest_first() {
+    let mut fair = Fair::new(2, 3);
+    assert!(take(&mut fair, 1) && take(&mut fair, 1));
+    for name in 10..13 {
+        assert_eq!(wait(&mut fair, 1, name), Some(None));
+    }
+    assert_eq!(wait(&mut fair, 1, 13), None, "its own queue is full");
+    assert_eq!(wait(&mut fair, 2, 20), Some(Some(12)));
+    assert_eq!(wait(&mut fair, 2, 21), Some(Some(11)));
+    // Three and two: they would change places.
+    assert_eq!(wait(&mut fair, 2, 22), None);
+    assert_eq!(wait(&mut fair, 3, 30), Some(Some(10)));
+    assert_eq!(
+        (back(&mut fair, 1), back(&mut fair, 1)),
+        (vec![20], vec![30])
+    );
+    let mut none: Fair<u32> = Fair::new(1, 0);
+    assert!(take(&mut none, 1) && none.wait(who(1), 1).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_alone_has_every_place_and_who_is_not_leaves_some_for_a_minute() {
+    let mut fair = Fair::new(16, 100);
+    assert_eq!((0..20).filter(|_| take(&mut fair, 1)).count(), 16);
+    assert!(!take(&mut fair, 2), "nobody had asked yet");
+    assert_eq!(wait(&mut fair, 2, 20), Some(None));
+    (0..16).for_each(|_| drop(back(&mut fair, 1)));
+    assert_eq!((0..20).filter(|_| take(&mut fair, 1)).count(), 13);
+    // What is left is there at once, though every other request hangs.
+    assert!(take(&mut fair, 3) && take(&mut fair, 2));
+    assert!(!take(&mut fair, 2) && !take(&mut fair, 3));
+    for whose in [2, 2, 3] {
+        back(&mut fair, whose);
+    }
+    assert!(take(&mut fair, 1));
+    assert!(!take(&mut fair, 1), "they have gone, and may come again");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!((0..20).filter(|_| take(&mut fair, 1)).count(), 2);
+    let mut one: Fair<u32> = Fair::new(1, 1);
+    assert!(!one.lately.others(who(1), Instant::now()));
+    assert!(take(&mut one, 1));
+    assert_eq!(wait(&mut one, 2, 20), Some(None));
+    assert_eq!(back(&mut one, 1), [20], "of one place nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_somebody_waits_is_known_by_its_share() {
+    let mut fair = Fair::new(4, 100);
+    assert!((0..4).all(|_| take(&mut fair, 1)));
+    assert_eq!(fair.before(who(1)), 1);
+    for name in 0..20 {
+        assert_eq!(wait(&mut fair, 1, name), Some(None));
+    }
+    assert_eq!(fair.before(who(1)), 21, "its own queue");
+    for (name, expected) in [(20, 1), (21, 2), (22, 4), (23, 6)] {
+        assert_eq!(fair.before(who(2)), expected, "{name}");
+        assert_eq!(wait(&mut fair, 2, name), Some(None));
+    }
+}
+
+/// What is counted beside the table.
+fn sound(fair: &Fair<u32>) {
+    let taken: usize = fair.clients.values().map(|client| client.taken).sum();
+    let waiting: usize = fair
+        .clients
+        .values()
+        .map(|client| client.waiting.len())
+        .sum();
+    let waits = fair
+        .clients
+        .values()
+        .filter(|client| !client.waiting.is_empty());
+    assert_eq!((taken, waiting), (fair.taken, fair.waiting));
+    assert_eq!(waits.count(), fair.next.len());
+    assert_eq!(fair.next.len(), fair.heaviest.len());
+    assert!(fair.waiting <= fair.queue);
+    let idle = |client: &Client<u32>| client.taken == 0 && client.waiting.is_empty();
+    assert!(!fair.clients.values().any(idle), "nobody who has nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_place_is_counted_whoever_comes_waits_leaves_or_gives_way() {
+    let mut fair = Fair::new(5, 7);
+    let mut state = 1_u64;
+    let mut dice = |sides: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % sides
+    };
+    let mut have: Vec<u8> = Vec::new();
+    let mut wait: Vec<(u8, u64, u32)> = Vec::new();
+    for name in 0..20_000_u32 {
+        let whose = u8::try_from(dice(4)).unwrap();
+        let granted = match dice(5) {
+            0 | 1 => {
+                if fair.take(who(whose), Instant::now()) {
+                    have.push(whose);
+                } else if let Some((number, gives_way)) = fair.wait(who(whose), name) {
+                    wait.push((whose, number, name));
+                    wait.retain(|(.., waits)| Some(*waits) != gives_way);
+                }
+                Vec::new()
+            }
+            2 if !wait.is_empty() => {
+                let (whose, number, _) =
+                    wait.swap_remove(usize::try_from(dice(wait.len() as u64)).unwrap());
+                fair.leave(who(whose), number);
+                fair.leave(who(whose), number);
+                Vec::new()
+            }
+            3 if name % 50 == 0 => {
+                fair.set_limit(usize::try_from(1 + dice(8)).unwrap(), Instant::now())
+            }
+            _ if !have.is_empty() => {
+                let whose = have.swap_remove(usize::try_from(dice(have.len() as u64)).unwrap());
+                fair.give_back(who(whose), Instant::now())
+            }
+            _ => Vec::new(),
+        };
+        for (_, name) in granted {
+            let place = wait.iter().position(|(.., waits)| *waits == name).unwrap();
+            have.push(wait.swap_remove(place).0);
+        }
+        sound(&fair);
+        assert_eq!(
+            (have.len(), wait.len()),
+            (fair.taken, fair.waiting),
+            "{name}"
+        );
+    }
+    for whose in have {
+        drop(fair.give_back(who(whose), Instant::now()));
+    }
+    assert!(fair.waiting <= wait.len());
+    sound(&fair);
+}
