@@ -40,7 +40,7 @@ test: filters build components handler-tools ## Pass every test, the ones on a r
 	@$(STAGE) core cargo build --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test cargo test --locked
 
-soak: components ## Keep a host at saturation for SOAK_SECONDS (900), and fail if its memory grows; prints it every minute
+soak: filters components ## Keep a host, then a whole gate, at saturation for SOAK_SECONDS (900) each; fail if anything grows or an answer is wrong
 	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test soak -- --nocapture
 
 bench: components handler-tools ## Measure against bare Envoy and the peers, and write bench/results.md (release builds; about half an hour the first time)

@@ -30,16 +30,24 @@ pub struct Call {
     pub trailers: Option<Fields>,
 }
 
+impl Call {
+    /// Its head.
+    fn request(&self) -> Result<Request<()>, ClientError> {
+        let mut request = Request::post(format!("http://gate{}", self.path)).body(())?;
+        *request.headers_mut() = map(&self.fields)?;
+        for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
+            request
+                .headers_mut()
+                .entry(name)
+                .or_insert(HeaderValue::from_static(value));
+        }
+        Ok(request)
+    }
+}
+
 /// Sends one call on a connection of its own.
 pub async fn send(gate: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
-    let mut request = Request::post(format!("http://{gate}{}", call.path)).body(())?;
-    *request.headers_mut() = map(&call.fields)?;
-    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")] {
-        request
-            .headers_mut()
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
+    let request = call.request()?;
     send_as_is(gate, request, &call.pieces, call.trailers.as_ref()).await
 }
 
@@ -67,6 +75,23 @@ async fn exchange(
     let reply = converse(client, request, pieces, trailers).await;
     driver.abort();
     reply
+}
+
+/// One call as a stream of a connection that may have others.
+///
+/// # Errors
+///
+/// The connection or the stream fails, or nothing comes within [`EXCHANGE_LIMIT`].
+pub async fn on(client: h2::client::SendRequest<Bytes>, call: &Call) -> Result<Reply, ClientError> {
+    let exchange = converse(
+        client,
+        call.request()?,
+        &call.pieces,
+        call.trailers.as_ref(),
+    );
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange)
+        .await
+        .map_err(|_| ClientError::Hung)?
 }
 
 async fn converse(

@@ -71,6 +71,17 @@ pub async fn raw(gate: SocketAddr, request: &[u8]) -> Result<Reply, ClientError>
         .map_err(|_| ClientError::Hung)?
 }
 
+/// One exchange on a connection that may serve others before and after: bytes as they are, and one reply to its end.
+///
+/// # Errors
+///
+/// The connection fails or ends before the reply does, or nothing comes within [`EXCHANGE_LIMIT`].
+pub async fn on(stream: &mut TcpStream, request: &[u8]) -> Result<Reply, ClientError> {
+    tokio::time::timeout(EXCHANGE_LIMIT, exchange(stream, request))
+        .await
+        .map_err(|_| ClientError::Hung)?
+}
+
 pub(crate) async fn exchange(
     stream: impl AsyncRead + AsyncWrite,
     request: &[u8],

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::openai::OpenAi;
 use crate::several::{Answers, Several};
@@ -46,6 +47,8 @@ pub enum Mode {
     NotFinite,
     /// Never answers.
     Hangs,
+    /// Answers with zeros after this time.
+    Late(Duration),
     /// Answers a message of a stream so; one by itself with zeros.
     Several(Several),
 }
@@ -103,6 +106,11 @@ impl Backend {
     /// Every inference so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Keeps nothing of what it saw until now; how many inferences that were.
+    pub fn forget(&self) -> usize {
+        std::mem::take(&mut *self.seen.lock().unwrap()).len()
     }
 
     /// Streams of several answers that are open.
@@ -315,6 +323,10 @@ impl GrpcInferenceService for StandIn {
                 Ok(Response::new(answer))
             }
             Mode::Hangs => std::future::pending().await,
+            Mode::Late(time) => {
+                tokio::time::sleep(time).await;
+                Ok(Response::new(answer))
+            }
         }
     }
 }
