@@ -47,6 +47,22 @@ async fn a_place_goes_to_who_has_the_fewest_and_among_equals_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_many_waiting_is_served_in_turn_with_who_has_as_many() {
+    let mut fair = Fair::new(1, 100);
+    assert!(take(&mut fair, 1));
+    for (whose, name) in [(1, 10), (1, 11), (1, 12), (2, 20), (2, 21), (3, 30)] {
+        assert_eq!(wait(&mut fair, whose, name), Some(None));
+    }
+    let mut has = 1;
+    let order = (0..6).flat_map(|_| {
+        let granted = back(&mut fair, has);
+        has = u8::try_from(granted[0] / 10).unwrap();
+        granted
+    });
+    assert_eq!(order.collect::<Vec<_>>(), [10, 20, 30, 11, 21, 12]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_comes_again_and_again_is_behind_who_waits() {
     let mut fair = Fair::new(1, 100);
     assert!(take(&mut fair, 1));
