@@ -213,6 +213,14 @@ pub fn kinds() -> Vec<Kind> {
             all(rows(r#"{"age": "old"}"#), "handler-rejected"),
             &[],
         ),
+        // What the handler's own contract lets in and the model's does not. It is the handler's fault as long as a new policy has not seen it keep the model's.
+        kind(
+            "extreme",
+            Way::Http1,
+            1,
+            all(rows(r#"{"age": 100000}"#), "out-of-range"),
+            &["handler-fault"],
+        ),
         // By itself a fault; a handler that has nothing but those is left alone.
         kind(
             "hostile",
