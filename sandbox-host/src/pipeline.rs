@@ -5,6 +5,7 @@ mod chain;
 pub(crate) mod decoupled;
 mod ensemble;
 pub(crate) mod openai;
+mod repute;
 mod route;
 mod stage;
 mod wanted;
@@ -322,13 +323,7 @@ impl Pipeline {
         };
         let rules = model.backend_inputs();
         let inputs = self
-            .chain(
-                &links.preprocess,
-                Role::Preprocess,
-                payload,
-                rules,
-                &mut asked,
-            )
+            .chain(links, Role::Preprocess, payload, rules, &mut asked)
             .await?;
         // The answer's room is taken before it is asked for: a backend cannot fill the host.
         if !held.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
@@ -389,7 +384,7 @@ impl Pipeline {
             shadow,
         };
         let returns = self.returns(wanted.grant, wanted.model, model);
-        let links = &route.links(wanted.grant).postprocess;
+        let links = route.links(wanted.grant);
         let made = Payload::Tensors(outputs);
         let outputs = self
             .chain(links, Role::Postprocess, made, returns, &mut asked)

@@ -36,14 +36,32 @@ fn delicate() -> Vec<u8> {
     )
 }
 
+/// A guest that hands on what it was given, and traps at a number beyond [`TRAPS_AT`].
+fn honest() -> Vec<u8> {
+    guests::preprocess(
+        "(if (f32.gt (f32.load (i32.load offset=20 (local.get 1))) (f32.const 1000)) (then (unreachable)))
+        (call $ok (local.get 1) (local.get 2))",
+    )
+}
+
+/// What the handler that hands on everything is given: what its own contract lets in, and the model's does not; and what it traps at.
+const EXTREME: f32 = 500.0;
+const TRAPS_AT: f32 = 2_000.0;
+
 async fn start(backend: &Backend) -> Running {
-    let component = delicate();
-    let sha256 = tensorgate_policy::hex(&Sha256::digest(&component));
+    start_behind(backend, &delicate()).await
+}
+
+/// A model behind a handler whose own contract has no range.
+async fn start_behind(backend: &Backend, component: &[u8]) -> Running {
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     policy["handlers"] = json!({"h": {"component": "h.wasm", "sha256": sha256, "fuel": 10_000_000, "memory_bytes": 1 << 20, "timeout_ms": 10_000}});
     let model = policy["models"]["vec"].as_object_mut().unwrap();
     model.insert("preprocess".to_owned(), json!("h"));
-    model.insert("accepts".to_owned(), json!({"inputs": model["inputs"]}));
+    let mut accepted = model["inputs"].clone();
+    accepted[0]["range"] = json!([-10_000, 10_000]);
+    model.insert("accepts".to_owned(), json!({"inputs": accepted}));
     let clients: serde_json::Map<String, Value> = (CLIENTS.iter().enumerate())
         .map(|(number, name)| {
             let key = json!({"api_keys": [{"sha256": format!("{number:02x}").repeat(32)}]});
@@ -52,7 +70,7 @@ async fn start(backend: &Backend) -> Running {
         .collect();
     policy["clients"] = clients.into();
     policy["grants"][0]["clients"] = json!(CLIENTS);
-    let running = start_with(policy, &[("h.wasm", &component)]).await;
+    let running = start_with(policy, &[("h.wasm", component)]).await;
     running.ready().await;
     running
 }
@@ -192,5 +210,54 @@ async fn a_handler_is_cut_off_from_whom_it_fails_and_comes_back() {
         cut_offs(&running).last() == Some(&closed)
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_beyond_the_models_range_are_the_callers_where_the_handler_keeps_it_for_others() {
+    let backend = Backend::start(Act::Answer);
+    let running = start_behind(&backend, &honest()).await;
+    let (served, fault, extreme) = (
+        (200, String::new()),
+        (500, "handler-fault".to_owned()),
+        (400, "out-of-range".to_owned()),
+    );
+    // It may be that it never keeps the model's range: that is its own fault, and comes to be left alone.
+    assert_eq!(call(&running, "one", EXTREME).await, fault);
+    assert_eq!(call(&running, "alice", GOOD).await, served);
+    // It does: so whose values it does not keep it for has sent such. However many, nobody is cut off by that.
+    for _ in 0..6 {
+        for client in ["mallory", "one", "two", "three"] {
+            assert_eq!(call(&running, client, EXTREME).await, extreme, "{client}");
+        }
+    }
+    for client in CLIENTS {
+        assert_eq!(call(&running, client, GOOD).await, served, "{client}");
+    }
+    assert_eq!(backend.begun(), 6, "what is out of range goes nowhere");
+    let counts = ["cut_off", "cut_offs_total", "client_cut_offs_total"];
+    for count in counts {
+        assert_eq!(counted(&running, count), "0", "{count}");
+    }
+    let told = |line: &&Value| line["client"] == "mallory" && line["reason"] == "out-of-range";
+    let lines = running.audited();
+    let line = lines.iter().find(told).unwrap();
+    assert_eq!(line["verdict"], "deny");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("handler \"h\"'s output breaks the contract"),
+        "{detail}"
+    );
+    // What is a fault stays one, and such an answer between two faults ends the row as any answer does.
+    for number in [TRAPS_AT, TRAPS_AT, TRAPS_AT, TRAPS_AT, EXTREME] {
+        let expected = if number > EXTREME { &fault } else { &extreme };
+        assert_eq!(call(&running, "mallory", number).await, *expected);
+    }
+    for _ in 0..5 {
+        assert_eq!(call(&running, "mallory", TRAPS_AT).await, fault);
+    }
+    let cut = (503, "backend-unavailable".to_owned());
+    assert_eq!(call(&running, "mallory", GOOD).await, cut);
+    assert_eq!(call(&running, "alice", GOOD).await, served);
     running.stop().await;
 }

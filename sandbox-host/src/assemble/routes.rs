@@ -139,10 +139,8 @@ fn route(
         }
     };
     let links = |before: &[String], after: &[String]| {
-        Ok::<_, PolicyFault>(Links {
-            preprocess: chain(before, Role::Preprocess)?,
-            postprocess: chain(after, Role::Postprocess)?,
-        })
+        let before = chain(before, Role::Preprocess)?;
+        Ok::<_, PolicyFault>(Links::new(before, chain(after, Role::Postprocess)?))
     };
     let id = policy
         .model_id(model.name())

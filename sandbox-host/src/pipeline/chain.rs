@@ -2,11 +2,14 @@
 //! the sandbox's bounds; what the last one makes is held against the contract. Fuel, memory and time count for each call, the request's own
 //! deadline for all of them.
 
+use std::cell::Cell;
+
 use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tokio::time::Instant;
 
-use super::{Pipeline, Stage, broken};
+use super::repute::Fault;
+use super::{Links, Pipeline, Stage, broken};
 use crate::budget::Held;
 use crate::metrics::{FaultLabels, HandlerLabels};
 use crate::owned;
@@ -30,7 +33,7 @@ impl Pipeline {
     /// Calls every link; `rules` are what the last one's tensors have to keep.
     pub(super) async fn chain(
         &self,
-        links: &[Stage],
+        links: &Links,
         role: Role,
         payload: Payload,
         rules: &[TensorRule],
@@ -38,7 +41,8 @@ impl Pipeline {
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let mut payload = payload;
         let beside = asked.held.bytes();
-        for (number, stage) in (1_usize..).zip(links) {
+        let stages = links.of(role);
+        for (number, stage) in (1_usize..).zip(stages) {
             let started = Instant::now();
             let handler = stage.for_one(asked.latest, asked.behalf, asked.held)?;
             let called = match (role, payload) {
@@ -48,8 +52,8 @@ impl Pipeline {
                 }
                 (Role::Postprocess, Payload::Raw { .. }) => return Err(no_tensors()),
             };
-            let is_last = number == links.len();
-            let rules = is_last.then_some(rules);
+            let is_last = number == stages.len();
+            let rules = is_last.then_some((rules, links));
             let tensors = self.made(stage, role, started, called, rules, asked)?;
             if is_last {
                 return Ok(tensors);
@@ -74,7 +78,7 @@ impl Pipeline {
         role: Role,
         started: Instant,
         called: Result<Called, HandlerError>,
-        rules: Option<&[TensorRule]>,
+        rules: Option<(&[TensorRule], &Links)>,
         asked: &mut Asked<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
         let timings = &mut *asked.timings;
@@ -159,15 +163,38 @@ impl Pipeline {
             Role::Preprocess => Values::Inputs,
             Role::Postprocess => Values::Outputs,
         };
-        let own = |denial| broken(Reason::HandlerFault, &who, &denial);
-        match rules {
-            Some(rules) => asked.shadow.check(values, rules, &called.tensors, own),
-            None => check_structure(&called.tensors).map_err(own),
+        let Some((rules, links)) = rules else {
+            let torn = |denial| broken(Reason::HandlerFault, &who, &denial);
+            check_structure(&called.tensors)
+                .map_err(torn)
+                .inspect_err(|_| {
+                    fault("contract");
+                    called.standing.broke();
+                })?;
+            return Ok(called.tensors);
+        };
+        let asks = links.of(role).iter().any(Stage::asks);
+        // Of the last thing that broke the rules: what is in shadow passes, and the first that may not is the last that is looked at.
+        let whose = Cell::new(None);
+        let own = |denial: Denial| {
+            let of = links.repute.fault(role, asks, denial.reason);
+            whose.set(Some(of));
+            of.denial(&who, &denial)
+        };
+        let checked = asked.shadow.check(values, rules, &called.tensors, own);
+        match (checked, whose.get()) {
+            (Ok(()), None) => links.repute.keeps(role),
+            (Ok(()), Some(_)) => {}
+            (Err(denial), Some(Fault::Input)) => {
+                called.standing.unkept();
+                return Err(denial);
+            }
+            (Err(denial), _) => {
+                fault("contract");
+                called.standing.broke();
+                return Err(denial);
+            }
         }
-        .inspect_err(|_| {
-            fault("contract");
-            called.standing.broke();
-        })?;
         Ok(called.tensors)
     }
 }

@@ -7,8 +7,10 @@ use tensorgate_policy::policy::GrantId;
 use tensorgate_policy::{Denial, Reason};
 
 use super::Stage;
+use super::repute::Repute;
 use crate::copies::Copies;
 use crate::dispatch::Dispatcher;
+use crate::sandbox::Role;
 
 /// Where one model's requests go.
 pub struct ModelRoute {
@@ -25,9 +27,30 @@ pub struct ModelRoute {
 /// Handlers around a model, each list in the order in which they are called.
 pub struct Links {
     /// Before dispatch.
-    pub preprocess: Vec<Stage>,
+    pub(super) preprocess: Vec<Stage>,
     /// After dispatch.
-    pub postprocess: Vec<Stage>,
+    pub(super) postprocess: Vec<Stage>,
+    /// What those before dispatch have shown.
+    pub(super) repute: Repute,
+}
+
+impl Links {
+    /// Of which nothing is known yet.
+    pub fn new(preprocess: Vec<Stage>, postprocess: Vec<Stage>) -> Self {
+        Self {
+            preprocess,
+            postprocess,
+            repute: Repute::default(),
+        }
+    }
+
+    /// Those of a role, in the order in which they are called.
+    pub(super) fn of(&self, role: Role) -> &[Stage] {
+        match role {
+            Role::Preprocess => &self.preprocess,
+            Role::Postprocess => &self.postprocess,
+        }
+    }
 }
 
 /// Who answers for a model.

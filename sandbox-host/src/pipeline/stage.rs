@@ -17,6 +17,11 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Whether it may ask for something outside.
+    pub(super) fn asks(&self) -> bool {
+        self.handler.most_brought_bytes() > 0
+    }
+
     /// The handler for one request; what it may have brought is in `held`.
     pub(super) fn for_one(
         &self,

@@ -11,7 +11,7 @@ const BUFFER_SLACK_BYTES: u64 = 2 * READ_BYTES as u64;
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The largest flow control window (RFC 9113, 6.9.1), bytes.
 const MAX_WINDOW_BYTES: u64 = (1 << 31) - 1;
-/// HTTP/2 flow control window of a connection, bytes.
+/// HTTP/2 flow control window of a client's connection, bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Envoy refuses to be configured with more, KiB.
 const ENVOY_MAX_HEADER_KIB: u64 = 8192;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tensorgate_glue::host::RATE_LIMIT_CLUSTER;
 
-use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, READ_BYTES, STREAM_WINDOW_BYTES};
+use super::bounds::{Bounds, READ_BYTES, STREAM_WINDOW_BYTES};
 use super::duration;
 use crate::render::node::{Node, list, map};
 
@@ -18,6 +18,9 @@ const CONNECT_MS: u64 = 1_000;
 const HOST_CONNECTIONS: u32 = 64;
 /// Requests on one connection to the host: fewer than the 1,024 that the host takes on each.
 const HOST_STREAMS: u32 = 128;
+/// HTTP/2 flow control window of a connection to the host, bytes: each of its streams can have a whole window of its own unread, as one has whose
+/// client reads slowly, and the answers of the others come all the same.
+const HOST_WINDOW_BYTES: u32 = HOST_STREAMS * STREAM_WINDOW_BYTES;
 /// Questions to a rate limit service at once.
 const LIMIT_QUESTIONS: u32 = 4_096;
 
@@ -109,7 +112,7 @@ pub fn host(bounds: &Bounds, address: Node) -> Node {
                     "http2_protocol_options" => map! {
                         "max_concurrent_streams" => HOST_STREAMS,
                         "initial_stream_window_size" => STREAM_WINDOW_BYTES,
-                        "initial_connection_window_size" => CONNECTION_WINDOW_BYTES,
+                        "initial_connection_window_size" => HOST_WINDOW_BYTES,
                     },
                 },
             },

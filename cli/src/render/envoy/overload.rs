@@ -3,8 +3,9 @@
 use super::bounds::Bounds;
 use crate::render::node::{Node, list, map};
 
-/// Envoy keeps account of buffers of 2^20 bytes and more a stream, so that it knows which streams hold the most.
-const ACCOUNTED_POWER_OF_TWO: u64 = 20;
+/// Envoy keeps account of buffers of 2^17 bytes and more a stream, so that it knows which streams hold the most: less than what a stream holds whose client
+/// does not read its answer.
+const ACCOUNTED_POWER_OF_TWO: u64 = 17;
 
 /// What Envoy gives back to the system each second of memory that it has free, bytes: within seconds all that compiling a module left
 /// behind, and too little to be felt where memory is soon needed again.

@@ -212,11 +212,16 @@ impl Standing {
         Self { call, ..self }
     }
 
-    /// The answer breaks the contract: the call is a fault after all.
-    pub fn broke(&self) {
+    /// The answer breaks the contract, and that is its input's fault: the call is kept as one that does, and an answer to the breaker.
+    pub fn unkept(&self) {
         if let Some(kept) = &self.kept {
             kept.broke();
         }
+    }
+
+    /// The answer breaks the contract: the call is a fault after all.
+    pub fn broke(&self) {
+        self.unkept();
         if let Some(call) = &self.call {
             // Nothing panics while it holds the call.
             call.lock().unwrap_or_else(PoisonError::into_inner).outcome = Outcome::Fault;

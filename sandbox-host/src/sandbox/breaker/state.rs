@@ -2,7 +2,7 @@
 //!
 //! | a call ends as | its client | all clients |
 //! |---|---|---|
-//! | an answer, or a rejection of its input | starts anew | start anew |
+//! | an answer, a rejection of its input, or values that are its input's fault (`pipeline/repute`) | starts anew | start anew |
 //! | a fault | cut off after [`CLIENT_FAULTS`] in a row | cut off once [`CLIENTS`] different clients had one and nobody an answer since |
 //! | neither: it never ran, or its caller's own time ran out | as before | as before |
 //!

@@ -1,6 +1,6 @@
 //! What is sent, by kinds, and what each may come to; and the policies under which it is sent.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tensorgate_client::grpc;
 use tensorgate_policy::raw::{Audit, ByteSize, Policy};
 use tensorgate_tests::{ask, policy};
@@ -22,7 +22,6 @@ const TOO_LONG_BYTES: usize = 9_000;
 pub fn policies() -> [Policy; 2] {
     let with = |priority: u64, fuel: u64| {
         let mut policy = policy::vectors_policy("main.json");
-        let part = |value: Value| value;
         policy.listen.limits.timeout_ms = 5_000;
         policy.listen.limits.stream_ms = 10_000;
         // Files are closed and dropped while it runs.
@@ -37,14 +36,14 @@ pub fn policies() -> [Policy; 2] {
         let backend = backend.clone();
         for name in ["rows", "hoards"] {
             let handler = match name {
-                "rows" => part(
+                "rows" => {
                     json!({"component": "tabular.wasm", "fuel": fuel, "memory_bytes": 16 << 20, "timeout_ms": 4_000, "config": {
                     "max_rows": "64",
-                    "columns": "[{\"name\": \"age\", \"number\": {\"mean\": 38.6, \"scale\": 13.6}}]"}}),
-                ),
-                _ => part(
-                    json!({"component": "hostile_memory_bomb.wasm", "fuel": fuel, "memory_bytes": 8 << 20, "timeout_ms": 4_000}),
-                ),
+                    "columns": "[{\"name\": \"age\", \"number\": {\"mean\": 38.6, \"scale\": 13.6}}]"}})
+                }
+                _ => {
+                    json!({"component": "hostile_memory_bomb.wasm", "fuel": fuel, "memory_bytes": 8 << 20, "timeout_ms": 4_000})
+                }
             };
             let inputs = if name == "rows" {
                 json!([{"name": "features", "datatype": "FP32", "shape": [{"name": "n", "max": 64}, 1], "range": [-1000, 1000]}])
@@ -212,6 +211,14 @@ pub fn kinds() -> Vec<Kind> {
             1,
             all(rows(r#"{"age": "old"}"#), "handler-rejected"),
             &[],
+        ),
+        // What the handler's own contract lets in and the model's does not. It is the handler's fault as long as a new policy has not seen it keep the model's.
+        kind(
+            "extreme",
+            Way::Http1,
+            1,
+            all(rows(r#"{"age": 100000}"#), "out-of-range"),
+            &["handler-fault"],
         ),
         // By itself a fault; a handler that has nothing but those is left alone.
         kind(
