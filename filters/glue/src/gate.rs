@@ -390,8 +390,9 @@ impl Gate {
             step = match (step, body, &request) {
                 (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
                 (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
-                    let decision = &mut held.decision;
-                    match pay(&root, proxy, decision, &mut self.dues, now, step) {
+                    let (decision, dues) = (&mut held.decision, &mut self.dues);
+                    let request_id = &held.upstream.request_id;
+                    match pay(&root, proxy, decision, dues, request_id, now, step) {
                         Paid::Step(step) => step,
                         Paid::Asked(owed) => {
                             let whole = body.is_some();

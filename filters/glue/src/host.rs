@@ -119,11 +119,22 @@ pub enum Asked {
     Unknown,
     /// Nobody asked: it does not answer.
     Skipped,
+    /// It was told what was used of a reservation.
+    Settling,
+    /// It was not: all of the reservation stays spent.
+    Unsettled,
 }
 
 impl Asked {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::Unknown, Self::Skipped];
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::Failed,
+        Self::Unknown,
+        Self::Skipped,
+        Self::Settling,
+        Self::Unsettled,
+    ];
 
     /// Its counter's name, in the form that the rendered `stats_tags` take apart.
     pub fn metric(self) -> String {
@@ -132,6 +143,8 @@ impl Asked {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::Skipped => "skipped",
+            Self::Settling => "settling",
+            Self::Unsettled => "unsettled",
         };
         format!("tensorgate_rate_limit_service;outcome={outcome};")
     }

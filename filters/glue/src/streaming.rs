@@ -259,7 +259,7 @@ impl Streaming {
                 (Step::Deny(denial), _) => return Err(denial),
                 (Step::Forward, _) => return Ok(()),
                 (step @ (Step::Charge(_) | Step::Acquire(_)), _) => {
-                    match pay(root, judge.proxy, decision, judge.dues, now, step) {
+                    match pay(root, judge.proxy, decision, judge.dues, "", now, step) {
                         Paid::Step(step) => step,
                         // A grant of streams has no limit that gateways share.
                         Paid::Asked(..) => break,

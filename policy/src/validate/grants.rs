@@ -226,6 +226,7 @@ fn scopes(
             good = None;
         }
     }
+    service::unreturned(report, path, grant, raw);
     good
 }
 

@@ -147,7 +147,8 @@ impl Gate {
             }
         };
         let policy = &self.root.policy;
-        let outcome = answered(policy, proxy, &owed.charge, answer, now);
+        let reserved = &mut self.dues.reserved;
+        let outcome = answered(policy, proxy, &owed.charge, answer, now, reserved);
         let step = held.decision.charged(policy, outcome);
         if !whole {
             return self.advance(proxy, held, now, step, None, arrived.end == End::Head);

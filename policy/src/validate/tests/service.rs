@@ -242,6 +242,38 @@ fn what_is_weak_is_warned_of() {
             .any(|it| it.starts_with("grants[0].rate.burst: ") && it.contains("at once")),
         "{told:#?}"
     );
+    for (limit, rule) in [
+        (
+            "cost",
+            json!({"tokens": 999, "window_s": 60, "scope": "global"}),
+        ),
+        (
+            "budget",
+            json!({"tokens": 999, "per": "day", "scope": "global"}),
+        ),
+    ] {
+        let told = |service: Value| {
+            let mut tokens = shared(service);
+            tokens["backends"]["llm"] =
+                json!({"kind": "openai", "endpoints": ["http://127.0.0.1:8000"]});
+            tokens["models"]["llama"] = json!({"backend": "llm", "versions": ["1"], "protocols": ["openai"],
+                "openai": {"chat": {"max_messages": 1, "max_message_bytes": 8, "max_prompt_bytes": 8, "max_tokens": 16}}});
+            let mut grant = json!({"name": "chat", "models": ["llama"], "operations": ["infer"]});
+            grant["clients"] = tokens["grants"][0]["clients"].clone();
+            grant[limit] = rule.clone();
+            let grants = tokens["grants"].as_array_mut().unwrap();
+            let path = format!("grants[{}].{limit}.tokens: ", grants.len());
+            grants.push(grant);
+            let told = warnings(tokens);
+            told.iter()
+                .any(|it| it.starts_with(&path) && it.contains("comes back"))
+        };
+        assert!(
+            told(json!({"endpoint": "http://127.0.0.1:8081"})),
+            "{limit}"
+        );
+        assert!(!told(redis("redis://127.0.0.1")), "{limit}");
+    }
     let secure = json!({"redis": {
         "url": "rediss://redis.example", "ca": "ca.pem", "username": "gate", "password_file": "password"
     }});
