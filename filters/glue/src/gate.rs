@@ -44,7 +44,7 @@ use crate::shared_limits::leave;
 use crate::streaming::Streaming;
 use crate::upstream::Upstream;
 use ending::Rest;
-pub(crate) use passing::read_body;
+pub(crate) use passing::{read_body, read_body_at};
 use settling::Settling;
 use waiting::Waiting;
 
@@ -317,6 +317,8 @@ impl Gate {
                 leave(proxy, owed);
             }
             self.outcome.aborted(proxy);
+        } else if let Some((_, streaming)) = self.take_messages() {
+            streaming.leave(proxy);
         }
         for owed in core::mem::take(&mut self.dues.owed) {
             leave(proxy, &owed);

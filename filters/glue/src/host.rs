@@ -185,8 +185,8 @@ pub trait Proxy: SharedStore {
     /// Takes an answer's trailer field away, and says what it was.
     fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault>;
 
-    /// The body that is held, from its first byte, at most `max_bytes` of it.
-    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
+    /// The body that is held, from its byte `start` on, at most `max_bytes` of it.
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
     /// Puts bytes in front of the body that is held.
     fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;

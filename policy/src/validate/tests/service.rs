@@ -189,19 +189,19 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
 }
 
 #[test]
-fn streams_have_limits_of_this_gateway_alone() {
-    let mut document = shared(redis("redis://127.0.0.1"));
-    put(
-        &mut document,
-        "/grants/0/operations",
-        json!(["infer", "stream"]),
-    );
-    let errors = errors(document);
-    assert!(
-        errors.iter().any(|error| error
-            .starts_with("grants[0].rate.scope: a stream's messages over oip-grpc do not wait")),
-        "{errors:#?}"
-    );
+fn a_grant_of_streams_says_whether_their_messages_wait() {
+    let waits = |document: Value| policy(document).grants()[0].messages_wait();
+    let streams = |mut document: Value| {
+        let operations = json!(["infer", "stream"]);
+        put(&mut document, "/grants/0/operations", operations);
+        document
+    };
+    let document = || shared(redis("redis://127.0.0.1"));
+    assert!(waits(streams(document())));
+    assert!(!waits(document()));
+    let mut local = streams(document());
+    put(&mut local, "/grants/0/rate/scope", json!("local"));
+    assert!(!waits(local));
 }
 
 #[test]
