@@ -75,6 +75,14 @@ impl Chain {
 /// # Errors
 /// What they cannot.
 pub fn can_keep(filters: &[Filter], policy: &Policy) -> Result<(), String> {
+    let waits = policy.grants().iter().find(|grant| grant.messages_wait());
+    if let Some(grant) = waits.filter(|_| filters != [Filter::Gate]) {
+        return Err(format!(
+            "grant {:?} has messages of streams wait for limits of scope global, which {} does and its parts in a row do not",
+            grant.name(),
+            Filter::Gate.name()
+        ));
+    }
     let has = |duty: fn(Duties) -> bool| filters.iter().any(|filter| duty(filter.duties()));
     let cost = policy
         .allowances()

@@ -197,8 +197,13 @@ impl Proxy for Faulty {
         self.call("set_header_map_pairs", ())
     }
 
-    fn request_body(&mut self, max_bytes: usize) -> std::result::Result<Vec<u8>, HostFault> {
-        let body = self.held.iter().take(max_bytes).copied().collect();
+    fn request_body(
+        &mut self,
+        start: usize,
+        max_bytes: usize,
+    ) -> std::result::Result<Vec<u8>, HostFault> {
+        let held = self.held.iter().skip(start);
+        let body = held.take(max_bytes).copied().collect();
         self.call("get_buffer_bytes", body)
     }
 

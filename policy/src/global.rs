@@ -5,11 +5,15 @@
 //! is computed here a second time, from what it said: a counter that says something else than it did is no counter. With the same spends at
 //! the same microseconds it comes to what [`crate::gcra`] and [`crate::budget`] do.
 
+mod settlement;
+
 use alloc::vec::Vec;
 
 use crate::budget::DAY_S;
 use crate::decision::{ChargeOutcome, Debit};
 use crate::policy::{Allowance, Level, Limit, Wait};
+
+pub use settlement::{Change, Stands};
 
 /// Nanoseconds a microsecond.
 const MICRO_NS: u64 = 1_000;

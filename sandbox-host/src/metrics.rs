@@ -20,7 +20,7 @@ pub(crate) use handlers::AskCounts;
 pub use labels::{
     AskLabels, BackendLabels, BroughtLabels, CaptureLabels, CopyLabels, FaultLabels,
     GenerationLabels, HandlerLabels, LimitLabels, ModelLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ShadowLabels, VersionLabels,
+    RequestLabels, SettlementLabels, ShadowLabels, VersionLabels,
 };
 
 /// Upper bounds of latency buckets, seconds: 100 µs doubling to 13 s, around the microseconds of a small model and the
@@ -139,6 +139,8 @@ pub struct Metrics {
     pub audit_connections: Gauge,
     /// Questions to the rate limit service, by outcome.
     pub limit_questions: Family<LimitLabels, Counter>,
+    /// Questions that settle what was reserved of shared limits.
+    pub limit_settlements: Family<SettlementLabels, Counter>,
     /// Connections that carry them.
     pub limit_connections: Gauge,
     /// Whether there is a connection to the Redis of shared limits, 0 or 1.
@@ -203,6 +205,7 @@ impl Metrics {
             audit_streams_broken: Counter::default(),
             audit_connections: Gauge::default(),
             limit_questions: Family::default(),
+            limit_settlements: Family::default(),
             limit_connections: Gauge::default(),
             redis_up: Gauge::default(),
         };

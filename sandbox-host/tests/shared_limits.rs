@@ -15,6 +15,8 @@ mod memory;
 mod others;
 #[path = "shared_limits/reload.rs"]
 mod reload;
+#[path = "shared_limits/settled.rs"]
+mod settled;
 mod support;
 
 use std::path::PathBuf;

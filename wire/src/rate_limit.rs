@@ -21,6 +21,14 @@ pub const METHOD: &str = "ShouldRateLimit";
 pub const LIMIT_KEY: &str = "limit";
 /// The entry that names the client.
 pub const CLIENT_KEY: &str = "client";
+/// The entry of a descriptor, for our own service alone, by which it knows a reservation until that is settled.
+pub const RESERVES_KEY: &str = "reserves";
+/// The entry of one that settles the reservation of that name, whose amount are its hits.
+pub const SETTLES_KEY: &str = "settles";
+/// The entry beside it: units that were used of the reservation, in decimal digits.
+pub const USED_KEY: &str = "used";
+/// The longest name of a reservation, bytes.
+pub const MAX_RESERVATION_BYTES: usize = 64;
 /// A message, bytes.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 10;
 /// Descriptors of one message: a grant has six limits on what a request carries.
@@ -162,6 +170,20 @@ fn no_looser((quota, window_s): (u64, u64), (most, most_window_s): (u64, u64)) -
 }
 
 impl Descriptor {
+    /// An amount of a limit, for a client.
+    fn of(charge: &Charge, debit: &Debit) -> Self {
+        let allowance = &debit.allowance;
+        let entry = |key: &str, value: String| (key.to_owned(), value);
+        Self {
+            entries: vec![
+                entry(LIMIT_KEY, allowance.public_name(&charge.grant)),
+                entry(CLIENT_KEY, charge.client.clone()),
+            ],
+            limit: Told::of(allowance.quota(), allowance.window_s()),
+            hits: Some(debit.amount),
+        }
+    }
+
     /// Whether an answer by a limit of the policy is one that whoever asks can use: it says by which limit it goes, and none that lets more pass is its
     /// limit. One that says nothing, or in a unit of time that is not known here, takes any.
     pub fn takes(&self, allowance: &Allowance) -> bool {
@@ -173,19 +195,14 @@ impl Descriptor {
 }
 
 impl Question {
-    /// What a charge asks.
-    pub fn of(domain: &str, charge: &Charge) -> Self {
+    /// What a charge asks. `reservation`: by what our own service is to know what the answer may leave unused; another service is told of none.
+    pub fn of(domain: &str, charge: &Charge, reservation: Option<&str>) -> Self {
         let descriptor = |debit: &Debit| {
-            let allowance = &debit.allowance;
-            let entry = |key: &str, value: String| (key.to_owned(), value);
-            Descriptor {
-                entries: vec![
-                    entry(LIMIT_KEY, allowance.public_name(&charge.grant)),
-                    entry(CLIENT_KEY, charge.client.clone()),
-                ],
-                limit: Told::of(allowance.quota(), allowance.window_s()),
-                hits: Some(debit.amount),
-            }
+            let mut descriptor = Descriptor::of(charge, debit);
+            let reserves = reservation.filter(|_| debit.allowance.is_reserved());
+            let reserves = reserves.map(|name| (RESERVES_KEY.to_owned(), name.to_owned()));
+            descriptor.entries.extend(reserves);
+            descriptor
         };
         Self {
             domain: domain.to_owned(),
@@ -199,6 +216,39 @@ impl Question {
                 .unwrap_or(0),
         }
     }
+
+    /// That so many units were used of what a charge has reserved; `None` if that is all of it, and no more.
+    pub fn settling(domain: &str, charge: &Charge, reservation: &str, used: u64) -> Option<Self> {
+        let settles = |debit: &&Debit| debit.allowance.is_reserved() && debit.amount != used;
+        let descriptor = |debit: &Debit| {
+            let mut descriptor = Descriptor::of(charge, debit);
+            let entries = [
+                (SETTLES_KEY.to_owned(), reservation.to_owned()),
+                (USED_KEY.to_owned(), used.to_string()),
+            ];
+            descriptor.entries.extend(entries);
+            descriptor
+        };
+        let descriptors: Vec<_> = charge
+            .debits
+            .iter()
+            .filter(settles)
+            .map(descriptor)
+            .collect();
+        (!descriptors.is_empty()).then(|| Self {
+            domain: domain.to_owned(),
+            descriptors,
+            hits: 0,
+        })
+    }
+}
+
+/// Whether a text may be a reservation's name: part of a key in Redis.
+pub fn is_reservation(text: &str) -> bool {
+    (1..=MAX_RESERVATION_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Answer {

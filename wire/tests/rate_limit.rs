@@ -11,6 +11,7 @@ use tensorgate_policy::ChargeOutcome;
 use tensorgate_policy::policy::Wait;
 use tensorgate_wire::rate_limit::{
     Answer, Code, Descriptor, MAX_DESCRIPTORS, MAX_ENTRIES, Question, Status, TimeUnit, Told,
+    is_reservation,
 };
 
 fn descriptor() -> Descriptor {
@@ -118,6 +119,52 @@ fn what_is_beyond_bounds_or_no_message_is_refused() {
     );
     let large = vec![0x2a_u8; 20_000];
     assert!(Answer::from_bytes(&large).is_err());
+}
+
+#[test]
+fn what_is_reserved_is_named_to_our_own_service_and_settled_by_that_name() {
+    let charge = support::charge();
+    let entries = |question: &Question| -> Vec<Vec<String>> {
+        let descriptors = question.descriptors.iter();
+        let entries = descriptors.map(|descriptor| &descriptor.entries);
+        let said = |entries: &Vec<(String, String)>| {
+            entries
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect()
+        };
+        entries.map(said).collect()
+    };
+    let plain = [
+        ["limit=chat:bytes", "client=ocr"].as_slice(),
+        &["limit=chat:tokens", "client=ocr"],
+    ];
+    assert_eq!(entries(&Question::of("d", &charge, None)), plain);
+    let asked = Question::of("d", &charge, Some("an-id"));
+    let reserves = [
+        plain[0],
+        &["limit=chat:tokens", "client=ocr", "reserves=an-id"],
+    ];
+    assert_eq!(entries(&asked), reserves);
+    assert_eq!(Question::from_bytes(&asked.to_bytes()), Ok(asked));
+    // Of what is reserved alone, and by all of it.
+    let settles = Question::settling("d", &charge, "an-id", 3).unwrap();
+    let expected = ["limit=chat:tokens", "client=ocr", "settles=an-id", "used=3"];
+    assert_eq!(entries(&settles), [expected.as_slice()]);
+    assert_eq!(settles.descriptors[0].hits, Some(8));
+    assert_eq!(Question::from_bytes(&settles.to_bytes()), Ok(settles));
+    assert_eq!(Question::settling("d", &charge, "an-id", 8), None);
+    for (name, expected) in [
+        ("0b7e4c2a-58c5-4ff1-9a55-000000000001", true),
+        ("", false),
+        ("a:b", false),
+        ("a}b", false),
+        ("\u{e4}", false),
+        (&"a".repeat(64), true),
+        (&"a".repeat(65), false),
+    ] {
+        assert_eq!(is_reservation(name), expected, "{name:?}");
+    }
 }
 
 #[test]
@@ -272,32 +319,62 @@ mod support {
 
     use serde_json::json;
     use tensorgate_policy::decision::Debit;
+    use tensorgate_policy::raw::Scope;
     use tensorgate_policy::validate::validate;
+    use tensorgate_policy::{Charge, Policy};
+
+    /// Seven bytes and eight tokens.
+    pub fn charge() -> Charge {
+        let policy = policy();
+        let allowances = policy.grants()[1].per_content().zip(7..);
+        Charge {
+            scope: Scope::Global,
+            grant: "chat".into(),
+            client: "ocr".into(),
+            debits: allowances
+                .map(|(allowance, amount)| Debit { allowance, amount })
+                .collect(),
+        }
+    }
 
     pub fn debits() -> Vec<Debit> {
-        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
-        let policy = json!({
-            "version": 1,
-            "clients": {"ocr": {"api_keys": [{"sha256": "01".repeat(32)}]}},
-            "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
-            "models": {"m": {
-                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"], "inputs": [tensor], "outputs": [tensor]
-            }},
-            "rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}},
-            "grants": [{
-                "name": "scoring", "clients": ["ocr"], "models": ["m"], "operations": ["infer"],
-                "rate": {"quota": 100, "window_s": 60, "scope": "global"},
-                "budget": {"requests": 1000, "per": "day", "scope": "global"},
-                "cost": {"elements": 100, "window_s": 60}
-            }]
-        });
-        let (policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
-        policy.grants()[0]
+        policy().grants()[0]
             .per_request()
             .map(|allowance| Debit {
                 allowance,
                 amount: 1,
             })
             .collect()
+    }
+
+    fn policy() -> Policy {
+        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
+        let policy = json!({
+            "version": 1,
+            "clients": {"ocr": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+            "backends": {
+                "gpu": {"kind": "embedded", "models": "models/"},
+                "llm": {"kind": "openai", "endpoints": ["http://127.0.0.1:8000"]}
+            },
+            "models": {
+                "m": {"backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"], "inputs": [tensor], "outputs": [tensor]},
+                "llama": {"backend": "llm", "versions": ["1"], "protocols": ["openai"], "openai": {
+                    "chat": {"max_messages": 1, "max_message_bytes": 8, "max_prompt_bytes": 8, "max_tokens": 16}
+                }}
+            },
+            "rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}},
+            "grants": [{
+                "name": "scoring", "clients": ["ocr"], "models": ["m"], "operations": ["infer"],
+                "rate": {"quota": 100, "window_s": 60, "scope": "global"},
+                "budget": {"requests": 1000, "per": "day", "scope": "global"},
+                "cost": {"elements": 100, "window_s": 60}
+            }, {
+                "name": "chat", "clients": ["ocr"], "models": ["llama"], "operations": ["infer"],
+                "cost": {"bytes": 1_000_000, "tokens": 1_000, "window_s": 60, "scope": "global"}
+            }]
+        });
+        validate(&serde_json::from_value(policy).unwrap())
+            .unwrap()
+            .0
     }
 }

@@ -54,7 +54,8 @@ impl Checking {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),
                         step @ (Step::Charge(_) | Step::Acquire(_)) => {
-                            match pay(root, proxy, decision, dues, now, step) {
+                            // Nothing is reserved for an answer to tensors: it needs no name.
+                            match pay(root, proxy, decision, dues, "", now, step) {
                                 Paid::Step(step) => step,
                                 // The body goes on: what it comes to is told before its end does.
                                 Paid::Asked(owed) => {

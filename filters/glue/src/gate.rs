@@ -44,7 +44,7 @@ use crate::shared_limits::leave;
 use crate::streaming::Streaming;
 use crate::upstream::Upstream;
 use ending::Rest;
-pub(crate) use passing::read_body;
+pub(crate) use passing::{read_body, read_body_at};
 use settling::Settling;
 use waiting::Waiting;
 
@@ -317,6 +317,8 @@ impl Gate {
                 leave(proxy, owed);
             }
             self.outcome.aborted(proxy);
+        } else if let Some((_, streaming)) = self.take_messages() {
+            streaming.leave(proxy);
         }
         for owed in core::mem::take(&mut self.dues.owed) {
             leave(proxy, &owed);
@@ -390,8 +392,9 @@ impl Gate {
             step = match (step, body, &request) {
                 (Step::Deny(denial), ..) => return self.deny_held(proxy, &held, &denial),
                 (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
-                    let decision = &mut held.decision;
-                    match pay(&root, proxy, decision, &mut self.dues, now, step) {
+                    let (decision, dues) = (&mut held.decision, &mut self.dues);
+                    let request_id = &held.upstream.request_id;
+                    match pay(&root, proxy, decision, dues, request_id, now, step) {
                         Paid::Step(step) => step,
                         Paid::Asked(owed) => {
                             let whole = body.is_some();

@@ -119,11 +119,22 @@ pub enum Asked {
     Unknown,
     /// Nobody asked: it does not answer.
     Skipped,
+    /// It was told what was used of a reservation.
+    Settling,
+    /// It was not: all of the reservation stays spent.
+    Unsettled,
 }
 
 impl Asked {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::Unknown, Self::Skipped];
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::Failed,
+        Self::Unknown,
+        Self::Skipped,
+        Self::Settling,
+        Self::Unsettled,
+    ];
 
     /// Its counter's name, in the form that the rendered `stats_tags` take apart.
     pub fn metric(self) -> String {
@@ -132,6 +143,8 @@ impl Asked {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::Skipped => "skipped",
+            Self::Settling => "settling",
+            Self::Unsettled => "unsettled",
         };
         format!("tensorgate_rate_limit_service;outcome={outcome};")
     }
@@ -172,8 +185,8 @@ pub trait Proxy: SharedStore {
     /// Takes an answer's trailer field away, and says what it was.
     fn take_response_trailer(&mut self, name: &str) -> Result<Option<String>, HostFault>;
 
-    /// The body that is held, from its first byte, at most `max_bytes` of it.
-    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
+    /// The body that is held, from its byte `start` on, at most `max_bytes` of it.
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
     /// Puts bytes in front of the body that is held.
     fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;

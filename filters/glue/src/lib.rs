@@ -20,6 +20,7 @@ mod outcome;
 mod pay;
 pub mod places;
 pub mod record;
+mod reserved;
 mod rewrite;
 pub mod root;
 #[cfg(target_family = "wasm")]

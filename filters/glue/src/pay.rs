@@ -8,9 +8,10 @@ use crate::enforced::Enforced;
 use crate::filter::Duties;
 use crate::host::{Level, Proxy};
 use crate::places::{Taken, beyond, longest_ns, take};
+use crate::reserved::Reserved;
 use crate::root::GateRoot;
 use crate::shared_limits::{Asking, Owed, ask};
-use crate::spend::{Receipt, spend_and_tell};
+use crate::spend::spend_and_tell;
 
 /// Steps that one callback may take before it must have an end. The longest path, of a whole body that names its model, has eight: a charge of the
 /// request here, places, a charge with other gateways, decode, check, a charge of what it carries here, one with other gateways, forward.
@@ -30,7 +31,7 @@ pub(crate) struct Dues {
     /// Places in flight, to be given back.
     pub(crate) places: Vec<Taken>,
     /// Tokens that were reserved, to be settled.
-    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) reserved: Reserved,
     /// Charges of which the rate limit service has not said what they come to, of a request that has gone on.
     pub(crate) owed: Vec<Owed>,
     /// What its listener enforces, once it was asked for: it is one listener's to the end.
@@ -46,12 +47,14 @@ pub(crate) enum Paid {
     Asked(Owed),
 }
 
-/// Spends, and tells the decision; any other step is handed back. What comes back is kept in `dues`.
+/// Spends, and tells the decision; any other step is handed back. What comes back is kept in `dues`. What the rate limit service reserves it knows by
+/// the request's id.
 pub(crate) fn pay(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
     decision: &mut Decision,
     dues: &mut Dues,
+    request_id: &str,
     now: Now,
     step: Step,
 ) -> Paid {
@@ -61,13 +64,13 @@ pub(crate) fn pay(
             decision.charged(policy, ChargeOutcome::SPENT)
         }
         Step::Charge(charge) if !charge.scope.is_local() => {
-            match ask(policy, proxy, &charge, now) {
+            match ask(policy, proxy, &charge, request_id, now, &mut dues.reserved) {
                 Asking::Waits(sent) => return Paid::Asked(Owed { sent, charge }),
                 Asking::Known(outcome) => decision.charged(policy, outcome),
             }
         }
         Step::Charge(charge) => {
-            let outcome = spend_and_tell(proxy, &charge, now, &mut dues.receipts);
+            let outcome = spend_and_tell(proxy, &charge, now, &mut dues.reserved.own);
             decision.charged(policy, outcome)
         }
         Step::Acquire(_) if !duties.charge => decision.acquired(policy, &AcquireOutcome::Acquired),

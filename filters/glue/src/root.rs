@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
-use tensorgate_policy::policy::KeyPlaces;
+use tensorgate_policy::policy::{Grant, KeyPlaces};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Fault, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
@@ -47,6 +47,8 @@ pub struct GateRoot {
     pub(crate) keys: RefCell<Keyring>,
     /// Room for requests that wait for one of them.
     pub(crate) room: Room,
+    /// Room for what has come of streams behind messages that waited.
+    pub(crate) behind: Room,
     /// A request has had the next tick come sooner.
     pub(crate) hurried: Cell<bool>,
 }
@@ -100,6 +102,13 @@ impl GateRoot {
         let validated = validate(&policy);
         drop(policy);
         match validated {
+            Ok((policy, warnings)) if filter != Filter::Gate && messages_wait(&policy) => {
+                // A proxy has one buffer for all of its filters: what one of them holds another would send on.
+                let cause = "messages of streams wait for limits of scope global in the filter `gate` alone, not in parts of it";
+                faults.push(error("grants", cause));
+                faults.extend(warnings);
+                Err(faults)
+            }
             Ok((policy, warnings)) if faults.is_empty() => {
                 let identifier = Identifier::new(&policy);
                 let keys = Keyring::new(&policy, filter.duties().identify);
@@ -112,6 +121,7 @@ impl GateRoot {
                         tokens: RefCell::default(),
                         keys: RefCell::new(keys),
                         room: Room::new(MAX_WAITING, waiting_bytes),
+                        behind: Room::new(MAX_WAITING, waiting_bytes),
                         hurried: Cell::new(false),
                         generation,
                         context_key,
@@ -211,6 +221,11 @@ impl GateRoot {
         let mut keys = self.keys.borrow_mut();
         keys.publish(store, tokens.keys_mut(), issuer, document, now)
     }
+}
+
+/// Whether messages of streams wait for the rate limit service.
+fn messages_wait(policy: &Policy) -> bool {
+    policy.grants().iter().any(Grant::messages_wait)
 }
 
 fn is_generation(name: &str) -> bool {

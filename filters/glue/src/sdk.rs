@@ -341,8 +341,8 @@ impl Proxy for Host {
         Ok(value?.and_then(|value| String::from_utf8(value).ok()))
     }
 
-    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-        abi::request_body(max_bytes)
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        abi::request_body(start, max_bytes)
     }
 
     fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {

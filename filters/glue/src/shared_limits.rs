@@ -3,12 +3,14 @@
 //! While it answers, what it counts is counted here too, so that this gateway's own buckets know what it has let through when they have to do without. While
 //! it does not, the policy says what holds: those buckets alone, or nothing passes. Which, the log is told once and the counters always.
 
+use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy, global};
-use tensorgate_wire::rate_limit::{Answer, Question};
+use tensorgate_wire::rate_limit::{Answer, Question, is_reservation};
 
 use crate::breaker::{Asks, Breaker};
 use crate::host::{Asked, HostFault, Level, Proxy, SharedStore};
+use crate::reserved::Reserved;
 use crate::slots::{self, SlotFault};
 use crate::spend::{KEY_PREFIX, spend, spend_and_tell};
 
@@ -16,6 +18,8 @@ use crate::spend::{KEY_PREFIX, spend, spend_and_tell};
 const SLOT: &str = "limits:breaker";
 /// gRPC's status of a service that has no such limit.
 const NOT_FOUND: u32 = 5;
+/// How long settling a reservation may take, milliseconds: nobody waits for it.
+const SETTLING_MS: u64 = 1_000;
 /// Tries at a swap of it: another worker's news is as good.
 const MAX_NEWS_TRIES: usize = 4;
 
@@ -67,8 +71,15 @@ fn slot() -> String {
     format!("{KEY_PREFIX}{SLOT}")
 }
 
-/// Asks for a charge.
-pub(crate) fn ask(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> Asking {
+/// Asks for a charge. What it reserves is known to the service by the request's id.
+pub(crate) fn ask(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    request_id: &str,
+    now: Now,
+    reserved: &mut Reserved,
+) -> Asking {
     let Some(service) = policy.rate_limit_service() else {
         // A policy that is valid has one.
         return Asking::Known(ChargeOutcome::Failed);
@@ -78,25 +89,71 @@ pub(crate) fn ask(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: 
     }
     let Some(probe) = may_ask(proxy, now) else {
         proxy.count_asked(Asked::Skipped);
-        return Asking::Known(without(policy, proxy, charge, now));
+        return Asking::Known(without(policy, proxy, charge, now, reserved));
     };
-    let question = Question::of(service.domain(), charge).to_bytes();
+    let reservation =
+        (keeps_reservations(service) && is_reservation(request_id)).then_some(request_id);
+    let question = Question::of(service.domain(), charge, reservation).to_bytes();
     match proxy.ask_limits(&question, service.timeout_ms()) {
         Ok(token) => Asking::Waits(Sent { token, probe }),
-        Err(fault) => Asking::Known(failed(policy, proxy, charge, now, &fault.to_string())),
+        Err(fault) => Asking::Known(failed(
+            policy,
+            proxy,
+            charge,
+            now,
+            reserved,
+            &fault.to_string(),
+        )),
     }
 }
 
-/// What an answer comes to: a message, or gRPC's status.
+/// Whether a service knows reservations: our own does, and another is never told of one.
+const fn keeps_reservations(service: &RateLimitService) -> bool {
+    matches!(service.counter(), Counter::Redis(_))
+}
+
+/// Tells the service how much was used of what a request has reserved there, and waits for no answer: without it, all of that stays spent.
+pub(crate) fn give_back(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    request_id: &str,
+    used: u64,
+    now: Now,
+) {
+    let settling = policy
+        .rate_limit_service()
+        .filter(|service| keeps_reservations(service) && is_reservation(request_id))
+        .and_then(|service| Question::settling(service.domain(), charge, request_id, used));
+    let Some(question) = settling else {
+        return;
+    };
+    // Whether the service is back is for those to find out who need it.
+    let silent = matches!(read(proxy), Ok(Some((breaker, _))) if breaker.asks(now.monotonic_ns) != Asks::Yes);
+    if silent {
+        return proxy.count_asked(Asked::Unsettled);
+    }
+    match proxy.ask_limits(&question.to_bytes(), SETTLING_MS) {
+        Ok(_) => proxy.count_asked(Asked::Settling),
+        Err(fault) => {
+            proxy.count_asked(Asked::Unsettled);
+            let line = format!("request {request_id}: a reservation stays spent: {fault}");
+            proxy.log(Level::Warn, &line);
+        }
+    }
+}
+
+/// What an answer comes to: a message, or gRPC's status. What it reserves is kept in `reserved`.
 pub(crate) fn answered(
     policy: &Policy,
     proxy: &mut dyn Proxy,
     charge: &Charge,
     answer: Result<Vec<u8>, u32>,
     now: Now,
+    reserved: &mut Reserved,
 ) -> ChargeOutcome {
     if answer == Err(NOT_FOUND) {
-        return unknown(policy, proxy, charge, now);
+        return unknown(policy, proxy, charge, now, reserved);
     }
     let said = answer
         .map_err(|status| format!("no answer, grpc-status {status}"))
@@ -108,13 +165,22 @@ pub(crate) fn answered(
             if let Some(true) = update(proxy, |breaker| breaker.answered()) {
                 proxy.log(Level::Warn, "rate limit service: it answers again");
             }
-            if matches!(outcome, ChargeOutcome::Spent(_)) && falls_back(policy) {
-                // Whether these have enough left is no question while the service answers.
-                let _ = spend(proxy, charge, now, &mut Vec::new());
+            if matches!(outcome, ChargeOutcome::Spent(_)) {
+                if falls_back(policy) {
+                    // Whether these have enough left is no question while the service answers.
+                    let _ = spend(proxy, charge, now, &mut reserved.own);
+                }
+                if charge
+                    .debits
+                    .iter()
+                    .any(|debit| debit.allowance.is_reserved())
+                {
+                    reserved.shared.push(charge.clone());
+                }
             }
             outcome
         }
-        Err(cause) => failed(policy, proxy, charge, now, &cause),
+        Err(cause) => failed(policy, proxy, charge, now, reserved, &cause),
     }
 }
 
@@ -126,7 +192,13 @@ fn falls_back(policy: &Policy) -> bool {
 
 /// The service is there and knows no such limit, or none as tight: one that has a newer policy, or an older one. That is no outage, and what else it
 /// counts is asked on.
-fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+fn unknown(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    reserved: &mut Reserved,
+) -> ChargeOutcome {
     proxy.count_asked(Asked::Unknown);
     let told = update(proxy, |breaker| Some(breaker.disagreed(now.monotonic_ns)));
     if let Some(true) = told {
@@ -135,7 +207,7 @@ fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) ->
             format!("rate limit service: it knows no such limits of grant {grant:?}; {holds}");
         proxy.log(Level::Error, &line);
     }
-    without(policy, proxy, charge, now)
+    without(policy, proxy, charge, now, reserved)
 }
 
 /// What holds without an answer, for the log.
@@ -153,6 +225,7 @@ fn failed(
     proxy: &mut dyn Proxy,
     charge: &Charge,
     now: Now,
+    reserved: &mut Reserved,
     cause: &str,
 ) -> ChargeOutcome {
     proxy.count_asked(Asked::Failed);
@@ -161,16 +234,21 @@ fn failed(
         let line = format!("rate limit service: {cause}; {}", holds(policy));
         proxy.log(Level::Error, &line);
     }
-    without(policy, proxy, charge, now)
+    without(policy, proxy, charge, now, reserved)
 }
 
 /// What holds without the service.
-fn without(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+fn without(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    charge: &Charge,
+    now: Now,
+    reserved: &mut Reserved,
+) -> ChargeOutcome {
     if !falls_back(policy) {
         return ChargeOutcome::Failed;
     }
-    // As with the service: what is not used of a reservation does not come back.
-    spend_and_tell(proxy, charge, now, &mut Vec::new())
+    spend_and_tell(proxy, charge, now, &mut reserved.own)
 }
 
 /// Whether this request asks, and if for all, what its probe is known by. A store that does not answer says nothing against it.

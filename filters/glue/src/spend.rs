@@ -6,7 +6,7 @@
 //! leaves the others as they are; only where another worker comes in between is something spent for a request that is refused.
 
 use tensorgate_policy::decision::{Charge, Debit};
-use tensorgate_policy::policy::{Drawn, Level, Unit, Wait};
+use tensorgate_policy::policy::{Drawn, Level, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{self, HostFault, Proxy, SharedStore};
@@ -122,7 +122,7 @@ fn try_spend(
         let drawn = draw(store, key, debit, now, looked.next());
         let (level, state) = drawn.map_err(|fault| (**debit, fault))?;
         levels.push(level);
-        if let Some(state) = state.filter(|_| debit.allowance.unit == Unit::Tokens) {
+        if let Some(state) = state.filter(|_| debit.allowance.is_reserved()) {
             receipts.push(Receipt {
                 key: key.clone(),
                 debit: **debit,

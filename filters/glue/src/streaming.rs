@@ -1,19 +1,32 @@
 //! A stream of inferences at one filter: takes its messages off what comes, has each judged by a decision of its own, and says of each in a mark what
-//! that came to. It sends nothing on and answers nothing: what goes on in place of what came is its result.
+//! that came to. It sends nothing on and answers nothing: what goes on in place of what came is its result. One whose charge the rate limit service is
+//! asked for waits, and all behind it (the module `asking`).
+
+mod asking;
+mod out;
+mod walk;
+
+use core::ops::Range;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
-use tensorgate_wire::context::{Key, Levels, Mark, Marker, Refusal};
+use tensorgate_wire::context::{Key, Mark, Marker, Refusal};
 use tensorgate_wire::messages::{Messages, Taken, framed};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::ALWAYS_HELD_BYTES;
 use crate::enforced::Enforced;
-use crate::gate::cannot_decide;
+use crate::gate::{cannot_decide, read_body, read_body_at};
 use crate::host::Proxy;
 use crate::outcome::Outcome;
 use crate::pay::{Dues, MAX_STEPS, Paid, out_of_order, pay};
+use crate::reserved::Reserved;
 use crate::root::GateRoot;
+use crate::shared_limits::Owed;
+use crate::waiting::Place;
+use asking::Asking;
+use out::{Out, joined};
+use walk::{Judged, Message, Seen, View, Walk};
 
 /// Refused messages in a row, after which a stream is over: each costs its caller a few bytes, and us a judgement, an answer and a line in the log. What is
 /// allowed is counted by its grant's rates.
@@ -23,8 +36,13 @@ pub const MAX_REFUSED_IN_A_ROW: u32 = 32;
 /// cannot be read, ends its stream.
 pub const MAX_UNPAID: u32 = 4;
 
+/// Messages that are judged, and go on with one that waits: marks are longer than the shortest of messages.
+const MAX_JUDGED: usize = 1024;
+
 /// Flag and length of a first frame.
 const FIRST_BYTES: usize = 5;
+/// What is read at once of what came behind a message that has waited.
+const WINDOW_BYTES: usize = 16 << 10;
 
 /// A stream on its way.
 #[derive(Debug)]
@@ -35,9 +53,12 @@ pub(crate) struct Streaming {
     marker: Option<Marker>,
     /// Bytes that must be there before there is anything to do.
     wants: usize,
-    /// The beginning of a message whose end was not there when the one before it went on. No longer than what one read brings, but for that the
-    /// proxy holds what has come.
+    /// The beginning of a message whose end was not there when the one before it went on. No longer than what one read brings, or else it has a
+    /// place; but for that the proxy holds what has come.
     begun: Vec<u8>,
+    place: Option<Place>,
+    /// The message that waits.
+    asking: Option<Box<Asking>>,
     /// Whether the proxy holds the beginning of one.
     waits: bool,
     /// Messages that have come.
@@ -54,10 +75,12 @@ pub(crate) struct Streaming {
 pub(crate) enum Came {
     /// The proxy holds it until there is more.
     Waits,
-    /// It goes on as it now stands with the proxy. `ends`: whatever comes after it does not.
+    /// It goes on as it now stands with the proxy.
     GoesOn {
         /// Nothing more of the stream is looked at.
         ends: bool,
+        /// Nothing more of it comes.
+        last: bool,
     },
 }
 
@@ -70,20 +93,6 @@ pub(crate) struct Judge<'j> {
     pub(crate) dues: &'j mut Dues,
     pub(crate) outcome: &'j mut Outcome,
     pub(crate) request_id: &'j str,
-}
-
-/// What was read of a message that is refused.
-#[derive(Default)]
-struct Seen {
-    /// Whether it names a model.
-    named: bool,
-    id: Option<String>,
-}
-
-/// What goes on: marks, and the frames that they are for, by their place in what came.
-#[derive(Default)]
-struct Out {
-    pieces: Vec<(Vec<u8>, core::ops::Range<usize>)>,
 }
 
 impl Streaming {
@@ -106,6 +115,8 @@ impl Streaming {
             marker: marker(signed.or(before)),
             wants: FIRST_BYTES,
             begun: Vec::new(),
+            place: None,
+            asking: None,
             waits: false,
             number: 0,
             refused_in_a_row: 0,
@@ -126,6 +137,9 @@ impl Streaming {
         bytes: usize,
         last: bool,
     ) -> Result<Came, Denial> {
+        if self.asks() {
+            return self.more(judge, bytes, last);
+        }
         let mut bytes = bytes;
         if !self.begun.is_empty() {
             let begun = core::mem::take(&mut self.begun);
@@ -134,97 +148,191 @@ impl Streaming {
                 .prepend_request_body(&begun)
                 .map_err(cannot_decide)?;
             bytes = bytes.saturating_add(begun.len());
+            self.place = None;
         }
         self.waits = bytes > 0;
         if bytes < self.wants && !last {
             return Ok(Came::Waits);
         }
-        let came = crate::gate::read_body(judge.proxy, bytes)?;
+        let view = View {
+            start: 0,
+            bytes: read_body(judge.proxy, bytes)?,
+        };
+        let walk = Walk {
+            out: Out::default(),
+            at: 0,
+            held: bytes,
+            last,
+            hurries: false,
+        };
+        self.walk(judge, view, walk)
+    }
+
+    /// Takes one message after the other, until one waits or none is whole.
+    fn walk(
+        &mut self,
+        judge: &mut Judge<'_>,
+        mut view: View,
+        mut walk: Walk,
+    ) -> Result<Came, Denial> {
         let now = judge.proxy.now().map_err(cannot_decide)?;
-        let (mut out, mut at, mut ends) = (Out::default(), 0_usize, false);
+        let mut ends = false;
         while !ends {
-            let rest = came.get(at..).unwrap_or_default();
-            match self.messages.take(rest) {
-                Ok(Taken::Wants(wants)) => {
-                    self.wants = wants;
-                    let fault = self
-                        .too_much(judge, wants)
-                        .or_else(|| last.then(|| self.messages.end(rest.len()).err()).flatten());
-                    if let Some(denial) = fault {
-                        self.broken(judge, &mut out, denial)?;
-                        ends = true;
-                    }
-                    break;
-                }
+            let (rest, left) = (view.from(walk.at), walk.held.saturating_sub(walk.at));
+            let wants = match self.messages.take(rest) {
+                Ok(Taken::Wants(wants)) => wants,
                 Ok(Taken::Message { mark, frame, used }) => {
-                    let end = at.saturating_add(used);
+                    let end = walk.at.saturating_add(used);
                     let place = end.saturating_sub(frame.len())..end;
-                    ends = self.message(judge, &mut out, mark, frame, place, now)?;
-                    at = end;
+                    walk.at = end;
+                    match self.message(judge, &mut walk, (mark, place), frame, now)? {
+                        Judged::Over { ends: over } => ends = over,
+                        Judged::Asks(message, owed) => {
+                            self.asking = Some(Box::new(Asking::new(*message, owed, walk)));
+                            return Ok(Came::Waits);
+                        }
+                    }
+                    continue;
                 }
                 // Judged by the filter before this one.
                 Ok(Taken::Refused { refusal, used }) => {
                     self.number = self.number.saturating_add(1);
-                    at = at.saturating_add(used);
-                    ends = self.refuse(&mut out, *refusal)?;
+                    walk.at = walk.at.saturating_add(used);
+                    ends = self.refuse(&mut walk.out, *refusal)?;
+                    continue;
                 }
                 Err(denial) => {
-                    self.broken(judge, &mut out, denial)?;
-                    ends = true;
+                    ends = self.broken(judge, &mut walk.out, denial)?;
+                    continue;
                 }
+            };
+            // There is more than was read.
+            if rest.len() < wants.min(left) {
+                view = View::read(judge.proxy, walk.at, left.min(wants.max(WINDOW_BYTES)))?;
+                continue;
             }
+            self.wants = wants;
+            let fault = self
+                .too_much(judge, wants)
+                .or_else(|| walk.last.then(|| self.messages.end(left).err()).flatten());
+            if let Some(denial) = fault {
+                ends = self.broken(judge, &mut walk.out, denial)?;
+            }
+            break;
         }
-        if at == 0 && !last && !ends {
-            return Ok(Came::Waits);
-        }
-        if !ends {
-            self.begun = came.get(at..).unwrap_or_default().to_vec();
-        }
-        self.waits = false;
-        out.put(judge.proxy, &came)?;
-        Ok(Came::GoesOn { ends })
+        self.end(judge, &view, walk, ends)
     }
 
-    /// Judges one message; true if the stream is over with it.
+    /// Has the proxy hold what goes on.
+    fn end(
+        &mut self,
+        judge: &mut Judge<'_>,
+        view: &View,
+        mut walk: Walk,
+        mut ends: bool,
+    ) -> Result<Came, Denial> {
+        if walk.at == 0 && !walk.last && !ends {
+            return Ok(Came::Waits);
+        }
+        let left = walk.held.saturating_sub(walk.at);
+        if !ends && left > ALWAYS_HELD_BYTES {
+            // What came behind a message that has waited.
+            let place = judge.root.behind.enter();
+            self.place = place.and_then(|mut place| place.holds(left).then_some(place));
+            if self.place.is_none() {
+                let cause = "too much has come behind messages that waited";
+                let denial = Denial::new(Reason::Overloaded, cause);
+                ends = self.broken(judge, &mut walk.out, denial)?;
+            }
+        }
+        if !ends {
+            let read = view.from(walk.at);
+            self.begun = if read.len() == left {
+                read.to_vec()
+            } else {
+                read_body_at(judge.proxy, walk.at, left)?
+            };
+        }
+        self.waits = false;
+        let whole = view.start == 0 && view.bytes.len() == walk.held;
+        let came = whole.then_some(view.bytes.as_slice());
+        walk.out.put(judge.proxy, came, walk.held)?;
+        Ok(Came::GoesOn {
+            ends,
+            last: walk.last,
+        })
+    }
+
+    /// Judges one message, as far as that goes without waiting.
     fn message(
         &mut self,
         judge: &mut Judge<'_>,
-        out: &mut Out,
-        mark: Option<Mark>,
+        walk: &mut Walk,
+        (mark, place): (Option<Mark>, Range<usize>),
         frame: &[u8],
-        place: core::ops::Range<usize>,
         now: Now,
-    ) -> Result<bool, Denial> {
+    ) -> Result<Judged, Denial> {
         self.number = self.number.saturating_add(1);
-        let mut decision = judge.stream.of_message();
-        let mut seen = Seen::default();
-        let over = self.until_unix_s.filter(|until| now.unix_s >= *until);
-        let judged = match over {
-            Some(_) => Err(Denial::new(
+        let mut message = Message {
+            decision: judge.stream.of_message(),
+            mark,
+            place,
+            seen: Seen::default(),
+        };
+        let over = self.until_unix_s.is_some_and(|until| now.unix_s >= until);
+        let judged = if over {
+            Err(Denial::new(
                 Reason::Unauthenticated,
                 "the credential that opened the stream has expired",
-            )),
-            None => self.judged(judge, &mut decision, frame, now, &mut seen),
+            ))
+        } else if walk.hurries {
+            Err(asking::too_much_behind())
+        } else {
+            self.judged(judge, &mut message, walk, frame, now)
         };
+        match judged {
+            Ok(Some(owed)) => Ok(Judged::Asks(Box::new(message), owed)),
+            Ok(None) => self.close(judge, walk, message, Ok(()), over),
+            Err(denial) => self.close(judge, walk, message, Err(denial), over),
+        }
+    }
+
+    /// What is said of a message that is judged. `over`: the stream is, whatever it says of this one.
+    fn close(
+        &mut self,
+        judge: &mut Judge<'_>,
+        walk: &mut Walk,
+        message: Message,
+        judged: Result<(), Denial>,
+        over: bool,
+    ) -> Result<Judged, Denial> {
+        // Nobody settles what a message reserves.
+        judge.dues.reserved = Reserved::default();
+        let Message {
+            decision,
+            mark,
+            place,
+            seen,
+        } = message;
         let (model, rule) = self.told(judge, &decision, judged.as_ref().err());
         let denial = match judged {
             Ok(()) => {
                 self.refused_in_a_row = 0;
-                if let Some(marker) = &mut self.marker {
-                    let mark = marker.write(&joined(mark, judge.root, &decision));
-                    out.pieces.push((framed(&mark), place));
-                } else {
-                    out.pieces.push((Vec::new(), place));
-                }
-                return Ok(false);
+                let mark = self.marker.as_mut().map(|marker| {
+                    let mark = joined(mark, judge.root, &decision);
+                    framed(&marker.write(&mark))
+                });
+                walk.out.push(mark.unwrap_or_default(), place);
+                return Ok(Judged::Over { ends: false });
             }
             Err(denial) => denial,
         };
         self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         // Those come before the charge: no grant, and a coding that the model does not take.
-        let unpaid = decision.model().is_none() || denial.reason == Reason::UnsupportedEncoding;
+        let early = decision.model().is_none() && denial.reason != Reason::Overloaded;
+        let unpaid = early || denial.reason == Reason::UnsupportedEncoding;
         self.unpaid = self.unpaid.saturating_add(u32::from(unpaid));
-        let ends = over.is_some()
+        let ends = over
             || self.refused_in_a_row >= MAX_REFUSED_IN_A_ROW
             || (unpaid && (!seen.named || self.unpaid >= MAX_UNPAID));
         let refusal = Refusal {
@@ -235,52 +343,73 @@ impl Streaming {
             shadowed: decision.shadowed().to_vec(),
             ends,
         };
-        self.refuse(out, refusal)
+        let ends = self.refuse(&mut walk.out, refusal)?;
+        Ok(Judged::Over { ends })
     }
 
-    /// The steps of one message's decision.
+    /// The first steps of one message's decision: until it has to wait for what it owes, if it has to.
     fn judged(
         &self,
         judge: &mut Judge<'_>,
-        decision: &mut Decision,
+        message: &mut Message,
+        walk: &Walk,
         frame: &[u8],
         now: Now,
-        seen: &mut Seen,
-    ) -> Result<(), Denial> {
+    ) -> Result<Option<Owed>, Denial> {
+        let body = expand(&self.plan, frame)?;
+        let addressee = addressee(self.plan.format, &body)?;
+        message.seen.named = addressee.is_some();
+        let policy = &judge.root.policy;
+        let step = message.decision.body(policy, frame.len(), addressee);
+        self.steps(judge, message, walk, &body, now, step)
+    }
+
+    /// One step after the other.
+    fn steps(
+        &self,
+        judge: &mut Judge<'_>,
+        message: &mut Message,
+        walk: &Walk,
+        body: &[u8],
+        now: Now,
+        first: Step,
+    ) -> Result<Option<Owed>, Denial> {
         let (plan, root) = (self.plan, judge.root);
         let (policy, duties) = (&root.policy, root.filter.duties());
-        let body = expand(&plan, frame)?;
-        let addressee = addressee(plan.format, &body)?;
-        seen.named = addressee.is_some();
-        let mut step = decision.body(policy, frame.len(), addressee);
-        let mut request = None;
+        let Message { decision, seen, .. } = message;
+        let (mut step, mut request) = (first, None);
         for _ in 0..MAX_STEPS {
             step = match (step, &request) {
                 (Step::Deny(denial), _) => return Err(denial),
-                (Step::Forward, _) => return Ok(()),
+                (Step::Forward, _) => return Ok(None),
+                (Step::Charge(charge), _)
+                    if !charge.scope.is_local() && walk.out.len() >= MAX_JUDGED =>
+                {
+                    return Err(asking::too_much_behind());
+                }
                 (step @ (Step::Charge(_) | Step::Acquire(_)), _) => {
-                    match pay(root, judge.proxy, decision, judge.dues, now, step) {
+                    match pay(root, judge.proxy, decision, judge.dues, "", now, step) {
                         Paid::Step(step) => step,
-                        // A grant of streams has no limit that gateways share.
-                        Paid::Asked(..) => break,
+                        Paid::Asked(owed) => return Ok(Some(owed)),
                     }
                 }
                 (Step::Decode, None) if !duties.check && decision.model().is_some() => {
-                    return Ok(());
+                    return Ok(None);
                 }
                 (Step::Decode, None) => {
-                    let decoded = decode(plan.format, &body, decision.read_by(policy))?;
+                    let decoded = decode(plan.format, body, decision.read_by(policy))?;
                     seen.id = decoded.id.as_deref().map(str::to_owned);
                     decision.message(policy, request.insert(decoded))
                 }
-                (Step::Check, Some(_)) if !duties.check => return Ok(()),
+                (Step::Check, _) if !duties.check => return Ok(None),
                 (Step::Check, Some(request)) => decision.check(policy, request),
+                // Decoded before it had to wait, and not kept.
+                (Step::Check, None) => {
+                    let decoded = decode(plan.format, body, decision.read_by(policy))?;
+                    decision.check(policy, request.insert(decoded))
+                }
                 (
-                    Step::Answer(..)
-                    | Step::ReadBody(_)
-                    | Step::ReadMessages(_)
-                    | Step::Decode
-                    | Step::Check,
+                    Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) | Step::Decode,
                     _,
                 ) => break,
             };
@@ -307,7 +436,7 @@ impl Streaming {
         };
         let ends = refusal.ends;
         let mark = marker.write(&Mark::Refused(Box::new(refusal)));
-        out.pieces.push((framed(&mark), 0..0));
+        out.push(framed(&mark), 0..0);
         Ok(ends)
     }
 
@@ -334,45 +463,5 @@ impl Streaming {
         judge
             .outcome
             .message(judge.proxy, &judge.root.policy, decision, denial, &id)
-    }
-}
-
-impl Out {
-    /// Has the proxy hold what goes on in place of what came.
-    fn put(self, proxy: &mut dyn Proxy, came: &[u8]) -> Result<(), Denial> {
-        let whole = |range: &core::ops::Range<usize>| *range == (0..came.len());
-        match self.pieces.as_slice() {
-            // The usual one: a message by itself, which stays where it is.
-            [(mark, range)] if whole(range) && mark.is_empty() => return Ok(()),
-            [(mark, range)] if whole(range) => {
-                return proxy.prepend_request_body(mark).map_err(cannot_decide);
-            }
-            _ => {}
-        }
-        let mut bytes = Vec::new();
-        for (mark, range) in &self.pieces {
-            bytes.extend_from_slice(mark);
-            bytes.extend_from_slice(came.get(range.clone()).unwrap_or_default());
-        }
-        proxy.replace_request_body(&bytes).map_err(cannot_decide)
-    }
-}
-
-/// What this filter says of a message that passed, and what the one before it said: each limit is charged by one filter.
-fn joined(before: Option<Mark>, root: &GateRoot, decision: &Decision) -> Mark {
-    let own = Levels {
-        request: decision.levels(false).collect(),
-        content: decision.levels(true).collect(),
-    };
-    let checks = root.filter.duties().check;
-    match before {
-        Some(Mark::Message { checked, levels }) => Mark::Message {
-            checked: checks || checked,
-            levels: own.or(levels),
-        },
-        Some(Mark::Refused(_)) | None => Mark::Message {
-            checked: checks,
-            levels: own,
-        },
     }
 }

@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+#[path = "settlement/shared.rs"]
+mod shared;
 mod support;
 
 use serde_json::{Value, json};

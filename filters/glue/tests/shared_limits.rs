@@ -15,6 +15,8 @@ mod late;
 mod leaving;
 #[path = "shared_limits/sources.rs"]
 mod sources;
+#[path = "shared_limits/streams.rs"]
+mod streams;
 mod support;
 
 use support::{CONTEXT_KEY, NOW, bundle, field, grpc, grpc_frame, head, rest};

@@ -149,6 +149,11 @@ impl Allowance {
         }
     }
 
+    /// Whether what is spent of it is a reservation, of which an answer says what was used.
+    pub fn is_reserved(&self) -> bool {
+        self.unit == Unit::Tokens
+    }
+
     /// The window, seconds.
     pub const fn window_s(&self) -> u64 {
         match self.limit {

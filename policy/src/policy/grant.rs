@@ -20,6 +20,7 @@ pub struct Grant {
     pub(crate) shadow: Shadow,
     pub(crate) narrowed: Narrowed,
     pub(crate) handlers: BTreeMap<ModelId, OwnHandlers>,
+    pub(crate) messages_wait: bool,
 }
 
 /// Handlers of a grant's own for one model.
@@ -42,6 +43,11 @@ impl Grant {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether messages of its clients' streams wait for who counts its limits for all gateways.
+    pub const fn messages_wait(&self) -> bool {
+        self.messages_wait
     }
 
     /// Its clients, groups resolved.

@@ -100,7 +100,7 @@ pub(super) fn grants(
         let rate = rates::rate(report, &path, grant, infers);
         let cost = rates::cost(report, &path, grant, infers, &inferred);
         let budget = rates::budget(report, &path, grant, infers, &inferred);
-        good = good.and(scopes(report, &path, grant, &inferred, raw));
+        let scoped = scopes(report, &path, grant, &inferred, raw);
         if let Some(Some(rate)) = &rate {
             good = good.and(service::tellable(report, &path.field("rate"), rate, raw));
         }
@@ -129,6 +129,7 @@ pub(super) fn grants(
             Some(shadow),
             Some(narrowed),
             Some(handlers),
+            Some(messages_wait),
         ) = (
             id,
             clients,
@@ -141,6 +142,7 @@ pub(super) fn grants(
             shadow,
             narrowed,
             handlers,
+            scoped,
         )
         else {
             good = None;
@@ -184,6 +186,7 @@ pub(super) fn grants(
             shadow,
             narrowed,
             handlers,
+            messages_wait,
         });
     }
     let granted = roles.enter(report, path, |overlap| told(raw, overlap));
@@ -195,14 +198,14 @@ pub(super) fn grants(
     })
 }
 
-/// Whether somebody counts each limit of a grant.
+/// Whether somebody counts each limit of a grant; and whether messages of streams wait for who does.
 fn scopes(
     report: &mut Report,
     path: &Path,
     grant: &raw::Grant,
     inferred: &[&Model],
     raw: &raw::Policy,
-) -> Option<()> {
+) -> Option<bool> {
     let scopes = [
         ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
         ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
@@ -213,20 +216,14 @@ fn scopes(
         && inferred
             .iter()
             .any(|model| model.protocols().contains(&Protocol::OipGrpc));
-    let mut good = Some(());
+    let (mut good, mut shared) = (Some(()), false);
     for (name, scope) in scopes {
         let scope = scope.unwrap_or_default();
-        let limit = path.field(name);
-        good = good.and(service::scope(report, &limit, scope, raw));
-        if streams && !scope.is_local() {
-            report.error(
-                &limit.field("scope"),
-                "a stream's messages over oip-grpc do not wait for the rate limit service: with operation stream the grant's limits are of scope local alone",
-            );
-            good = None;
-        }
+        good = good.and(service::scope(report, &path.field(name), scope, raw));
+        shared |= !scope.is_local();
     }
-    good
+    service::unreturned(report, path, grant, raw);
+    good.map(|()| streams && shared)
 }
 
 /// Entries of so many clients, versions of models and operations.

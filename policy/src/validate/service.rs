@@ -110,6 +110,30 @@ pub(super) fn tellable(
     None
 }
 
+/// Tokens are reserved: with a service of somebody else's all of them are spent, whatever an answer used.
+pub(super) fn unreturned(
+    report: &mut Report,
+    grant_path: &Path,
+    grant: &raw::Grant,
+    raw: &raw::Policy,
+) {
+    let elsewhere = raw.rate_limit_service.as_ref();
+    if !elsewhere.is_some_and(|service| service.endpoint.is_some()) {
+        return;
+    }
+    let cost = grant.cost.as_ref().map(|it| (it.tokens, it.scope));
+    let budget = grant.budget.as_ref().map(|it| (it.tokens, it.scope));
+    for (name, limit) in [("cost", cost), ("budget", budget)] {
+        if let Some((Some(_), Scope::Global)) = limit {
+            report.warn(
+                &grant_path.field(name).field("tokens"),
+                "the service has no word for what comes back: each request costs all that it could come to",
+                "rate_limit_service.redis, or scope: local",
+            );
+        }
+    }
+}
+
 fn asks(grant: &raw::Grant) -> bool {
     let scopes = [
         grant.rate.as_ref().map(|rate| rate.scope),

@@ -11,14 +11,18 @@ use tensorgate_policy::global::{self, Found, Span, Terms};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Allowance, Limit, Unit};
 
-use super::redis::{Redis, RedisFault};
+use super::redis::{Redis, RedisFault, Script};
+
+mod settle;
+
+pub use settle::Reserved;
 
 /// Before every key. The number changes with what is stored there.
 const KEY_PREFIX: &str = "tensorgate:1:";
 /// Bytes of the digest that names a grant and a client.
 const NAME_BYTES: usize = 16;
-/// Numbers that the script takes for each limit; see there.
-const NUMBERS: usize = 7;
+/// Words that a script takes for each limit; see there.
+const WORDS: usize = 9;
 
 /// Why a charge was not counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,8 @@ pub struct Line<'a> {
     pub client: &'a str,
     /// The limit, and how much.
     pub debit: Debit,
+    /// What the amount is known by until it is settled; nothing for one that is spent for good.
+    pub reservation: Option<&'a str>,
 }
 
 /// Limits of one domain in a Redis.
@@ -51,15 +57,17 @@ pub struct Counter {
     redis: Arc<Redis>,
     domain: String,
     within: Duration,
+    keeps: Duration,
 }
 
 impl Counter {
-    /// Counts for a domain, and takes no longer than so long.
-    pub const fn new(redis: Arc<Redis>, domain: String, within: Duration) -> Self {
+    /// Counts for a domain, and takes no longer than so long. Reservations are known for as long as `keeps`.
+    pub const fn new(redis: Arc<Redis>, domain: String, within: Duration, keeps: Duration) -> Self {
         Self {
             redis,
             domain,
             within,
+            keeps,
         }
     }
 
@@ -77,22 +85,55 @@ impl Counter {
             .map(Terms::of)
             .collect::<Option<_>>()
             .ok_or(CounterFault::Beyond)?;
-        let keys: Vec<String> = lines.iter().map(|line| key(&self.domain, line)).collect();
-        let mut words: Vec<Vec<u8>> = Vec::with_capacity(keys.len().saturating_mul(1 + NUMBERS));
-        words.extend(keys.iter().map(|key| key.clone().into_bytes()));
-        words.extend(terms.iter().flat_map(|terms| Numbers::of(terms).words()));
-        let answer = self.redis.call(words, keys.len(), self.within).await?;
-        let answer = String::from_utf8_lossy(&answer);
-        if let Some(number) = answer.strip_prefix('!') {
-            let place = number
-                .parse::<usize>()
-                .ok()
-                .and_then(|at| at.checked_sub(1));
-            let key = place.and_then(|place| keys.get(place));
-            return Err(CounterFault::State(key.cloned().unwrap_or_default()));
-        }
-        read(&answer, &debits, &terms).ok_or_else(|| CounterFault::Lies(answer.into_owned()))
+        let mut keys: Vec<String> = lines.iter().map(|line| key(&self.domain, line)).collect();
+        let reserved = keys.iter().zip(lines);
+        let reserved =
+            reserved.filter_map(|(key, line)| Some(reserved_key(key, line.reservation?)));
+        let reserved: Vec<String> = reserved.collect();
+        keys.extend(reserved);
+        let keeps_ms = u64::try_from(self.keeps.as_millis()).unwrap_or(u64::MAX);
+        let numbers = terms.iter().zip(lines).flat_map(|(terms, line)| {
+            let reserves = line.reservation.map(|_| (line.debit.amount, keeps_ms));
+            let (units, keeps_ms) = reserves.unwrap_or_default();
+            Numbers::of(terms, line.debit.allowance.unit).words([text(units), text(keeps_ms)])
+        });
+        let numbers = numbers.collect();
+        let answer = self
+            .run(Script::Charge, &keys, numbers, self.within)
+            .await?;
+        read(&answer, &debits, &terms).ok_or(CounterFault::Lies(answer))
     }
+
+    /// Runs a script on keys; its answer, unless it is that one of them holds something else.
+    async fn run(
+        &self,
+        script: Script,
+        keys: &[String],
+        numbers: Vec<Vec<u8>>,
+        within: Duration,
+    ) -> Result<String, CounterFault> {
+        let words = keys.iter().map(|key| key.clone().into_bytes());
+        let words = words.chain(numbers).collect();
+        let answer = self.redis.call(script, words, keys.len(), within).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        let Some(number) = answer.strip_prefix('!') else {
+            return Ok(answer.into_owned());
+        };
+        let place = number.parse::<usize>().ok();
+        let key = place
+            .and_then(|at| at.checked_sub(1))
+            .and_then(|place| keys.get(place));
+        Err(CounterFault::State(key.cloned().unwrap_or_default()))
+    }
+}
+
+/// The key of what was reserved of a limit: on the same node of a cluster, and no limit's own.
+fn reserved_key(limit: &str, reservation: &str) -> String {
+    format!("{limit}:reserved:{reservation}")
+}
+
+fn text(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 /// A limit's key: which limit it is in the open, whose it is as a digest, so that no name, whatever it holds, is another's. What stands in
@@ -108,6 +149,8 @@ fn key(domain: &str, line: &Line<'_>) -> String {
     let Allowance { unit, limit, .. } = line.debit.allowance;
     let what = match (limit, unit) {
         (Limit::Window(_), Unit::Requests) => "rate".to_owned(),
+        // Of these more is stored than of others.
+        (Limit::Window(_), Unit::Tokens) => "tokens".to_owned(),
         (Limit::Window(_), unit) => format!("cost:{}", unit.name()),
         (Limit::Day(_), unit) => format!("budget:{}", unit.name()),
     };
@@ -124,7 +167,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(terms: &Terms) -> Self {
+    fn of(terms: &Terms, unit: Unit) -> Self {
         let whole = |us| Span { us, part: 0 };
         match *terms {
             Terms::Bucket {
@@ -133,7 +176,7 @@ impl Numbers {
                 cost,
                 room,
             } => Self {
-                kind: "b",
+                kind: if unit == Unit::Tokens { "t" } else { "b" },
                 interval,
                 per,
                 cost,
@@ -149,8 +192,8 @@ impl Numbers {
         }
     }
 
-    /// In the order in which the script takes them.
-    fn words(&self) -> [Vec<u8>; NUMBERS] {
+    /// In the order in which the scripts take them, and two more.
+    fn words(&self, more: [Vec<u8>; 2]) -> [Vec<u8>; WORDS] {
         let Self {
             kind,
             interval,
@@ -158,7 +201,7 @@ impl Numbers {
             cost,
             room,
         } = *self;
-        let text = |number: u64| number.to_string().into_bytes();
+        let [first, second] = more;
         [
             kind.as_bytes().to_vec(),
             text(interval),
@@ -167,6 +210,8 @@ impl Numbers {
             text(cost.part),
             text(room.us),
             text(room.part),
+            first,
+            second,
         ]
     }
 }
@@ -273,6 +318,7 @@ mod tests {
                             grant,
                             client,
                             debit: *debit,
+                            reservation: None,
                         };
                         keys.insert(key(domain, &line));
                         count += 1;

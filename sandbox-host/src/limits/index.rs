@@ -11,9 +11,12 @@ use tensorgate_policy::decision::Debit;
 use tensorgate_policy::policy::{
     Allowance, Counter as Where, GrantId, RateLimitService, Redis as Rule,
 };
-use tensorgate_wire::rate_limit::{CLIENT_KEY, Descriptor, LIMIT_KEY, Question};
+use tensorgate_wire::rate_limit::{
+    CLIENT_KEY, Descriptor, LIMIT_KEY, Question, RESERVES_KEY, SETTLES_KEY, USED_KEY,
+    is_reservation,
+};
 
-use super::counter::{Counter, CounterFault, Line};
+use super::counter::{Counter, CounterFault, Line, Reserved};
 use super::redis::{ConnectFault, Redis, Settings};
 
 /// A policy's shared limits, and who counts them.
@@ -25,6 +28,26 @@ pub struct Limits {
     redis: Arc<Redis>,
     counter: Counter,
 }
+
+/// What is asked.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// To spend, and perhaps to reserve.
+    Charge(Vec<Line<'a>>),
+    /// To settle what was reserved.
+    Settle(Vec<Reserved<'a>>),
+}
+
+/// What a descriptor says of a reservation.
+#[derive(Clone, Copy, Debug)]
+enum Reservation<'a> {
+    None,
+    Reserves(&'a str),
+    Settles(&'a str, u64),
+}
+
+/// Late timers, and what an answer takes behind the end of its stream.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,10 +85,14 @@ impl Limits {
             global.map(move |limit| (limit.public_name(grant.name()), (id, limit)))
         });
         let within = Duration::from_millis(service.timeout_ms());
+        // An answer says what it used before the longest stream is over.
+        let longest = Duration::from_millis(policy.listen().limits().stream_ms);
+        let keeps = longest.saturating_add(LATE);
+        let (used, domain) = (Arc::clone(&redis), service.domain().to_owned());
         Ok(Some(Arc::new(Self {
             domain: service.domain().to_owned(),
             by_name: by_name.collect(),
-            counter: Counter::new(Arc::clone(&redis), service.domain().to_owned(), within),
+            counter: Counter::new(used, domain, within, keeps),
             policy: Arc::clone(policy),
             rule: rule.clone(),
             redis,
@@ -77,17 +104,14 @@ impl Limits {
     ///
     /// # Errors
     /// The question is not of the form that gates use.
-    pub fn find<'s>(&'s self, question: &'s Question) -> Result<Option<Vec<Line<'s>>>, AskFault> {
+    pub fn find<'s>(&'s self, question: &'s Question) -> Result<Option<Asked<'s>>, AskFault> {
         if question.domain != self.domain {
             return Ok(None);
         }
-        if question.descriptors.is_empty() {
-            return Err(AskFault::Form("a question that asks for nothing"));
-        }
-        let mut lines: Vec<Line<'s>> = Vec::new();
+        let (mut lines, mut settled) = (Vec::<Line<'s>>::new(), Vec::new());
         for descriptor in &question.descriptors {
             let amount = descriptor.hits.unwrap_or(question.hits).max(1);
-            let Some(line) = self.line(descriptor, amount)? else {
+            let Some((line, says)) = self.line(descriptor, amount)? else {
                 return Ok(None);
             };
             let same = |other: &Line<'_>| {
@@ -97,22 +121,39 @@ impl Limits {
             if lines.iter().any(same) {
                 return Err(AskFault::Form("a limit that is asked for twice"));
             }
+            if let Reservation::Settles(reservation, used) = says {
+                settled.push(Reserved {
+                    grant: line.grant,
+                    client: line.client,
+                    debit: line.debit,
+                    reservation,
+                    used,
+                });
+            }
             lines.push(line);
         }
-        Ok(Some(lines))
+        match (lines.len(), settled.len()) {
+            (0, _) => Err(AskFault::Form("a question that asks for nothing")),
+            (_, 0) => Ok(Some(Asked::Charge(lines))),
+            (asked, all) if asked == all => Ok(Some(Asked::Settle(settled))),
+            _ => Err(AskFault::Form("a question that spends and settles")),
+        }
     }
 
     fn line<'s>(
         &'s self,
         descriptor: &'s Descriptor,
         amount: u64,
-    ) -> Result<Option<Line<'s>>, AskFault> {
-        let [(limit_key, limit), (client_key, client)] = descriptor.entries.as_slice() else {
-            return Err(AskFault::Form("a descriptor is a limit and a client"));
+    ) -> Result<Option<(Line<'s>, Reservation<'s>)>, AskFault> {
+        const FORM: AskFault = AskFault::Form("a descriptor is a limit and a client");
+        let [(limit_key, limit), (client_key, client), more @ ..] = descriptor.entries.as_slice()
+        else {
+            return Err(FORM);
         };
         if (limit_key.as_str(), client_key.as_str()) != (LIMIT_KEY, CLIENT_KEY) {
-            return Err(AskFault::Form("a descriptor is a limit and a client"));
+            return Err(FORM);
         }
+        let says = reservation(more).ok_or(FORM)?;
         let Some((id, allowance)) = self.by_name.get(limit) else {
             return Ok(None);
         };
@@ -124,19 +165,43 @@ impl Limits {
         }) else {
             return Ok(None);
         };
-        Ok(Some(Line {
+        if !allowance.is_reserved() && !matches!(says, Reservation::None) {
+            return Err(AskFault::Form("a limit of which nothing is reserved"));
+        }
+        let line = Line {
             grant: grant.name(),
             client,
             debit: Debit {
                 allowance: *allowance,
                 amount,
             },
-        }))
+            reservation: match says {
+                Reservation::Reserves(name) => Some(name),
+                Reservation::None | Reservation::Settles(..) => None,
+            },
+        };
+        Ok(Some((line, says)))
     }
 
     /// Who counts.
     pub const fn counter(&self) -> &Counter {
         &self.counter
+    }
+}
+
+/// What the entries behind a limit and a client say; `None` for what gates do not write.
+fn reservation(entries: &[(String, String)]) -> Option<Reservation<'_>> {
+    match entries {
+        [] => Some(Reservation::None),
+        [(key, name)] if key == RESERVES_KEY => {
+            is_reservation(name).then_some(Reservation::Reserves(name))
+        }
+        [(key, name), (used_key, used)] if key == SETTLES_KEY && used_key == USED_KEY => {
+            let digits = !used.is_empty() && used.bytes().all(|byte| byte.is_ascii_digit());
+            let used = digits.then(|| used.parse().ok()).flatten()?;
+            is_reservation(name).then_some(Reservation::Settles(name, used))
+        }
+        _ => None,
     }
 }
 

@@ -12,12 +12,12 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Body;
 use tensorgate_policy::ChargeOutcome;
 use tensorgate_policy::decision::Debit;
-use tensorgate_wire::rate_limit::{Answer, MAX_MESSAGE_BYTES, MessageFault, Question};
+use tensorgate_wire::rate_limit::{Answer, Code, MAX_MESSAGE_BYTES, MessageFault, Question};
 
 use super::counter::CounterFault;
-use super::index::{AskFault, Limits};
+use super::index::{AskFault, Asked, Limits};
 use super::redis::RedisFault;
-use crate::metrics::{LimitLabels, Metrics};
+use crate::metrics::{LimitLabels, Metrics, SettlementLabels};
 
 /// The one method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -52,6 +52,18 @@ enum Fault {
     Message(#[from] MessageFault),
     #[error(transparent)]
     Ask(#[from] AskFault),
+    #[error("a settlement: {0}")]
+    Settlement(CounterFault),
+    #[error("a settlement of what is not reserved, or settled already")]
+    Settled,
+}
+
+/// What a question came to.
+enum Answered {
+    /// A charge.
+    Charged(ChargeOutcome, Vec<u8>),
+    /// Reservations were settled.
+    Settled,
 }
 
 impl Fault {
@@ -64,11 +76,13 @@ impl Fault {
             | Self::Broken
             | Self::Message(_)
             | Self::Ask(AskFault::Form(_)) => "3",
-            Self::Ask(AskFault::Unknown) => "5",
-            Self::Ask(AskFault::Counter(CounterFault::Redis(RedisFault::Late))) => "4",
-            Self::Ask(AskFault::Counter(CounterFault::Redis(RedisFault::Busy))) => "8",
-            Self::Ask(AskFault::Counter(CounterFault::Redis(_))) => "14",
-            Self::Ask(AskFault::Counter(_)) => "13",
+            Self::Ask(AskFault::Unknown) | Self::Settled => "5",
+            Self::Ask(AskFault::Counter(fault)) | Self::Settlement(fault) => match fault {
+                CounterFault::Redis(RedisFault::Late) => "4",
+                CounterFault::Redis(RedisFault::Busy) => "8",
+                CounterFault::Redis(_) => "14",
+                _ => "13",
+            },
         }
     }
 
@@ -77,9 +91,13 @@ impl Fault {
         !matches!(
             self,
             Self::Broken
+                | Self::Settled
                 | Self::Ask(AskFault::Counter(CounterFault::Redis(
                     RedisFault::Down | RedisFault::Late | RedisFault::Busy
                 )))
+                | Self::Settlement(CounterFault::Redis(
+                    RedisFault::Down | RedisFault::Late | RedisFault::Busy
+                ))
         )
     }
 }
@@ -95,15 +113,10 @@ impl Service {
         B::Error: std::fmt::Display,
     {
         let answered = self.answer(request).await;
-        let outcome = match &answered {
-            Ok((ChargeOutcome::Spent(_), _)) => "ok",
-            Ok(_) => "over-limit",
-            Err(_) => "failed",
-        };
-        let labels = LimitLabels { outcome };
-        self.metrics.limit_questions.get_or_create(&labels).inc();
+        self.count(&answered);
         Ok(match answered {
-            Ok((_, answer)) => message(&answer),
+            Ok(Answered::Charged(_, answer)) => message(&answer),
+            Ok(Answered::Settled) => message(&settled()),
             Err(fault) => {
                 if fault.is_news() && self.tells(&fault) {
                     tracing::error!(cause = fault.to_string(), "a question about a limit");
@@ -111,6 +124,27 @@ impl Service {
                 error(fault.code())
             }
         })
+    }
+
+    fn count(&self, answered: &Result<Answered, Fault>) {
+        let settled = match answered {
+            Ok(Answered::Settled) => Some("settled"),
+            Err(Fault::Settled) => Some("unknown"),
+            Err(Fault::Settlement(_)) => Some("failed"),
+            _ => None,
+        };
+        if let Some(outcome) = settled {
+            let labels = SettlementLabels { outcome };
+            self.metrics.limit_settlements.get_or_create(&labels).inc();
+            return;
+        }
+        let outcome = match answered {
+            Ok(Answered::Charged(ChargeOutcome::Spent(_), _)) => "ok",
+            Ok(_) => "over-limit",
+            Err(_) => "failed",
+        };
+        let labels = LimitLabels { outcome };
+        self.metrics.limit_questions.get_or_create(&labels).inc();
     }
 
     /// Whether the log is told of a fault now.
@@ -126,7 +160,7 @@ impl Service {
         tells
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<(ChargeOutcome, Vec<u8>), Fault>
+    async fn answer<B>(&self, request: Request<B>) -> Result<Answered, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -135,18 +169,35 @@ impl Service {
         }
         let question = Question::from_bytes(&take(request.into_body()).await?)?;
         for limits in (self.limits)() {
-            let Some(lines) = limits.find(&question)? else {
-                continue;
+            let lines = match limits.find(&question)? {
+                None => continue,
+                Some(Asked::Settle(reserved)) => {
+                    let settled = limits.counter().settle(&reserved).await;
+                    return match settled.map_err(Fault::Settlement)? {
+                        0 => Err(Fault::Settled),
+                        _ => Ok(Answered::Settled),
+                    };
+                }
+                Some(Asked::Charge(lines)) => lines,
             };
             let charged = limits.counter().charge(&lines).await;
             let outcome = charged.map_err(AskFault::Counter)?;
             let debits: Vec<Debit> = lines.iter().map(|line| line.debit).collect();
             let answer = Answer::of(&debits, &outcome);
             let answer = answer.ok_or(AskFault::Counter(CounterFault::Beyond))?;
-            return Ok((outcome, answer.to_bytes()));
+            return Ok(Answered::Charged(outcome, answer.to_bytes()));
         }
         Err(AskFault::Unknown.into())
     }
+}
+
+/// That reservations are settled: there is no verdict on any limit.
+fn settled() -> Vec<u8> {
+    let answer = Answer {
+        code: Code::Ok,
+        statuses: Vec::new(),
+    };
+    answer.to_bytes()
 }
 
 /// The one message of a body.

@@ -122,6 +122,13 @@ pub struct LimitLabels {
     pub outcome: &'static str,
 }
 
+/// Reservations of shared limits, settled by one question.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SettlementLabels {
+    /// `settled`, `unknown` or `failed`.
+    pub outcome: &'static str,
+}
+
 /// A denial in shadow.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ShadowLabels {

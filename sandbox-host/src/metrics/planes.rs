@@ -11,6 +11,11 @@ impl Metrics {
             self.limit_questions.clone(),
         );
         registry.register(
+            "settlements",
+            "Questions that settle what was reserved of shared limits, by outcome",
+            self.limit_settlements.clone(),
+        );
+        registry.register(
             "connections",
             "Connections that carry them",
             self.limit_connections.clone(),

@@ -9,6 +9,7 @@ use tensorgate_policy::{ChargeOutcome, Step};
 use super::{Gate, Held, Phase};
 use crate::checking::Checking;
 use crate::host::{Action, Level, Proxy};
+use crate::reserved::Reserved;
 use crate::shared_limits::{Owed, answered, leave};
 
 impl Gate {
@@ -43,7 +44,11 @@ impl Gate {
         let policy = &root.policy;
         // Heard even for a request that is refused by now: what the service says is for all.
         let outcome = match proxy.now() {
-            Ok(now) => answered(policy, proxy, &owed.charge, answer, now),
+            Ok(now) => {
+                // It has gone on: what it reserves is spent for good.
+                let reserved = &mut Reserved::default();
+                answered(policy, proxy, &owed.charge, answer, now, reserved)
+            }
             Err(fault) => {
                 leave(proxy, owed);
                 proxy.log(Level::Error, &fault.to_string());

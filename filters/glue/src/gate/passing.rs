@@ -156,10 +156,19 @@ impl Gate {
 
 /// So many bytes of body, all that the proxy has said it holds.
 pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
+    read_body_at(proxy, 0, bytes)
+}
+
+/// So many bytes of body from this place on, of what the proxy has said it holds.
+pub(crate) fn read_body_at(
+    proxy: &mut dyn Proxy,
+    start: usize,
+    bytes: usize,
+) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }
-    let body = proxy.request_body(bytes).map_err(cannot_decide)?;
+    let body = proxy.request_body(start, bytes).map_err(cannot_decide)?;
     if body.len() == bytes {
         return Ok(body);
     }

@@ -5,23 +5,23 @@ use tensorgate_wire::settlement::{self, Settlement};
 
 use super::Gate;
 use crate::host::{Action, Level, Proxy};
-use crate::spend::{Receipt, settle};
+use crate::reserved::Reserved;
 
 /// What was reserved for an answer.
 #[derive(Debug)]
 pub(super) struct Settling {
     request_id: String,
-    receipts: Vec<Receipt>,
+    reserved: Reserved,
 }
 
 impl Gate {
     /// Keeps what was reserved, if anything was, until the answer is over.
     pub(super) fn settle_later(&mut self, request_id: &str) {
-        let receipts = core::mem::take(&mut self.dues.receipts);
-        if !receipts.is_empty() {
+        let reserved = core::mem::take(&mut self.dues.reserved);
+        if !reserved.is_empty() {
             self.settling = Some(Box::new(Settling {
                 request_id: request_id.to_owned(),
-                receipts,
+                reserved,
             }));
         }
     }
@@ -62,9 +62,9 @@ impl Gate {
             return Err("the settlement is of another request".into());
         }
         let now = proxy.now().map_err(|fault| fault.to_string())?;
-        for receipt in &settling.receipts {
-            settle(proxy, receipt, now, tokens.max(1)).map_err(|fault| fault.to_string())?;
-        }
-        Ok(())
+        let (policy, used) = (&self.root.policy, tokens.max(1));
+        let reserved = &settling.reserved;
+        let settled = reserved.settle(policy, proxy, &request_id, used, now);
+        settled.map_err(|fault| fault.to_string())
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|---|---|---|
 //! | a key | held, in the worker's room | the wait is over | the head is judged with the keys that there are, then what came | its place is free |
 //! | limits, with a body to come | held | it passes on; its end waits for the answer | the decision goes on, then what came | nobody waits for the answer |
+//! | limits, of a message of a stream | held | the message is refused | the stream goes on from there (`messages`) | nobody waits for the answer |
 //! | limits, all of it here | there is none | | the body is read again, the decision goes on | nobody waits for the answer |
 
 use tensorgate_policy::{ChargeOutcome, Step};
@@ -58,6 +59,7 @@ impl Gate {
                 For::Limits(on_hold) => on_hold.owed.sent.token == token,
                 For::Keys(..) => false,
             },
+            Phase::Messages(_, streaming) => streaming.asked_for(token),
             _ => false,
         };
         waits || self.dues.owed.iter().any(|owed| owed.sent.token == token)
@@ -67,6 +69,7 @@ impl Gate {
     pub fn asks(&self) -> bool {
         let waits = match &self.phase {
             Phase::Waiting(waiting) => matches!(waiting.what, For::Limits(_)),
+            Phase::Messages(_, streaming) => streaming.asks(),
             _ => false,
         };
         waits || !self.dues.owed.is_empty()
@@ -116,6 +119,9 @@ impl Gate {
             let owed = self.dues.owed.remove(place);
             return self.told_late(proxy, &owed, answer);
         }
+        if matches!(self.phase, Phase::Messages(..)) {
+            return self.message_told(proxy, answer);
+        }
         let Some(waiting) = self.take_waiting() else {
             return;
         };
@@ -147,7 +153,8 @@ impl Gate {
             }
         };
         let policy = &self.root.policy;
-        let outcome = answered(policy, proxy, &owed.charge, answer, now);
+        let reserved = &mut self.dues.reserved;
+        let outcome = answered(policy, proxy, &owed.charge, answer, now, reserved);
         let step = held.decision.charged(policy, outcome);
         if !whole {
             return self.advance(proxy, held, now, step, None, arrived.end == End::Head);

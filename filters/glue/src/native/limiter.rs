@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tensorgate_policy::decision::Debit;
 use tensorgate_policy::policy::{Level, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
-use tensorgate_wire::rate_limit::{Answer, Descriptor, Question};
+use tensorgate_wire::rate_limit::{
+    Answer, Code, Descriptor, Question, RESERVES_KEY, SETTLES_KEY, USED_KEY,
+};
 
 /// How it behaves from now on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,9 +34,15 @@ pub struct Limiter(Arc<Mutex<State>>);
 struct State {
     mode: LimiterMode,
     /// What was spent, by limit and client.
-    stored: BTreeMap<(String, String), Vec<u8>>,
+    stored: BTreeMap<Key, Vec<u8>>,
+    /// What was reserved and is not settled, and the state that it left, by its name too.
+    reserved: BTreeMap<(Key, String), (u64, Vec<u8>)>,
     asked: u64,
+    settled: u64,
 }
+
+/// A limit, and a client.
+type Key = (String, String);
 
 /// gRPC's `NOT_FOUND` and `INVALID_ARGUMENT`.
 const NOT_FOUND: u32 = 5;
@@ -49,6 +57,19 @@ impl Limiter {
     /// Questions so far.
     pub fn asked(&self) -> u64 {
         self.with(|state| state.asked)
+    }
+
+    /// Reservations settled so far.
+    pub fn settled(&self) -> u64 {
+        self.with(|state| state.settled)
+    }
+
+    /// Forgets all of it, as a Redis does that starts anew.
+    pub fn forget(&self) {
+        self.with(|state| {
+            state.stored.clear();
+            state.reserved.clear();
+        });
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -79,11 +100,16 @@ impl Limiter {
     pub fn answer(&self, policy: &Policy, question: &[u8], now: Now) -> Result<Vec<u8>, u32> {
         let question = Question::from_bytes(question).map_err(|_| INVALID_ARGUMENT)?;
         self.with(|state| {
+            if question.descriptors.iter().any(|it| it.entries.len() == 4) {
+                return state.settle(policy, &question, now);
+            }
             state.asked = state.asked.saturating_add(1);
             let mut debits = Vec::new();
             let mut drawn = Vec::new();
+            let mut reserves = Vec::new();
             for descriptor in &question.descriptors {
                 let (key, debit) = find(policy, descriptor).ok_or(NOT_FOUND)?;
+                reserves.push(entry(descriptor, RESERVES_KEY).map(str::to_owned));
                 let fresh = || debit.allowance.fresh();
                 let stored = state.stored.get(&key).cloned().unwrap_or_else(fresh);
                 let spend = debit.allowance.spend(&stored, now, debit.amount);
@@ -93,8 +119,15 @@ impl Limiter {
             let before: Vec<Level> = drawn.iter().map(|(_, drawn)| drawn.before).collect();
             let outcome = if before.iter().all(|level| level.wait == Wait::None) {
                 let mut after = Vec::new();
-                for (key, drawn) in drawn {
+                for (((key, drawn), reserves), debit) in
+                    drawn.into_iter().zip(reserves).zip(&debits)
+                {
                     let (level, stored) = drawn.after.ok_or(INVALID_ARGUMENT)?;
+                    if let Some(name) = reserves {
+                        let reserved = (debit.amount, stored.clone());
+                        let place = (key.clone(), name);
+                        state.reserved.entry(place).or_insert(reserved);
+                    }
                     state.stored.insert(key, stored);
                     after.push(level);
                 }
@@ -113,9 +146,45 @@ impl Limiter {
     }
 }
 
+impl State {
+    /// Settles what is reserved and not settled yet.
+    fn settle(&mut self, policy: &Policy, question: &Question, now: Now) -> Result<Vec<u8>, u32> {
+        let mut settled = false;
+        for descriptor in &question.descriptors {
+            let (key, debit) = find(policy, descriptor).ok_or(NOT_FOUND)?;
+            let name = entry(descriptor, SETTLES_KEY).ok_or(INVALID_ARGUMENT)?;
+            let used = entry(descriptor, USED_KEY).and_then(|used| used.parse().ok());
+            let amounts = (debit.amount, used.ok_or(INVALID_ARGUMENT)?);
+            let place = (key.clone(), name.to_owned());
+            let known = self.reserved.get(&place);
+            let Some(left) = known.filter(|(amount, _)| *amount == debit.amount) else {
+                continue;
+            };
+            let stored = self.stored.get(&key).ok_or(NOT_FOUND)?;
+            if let Some(after) = debit.allowance.settle(stored, &left.1, now, amounts) {
+                self.stored.insert(key, after);
+            }
+            self.reserved.remove(&place);
+            self.settled = self.settled.saturating_add(1);
+            settled = true;
+        }
+        let answer = Answer {
+            code: Code::Ok,
+            ..Answer::default()
+        };
+        settled.then(|| answer.to_bytes()).ok_or(NOT_FOUND)
+    }
+}
+
+fn entry<'d>(descriptor: &'d Descriptor, key: &str) -> Option<&'d str> {
+    let mut entries = descriptor.entries.iter();
+    let (_, value) = entries.find(|(known, _)| known == key)?;
+    Some(value)
+}
+
 /// The limit that a descriptor names, and its key.
-fn find(policy: &Policy, descriptor: &Descriptor) -> Option<((String, String), Debit)> {
-    let [(_, limit), (_, client)] = descriptor.entries.as_slice() else {
+fn find(policy: &Policy, descriptor: &Descriptor) -> Option<(Key, Debit)> {
+    let [(_, limit), (_, client), ..] = descriptor.entries.as_slice() else {
         return None;
     };
     let amount = descriptor.hits?;

@@ -330,7 +330,7 @@ impl Stream {
     }
 
     /// Answers what the service answers at once.
-    fn answer_limits(&mut self) {
+    pub(super) fn answer_limits(&mut self) {
         let mut kept = Vec::new();
         while !self.io.asked.is_empty() {
             let (token, question) = self.io.asked.remove(0);

@@ -177,19 +177,20 @@ pub(super) fn log(level: u32, message: &str) {
     let _ = unsafe { raw::proxy_log(level, message.as_ptr(), message.len()) };
 }
 
-fn get_buffer(buffer: u32, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+fn get_buffer(buffer: u32, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: both out-pointers are of live locals.
     #[expect(unsafe_code, reason = "a host call")]
-    let status = unsafe { raw::proxy_get_buffer_bytes(buffer, 0, max_bytes, &mut data, &mut size) };
+    let status =
+        unsafe { raw::proxy_get_buffer_bytes(buffer, start, max_bytes, &mut data, &mut size) };
     match status {
         NOT_FOUND => Ok(Vec::new()),
         status => check("get_buffer_bytes", status).map(|()| take(data, size)),
     }
 }
 
-pub(super) fn request_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-    get_buffer(BUFFER_REQUEST_BODY, max_bytes)
+pub(super) fn request_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_REQUEST_BODY, start, max_bytes)
 }
 
 /// Puts bytes in place of the first of the request's body: of none, or of all.
@@ -218,17 +219,17 @@ pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
 }
 
 pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-    get_buffer(BUFFER_PLUGIN_CONFIGURATION, max_bytes)
+    get_buffer(BUFFER_PLUGIN_CONFIGURATION, 0, max_bytes)
 }
 
 /// The message that a server has answered, at most so much of it.
 pub(super) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-    get_buffer(BUFFER_GRPC_RECEIVED, max_bytes)
+    get_buffer(BUFFER_GRPC_RECEIVED, 0, max_bytes)
 }
 
 /// The body that a server has answered with, at most so much of it.
 pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-    get_buffer(BUFFER_CALL_RESPONSE_BODY, max_bytes)
+    get_buffer(BUFFER_CALL_RESPONSE_BODY, 0, max_bytes)
 }
 
 pub(super) fn get_request_headers() -> Result<Vec<Field>, HostFault> {

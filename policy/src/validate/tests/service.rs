@@ -189,19 +189,19 @@ fn a_bucket_that_is_shared_fills_within_what_can_be_told() {
 }
 
 #[test]
-fn streams_have_limits_of_this_gateway_alone() {
-    let mut document = shared(redis("redis://127.0.0.1"));
-    put(
-        &mut document,
-        "/grants/0/operations",
-        json!(["infer", "stream"]),
-    );
-    let errors = errors(document);
-    assert!(
-        errors.iter().any(|error| error
-            .starts_with("grants[0].rate.scope: a stream's messages over oip-grpc do not wait")),
-        "{errors:#?}"
-    );
+fn a_grant_of_streams_says_whether_their_messages_wait() {
+    let waits = |document: Value| policy(document).grants()[0].messages_wait();
+    let streams = |mut document: Value| {
+        let operations = json!(["infer", "stream"]);
+        put(&mut document, "/grants/0/operations", operations);
+        document
+    };
+    let document = || shared(redis("redis://127.0.0.1"));
+    assert!(waits(streams(document())));
+    assert!(!waits(document()));
+    let mut local = streams(document());
+    put(&mut local, "/grants/0/rate/scope", json!("local"));
+    assert!(!waits(local));
 }
 
 #[test]
@@ -242,6 +242,38 @@ fn what_is_weak_is_warned_of() {
             .any(|it| it.starts_with("grants[0].rate.burst: ") && it.contains("at once")),
         "{told:#?}"
     );
+    for (limit, rule) in [
+        (
+            "cost",
+            json!({"tokens": 999, "window_s": 60, "scope": "global"}),
+        ),
+        (
+            "budget",
+            json!({"tokens": 999, "per": "day", "scope": "global"}),
+        ),
+    ] {
+        let told = |service: Value| {
+            let mut tokens = shared(service);
+            tokens["backends"]["llm"] =
+                json!({"kind": "openai", "endpoints": ["http://127.0.0.1:8000"]});
+            tokens["models"]["llama"] = json!({"backend": "llm", "versions": ["1"], "protocols": ["openai"],
+                "openai": {"chat": {"max_messages": 1, "max_message_bytes": 8, "max_prompt_bytes": 8, "max_tokens": 16}}});
+            let mut grant = json!({"name": "chat", "models": ["llama"], "operations": ["infer"]});
+            grant["clients"] = tokens["grants"][0]["clients"].clone();
+            grant[limit] = rule.clone();
+            let grants = tokens["grants"].as_array_mut().unwrap();
+            let path = format!("grants[{}].{limit}.tokens: ", grants.len());
+            grants.push(grant);
+            let told = warnings(tokens);
+            told.iter()
+                .any(|it| it.starts_with(&path) && it.contains("comes back"))
+        };
+        assert!(
+            told(json!({"endpoint": "http://127.0.0.1:8081"})),
+            "{limit}"
+        );
+        assert!(!told(redis("redis://127.0.0.1")), "{limit}");
+    }
     let secure = json!({"redis": {
         "url": "rediss://redis.example", "ca": "ca.pem", "username": "gate", "password_file": "password"
     }});

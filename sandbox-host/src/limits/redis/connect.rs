@@ -1,4 +1,4 @@
-//! A connection to a Redis, over TLS where its policy has an authority, logged in and with the script in place.
+//! A connection to a Redis, over TLS where its policy has an authority, logged in and with the scripts in place.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +21,11 @@ const MAX_PASSWORD_BYTES: usize = 4_096;
 /// Hex digits of a script's name: SHA-1, which is Redis's own way to name them.
 const SCRIPT_NAME_BYTES: usize = 40;
 
-/// What charges.
-const SCRIPT: &str = include_str!("../script.lua");
+/// What charges, and what settles.
+const SCRIPTS: [&str; 2] = [
+    concat!(include_str!("../state.lua"), include_str!("../charge.lua")),
+    concat!(include_str!("../state.lua"), include_str!("../settle.lua")),
+];
 
 /// Where a Redis is, and who we are to it.
 #[derive(Clone)]
@@ -134,12 +137,36 @@ pub struct Connection {
     pub stream: Box<dyn Stream>,
     /// What has come and was not taken.
     pub read: BytesMut,
-    /// The script's name there.
-    pub script: Vec<u8>,
+    /// The scripts' names there.
+    pub scripts: Scripts,
+}
+
+/// A script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// Spends from limits, and reserves.
+    Charge,
+    /// Settles reservations.
+    Settle,
+}
+
+/// The scripts' names in a Redis.
+#[derive(Debug, Default)]
+pub struct Scripts([Vec<u8>; 2]);
+
+impl Scripts {
+    /// One's name.
+    pub fn name(&self, script: Script) -> &[u8] {
+        let [charge, settle] = &self.0;
+        match script {
+            Script::Charge => charge,
+            Script::Settle => settle,
+        }
+    }
 }
 
 impl Connection {
-    /// Connects, logs in, and puts the script in place. It has no bound on its time: that is the caller's.
+    /// Connects, logs in, and puts the scripts in place. It has no bound on its time: that is the caller's.
     pub async fn open(settings: &Settings) -> Result<Self, ConnectFault> {
         let rule = &settings.rule;
         let tcp = TcpStream::connect((rule.host(), rule.port())).await?;
@@ -151,7 +178,7 @@ impl Connection {
         let mut connection = Self {
             stream,
             read: BytesMut::new(),
-            script: Vec::new(),
+            scripts: Scripts::default(),
         };
         if let Some(file) = settings.password.clone() {
             let password = tokio::task::spawn_blocking(move || read_password(&file))
@@ -173,16 +200,22 @@ impl Connection {
         if rule.database() > 0 {
             connection.ask(&[b"SELECT", database.as_bytes()]).await?;
         }
-        let script = connection
-            .ask(&[b"SCRIPT", b"LOAD", SCRIPT.as_bytes()])
-            .await?;
+        let [charge, settle] = SCRIPTS;
+        let charge = connection.load(charge).await?;
+        let settle = connection.load(settle).await?;
+        connection.scripts = Scripts([charge, settle]);
+        Ok(connection)
+    }
+
+    /// Puts a script in place; its name.
+    async fn load(&mut self, script: &str) -> Result<Vec<u8>, ConnectFault> {
+        let name = self.ask(&[b"SCRIPT", b"LOAD", script.as_bytes()]).await?;
         let is_name =
-            script.len() == SCRIPT_NAME_BYTES && script.iter().all(|byte| byte.is_ascii_hexdigit());
+            name.len() == SCRIPT_NAME_BYTES && name.iter().all(|byte| byte.is_ascii_hexdigit());
         if !is_name {
             return Err(ConnectFault::Refused("no name of a script".to_owned()));
         }
-        connection.script = script;
-        Ok(connection)
+        Ok(name)
     }
 
     /// One command and its reply.

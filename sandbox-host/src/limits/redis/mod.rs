@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-pub use connect::{ConnectFault, Settings};
+pub use connect::{ConnectFault, Script, Settings};
 
-use connect::Connection;
+use connect::{Connection, Scripts};
 use resp::Reply;
 
 /// Commands on their way at once; more are refused.
@@ -52,6 +52,7 @@ pub enum RedisFault {
 
 /// A script's call.
 struct Call {
+    script: Script,
     /// Keys, then arguments.
     words: Vec<Vec<u8>>,
     keys: usize,
@@ -108,12 +109,13 @@ impl Redis {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Calls the script with so many keys, and arguments behind them.
+    /// Calls a script with so many keys, and arguments behind them.
     ///
     /// # Errors
     /// There is no connection, too many wait, or no answer came within the time.
     pub async fn call(
         &self,
+        script: Script,
         words: Vec<Vec<u8>>,
         keys: usize,
         within: Duration,
@@ -122,7 +124,12 @@ impl Redis {
             return Err(RedisFault::Down);
         }
         let (reply, replied) = oneshot::channel();
-        let call = Call { words, keys, reply };
+        let call = Call {
+            script,
+            words,
+            keys,
+            reply,
+        };
         self.calls.try_send(call).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => RedisFault::Busy,
             mpsc::error::TrySendError::Closed(_) => RedisFault::Down,
@@ -231,7 +238,7 @@ async fn serve(
     let Connection {
         stream,
         mut read,
-        script,
+        scripts,
     } = connection;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut unsent = BytesMut::new();
@@ -244,9 +251,9 @@ async fn serve(
         tokio::select! {
             call = asked.recv(), if sent.len() < MAX_IN_FLIGHT => {
                 let Some(call) = call else { return Ended::Unused };
-                put(&mut unsent, &mut sent, &script, call);
+                put(&mut unsent, &mut sent, &scripts, call);
                 while sent.len() < MAX_IN_FLIGHT && let Ok(call) = asked.try_recv() {
-                    put(&mut unsent, &mut sent, &script, call);
+                    put(&mut unsent, &mut sent, &scripts, call);
                 }
             }
             written = writer.write_buf(&mut unsent), if !unsent.is_empty() => match written {
@@ -287,13 +294,13 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-fn put(unsent: &mut BytesMut, sent: &mut VecDeque<Sent>, script: &[u8], call: Call) {
+fn put(unsent: &mut BytesMut, sent: &mut VecDeque<Sent>, scripts: &Scripts, call: Call) {
     // Who has stopped waiting has had its answer: nothing is charged for it.
     if call.reply.is_closed() {
         return;
     }
     let keys = call.keys.to_string();
-    let head: [&[u8]; 3] = [b"EVALSHA", script, keys.as_bytes()];
+    let head: [&[u8]; 3] = [b"EVALSHA", scripts.name(call.script), keys.as_bytes()];
     let words: Vec<&[u8]> = head
         .into_iter()
         .chain(call.words.iter().map(Vec::as_slice))

@@ -12,6 +12,7 @@
 mod failures;
 mod protocol;
 mod shared;
+mod streams;
 
 use std::path::{Path, PathBuf};
 
@@ -75,9 +76,6 @@ pub fn policy_with(service: RateLimitService, rate: Rate, other: Rate) -> Policy
     let mut policy = policy::vectors_policy("rates.json");
     policy.grants[0].operations = vec!["infer".to_owned()];
     policy.rate_limit_service = Some(service);
-    // A grant of streams has no limit that gateways share.
-    let operations = &mut policy.grants[0].operations;
-    operations.retain(|operation| operation != "stream");
     let mut grant = policy.grants[0].clone();
     grant.name = Some("other".into());
     grant.clients = vec!["rate-2".into()];

@@ -164,8 +164,9 @@ async fn every_vector_about_limits_gets_the_same_decision() {
             let mut policy = policy::vectors_policy(name);
             policy.rate_limit_service = Some(counter.service(PATIENT_MS));
             for grant in &mut policy.grants {
-                // Messages of a stream have no such limits.
-                grant.operations.retain(|operation| operation != "stream");
+                // Messages of a stream wait in the gate alone.
+                let waits = chain == "gate";
+                grant.operations.retain(|name| waits || name != "stream");
                 let rate = grant.rate.as_mut().map(|limit| &mut limit.scope);
                 let cost = grant.cost.as_mut().map(|limit| &mut limit.scope);
                 let budget = grant.budget.as_mut().map(|limit| &mut limit.scope);

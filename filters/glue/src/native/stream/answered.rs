@@ -24,6 +24,7 @@ impl Stream {
         for hop in self.hops.iter_mut().rev() {
             hop.gate.on_response_trailers(&mut self.io);
         }
+        self.answer_limits();
         core::mem::take(&mut self.io.answer_trailers)
     }
 }

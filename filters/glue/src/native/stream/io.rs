@@ -93,8 +93,9 @@ impl Proxy for Io {
         Ok(value.filter(|value| !value.is_empty()))
     }
 
-    fn request_body(&mut self, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-        let body: Vec<u8> = self.held.iter().take(max_bytes).copied().collect();
+    fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        let held = self.held.iter().skip(start);
+        let body: Vec<u8> = held.take(max_bytes).copied().collect();
         self.logged.body_bytes_read = self.logged.body_bytes_read.saturating_add(body.len());
         Ok(body)
     }

@@ -1,0 +1,210 @@
+//! What was reserved of a limit that gateways share, once it is known what was used of it: the change that a counter is told of, and whether what it
+//! says that it did fits that. How much of it time has given back already only the counter knows (`crate::gcra` says how).
+
+use super::{Span, Terms};
+use crate::decision::Debit;
+
+/// A change of what was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// How much, as an amount of the limit.
+    pub terms: Terms,
+    /// What was not used comes back; else more was, and that is spent.
+    pub back: bool,
+}
+
+/// How a limit stands before and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// What a bucket owes.
+    Owes {
+        /// Before.
+        before: Span,
+        /// Whole microseconds that it has owed at any time since it was reserved.
+        least_us: u64,
+        /// After.
+        after: Span,
+    },
+    /// What is spent of a day.
+    Spent {
+        /// Before, units.
+        before: u64,
+        /// After, units.
+        after: u64,
+    },
+}
+
+impl Change {
+    /// The change of a debit of which so many units were used; `None` if there is none, or no such amount was ever reserved.
+    pub fn of(reserved: &Debit, used: u64) -> Option<Self> {
+        let Debit { allowance, amount } = reserved;
+        let most = allowance.most();
+        let changed = Debit {
+            allowance: *allowance,
+            // What is used beyond all that there is empties it.
+            amount: amount.abs_diff(used).min(most),
+        };
+        (*amount <= most && changed.amount > 0).then_some(())?;
+        Some(Self {
+            terms: Terms::of(&changed)?,
+            back: used < *amount,
+        })
+    }
+
+    /// Whether a counter that was told of it can have come from the one to the other.
+    pub fn fits(&self, stands: &Stands) -> bool {
+        match (self.terms, *stands) {
+            (
+                Terms::Bucket {
+                    per, cost, room, ..
+                },
+                Stands::Owes {
+                    before,
+                    least_us,
+                    after,
+                },
+            ) => {
+                let least = Span {
+                    us: least_us,
+                    part: 0,
+                };
+                let sum = |one: Span, other: Span| {
+                    let parts = one.part.saturating_add(other.part);
+                    Span {
+                        us: one
+                            .us
+                            .saturating_add(other.us)
+                            .saturating_add(u64::from(parts >= per)),
+                        part: if parts >= per {
+                            parts.saturating_sub(per)
+                        } else {
+                            parts
+                        },
+                    }
+                };
+                if self.back {
+                    least <= before && sum(after, cost.min(least)) == before
+                } else {
+                    after == sum(before, cost).min(room).max(before)
+                }
+            }
+            (Terms::Day { cost, .. }, Stands::Spent { before, after }) => {
+                // None comes back of a day that is over.
+                after == before && self.back
+                    || after
+                        == if self.back {
+                            before.saturating_sub(cost)
+                        } else {
+                            before.saturating_add(cost)
+                        }
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::gcra::Bucket;
+    use crate::policy::{Allowance, Limit, Rate, Unit};
+    use crate::raw::Scope;
+    use crate::time::SECOND_NS;
+
+    fn reserved(limit: Limit, amount: u64) -> Debit {
+        let allowance = Allowance {
+            unit: Unit::Tokens,
+            limit,
+            scope: Scope::Global,
+        };
+        Debit { allowance, amount }
+    }
+
+    /// Seven in a second: a unit is 142,857 microseconds and one of seven parts.
+    fn sevenths(amount: u64) -> Debit {
+        let rate = Rate {
+            quota: 7,
+            window_s: 1,
+            bucket: Bucket {
+                interval_ns: SECOND_NS,
+                per: 7,
+                burst: 7,
+            },
+            scope: Scope::Global,
+        };
+        reserved(Limit::Window(rate), amount)
+    }
+
+    const fn span(us: u64, part: u64) -> Span {
+        Span { us, part }
+    }
+
+    #[test]
+    fn a_change_is_what_was_not_used_or_used_beyond_it() {
+        for (amount, used, expected) in [
+            (50, 10, Some((40, true))),
+            (50, 51, Some((1, false))),
+            (50, 50, None),
+            (50, u64::MAX, Some((100, false))),
+            (101, 1, None),
+        ] {
+            let change = Change::of(&reserved(Limit::Day(100), amount), used);
+            let told = change.map(|Change { terms, back }| match terms {
+                Terms::Day { cost, .. } => (cost, back),
+                Terms::Bucket { .. } => (0, back),
+            });
+            assert_eq!(told, expected, "{amount} {used}");
+        }
+    }
+
+    #[test]
+    fn what_a_counter_cannot_have_done_does_not_fit() {
+        let owes = |before, least_us, after| Stands::Owes {
+            before,
+            least_us,
+            after,
+        };
+        // Two of seven come back: 285,714 microseconds and two parts.
+        let back = Change::of(&sevenths(3), 1).unwrap();
+        for (stands, expected) in [
+            (owes(span(428_571, 3), 428_571, span(142_857, 1)), true),
+            // The parts are borrowed.
+            (owes(span(428_571, 0), 428_571, span(142_856, 5)), true),
+            // Time has given some of it back.
+            (owes(span(428_571, 3), 100_000, span(328_571, 3)), true),
+            (owes(span(428_571, 3), 0, span(428_571, 3)), true),
+            (owes(span(428_571, 3), 428_571, span(142_857, 0)), false),
+            (owes(span(428_571, 3), 428_571, span(428_571, 3)), false),
+            (owes(span(428_571, 3), 428_572, span(142_857, 1)), false),
+            (owes(span(428_571, 3), 100_000, span(142_857, 1)), false),
+        ] {
+            assert_eq!(back.fits(&stands), expected, "{stands:?}");
+        }
+        let more = Change::of(&sevenths(3), 5).unwrap();
+        for (stands, expected) in [
+            (owes(span(0, 0), 0, span(285_714, 2)), true),
+            (owes(span(428_571, 6), 0, span(714_286, 1)), true),
+            (owes(span(900_000, 0), 0, span(1_000_000, 0)), true),
+            (owes(span(1_200_000, 0), 0, span(1_200_000, 0)), true),
+            (owes(span(0, 0), 0, span(0, 0)), false),
+            (owes(span(0, 0), 0, span(285_714, 1)), false),
+        ] {
+            assert_eq!(more.fits(&stands), expected, "{stands:?}");
+        }
+        let spent = |before, after| Stands::Spent { before, after };
+        let day = |amount, used| Change::of(&reserved(Limit::Day(100), amount), used).unwrap();
+        for (change, stands, expected) in [
+            (day(50, 10), spent(80, 40), true),
+            (day(50, 10), spent(30, 0), true),
+            (day(50, 10), spent(30, 30), true),
+            (day(50, 10), spent(80, 39), false),
+            (day(50, 60), spent(80, 90), true),
+            (day(50, 60), spent(80, 80), false),
+            (day(50, 10), owes(span(80, 0), 80, span(40, 0)), false),
+        ] {
+            assert_eq!(change.fits(&stands), expected, "{stands:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reservations that are settled: what a script is told, and whether what it says that it did can be.
+
+use std::time::Duration;
+
+use tensorgate_policy::decision::Debit;
+use tensorgate_policy::global::{Change, Span, Stands};
+
+use super::super::redis::Script;
+use super::{Counter, CounterFault, Line, Numbers, key, reserved_key, text};
+
+/// Nobody waits for it: it may take as long as a Redis may before it is given up.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// What was reserved of one limit by one client, and what was used of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved<'a> {
+    /// The grant's name.
+    pub grant: &'a str,
+    /// The client's.
+    pub client: &'a str,
+    /// The limit, and how much was reserved.
+    pub debit: Debit,
+    /// What the reservation is known by.
+    pub reservation: &'a str,
+    /// How much was used.
+    pub used: u64,
+}
+
+impl Counter {
+    /// Settles all of them that are known and not settled yet: how many those were.
+    ///
+    /// # Errors
+    /// Redis failed or was late, or its answer cannot be believed.
+    pub async fn settle(&self, reserved: &[Reserved<'_>]) -> Result<usize, CounterFault> {
+        let (mut keys, mut records, mut numbers, mut changes) = (vec![], vec![], vec![], vec![]);
+        for one in reserved {
+            let line = Line {
+                grant: one.grant,
+                client: one.client,
+                debit: one.debit,
+                reservation: None,
+            };
+            // What was used as it was reserved lapses.
+            let Some(change) = Change::of(&one.debit, one.used) else {
+                continue;
+            };
+            let key = key(&self.domain, &line);
+            records.push(reserved_key(&key, one.reservation));
+            keys.push(key);
+            let sign = if change.back { b"-" } else { b"+" };
+            let words = Numbers::of(&change.terms, one.debit.allowance.unit);
+            numbers.extend(words.words([text(one.debit.amount), sign.to_vec()]));
+            changes.push(change);
+        }
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        keys.append(&mut records);
+        let answer = self.run(Script::Settle, &keys, numbers, WITHIN).await?;
+        read(&answer, &changes).ok_or(CounterFault::Lies(answer))
+    }
+}
+
+/// A word for each change; how many of them were made. `None` if they cannot have been.
+fn read(answer: &str, changes: &[Change]) -> Option<usize> {
+    let words: Vec<&str> = answer.split(' ').collect();
+    if words.len() != changes.len() {
+        return None;
+    }
+    let mut settled: usize = 0;
+    for (word, change) in words.into_iter().zip(changes) {
+        if word == "u" {
+            continue;
+        }
+        let (kind, numbers) = word.split_once(',')?;
+        let number = |digits: &str| {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        let numbers = numbers
+            .split(',')
+            .map(number)
+            .collect::<Option<Vec<u64>>>()?;
+        let stands = match (kind, numbers.as_slice()) {
+            ("b", &[us, part, least_us, after_us, after_part]) => Stands::Owes {
+                before: Span { us, part },
+                least_us,
+                after: Span {
+                    us: after_us,
+                    part: after_part,
+                },
+            },
+            ("d", &[_, before, after]) => Stands::Spent { before, after },
+            _ => return None,
+        };
+        if !change.fits(&stands) {
+            return None;
+        }
+        settled = settled.saturating_add(1);
+    }
+    Some(settled)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use tensorgate_policy::policy::{Allowance, Limit, Unit};
+    use tensorgate_policy::raw::Scope;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_fit_together_is_none() {
+        let allowance = Allowance {
+            unit: Unit::Tokens,
+            limit: Limit::Day(100),
+            scope: Scope::Global,
+        };
+        let debit = Debit {
+            allowance,
+            amount: 50,
+        };
+        let changes = [10, 60].map(|used| Change::of(&debit, used).unwrap());
+        for (answer, expected) in [
+            ("d,20000,80,40 d,20000,40,50", Some(2)),
+            ("u d,20000,40,50", Some(1)),
+            ("u u", Some(0)),
+            ("", None),
+            ("u", None),
+            ("u u u", None),
+            ("OK u", None),
+            ("d u", None),
+            ("d,20000,80 u", None),
+            ("d,20000,80,40,1 u", None),
+            ("d,20000,80,-40 u", None),
+            ("d,20000,80,4e1 u", None),
+            ("d,20000,80,39 u", None),
+            ("b,80,0,80,40,0 u", None),
+            ("u d,20000,40,40", None),
+        ] {
+            assert_eq!(read(answer, &changes), expected, "{answer:?}");
+        }
+    }
+}

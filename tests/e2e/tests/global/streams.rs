@@ -1,0 +1,243 @@
+//! Messages of streams under a limit that gates share, on real Envoys over a real Redis: exact over parallel streams of several gates, in order and whole
+//! however they are cut, answered while the stream is open, and what holds when Redis is killed under them.
+
+use std::time::{Duration, Instant};
+
+use tensorgate_client::{Open, grpc};
+use tensorgate_policy::raw::{ByteSize, Dim, Policy, Rate, RateLimitService, ServiceFailure};
+use tensorgate_tests::ask::{self, PATIENCE};
+use tensorgate_tests::streams::{Streamed, messages};
+use tensorgate_tests::{Stack, policy};
+use tensorgate_wire::proto::ModelInferRequest;
+use tokio::task::JoinSet;
+
+use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
+
+const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+/// Elements of a large message.
+const LARGE: usize = 400_000;
+
+/// Streams under a rate that gates share.
+fn streaming(service: RateLimitService, rate: Rate) -> Policy {
+    let mut policy = policy_with(service, rate, shared_rate(1, MONTH_S));
+    policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    policy.listen.limits.hold_bytes = Some(ByteSize(4 << 20));
+    policy.grants[0].operations.push("stream".to_owned());
+    policy.models.get_mut("vec").unwrap().inputs[0].shape = Some(vec![Dim::Bounded {
+        name: None,
+        min: None,
+        max: Some(LARGE as u64),
+    }]);
+    policy
+}
+
+/// A message of so many elements.
+fn of_size(elements: usize) -> Vec<u8> {
+    let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
+    request.inputs[0].shape = vec![i64::try_from(elements).unwrap()];
+    request.raw_input_contents[0] = vec![0; elements * 4].into();
+    grpc::frame(&prost::Message::encode_to_vec(&request))
+}
+
+fn good() -> Vec<u8> {
+    of_size(2)
+}
+
+async fn open(stack: &Stack, client: &str) -> Open {
+    let fields = vec![(b"x-api-key".to_vec(), policy::key(client).into_bytes())];
+    Open::new(stack.gate, PATH, &fields).await.unwrap()
+}
+
+/// What came once there are so many answers.
+async fn outcomes(open: &mut Open, count: usize) -> Vec<String> {
+    let enough = |reply: &tensorgate_client::Reply| messages(&reply.body).unwrap().len() >= count;
+    let got = open.until(enough).await.unwrap();
+    assert!(got, "the stream ended: {:?}", open.reply());
+    let came = messages(&open.reply().body).unwrap();
+    came.iter().map(Streamed::outcome).collect()
+}
+
+fn count(outcomes: &[String], wanted: &str) -> usize {
+    outcomes.iter().filter(|outcome| *outcome == wanted).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parallel_streams_of_two_gates_spend_one_limit_exactly() {
+    const QUOTA: usize = 60;
+    let counter = Counter::start("streams").await;
+    let policy = streaming(
+        counter.service(PATIENT_MS),
+        shared_rate(QUOTA as u64, MONTH_S),
+    );
+    let gates = [
+        Stack::start_workers("global-streams", policy.clone(), "gate", 2).await,
+        Stack::start_workers("global-streams", policy, "gate", 2).await,
+    ];
+    let mut asked = JoinSet::new();
+    for at in 0..8 {
+        let mut stream = open(&gates[at % 2], "rate-1").await;
+        asked.spawn(async move {
+            // Some in one piece, some one by one.
+            for sent in 0..3 {
+                assert!(stream.send(&good().repeat(4), false).await);
+                outcomes(&mut stream, (sent + 1) * 4).await;
+            }
+            for _ in 0..3 {
+                assert!(stream.send(&good(), false).await);
+            }
+            assert!(stream.send(b"", true).await);
+            let all = outcomes(&mut stream, 15).await;
+            let reply = stream.ended().await.unwrap();
+            assert_eq!(reply.grpc_status(), Some(0), "{reply:?}");
+            all
+        });
+    }
+    let all = asked.join_all().await.concat();
+    assert_eq!(all.len(), 8 * 15);
+    let refused = count(&all, "rate-limited");
+    assert_eq!(
+        (count(&all, "ok"), refused),
+        (QUOTA, 120 - QUOTA),
+        "{all:?}"
+    );
+    let seen: usize = gates.iter().map(|gate| gate.backend.seen().len()).sum();
+    assert_eq!(seen, QUOTA, "what was refused reached nobody");
+    for gate in &gates {
+        let [answered, failed, skipped] = questions(gate).await;
+        assert!(
+            answered > 0 && failed + skipped == 0,
+            "{answered} {failed} {skipped}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_is_answered_while_the_stream_is_open_however_it_is_cut() {
+    let counter = Counter::start("streams-cut").await;
+    let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
+    let stack = Stack::start("global-streams-cut", policy).await;
+    // One at a time.
+    let mut stream = open(&stack, "rate-1").await;
+    for number in 1..=20 {
+        assert!(stream.send(&good(), false).await);
+        assert_eq!(outcomes(&mut stream, number).await.len(), number);
+    }
+    assert!(stream.send(b"", true).await);
+    assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
+    // Two pieces, at every byte; each comes while the one before it may still wait.
+    let whole = good().repeat(3);
+    for cut in 0..=whole.len() {
+        let mut stream = open(&stack, "rate-1").await;
+        let (first, second) = whole.split_at(cut);
+        assert!(stream.send(first, false).await);
+        if cut % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        if cut % 7 == 0 {
+            outcomes(&mut stream, cut / good().len()).await;
+        }
+        assert!(stream.send(second, true).await);
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(reply.grpc_status(), Some(0), "cut at {cut}: {reply:?}");
+        assert_eq!(messages(&reply.body).unwrap().len(), 3, "cut at {cut}");
+    }
+    // Byte by byte.
+    let mut stream = open(&stack, "rate-1").await;
+    for byte in &whole {
+        assert!(stream.send(&[*byte], false).await);
+    }
+    assert_eq!(outcomes(&mut stream, 3).await, ["ok"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_among_small_ones_arrive_whole_and_in_order() {
+    let counter = Counter::start("streams-large").await;
+    let policy = streaming(counter.service(PATIENT_MS), shared_rate(1_000_000, MONTH_S));
+    let stack = Stack::start("global-streams-large", policy).await;
+    let mut stream = open(&stack, "rate-1").await;
+    let sizes = [2, LARGE, 2, 70_000, 2, 2, LARGE / 2, 2];
+    for round in 1..=3 {
+        for size in sizes {
+            assert!(stream.send(&of_size(size), false).await);
+        }
+        let all = outcomes(&mut stream, round * sizes.len()).await;
+        assert_eq!(count(&all, "ok"), all.len(), "{all:?}");
+    }
+    let seen: Vec<usize> = stack
+        .backend
+        .seen()
+        .iter()
+        .map(|it| it.message.raw_input_contents[0].len() / 4)
+        .collect();
+    assert_eq!(seen, sizes.repeat(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_in_a_stream_leaves_it_open_and_its_limit_holds() {
+    for (on_failure, expected) in [
+        (ServiceFailure::Local, [("ok", 3), ("rate-limited", 2)]),
+        (ServiceFailure::Deny, [("overloaded", 5), ("ok", 0)]),
+    ] {
+        let mut counter = Counter::start("streams-killed").await;
+        let mut service = counter.service(PATIENT_MS);
+        service.on_failure = Some(on_failure);
+        let policy = streaming(service, shared_rate(5, MONTH_S));
+        let stack = Stack::start("global-streams-killed", policy).await;
+        let mut stream = open(&stack, "rate-1").await;
+        assert!(stream.send(&good().repeat(2), false).await);
+        assert_eq!(outcomes(&mut stream, 2).await, ["ok"; 2]);
+        counter.redis.kill().await.unwrap();
+        let began = Instant::now();
+        assert!(stream.send(&good().repeat(5), false).await);
+        let all = outcomes(&mut stream, 7).await;
+        assert!(began.elapsed() < Duration::from_millis(5 * PATIENT_MS));
+        for (outcome, times) in expected {
+            assert_eq!(count(&all[2..], outcome), times, "{all:?}");
+        }
+        // Back, and empty: the same stream goes on.
+        counter.redis.restart().await.unwrap();
+        let (mut sent, end) = (7, Instant::now() + PATIENCE);
+        loop {
+            assert!(stream.send(&good(), false).await, "{:?}", stream.reply());
+            sent += 1;
+            let all = outcomes(&mut stream, sent).await;
+            if all.last().is_some_and(|last| last == "ok") {
+                break;
+            }
+            assert!(Instant::now() < end, "{all:?}");
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_reset_while_a_message_waits_leave_nothing_behind() {
+    let counter = Counter::start("streams-left").await;
+    let policy = streaming(counter.service(500), shared_rate(1_000_000, MONTH_S));
+    let stack = Stack::start("global-streams-left", policy).await;
+    let mut warm = open(&stack, "rate-1").await;
+    assert!(warm.send(&good(), true).await);
+    warm.ended().await.unwrap();
+    counter.redis.freeze().await.unwrap();
+    for _ in 0..20 {
+        let mut stream = open(&stack, "rate-1").await;
+        assert!(stream.send(&good().repeat(3), false).await);
+        stream.reset();
+        assert!(stream.ended().await.is_err());
+    }
+    stack.active(0).await;
+    counter.redis.thaw().await.unwrap();
+    ask::until(stack.gate, "rate-3", "ok", "the gate goes on").await;
+    let mut stream = open(&stack, "rate-1").await;
+    assert!(stream.send(&good().repeat(3), true).await);
+    assert_eq!(outcomes(&mut stream, 3).await, ["ok"; 3]);
+    assert_eq!(
+        stack
+            .backend
+            .seen()
+            .iter()
+            .filter(|it| it.message.raw_input_contents[0].len() == 8)
+            .count(),
+        4 + 1
+    );
+}
