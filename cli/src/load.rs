@@ -9,6 +9,7 @@ use tensorgate_host::signed;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
 
+use crate::files;
 use crate::inline::inline;
 use crate::source::typed::Hole;
 use crate::source::{Located, Span, parse, path, typed};
@@ -199,6 +200,26 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
     )
 }
 
+/// Models whose answers would not fit into what all requests together may hold: the host says how large they get.
+fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
+    tensorgate_host::beyond_budget(policy).into_iter().map(|beyond| {
+        let mut path = String::from("models");
+        path::push_key(&mut path, &beyond.model);
+        Fault {
+            severity: Severity::Error,
+            path,
+            message: format!(
+                "an answer within its contract can take {} bytes, and all requests together hold {}",
+                beyond.needs, beyond.gives
+            ),
+            fix: Some(format!(
+                "smaller outputs (shape, symbols, max_item_bytes), or listen.limits.buffered_bytes from {} on",
+                beyond.needs
+            )),
+        }
+    })
+}
+
 struct Judged {
     raw: raw::Policy,
     policy: Policy,
@@ -228,6 +249,10 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
     let (policy, found) = match validate::validate(&raw) {
         Ok((policy, warnings)) => (Some(policy), warnings),
         Err(faults) => (None, faults),
+    };
+    let found = match &policy {
+        Some(policy) => found.into_iter().chain(beyond_budget(policy)).collect(),
+        None => found,
     };
     let consequence = |fault: &Fault| holes.iter().any(|hole| hole.explains(&fault.path));
     faults.extend(
@@ -274,7 +299,21 @@ impl Loaded {
                 fix: Some(format!("tensorgate handler sign {}", rule.component())),
             })
         });
-        let faults: Vec<Fault> = faults.collect();
+        let faults = faults.collect();
+        self.unless(faults)
+    }
+
+    /// The same, if the files can be used that it names and that are not in its bundle: certificates, keys, passwords.
+    ///
+    /// # Errors
+    /// Every one that cannot, where the policy names it.
+    pub fn fitting(self, root: &Path) -> Result<Self, LoadError> {
+        let faults = files::faults(&self.policy, root);
+        self.unless(faults)
+    }
+
+    /// The same, if nothing is wrong.
+    fn unless(self, faults: Vec<Fault>) -> Result<Self, LoadError> {
         if faults.is_empty() {
             return Ok(self);
         }

@@ -1,6 +1,8 @@
 //! `tensorgate`: one verb a file. Here arguments become a verb, and what became of it an exit code.
 
+mod certificates;
 mod chain;
+mod files;
 mod handler;
 mod inline;
 mod load;

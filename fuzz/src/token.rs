@@ -45,6 +45,10 @@ pub fn run(data: &[u8]) {
         assert!(read.serial.len() <= 21 && read.serial.first() != Some(&0));
         assert!(read.uris.len() <= 64 && read.dns.len() <= 64);
     }
+    if let Some(read) = x509::list::from_der(text) {
+        assert!(read.since.len() == 15 && !read.is_older_than(&read));
+        assert!(read.revoked <= text.len());
+    }
     let Ok(text) = str::from_utf8(text) else {
         return;
     };

@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+pub mod list;
+
 /// A certificate, DER, bytes. Those of workloads have one or two thousand.
 const MAX_DER_BYTES: usize = 16 << 10;
 /// A certificate as text: base64 of its DER in lines of 64, each character that is none of URLs' as three.

@@ -30,6 +30,7 @@ use crate::reach::{Reach, Resolve, SystemResolver};
 use crate::request::Judge;
 use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::signed::{self, UnsignedFault};
+pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
 use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
@@ -52,14 +53,8 @@ pub enum PolicyFault {
     Tls { name: String, source: TlsError },
     #[error("handler {name:?}: fetch: {source}")]
     Fetch { name: String, source: TlsError },
-    #[error(
-        "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
-    )]
-    Budget {
-        model: String,
-        needs: usize,
-        gives: usize,
-    },
+    #[error(transparent)]
+    Budget(#[from] BeyondBudget),
     #[error("model {model:?}: {what} {name:?} is not in the policy")]
     Unresolved {
         model: String,

@@ -47,5 +47,5 @@ pub mod statistics;
 pub mod timings;
 pub mod wall;
 
-pub use assemble::PolicyFault;
+pub use assemble::{BeyondBudget, PolicyFault, beyond_budget};
 pub use host::{Host, StartError};

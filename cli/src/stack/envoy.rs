@@ -135,6 +135,31 @@ pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
     ))
 }
 
+/// How often Envoy was told of a secret, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecretCounts {
+    /// It took it.
+    pub taken: u64,
+    /// It refused it.
+    pub rejected: u64,
+}
+
+/// What Envoy says of a secret of this name.
+pub async fn secret_counts(admin: &Target, name: &str) -> Option<SecretCounts> {
+    // The name is ours: letters and dashes.
+    let path = format!("/stats?filter=^sds\\.{name}\\.update_");
+    let said = ask(admin, "GET", &path).await.ok()?;
+    let count = |what: &str| {
+        let prefix = format!("sds.{name}.update_{what}: ");
+        said.lines()
+            .find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
+    };
+    Some(SecretCounts {
+        taken: count("success")?,
+        rejected: count("rejected")?,
+    })
+}
+
 /// Requests that are under way.
 pub async fn active_requests(admin: &Target) -> Option<u64> {
     let stats: serde_json::Value = serde_json::from_str(

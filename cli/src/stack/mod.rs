@@ -1,5 +1,6 @@
 //! The processes behind one `up`: started in order, watched, stopped in the opposite order, and nothing of them left.
 
+pub mod certificates;
 pub mod child;
 pub mod envoy;
 pub mod plan;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_glue::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::config::Folders;
-use tensorgate_policy::policy::Tls;
 use tensorgate_policy::raw::BackendKind;
 
+use super::certificates::Certificates;
 use super::child::{NOFOLLOW, Spec};
 use super::envoy;
 use super::private_dir::PrivateDir;
@@ -69,6 +69,8 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// What is in force, and where another policy goes.
     pub site: Site,
+    /// The listener's certificates, where the policy has TLS.
+    pub certificates: Option<Certificates>,
     /// Which of them is the host.
     pub host: usize,
     /// The host's admin.
@@ -150,15 +152,16 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         audit_socket: hosts("audit.sock"),
         limits_socket: hosts("limits.sock"),
         root: options.root.clone(),
-        secrets: options.state.clone(),
+        // With the key, so in no folder that outlives the gate.
+        secrets: envoys.path().to_owned(),
         system_authorities: key_sets::system_authorities()
             .unwrap_or(Path::new(""))
             .into(),
     };
     authorities(loaded, &places)?;
-    if let Some(tls) = loaded.policy.listen().tls() {
-        certificates(tls, &options.root)?;
-    }
+    let certificates = (loaded.policy.listen().tls())
+        .map(|tls| Certificates::lay(tls, &options.root, &places.secrets))
+        .transpose()?;
     let site = Site::new(loaded, options, places)?;
 
     let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
@@ -222,6 +225,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     Ok(Plan {
         parts,
         site,
+        certificates,
         host: host_number,
         host_admin,
         envoy_admin,
@@ -229,22 +233,6 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         _private: [private, envoys],
         _lock: lock,
     })
-}
-
-/// Whether the files of the listener's certificates are there. What is in them is Envoy's to judge.
-fn certificates(tls: &Tls, root: &Path) -> Result<(), Failure> {
-    let files = [
-        Some(tls.cert()),
-        Some(tls.key()),
-        tls.client_ca(),
-        tls.client_crl(),
-    ];
-    for file in files.into_iter().flatten() {
-        let file = root.join(file);
-        File::open(&file)
-            .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
-    }
-    Ok(())
 }
 
 /// Whether the authorities are there that the servers of key sets are held to. What is in them is Envoy's to judge.

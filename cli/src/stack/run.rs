@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use tensorgate_host::audit::als::service::FLUSH_MS;
 
+use super::certificates::{Certificates, News, What};
 use super::child::Child;
 use super::plan::{Plan, Ready};
 use super::reload::{Processes, ReloadError, Reloaded};
@@ -45,6 +46,8 @@ pub trait Front {
     fn loaded(&mut self, loaded: &Loaded);
     /// Files that were rewritten in place, and are not taken in for that. `held`: nor is another that was replaced meanwhile.
     fn rewritten(&mut self, files: &[PathBuf], held: bool);
+    /// What became of the listener's certificates, whose files changed.
+    fn certificates(&mut self, news: &News);
     /// What became of another policy.
     fn reloaded(&mut self, outcome: Result<Reloaded, ReloadError>, serving: &str);
 }
@@ -52,11 +55,13 @@ pub trait Front {
 /// Starts a plan, says once that it is ready, and holds it up until a signal or the end of one of its
 /// processes. `Ok` is a stop that was asked for. `watch` is over the files of the policy that the plan was made of, and has been since
 /// before they were read.
-pub async fn run(plan: &Plan, watch: Watch, front: &mut impl Front) -> Result<(), Failure> {
+pub async fn run(plan: &mut Plan, watch: Watch, front: &mut impl Front) -> Result<(), Failure> {
+    let mut certificates = plan.certificates.take();
+    let plan = &*plan;
     let mut stop = Stop::new()?;
     let mut children = Vec::new();
     let outcome = tokio::select! {
-        failure = hold(plan, &mut children, watch, front, stop.terminal) => Err(failure),
+        failure = hold(plan, &mut children, (watch, &mut certificates), front, stop.terminal) => Err(failure),
         () = stop.asked() => Ok(()),
     };
     tokio::select! {
@@ -119,7 +124,7 @@ impl Stop {
 async fn hold(
     plan: &Plan,
     children: &mut Vec<Child>,
-    watch: Watch,
+    (watch, certificates): (Watch, &mut Option<Certificates>),
     front: &mut impl Front,
     terminal: Terminal,
 ) -> Failure {
@@ -142,7 +147,15 @@ async fn hold(
             obituary = first_death(children) => return Failure::Failed(obituary),
         }
     }
-    match envoy::gate_address(&plan.envoy_admin).await {
+    let address = envoy::gate_address(&plan.envoy_admin).await;
+    // It listens before it has certificates, and without.
+    if let (Some(_), Some(certificates)) = (address, &*certificates)
+        && let Err(why) = certificates.taken(&plan.envoy_admin).await
+    {
+        let log = children.last().map_or_else(String::new, Child::log_tail);
+        return Failure::Failed(format!("{why}; {log}"));
+    }
+    match address {
         Some(address) => front.ready(address),
         // It runs without a listener that it has refused: a port that is taken, for one.
         None => {
@@ -150,7 +163,7 @@ async fn hold(
             return Failure::Failed(format!("Envoy does not listen; {log}"));
         }
     }
-    match follow(plan, children, front, watch, terminal).await {
+    match follow(plan, children, front, (watch, certificates), terminal).await {
         Ok(obituary) => Failure::Failed(obituary),
         Err(failure) => failure,
     }
@@ -161,7 +174,7 @@ async fn follow(
     plan: &Plan,
     children: &mut [Child],
     front: &mut impl Front,
-    mut watch: Watch,
+    (mut watch, certificates): (Watch, &mut Option<Certificates>),
     terminal: Terminal,
 ) -> Result<String, Failure> {
     let mut hangup = listen(SignalKind::hangup())?;
@@ -181,6 +194,10 @@ async fn follow(
         let asked = tokio::select! {
             obituary = first_death(children) => return Ok(obituary),
             _ = hangup.recv() => if terminal.is_gone() { continue } else { true },
+            what = changed(certificates) => {
+                renew(plan, certificates, front, Some(what)).await;
+                continue;
+            }
             change = watch.changed() => match change {
                 Change::Whole => false,
                 Change::InPlace(files) => {
@@ -195,6 +212,7 @@ async fn follow(
         };
         if asked {
             watch.renew();
+            renew(plan, certificates, front, None).await;
         }
         let loaded = watch.settle(|| front.load(), |loaded| front.files(loaded));
         // Nobody asked for what came there while it was read.
@@ -214,6 +232,37 @@ async fn follow(
             outcome = processes.put(&loaded) => outcome,
         };
         front.reloaded(outcome, &processes.in_force.generation);
+    }
+}
+
+/// Waits until some of the listener's certificates are others; for ever without TLS.
+async fn changed(certificates: &mut Option<Certificates>) -> What {
+    match certificates {
+        Some(certificates) => certificates.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Puts certificates in force that changed, or all, as far as they fit, and tells of it.
+async fn renew(
+    plan: &Plan,
+    certificates: &mut Option<Certificates>,
+    front: &mut impl Front,
+    what: Option<What>,
+) {
+    let Some(certificates) = certificates else {
+        return;
+    };
+    let news = match what {
+        Some(what) => certificates
+            .renew(what, &plan.envoy_admin)
+            .await
+            .into_iter()
+            .collect(),
+        None => certificates.renew_all(&plan.envoy_admin).await,
+    };
+    for news in &news {
+        front.certificates(news);
     }
 }
 

@@ -10,7 +10,7 @@ use super::plan::Options;
 use crate::Failure;
 use crate::load::Loaded;
 use crate::render::envoy::dynamic::{Form, Resource, in_order};
-use crate::render::envoy::{Places, Rendered, render, tls};
+use crate::render::envoy::{Places, Rendered, render};
 use crate::replace::{Mode, replace};
 
 /// Configuration names clients and digests: it is its owner's.
@@ -30,8 +30,8 @@ pub struct InForce {
     bundle: String,
     rendered: Rendered,
     address: SocketAddr,
-    /// Files that say where certificates are, by name.
-    secrets: Vec<(String, String)>,
+    /// The names of the listener's files of certificates.
+    certificates: Option<[Option<String>; 4]>,
     /// Embedded servers, by name, and their folders of models.
     embedded: Vec<(String, Option<String>)>,
 }
@@ -95,9 +95,6 @@ impl Site {
             &site.envoy_file(),
             &site.started.rendered.bootstrap.to_yaml(),
         )?;
-        for (name, secret) in &site.started.secrets {
-            site.put(&site.places.secrets.join(name), secret)?;
-        }
         site.put_bundle(&site.started)?;
         for resource in &site.started.rendered.resources {
             site.put_resource(resource)?;
@@ -140,7 +137,7 @@ impl Site {
             .iter()
             .filter(|backend| !started.embedded.contains(backend));
         obstacles.extend(more.map(|(name, _)| Restart::Embedded(name.clone())));
-        if next.secrets != started.secrets {
+        if next.certificates != started.certificates {
             obstacles.push(Restart::Certificates);
         }
         if next.rendered.bootstrap != started.rendered.bootstrap {
@@ -197,15 +194,17 @@ fn in_force(loaded: &Loaded, places: &Places, state: &Path) -> Result<InForce, F
         .filter(|(_, backend)| backend.kind() == BackendKind::Embedded)
         .map(|(name, backend)| (name.clone(), backend.models().map(str::to_owned)))
         .collect();
-    let secrets = match loaded.policy.listen().tls() {
-        Some(tls) => tls::secrets(tls, places).map_err(|error| failed(&error))?,
-        None => Vec::new(),
-    };
+    let certificates = loaded.policy.listen().tls().map(|tls| {
+        let files = [
+            Some(tls.cert()),
+            Some(tls.key()),
+            tls.client_ca(),
+            tls.client_crl(),
+        ];
+        files.map(|file| file.map(str::to_owned))
+    });
     Ok(InForce {
-        secrets: secrets
-            .into_iter()
-            .map(|(name, secret)| (name, secret.to_yaml()))
-            .collect(),
+        certificates,
         generation: loaded.bundle.generation.clone(),
         bundle: serde_json::to_string(&loaded.bundle).map_err(|error| failed(&error))?,
         rendered,

@@ -11,19 +11,26 @@ use crate::ui::Ui;
 /// Report every fault of a policy at once, with its place and a fix.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not. Signatures that handlers must have are verified; components are not read.\n\nExample: tensorgate check gate.yaml --json"
+    after_help = "Exits 0 if the policy can be enforced (warnings or not), 2 if not. Signatures that handlers must have are verified; components are not read. Certificates, keys and passwords in files are, as `up` and the host read them: \
+--no-files leaves them alone.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
     /// The policy.
     #[arg(value_name = "GATE_YAML")]
     file: PathBuf,
+    /// Leave files of certificates, keys and passwords alone: for a machine that has none of them.
+    #[arg(long)]
+    no_files: bool,
 }
 
 impl Check {
     /// Checks it.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let root = self.file.parent().unwrap_or_else(|| Path::new(""));
-        let loaded = load(&self.file)?.signed(root)?;
+        let mut loaded = load(&self.file)?.signed(root)?;
+        if !self.no_files {
+            loaded = loaded.fitting(root)?;
+        }
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
             let warnings = match loaded.warnings.len() {

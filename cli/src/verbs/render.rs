@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use tensorgate_policy::policy::Tls;
+
+use crate::certificates;
 use crate::chain::Chain;
 use crate::load::{Loaded, load};
 use crate::render::envoy::dynamic::Form;
@@ -33,7 +36,8 @@ enum Target {
 ///
 /// To standard output it is one whole file. With `-o` it is envoy.yaml, and beside it what a change of policy moves without a restart: in
 /// dynamic/ each filter, the listener and the clusters, in files that Envoy follows; and bundle.json, the policy as the host
-/// reads it; with TLS also gate-certificate.yaml and client-authorities.yaml, which say where certificates are.
+/// reads it; with TLS also gate-certificate.yaml and client-authorities.yaml, which say where certificates are. Those that are here are looked at now; of what
+/// is renamed into their place later Envoy takes an empty file of revocation lists for none, so rename none there that was not looked at.
 #[derive(Args)]
 #[command(
     after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host the same in a file.\n\nExample: tensorgate render -c gate.yaml envoy -o /etc/tensorgate --validate"
@@ -134,6 +138,9 @@ impl Envoy {
                 .collect(),
             None => Vec::new(),
         };
+        if let Some(tls) = tls {
+            refuse_unfit(ui, tls, &places.root)?;
+        }
         let rendered = |form| {
             render(&loaded.policy, &loaded.bundle, &places, form)
                 .map_err(|error| Failure::Input(error.to_string()))
@@ -182,6 +189,28 @@ impl Envoy {
         }
         write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)
     }
+}
+
+/// Refuses files of certificates that Envoy could not use, or would take for less than they are, as far as this machine has them.
+fn refuse_unfit(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
+    let (here, absent): (Vec<_>, Vec<_>) = certificates::faults(tls, root)
+        .into_iter()
+        .partition(|unfit| unfit.file.exists());
+    for unfit in absent {
+        let file = unfit.file.display();
+        ui.note(&format!(
+            "warning: {}: {file} is not here to be looked at",
+            unfit.path
+        ));
+    }
+    if here.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = here
+        .iter()
+        .map(|unfit| format!("{unfit} ({})", unfit.fix))
+        .collect();
+    Err(Failure::Input(lines.join("\n")))
 }
 
 /// The folder of what Envoy follows, in the output's.

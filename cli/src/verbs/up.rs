@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::chain::Chain;
 use crate::load::{LoadError, Loaded, load};
+use crate::stack::certificates::News;
 use crate::stack::plan::{Options, plan};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::{Front, run};
@@ -21,7 +22,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// Start the gate with a policy and hold it up until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when it is ready. A file of the policy that is replaced by renaming, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. A file that is rewritten in place is taken in at SIGHUP only: it may be half of a change. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
+    after_help = "Prints one line when it is ready. A file of the policy that is replaced by renaming, or SIGHUP, puts the policy in force that stands there then: requests under way end as they began, one line says so, and a policy with faults changes nothing. A file that is rewritten in place is taken in at SIGHUP only: it may be half of a change. The listener's certificates, authorities and revocation lists are read when they change, and in force if they fit; if not, that is told and those before stay. SIGHUP from a terminal that closes ends it instead.\n\nEnvoy is $ENVOY, else the one `make setup` installed, else the one in PATH.\n\nExample: tensorgate up -c gate.yaml --dev"
 )]
 pub struct Up {
     /// The policy.
@@ -76,6 +77,16 @@ struct RewrittenLine<'a> {
 }
 
 #[derive(Serialize)]
+struct CertificatesLine<'a> {
+    certificates: &'a str,
+    taken: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct RefusedLine<'a> {
     reloaded: bool,
     serving: &'a str,
@@ -91,12 +102,13 @@ impl Up {
             || load(&self.config)?.signed(&root),
             |loaded| loaded.files(&root),
         )?;
+        let loaded = loaded.fitting(&root)?;
         ui.faults(&loaded.source, &loaded.warnings);
         let options = self.options(&loaded, root)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
-        let plan = plan(&loaded, &options)?;
+        let mut plan = plan(&loaded, &options)?;
         // One thread, the main one: the kernel ends our processes when the thread that started them does.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -113,7 +125,7 @@ impl Up {
                 "http"
             },
         };
-        runtime.block_on(run(&plan, watch, &mut front))
+        runtime.block_on(run(&mut plan, watch, &mut front))
     }
 
     /// What the policy's paths are relative to.
@@ -271,6 +283,32 @@ impl Front for Operator<'_> {
         }
         if held {
             self.refused(&self.generation, &whys.join("\n"));
+        }
+    }
+
+    fn certificates(&mut self, news: &News) {
+        let (what, revoked, why) = match news {
+            News::Taken { what, revoked } => (what.fields(), *revoked, None),
+            News::Kept { what, why } => (what.fields(), None, Some(why.as_str())),
+        };
+        if self.ui.json {
+            return self.ui.json_line(&CertificatesLine {
+                certificates: what,
+                taken: why.is_none(),
+                revoked,
+                why,
+            });
+        }
+        match why {
+            Some(why) => self.ui.note(&format!(
+                "{what} not taken, those before go on serving:\n{}",
+                printable_lines(why)
+            )),
+            None => {
+                let revoked = revoked.map(|count| format!(", {count} certificates revoked"));
+                self.ui
+                    .line(&format!("{what} renewed{}", revoked.unwrap_or_default()));
+            }
         }
     }
 

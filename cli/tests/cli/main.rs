@@ -13,6 +13,7 @@ mod check;
 mod composition;
 mod diff;
 mod explain;
+mod files;
 mod fmt;
 mod handler;
 mod import;

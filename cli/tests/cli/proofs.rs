@@ -46,6 +46,15 @@ fn beside() -> Scratch {
     scratch.file("batch.keys", format!("# batch\n\n{digest} 2099-12-31\n"));
     scratch.file("jti.txt", "stolen\n");
     scratch.file("revoked.txt", format!("{} lost\n", "a".repeat(64)));
+    let authority = Authority::new("clients").unwrap();
+    let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
+    for (name, text) in [
+        ("gate.pem", &gate.pem),
+        ("gate.key", &gate.key),
+        ("ca.pem", &authority.pem),
+    ] {
+        scratch.file(name, text);
+    }
     scratch
 }
 
@@ -343,15 +352,6 @@ fn a_chain_says_what_the_gate_says_and_a_part_leaves_the_rest_to_the_host() {
 #[test]
 fn a_real_envoy_validates_tls_with_the_files_that_the_policy_names() {
     let scratch = beside();
-    let authority = Authority::new("clients").unwrap();
-    let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
-    for (name, text) in [
-        ("gate.pem", &gate.pem),
-        ("gate.key", &gate.key),
-        ("ca.pem", &authority.pem),
-    ] {
-        scratch.file(name, text);
-    }
     let (policy, folder, filters) = (
         scratch.path().join("gate.yaml"),
         scratch.path().to_owned(),

@@ -55,8 +55,39 @@ pub(super) fn routes(
     (metrics, room): (&Metrics, &copies::Room),
     faults: &mut Vec<PolicyFault>,
 ) -> HashMap<ModelId, ModelRoute> {
-    let gives = policy.listen().limits().buffered_bytes;
+    faults.extend(beyond_budget(policy).into_iter().map(PolicyFault::from));
     let mut routes = HashMap::new();
+    for model in policy.models() {
+        let copies = Copies::of(model, room, metrics);
+        match route(policy, model, parts, copies) {
+            Ok((id, route)) => {
+                routes.insert(id, route);
+            }
+            Err(fault) if complete => faults.push(fault),
+            Err(_) => {}
+        }
+    }
+    routes
+}
+
+/// A model of which one answer within its contract takes more than all requests together may hold: each would be refused, whatever came.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "model {model:?}: an answer within its contract can take {needs} bytes, limits.buffered_bytes is {gives}"
+)]
+pub struct BeyondBudget {
+    /// Its name.
+    pub model: String,
+    /// The largest answer, with its copies while it is read, bytes.
+    pub needs: usize,
+    /// What all requests together may hold, bytes.
+    pub gives: usize,
+}
+
+/// Every such model of a policy.
+pub fn beyond_budget(policy: &Policy) -> Vec<BeyondBudget> {
+    let gives = policy.listen().limits().buffered_bytes;
+    let mut faults = Vec::new();
     for model in policy.models() {
         let needs = match model.accepts() {
             Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
@@ -73,22 +104,14 @@ pub(super) fn routes(
             },
         };
         if needs > gives {
-            faults.push(PolicyFault::Budget {
+            faults.push(BeyondBudget {
                 model: model.name().to_owned(),
                 needs,
                 gives,
             });
         }
-        let copies = Copies::of(model, room, metrics);
-        match route(policy, model, parts, copies) {
-            Ok((id, route)) => {
-                routes.insert(id, route);
-            }
-            Err(fault) if complete => faults.push(fault),
-            Err(_) => {}
-        }
     }
-    routes
+    faults
 }
 
 fn answer_room(policy: &Policy, model: &Model) -> usize {

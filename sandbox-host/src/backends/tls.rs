@@ -27,7 +27,7 @@ use tokio_rustls::rustls::{
 use workload_api::Agent;
 
 /// A file of certificates or a key, bytes: hundreds of authorities.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Files that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,18 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct TlsError {
     path: PathBuf,
     cause: String,
+}
+
+impl TlsError {
+    /// Which file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is wrong with it.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
 }
 
 /// TLS to one backend's servers.
@@ -94,12 +106,7 @@ impl Tls {
                 return agent.map_err(failed).map(Source::Agent).map(Self);
             }
         };
-        let files = Files {
-            ca: root.join(ca),
-            identity: identity
-                .as_ref()
-                .map(|(cert, key)| (root.join(cert), root.join(key))),
-        };
+        let files = Files::below(root, ca, identity.as_ref());
         let stamps = files.stamps();
         let config = files.read(spiffe.as_deref(), protocol)?;
         Ok(Self(Source::Files(Arc::new(Kept {
@@ -112,6 +119,20 @@ impl Tls {
                 config,
             }),
         }))))
+    }
+
+    /// Whether [`Self::new`] could use the files of a rule. An agent has none.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn check(root: &Path, rule: &BackendTls) -> Result<(), TlsError> {
+        match rule.trust() {
+            Trust::Files { ca, identity } => {
+                let files = Files::below(root, ca, identity.as_ref());
+                files.read(rule.spiffe(), b"h2").map(drop)
+            }
+            Trust::WorkloadApi(_) => Ok(()),
+        }
     }
 
     /// What the next connection is made with: files are read on a thread of their own, and an agent is waited for that has not said anything yet. For how
@@ -188,6 +209,13 @@ impl Kept {
 }
 
 impl Files {
+    fn below(root: &Path, ca: &str, identity: Option<&(String, String)>) -> Self {
+        Self {
+            ca: root.join(ca),
+            identity: identity.map(|(cert, key)| (root.join(cert), root.join(key))),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
         let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
         std::iter::once(&self.ca).chain(identity)
@@ -219,9 +247,7 @@ impl Files {
         }
         let mut shown = None;
         if let Some((cert, key)) = &self.identity {
-            let secret = PrivateKeyDer::from_pem_slice(&bytes(key)?);
-            let secret = secret.map_err(|error| failed(key, &error))?;
-            shown = Some((certificates(cert)?, secret));
+            shown = Some((certificates(cert)?, secret(key)?));
         }
         let cert = self.identity.as_ref().map_or(&self.ca, |(cert, _)| cert);
         configuration(roots, spiffe, shown, protocol)
@@ -254,13 +280,17 @@ fn configuration(
     Ok(config)
 }
 
-/// The certificates of a file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of a PEM file, at least one.
+///
+/// # Errors
+/// The file cannot be read, or holds none, or half of one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |cause: String| TlsError {
         path: path.to_owned(),
         cause,
     };
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes(path)?).collect();
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(&bytes(path, MAX_FILE_BYTES)?).collect();
     let read = read.map_err(|error| failed(error.to_string()))?;
     if read.is_empty() {
         return Err(failed("no certificate in it".to_owned()));
@@ -268,11 +298,28 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(read)
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
+/// The first private key of a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
+pub fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let secret = PrivateKeyDer::from_pem_slice(&bytes(path, MAX_FILE_BYTES)?);
+    secret.map_err(|error| TlsError {
+        path: path.to_owned(),
+        cause: error.to_string(),
+    })
+}
+
+/// What a file of at most so many bytes holds.
+///
+/// # Errors
+/// It cannot be read, is no file, or is larger.
+pub fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlsError> {
     let read = || -> io::Result<Vec<u8>> {
         let data = fs::metadata(path)?;
-        if !data.is_file() || data.len() > MAX_FILE_BYTES {
-            return Err(io::Error::other("not a file of at most 1 MiB"));
+        if !data.is_file() || data.len() > max_bytes {
+            let mib = max_bytes >> 20;
+            return Err(io::Error::other(format!("not a file of at most {mib} MiB")));
         }
         fs::read(path)
     };

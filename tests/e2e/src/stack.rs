@@ -122,7 +122,9 @@ impl Stack {
         let backend = Backend::start(policy.clone()).await;
         policy::settle(&mut policy, &backend, &target.join("components"), &state);
         for (name, text) in files {
-            std::fs::write(state.join(name), text).unwrap();
+            let file = state.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
         }
         let file = state.join("gate.yaml");
         write(&file, &policy);
@@ -234,6 +236,20 @@ impl Stack {
         let told = tokio::time::timeout(START_LIMIT, told).await;
         assert_eq!(told, Ok(true), "nothing became of the change: {said:?}");
         said
+    }
+
+    /// What `up` says next of the listener's certificates.
+    pub async fn certificates(&mut self) -> Value {
+        let told = async {
+            while let Some(line) = self.said.recv().await {
+                if line.get("certificates").is_some() {
+                    return line;
+                }
+            }
+            Value::Null
+        };
+        let told = tokio::time::timeout(START_LIMIT, told).await;
+        told.expect("it says what became of its certificates")
     }
 
     /// Puts another file in the place of one that the policy names, as a renewal does: whole, by renaming.

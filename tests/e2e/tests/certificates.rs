@@ -23,12 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SPIFFE: &str = "spiffe://prod/ns/risk/sa/engine";
 const GATEWAY: &str = "spiffe://prod/ns/ingress/sa/gateway";
 
-/// The vectors' closed policy with TLS, and a client by certificate.
+/// The vectors' closed policy with TLS, and a client by certificate. The lists lie in a folder of their own.
 fn tls_policy() -> Policy {
     let mut policy = serde_json::to_value(policy::vectors_policy("closed.json")).unwrap();
     policy["listen"]["trusted_hops"] = json!(1);
     policy["listen"]["tls"] = json!({
-        "cert": "gate.pem", "key": "gate.key", "client_ca": "ca.pem", "client_crl": "crl.pem",
+        "cert": "gate.pem", "key": "gate.key", "client_ca": "ca.pem", "client_crl": "lists/crl.pem",
         "forwarded_by": [{"spiffe": GATEWAY}]
     });
     policy["revoked"] = json!({"serials_file": "serials.txt"});
@@ -44,7 +44,7 @@ async fn start(name: &str, authority: &Authority) -> Stack {
         ("gate.pem", gate.pem.as_str()),
         ("gate.key", &gate.key),
         ("ca.pem", &authority.pem),
-        ("crl.pem", &authority.revoke(1, &[]).unwrap()),
+        ("lists/crl.pem", &authority.revoke(1, &[]).unwrap()),
         ("serials.txt", "# none\n"),
     ];
     Stack::start_with(name, tls_policy(), &files).await
@@ -241,7 +241,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
     };
     // Lists: the lost certificate goes, ten times over.
     for number in 2..12 {
-        stack.replace("crl.pem", &first.revoke(number, &[&lost]).unwrap());
+        stack.replace("lists/crl.pem", &first.revoke(number, &[&lost]).unwrap());
     }
     let started = Instant::now();
     while ask(&stack, &revoked, "").await.is_some() {
@@ -256,7 +256,7 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
         first.revoke(12, &[&lost]).unwrap(),
         next.revoke(1, &[]).unwrap()
     );
-    stack.replace("crl.pem", &lists);
+    stack.replace("lists/crl.pem", &lists);
     stack.replace("ca.pem", &format!("{}{}", first.pem, next.pem));
     let started = Instant::now();
     while ask(&stack, &fresh, "").await != Some(200) {
@@ -295,4 +295,60 @@ async fn authorities_and_lists_change_under_load_and_no_right_request_fails() {
         );
     }
     assert_eq!(ask(&stack, &fresh, "").await, Some(200));
+}
+
+/// What `up` says of files that it did not take, whose field that was.
+fn not_taken(said: &serde_json::Value, path: &str) {
+    let why = said["why"].as_str().unwrap_or_default();
+    assert_eq!(said["taken"], json!(false), "{said}");
+    assert!(why.starts_with(path), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_told_and_lets_nobody_in_again() {
+    let authority = Authority::new("clients").unwrap();
+    let mut stack = start("certificates-unfit", &authority).await;
+    let uri = format!("uri:{SPIFFE}");
+    let leaves = [10, 11, 12].map(|serial| authority.issue(serial, &[&uri]).unwrap());
+    let callers = leaves
+        .each_ref()
+        .map(|leaf| Caller::new(&authority.pem, leaf.shown()).unwrap());
+    let [right, lost, next] = &callers;
+    let list = |number, leaves: &[&Leaf]| authority.revoke(number, leaves).unwrap();
+    stack.replace("lists/crl.pem", &list(2, &[&leaves[1]]));
+    let said = stack.certificates().await;
+    assert_eq!(
+        (&said["taken"], &said["revoked"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(ask(&stack, lost, "").await, None);
+
+    // Emptied, cut off, an older one: the list in force stays.
+    let whole = list(3, &[]);
+    for text in ["", "\n", &whole[..whole.len() / 2], &list(1, &[])] {
+        stack.replace("lists/crl.pem", text);
+        not_taken(&stack.certificates().await, "listen.tls.client_crl");
+        assert_eq!(ask(&stack, lost, "").await, None, "{text}");
+        assert_eq!(ask(&stack, right, "").await, Some(200), "{text}");
+    }
+    // Another's key is told, and keeps no revocation back.
+    let stranger = authority.issue(13, &["ip:127.0.0.1"]).unwrap();
+    stack.replace("gate.key", &stranger.key);
+    not_taken(&stack.certificates().await, "listen.tls.key");
+    assert_eq!(ask(&stack, right, "").await, Some(200));
+    assert_eq!(ask(&stack, next, "").await, Some(200));
+    stack.replace("lists/crl.pem", &list(4, &[&leaves[1], &leaves[2]]));
+    let said = stack.certificates().await;
+    assert_eq!(
+        (&said["taken"], &said["revoked"]),
+        (&json!(true), &json!(2))
+    );
+    assert_eq!(ask(&stack, lost, "").await, None);
+    assert_eq!(ask(&stack, next, "").await, None);
+    assert_eq!(ask(&stack, right, "").await, Some(200));
+    // Its certificate comes, and both are in force.
+    stack.replace("gate.pem", &stranger.pem);
+    assert_eq!(stack.certificates().await["taken"], json!(true));
+    let session = right.connect(stack.gate).await.unwrap();
+    assert_eq!(session.peer_certificate(), stranger.der);
 }

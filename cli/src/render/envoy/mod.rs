@@ -46,7 +46,7 @@ pub struct Places {
     pub limits_socket: PathBuf,
     /// The folder that certificates of the policy are relative to.
     pub root: PathBuf,
-    /// The folder of [`tls::secrets`], where the policy has TLS.
+    /// The folder of the files of secrets ([`tls`]), where the policy has TLS.
     pub secrets: PathBuf,
     /// The authorities that the system believes, PEM.
     pub system_authorities: PathBuf,
@@ -61,6 +61,16 @@ pub enum RenderError {
     /// `sun_path` of a Unix socket address holds 108 bytes, the closing zero included.
     #[error("the socket path {} is longer than {MAX_SOCKET_PATH} bytes", .0.display())]
     SocketPath(PathBuf),
+    /// Envoy watches the authorities' folder, and no other for their lists.
+    #[error(
+        "listen.tls.client_crl: {} has to lie in the folder of listen.tls.client_ca, {}: Envoy watches that alone, and would never take up a list that is renamed into another", crl.display(), ca.display()
+    )]
+    Folders {
+        /// The authorities.
+        ca: PathBuf,
+        /// Their lists.
+        crl: PathBuf,
+    },
     /// The policy has a limit that the chain cannot keep.
     #[error("{0}")]
     Chain(String),

@@ -1,19 +1,22 @@
 //! TLS of the listener: what Envoy offers, whom it believes, and where it gets certificates from.
 //!
-//! Certificates, keys, authorities and revocation lists come as secrets (SDS) from a file each, which names the PEM files and the folders to
-//! watch: a certificate that is put in another's place by renaming is in force without a restart, and no connection is dropped for it.
+//! Certificates, keys, authorities and revocation lists come as secrets (SDS) from a file each. Beside `tensorgate up` ([`identity`], [`authorities`]) it
+//! holds them itself, once they were judged; it is replaced by renaming, so that Envoy gets a key with its certificate and a list with its authority. For
+//! an Envoy of somebody else's ([`secrets`]) it names the PEM files and the folders to watch, and nobody judges what is renamed into those: Envoy takes an
+//! empty file of revocation lists for none.
 
 use std::path::Path;
 
 use tensorgate_policy::policy::Tls;
 
 use super::{Places, RenderError, text};
+use crate::certificates::{Authorities, Identity};
 use crate::render::node::{Node, list, map};
 
 /// The secret with the gate's own certificate.
-const CERTIFICATE: &str = "gate-certificate";
+pub const CERTIFICATE: &str = "gate-certificate";
 /// The secret with the authorities of client certificates.
-const AUTHORITIES: &str = "client-authorities";
+pub const AUTHORITIES: &str = "client-authorities";
 
 /// The transport socket of the filter chain.
 pub fn transport_socket(tls: &Tls, places: &Places) -> Result<Node, RenderError> {
@@ -74,18 +77,41 @@ fn file_name(secret: &str) -> String {
     format!("{secret}.yaml")
 }
 
-/// The files of secrets that [`transport_socket`] names, by their names in [`Places::secrets`].
-pub fn secrets(tls: &Tls, places: &Places) -> Result<Vec<(String, Node)>, RenderError> {
+/// A secret's file: its name in [`Places::secrets`], and what it says.
+pub type SecretFile = (String, Node);
+
+fn resource(name: &str, kind: &str, secret: Node) -> SecretFile {
     const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
-    let cert = places.root.join(tls.cert());
-    let resource = |name: &str, kind: &str, secret: Node| {
-        let secret = Node::Map(vec![
-            ("@type".to_owned(), SECRET.into()),
-            ("name".to_owned(), name.into()),
-            (kind.to_owned(), secret),
-        ]);
-        (file_name(name), map! {"resources" => list![secret]})
+    let secret = Node::Map(vec![
+        ("@type".to_owned(), SECRET.into()),
+        ("name".to_owned(), name.into()),
+        (kind.to_owned(), secret),
+    ]);
+    (file_name(name), map! {"resources" => list![secret]})
+}
+
+/// The secret that holds the gate's own certificate.
+pub fn identity(identity: &Identity) -> SecretFile {
+    let certificate = map! {
+        "certificate_chain" => inline(&identity.chain),
+        "private_key" => inline(&identity.key),
     };
+    resource(CERTIFICATE, "tls_certificate", certificate)
+}
+
+/// The secret that holds whose clients' certificates count, and which no more.
+pub fn authorities(authorities: &Authorities) -> SecretFile {
+    let mut context = vec![("trusted_ca".to_owned(), inline(&authorities.ca))];
+    context.extend((authorities.crl.as_ref()).map(|crl| ("crl".to_owned(), inline(crl))));
+    resource(AUTHORITIES, "validation_context", Node::Map(context))
+}
+
+/// The files of secrets that [`transport_socket`] names, which name the policy's files in turn.
+///
+/// # Errors
+/// Authorities and their lists lie in two folders: Envoy watches one for both, and would never take a list up that is renamed into the other.
+pub fn secrets(tls: &Tls, places: &Places) -> Result<Vec<SecretFile>, RenderError> {
+    let cert = places.root.join(tls.cert());
     let certificate = map! {
         "certificate_chain" => file(&cert)?,
         "private_key" => file(&places.root.join(tls.key()))?,
@@ -96,9 +122,13 @@ pub fn secrets(tls: &Tls, places: &Places) -> Result<Vec<(String, Node)>, Render
         let ca = places.root.join(ca);
         let mut context = vec![("trusted_ca".to_owned(), file(&ca)?)];
         if let Some(crl) = tls.client_crl() {
+            let crl = places.root.join(crl);
+            if crl.parent() != ca.parent() {
+                return Err(RenderError::Folders { ca, crl });
+            }
             // Of the whole chain, which is what Envoy does unless told to look at the client's certificate only: an authority between may be
             // revoked too. So the file holds a list of every authority.
-            context.push(("crl".to_owned(), file(&places.root.join(crl))?));
+            context.push(("crl".to_owned(), file(&crl)?));
         }
         context.push(("watched_directory".to_owned(), folder(&ca)?));
         secrets.push(resource(
@@ -108,6 +138,10 @@ pub fn secrets(tls: &Tls, places: &Places) -> Result<Vec<(String, Node)>, Render
         ));
     }
     Ok(secrets)
+}
+
+fn inline(pem: &str) -> Node {
+    map! {"inline_string" => pem}
 }
 
 fn file(path: &Path) -> Result<Node, RenderError> {

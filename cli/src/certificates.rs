@@ -1,0 +1,326 @@
+//! The files of a listener's TLS, judged before Envoy gets them: a certificate whose key is another's, authorities that are none, and above all a
+//! revocation list that is empty, which Envoy takes for no list at all, so that every revoked certificate is let in. Decides what may be laid before
+//! Envoy; never lays it.
+//!
+//! What passes is written anew from what was read, so that no two readers can see two things in one file.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tensorgate_host::backends::tls::{self, MAX_FILE_BYTES, TlsError};
+use tensorgate_identity::x509::list::{self, List};
+use tensorgate_policy::policy::Tls;
+use tensorgate_policy::{Fault, Severity};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{PemObject as _, SectionKind};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{Error, InconsistentKeys, RootCertStore};
+
+/// A file of revocation lists, bytes: some two hundred thousand certificates.
+const MAX_LISTS_BYTES: u64 = 8 << 20;
+/// Characters of base64 in a line (RFC 7468, 2).
+const LINE: usize = 64;
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {}: {cause}", file.display())]
+pub struct Unfit {
+    /// Where the policy names it.
+    pub path: &'static str,
+    /// Which.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub cause: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+impl From<Unfit> for Fault {
+    fn from(unfit: Unfit) -> Self {
+        Self {
+            severity: Severity::Error,
+            path: unfit.path.into(),
+            message: format!("{}: {}", unfit.file.display(), unfit.cause),
+            fix: Some(unfit.fix.into()),
+        }
+    }
+}
+
+/// The gate's own certificate and its key, PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and its authority.
+    pub chain: String,
+    /// The key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("chain", &self.chain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whose clients' certificates count, and which of them no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    /// Their certificates, PEM.
+    pub ca: String,
+    /// Their revocation lists, PEM; `None` where the policy names no file of them.
+    pub crl: Option<String>,
+    lists: Vec<List>,
+    /// The authorities' names, as [`List::issuer`].
+    names: Vec<Vec<u8>>,
+}
+
+/// One of the listener's files.
+struct Named<'a> {
+    root: &'a Path,
+    name: &'a str,
+    path: &'static str,
+}
+
+impl Named<'_> {
+    fn file(&self) -> PathBuf {
+        self.root.join(self.name)
+    }
+
+    fn unfit(&self, cause: impl ToString, fix: &'static str) -> Unfit {
+        Unfit {
+            path: self.path,
+            file: self.file(),
+            cause: cause.to_string(),
+            fix,
+        }
+    }
+}
+
+const CERT: &str = "listen.tls.cert";
+const KEY: &str = "listen.tls.key";
+const CA: &str = "listen.tls.client_ca";
+const CRL: &str = "listen.tls.client_crl";
+
+const OWN_FIX: &str = "the gate's certificate, PEM, those between it and its authority behind it";
+const KEY_FIX: &str = "the key of the certificate, PEM without a password: RSA from 2048 bits on, P-256, P-384 or Ed25519";
+const CA_FIX: &str = "the certificates of the clients' authorities, PEM, and nothing else";
+const CRL_FIX: &str =
+    "a list of each authority, PEM; one that names nobody is a list too: `openssl ca -gencrl`";
+
+/// Everything that is wrong with the files of a listener. `root` is what their names are relative to.
+pub fn faults(tls: &Tls, root: &Path) -> Vec<Unfit> {
+    let mut faults = Vec::new();
+    faults.extend(identity(tls, root).err());
+    if let Some(Err(unfit)) = authorities(tls, root) {
+        faults.extend(unfit);
+    }
+    faults
+}
+
+/// Reads the gate's own certificate.
+///
+/// # Errors
+/// One of the two files cannot be used, or the key is another certificate's.
+pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, Unfit> {
+    let cert = Named {
+        root,
+        name: tls.cert(),
+        path: CERT,
+    };
+    let key = Named {
+        root,
+        name: tls.key(),
+        path: KEY,
+    };
+    let chain =
+        tls::certificates(&cert.file()).map_err(|error| cert.unfit(error.cause(), OWN_FIX))?;
+    for certificate in &chain {
+        ParsedCertificate::try_from(certificate).map_err(|error| cert.unfit(error, OWN_FIX))?;
+    }
+    let secret = tls::secret(&key.file()).map_err(|error| key.unfit(error.cause(), KEY_FIX))?;
+    let laid = Identity {
+        chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
+        key: pem(key_label(&secret), secret.secret_der()),
+    };
+    match CertifiedKey::from_der(chain, secret, &ring::default_provider()) {
+        Ok(_) => Ok(laid),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            let cause = format!("is not the key of {}", cert.file().display());
+            Err(key.unfit(cause, KEY_FIX))
+        }
+        Err(error) => Err(key.unfit(error, KEY_FIX)),
+    }
+}
+
+/// Reads whose clients' certificates count; `None` if nobody's do.
+pub fn authorities(tls: &Tls, root: &Path) -> Option<Result<Authorities, Vec<Unfit>>> {
+    let ca = Named {
+        root,
+        name: tls.client_ca()?,
+        path: CA,
+    };
+    let crl = tls.client_crl().map(|name| Named {
+        root,
+        name,
+        path: CRL,
+    });
+    let read = authorities_of(&ca);
+    let lists = crl.as_ref().map(lists_of).transpose();
+    Some(match (read, lists) {
+        (Ok((ca, names)), Ok(lists)) => {
+            let (crl, lists) = lists.unzip();
+            Ok(Authorities {
+                ca,
+                crl,
+                names,
+                lists: lists.unwrap_or_default(),
+            })
+        }
+        (read, lists) => Err(read.err().into_iter().chain(lists.err()).collect()),
+    })
+}
+
+impl Authorities {
+    /// How many certificates count no more.
+    pub fn revoked(&self) -> usize {
+        self.lists
+            .iter()
+            .fold(0, |sum, list| sum.saturating_add(list.revoked))
+    }
+
+    /// Whether these may take the place of others while the gate runs: no list is older than the one in force, and none is gone of an authority that
+    /// still counts, whose clients Envoy would refuse one and all.
+    ///
+    /// # Errors
+    /// What would let in again whom a list keeps out, or keep everybody out.
+    pub fn may_follow(&self, before: &Self, tls: &Tls, root: &Path) -> Result<(), Unfit> {
+        let crl = Named {
+            root,
+            name: tls.client_crl().unwrap_or_default(),
+            path: CRL,
+        };
+        for old in &before.lists {
+            let now = self.lists.iter().filter(|list| list.issuer == old.issuer);
+            let mut now = now.peekable();
+            if now.peek().is_none() {
+                if !self.names.contains(&old.issuer) {
+                    continue;
+                }
+                return Err(crl.unfit(
+                    "an authority that had a list has none in it any more",
+                    "a list of each authority; one that counts no more leaves client_ca first",
+                ));
+            }
+            if now.all(|list| list.is_older_than(old)) {
+                let cause = format!(
+                    "holds an older list than the one in force, which is of {}",
+                    old.since
+                );
+                return Err(crl.unfit(
+                    cause,
+                    "the authority's latest list; to take an older one back, restart `tensorgate up`",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Certificates of authorities, and their names.
+fn authorities_of(ca: &Named<'_>) -> Result<(String, Vec<Vec<u8>>), Unfit> {
+    let mut roots = RootCertStore::empty();
+    let mut laid = String::new();
+    for (kind, der) in sections(ca, MAX_FILE_BYTES, CA_FIX)? {
+        match kind {
+            SectionKind::Certificate => {}
+            SectionKind::Crl => {
+                let fix = "put it into a file of its own and name that as client_crl";
+                return Err(ca.unfit("holds a revocation list", fix));
+            }
+            _ => return Err(ca.unfit("holds something that is no certificate", CA_FIX)),
+        }
+        laid.push_str(&pem("CERTIFICATE", &der));
+        roots
+            .add(der.into())
+            .map_err(|error| ca.unfit(error, CA_FIX))?;
+    }
+    if roots.is_empty() {
+        return Err(ca.unfit("no certificate in it", CA_FIX));
+    }
+    let names = roots.roots.iter().map(|root| root.subject.to_vec());
+    Ok((laid, names.collect()))
+}
+
+fn lists_of(crl: &Named<'_>) -> Result<(String, Vec<List>), Unfit> {
+    let (mut laid, mut lists) = (String::new(), Vec::new());
+    for (kind, der) in sections(crl, MAX_LISTS_BYTES, CRL_FIX)? {
+        if kind != SectionKind::Crl {
+            return Err(crl.unfit("holds something that is no revocation list", CRL_FIX));
+        }
+        let list = list::from_der(&der)
+            .ok_or_else(|| crl.unfit("holds a revocation list that cannot be read", CRL_FIX))?;
+        if list.delta {
+            return Err(crl.unfit("holds a list of changes only", CRL_FIX));
+        }
+        laid.push_str(&pem("X509 CRL", &der));
+        lists.push(list);
+    }
+    if lists.is_empty() {
+        let cause = "no revocation list in it: Envoy would take that for none, and let everybody in who was revoked";
+        return Err(crl.unfit(cause, CRL_FIX));
+    }
+    Ok((laid, lists))
+}
+
+/// Every section of a PEM file: one that is cut off, or of a kind that the reader does not know and would pass over, makes the file unfit.
+fn sections(
+    named: &Named<'_>,
+    max_bytes: u64,
+    fix: &'static str,
+) -> Result<Vec<(SectionKind, Vec<u8>)>, Unfit> {
+    const BEGIN: &[u8] = b"-----BEGIN";
+    let bytes = tls::bytes(&named.file(), max_bytes)
+        .map_err(|error: TlsError| named.unfit(error.cause(), fix))?;
+    let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
+    let read = read.map_err(|error| named.unfit(error, fix))?;
+    let begun = bytes
+        .windows(BEGIN.len())
+        .filter(|window| *window == BEGIN)
+        .count();
+    if begun != read.len() {
+        return Err(named.unfit("holds a PEM section that cannot be read", fix));
+    }
+    Ok(read)
+}
+
+fn key_label(key: &tokio_rustls::rustls::pki_types::PrivateKeyDer<'_>) -> &'static str {
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+    match key {
+        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+        // What it can be besides is of a kind that no reader of ours makes.
+        _ => "PRIVATE KEY",
+    }
+}
+
+/// DER as text (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    let digits = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = digits.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII: every place is one between characters.
+        let (line, more) = rest.split_at_checked(LINE).unwrap_or((rest, ""));
+        text.push_str(line);
+        text.push('\n');
+        rest = more;
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Files that a policy names and that stay files: certificates, keys, passwords. Each is read here by the reader of whoever uses it (the host's own, and
+//! [`certificates`] for what is laid before Envoy), so that what is told of a file beforehand is what would become of it. Decides nothing besides.
+
+use std::path::Path;
+
+use tensorgate_host::audit::key::SigningKey;
+use tensorgate_host::backends::tls::{self, Tls, TlsError};
+use tensorgate_host::capture::CaptureKeys;
+use tensorgate_host::limits::{ConnectFault, Settings};
+use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
+use tensorgate_policy::{Fault, Policy, Severity};
+
+use crate::certificates;
+use crate::render::envoy::key_sets;
+use crate::source::path::push_key;
+
+const CA_FIX: &str = "the certificates of its authorities, PEM";
+const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
+const KEY_FIX: &str = "a file of 64 hex digits, for its owner alone to read (mode 0600)";
+const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
+
+/// Everything that is wrong with files of a policy. `root` is what their names are relative to.
+pub fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(tls) = policy.listen().tls() {
+        faults.extend(certificates::faults(tls, root).into_iter().map(Fault::from));
+    }
+    for (issuer, url) in key_sets::of(policy) {
+        let Some(file) = url.ca() else { continue };
+        if let Err(error) = tls::certificates(&root.join(file)) {
+            faults.push(fault(
+                below("issuers", &[issuer, "jwks", "ca"]),
+                &error,
+                CA_FIX,
+            ));
+        }
+    }
+    for (name, backend) in policy.backends() {
+        let rule = backend.tls();
+        faults.extend(rule.and_then(|rule| trust(rule, root, &["backends", name, "tls"])));
+    }
+    for (name, handler) in policy.handlers() {
+        if let Some(ca) = handler.fetch().and_then(|fetch| fetch.ca()) {
+            let rule = BackendTls::of_authorities(ca);
+            faults.extend(trust(&rule, root, &["handlers", name, "fetch"]));
+        }
+        for (lookup, rule) in handler.lookups() {
+            let path = ["handlers", name, "lookups", lookup, "tls"];
+            let rule = rule.authorities();
+            faults.extend(rule.and_then(|rule| trust(rule, root, &path)));
+        }
+    }
+    let counter = policy.rate_limit_service().map(RateLimitService::counter);
+    if let Some(Counter::Redis(rule)) = counter {
+        faults.extend(redis(rule, root));
+    }
+    if let Some(rule) = policy.capture()
+        && let Err(error) = CaptureKeys::read(&root.join(rule.key_file()))
+    {
+        faults.push(fault("capture.key_file".into(), &error, KEY_FIX));
+    }
+    // One that is relative lies in the gate's state folder, and one that is not there is made.
+    if let Some(file) = policy.audit().key_file().map(Path::new)
+        && file.is_absolute()
+        && file.exists()
+        && let Err(error) = SigningKey::read_or_make(file)
+    {
+        faults.push(fault("audit.key_file".into(), &error, KEY_FIX));
+    }
+    faults
+}
+
+/// What is wrong with the files of TLS to a server. `path`: where the policy says whom to trust.
+fn trust(rule: &BackendTls, root: &Path, path: &[&str]) -> Option<Fault> {
+    let error: TlsError = Tls::check(root, rule).err()?;
+    let (field, fix) = match rule.trust() {
+        Trust::Files {
+            identity: Some((cert, _)),
+            ..
+        } if error.path() == root.join(cert) => ("cert", IDENTITY_FIX),
+        Trust::Files {
+            identity: Some((_, key)),
+            ..
+        } if error.path() == root.join(key) => ("key", IDENTITY_FIX),
+        Trust::Files { .. } | Trust::WorkloadApi(_) => ("ca", CA_FIX),
+    };
+    let (first, rest) = path.split_first()?;
+    let rest: Vec<_> = rest.iter().copied().chain([field]).collect();
+    Some(fault(below(first, &rest), &error, fix))
+}
+
+fn redis(rule: &Redis, root: &Path) -> Option<Fault> {
+    let error = Settings::new(rule, root).err()?;
+    let password = rule.password_file().map(|file| root.join(file));
+    let (field, fix) = match &error {
+        ConnectFault::File { path, .. } if Some(path) == password.as_ref() => {
+            ("password_file", PASSWORD_FIX)
+        }
+        ConnectFault::File { .. } | ConnectFault::Authority(_) => ("ca", CA_FIX),
+        ConnectFault::Name(_)
+        | ConnectFault::Io(_)
+        | ConnectFault::Refused(_)
+        | ConnectFault::Reply(_) => ("url", "redis://host:port/database"),
+    };
+    Some(fault(
+        below("rate_limit_service", &["redis", field]),
+        &error,
+        fix,
+    ))
+}
+
+fn below(first: &str, keys: &[&str]) -> String {
+    let mut path = String::from(first);
+    for key in keys {
+        push_key(&mut path, key);
+    }
+    path
+}
+
+fn fault(path: String, error: &dyn std::fmt::Display, fix: &str) -> Fault {
+    Fault {
+        severity: Severity::Error,
+        path,
+        message: error.to_string(),
+        fix: Some(fix.into()),
+    }
+}

@@ -1,0 +1,243 @@
+//! Files of certificates, keys and passwords: `check`, `render` and `up` say of each what would become of it, where the policy names it.
+
+use serde_json::Value;
+use tensorgate_client::pki::Authority;
+
+use crate::program::{Ran, Scratch, filters, run};
+
+const POLICY: &str = r#"version: 1
+listen: {address: "127.0.0.1:0", tls: {cert: gate.pem, key: gate.key, client_ca: ca.pem, client_crl: crl.pem}}
+rate_limit_service: {redis: {url: "rediss://redis.example.com/0", ca: redis.pem, password_file: redis.password}}
+issuers:
+  corp: {issuer: https://login.example.com, audiences: [gate], algorithms: [EdDSA], jwks: {url: https://login.example.com/keys, ca: corp.pem, refresh_s: 300, stale_s: 3600}, max_lifetime_s: 600}
+clients:
+  engine: {mtls: {spiffe: spiffe://prod/engine}}
+backends:
+  gpu: {kind: open-inference, endpoints: ["https://gpu.example.com:8001"], tls: {ca: gpu.pem, cert: gpu-gate.pem, key: gpu-gate.key}, max_in_flight: 64, queue: 128, timeout_ms: 2000}
+models:
+  m:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest]
+    inputs:
+      - {name: x, datatype: FP32, shape: [2], range: [0, 1]}
+    outputs:
+      - {name: y, datatype: FP32, shape: [1]}
+grants:
+  - {name: g, clients: [engine], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
+"#;
+
+/// Every file of a policy, all right; and a key of somebody else's.
+fn beside(policy: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let authority = Authority::new("clients").unwrap();
+    let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
+    let list = authority.revoke(1, &[]).unwrap();
+    for (name, text) in [
+        ("gate.yaml", policy),
+        ("gate.pem", &gate.pem),
+        ("gate.key", &gate.key),
+        ("ca.pem", &authority.pem),
+        ("crl.pem", &list),
+        ("redis.pem", &authority.pem),
+        ("redis.password", "secret\n"),
+        ("corp.pem", &authority.pem),
+        ("gpu.pem", &authority.pem),
+        ("gpu-gate.pem", &gate.pem),
+        ("gpu-gate.key", &gate.key),
+    ] {
+        scratch.file(name, text);
+    }
+    let stranger = authority.issue(2, &["ip:127.0.0.1"]).unwrap();
+    (scratch, stranger.key)
+}
+
+fn check(scratch: &Scratch, more: &[&str]) -> Ran {
+    let policy = scratch.path().join("gate.yaml");
+    let mut arguments = vec!["check", "--json", policy.to_str().unwrap()];
+    arguments.extend(more);
+    run(&arguments)
+}
+
+/// Where errors are and what they say; each has a fix and a line of the policy's.
+fn errors(ran: &Ran) -> Vec<(String, String)> {
+    let lines = ran.stdout.lines();
+    let faults = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let errors = faults.filter(|fault| fault["severity"] == "error");
+    let errors = errors.map(|fault| {
+        let text = |name: &str| fault[name].as_str().unwrap().to_owned();
+        assert!(
+            !text("fix").is_empty() && fault["line"].as_u64() > Some(1),
+            "{fault}"
+        );
+        (text("path"), text("message"))
+    });
+    errors.collect()
+}
+
+#[test]
+fn check_reads_every_file_as_whoever_uses_it_would() {
+    let (scratch, stranger) = beside(POLICY);
+    let ran = check(&scratch, &[]);
+    assert_eq!((ran.code, errors(&ran)), (0, vec![]), "{}", ran.stderr);
+    for (file, text, path, message) in [
+        (
+            "gate.key",
+            Some(stranger.as_str()),
+            "listen.tls.key",
+            "is not the key of",
+        ),
+        ("gate.pem", None, "listen.tls.cert", "No such file"),
+        (
+            "ca.pem",
+            Some("junk"),
+            "listen.tls.client_ca",
+            "no certificate in it",
+        ),
+        (
+            "crl.pem",
+            Some(""),
+            "listen.tls.client_crl",
+            "everybody in who was revoked",
+        ),
+        (
+            "redis.pem",
+            Some(""),
+            "rate_limit_service.redis.ca",
+            "no certificate",
+        ),
+        (
+            "redis.password",
+            None,
+            "rate_limit_service.redis.password_file",
+            "No such file",
+        ),
+        (
+            "corp.pem",
+            Some("junk"),
+            "issuers.corp.jwks.ca",
+            "no certificate in it",
+        ),
+        (
+            "gpu.pem",
+            Some(""),
+            "backends.gpu.tls.ca",
+            "no certificate in it",
+        ),
+        (
+            "gpu-gate.key",
+            Some(&stranger),
+            "backends.gpu.tls.cert",
+            "KeyMismatch",
+        ),
+        ("gpu-gate.key", None, "backends.gpu.tls.key", "No such file"),
+    ] {
+        let right = std::fs::read(scratch.path().join(file)).unwrap();
+        match text {
+            Some(text) => drop(scratch.file(file, text)),
+            None => std::fs::remove_file(scratch.path().join(file)).unwrap(),
+        }
+        let ran = check(&scratch, &[]);
+        let told = errors(&ran);
+        assert_eq!(ran.code, 2, "{file}: {told:?}");
+        assert!(
+            matches!(&told[..], [(at, said)] if at == path && said.contains(message)),
+            "{file}: {told:?}"
+        );
+        assert_eq!(check(&scratch, &["--no-files"]).code, 0, "{file}");
+        scratch.file(file, right);
+    }
+}
+
+#[test]
+fn nothing_is_rendered_or_started_with_certificates_that_nobody_could_use() {
+    let (scratch, stranger) = beside(POLICY);
+    let file = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (policy, folder, filters) = (file("gate.yaml"), file(""), filters());
+    let render = || run(&["render", "-c", &policy, "envoy", "--tls-dir", &folder]);
+    let up = || {
+        let filters = filters.to_str().unwrap();
+        run(&[
+            "up",
+            "-c",
+            &policy,
+            "--state",
+            &file("state"),
+            "--filters",
+            filters,
+        ])
+    };
+    assert_eq!(render().code, 0, "{}", render().stderr);
+    let absent = run(&["render", "-c", &policy, "envoy", "--tls-dir", "/nowhere"]);
+    assert_eq!(
+        absent.code, 0,
+        "of Envoy's machine, not of this one: {}",
+        absent.stderr
+    );
+    assert!(
+        absent.stderr.contains("not here to be looked at"),
+        "{}",
+        absent.stderr
+    );
+    let (list, key) = (
+        std::fs::read(file("crl.pem")).unwrap(),
+        std::fs::read(file("gate.key")).unwrap(),
+    );
+    scratch.file("crl.pem", "");
+    for ran in [render(), up()] {
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("listen.tls.client_crl"),
+            "{}",
+            ran.stderr
+        );
+    }
+    scratch.file("crl.pem", &list);
+    scratch.file("gate.key", stranger);
+    for ran in [render(), up()] {
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("is not the key of"), "{}", ran.stderr);
+    }
+    scratch.file("gate.key", key);
+    // Envoy watches one folder for authorities and their lists.
+    std::fs::create_dir(file("lists")).unwrap();
+    scratch.file("lists/crl.pem", list);
+    let text = std::fs::read_to_string(&policy).unwrap();
+    scratch.file(
+        "gate.yaml",
+        text.replace("client_crl: crl.pem", "client_crl: lists/crl.pem"),
+    );
+    assert_eq!(check(&scratch, &[]).code, 0, "for `up` that is as good");
+    let ran = render();
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("has to lie in the folder of listen.tls.client_ca"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn an_answer_that_could_not_be_held_is_a_fault_of_the_policy() {
+    let policy = |most: u64| {
+        let policy = POLICY.lines().filter(|line| {
+            !["listen", "rate", "issuers", "  corp"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        });
+        let policy: Vec<_> = policy.collect();
+        policy.join("\n").replace("clients:\n", "listen: {address: \"127.0.0.1:0\", limits: {buffered_bytes: 128MiB}}\nclients:\n")
+            .replace("engine: {mtls: {spiffe: spiffe://prod/engine}}", "engine: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}")
+            .replace("inputs:\n      - {name: x, datatype: FP32, shape: [2], range: [0, 1]}", "inputs:\n      - {name: x, datatype: FP32, shape: [{name: t, max: 4096}], range: [0, 1]}")
+            .replace("{name: y, datatype: FP32, shape: [1]}", &format!("{{name: y, datatype: BYTES, shape: [t], max_item_bytes: {most}}}"))
+    };
+    let (scratch, _) = beside(&policy(1 << 20));
+    let told = errors(&check(&scratch, &[]));
+    assert!(
+        matches!(&told[..], [(path, message)] if path == "models.m" && message.contains("4295012352 bytes")),
+        "{told:?}"
+    );
+    scratch.file("gate.yaml", policy(1 << 10));
+    assert_eq!(errors(&check(&scratch, &[])), []);
+}

@@ -1,0 +1,211 @@
+//! What a list of revoked certificates says of itself, read off its DER form (RFC 5280, 5.1): whose it is, since when it holds, which number it has. It
+//! verifies nothing, and does not read whom the list names: that is for whoever verifies certificates.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, serial};
+
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const EXTENSIONS: u8 = 0xa0;
+/// `id-ce-cRLNumber`, 2.5.29.20.
+const NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// `id-ce-deltaCRLIndicator`, 2.5.29.27.
+const DELTA: &[u8] = &[0x55, 0x1d, 0x1b];
+
+/// What a list says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Its authority's name: the content of the DER form.
+    pub issuer: Vec<u8>,
+    /// Since when it holds, `YYYYMMDDHHMMSSZ`.
+    pub since: String,
+    /// Its number among its authority's lists, big-endian, without leading zeros; lists of the first version have none.
+    pub number: Option<Vec<u8>>,
+    /// How many certificates it names.
+    pub revoked: usize,
+    /// Whether it says only what changed since another list.
+    pub delta: bool,
+}
+
+impl List {
+    /// Whether its authority made it before another of its lists, by the numbers, or where one has none by the times.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        match (&self.number, &other.number) {
+            (Some(own), Some(other)) => (own.len(), own) < (other.len(), other),
+            _ => self.since < other.since,
+        }
+    }
+}
+
+/// Reads a list; `None` if anything about it is odd.
+pub fn from_der(bytes: &[u8]) -> Option<List> {
+    let mut whole = Der(bytes);
+    let mut signed = Der(whole.take(SEQUENCE)?);
+    whole.end()?;
+    let mut body = Der(signed.take(SEQUENCE)?);
+    signed.take(SEQUENCE)?;
+    signed.take(BIT_STRING)?;
+    signed.end()?;
+
+    body.take_if(INTEGER)?;
+    // How it is signed.
+    body.take(SEQUENCE)?;
+    let mut list = List {
+        issuer: body.take(SEQUENCE)?.into(),
+        since: time(&mut body)?,
+        number: None,
+        revoked: 0,
+        delta: false,
+    };
+    if matches!(body.0.first(), Some(&(UTC_TIME | GENERALIZED_TIME))) {
+        time(&mut body)?;
+    }
+    if let Some(entries) = body.take_if(SEQUENCE)? {
+        let mut entries = Der(entries);
+        while !entries.0.is_empty() {
+            let mut entry = Der(entries.take(SEQUENCE)?);
+            entry.take(INTEGER)?;
+            time(&mut entry)?;
+            entry.take_if(SEQUENCE)?;
+            entry.end()?;
+            list.revoked = list.revoked.saturating_add(1);
+        }
+    }
+    if let Some(extensions) = body.take_if(EXTENSIONS)? {
+        list.extensions(extensions)?;
+    }
+    body.end()?;
+    Some(list)
+}
+
+impl List {
+    fn extensions(&mut self, bytes: &[u8]) -> Option<()> {
+        let mut outer = Der(bytes);
+        let mut list = Der(outer.take(SEQUENCE)?);
+        outer.end()?;
+        while !list.0.is_empty() {
+            let mut extension = Der(list.take(SEQUENCE)?);
+            let id = extension.take(OBJECT_ID)?;
+            extension.take_if(BOOLEAN)?;
+            let value = extension.take(OCTET_STRING)?;
+            extension.end()?;
+            if id == NUMBER {
+                let mut value = Der(value);
+                let number = serial(value.take(INTEGER)?)?;
+                value.end()?;
+                // Once (RFC 5280, 4.2).
+                if self.number.replace(number).is_some() {
+                    return None;
+                }
+            } else if id == DELTA {
+                self.delta = true;
+            }
+        }
+        Some(())
+    }
+}
+
+/// A time as four digits of a year and two of everything else (RFC 5280, 4.1.2.5).
+fn time(from: &mut Der<'_>) -> Option<String> {
+    let (tag, digits) = from.any()?;
+    let digits = str::from_utf8(digits).ok()?;
+    let century = match (tag, digits.as_bytes()) {
+        (UTC_TIME, [b'5'..=b'9', ..]) => "19",
+        (UTC_TIME, _) => "20",
+        (GENERALIZED_TIME, _) => "",
+        _ => return None,
+    };
+    let mut text = String::from(century);
+    text.push_str(digits);
+    let (last, rest) = text.as_bytes().split_last()?;
+    let right = *last == b'Z' && rest.len() == 14 && rest.iter().all(u8::is_ascii_digit);
+    right.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use alloc::vec;
+
+    use super::*;
+
+    fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let mut bytes = vec![tag, u8::try_from(content.len()).unwrap()];
+        bytes.extend(content);
+        bytes
+    }
+
+    fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {
+        der(
+            SEQUENCE,
+            &[&der(OBJECT_ID, &[id]), &der(OCTET_STRING, &[value])],
+        )
+    }
+
+    /// A list with these parts behind its issuer.
+    fn list(parts: &[&[u8]]) -> Vec<u8> {
+        let start = [
+            der(INTEGER, &[&[1]]),
+            der(SEQUENCE, &[]),
+            der(SEQUENCE, &[b"ca"]),
+        ]
+        .concat();
+        let body = der(SEQUENCE, &[&start, &parts.concat()]);
+        der(
+            SEQUENCE,
+            &[&body, &der(SEQUENCE, &[]), &der(BIT_STRING, &[&[0, 1]])],
+        )
+    }
+
+    #[test]
+    fn a_list_says_whose_it_is_since_when_and_how_many_it_names() {
+        let since = der(UTC_TIME, &[b"260102030405Z"]);
+        let until = der(GENERALIZED_TIME, &[b"21260101000000Z"]);
+        let entry = der(SEQUENCE, &[&der(INTEGER, &[&[9]]), &since]);
+        let numbered = |value: &[u8]| {
+            let one = extension(NUMBER, &der(INTEGER, &[value]));
+            der(EXTENSIONS, &[&der(SEQUENCE, &[&one])])
+        };
+        let read = from_der(&list(&[
+            &since,
+            &until,
+            &der(SEQUENCE, &[&entry, &entry]),
+            &numbered(&[1, 0]),
+        ]));
+        let read = read.unwrap();
+        assert_eq!(
+            (&*read.issuer, &*read.since),
+            (&b"ca"[..], "20260102030405Z")
+        );
+        assert_eq!((read.revoked, read.delta), (2, false));
+        let bare = from_der(&list(&[&der(UTC_TIME, &[b"991231235959Z"])])).unwrap();
+        assert_eq!((bare.revoked, &*bare.since), (0, "19991231235959Z"));
+        assert!(bare.is_older_than(&read) && !read.is_older_than(&bare));
+        // Numbers count before times, as numbers and not as texts.
+        let before = from_der(&list(&[&until, &numbered(&[0, 0xff])])).unwrap();
+        assert!(before.is_older_than(&read) && !read.is_older_than(&before));
+        assert!(!read.is_older_than(&read));
+        let delta = extension(DELTA, &der(INTEGER, &[&[1]]));
+        let delta = der(EXTENSIONS, &[&der(SEQUENCE, &[&delta])]);
+        assert!(from_der(&list(&[&since, &delta])).unwrap().delta);
+    }
+
+    #[test]
+    fn what_is_odd_is_no_list() {
+        let since = der(UTC_TIME, &[b"260102030405Z"]);
+        let whole = list(&[&since]);
+        for end in 0..whole.len() {
+            assert_eq!(from_der(&whole[..end]), None, "{end}");
+        }
+        assert_eq!(from_der(&[&whole[..], b"\0"].concat()), None);
+        for time in [&b"2601020304Z"[..], b"260102030405", b"2601020304 5Z"] {
+            assert_eq!(from_der(&list(&[&der(UTC_TIME, &[time])])), None);
+        }
+        assert_eq!(from_der(&list(&[])), None, "no time");
+        let entry = der(SEQUENCE, &[&der(INTEGER, &[&[9]])]);
+        assert_eq!(from_der(&list(&[&since, &der(SEQUENCE, &[&entry])])), None);
+    }
+}
