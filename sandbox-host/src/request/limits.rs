@@ -1,7 +1,7 @@
 //! What the gate's limits came to, as its context tells it: the host charges nothing, and so comes to the same decision. What a limit in shadow
 //! would have refused is noted here as it is there.
 
-use tensorgate_policy::policy::{Grant, Unit, Wait};
+use tensorgate_policy::policy::{Grant, Wait};
 use tensorgate_policy::{Charge, ChargeOutcome};
 use tensorgate_wire::context::Levels;
 
@@ -24,7 +24,5 @@ pub(super) fn has_charged_content(levels: &Levels) -> bool {
 
 /// Whether what a grant's requests carry is charged in tokens, of which the gate may be told how many were used.
 pub(super) fn reserves_tokens(grant: &Grant) -> bool {
-    grant
-        .per_content()
-        .any(|limit| limit.unit == Unit::Tokens && limit.scope.is_local())
+    grant.per_content().any(|limit| limit.is_reserved())
 }

@@ -13,6 +13,7 @@ mod failures;
 mod protocol;
 mod shared;
 mod streams;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,93 @@
+//! Tokens that gates share: reserved before a request goes on, given back to all of them when its answer has used fewer, and kept where nobody could say so.
+
+use serde_json::json;
+use tensorgate_client::http1::{self, Framing};
+use tensorgate_client::redis::Redis;
+use tensorgate_policy::raw::{Policy, Scope};
+use tensorgate_tests::ask::{self, PATIENCE};
+use tensorgate_tests::{Stack, policy};
+
+use super::{Counter, PATIENT_MS};
+
+/// What a window holds.
+const HELD: u64 = 210;
+/// What a request can come to.
+const RESERVED: u64 = 98;
+/// What a whole answer of the stand-in says that it used.
+const USED: u64 = 6;
+
+/// The vectors' policy, under which all gates together have 210 tokens a month for a client.
+fn tokens(counter: &Counter, timeout_ms: u64) -> Policy {
+    let mut policy = policy::vectors_policy("openai.json");
+    policy.rate_limit_service = Some(counter.service(timeout_ms));
+    let mut grants = policy.grants.iter_mut();
+    let grant = grants.find(|grant| grant.name.as_deref() == Some("tokens"));
+    grant.unwrap().cost.as_mut().unwrap().scope = Scope::Global;
+    policy
+}
+
+async fn chat(gate: &Stack, client: &str) -> u16 {
+    let body =
+        json!({"model": "plain", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let fields = ask::fields(&policy::key(client));
+    let path = "/v1/chat/completions";
+    let reply = http1::send(
+        gate.gate,
+        "POST",
+        path,
+        &fields,
+        body.as_bytes(),
+        Framing::Length,
+    );
+    reply.await.unwrap().status
+}
+
+/// Waits until nothing is reserved that was used: the word about it follows the answer.
+async fn settled(redis: &Redis) {
+    let none = async {
+        loop {
+            let keys = redis.keys().await.unwrap();
+            if !keys.iter().any(|key| key.contains(":reserved:")) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, none).await.unwrap();
+}
+
+/// What came of words about reservations: told, and not.
+async fn words(stack: &Stack) -> [u64; 2] {
+    let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
+    ["settling", "unsettled"].map(|outcome| {
+        let named = format!("outcome={outcome};");
+        let counted = stats.lines().filter(|line| line.contains(&named));
+        let count = |line: &str| line.rsplit(' ').next()?.trim().parse::<u64>().ok();
+        counted.filter_map(count).sum()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_did_not_use_comes_back_to_every_gate() {
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let counter = Counter::start("tokens").await;
+        let policy = tokens(&counter, PATIENT_MS);
+        let gates = [
+            Stack::start_workers("global-tokens", policy.clone(), chain, 2).await,
+            Stack::start_workers("global-tokens", policy, chain, 2).await,
+        ];
+        let mut passed = 0;
+        while chat(&gates[usize::from(passed % 2 == 1)], "cost-9").await == 200 {
+            passed += 1;
+            settled(&counter.redis).await;
+        }
+        assert_eq!(passed, 1 + (HELD - RESERVED) / USED, "{chain}");
+        // Each gate knows of its own alone, and of those that they came back.
+        let [first, second] = [words(&gates[0]).await, words(&gates[1]).await];
+        assert_eq!(
+            (first[0] + second[0], first[1] + second[1]),
+            (passed, 0),
+            "{chain}"
+        );
+    }
+}
