@@ -7,7 +7,7 @@ out=${CARGO_TARGET_DIR:-target}
 key=${1:-}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 mkdir -p "$out/debug/builtins"
-for name in passthrough image-classifier class-labels tabular; do
+for name in passthrough image-classifier class-labels tabular text-classifier; do
     component=$out/debug/builtins/$name.wasm
     install -m 0644 "$out/components/${name//-/_}.wasm" "$component"
     rm -f "$component.sigstore.json"

@@ -18,7 +18,7 @@ pub enum Mode {
 const PRIVATE: u32 = 0o600;
 
 /// Writes beside a file and renames over it. What could not be finished is not left behind.
-pub fn replace(file: &Path, text: &str, mode: Mode) -> io::Result<()> {
+pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     // A process's own: two that write the same file at once replace it one after the other.
     let beside = file.with_file_name(format!(".{name}.{}", std::process::id()));
@@ -40,7 +40,7 @@ pub fn replace(file: &Path, text: &str, mode: Mode) -> io::Result<()> {
             if let Some(old) = kept {
                 opened.set_permissions(Permissions::from_mode(old.permissions().mode()))?;
             }
-            opened.write_all(text.as_bytes())?;
+            opened.write_all(content.as_ref())?;
             opened.sync_all()
         })
         .and_then(|()| std::fs::rename(&beside, file));

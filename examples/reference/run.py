@@ -19,10 +19,11 @@ import numpy as np
 import sounds
 import tables
 import texts
+import tokenizer_files
 from case import differences
 
 TOP = Path(__file__).resolve().parents[2]
-EXAMPLES = [images, labels, texts, tables, sounds, detections]
+EXAMPLES = [images, labels, texts, tables, sounds, detections, *tokenizer_files.EXAMPLES]
 SEED = 5
 # What a committed number may differ by from one made by another processor.
 DRIFT = 1e-6
@@ -56,9 +57,21 @@ def kept(example):
     return faults + [f"{path.name} is nobody's" for path in folder.iterdir() if path.name not in names]
 
 
-def tested(project, handler):
+def built(project, handler):
+    """The handler's component; with the project's tokenizer.json in it, if it has one."""
+    handler = handler.split("/")[0]
     component = TOP / "target/components" / f"{handler.replace('-', '_')}.wasm"
-    command = [TOP / "target/debug/tensorgate", "--json", "handler", "test", "--component", component, project]
+    file = project / "tokenizer.json"
+    if not file.is_file():
+        return component
+    made = TOP / "target/examples" / f"{project.name}.wasm"
+    made.parent.mkdir(exist_ok=True)
+    subprocess.run([TOP / "target/debug/tensorgate", "--json", "handler", "configure", component, "--file", file, "-o", made], stdout=subprocess.DEVNULL, check=True)
+    return made
+
+
+def tested(project, handler):
+    command = [TOP / "target/debug/tensorgate", "--json", "handler", "test", "--component", built(project, handler), project]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     faults = [f"{line['case']}: {'; '.join(line['faults'])[:300]}" for line in lines if not line["ok"]]
@@ -70,7 +83,8 @@ def fresh(example, rng):
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "cases").mkdir(parents=True)
     shutil.copy(TOP / "examples/handlers" / example.HANDLER / "handler.yaml", folder)
-    for case in example.fresh(rng):
+    fresh = example.fresh(rng, folder) if hasattr(example, "train") else example.fresh(rng)
+    for case in fresh:
         case.write(folder / "cases")
     return folder
 
@@ -92,7 +106,7 @@ def main():
         checks.append(("in the sandbox, new", count, faults))
         for name, count, faults in checks:
             wrong += bool(faults)
-            print(f"{example.HANDLER:18} {name:36} {count!s:>4} {'WRONG' if faults else 'ok'}", flush=True)
+            print(f"{example.HANDLER:26} {name:36} {count!s:>4} {'WRONG' if faults else 'ok'}", flush=True)
             for fault in faults[:10]:
                 print(f"    {fault}")
     return 1 if wrong else 0

@@ -3,6 +3,8 @@
 //!
 //! The function runs in wasmtime with nothing of this machine: it can compute, and write lines for the author. Fuel and memory are bounded.
 
+use std::collections::BTreeMap;
+
 use wasmtime::{
     Caller, Config, Engine, Extern, Instance, Linker, Module, Store, StoreLimits,
     StoreLimitsBuilder, Val,
@@ -15,19 +17,24 @@ use crate::Failure;
 const INIT: &str = "tensorgate-init";
 
 /// Instructions that a function may take: about a minute's.
-const MAX_FUEL: u64 = 100_000_000_000;
+pub(super) const MAX_FUEL: u64 = 100_000_000_000;
 
 /// Memory that it may take, bytes. A policy's `memory_bytes` has to hold what it leaves.
-const MAX_MEMORY_BYTES: usize = 1 << 30;
+pub(super) const MAX_MEMORY_BYTES: usize = 1 << 30;
+
+/// Where its lines go.
+pub(super) const LOG: &str = "tensorgate:handler/log@0.1.0";
 
 /// Lines of it that are told, the first, and bytes of each.
 const MAX_LINES: usize = 100;
 const MAX_LINE_BYTES: usize = 4 << 10;
 
 /// What a store holds.
-struct State {
-    limits: StoreLimits,
-    lines: Vec<String>,
+pub(super) struct State {
+    pub(super) limits: StoreLimits,
+    pub(super) lines: Vec<String>,
+    /// What it is given to read, by name: nothing, unless it is configured.
+    pub(super) given: BTreeMap<String, Vec<u8>>,
 }
 
 /// A module as its function leaves it, without that function; as it is if it has none.
@@ -57,8 +64,12 @@ fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
     let limits = StoreLimitsBuilder::new()
         .memory_size(MAX_MEMORY_BYTES)
         .build();
-    let lines = Vec::new();
-    let mut store = Store::new(&engine, State { limits, lines });
+    let state = State {
+        limits,
+        lines: Vec::new(),
+        given: BTreeMap::new(),
+    };
+    let mut store = Store::new(&engine, state);
     store.limiter(|state| &mut state.limits);
     store.set_fuel(fuel).map_err(|error| failed(&error))?;
     let instance = run(&engine, &mut store, &module).map_err(|error| {
@@ -85,7 +96,7 @@ fn failed(cause: &dyn core::fmt::Display) -> Failure {
 
 fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap("tensorgate:handler/log@0.1.0", "write", logged)?;
+    linker.func_wrap(LOG, "write", logged)?;
     linker.define_unknown_imports_as_traps(module)?;
     let instance = linker.instantiate(&mut *store, module)?;
     instance
@@ -95,7 +106,7 @@ fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::
 }
 
 /// `log.write` as the canonical ABI has it: a level, and where a text lies.
-fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
+pub(super) fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return;
     };
@@ -110,9 +121,9 @@ fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes: i32) {
 }
 
 /// What an instance holds once its function has run.
-struct Left<'s> {
-    store: &'s mut Store<State>,
-    instance: Instance,
+pub(super) struct Left<'s> {
+    pub(super) store: &'s mut Store<State>,
+    pub(super) instance: Instance,
 }
 
 impl InstanceState for Left<'_> {

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod build;
 pub mod case;
 pub mod compare;
+pub mod configure;
 pub mod contract;
 mod copy;
 pub mod given;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod configure;
 mod inspect;
 mod logs;
 mod new;
@@ -17,7 +18,7 @@ use clap::{Args, Subcommand};
 use crate::Failure;
 use crate::ui::Ui;
 
-/// Make, port, build, inspect, test, measure, sign and publish handlers, and run their calls again.
+/// Make, port, build, configure, inspect, test, measure, sign and publish handlers, and run their calls again.
 #[derive(Args)]
 pub struct Handler {
     #[command(subcommand)]
@@ -29,6 +30,7 @@ enum What {
     New(new::New),
     Port(port::Port),
     Build(build::Build),
+    Configure(configure::Configure),
     Inspect(inspect::Inspect),
     Test(test::Test),
     Bench(bench::Bench),
@@ -46,6 +48,7 @@ impl Handler {
             What::New(new) => new.run(ui),
             What::Port(port) => port.run(ui),
             What::Build(build) => build.run(ui),
+            What::Configure(configure) => configure.run(ui),
             What::Inspect(inspect) => inspect.run(ui),
             What::Test(test) => test.run(ui),
             What::Bench(bench) => bench.run(ui),

@@ -1,6 +1,7 @@
 //! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
 
 mod components;
+mod configure;
 mod examples;
 mod hostile;
 mod js;

@@ -216,6 +216,9 @@ pub(super) fn sha256(report: &mut Report, path: &Path, text: &str) -> Option<[u8
     digest
 }
 
+/// Builtin handlers that are none before they are configured: no policy names them as they are installed.
+const TO_CONFIGURE: [&str; 1] = ["text-classifier"];
+
 /// A component: a file, relative to the policy, or `builtin:` and the name of one that is installed with the host.
 pub(super) fn component(report: &mut Report, path: &Path, text: &str) -> Option<()> {
     let Some(name) = text.strip_prefix(BUILTIN) else {
@@ -230,6 +233,14 @@ pub(super) fn component(report: &mut Report, path: &Path, text: &str) -> Option<
             path,
             format!("{} is not the name of a builtin handler", quote(name)),
             "lower-case letters, digits, - and _, as in builtin:tabular",
+        );
+        return None;
+    }
+    if TO_CONFIGURE.contains(&name) {
+        report.error_with_fix(
+            path,
+            format!("{BUILTIN}{name} has no tokenizer until it is configured"),
+            format!("run `tensorgate handler configure {BUILTIN}{name} --file tokenizer.json -o text.wasm`, and name text.wasm with the digest that it prints"),
         );
         return None;
     }

@@ -1,14 +1,16 @@
 //! Wraps a core module, as `cargo build --target wasm32-unknown-unknown` makes it, into a handler component, and says of
-//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it.
+//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it, and one module of a component in another's place.
 //!
 //! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
 //! The output depends on the input alone, byte for byte.
 
 mod compose;
 mod imports;
+mod parts;
 
 pub use compose::compose;
 pub use imports::{KIT, Surface, surface};
+pub use parts::{Part, note, noted, part};
 
 use wit_component::ComponentEncoder;
 

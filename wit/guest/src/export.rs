@@ -94,6 +94,53 @@ macro_rules! export_init {
     };
 }
 
+/// Makes a component one that is fitted to its user by `tensorgate handler configure`. The function is called then, once: [`crate::config`] answers with the
+/// files that the user names, and the bytes that it makes of them are what [`crate::configured`] gives in each call, at no cost to it, or its text says
+/// why there are none. Nothing else of that run is left. A host takes such a component only once it is configured. Once in a crate.
+///
+/// ```
+/// use tensorgate_handler::{config, export_configure};
+///
+/// fn sorted() -> Result<Vec<u8>, String> {
+///     let words = config("words.txt").ok_or("no words.txt")?;
+///     let mut words: Vec<&str> = words.lines().collect();
+///     words.sort_unstable();
+///     Ok(words.join("\n").into_bytes())
+/// }
+///
+/// export_configure!(sorted);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! export_configure {
+    ($function:path) => {
+        const _: () = {
+            #[cfg(target_arch = "wasm32")]
+            static OUTCOME: ::std::sync::OnceLock<&'static [usize; 3]> =
+                ::std::sync::OnceLock::new();
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "tensorgate-configure")]
+            extern "C" fn run_configure_of_tensorgate() {
+                $crate::log_panics();
+                OUTCOME.get_or_init(|| $crate::told($function()));
+            }
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "tensorgate-made")]
+            extern "C" fn outcome_of_tensorgate() -> usize {
+                OUTCOME.get().map_or(0, |outcome| outcome.as_ptr().addr())
+            }
+            #[cfg(target_arch = "wasm32")]
+            #[unsafe(export_name = "tensorgate-keep")]
+            extern "C" fn room_of_tensorgate(bytes: usize) -> usize {
+                $crate::keep(bytes)
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn() -> ::core::result::Result<::std::vec::Vec<u8>, ::std::string::String> =
+                $function;
+        };
+    };
+}
+
 /// From here on a panic writes its message and place to the operator's log before it traps: a trap alone carries
 /// neither. The export macros call this.
 pub fn log_panics() {

@@ -43,6 +43,7 @@ compile_error!("tensor data is little-endian, and is read in place");
 
 pub mod bindings;
 mod bytes;
+mod configured;
 mod element;
 mod error;
 mod export;
@@ -55,6 +56,9 @@ pub mod testing;
 
 pub use bindings::preprocess::Payload;
 pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
+pub use configured::configured;
+#[doc(hidden)]
+pub use configured::{keep, told};
 pub use element::Element;
 pub use export::{Postprocess, Preprocess, log_panics};
 pub use fetch::{Failure, File, fetch};

@@ -11,6 +11,7 @@ type FeatureOf = (String, String, String);
 thread_local! {
     static FEATURES: RefCell<BTreeMap<FeatureOf, f64>> = const { RefCell::new(BTreeMap::new()) };
     static FILES: RefCell<BTreeMap<String, File>> = const { RefCell::new(BTreeMap::new()) };
+    static CONFIGURED: RefCell<Option<&'static [u8]>> = const { RefCell::new(None) };
     static CONFIG: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -26,6 +27,15 @@ pub fn set_config<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
 
 pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|config| config.get(key).cloned())
+}
+
+/// Sets what [`crate::configured`] gives on this thread. It stays in memory: a test makes few.
+pub fn set_configured(made: Vec<u8>) {
+    CONFIGURED.set(Some(made.leak()));
+}
+
+pub(crate) fn configured() -> Option<&'static [u8]> {
+    CONFIGURED.with_borrow(|configured| *configured)
 }
 
 /// Puts a file where [`crate::fetch`] finds it on this thread. Any other is [`Failure::NotFound`].

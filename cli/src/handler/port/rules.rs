@@ -60,8 +60,7 @@ const CONFIG: &str = "`config(key)` answers what the policy's `config:` says";
 const ARRAY: &str = "`tensorgate.array` and `Array` have numpy's names for it, in plain Python; ndarray in Rust for megapixels";
 const RUST: &str = "ndarray in a handler in Rust: numpy has compiled parts and is in no component";
 const IMAGE: &str = "examples/handlers/image-classifier: PNG and JPEG, resize, crop, normalise, in Rust, as Pillow computes them";
-const TOKENS: &str =
-    "examples/handlers/text-tokens: WordPiece with its vocabulary in the component, in Rust";
+const TOKENS: &str = "builtin:text-classifier with the tokenizer.json of yours (`tensorgate handler configure`); examples/handlers/text-tokens for WordPiece in a Rust handler of your own";
 const TABLE: &str = "examples/handlers/tabular: order, scale, missing values and categories from the policy's config";
 const SOUND: &str =
     "examples/handlers/audio-features: WAV to log-mel, in Rust, as librosa computes it";

@@ -10,6 +10,7 @@ use tensorgate_host::sandbox::Role;
 use tensorgate_policy::{hex, raw};
 
 use crate::Failure;
+use crate::handler::configure::{Origin, origin};
 use crate::handler::project::{Grants, Limits, World, component_at, read_component, rule};
 use crate::handler::{authority, runner};
 use crate::ui::Ui;
@@ -36,6 +37,8 @@ struct Report {
     needs: Vec<&'static str>,
     accepted: bool,
     why_not: Option<String>,
+    /// What it says that it was configured from.
+    configured: Option<Origin>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +72,7 @@ impl Inspect {
             needs: needs(&surface),
             accepted: why_not.is_none(),
             why_not,
+            configured: origin(&bytes),
         };
         if ui.json {
             ui.json_line(&report);
@@ -156,6 +160,7 @@ fn tell(ui: &Ui, report: &Report) {
         needs,
         accepted,
         why_not,
+        configured,
     } = report;
     ui.line(component);
     ui.line(&format!("  size     {bytes} bytes"));
@@ -164,6 +169,20 @@ fn tell(ui: &Ui, report: &Report) {
         "  exports  {}",
         crate::ui::printable(&exports.join(", "))
     ));
+    if let Some(Origin { sha256, files }) = configured {
+        ui.line(&format!(
+            "  made of  {}, as it says",
+            crate::ui::printable(sha256)
+        ));
+        for file in files {
+            ui.line(&format!(
+                "  with     {}: {} bytes, sha256 {}",
+                crate::ui::printable(&file.name),
+                file.bytes,
+                crate::ui::printable(&file.sha256)
+            ));
+        }
+    }
     if imports.is_empty() {
         ui.line("  imports  nothing");
     }

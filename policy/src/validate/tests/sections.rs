@@ -285,6 +285,11 @@ fn a_handler_is_pinned_and_bounded() {
     ] {
         png("component", json!(name), "name of a builtin handler");
     }
+    png(
+        "component",
+        json!("builtin:text-classifier"),
+        "until it is configured",
+    );
     accept("/handlers/png/component", json!("builtin:image-classifier"));
     png("sha256", Value::Null, "is missing");
     png("sha256", json!("0"), "is not a sha256 digest");

@@ -7,7 +7,11 @@ use super::super::bounds::{
     MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
 };
 
-/// Refuses what is larger than anything that is compiled, with a text for the operator. What is no component at all is left to the
+/// The export of a module that is to be configured; it is gone once it is.
+const CONFIGURE: &str = "tensorgate-configure";
+const UNCONFIGURED: &str = "it has to be configured first: `tensorgate handler configure COMPONENT --file FILE -o NEW.wasm`";
+
+/// Refuses what is larger than anything that is compiled, or not finished, with a text for the operator. What is no component at all is left to the
 /// compiler to say.
 ///
 /// # Errors
@@ -32,6 +36,12 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
             Payload::ComponentSection { .. } => {
                 nesting = nesting.saturating_add(1);
                 most("components in each other", nesting, MAX_NESTING)?;
+            }
+            Payload::ExportSection(exports) => {
+                let mut names = exports.into_iter().flatten().map(|export| export.name);
+                if names.any(|name| name == CONFIGURE) {
+                    return Err(UNCONFIGURED.to_owned());
+                }
             }
             Payload::End(_) => nesting = nesting.saturating_sub(1),
             Payload::CodeSectionEntry(body) => {
@@ -74,6 +84,10 @@ mod tests {
                 Some("bytes of code"),
             ),
             (module("").repeat(MAX_MODULES + 1), Some("modules")),
+            (
+                module(r#"(func (export "tensorgate-configure"))"#),
+                Some("has to be configured first"),
+            ),
             (
                 format!(
                     "{}{}",

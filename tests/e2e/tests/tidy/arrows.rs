@@ -65,6 +65,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("class-labels", &["handler-settings", "tensorgate-handler"]),
     ("text-tokens", &["handler-settings", "tensorgate-handler"]),
+    (
+        "text-classifier",
+        &["handler-settings", "tensorgate-handler"],
+    ),
     ("tabular", &["handler-settings", "tensorgate-handler"]),
     (
         "audio-features",

@@ -1,0 +1,272 @@
+//! What a call reads: tables that are looked up where they lie, so that a call unpacks none of them. They are written once, when the handler is
+//! configured; whoever reads them trusts the bounds that were checked then, and finds nothing rather than panics where bytes are missing.
+
+/// An entry of a table of numbers.
+type Word = [u8; 4];
+
+/// Writes sections one after another, each with its length before it.
+#[derive(Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// One more section.
+    pub fn section(&mut self, section: &[u8]) {
+        let length = u32::try_from(section.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(section);
+    }
+
+    /// A section of numbers.
+    pub fn numbers(&mut self, numbers: impl IntoIterator<Item = u32>) {
+        let bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
+        self.section(&bytes);
+    }
+
+    /// All sections.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Reads sections in the order in which they were written.
+pub struct Reader<'t> {
+    rest: &'t [u8],
+}
+
+impl<'t> Reader<'t> {
+    /// Reads nothing yet.
+    pub const fn new(bytes: &'t [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// The next section, `None` where there is no whole one.
+    pub fn section(&mut self) -> Option<&'t [u8]> {
+        let (length, rest) = self.rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (section, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(section)
+    }
+
+    /// The next section, as numbers.
+    pub fn numbers(&mut self) -> Option<Numbers<'t>> {
+        Some(Numbers(self.section()?.as_chunks().0))
+    }
+}
+
+/// A table of numbers.
+#[derive(Clone, Copy)]
+pub struct Numbers<'t>(&'t [Word]);
+
+impl Numbers<'_> {
+    /// One of them.
+    pub fn get(&self, at: usize) -> Option<u32> {
+        self.0.get(at).map(|word| u32::from_le_bytes(*word))
+    }
+
+    /// One of them as a place.
+    pub fn place(&self, at: usize) -> Option<usize> {
+        usize::try_from(self.get(at)?).ok()
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Byte strings in order, each with a value. Looked up a byte at a time: what a caller writes costs little more than what it takes to read it.
+#[derive(Clone, Copy)]
+pub struct Strings<'t> {
+    ends: Numbers<'t>,
+    values: Numbers<'t>,
+    text: &'t [u8],
+}
+
+/// Strings that begin alike, and in how many bytes.
+#[derive(Clone, Copy)]
+pub struct Alike {
+    from: usize,
+    until: usize,
+    depth: usize,
+}
+
+impl<'t> Strings<'t> {
+    /// Writes them; in order, and each once.
+    pub fn write<'s>(writer: &mut Writer, sorted: impl IntoIterator<Item = (&'s [u8], u32)>) {
+        let (mut ends, mut values, mut text) = (Vec::new(), Vec::new(), Vec::new());
+        for (string, value) in sorted {
+            text.extend_from_slice(string);
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            values.push(value);
+        }
+        writer.numbers(ends);
+        writer.numbers(values);
+        writer.section(&text);
+    }
+
+    /// Those that were written there.
+    pub fn read(reader: &mut Reader<'t>) -> Option<Self> {
+        Some(Self {
+            ends: reader.numbers()?,
+            values: reader.numbers()?,
+            text: reader.section()?,
+        })
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.ends.len() == 0
+    }
+
+    /// All of them.
+    pub const fn all(&self) -> Alike {
+        Alike {
+            from: 0,
+            until: self.ends.len(),
+            depth: 0,
+        }
+    }
+
+    /// Those of some whose next byte is this one; `None` if none is.
+    pub fn next(&self, alike: Alike, byte: u8) -> Option<Alike> {
+        let Alike { from, until, depth } = alike;
+        let from = self.first(from, until, |at| self.byte(at, depth) >= Some(byte));
+        let until = self.first(from, until, |at| self.byte(at, depth) > Some(byte));
+        (from < until).then_some(Alike {
+            from,
+            until,
+            depth: depth.saturating_add(1),
+        })
+    }
+
+    /// Those that begin with these bytes.
+    pub fn beginning(&self, bytes: &[u8]) -> Option<Alike> {
+        bytes
+            .iter()
+            .try_fold(self.all(), |alike, byte| self.next(alike, *byte))
+    }
+
+    /// The value of the one that goes no further than all of some do: it comes first of them.
+    pub fn whole(&self, alike: Alike) -> Option<u32> {
+        let string = self.string(alike.from)?;
+        (string.len() == alike.depth)
+            .then(|| self.values.get(alike.from))
+            .flatten()
+    }
+
+    /// The value of exactly these bytes.
+    pub fn get(&self, bytes: &[u8]) -> Option<u32> {
+        self.whole(self.beginning(bytes)?)
+    }
+
+    /// The longest of some that the rest of a text begins with: its value, and how many bytes of the rest it is.
+    pub fn longest(&self, mut alike: Alike, rest: &[u8]) -> Option<(u32, usize)> {
+        let mut best = None;
+        for (at, byte) in rest.iter().enumerate() {
+            let Some(narrower) = self.next(alike, *byte) else {
+                break;
+            };
+            alike = narrower;
+            if let Some(value) = self.whole(alike) {
+                best = Some((value, at.saturating_add(1)));
+            }
+        }
+        best
+    }
+
+    fn string(&self, at: usize) -> Option<&'t [u8]> {
+        let from = match at.checked_sub(1) {
+            Some(before) => self.ends.place(before)?,
+            None => 0,
+        };
+        self.text.get(from..self.ends.place(at)?)
+    }
+
+    fn byte(&self, at: usize, depth: usize) -> Option<u8> {
+        self.string(at)?.get(depth).copied()
+    }
+
+    /// The first place from which on something holds, between two.
+    fn first(&self, mut from: usize, mut until: usize, holds: impl Fn(usize) -> bool) -> usize {
+        while from < until {
+            let middle = from.midpoint(until);
+            if holds(middle) {
+                until = middle;
+            } else {
+                from = middle.saturating_add(1);
+            }
+        }
+        from
+    }
+}
+
+/// What two neighbours become, by the left one's id and then the right one's.
+#[derive(Clone, Copy)]
+pub struct Merges<'t> {
+    starts: Numbers<'t>,
+    rights: Numbers<'t>,
+    ranks: Numbers<'t>,
+    made: Numbers<'t>,
+}
+
+/// One merge: what comes first, and what is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merge {
+    /// A smaller one goes first.
+    pub rank: u32,
+    /// The id of the two together.
+    pub made: u32,
+}
+
+impl<'t> Merges<'t> {
+    /// Writes them, by left and right in order.
+    pub fn write(writer: &mut Writer, sorted: &std::collections::BTreeMap<(u32, u32), Merge>) {
+        let mut starts = Vec::new();
+        for (at, (left, _)) in sorted.keys().enumerate() {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            let lefts = usize::try_from(*left).unwrap_or(usize::MAX);
+            while starts.len() <= lefts {
+                starts.push(at);
+            }
+        }
+        starts.push(u32::try_from(sorted.len()).unwrap_or(u32::MAX));
+        writer.numbers(starts);
+        writer.numbers(sorted.keys().map(|(_, right)| *right));
+        writer.numbers(sorted.values().map(|merge| merge.rank));
+        writer.numbers(sorted.values().map(|merge| merge.made));
+    }
+
+    /// Those that were written there.
+    pub fn read(reader: &mut Reader<'t>) -> Option<Self> {
+        Some(Self {
+            starts: reader.numbers()?,
+            rights: reader.numbers()?,
+            ranks: reader.numbers()?,
+            made: reader.numbers()?,
+        })
+    }
+
+    /// What two neighbours become, if they become anything.
+    pub fn get(&self, left: u32, right: u32) -> Option<Merge> {
+        let left = usize::try_from(left).ok()?;
+        let mut from = self.starts.place(left)?;
+        let end = self.starts.place(left.saturating_add(1))?;
+        let mut until = end;
+        while from < until {
+            let middle = from.midpoint(until);
+            if self.rights.get(middle)? < right {
+                from = middle.saturating_add(1);
+            } else {
+                until = middle;
+            }
+        }
+        let found = from < end && self.rights.get(from)? == right;
+        found.then_some(Merge {
+            rank: self.ranks.get(from)?,
+            made: self.made.get(from)?,
+        })
+    }
+}

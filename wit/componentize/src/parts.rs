@@ -1,0 +1,193 @@
+//! A component's sections, one after another: to put one core module in the place of another, which leaves all around it as it was, byte for byte, and to
+//! leave a note behind the last.
+
+use core::ops::Range;
+
+use wasmparser::{Parser, Payload};
+
+/// Before the first section: magic, version, layer.
+const HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+/// Sections of a component's binary format.
+const CUSTOM: u8 = 0;
+const CORE_MODULE: u8 = 1;
+
+/// A core module within a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The section's bytes, its head included.
+    section: Range<usize>,
+    module: Range<usize>,
+}
+
+impl Part {
+    /// The module.
+    pub fn module<'c>(&self, component: &'c [u8]) -> &'c [u8] {
+        component.get(self.module.clone()).unwrap_or_default()
+    }
+
+    /// The component with another module in this one's place. It must import and export what this one does, as far as the component uses it.
+    pub fn replaced(&self, component: &[u8], module: &[u8]) -> Vec<u8> {
+        let before = component.get(..self.section.start).unwrap_or_default();
+        let after = component.get(self.section.end..).unwrap_or_default();
+        [before, &section(CORE_MODULE, module), after].concat()
+    }
+}
+
+/// The outermost core module of a component that exports this name; `None` if none does.
+///
+/// # Errors
+/// If it is no component, or cut off.
+pub fn part(component: &[u8], export: &str) -> Result<Option<Part>, String> {
+    for (id, section, content) in sections(component)? {
+        let module = component.get(content.clone()).unwrap_or_default();
+        if id == CORE_MODULE && exports(module, export)? {
+            let module = content;
+            return Ok(Some(Part { section, module }));
+        }
+    }
+    Ok(None)
+}
+
+/// A component with a note of this name behind it. Nothing of it is changed by one.
+pub fn noted(component: &[u8], name: &str, note: &[u8]) -> Vec<u8> {
+    let content = [&leb(name.len()), name.as_bytes(), note].concat();
+    [component, &section(CUSTOM, &content)].concat()
+}
+
+/// The last note of this name, `None` if there is none, or what has it is no component.
+pub fn note<'c>(component: &'c [u8], name: &str) -> Option<&'c [u8]> {
+    let notes = sections(component).ok()?.into_iter().rev();
+    notes
+        .filter(|(id, ..)| *id == CUSTOM)
+        .find_map(|(.., content)| {
+            let content = component.get(content)?;
+            content
+                .strip_prefix(leb(name.len()).as_slice())?
+                .strip_prefix(name.as_bytes())
+        })
+}
+
+fn exports(module: &[u8], export: &str) -> Result<bool, String> {
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ExportSection(section) = payload.map_err(|error| error.to_string())? {
+            for found in section {
+                if found.map_err(|error| error.to_string())?.name == export {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+/// Each section's id, where it lies with its head, and without.
+type Section = (u8, Range<usize>, Range<usize>);
+
+fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
+    if !component.starts_with(&HEADER) {
+        return Err("not a component".to_owned());
+    }
+    let cut_off = || "a component that is cut off".to_owned();
+    let mut found = Vec::new();
+    let mut from = HEADER.len();
+    while from < component.len() {
+        let rest = component.get(from..).unwrap_or_default();
+        let (id, rest) = rest.split_first().ok_or_else(cut_off)?;
+        let (length, head) = number(rest).ok_or_else(cut_off)?;
+        let begin = from.saturating_add(1).saturating_add(head);
+        let end = begin.checked_add(length).ok_or_else(cut_off)?;
+        if end > component.len() {
+            return Err(cut_off());
+        }
+        found.push((*id, from..end, begin..end));
+        from = end;
+    }
+    Ok(found)
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [&[id], leb(content.len()).as_slice(), content].concat()
+}
+
+/// A number in LEB128, as short as it goes.
+fn leb(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or_default();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+/// A u32 in LEB128, and how many bytes it takes.
+fn number(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0_u64;
+    for (at, byte) in bytes.iter().take(5).enumerate() {
+        let shift = u32::try_from(at).ok()?.checked_mul(7)?;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            let value = u32::try_from(value).ok()?;
+            return Some((usize::try_from(value).ok()?, at.checked_add(1)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// A core module that exports nothing, and one that exports its memory under this name.
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+    fn exporting(name: &str) -> Vec<u8> {
+        let export = [&[1], leb(name.len()).as_slice(), name.as_bytes(), &[2, 0]].concat();
+        [EMPTY, &section(5, &[1, 0, 1]), &section(7, &export)].concat()
+    }
+
+    fn component(modules: &[&[u8]]) -> Vec<u8> {
+        let modules = modules.iter().map(|module| section(CORE_MODULE, module));
+        [HEADER.to_vec(), modules.collect::<Vec<_>>().concat()].concat()
+    }
+
+    #[test]
+    fn a_module_is_put_in_the_place_of_the_one_that_exports_a_name() {
+        let (one, other) = (exporting("one"), exporting(&"o".repeat(300)));
+        let whole = component(&[EMPTY, &one, EMPTY]);
+        let found = part(&whole, "one").unwrap().unwrap();
+        assert_eq!(found.module(&whole), one);
+        assert_eq!(
+            found.replaced(&whole, &other),
+            component(&[EMPTY, &other, EMPTY])
+        );
+        assert_eq!(found.replaced(&whole, &one), whole);
+        assert_eq!(part(&whole, "two").unwrap(), None);
+    }
+
+    #[test]
+    fn the_last_note_of_a_name_counts() {
+        let whole = component(&[EMPTY]);
+        assert_eq!(note(&whole, "n"), None);
+        let noted_once = noted(&whole, "n", b"first");
+        let noted_twice = noted(&noted(&noted_once, "n", b"second"), "m", b"third");
+        assert_eq!(note(&noted_once, "n"), Some(b"first".as_slice()));
+        assert_eq!(note(&noted_twice, "n"), Some(b"second".as_slice()));
+    }
+
+    #[test]
+    fn what_is_no_component_is_none() {
+        let whole = component(&[EMPTY]);
+        assert!(part(EMPTY, "one").is_err());
+        assert!(part(b"", "one").is_err());
+        for end in HEADER.len().saturating_add(1)..whole.len() {
+            assert!(part(whole.get(..end).unwrap(), "one").is_err(), "{end}");
+        }
+        let endless = [HEADER.as_slice(), &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat();
+        assert!(part(&endless, "one").is_err());
+    }
+}
