@@ -227,6 +227,39 @@ fn the_backend_is_always_told_how_many_tokens_there_may_be() {
 }
 
 #[test]
+fn the_backend_sees_nothing_of_what_a_message_leaves_out() {
+    let rules = rules();
+    let message = |role: &'static str, more: Vec<(&'static str, Value<'static>)>| {
+        let both = [("role", Value::text(role)), ("content", Value::text("x"))];
+        let all = both.into_iter().chain(more);
+        Value::Object(all.map(|(name, value)| (name.into(), value)).collect())
+    };
+    let none = || Value::Array(vec![]);
+    let dumped = || {
+        let names = [
+            "refusal",
+            "audio",
+            "function_call",
+            "reasoning_content",
+            "name",
+        ];
+        let mut more: Vec<_> = names.map(|name| (name, Value::Null)).into();
+        more.extend([("annotations", none()), ("tool_calls", none())]);
+        more
+    };
+    let document = |message| members([("messages", Value::Array(vec![message]))]);
+    let whole = document(message("assistant", dumped()));
+    assert!(rules.check(Api::Chat, &whole, &mut Err).is_ok());
+    let built = rebuild(&rules, Api::Chat, "m", whole);
+    let plain = Value::Array(vec![message("assistant", vec![])]);
+    assert_eq!(built.get("messages"), Some(&plain));
+    // Of others than who calls, a list of calls is one, however short.
+    let others = document(message("user", dumped()));
+    let denial = rules.check(Api::Chat, &others, &mut Err).unwrap_err();
+    assert_eq!(denial.reason, Reason::Parameter);
+}
+
+#[test]
 fn what_is_charged_is_what_the_backend_is_told() {
     let rules = rules();
     let twice = members([
