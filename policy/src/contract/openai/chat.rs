@@ -3,6 +3,7 @@
 use alloc::format;
 
 use super::members::{count, is_function, is_id};
+use super::normal::longest;
 use super::picture::{DATA, Look, Picture};
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
@@ -151,7 +152,7 @@ impl Message<'_, '_> {
     }
 
     fn text(&mut self, text: &str) {
-        self.said.texts = self.said.texts.saturating_add(text.len());
+        self.said.texts = self.said.texts.saturating_add(longest(text));
     }
 
     fn check(mut self, message: &Value<'_>) -> Held {
@@ -308,7 +309,7 @@ impl Message<'_, '_> {
                     }
                     let said = &mut self.said;
                     said.calls = said.calls.saturating_add(1);
-                    said.arguments = said.arguments.saturating_add(arguments.len());
+                    said.arguments = said.arguments.saturating_add(longest(arguments));
                 }
                 _ => self.add(Reason::Parameter, ".tool_calls", "is no call of a function"),
             }

@@ -164,6 +164,23 @@ fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
 }
 
 #[test]
+fn a_text_that_a_normaliser_makes_longer_costs_what_it_becomes() {
+    let rules = rules();
+    let tokens = |text: &'static str| {
+        let document = members([("messages", said(Value::text(text)))]);
+        let checked = rules.check(Api::Chat, &document, &mut Err);
+        checked.map(|carried| carried.tokens - 64 - 16 - 64)
+    };
+    assert_eq!(tokens("\u{1d1c0}\u{1d1c0}").unwrap(), 24);
+    assert_eq!(tokens("\u{e9}\u{d55c}").unwrap(), 5);
+    // Of a hundred bytes, whatever they come as.
+    let long = "\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}";
+    assert_eq!(tokens(long).unwrap(), 96);
+    let beyond = "\u{fdfa}\u{fdfa}\u{fdfa}\u{fdfa}";
+    assert_eq!(tokens(beyond).unwrap_err().reason, Reason::ItemTooLong);
+}
+
+#[test]
 fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
     let rules = rules();
     let call = |arguments: &'static str| {
