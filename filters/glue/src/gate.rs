@@ -317,6 +317,8 @@ impl Gate {
                 leave(proxy, owed);
             }
             self.outcome.aborted(proxy);
+        } else if matches!(self.phase, Phase::Fresh) {
+            self.outcome.unheard(proxy);
         }
         for owed in core::mem::take(&mut self.dues.owed) {
             leave(proxy, &owed);
