@@ -79,7 +79,7 @@ fn replay(policy: &Policy, head: &Head<'_>, calls: &[Call<'_>]) -> Vec<Step> {
                 checked = true;
                 decision.check(policy, request)
             }
-            Call::Refuse(reason) => decision.refuse(Denial::new(*reason, "the driver's")),
+            Call::Refuse(reason) => decision.refuse(policy, Denial::new(*reason, "the driver's")),
         };
         if let Some(denial) = before {
             assert_eq!(step, Step::Deny(denial), "a denial that did not last");

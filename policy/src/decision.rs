@@ -155,7 +155,7 @@ impl Decision {
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
-        let step = decision.latch(step);
+        let step = decision.latch(Some(policy), step);
         (decision, step)
     }
 
@@ -173,7 +173,7 @@ impl Decision {
                 .and_then(|()| self.paid_content(policy, carried, scope)),
             _ => Err(out_of_order("charged")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// Whether a charge is not told yet that was [`ChargeOutcome::Later`].
@@ -198,7 +198,7 @@ impl Decision {
             }
             _ => Err(out_of_order("charged_late")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// Goes on after places in flight were asked for.
@@ -209,7 +209,7 @@ impl Decision {
             }
             _ => Err(out_of_order("acquired")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// Goes on once the body is whole: `bytes` of it, framing included. `addressee` is whom it is for, where the body names the
@@ -232,7 +232,7 @@ impl Decision {
             }
             _ => Err(out_of_order("body")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// The same for a body that is too large to be held, once its head is in: `bytes` is what that announces, and the rest is to pass in
@@ -249,8 +249,8 @@ impl Decision {
 
     /// Refuses for a cause that the driver found (a body over its bound, bytes that do not decode). The first refusal
     /// stays.
-    pub fn refuse(&mut self, denial: Denial) -> Step {
-        self.latch(Err(denial))
+    pub fn refuse(&mut self, policy: &Policy, denial: Denial) -> Step {
+        self.latch(Some(policy), Err(denial))
     }
 
     /// Judges whom a decoded message is for: gRPC names the model there.
@@ -259,7 +259,7 @@ impl Decision {
             Stage::Message => self.addressee(policy, request),
             _ => Err(out_of_order("message")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// Checks the decoded message against the model's contract.
@@ -268,18 +268,19 @@ impl Decision {
             Stage::Check => self.content(policy, request),
             _ => Err(out_of_order("check")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
-    /// The first denial answers for good.
-    fn latch(&mut self, step: Result<Step, Denial>) -> Step {
+    /// The first denial answers for good. It tells of every limit that was charged before it.
+    fn latch(&mut self, policy: Option<&Policy>, step: Result<Step, Denial>) -> Step {
         if let Some(denial) = &self.denial {
             return Step::Deny(denial.clone());
         }
         match step {
             Ok(step) => step,
             Err(denial) => {
-                let denial = self.unlisted(denial);
+                let mut denial = self.unlisted(denial);
+                denial.rates = policy.map_or_else(Vec::new, |policy| self.rate_notes(policy));
                 self.stage = Stage::Over;
                 self.denial = Some(denial.clone());
                 Step::Deny(denial)

@@ -6,8 +6,12 @@
 //!
 //! What was reserved and not used is given back, as far as time has not given it back already. Had it never been charged, the bucket would have owed
 //! that much less ever since, but no less than nothing: so as much comes back as the bucket has owed at the least at any time since the charge. A reservation is
-//! known by the state that it left, and that least is known from two sides ([`State::returned_ns`], [`State::least_ns`]), neither of which is ever too high. Of
+//! known by the state that it left, and that least is known from two sides ([`State::returned_ns`], [`State::lows`]), neither of which is ever too high. Of
 //! several at once, none gets what another one had, in whatever order they end.
+
+use alloc::vec::Vec;
+
+use lows::{Lows, MAX_STEPS, Return, STEP_BYTES, Step};
 
 /// A bucket's shape, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +37,26 @@ pub struct State {
     pub per: u64,
     /// How far it was set back by all that was given back, ns; wraps. What a charge left, less what was given back since, is owed still.
     pub returned_ns: u64,
-    /// A number for the time since the bucket was last empty of debts, or since it owed many times more than it had; wraps.
-    pub period: u64,
-    /// What it has owed at the least in this period, and in this one and the one before together, ns.
-    pub least_ns: [u64; 2],
+    /// The number of the last reservation; wraps.
+    pub reservation: u32,
+    /// What it has owed at the least since each reservation.
+    pub lows: Lows,
 }
 
-/// Bytes of a stored state.
-pub const STATE_BYTES: usize = 64;
-
-/// How many times what a bucket has owed at the least it may come to owe within one period. Of what it owes now, an eighth at least is known to have been
-/// owed since a charge of this period then; and a charge is forgotten here once the bucket owes 64 times as much as then.
-const GROWTH: u64 = 8;
+/// Bytes of a stored state of which nothing was reserved.
+pub const STATE_BYTES: usize = 48;
+/// Bytes of any stored state, at most.
+pub const MAX_STATE_BYTES: usize = STATE_BYTES + MAX_STEPS * STEP_BYTES;
 
 /// What a change of pace adds to [`State::returned_ns`]: more than any bucket owes, so that nothing is given back of what was spent before it.
 const OTHER_PACE_NS: u64 = 1 << 60;
+
+/// Whether what is spent may come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Spent,
+    Reserved,
+}
 
 /// What a spend came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,37 +74,40 @@ impl State {
     /// Reads a stored state; `None` if it is not one.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
-        match (numbers, rest) {
-            ([full, part, interval, per, returned, period, least, before], []) => Some(Self {
-                full_ns: u64::from_le_bytes(*full),
-                part: u64::from_le_bytes(*part),
-                interval_ns: u64::from_le_bytes(*interval),
-                per: u64::from_le_bytes(*per),
-                returned_ns: u64::from_le_bytes(*returned),
-                period: u64::from_le_bytes(*period),
-                least_ns: [least, before].map(|ns| u64::from_le_bytes(*ns)),
-            }),
-            _ => None,
-        }
+        let ([full, part, interval, per, returned, reservation, lows @ ..], []) = (numbers, rest)
+        else {
+            return None;
+        };
+        let (steps, []) = lows.as_chunks::<2>() else {
+            return None;
+        };
+        let [r0, r1, r2, r3, ..] = *reservation;
+        Some(Self {
+            full_ns: u64::from_le_bytes(*full),
+            part: u64::from_le_bytes(*part),
+            interval_ns: u64::from_le_bytes(*interval),
+            per: u64::from_le_bytes(*per),
+            returned_ns: u64::from_le_bytes(*returned),
+            reservation: u32::from_le_bytes([r0, r1, r2, r3]),
+            lows: Lows::new(steps.iter().map(Step::from_numbers)),
+        })
+        .filter(|_| steps.len() <= MAX_STEPS)
     }
 
     /// The state as it is stored.
-    pub fn to_bytes(&self) -> [u8; STATE_BYTES] {
-        let mut bytes = [0; STATE_BYTES];
-        let [least, before] = self.least_ns;
+    pub fn to_bytes(&self) -> Vec<u8> {
         let numbers = [
             self.full_ns,
             self.part,
             self.interval_ns,
             self.per,
             self.returned_ns,
-            self.period,
-            least,
-            before,
+            self.reservation.into(),
         ];
-        for (slot, number) in bytes.chunks_exact_mut(8).zip(numbers) {
-            slot.copy_from_slice(&number.to_le_bytes());
-        }
+        let steps = self.lows.steps().flat_map(|step| step.to_numbers());
+        let mut bytes = Vec::with_capacity(MAX_STATE_BYTES);
+        let numbers = numbers.into_iter().chain(steps);
+        numbers.for_each(|number| bytes.extend(number.to_le_bytes()));
         bytes
     }
 
@@ -106,22 +118,26 @@ impl State {
 
     /// No more than what it has owed at any time since the charge that left it in `spent`, ns.
     fn least_since(&self, spent: &Self, now_ns: u64) -> u64 {
-        let [least, before] = self.least_ns;
-        let by_period = match self.period.wrapping_sub(spent.period) {
-            0 => least,
-            1 => before,
-            _ => 0,
-        };
+        let by_steps = self.lows.least_since(self.reservation, spent.reservation);
         // It stood there, and has gone back by what was given back since, and by time.
         let set_back_ns = self.returned_ns.wrapping_sub(spent.returned_ns);
         let by_return = spent.owed_ns(now_ns).saturating_sub(set_back_ns);
-        by_period.max(by_return).min(self.owed_ns(now_ns))
+        by_steps.max(by_return).min(self.owed_ns(now_ns))
     }
 }
 
 impl Bucket {
     /// Spends `cost` units at `now_ns` from a bucket in `state`. Pure; the caller stores the new state.
     pub fn spend(&self, state: &State, now_ns: u64, cost: u64) -> Spend {
+        self.draw(state, now_ns, cost, Kept::Spent)
+    }
+
+    /// The same of units that may come back ([`Self::give_back`]): what is kept for that takes some bytes.
+    pub fn reserve(&self, state: &State, now_ns: u64, cost: u64) -> Spend {
+        self.draw(state, now_ns, cost, Kept::Reserved)
+    }
+
+    fn draw(&self, state: &State, now_ns: u64, cost: u64, kept: Kept) -> Spend {
         const NEVER: Spend = Spend::Refused {
             retry_after_ns: None,
         };
@@ -130,7 +146,8 @@ impl Bucket {
         }
         let owed = self.owed(state, now_ns).checked_add(self.ticks(cost));
         // Five centuries from the clock's start, or a state that is not ours: nothing passes.
-        let Some((owed, next)) = owed.and_then(|owed| Some((owed, self.at(state, now_ns, owed)?)))
+        let Some((owed, next)) =
+            owed.and_then(|owed| Some((owed, self.at(state, now_ns, owed, kept)?)))
         else {
             return NEVER;
         };
@@ -149,11 +166,11 @@ impl Bucket {
         let paces = (state.interval_ns, state.per) != (self.interval_ns, self.per);
         let owed = self.owed(state, now_ns);
         (paces && owed > 0)
-            .then(|| self.at(state, now_ns, owed))
+            .then(|| self.at(state, now_ns, owed, Kept::Spent))
             .flatten()
     }
 
-    /// Gives units back of an amount whose spending left the bucket in `spent`: as many as it still owes for them. `None`: none.
+    /// Gives units back of an amount whose reservation ([`Self::reserve`]) left the bucket in `spent`: as many as it still owes for them. `None`: none.
     ///
     /// What time has given back since is not given a second time: whoever got it could save up more than a full bucket holds.
     pub fn give_back(
@@ -171,15 +188,20 @@ impl Bucket {
         let least = u128::from(least_ns).saturating_mul(u128::from(self.per));
         let back = self.ticks(units).min(least);
         let owed = self.owed(state, now_ns).checked_sub(back)?;
-        // Since that charge it has owed so much less now; before it, what it did. Rounded so that nobody gets more by it.
+        // Rounded so that nobody gets more by it.
         let back_ns = self.whole_ns(back);
-        let rest_ns = least_ns.saturating_sub(back_ns);
         let (full_ns, part) = self.moment(now_ns, owed)?;
+        let returned = Return {
+            charge: spent.reservation,
+            owed_ns: state.owed_ns(now_ns),
+            least_ns,
+            back_ns,
+        };
         Some(State {
             full_ns,
             part,
             returned_ns: state.returned_ns.wrapping_add(back_ns),
-            least_ns: state.least_ns.map(|ns| ns.min(rest_ns)),
+            lows: state.lows.returned(state.reservation, returned),
             ..*state
         })
         .filter(|_| back > 0)
@@ -190,7 +212,7 @@ impl Bucket {
         let owed = self.owed(state, now_ns);
         let more = owed.saturating_add(self.ticks(units));
         let full = self.ticks(self.burst);
-        self.at(state, now_ns, more.min(full).max(owed))
+        self.at(state, now_ns, more.min(full).max(owed), Kept::Spent)
     }
 
     /// What a bucket in `state` holds: units, and the nanoseconds until it is full.
@@ -224,19 +246,20 @@ impl Bucket {
     }
 
     /// The state after `state` of a bucket that owes so much.
-    fn at(&self, state: &State, now_ns: u64, owed: u128) -> Option<State> {
+    fn at(&self, state: &State, now_ns: u64, owed: u128, kept: Kept) -> Option<State> {
         let same = state.per == 0 || (state.interval_ns, state.per) == (self.interval_ns, self.per);
         let moved = if same { 0 } else { OTHER_PACE_NS };
-        let ns = divided(owed, self.per)?;
-        let [least, before] = state.least_ns.map(|ns| ns.min(state.owed_ns(now_ns)));
-        let (periods, least_ns) = if !same {
-            // Nothing of what was owed at another pace is known any more.
-            (2, [ns, 0])
-        } else if ns > least.saturating_mul(GROWTH) {
-            (1, [ns, least])
+        let mut lows = if same {
+            state.lows.capped(state.owed_ns(now_ns))
         } else {
-            (0, [least, before])
+            // Nothing of what was owed at another pace is known any more.
+            Lows::default()
         };
+        let mut reservation = state.reservation;
+        if kept == Kept::Reserved {
+            reservation = reservation.wrapping_add(1);
+            lows = lows.charged(reservation, divided(owed, self.per)?);
+        }
         let (full_ns, part) = self.moment(now_ns, owed)?;
         Some(State {
             full_ns,
@@ -244,8 +267,8 @@ impl Bucket {
             interval_ns: self.interval_ns,
             per: self.per,
             returned_ns: state.returned_ns.wrapping_add(moved),
-            period: state.period.wrapping_add(periods),
-            least_ns,
+            reservation,
+            lows,
         })
     }
 
@@ -275,6 +298,7 @@ fn divided(number: u128, by: u64) -> Option<u64> {
     }
 }
 
+mod lows;
 #[cfg(test)]
 mod returned;
 #[cfg(test)]

@@ -137,6 +137,15 @@ def served(table, part, direct, gate):
     call = {"id": "call_0", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     answered = [*SAY, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "call_0", "content": "fine"}]
     same("chat, a tool's answer", lambda side: side.chat(answered, tools=[TOOL]))
+
+    def goes_on(side):
+        """A conversation that goes on with the client's own dump of what was said before."""
+        said = side.chat().choices[0].message.model_dump()
+        called = side.chat(user("how is it in Delft"), tools=[TOOL]).choices[0].message.model_dump()
+        result = {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": "fine"}
+        return side.chat([*SAY, {"annotations": [], **said}, *user("and in Delft"), called, result], tools=[TOOL])
+
+    same("chat, a conversation as the client dumps it", goes_on)
     pictured = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
     same("chat, a picture in the message", lambda side: side.chat([{"role": "user", "content": pictured}]))
     parse = lambda side: side.client.chat.completions.parse(model=side.assistant, messages=SAY, response_format=Digit)

@@ -18,42 +18,77 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
+/// What a `charset` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charset {
+    /// UTF-8, or nothing.
+    Utf8,
+    /// One that is UTF-8 as far as it is ASCII.
+    Ascii,
+}
+
+impl Charset {
+    fn read(name: Option<&str>) -> Option<Self> {
+        let is = |known: &str| name.is_some_and(|name| name.eq_ignore_ascii_case(known));
+        if name.is_none() || is("utf-8") {
+            return Some(Self::Utf8);
+        }
+        (is("us-ascii") || is("iso-8859-1")).then_some(Self::Ascii)
+    }
+}
+
 /// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8, and a form has the one boundary between its parts.
 pub(crate) fn classify(value: &str) -> ContentType<'_> {
+    match classify_text(value) {
+        (known, Charset::Utf8) => known,
+        (_, Charset::Ascii) => ContentType::Malformed,
+    }
+}
+
+/// The same where a text may be in another character set.
+pub(crate) fn classify_text(value: &str) -> (ContentType<'_>, Charset) {
+    let (known, charset) = split(value);
+    match Charset::read(charset) {
+        Some(charset) => (known, charset),
+        None => (ContentType::Malformed, Charset::Utf8),
+    }
+}
+
+/// The class of a value, and its `charset`.
+fn split(value: &str) -> (ContentType<'_>, Option<&str>) {
+    const MALFORMED: (ContentType<'_>, Option<&str>) = (ContentType::Malformed, None);
     let mut parts = value.split(';');
     let essence = parts.next().unwrap_or_default().trim_matches(' ');
     let well_formed = matches!(essence.split_once('/'), Some((kind, subtype)) if is_token(kind) && is_token(subtype));
     if !well_formed {
-        return ContentType::Malformed;
+        return MALFORMED;
     }
     let (mut charset, mut boundary) = (None, None);
     for part in parts {
         // A quoted value may hold a `;` of its own; none of the types here needs one, so such a value is refused.
         let Some((name, text)) = part.trim_matches(' ').split_once('=') else {
-            return ContentType::Malformed;
+            return MALFORMED;
         };
         let text = match text.strip_prefix('"') {
             Some(open) => open.strip_suffix('"').unwrap_or_default(),
             None => text,
         };
         if !is_token(name) || !is_token(text) {
-            return ContentType::Malformed;
+            return MALFORMED;
         }
         let known = [("charset", &mut charset), ("boundary", &mut boundary)];
         for (known, slot) in known {
             if name.eq_ignore_ascii_case(known) && slot.replace(text).is_some() {
-                return ContentType::Malformed;
+                return MALFORMED;
             }
         }
     }
-    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
-        return ContentType::Malformed;
-    }
     if essence.eq_ignore_ascii_case(FORM) {
         let boundary = boundary.and_then(Boundary::new);
-        return boundary.map_or(ContentType::Malformed, ContentType::Form);
+        let form = boundary.map_or(ContentType::Malformed, ContentType::Form);
+        return (form, charset);
     }
-    if essence.eq_ignore_ascii_case("application/json") {
+    let known = if essence.eq_ignore_ascii_case("application/json") {
         ContentType::Json
     } else if ["application/grpc", "application/grpc+proto"]
         .iter()
@@ -64,7 +99,8 @@ pub(crate) fn classify(value: &str) -> ContentType<'_> {
         ContentType::Other(Cow::Owned(essence.to_ascii_lowercase()))
     } else {
         ContentType::Other(Cow::Borrowed(essence))
-    }
+    };
+    (known, charset)
 }
 
 /// Whether an answer to this type should be gRPC's: the type begins `application/grpc`, whatever follows.
@@ -132,6 +168,28 @@ mod tests {
         ] {
             assert_eq!(classify(value), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn another_character_set_is_known_and_no_third() {
+        let text = || ContentType::Other(Cow::Borrowed("text/plain"));
+        for (value, expected) in [
+            ("text/plain", (text(), Charset::Utf8)),
+            ("text/plain; charset=\"UTF-8\"", (text(), Charset::Utf8)),
+            ("text/plain; charset=US-ASCII", (text(), Charset::Ascii)),
+            ("text/plain; Charset=iso-8859-1", (text(), Charset::Ascii)),
+        ] {
+            assert_eq!(classify_text(value), expected, "{value}");
+        }
+        for value in [
+            "text/plain; charset=utf-16",
+            "text/plain; charset=utf-7",
+            "text/plain; charset=us-ascii; charset=utf-8",
+        ] {
+            assert_eq!(classify_text(value).0, ContentType::Malformed, "{value}");
+        }
+        let classified = classify("text/plain; charset=us-ascii");
+        assert_eq!(classified, ContentType::Malformed);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! A form of parts (RFC 7578, in the framing of RFC 2046) to names and bytes. Of that framing only what every reader reads alike is read:
-//! nothing before the first delimiter and nothing behind the last, the delimiter nowhere but at the beginning of a line of its own, heads of two
-//! fields without folding, escapes or encodings. It judges no name and looks at no content.
+//! nothing before the first delimiter and nothing behind the last, the delimiter nowhere but at the beginning of a line of its own, heads of few
+//! fields without folding or escapes, contents as they are. It judges no name and looks at no content.
 
 use memchr::memmem::{Finder, find};
 use tensorgate_policy::request::{Boundary, ContentType};
 
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_PART_HEAD_BYTES};
-use crate::media_type::{classify, is_token};
+use crate::media_type::{Charset, classify_text, is_token};
 use crate::torch::Named;
 
 const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
+/// What a part's `content-transfer-encoding` says of content that is as it is (RFC 2045, 6.2). Java's clients write it.
+const NO_ENCODINGS: [&str; 3] = ["7bit", "8bit", "binary"];
 
 /// Reads every part of a form.
 pub(crate) fn parts<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Vec<Named<'a>>, BodyFault> {
@@ -65,7 +67,7 @@ fn one<'a>(
     let (head, content) = part.split_at_checked(end).unwrap_or_default();
     let content = content.get(HEAD_END.len()..).unwrap_or_default();
     let head = str::from_utf8(head).map_err(|_| form("a part's head is not UTF-8"))?;
-    let (mut name, mut content_type, mut length) = (None, None, None);
+    let (mut name, mut content_type, mut length, mut encoding) = (None, None, None, None);
     for line in head.split("\r\n") {
         let (field, value) = line
             .split_once(':')
@@ -82,7 +84,15 @@ fn one<'a>(
                 disposition(value)?,
             )?;
         } else if field.eq_ignore_ascii_case("content-type") {
-            once(&mut content_type, "content-type of a part", type_of(value)?)?;
+            let known = type_of(value, content)?;
+            once(&mut content_type, "content-type of a part", known)?;
+        } else if field.eq_ignore_ascii_case("content-transfer-encoding") {
+            const FIELD: &str = "content-transfer-encoding of a part";
+            let none = |known: &&str| known.eq_ignore_ascii_case(value);
+            if !NO_ENCODINGS.iter().any(none) {
+                return Err(BodyFault::field(FIELD, "is an encoding"));
+            }
+            once(&mut encoding, FIELD, ())?;
         } else if field.eq_ignore_ascii_case("content-length") {
             once(&mut length, "content-length of a part", value)?;
         } else {
@@ -110,10 +120,20 @@ fn once<T>(slot: &mut Option<T>, field: &str, value: T) -> Result<(), BodyFault>
     Ok(())
 }
 
-/// What a part says of its content.
-fn type_of(value: &str) -> Result<ContentType<'_>, BodyFault> {
+/// What a part says of its content. Of another character set than UTF-8 a text may be where every reader reads it alike.
+fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFault> {
     let nested = |name: &str| name.starts_with("multipart/") || name.starts_with("message/");
-    match classify(value) {
+    let (known, charset) = classify_text(value);
+    if charset == Charset::Ascii {
+        let text = matches!(&known, ContentType::Other(name) if name.starts_with("text/"));
+        if !text || !content.is_ascii() {
+            return Err(BodyFault::field(
+                "content-type of a part",
+                "has a character set in which it is another text",
+            ));
+        }
+    }
+    match known {
         ContentType::Other(name) if nested(&name) => Err(BodyFault::field(
             "content-type of a part",
             "is that of a body in itself",
@@ -126,8 +146,9 @@ fn type_of(value: &str) -> Result<ContentType<'_>, BodyFault> {
     }
 }
 
-/// The name that `form-data; name="…"` says; a file's own is read over. Values are quoted or plain words; what escapes in them, or names
-/// a character set (`name*`), is read in more ways than one (RFC 7578, 4.2).
+/// The name that `form-data; name="…"` says; a file's own is read over. Values are quoted or plain words; what escapes in them is read in
+/// more ways than one. So is what names a character set (`name*`, `filename*`): RFC 7578, 4.2, forbids it, some readers decode it, others take it for a
+/// parameter that they do not know, and beside the plain one either counts.
 fn disposition(value: &str) -> Result<&str, BodyFault> {
     const FIELD: &str = "content-disposition of a part";
     let wrong = |what| BodyFault::field(FIELD, what);

@@ -319,6 +319,8 @@ impl Gate {
             self.outcome.aborted(proxy);
         } else if let Some((_, streaming)) = self.take_messages() {
             streaming.leave(proxy);
+        } else if matches!(self.phase, Phase::Fresh) {
+            self.outcome.unheard(proxy);
         }
         for owed in core::mem::take(&mut self.dues.owed) {
             leave(proxy, &owed);

@@ -141,6 +141,13 @@ impl Outcome {
         self.tell(proxy, Verdict::Aborted);
     }
 
+    /// The stream ended before its head came here. Of a chain, the first to hear of it says so, unless a filter has said something.
+    pub(crate) fn unheard(&mut self, proxy: &mut dyn Proxy) {
+        if !self.filter.shares() || matches!(proxy.property(&[property::FILTER]), Ok(None)) {
+            self.aborted(proxy);
+        }
+    }
+
     /// The stream is over: whatever was not counted is counted now, if it is this filter's to count.
     pub(crate) fn done(&mut self, proxy: &mut dyn Proxy) {
         let Some(verdict) = self.verdict else { return };

@@ -4,7 +4,7 @@
 use crate::host::{HostFault, SharedStore};
 use crate::spend::KEY_PREFIX;
 
-/// Slots that a proxy's life may see. A slot is a name and a few numbers, some 200 bytes: this many are 200 MiB. A policy with a
+/// Slots that a proxy's life may see. A slot is a name and a few numbers, some 200 bytes, and 128 more where tokens are reserved: this many are 320 MiB at most. A policy with a
 /// thousand clients in a thousand grants has as many.
 pub const MAX_SLOTS: u64 = 1 << 20;
 
@@ -75,7 +75,7 @@ mod tests {
     fn names_of_a_thousand_policies_are_counted_once_and_bounded() {
         let mut store = Store::default();
         let count = |store: &Store| {
-            let value = store.0.get("tensorgate/v3/slots").cloned();
+            let value = store.0.get("tensorgate/v4/slots").cloned();
             u64::from_le_bytes(
                 value
                     .and_then(|value| value.try_into().ok())
@@ -88,7 +88,7 @@ mod tests {
         }
         assert_eq!(count(&store), 1_001);
         store.0.insert(
-            "tensorgate/v3/slots".into(),
+            "tensorgate/v4/slots".into(),
             (MAX_SLOTS - 1).to_le_bytes().into(),
         );
         assert_eq!(make(&mut store, "last", b"fresh"), Ok(()));

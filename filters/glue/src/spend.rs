@@ -14,7 +14,7 @@ use crate::slots::{self, SlotFault};
 
 /// Before every key: the store may be shared with other filters under the same `vm_id`, and outlives a filter that is exchanged for a newer
 /// one. The number changes with what a slot holds.
-pub(crate) const KEY_PREFIX: &str = "tensorgate/v3/";
+pub(crate) const KEY_PREFIX: &str = "tensorgate/v4/";
 
 /// Tries at a swap. A try fails only when another worker's succeeded in between, so more than this many means that other
 /// workers took this many turns while this one took none.

@@ -29,14 +29,14 @@ fn made() -> (Store, NativeProxy) {
 fn only_key(store: &Store) -> String {
     let mut keys = store.keys();
     // How many slots there are is a slot too.
-    keys.retain(|key| key != "tensorgate/v3/slots");
+    keys.retain(|key| key != "tensorgate/v4/slots");
     assert_eq!(keys.len(), 1, "{keys:?}");
     keys[0].clone()
 }
 
 #[test]
 fn a_slot_is_made_for_every_client_of_a_grant_with_a_rate() {
-    assert_eq!(only_key(&made().0), "tensorgate/v3/rate:7:metered:scorer");
+    assert_eq!(only_key(&made().0), "tensorgate/v4/rate:7:metered:scorer");
 }
 
 #[test]

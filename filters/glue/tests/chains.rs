@@ -302,6 +302,15 @@ fn one_request_has_one_outcome_whoever_refuses_it() {
 }
 
 #[test]
+fn a_stream_that_ends_before_its_head_comes_counts_once() {
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        let mut proxy = chain(filters);
+        let played = close(proxy.open(NOW));
+        assert_eq!(played.logged.counted, [Verdict::Aborted], "{filters:?}");
+    }
+}
+
+#[test]
 fn a_body_over_its_bound_is_refused_by_whoever_holds_it() {
     let large = Request {
         body: vec![vec![b' '; BODY_BYTES + 1]],

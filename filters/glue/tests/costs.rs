@@ -195,6 +195,31 @@ fn what_is_refused_whole_costs_nothing_and_what_breaks_off_costs_all() {
 }
 
 #[test]
+fn whatever_refuses_after_a_charge_tells_of_it() {
+    let limits = format!(r#"{RATE}, "cost": {{"elements": 128, "window_s": {MONTH_S}}}"#);
+    let spoiled = Request {
+        body: vec![b"{".to_vec()],
+        ..rest("limited")
+    };
+    for filters in [&[Gate][..], &Filter::THREE] {
+        let mut proxy = chain(filters, &limits, Store::default());
+        // Of the body nothing is charged yet, of the request one of three is.
+        for (request, left) in [
+            (&binary(20, 2.0), r#""metered";r=2;t=1"#),
+            (&spoiled, r#""metered";r=1;t=2"#),
+        ] {
+            let [policy, limit, retry] = told(&mut proxy, request, NOW);
+            assert!(policy.is_some_and(|policy| policy.starts_with("\"metered\"")));
+            assert_eq!(limit.as_deref(), Some(left), "{filters:?}");
+            assert_eq!(retry, None);
+        }
+        // Before it, nothing is known.
+        let nowhere = told(&mut proxy, &rest("nowhere"), NOW);
+        assert_eq!(nowhere, [None, None, None]);
+    }
+}
+
+#[test]
 fn a_cost_is_told_at_each_step_of_its_buckets_life() {
     // Two elements a second.
     let mut proxy = gate(r#""cost": {"elements": 130, "window_s": 65}"#);

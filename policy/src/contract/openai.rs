@@ -5,6 +5,7 @@
 
 mod chat;
 mod members;
+mod normal;
 mod picture;
 mod rebuild;
 mod schema;

@@ -53,7 +53,12 @@ impl UrlRule {
             .iter()
             .find(listed)
             .ok_or("the URL's scheme is not allowed")?;
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        // Some readers look for the host's end at a slash alone: what stands before an @ behind these is a user to them.
+        if behind.starts_with(['?', '#']) {
+            return Err("the URL's host does not end in a slash");
+        }
         if authority.contains('@') {
             return Err("the URL names a user");
         }

@@ -21,7 +21,7 @@ impl Decision {
             Stage::Check => self.head_of_content(policy, request, elements),
             _ => Err(out_of_order("check_head")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// Checks elements that pass. [`Step::Forward`]: these may go on.
@@ -37,7 +37,7 @@ impl Decision {
                 .map(|()| Step::Forward),
             _ => Err(out_of_order("pass")),
         };
-        self.latch(step)
+        self.latch(Some(policy), step)
     }
 
     /// All has passed, and every charge is told. [`Step::Forward`]: the request is allowed.
@@ -49,7 +49,7 @@ impl Decision {
         } else {
             Err(out_of_order("passed"))
         };
-        self.latch(step)
+        self.latch(None, step)
     }
 
     /// What the head of a message says.

@@ -145,7 +145,6 @@ impl Decision {
                     Reason::RateLimited
                 };
                 let denial = Denial {
-                    rates: self.rate_notes(policy),
                     retry_after_s,
                     ..Denial::new(reason, self.cause(grant, scope, carried))
                 };
@@ -157,10 +156,28 @@ impl Decision {
     /// What the caller's limits had left when they were charged, in the order in which they were: for answers. What is in shadow limits
     /// nobody, and is not told.
     pub fn rate_notes(&self, policy: &Policy) -> Vec<RateNote> {
+        self.notes_of(policy, self.levels.iter().copied())
+    }
+
+    /// The same of what the limits on requests had left that somebody before this one has charged, in that order.
+    pub fn rate_notes_before(&self, policy: &Policy, levels: Vec<Level>) -> Vec<RateNote> {
         let Ok((grant, _)) = self.whose(policy) else {
             return Vec::new();
         };
-        let note = |(allowance, level): &(Allowance, Level)| RateNote {
+        let scopes = [Scope::Local, Scope::Global].into_iter();
+        let limits = scopes.flat_map(|scope| limits(grant, scope, None));
+        self.notes_of(policy, limits.zip(levels))
+    }
+
+    fn notes_of(
+        &self,
+        policy: &Policy,
+        levels: impl Iterator<Item = (Allowance, Level)>,
+    ) -> Vec<RateNote> {
+        let Ok((grant, _)) = self.whose(policy) else {
+            return Vec::new();
+        };
+        let note = |(allowance, level): (Allowance, Level)| RateNote {
             policy: allowance.public_name(grant.name()),
             unit: allowance.unit,
             quota: allowance.quota(),
@@ -172,8 +189,8 @@ impl Decision {
                 Wait::Forever => None,
             },
         };
-        let holds = |(allowance, _): &&(Allowance, Level)| !grant.shadow().limits(allowance.unit);
-        self.levels.iter().filter(holds).map(note).collect()
+        let holds = |(allowance, _): &(Allowance, Level)| !grant.shadow().limits(allowance.unit);
+        levels.filter(holds).map(note).collect()
     }
 
     fn whose<'p>(&self, policy: &'p Policy) -> Result<(&'p Grant, &'p Client), Denial> {

@@ -335,11 +335,33 @@ fn a_state_is_read_as_it_was_written_and_nothing_else_is_one() {
         interval_ns: 3,
         per: 4,
         returned_ns: 5,
-        period: 6,
-        least_ns: [7, 8],
+        reservation: 6,
+        ..State::default()
     };
     assert_eq!(State::from_bytes(&state.to_bytes()), Some(state));
-    for bytes in [&[][..], &[0; 8], &[0; 32], &[0; 40], &[0; 63], &[0; 65]] {
+    assert_eq!(state.to_bytes().len(), STATE_BYTES);
+    let (mut reserved, mut longest) = (State::default(), 0);
+    for units in 1..100 {
+        let Spend::Allowed(next) = AMOUNTS.reserve(&reserved, 1_000, units) else {
+            panic!("room")
+        };
+        reserved = next;
+        let bytes = reserved.to_bytes();
+        assert_eq!(State::from_bytes(&bytes), Some(reserved));
+        longest = longest.max(bytes.len());
+    }
+    assert_eq!(longest, MAX_STATE_BYTES);
+    let beyond = [&reserved.to_bytes()[..], &[0; 16]].concat();
+    for bytes in [
+        &[][..],
+        &[0; 8],
+        &[0; 32],
+        &[0; 40],
+        &[0; 47],
+        &[0; 49],
+        &[0; 56],
+        &beyond,
+    ] {
         assert_eq!(State::from_bytes(bytes), None, "{bytes:?}");
     }
     // Nothing of ours: it owes something, at no pace. The bucket counts as empty.

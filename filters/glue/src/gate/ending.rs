@@ -96,7 +96,7 @@ impl Gate {
         denial: Denial,
     ) -> Action {
         let fallback = denial.clone();
-        let denial = match held.decision.refuse(denial) {
+        let denial = match held.decision.refuse(&self.root.policy, denial) {
             Step::Deny(denial) => denial,
             // Whatever else a decision answers, what was found here stands.
             _ => fallback,
@@ -111,9 +111,14 @@ impl Gate {
         denial: &Denial,
     ) -> Action {
         self.outcome.note(&self.root.policy, &held.decision);
+        let before = self.rates_before(proxy, held);
+        let told = Denial {
+            rates: before.into_iter().chain(denial.rates.clone()).collect(),
+            ..denial.clone()
+        };
         self.deny(
             proxy,
-            denial,
+            &told,
             held.upstream.answer_protocol(),
             &held.upstream.request_id,
         )

@@ -1,10 +1,12 @@
 //! The context that a filter signs for whoever stands behind Envoy. In a chain the first signs it, and those behind sign it anew where
 //! they have something to add: that they hold bodies against contracts, or what the limits have left that they charge.
 
+use tensorgate_policy::denial::RateNote;
 use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
 use tensorgate_wire::context::{Context, Key, Levels};
 
 use super::{Gate, Held};
+use crate::host::Proxy;
 
 impl Gate {
     /// The signed context; `None` where there is one already and nothing to add to it, or no key to sign with.
@@ -51,6 +53,24 @@ impl Gate {
             claims,
         };
         Ok(Some(context.sign(key)))
+    }
+}
+
+impl Gate {
+    /// What the limits on requests had left that a filter before this one has charged: an answer tells of these too. What it cannot read it does
+    /// not tell.
+    pub(super) fn rates_before(&self, proxy: &mut dyn Proxy, held: &Held) -> Vec<RateNote> {
+        let (policy, decision) = (&self.root.policy, &held.decision);
+        let before = held.before.context.as_ref();
+        let before = before.zip(self.root.context_key.as_ref());
+        let Some((before, key)) = before.filter(|_| limits_anything(policy, decision)) else {
+            return Vec::new();
+        };
+        let read = |now| read(before, key, held, now).ok();
+        let context = proxy.now().ok().and_then(read);
+        context.map_or_else(Vec::new, |context| {
+            decision.rate_notes_before(policy, context.levels.request)
+        })
     }
 }
 

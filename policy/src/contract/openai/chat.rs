@@ -3,6 +3,7 @@
 use alloc::format;
 
 use super::members::{count, is_function, is_id};
+use super::normal::longest;
 use super::picture::{DATA, Look, Picture};
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
@@ -151,7 +152,7 @@ impl Message<'_, '_> {
     }
 
     fn text(&mut self, text: &str) {
-        self.said.texts = self.said.texts.saturating_add(text.len());
+        self.said.texts = self.said.texts.saturating_add(longest(text));
     }
 
     fn check(mut self, message: &Value<'_>) -> Held {
@@ -181,11 +182,12 @@ impl Message<'_, '_> {
                 "no role that the contract allows",
             );
         }
-        let calls = role == CALLER && message.get("tool_calls").is_some_and(is_list);
+        let calls = role == CALLER && message.get("tool_calls").is_some_and(has_calls);
         let mut content = calls;
         for (name, value) in members {
             match (name.as_ref(), value) {
                 ("role", _) => {}
+                (name, value) if is_left_out(role, name, value) => {}
                 ("content", value) => {
                     content = true;
                     self.content(value, role, calls);
@@ -195,7 +197,6 @@ impl Message<'_, '_> {
                     self.text(id);
                 }
                 ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
-                ("name" | "tool_calls" | "refusal" | "function_call", Value::Null) => {}
                 _ => self.add(Reason::Parameter, "", "a member that no rule names"),
             }
         }
@@ -290,7 +291,7 @@ impl Message<'_, '_> {
     }
 
     fn calls(&mut self, calls: &[Value<'_>]) {
-        if calls.is_empty() || calls.len() > MAX_CALLS || self.rule.tools.is_none() {
+        if calls.len() > MAX_CALLS || self.rule.tools.is_none() {
             self.add(
                 Reason::Parameter,
                 ".tool_calls",
@@ -315,7 +316,7 @@ impl Message<'_, '_> {
                     }
                     let said = &mut self.said;
                     said.calls = said.calls.saturating_add(1);
-                    said.arguments = said.arguments.saturating_add(arguments.len());
+                    said.arguments = said.arguments.saturating_add(longest(arguments));
                 }
                 _ => self.add(Reason::Parameter, ".tool_calls", "is no call of a function"),
             }
@@ -323,6 +324,18 @@ impl Message<'_, '_> {
     }
 }
 
-fn is_list(value: &Value<'_>) -> bool {
-    matches!(value, Value::Array(_))
+fn has_calls(value: &Value<'_>) -> bool {
+    value.as_array().is_some_and(|calls| !calls.is_empty())
+}
+
+/// Whether a message's member says nothing: clients send an answer back as they got it, with every member that it could have had. A server never
+/// gets to see it.
+pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        // Beside calls there is none; where there has to be some, null is none.
+        ("role" | "content", _) => false,
+        (_, Value::Null) => true,
+        ("tool_calls" | "annotations", Value::Array(none)) => role == CALLER && none.is_empty(),
+        _ => false,
+    }
 }

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 
+use super::normal::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, Generation, schema};
 use crate::denial::Reason;
@@ -137,14 +138,12 @@ pub(super) fn texts(
             faults.add(Reason::Datatype, field, "is not a text");
             return 0;
         };
-        if text.len() > max_bytes {
-            faults.add(
-                Reason::ItemTooLong,
-                field,
-                &format!("{} bytes, {max_bytes} are allowed", text.len()),
-            );
+        let bytes = longest(text);
+        if bytes > max_bytes {
+            let cause = format!("{bytes} bytes, {max_bytes} are allowed");
+            faults.add(Reason::ItemTooLong, field, &cause);
         }
-        text.len()
+        bytes
     };
     match value {
         Value::Array(items) => {

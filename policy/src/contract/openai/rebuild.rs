@@ -1,8 +1,10 @@
 //! What the backend gets of a document that kept the contract: its model by the name that it has there, and bounds that the caller left out.
 
 use alloc::borrow::Cow;
+use alloc::string::String;
 
 use super::OpenAi;
+use super::chat::is_left_out;
 use super::tokens::max_tokens;
 use crate::json::{Members, Value, object};
 use crate::request::Api;
@@ -34,6 +36,10 @@ pub fn rebuild<'a>(
             ("max_tokens" | "max_completion_tokens", _) => {}
             ("stream", Value::Bool(true)) => stream = true,
             ("stream" | "stream_options", _) => {}
+            ("messages", Value::Array(messages)) => {
+                let messages = messages.into_iter().map(said).collect();
+                members.push((name, Value::Array(messages)));
+            }
             (_, value) => members.push((name, value)),
         }
     }
@@ -48,4 +54,17 @@ pub fn rebuild<'a>(
         members.push((Cow::Borrowed("stream_options"), options));
     }
     Value::Object(members)
+}
+
+/// A message without what it leaves out.
+fn said(message: Value<'_>) -> Value<'_> {
+    let role = message.get("role").and_then(Value::as_str);
+    let role = String::from(role.unwrap_or_default());
+    match message {
+        Value::Object(mut members) => {
+            members.retain(|(name, value)| !is_left_out(&role, name, value));
+            Value::Object(members)
+        }
+        other => other,
+    }
 }

@@ -165,6 +165,23 @@ fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
 }
 
 #[test]
+fn a_text_that_a_normaliser_makes_longer_costs_what_it_becomes() {
+    let rules = rules();
+    let tokens = |text: &'static str| {
+        let document = members([("messages", said(Value::text(text)))]);
+        let checked = rules.check(Api::Chat, &document, &mut Err);
+        checked.map(|carried| carried.tokens - 64 - 16 - 64)
+    };
+    assert_eq!(tokens("\u{1d1c0}\u{1d1c0}").unwrap(), 24);
+    assert_eq!(tokens("\u{e9}\u{d55c}").unwrap(), 5);
+    // Of a hundred bytes, whatever they come as.
+    let long = "\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}\u{1d1c0}";
+    assert_eq!(tokens(long).unwrap(), 96);
+    let beyond = "\u{fdfa}\u{fdfa}\u{fdfa}\u{fdfa}";
+    assert_eq!(tokens(beyond).unwrap_err().reason, Reason::ItemTooLong);
+}
+
+#[test]
 fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
     let rules = rules();
     let call = |arguments: &'static str| {
@@ -225,6 +242,39 @@ fn the_backend_is_always_told_how_many_tokens_there_may_be() {
     }
     let none = built(Api::Embeddings, vec![]);
     assert_eq!(none.get("max_tokens"), None);
+}
+
+#[test]
+fn the_backend_sees_nothing_of_what_a_message_leaves_out() {
+    let rules = rules();
+    let message = |role: &'static str, more: Vec<(&'static str, Value<'static>)>| {
+        let both = [("role", Value::text(role)), ("content", Value::text("x"))];
+        let all = both.into_iter().chain(more);
+        Value::Object(all.map(|(name, value)| (name.into(), value)).collect())
+    };
+    let none = || Value::Array(vec![]);
+    let dumped = || {
+        let names = [
+            "refusal",
+            "audio",
+            "function_call",
+            "reasoning_content",
+            "name",
+        ];
+        let mut more: Vec<_> = names.map(|name| (name, Value::Null)).into();
+        more.extend([("annotations", none()), ("tool_calls", none())]);
+        more
+    };
+    let document = |message| members([("messages", Value::Array(vec![message]))]);
+    let whole = document(message("assistant", dumped()));
+    assert!(rules.check(Api::Chat, &whole, &mut Err).is_ok());
+    let built = rebuild(&rules, Api::Chat, "m", whole);
+    let plain = Value::Array(vec![message("assistant", vec![])]);
+    assert_eq!(built.get("messages"), Some(&plain));
+    // Of others than who calls, a list of calls is one, however short.
+    let others = document(message("user", dumped()));
+    let denial = rules.check(Api::Chat, &others, &mut Err).unwrap_err();
+    assert_eq!(denial.reason, Reason::Parameter);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How many tokens a request can come to, without a tokenizer: a bound that holds for any that splits texts into bytes or longer pieces (byte-level BPE,
-//! SentencePiece with byte fallback), since none of these makes more tokens than a text has bytes. What a server's template adds is stated here.
+//! SentencePiece with byte fallback), since none of these makes more tokens than a text has bytes once it is normalised. What a server's
+//! template adds is stated here.
 
 use super::chat::{CALLER, MAX_CALLS};
 use super::{Chat, Completions, Embeddings, OpenAi};
@@ -24,7 +25,7 @@ const TOKENS_A_TEXT: u64 = 4;
 /// What a request holds, as it was checked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
-    /// Bytes of texts, those of calls among them.
+    /// Bytes of texts at their longest, those of calls among them.
     pub(super) texts: usize,
     /// Of these, bytes of calls' arguments.
     pub(super) arguments: usize,

@@ -224,7 +224,7 @@ fn once_denied_always_denied() {
     assert_eq!(decision.message(&policy, &message(None, None)), first);
     assert_eq!(decision.check(&policy, &message(None, None)), first);
     assert_eq!(
-        decision.refuse(Denial::new(Reason::HeaderTooLarge, "later")),
+        decision.refuse(&policy, Denial::new(Reason::HeaderTooLarge, "later")),
         first
     );
     assert_eq!(
@@ -233,7 +233,7 @@ fn once_denied_always_denied() {
     );
 
     let mut decision = held(&policy, &rest("digits"));
-    let refused = decision.refuse(Denial::new(Reason::TooDeep, "200 levels"));
+    let refused = decision.refuse(&policy, Denial::new(Reason::TooDeep, "200 levels"));
     assert_eq!(reason(&refused), Some(Reason::TooDeep));
     assert_eq!(
         decide_message(&mut decision, &policy, &message(None, None), spent),
@@ -255,7 +255,7 @@ fn a_forwarded_request_can_still_be_refused_but_never_forwarded_again() {
         Some(Reason::Overloaded)
     );
     assert_eq!(
-        reason(&decision.refuse(Denial::new(Reason::HandlerFault, "fuel"))),
+        reason(&decision.refuse(&policy, Denial::new(Reason::HandlerFault, "fuel"))),
         Some(Reason::HandlerFault)
     );
 }

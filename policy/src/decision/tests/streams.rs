@@ -102,7 +102,7 @@ fn a_message_is_judged_on_an_open_stream_only() {
     assert_eq!(late(unopened.of_message()), Reason::Overloaded);
     assert_eq!(late(stream.of_message().of_message()), Reason::Overloaded);
     let mut refused = stream;
-    refused.refuse(Denial::new(Reason::Malformed, "cut"));
+    refused.refuse(&policy, Denial::new(Reason::Malformed, "cut"));
     assert_eq!(late(refused.of_message()), Reason::Malformed);
 }
 
