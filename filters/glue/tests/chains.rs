@@ -303,7 +303,7 @@ fn one_request_has_one_outcome_whoever_refuses_it() {
 
 #[test]
 fn a_stream_that_ends_before_its_head_comes_counts_once() {
-    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+    for filters in [&[Gate][..], &Filter::THREE] {
         let mut proxy = chain(filters);
         let played = close(proxy.open(NOW));
         assert_eq!(played.logged.counted, [Verdict::Aborted], "{filters:?}");
