@@ -18,9 +18,11 @@ pub mod grpc;
 pub mod headers;
 pub mod json;
 pub mod json_scalar;
+pub mod key_set;
 pub mod machine;
 pub mod marks;
 mod messages;
+pub mod oip_answer;
 pub mod openai;
 pub mod policy_json;
 pub mod policy_yaml;
@@ -28,6 +30,7 @@ pub mod predict;
 pub mod predict_grpc;
 pub mod proxy;
 pub mod rate_limit;
+pub mod settlement;
 // The command is a program, not a library: its reader of policies is compiled from its own files.
 #[path = "../../cli/src/source/mod.rs"]
 #[allow(

@@ -106,6 +106,11 @@ impl Admitted {
         self.decision.protocol()
     }
 
+    /// What its head was charged for had left.
+    pub fn rates(&self, policy: &Policy) -> Vec<RateNote> {
+        self.decision.rate_notes(policy)
+    }
+
     /// What it says about gate and host if its body is refused. Every filter judges whom a body is for; what is in it only some.
     const fn standing(checked: bool, reason: Reason) -> Standing {
         if checked || matches!(reason, Reason::NotGranted) {

@@ -109,19 +109,16 @@ where
         Ok(Ok(response)) => told(&app, record, response).await,
         Ok(Err(Failure::Refused(refused))) => {
             record.refused(&refused).await;
-            reply::refusal(
-                &refused.denial,
-                refused.protocol,
-                &refused.caller.request_id,
-            )
+            let (denial, caller) = (&refused.denial, &refused.caller);
+            refusal(denial, refused.protocol, &caller.request_id, &record)
         }
         Ok(Err(Failure::Denied(denial))) => {
             record.denied(&denial).await;
-            reply::refusal(&denial, record.protocol, &record.caller.request_id)
+            refusal_of(&denial, &record)
         }
         Ok(Err(Failure::BrokenOff(denial))) => {
             record.broken_off(&denial);
-            reply::refusal(&denial, record.protocol, &record.caller.request_id)
+            refusal_of(&denial, &record)
         }
         Err(panic) => {
             app.metrics.panics.inc();
@@ -129,10 +126,28 @@ where
             tracing::error!(request_id, cause = panic.as_str(), "a request panicked");
             let denial = Denial::new(Reason::HandlerFault, panic);
             record.denied(&denial).await;
-            reply::refusal(&denial, record.protocol, &record.caller.request_id)
+            refusal_of(&denial, &record)
         }
     };
     Ok(response)
+}
+
+/// A refusal of what was found here. It was paid for all the same, and tells what the caller's limits have left.
+fn refusal_of(denial: &Denial, record: &Record) -> Response<ReplyBody> {
+    refusal(denial, record.protocol, &record.caller.request_id, record)
+}
+
+fn refusal(
+    denial: &Denial,
+    protocol: Protocol,
+    request_id: &str,
+    record: &Record,
+) -> Response<ReplyBody> {
+    let mut response = reply::refusal(denial, protocol, request_id);
+    if denial.rates.is_empty() {
+        reply::tell_rates(&mut response, &record.rates);
+    }
+    response
 }
 
 /// An answer leaves once its audit record is written. If that cannot be, the policy says whether it leaves at all; what asks
@@ -153,7 +168,7 @@ async fn told(
     if record.for_a_model() && app.must_be_told() {
         let denial = Denial::new(Reason::Overloaded, why.to_string());
         record.untold(&denial, why);
-        return reply::refusal(&denial, record.protocol, &record.caller.request_id);
+        return refusal_of(&denial, &record);
     }
     response.body_mut().tell(|| record.ending(status));
     record.let_go(status, bytes, why);
@@ -203,6 +218,7 @@ where
     };
     record.caller.clone_from(admitted.caller());
     record.protocol = admitted.protocol();
+    record.rates = admitted.rates(generation.policy());
 
     let whose = Whose::of(admitted.caller().client.as_deref());
     // What lies ready at the gate comes as fast as it is taken; who sends at its own pace keeps nobody waiting.

@@ -95,6 +95,29 @@ async fn an_answer_says_what_the_gates_limits_have_left() {
 }
 
 #[tokio::test]
+async fn a_refusal_after_the_charge_says_it_too() {
+    let backend = Backend::start(Act::Refuse(tonic::Code::Internal));
+    let running = limited(&backend, json!("enforce")).await;
+    let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
+    assert_eq!(answer.reason(), "backend-fault", "{answer:?}");
+    let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200, \"g:elements:day\";r=48;t=7200, \"g:bytes\";r=992;t=1";
+    assert_eq!(told(&answer)[1], Some(left));
+
+    // A body that does not come as it should was charged for by its head alone.
+    let only_requests = Levels {
+        content: Vec::new(),
+        ..passed()
+    };
+    let answer = ask(&running, only_requests, INFER, b"{".to_vec()).await;
+    assert!(answer.status >= 400, "{answer:?}");
+    assert_eq!(
+        told(&answer)[1],
+        Some("\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200")
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_limits_in_shadow_would_refuse_is_told_to_the_log_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!({"default": "shadow", "outputs": "enforce"})).await;

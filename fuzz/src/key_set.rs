@@ -1,0 +1,52 @@
+//! A key set that an issuer's server has answered with, beside serde_json's plain values: each key that counts is in it under that name, none of a name that
+//! two usable keys have, none that is secret; and in what order they stand changes nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tensorgate_policy::policy::Algorithm;
+use tensorgate_policy::raw::KeySet;
+use tensorgate_policy::validate::published;
+
+/// Keys of a set that are looked at, at most.
+const MAX_KEYS: usize = 64;
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    // As `filters/glue/src/keys/document.rs` reads it.
+    let Ok(set) = serde_json::from_slice::<KeySet>(data) else {
+        return;
+    };
+    let value: Value = serde_json::from_slice(data).expect("what is read twice is JSON");
+    let Ok(found) = published(&set, &Algorithm::ALL) else {
+        assert!(set.keys.len() > MAX_KEYS, "{} keys", set.keys.len());
+        return;
+    };
+    assert!(found.keys.len() <= set.keys.len() && set.keys.len() <= MAX_KEYS);
+    let names: Vec<&str> = found.keys.iter().filter_map(|key| key.kid()).collect();
+    let distinct: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(
+        names.len(),
+        distinct.len(),
+        "two keys of one name: {names:?}"
+    );
+
+    // An object can stand as a list of its members' values: such a set has no names in it.
+    if let Some(keys) = value.get("keys").and_then(Value::as_array) {
+        assert_eq!(keys.len(), set.keys.len());
+        for name in &names {
+            let named = |key: &&Value| key.get("kid").and_then(Value::as_str) == Some(name);
+            let mut all = keys.iter().filter(|key| key.is_object()).filter(named);
+            let usable = |key: &Value| key.get("d").is_none_or(Value::is_null);
+            let listed = keys.iter().any(|key| !key.is_object());
+            assert!(listed || all.any(usable), "{name:?} is of no public key");
+        }
+    }
+    let mut backwards = set.clone();
+    backwards.keys.reverse();
+    let mut again = published(&backwards, &Algorithm::ALL)
+        .expect("as many as before")
+        .keys;
+    again.reverse();
+    assert_eq!(format!("{again:?}"), format!("{:?}", found.keys));
+}
