@@ -132,7 +132,7 @@ impl Certificates {
 
     fn put(&self, (name, secret): &SecretFile) -> Result<(), Failure> {
         let file = self.folder.join(name);
-        replace(&file, &secret.to_yaml(), Mode::Of(MODE))
+        replace(&file, secret.to_yaml(), Mode::Of(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 

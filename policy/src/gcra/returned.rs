@@ -216,7 +216,7 @@ fn at_random(seed: u64, most: usize) -> (u64, u64) {
         now_ns += numbers.below(pause);
         let owed = state.full_ns.saturating_sub(now_ns);
         if open.len() < most && (numbers.below(2) == 0 || open.is_empty()) {
-            let known = 2 + numbers.below(if seed % 3 == 0 { 40 } else { 400 });
+            let known = 2 + numbers.below(if seed.is_multiple_of(3) { 40 } else { 400 });
             if let Some(left) = spend(bucket, &state, now_ns, known) {
                 state = left;
                 open.push(charges.len());

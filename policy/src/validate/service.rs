@@ -118,7 +118,7 @@ pub(super) fn unreturned(
     raw: &raw::Policy,
 ) {
     let elsewhere = raw.rate_limit_service.as_ref();
-    if !elsewhere.is_some_and(|service| service.endpoint.is_some()) {
+    if elsewhere.is_none_or(|service| service.endpoint.is_none()) {
         return;
     }
     let cost = grant.cost.as_ref().map(|it| (it.tokens, it.scope));

@@ -82,6 +82,7 @@ pub struct AddedToken {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
+#[expect(clippy::enum_variant_names, reason = "as the file names them")]
 pub enum Normalizer {
     Sequence {
         normalizers: Vec<Self>,
@@ -110,6 +111,7 @@ pub enum Normalizer {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
+#[expect(clippy::enum_variant_names, reason = "as the file names them")]
 pub enum PreTokenizer {
     Sequence {
         pretokenizers: Vec<Self>,

@@ -13,7 +13,7 @@
 //! | `max_text_bytes` | 16384 | of one text |
 //! | `max_texts` | 64 | of one request |
 //!
-//! The ids are those of Hugging Face's `tokenizers`, for WordPiece and byte-level BPE; what the file asks for beside what [`mod@compile`] knows is refused while
+//! The ids are those of Hugging Face's `tokenizers`, for WordPiece and byte-level BPE; what the file asks for beside what `compile` knows is refused while
 //! the handler is configured. One thing differs on purpose: a caller's `[SEP]` is text, never the special token (`encode_special_tokens`).
 
 mod added;
@@ -186,7 +186,8 @@ struct Cell {
 
 impl Written<'_> {
     fn tensors<T: Element + TryFrom<u32>>(&self) -> Result<Vec<Tensor>, Error> {
-        let parts: [(&str, fn(Cell) -> u32); 3] = [
+        type Part = fn(Cell) -> u32;
+        let parts: [(&str, Part); 3] = [
             ("input_ids", |cell| cell.id),
             ("attention_mask", |cell| cell.mask),
             ("token_type_ids", |cell| cell.type_id),

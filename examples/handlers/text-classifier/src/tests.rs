@@ -177,7 +177,9 @@ fn what_a_file_may_not_say_is_told_by_name() {
     let check = |name: &str, change: &dyn Fn(&mut Value), bytes: bool, says: &str| {
         let mut file = if bytes { byte_level() } else { wordpiece() };
         change(&mut file);
-        let why = compiled(&file).expect_err(name);
+        let Err(why) = compiled(&file) else {
+            panic!("{name}")
+        };
         assert!(why.contains(says), "{name}: {why}");
     };
     type Change = fn(&mut Value);

@@ -67,7 +67,7 @@ async fn a_gate_at_saturation_keeps_to_the_table_and_does_not_grow() {
         tokio::time::sleep(next.saturating_sub(started.elapsed())).await;
         watched.take(started.elapsed());
         inferences += stack.backend.forget();
-        if watched.taken() % (SAMPLES / 15) == 0 {
+        if watched.taken().is_multiple_of(SAMPLES / 15) {
             println!("{}  {}", watched.line(), told.line());
         }
         if started.elapsed() >= whole * (changes + 1) / (CHANGES + 1) {

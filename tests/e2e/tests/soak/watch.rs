@@ -279,9 +279,10 @@ fn flat(memory: fn(f64) -> f64, threads: fn(f64) -> f64) -> bool {
 
 #[test]
 fn what_grows_is_told_from_what_is_flat() {
+    type Curve = fn(f64) -> f64;
     let still = |_: f64| 10.0;
     let wave = |at: f64| (at * 40.0).sin() * 10.0;
-    let cases: [(fn(f64) -> f64, fn(f64) -> f64, bool); 11] = [
+    let cases: [(Curve, Curve, bool); 11] = [
         (still, still, true),
         // Up in the warm-up, and waves from then on.
         (|at| 100.0 + (at * 4.0).min(1.0) * 200.0, still, true),
