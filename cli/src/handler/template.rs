@@ -10,10 +10,11 @@ macro_rules! wit {
 }
 
 /// The guest crate, under `wit/guest/`.
-pub const GUEST: [(&str, &str); 12] = [
+pub const GUEST: [(&str, &str); 13] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
     ("src/bindings.rs", wit!("guest/src/bindings.rs")),
     ("src/bytes.rs", wit!("guest/src/bytes.rs")),
+    ("src/configured.rs", wit!("guest/src/configured.rs")),
     ("src/element.rs", wit!("guest/src/element.rs")),
     ("src/error.rs", wit!("guest/src/error.rs")),
     ("src/export.rs", wit!("guest/src/export.rs")),
