@@ -161,6 +161,28 @@ mod tests {
     }
 
     #[test]
+    fn messages_wait_for_other_gateways_in_one_filter_alone() {
+        let policy = include_str!("../../policy/vectors/policies/rates.json");
+        let mut policy: serde_json::Value = serde_json::from_str(policy).unwrap();
+        let local =
+            tensorgate_policy::validate::validate(&serde_json::from_value(policy.clone()).unwrap());
+        policy["rate_limit_service"] = serde_json::json!({"redis": {"url": "redis://127.0.0.1"}});
+        policy["grants"][0]["rate"]["scope"] = serde_json::json!("global");
+        let policy = serde_json::from_value(policy).unwrap();
+        let shared = tensorgate_policy::validate::validate(&policy);
+        for (policy, chain, kept) in [
+            (&local, "auth,rate-limit,tensor-guard", true),
+            (&shared, "auth,rate-limit,tensor-guard", false),
+            (&shared, "rate-limit", false),
+            (&shared, "gate", true),
+        ] {
+            let (policy, _) = policy.as_ref().unwrap();
+            let chain = chain.parse::<Chain>().unwrap();
+            assert_eq!(can_keep(chain.filters(), policy).is_ok(), kept, "{chain}");
+        }
+    }
+
+    #[test]
     fn a_chain_that_reads_no_credentials_says_what_of_them_it_leaves_open() {
         let mut policy: serde_json::Value =
             serde_json::from_str(include_str!("../../policy/vectors/policies/claims.json"))

@@ -254,6 +254,8 @@ fn read(answer: &str, debits: &[Debit], terms: &[Terms]) -> Option<ChargeOutcome
 }
 
 #[cfg(test)]
+mod agrees;
+#[cfg(test)]
 mod tests {
     #![allow(
         clippy::unwrap_used,

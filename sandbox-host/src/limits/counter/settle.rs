@@ -62,7 +62,7 @@ impl Counter {
 }
 
 /// A word for each change; how many of them were made. `None` if they cannot have been.
-fn read(answer: &str, changes: &[Change]) -> Option<usize> {
+pub(super) fn read(answer: &str, changes: &[Change]) -> Option<usize> {
     let words: Vec<&str> = answer.split(' ').collect();
     if words.len() != changes.len() {
         return None;

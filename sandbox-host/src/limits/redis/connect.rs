@@ -22,7 +22,7 @@ const MAX_PASSWORD_BYTES: usize = 4_096;
 const SCRIPT_NAME_BYTES: usize = 40;
 
 /// What charges, and what settles.
-const SCRIPTS: [&str; 2] = [
+pub const SCRIPTS: [&str; 2] = [
     concat!(include_str!("../state.lua"), include_str!("../charge.lua")),
     concat!(include_str!("../state.lua"), include_str!("../settle.lua")),
 ];

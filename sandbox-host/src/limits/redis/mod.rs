@@ -4,7 +4,7 @@
 //! does not come for a second is given up, and another is tried, ever more seldom.
 
 mod connect;
-mod resp;
+pub(super) mod resp;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+#[cfg(test)]
+pub(super) use connect::SCRIPTS;
 pub use connect::{ConnectFault, Script, Settings};
 
 use connect::{Connection, Scripts};

@@ -5,6 +5,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{Policy, Scope};
 use tensorgate_tests::ask::{self, PATIENCE};
+use tensorgate_tests::openai::Act;
 use tensorgate_tests::{Stack, policy};
 
 use super::{Counter, PATIENT_MS};
@@ -90,4 +91,78 @@ async fn what_an_answer_did_not_use_comes_back_to_every_gate() {
             "{chain}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_leaves_stays_spent() {
+    let counter = Counter::start("tokens-left").await;
+    let stack = Stack::start("global-tokens-left", tokens(&counter, PATIENT_MS)).await;
+    stack.backend.openai.set(Act::Hang);
+    {
+        let leaves = chat(&stack, "cost-9");
+        let served = async {
+            stack.active(1).await;
+            while stack.backend.openai.open() < 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            status = leaves => panic!("{status}"),
+            () = served => {}
+        }
+    }
+    stack.active(0).await;
+    stack.backend.openai.set(Act::Answer);
+    // 98 are reserved, and 6 used of each: 98 more fit three times.
+    for (told, status) in [(1, 200), (2, 200), (3, 200), (3, 429)] {
+        assert_eq!(chat(&stack, "cost-9").await, status);
+        let end = std::time::Instant::now() + PATIENCE;
+        while words(&stack).await != [told, 0] {
+            assert!(std::time::Instant::now() < end, "{:?}", words(&stack).await);
+        }
+        let keys = counter.redis.keys().await.unwrap();
+        let open = keys.iter().filter(|key| key.contains(":reserved:")).count();
+        assert!(open >= 1, "{keys:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_dies_under_answers_costs_nobody_one() {
+    let mut counter = Counter::start("tokens-killed").await;
+    let mut policy = tokens(&counter, 20);
+    let mut grants = policy.grants.iter_mut();
+    let grant = grants.find(|grant| grant.name.as_deref() == Some("tokens"));
+    grant.unwrap().cost.as_mut().unwrap().tokens = Some(10_000_000);
+    let stack = std::sync::Arc::new(Stack::start("global-tokens-killed", policy).await);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut load = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (stack, stop) = (stack.clone(), stop.clone());
+        load.spawn(async move {
+            let mut seen = Vec::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                seen.push(chat(&stack, "cost-9").await);
+            }
+            seen
+        });
+    }
+    let until = async |more: &dyn Fn([u64; 2]) -> bool| {
+        let end = std::time::Instant::now() + PATIENCE;
+        while !more(words(&stack).await) {
+            assert!(std::time::Instant::now() < end, "{:?}", words(&stack).await);
+        }
+    };
+    until(&|[told, _]| told >= 20).await;
+    counter.redis.kill().await.unwrap();
+    let answered = stack.envoy_stats("outcome=skipped").await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    counter.redis.restart().await.unwrap();
+    let [before, _] = words(&stack).await;
+    until(&|[told, _]| told >= before + 20).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let seen = load.join_all().await.concat();
+    assert!(
+        seen.iter().all(|status| *status == 200),
+        "{answered}: {seen:?}"
+    );
 }
