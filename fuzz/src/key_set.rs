@@ -17,7 +17,6 @@ pub fn run(data: &[u8]) {
     let Ok(set) = serde_json::from_slice::<KeySet>(data) else {
         return;
     };
-    let value: Value = serde_json::from_slice(data).expect("what is read twice is JSON");
     let Ok(found) = published(&set, &Algorithm::ALL) else {
         assert!(set.keys.len() > MAX_KEYS, "{} keys", set.keys.len());
         return;
@@ -31,8 +30,13 @@ pub fn run(data: &[u8]) {
         "two keys of one name: {names:?}"
     );
 
-    // An object can stand as a list of its members' values: such a set has no names in it.
-    if let Some(keys) = value.get("keys").and_then(Value::as_array) {
+    // A member that nobody asks for is skipped and not read: half a surrogate pair, a number beyond every float or great depth in it is refused by a reader of
+    // all values alone. An object can stand as a list of its members' values: such a set has no names in it.
+    let value: Option<Value> = serde_json::from_slice(data).ok();
+    if let Some(keys) = value
+        .as_ref()
+        .and_then(|value| value.get("keys")?.as_array())
+    {
         assert_eq!(keys.len(), set.keys.len());
         for name in &names {
             let named = |key: &&Value| key.get("kid").and_then(Value::as_str) == Some(name);
