@@ -97,14 +97,7 @@ pub fn from_der(bytes: &[u8]) -> Option<Read> {
     if bytes.len() > MAX_DER_BYTES {
         return None;
     }
-    let mut whole = Der(bytes);
-    let mut certificate = Der(whole.take(SEQUENCE)?);
-    whole.end()?;
-    let mut body = Der(certificate.take(SEQUENCE)?);
-    certificate.take(SEQUENCE)?;
-    certificate.take(BIT_STRING)?;
-    certificate.end()?;
-
+    let mut body = signed(bytes)?;
     body.take_if(VERSION)?;
     let serial = serial(body.take(INTEGER)?)?;
     // How it is signed, by whom, from when to when, whose it is and with which key: nothing of it is needed.
@@ -129,32 +122,24 @@ pub fn from_der(bytes: &[u8]) -> Option<Read> {
 
 impl Read {
     fn extensions(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut outer = Der(bytes);
-        let mut list = Der(outer.take(SEQUENCE)?);
-        outer.end()?;
         let (mut names, mut keys) = (0_usize, 0_usize);
-        while !list.0.is_empty() {
-            let mut extension = Der(list.take(SEQUENCE)?);
-            let id = extension.take(OBJECT_ID)?;
-            extension.take_if(BOOLEAN)?;
-            let value = extension.take(OCTET_STRING)?;
-            extension.end()?;
+        each_extension(bytes, |id, value| {
             // Each at most once (RFC 5280, 4.2).
             if id == ALTERNATIVE_NAMES {
                 names = names.saturating_add(1);
-                self.names(value)?;
+                self.names(value)
             } else if id == AUTHORITY_KEY {
                 keys = keys.saturating_add(1);
-                self.authority_key(value)?;
+                self.authority_key(value)
+            } else {
+                Some(())
             }
-        }
+        })?;
         (names <= 1 && keys <= 1).then_some(())
     }
 
     fn names(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut outer = Der(bytes);
-        let mut list = Der(outer.take(SEQUENCE)?);
-        outer.end()?;
+        let mut list = only(bytes)?;
         while !list.0.is_empty() {
             let (tag, value) = list.any()?;
             let names = match tag {
@@ -171,9 +156,7 @@ impl Read {
     }
 
     fn authority_key(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut outer = Der(bytes);
-        let mut parts = Der(outer.take(SEQUENCE)?);
-        outer.end()?;
+        let mut parts = only(bytes)?;
         let key = parts.take_if(KEY_ID)?;
         if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_ID_BYTES) {
             return None;
@@ -181,6 +164,41 @@ impl Read {
         self.authority_key = key.map(Into::into);
         Some(())
     }
+}
+
+/// A sequence with nothing behind it.
+fn only(bytes: &[u8]) -> Option<Der<'_>> {
+    let mut outer = Der(bytes);
+    let inner = Der(outer.take(SEQUENCE)?);
+    outer.end()?;
+    Some(inner)
+}
+
+/// What an authority has signed, a certificate's or a list's: its algorithm and its signature stand behind.
+fn signed(bytes: &[u8]) -> Option<Der<'_>> {
+    let mut whole = only(bytes)?;
+    let body = Der(whole.take(SEQUENCE)?);
+    whole.take(SEQUENCE)?;
+    whole.take(BIT_STRING)?;
+    whole.end()?;
+    Some(body)
+}
+
+/// Hands on the name and the value of each extension, until one is broken or not taken.
+fn each_extension<'a>(
+    bytes: &'a [u8],
+    mut take: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>,
+) -> Option<()> {
+    let mut list = only(bytes)?;
+    while !list.0.is_empty() {
+        let mut extension = Der(list.take(SEQUENCE)?);
+        let id = extension.take(OBJECT_ID)?;
+        extension.take_if(BOOLEAN)?;
+        let value = extension.take(OCTET_STRING)?;
+        extension.end()?;
+        take(id, value)?;
+    }
+    Some(())
 }
 
 /// A number from 0 on in its shortest form.

@@ -25,7 +25,11 @@ async fn pool(servers: &[&Backend], backend: Value) -> Running {
 }
 
 async fn limited(servers: &[&Backend], limits: Value, backend: Value) -> Running {
-    let mut policy = policy("", limits, backend);
+    known(servers, policy("", limits, backend)).await
+}
+
+/// A policy's host with these for its servers, all of them known.
+async fn known(servers: &[&Backend], mut policy: Value) -> Running {
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
     // One that is not looked at yet by this host is not chosen.
@@ -176,17 +180,9 @@ async fn a_server_is_blamed_for_whoever_waited_long_enough_and_for_nobody_else()
 /// Servers that two clients may call, `other` beside the one that gates here ask for.
 async fn shared(servers: &[&Backend], settings: Value) -> Running {
     let mut policy = policy("", json!({}), settings);
-    let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
-    *policy.pointer_mut("/backends/b/endpoints").unwrap() = json!(uris);
     policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
     policy["grants"][0]["clients"] = json!(["scorer", "other"]);
-    let before: Vec<_> = servers.iter().map(|server| server.looked()).collect();
-    let running = start(policy).await;
-    running.ready().await;
-    let looked = |(server, before): (&&Backend, &usize)| server.looked() > *before;
-    let known = || servers.iter().zip(&before).all(looked);
-    until("every server was looked at", known).await;
-    running
+    known(servers, policy).await
 }
 
 /// A request of `other`'s.

@@ -10,12 +10,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tensorgate_componentize::{note, noted, part, surface};
 use tensorgate_policy::hex;
-use wasmtime::{
-    Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store, StoreLimitsBuilder,
-};
+use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store};
 use wasmtime_wizer::Wizer;
 
-use super::initialise::{LOG, Left, MAX_FUEL, MAX_MEMORY_BYTES, State, logged};
+use super::initialise::{LOG, MAX_FUEL, State, left, logged, store, with_lines};
 use crate::Failure;
 
 /// Exports that the guest crate's `export_configure!` makes: computes; where the result lies; room for what is kept.
@@ -129,41 +127,16 @@ fn fitted(
     wizer.init_func(CONFIGURE);
     let (context, instrumented) = wizer.instrument(core).map_err(|error| failed(&error))?;
     let module = Module::new(&engine, instrumented).map_err(|error| failed(&error))?;
-    let mut first = store(&engine, files)?;
-    let outcome = computed(&engine, &mut first, &module).map_err(|error| {
-        let said = first.data().lines.join("\n");
-        failed(&format!("{error:#}\n{said}").trim_end())
-    })?;
+    let mut first = store(&engine, MAX_FUEL, files).map_err(|error| failed(&error))?;
+    let outcome = computed(&engine, &mut first, &module)
+        .map_err(|error| failed(&with_lines(&error, &first)))?;
     let made = outcome.map_err(Failure::Input)?;
     let lines = core::mem::take(&mut first.data_mut().lines);
     drop(first);
-    let mut second = store(&engine, BTreeMap::new())?;
+    let mut second = store(&engine, MAX_FUEL, BTreeMap::new()).map_err(|error| failed(&error))?;
     let instance = kept(&engine, &mut second, &module, &made).map_err(|error| failed(&error))?;
-    let mut state = Left {
-        store: &mut second,
-        instance,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| failed(&error))?;
-    let module =
-        (runtime.block_on(wizer.snapshot(&context, &mut state))).map_err(|error| failed(&error))?;
+    let module = left(&wizer, &context, &mut second, instance).map_err(|error| failed(&error))?;
     Ok((module, lines))
-}
-
-fn store(engine: &Engine, given: BTreeMap<String, Vec<u8>>) -> Result<Store<State>, Failure> {
-    let limits = StoreLimitsBuilder::new()
-        .memory_size(MAX_MEMORY_BYTES)
-        .build();
-    let state = State {
-        limits,
-        lines: Vec::new(),
-        given,
-    };
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limits);
-    store.set_fuel(MAX_FUEL).map_err(|error| failed(&error))?;
-    Ok(store)
 }
 
 fn instance(

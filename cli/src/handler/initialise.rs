@@ -9,7 +9,7 @@ use wasmtime::{
     Caller, Config, Engine, Extern, Instance, Linker, Module, Store, StoreLimits,
     StoreLimitsBuilder, Val,
 };
-use wasmtime_wizer::{InstanceState, SnapshotVal, ValType, Wizer};
+use wasmtime_wizer::{InstanceState, ModuleContext, SnapshotVal, ValType, Wizer};
 
 use crate::Failure;
 
@@ -20,7 +20,7 @@ const INIT: &str = "tensorgate-init";
 pub(super) const MAX_FUEL: u64 = 100_000_000_000;
 
 /// Memory that it may take, bytes. A policy's `memory_bytes` has to hold what it leaves.
-pub(super) const MAX_MEMORY_BYTES: usize = 1 << 30;
+const MAX_MEMORY_BYTES: usize = 1 << 30;
 
 /// Where its lines go.
 pub(super) const LOG: &str = "tensorgate:handler/log@0.1.0";
@@ -31,7 +31,7 @@ const MAX_LINE_BYTES: usize = 4 << 10;
 
 /// What a store holds.
 pub(super) struct State {
-    pub(super) limits: StoreLimits,
+    limits: StoreLimits,
     pub(super) lines: Vec<String>,
     /// What it is given to read, by name: nothing, unless it is configured.
     pub(super) given: BTreeMap<String, Vec<u8>>,
@@ -61,31 +61,48 @@ fn within(core: Vec<u8>, fuel: u64) -> Result<Vec<u8>, Failure> {
     if module.get_export(INIT).is_none() {
         return Ok(core);
     }
+    let mut store = store(&engine, fuel, BTreeMap::new()).map_err(|error| failed(&error))?;
+    let instance =
+        run(&engine, &mut store, &module).map_err(|error| failed(&with_lines(&error, &store)))?;
+    left(&wizer, &context, &mut store, instance).map_err(|error| failed(&error))
+}
+
+/// Where a function of a component runs: with so much fuel, and with this to read.
+pub(super) fn store(
+    engine: &Engine,
+    fuel: u64,
+    given: BTreeMap<String, Vec<u8>>,
+) -> wasmtime::Result<Store<State>> {
     let limits = StoreLimitsBuilder::new()
         .memory_size(MAX_MEMORY_BYTES)
         .build();
     let state = State {
         limits,
         lines: Vec::new(),
-        given: BTreeMap::new(),
+        given,
     };
-    let mut store = Store::new(&engine, state);
+    let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limits);
-    store.set_fuel(fuel).map_err(|error| failed(&error))?;
-    let instance = run(&engine, &mut store, &module).map_err(|error| {
-        let said = store.data().lines.join("\n");
-        failed(&format!("{error:#}\n{said}").trim_end())
-    })?;
-    let mut state = Left {
-        store: &mut store,
-        instance,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| failed(&error))?;
-    runtime
-        .block_on(wizer.snapshot(&context, &mut state))
-        .map_err(|error| failed(&error))
+    store.set_fuel(fuel)?;
+    Ok(store)
+}
+
+/// Why a function failed, and what it had said until then.
+pub(super) fn with_lines(error: &wasmtime::Error, store: &Store<State>) -> String {
+    let said = store.data().lines.join("\n");
+    format!("{error:#}\n{said}").trim_end().to_owned()
+}
+
+/// The module with what an instance of it holds.
+pub(super) fn left(
+    wizer: &Wizer,
+    context: &ModuleContext<'_>,
+    store: &mut Store<State>,
+    instance: Instance,
+) -> wasmtime::Result<Vec<u8>> {
+    let mut left = Left { store, instance };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(wizer.snapshot(context, &mut left))
 }
 
 fn failed(cause: &dyn core::fmt::Display) -> Failure {
@@ -121,9 +138,9 @@ pub(super) fn logged(mut caller: Caller<'_, State>, _level: i32, at: i32, bytes:
 }
 
 /// What an instance holds once its function has run.
-pub(super) struct Left<'s> {
-    pub(super) store: &'s mut Store<State>,
-    pub(super) instance: Instance,
+struct Left<'s> {
+    store: &'s mut Store<State>,
+    instance: Instance,
 }
 
 impl InstanceState for Left<'_> {

@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, serial};
+use super::{Der, INTEGER, SEQUENCE, each_extension, serial, signed};
 
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -41,14 +41,7 @@ impl List {
 
 /// Reads a list; `None` if anything about it is odd.
 pub fn from_der(bytes: &[u8]) -> Option<List> {
-    let mut whole = Der(bytes);
-    let mut signed = Der(whole.take(SEQUENCE)?);
-    whole.end()?;
-    let mut body = Der(signed.take(SEQUENCE)?);
-    signed.take(SEQUENCE)?;
-    signed.take(BIT_STRING)?;
-    signed.end()?;
-
+    let mut body = signed(bytes)?;
     body.take_if(INTEGER)?;
     // How it is signed.
     body.take(SEQUENCE)?;
@@ -82,15 +75,7 @@ pub fn from_der(bytes: &[u8]) -> Option<List> {
 
 impl List {
     fn extensions(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut outer = Der(bytes);
-        let mut list = Der(outer.take(SEQUENCE)?);
-        outer.end()?;
-        while !list.0.is_empty() {
-            let mut extension = Der(list.take(SEQUENCE)?);
-            let id = extension.take(OBJECT_ID)?;
-            extension.take_if(BOOLEAN)?;
-            let value = extension.take(OCTET_STRING)?;
-            extension.end()?;
+        each_extension(bytes, |id, value| {
             if id == NUMBER {
                 let mut value = Der(value);
                 let number = serial(value.take(INTEGER)?)?;
@@ -102,8 +87,8 @@ impl List {
             } else if id == DELTA {
                 self.delta = true;
             }
-        }
-        Some(())
+            Some(())
+        })
     }
 }
 
@@ -129,6 +114,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use alloc::vec;
 
+    use super::super::{BIT_STRING, OBJECT_ID, OCTET_STRING};
     use super::*;
 
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
