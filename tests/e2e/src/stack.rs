@@ -2,6 +2,8 @@
 //! inference server. Stops everything when dropped; on a failed test it prints the processes' logs, and
 //! keeps them.
 
+mod threads;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -284,24 +286,6 @@ impl Stack {
         &self.state
     }
 
-    /// Stops the sandbox host from running, as a machine without time for it would.
-    pub async fn freeze_host(&self) {
-        let host = self.host();
-        signal("STOP", host).await;
-        // A thread that runs on another core goes on until the kernel gets hold of it.
-        let stopped = || {
-            let threads = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
-            threads.flatten().all(|thread| {
-                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-                // Behind the name, which is in parentheses and may hold anything.
-                stat.rsplit(") ")
-                    .next()
-                    .is_some_and(|rest| rest.starts_with('T'))
-            })
-        };
-        ask::met("the host stands still", stopped).await;
-    }
-
     fn host(&self) -> u32 {
         let mark = self
             .state
@@ -374,21 +358,6 @@ impl Stack {
         let mut answer = String::new();
         admin.read_to_string(&mut answer).await.unwrap();
         answer
-    }
-
-    /// Waits until so many requests are in the proxy.
-    pub async fn active(&self, wanted: usize) {
-        let end = Instant::now() + START_LIMIT;
-        loop {
-            let stats = self.envoy_stats("http.gate.downstream_rq_active").await;
-            let line = stats
-                .lines()
-                .find(|line| line.starts_with("http.gate.downstream_rq_active:"));
-            if line.is_some_and(|line| line.ends_with(&format!(": {wanted}"))) {
-                return;
-            }
-            assert!(Instant::now() < end, "{wanted} requests: {stats}");
-        }
     }
 
     /// A log of this gate: `host.log`, `envoy.log`, `audit/decisions.jsonl`.
