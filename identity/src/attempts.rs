@@ -15,11 +15,22 @@ pub struct Attempt {
     pub whole: [u8; 32],
 }
 
+/// What a credential that nobody knows may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It may be checked.
+    Check,
+    /// It may not, and is to cost as much: whoever sent it is not to learn that.
+    Decoy,
+    /// Nothing: too many came from there of late, and their sender knows how many.
+    Nothing,
+}
+
 /// Counts wrong credentials by where they come from.
 pub trait Attempts {
-    /// Whether a credential that nobody knows may be checked at some cost.
-    fn may_check(&mut self, _: &Attempt) -> bool {
-        true
+    /// What a credential that nobody knows may cost.
+    fn worth(&mut self, _: &Attempt) -> Worth {
+        Worth::Check
     }
 
     /// It cost something, and was right.

@@ -2,7 +2,7 @@
 //!
 //! A token is known by the SHA-256 of the policy's generation and its whole text: nothing that differs in one bit is taken for it, and what another
 //! policy said of it is never found. Good and bad ones have bounds of their own, so that a flood of bad ones drives no good one out. Only what time
-//! cannot heal is remembered as bad. What a key that was fetched said of a token counts for as long as the issuer publishes that key.
+//! cannot heal is remembered as bad; of the rest, that it cost what a bad one costs: none is dearer than others when it comes again. What a key that was fetched said of a token counts for as long as the issuer publishes that key.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -16,8 +16,8 @@ use tensorgate_policy::request::Operations;
 /// Good tokens at once: as many callers with tokens as one worker serves in a while. About 2 MiB, and what their claims take that go on as
 /// header fields: up to 4 KiB each.
 const MAX_GOOD: usize = 4096;
-/// Bad tokens at once. About 2 MiB: a name of one is as long as its subject may be.
-const MAX_BAD: usize = 4096;
+/// Refused tokens at once. About 2 MiB: a name of one is as long as its subject may be.
+const MAX_SPENT: usize = 4096;
 
 /// A token's name in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +54,15 @@ pub struct Proven {
     pub key: Option<Mark>,
 }
 
+/// A token that was worth its work once, and whatever that came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Spent {
+    /// It can never be good.
+    Bad(Refusal),
+    /// Nothing is known of it. It was refused without a look at its signature, and cost as much.
+    Unknown,
+}
+
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
@@ -80,7 +89,8 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct TokenCache {
     good: Recent<Proven>,
-    bad: Recent<Refusal>,
+    /// Those that are bad, and those that cost what a bad one does: in one place, so that each is forgotten as soon as the other.
+    spent: Recent<Spent>,
     keys: KeySets,
 }
 
@@ -88,7 +98,7 @@ impl Default for TokenCache {
     fn default() -> Self {
         Self {
             good: Recent::new(MAX_GOOD),
-            bad: Recent::new(MAX_BAD),
+            spent: Recent::new(MAX_SPENT),
             keys: KeySets::default(),
         }
     }
@@ -118,12 +128,24 @@ impl TokenCache {
             }
             return Some(Known::Good(proven));
         }
-        let refusal = self.bad.get(id)?;
+        let Spent::Bad(refusal) = self.spent.get(id)? else {
+            return None;
+        };
         if !self.keys.counts(refusal.key) {
-            self.bad.remove(id);
+            self.spent.remove(id);
             return None;
         }
         Some(Known::Bad(refusal.clone()))
+    }
+
+    /// Whether a token was refused before, and cost what one costs.
+    pub fn is_spent(&mut self, id: TokenId) -> bool {
+        self.spent.get(id).is_some()
+    }
+
+    /// Remembers that a token of which nothing is known was refused, and cost what one costs.
+    pub fn spend(&mut self, id: TokenId) {
+        self.spent.put(id, Spent::Unknown);
     }
 
     /// Remembers a good one.
@@ -133,7 +155,7 @@ impl TokenCache {
 
     /// Remembers one that time cannot heal.
     pub fn remember_bad(&mut self, id: TokenId, refusal: Refusal) {
-        self.bad.put(id, refusal);
+        self.spent.put(id, Spent::Bad(refusal));
     }
 }
 
@@ -226,14 +248,17 @@ mod tests {
     fn a_flood_of_bad_tokens_drives_no_good_one_out() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
-        for number in 1..=3 * MAX_BAD {
+        for number in 1..=3 * MAX_SPENT {
             cache.remember_bad(id(number), refusal());
         }
         assert_eq!(cache.get(id(0), 50), Some(Known::Good(proven(100.0))));
-        assert_eq!(cache.bad.entries.len(), MAX_BAD);
-        assert_eq!(cache.bad.by_use.len(), MAX_BAD);
+        assert_eq!(cache.spent.entries.len(), MAX_SPENT);
+        assert_eq!(cache.spent.by_use.len(), MAX_SPENT);
         assert_eq!(cache.get(id(1), 50), None);
-        assert_eq!(cache.get(id(3 * MAX_BAD), 50), Some(Known::Bad(refusal())));
+        assert_eq!(
+            cache.get(id(3 * MAX_SPENT), 50),
+            Some(Known::Bad(refusal()))
+        );
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Identifier {
         cache: &mut TokenCache,
     ) -> Identified {
         let (mut identified, attempt) = self.judge(evidence, now_unix_s, generation, port, cache);
-        if let Identity::Refused(cause) = identified.identity
+        // Under a lock nothing is counted, and as many calls are made.
+        if let Identity::Refused(cause) | Identity::LockedOut(cause) = identified.identity
             && let Some(attempt) = attempt.or_else(|| Attempt::of(evidence.credential))
             && port.was_wrong(&attempt)
         {

@@ -25,7 +25,7 @@ pub mod x509;
 pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
-pub use attempts::{Attempt, Attempts};
+pub use attempts::{Attempt, Attempts, Worth};
 pub use cache::TokenCache;
 pub use claim_headers::{Fields as ClaimFields, MAX_BYTES as MAX_CLAIM_BYTES};
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};

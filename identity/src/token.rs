@@ -1,7 +1,8 @@
 //! Tokens of issuers (RFC 7519) to clients.
 //!
 //! What costs nothing comes first: form, issuer, audience, time, key. Then the signature. Whose the token is, and whether it was revoked, is looked at last, so
-//! that how long a forged token takes says nothing of which subjects a policy knows.
+//! that how long a forged token takes says nothing of which subjects a policy knows. What is refused before its signature is looked at costs what
+//! a look at it does ([`decoy`]): how long that takes says nothing either.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -12,7 +13,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, PublicKey};
 use tensorgate_policy::request::{Identity, Operations};
 
-use crate::attempts::{Attempt, Attempts};
+use crate::attempts::{Attempt, Attempts, Worth};
 use crate::cache::{Known, Proven, Refusal, TokenCache, TokenId};
 use crate::claim_headers::ClaimHeaders;
 use crate::evidence::Identified;
@@ -21,10 +22,13 @@ use crate::jws::{self, Parts};
 use crate::key_sets::{KeySets, KeySource, Mark, Missing};
 use crate::verifier::Verifier;
 
+mod decoy;
+mod window;
+
+use window::{Window, window};
+
 /// `sub`, bytes (OpenID Connect Core, 2: 255 characters of ASCII).
 const MAX_SUBJECT_BYTES: usize = 256;
-/// The last second that a date may name: 9999-12-31T23:59:59Z. Up to here a double is exact.
-const MAX_DATE_UNIX_S: f64 = 253_402_300_799.0;
 
 /// Issuers of one policy, and whom their tokens prove.
 #[derive(Debug)]
@@ -50,13 +54,6 @@ struct Rules {
 struct Owner {
     client: String,
     rule: JwtRule,
-}
-
-/// When a token counts, Unix seconds.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    from: f64,
-    until: f64,
 }
 
 impl Tokens {
@@ -115,8 +112,15 @@ impl Tokens {
             return (Identified::refused("token is too long"), None);
         }
         let id = TokenId::new(generation, token);
+        let mut over = None;
         match cache.get(id, now_unix_s) {
-            Some(Known::Good(proven)) => return (proven.at(now_unix_s), None),
+            Some(Known::Good(proven)) => {
+                let identified = proven.at(now_unix_s);
+                if matches!(identified.identity, Identity::Client(_)) {
+                    return (identified, None);
+                }
+                over = Some(identified);
+            }
             Some(Known::Bad(refusal)) => {
                 let attempt = refusal.attempt;
                 return (refusal.into(), Some(attempt));
@@ -129,38 +133,58 @@ impl Tokens {
             Err(cause) => return (Identified::refused(cause), None),
         };
         let attempt = parts.attempt(token);
-        let identified = self.judge(parts, attempt, now_unix_s, id, port, cache);
+        let identified = if let Some(over) = over {
+            self.pay(&parts, &attempt, id, port, cache);
+            over
+        } else {
+            self.judge(&parts, attempt, now_unix_s, id, port, cache)
+        };
         (identified, Some(attempt))
     }
 
     /// Whose a token is that nobody knows yet.
     fn judge<P: Verifier + Attempts + KeySource + ?Sized>(
         &self,
-        parts: Parts<'_>,
+        parts: &Parts<'_>,
         attempt: Attempt,
         now_unix_s: u64,
         id: TokenId,
         port: &mut P,
         cache: &mut TokenCache,
     ) -> Identified {
-        let claimed = match self.claims(parts, now_unix_s) {
-            Ok(claimed) => claimed,
+        let weighed =
+            self.claims(parts, now_unix_s)
+                .and_then(|claimed| match key(&claimed, cache.keys()) {
+                    Ok(found) => Ok((claimed, Some(found))),
+                    Err(NoKey::Unpublished) => Ok((claimed, None)),
+                    Err(NoKey::Never(cause)) => Err(cause),
+                });
+        let (claimed, found) = match weighed {
+            Ok(weighed) => weighed,
             // Cheap to find again, and some of it heals.
-            Err(cause) => return Identified::refused(cause),
-        };
-        let found = match key(&claimed, cache.keys()) {
-            Ok(found) => Some(found),
-            Err(NoKey::Never(cause)) => return Identified::refused(cause),
-            Err(NoKey::Unpublished) => None,
+            Err(cause) => {
+                self.pay(parts, &attempt, id, port, cache);
+                return Identified::refused(cause);
+            }
         };
         // Another look at what the issuer publishes costs more than a signature.
-        if !port.may_check(&attempt) {
-            return Identified::new(Identity::LockedOut(UNCHECKED), None);
+        match port.worth(&attempt) {
+            Worth::Check => {}
+            worth => {
+                if worth == Worth::Decoy {
+                    self.feign(parts, id, port, cache);
+                }
+                return Identified::new(Identity::LockedOut(UNCHECKED), None);
+            }
         }
         let Some((mark, key)) = found else {
-            return missing(&claimed.rules.issuer, port);
+            let missing = missing(&claimed.rules.issuer, port);
+            if matches!(missing.identity, Identity::Refused(_)) {
+                self.feign(parts, id, port, cache);
+            }
+            return missing;
         };
-        match port.verify(key, claimed.parts.signed, &claimed.parts.signature) {
+        match port.verify(key, parts.signed, &parts.signature) {
             Ok(true) => {}
             Ok(false) => {
                 // What it claims is nobody's word: it has no name.
@@ -210,7 +234,7 @@ impl Tokens {
     /// What a token claims, as far as it can be seen without its signature.
     fn claims<'s, 'a>(
         &'s self,
-        parts: Parts<'a>,
+        parts: &'a Parts<'a>,
         now_unix_s: u64,
     ) -> Result<Claimed<'s, 'a>, &'static str> {
         let rules = parts
@@ -285,7 +309,7 @@ impl Tokens {
 /// Remembered: the same token cannot get a better one.
 const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
-/// Not remembered: it may be right. Answered like a wrong one all the same, so that nobody is told that there is a lock, and not counted as one.
+/// It may be right. Answered like a wrong one all the same, so that nobody is told that there is a lock.
 const UNCHECKED: &str =
     "too many wrong credentials came from there: the token's signature was not checked";
 
@@ -294,7 +318,7 @@ struct Claimed<'s, 'a> {
     rules: &'s Rules,
     subject: String,
     window: Window,
-    parts: Parts<'a>,
+    parts: &'a Parts<'a>,
 }
 
 impl Claimed<'_, '_> {
@@ -425,48 +449,6 @@ fn missing<S: KeySource + ?Sized>(issuer: &Issuer, source: &mut S) -> Identified
 
 /// Told where nobody can wait.
 const NOT_AWAITED: &str = "token's key may be in its issuer's key set, and nobody waited for that";
-
-/// When a token counts by its own word and its issuer's rules, if that is now.
-fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Window, &'static str> {
-    let skew = issuer.clock_skew_s() as f64;
-    let longest = issuer.max_lifetime_s() as f64;
-    let date = |name: &str| match claims.get(name) {
-        None => Ok(None),
-        Some(Json::Whole(seconds)) if *seconds as f64 <= MAX_DATE_UNIX_S => {
-            Ok(Some(*seconds as f64))
-        }
-        Some(Json::Float(seconds)) if (0.0..=MAX_DATE_UNIX_S).contains(seconds) => {
-            Ok(Some(*seconds))
-        }
-        Some(_) => Err("token's date is not one"),
-    };
-    let expires = date("exp")?.ok_or("token never expires")?;
-    let not_before = date("nbf")?;
-    let issued = date("iat")?;
-    if now >= expires + skew {
-        return Err(EXPIRED);
-    }
-    if let Some(issued) = issued {
-        if issued > now + skew {
-            return Err("token was issued in the future");
-        }
-        if expires <= issued {
-            return Err("token expires before it was issued");
-        }
-    }
-    // Without `iat` a token's life is what is left of it.
-    if expires - issued.unwrap_or(now) > longest {
-        return Err("token lives longer than its issuer may grant");
-    }
-    let from = not_before.unwrap_or(0.0) - skew;
-    if now < from {
-        return Err(NOT_YET);
-    }
-    Ok(Window {
-        from: from.max(issued.unwrap_or(0.0) - skew),
-        until: expires + skew,
-    })
-}
 
 #[cfg(all(test, feature = "jwt-simple"))]
 mod tests;

@@ -17,6 +17,12 @@ const MARK_BYTES: usize = 28;
 pub const PAGE_BYTES: usize = WAYS * MARK_BYTES;
 /// Checks a second of what is locked. One takes up to half a millisecond (Ed25519 in Envoy's VM): a locked source costs a hundredth of a core.
 pub const CHECKS_PER_S: u32 = 20;
+/// What is locked and not checked costs as much as what is checked this often a second, so that nobody learns of a lock by an answer's time who does
+/// not flood; then it costs nothing, or a flood would be as dear with a lockout as without.
+pub const DECOYS_PER_S: u32 = 100;
+
+/// Both together.
+const MOST_PER_S: u32 = CHECKS_PER_S + DECOYS_PER_S;
 
 /// A policy's rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +73,7 @@ struct Mark {
     failures: u32,
     /// Locked until then.
     until_s: u32,
-    /// The last second in which something was checked in spite of the lock, and how often; of a mark that only says that something was seen, when.
+    /// The last second in which something was checked in spite of the lock, and how often, decoys too; of a mark that only says that something was seen, when.
     second: u32,
     checks: u32,
 }
@@ -79,6 +85,8 @@ pub enum Check {
     Open,
     /// It is locked, and this check is one of those that are left in this second: the page is to be stored.
     Spared,
+    /// It is locked, no check is left in this second, and one of the decoys is, which take as long: the page is to be stored.
+    Decoy,
     /// It is locked, and nothing is left in this second.
     Shut,
 }
@@ -181,11 +189,13 @@ impl Page {
             mark.second = now_s;
             mark.checks = 0;
         }
-        if mark.checks >= CHECKS_PER_S {
-            return Check::Shut;
-        }
+        let check = match mark.checks {
+            0..CHECKS_PER_S => Check::Spared,
+            CHECKS_PER_S..MOST_PER_S => Check::Decoy,
+            MOST_PER_S.. => return Check::Shut,
+        };
         mark.checks = mark.checks.saturating_add(1);
-        Check::Spared
+        check
     }
 
     /// Counts a failure.

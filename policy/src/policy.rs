@@ -304,6 +304,8 @@ pub struct Limits {
     pub buffered_bytes: usize,
     pub timeout_ms: u64,
     pub stream_ms: u64,
+    pub handshake_ms: u64,
+    pub idle_ms: u64,
     pub connections: u32,
     pub streams_per_connection: u32,
     pub streams_per_client: u64,

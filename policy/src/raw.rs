@@ -174,6 +174,12 @@ pub struct Limits {
     pub timeout_ms: u64,
     /// A whole stream, the slow upload of a body included.
     pub stream_ms: u64,
+    /// A connection's TLS handshake, from its first packet on.
+    #[serde(skip_serializing_if = "is_default_handshake")]
+    pub handshake_ms: u64,
+    /// A connection without a request, one over which nothing ever came included.
+    #[serde(skip_serializing_if = "is_default_idle")]
+    pub idle_ms: u64,
     /// Open connections.
     pub connections: u64,
     /// HTTP/2 streams a connection.
@@ -203,6 +209,19 @@ const fn is_default_streams(streams: &u64) -> bool {
     *streams == DEFAULT_STREAMS_PER_CLIENT
 }
 
+/// A handshake that goes over a slow network with losses, twice.
+const DEFAULT_HANDSHAKE_MS: u64 = 10_000;
+
+const fn is_default_handshake(ms: &u64) -> bool {
+    *ms == DEFAULT_HANDSHAKE_MS
+}
+
+const DEFAULT_IDLE_MS: u64 = 60_000;
+
+const fn is_default_idle(ms: &u64) -> bool {
+    *ms == DEFAULT_IDLE_MS
+}
+
 impl Limits {
     /// What is held of one body.
     pub fn hold_bytes(&self) -> ByteSize {
@@ -222,6 +241,8 @@ impl Default for Limits {
             buffered_bytes: ByteSize(256 << 20),
             timeout_ms: 5_000,
             stream_ms: 60_000,
+            handshake_ms: DEFAULT_HANDSHAKE_MS,
+            idle_ms: DEFAULT_IDLE_MS,
             connections: 1_024,
             streams_per_connection: 100,
             streams_per_client: DEFAULT_STREAMS_PER_CLIENT,

@@ -177,7 +177,7 @@ async fn flood(
     course: Course,
     all: usize,
 ) -> Outcome<()> {
-    report.section("A flood of bad tokens", "Well-formed tokens of the right issuer whose signature is wrong; each is another one, so that nothing that was remembered helps; the policy has a `lockout`. Against requests without a credential. Each gets 401; once its source is locked, 20 of its unknown tokens are looked at within a second. Over HTTP/2: an HTTP/1.1 connection is closed with the answer, since the body is not read.");
+    report.section("A flood of bad tokens", "Well-formed tokens of the right issuer whose signature is wrong; each is another one, so that nothing that was remembered helps; the policy has a `lockout`. Against requests without a credential. Each gets 401; once its source is locked, 20 of its unknown tokens are looked at within a second, and 100 more cost as much. Over HTTP/2: an HTTP/1.1 connection is closed with the answer, since the body is not read.");
     let contender = |name: String, shots| Contender {
         name,
         client: client(&gate.address, Http::Two, Expect::Status(401)),

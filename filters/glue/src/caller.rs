@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tensorgate_identity::{
     Attempt, Attempts, Certificate, Evidence, Identified, KeySource, Missing, PeerNames, Verifier,
-    VerifyFault,
+    VerifyFault, Worth,
 };
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Credential, Now};
@@ -96,9 +96,9 @@ impl<'r> ByProxy<'_, 'r> {
 }
 
 impl Attempts for ByProxy<'_, '_> {
-    fn may_check(&mut self, attempt: &Attempt) -> bool {
+    fn worth(&mut self, attempt: &Attempt) -> Worth {
         self.marks()
-            .is_none_or(|marks| marks.may_check(self.proxy, attempt))
+            .map_or(Worth::Check, |marks| marks.worth(self.proxy, attempt))
     }
 
     fn was_right(&mut self, attempt: &Attempt) {

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use tensorgate_identity::Attempt;
+use tensorgate_identity::{Attempt, Worth};
 use tensorgate_policy::lockout::{Check, Failed, Lockout, Page, Tag};
 use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy};
@@ -106,27 +106,34 @@ impl<'r> Marks<'r> {
         }
     }
 
-    /// Whether a credential that nobody knows may be checked.
-    pub(crate) fn may_check(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> bool {
-        told(self.check(proxy, attempt), proxy).unwrap_or(true)
+    /// What a credential that nobody knows may cost.
+    pub(crate) fn worth(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Worth {
+        told(self.check(proxy, attempt), proxy).unwrap_or(Worth::Check)
     }
 
-    fn check(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Result<bool, Fault> {
-        for place in [self.source(), self.prefix(attempt)] {
-            if !read(proxy, &place)?.locked(place.tag, self.now_s) {
-                continue;
+    /// Takes as many calls whatever it comes to, as [`Self::count`] does.
+    fn check(&self, proxy: &mut dyn Proxy, attempt: &Attempt) -> Result<Worth, Fault> {
+        let (source, prefix) = (self.source(), self.prefix(attempt));
+        let right = self.right(attempt);
+        let mut is_locked =
+            |place: &Place| read(proxy, place).map(|page| page.locked(place.tag, self.now_s));
+        // One of the two locks counts: the source's, if there is one.
+        let place = match (is_locked(&source)?, is_locked(&prefix)?) {
+            (false, true) => prefix,
+            _ => source,
+        };
+        let is_known = read(proxy, &right)?.knows(right.tag);
+        change(proxy, &place, |page| {
+            if is_known {
+                return (Worth::Check, false);
             }
-            let right = self.right(attempt);
-            if read(proxy, &right)?.knows(right.tag) {
-                return Ok(true);
+            match page.check(place.tag, self.now_s) {
+                Check::Open => (Worth::Check, false),
+                Check::Spared => (Worth::Check, true),
+                Check::Decoy => (Worth::Decoy, true),
+                Check::Shut => (Worth::Nothing, false),
             }
-            // One of the two locks counts: the source's, if there is one.
-            return change(proxy, &place, |page| {
-                let check = page.check(place.tag, self.now_s);
-                (check != Check::Shut, check == Check::Spared)
-            });
-        }
-        Ok(true)
+        })
     }
 
     /// Remembers a token, for every worker, while others of its prefix fail.

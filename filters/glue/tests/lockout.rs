@@ -15,7 +15,8 @@ use support::{CONTEXT_KEY, NOW, field, stranger_key};
 use tensorgate_glue::native::{NativeProxy, Outcome, Peer, Request, Store, StoreMode};
 use tensorgate_glue::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_policy::lockout::CHECKS_PER_S;
+use tensorgate_policy::lockout::{CHECKS_PER_S, DECOYS_PER_S};
+use tensorgate_policy::policy::Algorithm;
 use tensorgate_policy::{Now, Reason, hex};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 use tensorgate_wire::Answer;
@@ -216,9 +217,99 @@ fn a_wrong_key_takes_as_many_calls_whatever_is_wrong_and_whoever_is_locked_out()
     );
 }
 
+/// A token of EdDSA under a key's name, its claims changed.
+fn changed(kid: &str, jti: u64, changes: &Value) -> String {
+    let mut claims = json!({
+        "iss": "https://login.example.com", "sub": "one", "aud": "tensorgate", "jti": jti.to_string(),
+        "iat": NOW.unix_s - 60, "exp": NOW.unix_s + 3000, "kind": "person"
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let head = json!({"alg": "EdDSA", "kid": kid}).to_string();
+    token(&head, &claims.to_string(), Signer::Ed).unwrap()
+}
+
+#[test]
+fn a_wrong_token_takes_as_many_checks_and_calls_whatever_is_wrong_and_whoever_is_locked_out() {
+    let store = Store::default();
+    let mut proxy = proxy(&store);
+    let mut work = |token: &str, address: &str, cause: &str| {
+        from(&mut proxy, address);
+        let before = (store.checked().len(), store.calls());
+        let record = by_token(&mut proxy, token, NOW);
+        assert!(
+            record.reason.is_some() && record.detail.ends_with(cause),
+            "{cause}: {record:?}"
+        );
+        (
+            store.checked().split_off(before.0),
+            store.calls() - before.1,
+        )
+    };
+    let old = json!({"iat": NOW.unix_s - 3000, "exp": NOW.unix_s - 2000});
+    let early = json!({"nbf": NOW.unix_s + 2000});
+    let none = json!({});
+    let mut done = Vec::new();
+    // From an address of its own each, at first sight.
+    for (host, (token, cause)) in (1..).zip([
+        (forged("one", 0), "signature is wrong"),
+        (changed("other", 0, &none), "key is not in the policy"),
+        (changed("ed", 0, &old), "has expired"),
+        (changed("ed", 0, &early), "is not valid yet"),
+        (
+            changed("ed", 0, &json!({"iss": "https://other.example.com"})),
+            "issuer is not in the policy",
+        ),
+        (
+            changed("ed", 0, &json!({"aud": "other"})),
+            "for another audience",
+        ),
+        (
+            changed("ed", 0, &json!({"kind": "robot"})),
+            "proves no client",
+        ),
+    ]) {
+        done.push(work(&token, &format!("192.0.2.{host}:1"), cause));
+    }
+    // One after another of one prefix, until that is locked and its checks are used up, and then a right one.
+    for jti in 0..u64::from(FAILURES + CHECKS_PER_S + 5) {
+        done.push(work(&forged("two", 100 + jti), "192.0.2.100:1", ""));
+    }
+    done.push(work(&right("two", 1_000), "192.0.2.100:1", UNCHECKED));
+    let of_two = |changes: Value| changed("ed", 1_001, &changes);
+    let expired = json!({"sub": "two", "iat": NOW.unix_s - 3000, "exp": NOW.unix_s - 2000});
+    done.push(work(&of_two(expired), "192.0.2.100:1", "has expired"));
+    // Of one prefix after another, until their source is.
+    for sub in 0..u64::from(FAILURES + CHECKS_PER_S + 5) {
+        done.push(work(&forged(&format!("s{sub}"), 0), "192.0.2.101:1", ""));
+    }
+    done.push(work(&right("three", 1_000), "192.0.2.101:1", UNCHECKED));
+    done.push(work(
+        &changed("other", 1_001, &none),
+        "192.0.2.101:1",
+        "key is not in the policy",
+    ));
+    let first = done[0].clone();
+    assert_eq!(first.0, [Algorithm::EdDsa]);
+    assert!(first.1 > 0);
+    for (at, it) in done.iter().enumerate() {
+        assert_eq!(*it, first, "{at}");
+    }
+    // Sent again, none costs a check.
+    for token in [
+        forged("one", 0),
+        changed("other", 0, &none),
+        changed("ed", 0, &old),
+    ] {
+        assert_eq!(work(&token, "192.0.2.1:1", "").0, []);
+    }
+}
+
 #[test]
 fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
-    let mut proxy = proxy(&Store::default());
+    let store = Store::default();
+    let mut proxy = proxy(&store);
     let mut checked = 0;
     for jti in 0..300 {
         let record = by_token(&mut proxy, &forged("victim", jti), NOW);
@@ -228,6 +319,9 @@ fn a_flood_of_forged_tokens_is_checked_so_often_a_second_and_no_more() {
         }
     }
     assert_eq!(checked, FAILURES + CHECKS_PER_S);
+    // As many more cost what a check does, and no more.
+    let cost = (FAILURES + CHECKS_PER_S + DECOYS_PER_S) as usize;
+    assert_eq!(store.checked().len(), cost);
     // Its neighbours at the same address are nothing to it: neither subjects nor keys.
     for jti in 0..100 {
         assert_eq!(

@@ -18,6 +18,7 @@ use tensorgate_vectors::sign::{Signer, jwks, token};
 use super::*;
 use crate::pure::PureVerifier;
 
+mod alike;
 mod cost;
 mod fetched;
 

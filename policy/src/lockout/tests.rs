@@ -66,6 +66,9 @@ fn what_is_locked_is_checked_so_often_a_second_never_less_and_never_more() {
         for _ in 0..CHECKS_PER_S {
             assert_eq!(page.check(A, second), Check::Spared);
         }
+        for _ in 0..DECOYS_PER_S {
+            assert_eq!(page.check(A, second), Check::Decoy);
+        }
         for _ in 0..1_000 {
             assert_eq!(page.check(A, second), Check::Shut);
         }

@@ -24,6 +24,8 @@ const MAX_BUFFERED_BYTES: u64 = 1 << 40;
 const MAX_EXPANSION: u64 = 1_032;
 /// A request or a stream, milliseconds: one day.
 const MAX_STREAM_MS: u64 = 86_400_000;
+/// A TLS handshake, milliseconds: whoever needs a minute for two round trips will not get through a request.
+const MAX_HANDSHAKE_MS: u64 = 60_000;
 /// Connections; what one machine's ports allow several times over.
 const MAX_CONNECTIONS: u64 = 1_000_000;
 /// HTTP/2 streams a connection: what RFC 9113 §6.5.2 lets a setting say, far less than 2^31.
@@ -260,6 +262,14 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
             format!("at least {}", raw.timeout_ms),
         );
     }
+    let handshake_ms = report.within(
+        &path.field("handshake_ms"),
+        raw.handshake_ms,
+        1,
+        MAX_HANDSHAKE_MS,
+        "ms",
+    );
+    let idle_ms = report.within(&path.field("idle_ms"), raw.idle_ms, 1, MAX_STREAM_MS, "ms");
     let connections = report.within(
         &path.field("connections"),
         raw.connections,
@@ -291,6 +301,8 @@ fn limits(report: &mut Report, path: &Path, raw: &raw::Limits) -> Option<Limits>
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,
         stream_ms: stream_ms?,
+        handshake_ms: handshake_ms?,
+        idle_ms: idle_ms?,
         connections: u32::try_from(connections?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
         streams_per_client: streams_per_client?,

@@ -85,6 +85,19 @@ impl Session {
             .map_err(|_| ClientError::Hung)?
     }
 
+    /// Waits for the other side to end the connection, which nothing comes over any more.
+    pub async fn ended(&mut self, within: std::time::Duration) -> Result<(), ClientError> {
+        let mut byte = [0];
+        let read = tokio::time::timeout(within, self.stream.read(&mut byte));
+        match read.await.map_err(|_| ClientError::Hung)? {
+            Ok(0) => Ok(()),
+            // Whoever closes for good may say so by a reset.
+            Err(error) if error.kind() != std::io::ErrorKind::InvalidData => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(ClientError::Truncated),
+        }
+    }
+
     /// Sends the head of a request that asks to go on (`expect: 100-continue`), and waits for the word. Returns the body, which is yet to be
     /// sent.
     pub async fn begin<'r>(&mut self, request: &'r [u8]) -> Result<&'r [u8], ClientError> {

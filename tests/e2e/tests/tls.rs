@@ -1,6 +1,7 @@
 //! A real Envoy with real certificates: who gets in by one, who is out at the handshake, and that renewals drop nobody.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -16,6 +17,8 @@ use tensorgate_client::{ClientError, Reply};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask::{GOOD, met};
 use tensorgate_tests::{Stack, policy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Until a renewed file is in force: Envoy sees it within milliseconds, a busy machine later.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -42,6 +45,10 @@ struct Gate {
 
 impl Gate {
     async fn start(name: &str) -> Self {
+        Self::with(name, tls_policy()).await
+    }
+
+    async fn with(name: &str, policy: Policy) -> Self {
         let authority = Authority::new("clients").unwrap();
         let gate = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
         let files = [
@@ -50,7 +57,7 @@ impl Gate {
             ("ca.pem", &authority.pem),
             ("crl.pem", &authority.revoke(1, &[]).unwrap()),
         ];
-        let stack = Stack::start_with(name, tls_policy(), &files).await;
+        let stack = Stack::start_with(name, policy, &files).await;
         Self { authority, stack }
     }
 
@@ -363,4 +370,63 @@ async fn a_renewed_certificate_is_shown_and_nobody_is_dropped() {
             "the old authority is still believed"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_a_place_and_does_nothing_with_it_loses_it_in_time() {
+    const PLACES: u64 = 4;
+    const HANDSHAKE: Duration = Duration::from_millis(2_000);
+    const IDLE: Duration = Duration::from_millis(6_000);
+    let mut policy = tls_policy();
+    let limits = &mut policy.listen.limits;
+    limits.handshake_ms = u64::try_from(HANDSHAKE.as_millis()).unwrap();
+    limits.idle_ms = u64::try_from(IDLE.as_millis()).unwrap();
+    limits.connections = PLACES;
+    let gate = Gate::with("tls-idle", policy).await;
+    let uri = format!("uri:{SPIFFE}");
+    let leaf = gate.authority.issue(10, &[&uri]).unwrap();
+    let is_served = async || {
+        let reply = gate.ask(Some(&leaf), "connection: close\r\n").await;
+        reply.is_ok_and(|reply| reply.status == 200)
+    };
+    let until = async |served: bool, what: &str| {
+        let began = Instant::now();
+        while is_served().await != served {
+            assert!(began.elapsed() < PATIENCE, "{what}");
+        }
+    };
+    until(true, "nobody is served").await;
+
+    // Every place is taken by connections over which nothing ever comes; but for the last, which begins and goes no further.
+    let mut silent = Vec::new();
+    let began = Instant::now();
+    for place in 0..PLACES {
+        let mut stream = TcpStream::connect(gate.stack.gate).await.unwrap();
+        if place == 0 {
+            stream.write_all(&[22, 3, 1]).await.unwrap();
+        }
+        silent.push(stream);
+    }
+    until(false, "there is a place too many").await;
+    for mut stream in silent {
+        let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 100])).await;
+        let end = end.expect("the gate keeps a connection without a handshake");
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+    let took = began.elapsed();
+    assert!(
+        took < IDLE,
+        "{took:?}: it was the idle time that ended them"
+    );
+    until(true, "places are not given back").await;
+
+    // A handshake that is done and a request that never comes: the other time.
+    let caller = gate.caller(Some(&leaf));
+    let began = Instant::now();
+    let mut idle = caller.connect(gate.stack.gate).await.unwrap();
+    assert_eq!(idle.ask(&request("")).await.unwrap().status, 200);
+    idle.ended(PATIENCE).await.unwrap();
+    let took = began.elapsed();
+    assert!(took >= HANDSHAKE, "{took:?}: it was not the idle time");
+    until(true, "places are not given back").await;
 }

@@ -48,6 +48,10 @@ pub struct Bounds {
     pub idle_ms: u64,
     /// A request's headers, milliseconds.
     pub headers_ms: u64,
+    /// A TLS handshake, milliseconds.
+    pub handshake_ms: u64,
+    /// A connection without a request, milliseconds.
+    pub connection_idle_ms: u64,
     /// Open connections.
     pub connections: u32,
     /// HTTP/2 streams a connection.
@@ -87,6 +91,8 @@ impl Bounds {
             stream_ms: limits.stream_ms,
             idle_ms,
             headers_ms: limits.stream_ms.min(MOST_HEADERS_MS),
+            handshake_ms: limits.handshake_ms,
+            connection_idle_ms: limits.idle_ms,
             connections: limits.connections,
             streams: limits.streams_per_connection,
         }

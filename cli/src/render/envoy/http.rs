@@ -10,8 +10,6 @@ use crate::render::node::{Node, list, map};
 
 /// Where streams of inferences go.
 const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-/// A connection without a request, milliseconds.
-const CONNECTION_IDLE_MS: u64 = 60_000;
 /// A connection on which a certificate was shown, milliseconds: so long after its revocation a client is out at the latest.
 const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 /// Time for streams to end once Envoy is told to stop, milliseconds.
@@ -52,7 +50,7 @@ pub fn connection_manager(
     let mut lifetimes = vec![
         (
             "idle_timeout".to_owned(),
-            duration(CONNECTION_IDLE_MS).into(),
+            duration(bounds.connection_idle_ms).into(),
         ),
         (
             "max_stream_duration".to_owned(),

@@ -190,6 +190,9 @@ fn listener(
             "transport_socket".to_owned(),
             tls::transport_socket(tls, places)?,
         ));
+        // Envoy itself waits for ever.
+        let handshake = Node::from(duration(bounds.handshake_ms));
+        chain.push(("transport_socket_connect_timeout".to_owned(), handshake));
     }
     chain.push((
         "filters".to_owned(),

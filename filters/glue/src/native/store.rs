@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tensorgate_policy::policy::Algorithm;
+
 use crate::host::{HostFault, Shared, SharedStore};
 
 /// How the store behaves from now on.
@@ -29,6 +31,7 @@ struct Slots {
     last_token: u32,
     mode: StoreMode,
     calls: usize,
+    checked: Vec<Algorithm>,
 }
 
 /// proxy-wasm's `INTERNAL_FAILURE`.
@@ -53,6 +56,16 @@ impl Store {
     /// Calls so far.
     pub fn calls(&self) -> usize {
         self.with(|slots| slots.calls)
+    }
+
+    /// What signatures the proxies on this store have checked so far, by the algorithms of the keys, in order.
+    pub fn checked(&self) -> Vec<Algorithm> {
+        self.with(|slots| slots.checked.clone())
+    }
+
+    /// One more was checked.
+    pub(super) fn note_check(&self, algorithm: Algorithm) {
+        self.with(|slots| slots.checked.push(algorithm));
     }
 
     /// Bytes of every key and value.

@@ -176,6 +176,8 @@ fn extremes() -> Vec<crate::raw::Policy> {
         push(&|p| p.listen.limits.buffered_bytes = ByteSize(number));
         push(&|p| p.listen.limits.timeout_ms = number);
         push(&|p| p.listen.limits.stream_ms = number);
+        push(&|p| p.listen.limits.handshake_ms = number);
+        push(&|p| p.listen.limits.idle_ms = number);
         push(&|p| p.listen.limits.connections = number);
         push(&|p| {
             p.backends.values_mut().for_each(|b| {

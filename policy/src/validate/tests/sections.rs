@@ -46,6 +46,12 @@ fn the_listener_has_sane_bounds() {
     limit("headers", json!(0), "too little");
     limit("headers", json!(1001), "too much");
     limit("timeout_ms", json!(0), "too little");
+    limit("handshake_ms", json!(0), "too little");
+    limit("handshake_ms", json!(60_001), "too much");
+    accept("/listen/limits/handshake_ms", json!(60_000));
+    limit("idle_ms", json!(0), "too little");
+    limit("idle_ms", json!(86_400_001), "too much");
+    accept("/listen/limits/idle_ms", json!(1_000));
     limit("connections", json!(0), "too little");
     limit("connections", json!(u64::MAX), "too much");
     limit("streams_per_connection", json!(0), "too little");

@@ -1,12 +1,14 @@
 //! The in-memory proxy as a filter sees it: what its calls do to one request.
 
+use tensorgate_identity::VerifyFault;
 use tensorgate_policy::Now;
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
 
 use super::super::store::{Store, Stored};
 use super::Io;
-use crate::host::{Asked, Field, HostFault, Level, Proxy};
+use crate::host::{Asked, Field, HostFault, Level, Proxy, check_signature};
 use crate::record::{Verdict, property};
 use crate::shared_identity;
 
@@ -91,6 +93,16 @@ impl Proxy for Io {
             .and_then(|(_, value)| String::from_utf8(value).ok());
         taken.for_each(drop);
         Ok(value.filter(|value| !value.is_empty()))
+    }
+
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.store.note_check(key.algorithm());
+        check_signature(key, signed, signature)
     }
 
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {

@@ -1,0 +1,237 @@
+//! Tokens that whoever sends them must not be able to tell apart by the time that their refusals take: each costs one check of a signature of its own
+//! algorithm at first sight, none when it comes again, and as many questions to the port.
+
+use super::*;
+use crate::verifier::VerifyFault;
+use tensorgate_policy::policy::{Algorithm, Hash, RsaScheme};
+
+/// What was done for a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Work {
+    checked: Vec<Algorithm>,
+    worth: usize,
+}
+
+/// Says what a credential may cost, and what a signature is, and notes what was asked.
+struct Port {
+    says: Worth,
+    /// Instead of what it is.
+    verdict: Option<Result<bool, VerifyFault>>,
+    work: Work,
+}
+
+impl Attempts for Port {
+    fn worth(&mut self, _: &Attempt) -> Worth {
+        self.work.worth += 1;
+        self.says
+    }
+}
+
+impl KeySource for Port {
+    fn missing(&mut self, _: &str) -> Missing {
+        Missing::Unknown
+    }
+}
+
+impl Verifier for Port {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.work.checked.push(key.algorithm());
+        self.verdict
+            .unwrap_or_else(|| PureVerifier.verify(key, signed, signature))
+    }
+}
+
+/// An algorithm, its key's name, who signs with it and who signs something else.
+const SIGNERS: [(&str, &str, Signer, Algorithm); 3] = [
+    (
+        "RS256",
+        "rsa",
+        Signer::Rsa,
+        Algorithm::Rsa(RsaScheme::Pkcs1(Hash::Sha256)),
+    ),
+    ("ES256", "ec", Signer::Ec, Algorithm::Es256),
+    ("EdDSA", "ed", Signer::Ed, Algorithm::EdDsa),
+];
+
+/// A token that is refused, why, and whether it is before its signature is looked at: then no port's word of a signature changes anything.
+type Refused = (String, &'static str, bool);
+
+/// One of each kind of refusal that is none of form.
+fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
+    let head = |alg: &str, kid: &str| json!({"alg": alg, "kid": kid}).to_string();
+    let named =
+        |kid: &str, changes: Value| token(&head(alg, kid), &claims(changes), signer).unwrap();
+    let of = |changes: Value| named(kid, changes);
+    // The last digit of a signature stays: it may have bits to spare.
+    let good = of(json!({}));
+    let at = good.rfind('.').unwrap() + 1;
+    let digit = if good[at..].starts_with('A') {
+        "B"
+    } else {
+        "A"
+    };
+    let wrong = [&good[..at], digit, &good[at + 1..]].concat();
+    let other = if alg == "EdDSA" { "rsa" } else { "ed" };
+    vec![
+        (wrong, WRONG_SIGNATURE, false),
+        (
+            named("unknown", json!({})),
+            "token's key is not in the policy",
+            true,
+        ),
+        (
+            named(other, json!({})),
+            "token's algorithm is not its key's",
+            true,
+        ),
+        (of(json!({"exp": NOW - 100})), EXPIRED, true),
+        (of(json!({"nbf": NOW + 100})), NOT_YET, true),
+        (of(json!({"exp": null})), "token never expires", true),
+        (
+            of(json!({"iss": "https://other.example.com"})),
+            "token's issuer is not in the policy",
+            true,
+        ),
+        (
+            of(json!({"iss": null})),
+            "token's issuer is not in the policy",
+            true,
+        ),
+        (
+            of(json!({"aud": "other"})),
+            "token is for another audience",
+            true,
+        ),
+        (
+            of(json!({"sub": null})),
+            "token has no usable subject",
+            true,
+        ),
+        (of(json!({"jti": "stolen"})), "token is revoked", false),
+        (
+            of(json!({"sub": "nobody"})),
+            "token proves no client",
+            false,
+        ),
+    ]
+}
+
+#[test]
+fn every_refusal_costs_one_check_of_its_algorithm_and_none_when_it_comes_again() {
+    let tokens = Tokens::new(&policy(&document()));
+    for (alg, kid, signer, algorithm) in SIGNERS {
+        for (text, cause, early) in refused(alg, kid, signer) {
+            for (says, expected, checks) in [
+                (Worth::Check, Identity::Refused(cause), 1),
+                // What is refused in any case is refused for what it is, and is locked out by its failure (`Identifier`).
+                (Worth::Decoy, Identity::LockedOut(UNCHECKED), 1),
+                (Worth::Nothing, Identity::LockedOut(UNCHECKED), 0),
+            ] {
+                let expected = if early {
+                    Identity::Refused(cause)
+                } else {
+                    expected
+                };
+                let mut port = Port {
+                    says,
+                    verdict: None,
+                    work: Work::default(),
+                };
+                let mut cache = TokenCache::default();
+                let mut ask = |port: &mut Port| {
+                    let (identified, attempt) = tokens.identify(&text, NOW, "g", port, &mut cache);
+                    assert_eq!(identified.identity, expected, "{alg} {cause} {says:?}");
+                    assert!(attempt.is_some());
+                };
+                ask(&mut port);
+                let once = Work {
+                    checked: vec![algorithm; checks],
+                    worth: 1,
+                };
+                assert_eq!(port.work, once, "{alg} {cause} {says:?}");
+                ask(&mut port);
+                assert_eq!(
+                    port.work.checked, once.checked,
+                    "again: {alg} {cause} {says:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_said_of_a_decoy_lets_anybody_in_or_is_remembered() {
+    let tokens = Tokens::new(&policy(&document()));
+    for verdict in [Ok(true), Ok(false), Err(VerifyFault("broken"))] {
+        for (alg, kid, signer, _) in SIGNERS {
+            for (text, cause, _) in refused(alg, kid, signer).into_iter().filter(|it| it.2) {
+                let mut cache = TokenCache::default();
+                for says in [Worth::Check, Worth::Decoy, Worth::Nothing] {
+                    let mut port = Port {
+                        says,
+                        verdict: Some(verdict),
+                        work: Work::default(),
+                    };
+                    let (identified, _) = tokens.identify(&text, NOW, "g", &mut port, &mut cache);
+                    assert_eq!(identified, Identified::refused(cause), "{alg} {verdict:?}");
+                }
+            }
+        }
+        // A right one that is locked out is right at its turn, whatever its decoy came to.
+        let good = ed(json!({}));
+        let mut cache = TokenCache::default();
+        let mut ask = |says, verdict| {
+            let mut port = Port {
+                says,
+                verdict,
+                work: Work::default(),
+            };
+            tokens
+                .identify(&good, NOW, "g", &mut port, &mut cache)
+                .0
+                .identity
+        };
+        let locked = Identity::LockedOut(UNCHECKED);
+        assert_eq!(ask(Worth::Decoy, Some(verdict)), locked);
+        assert_eq!(ask(Worth::Nothing, Some(verdict)), locked);
+        assert_eq!(ask(Worth::Check, None), Identity::Client("web".into()));
+    }
+}
+
+#[test]
+fn what_is_no_token_or_of_an_algorithm_that_nobody_signs_with_costs_nothing() {
+    let tokens = Tokens::new(&policy(&document()));
+    let good = ed(json!({}));
+    for text in [
+        good.replace('.', ""),
+        format!("{good}."),
+        token(r#"{"alg":"none"}"#, &claims(json!({})), Signer::Ed).unwrap(),
+        token(
+            r#"{"alg":"HS256"}"#,
+            &claims(json!({})),
+            Signer::HmacOfPublicKey,
+        )
+        .unwrap(),
+        token(r#"{"alg":"PS256"}"#, &claims(json!({})), Signer::Ps256).unwrap(),
+        token(r#"{"alg":"ES384"}"#, &claims(json!({})), Signer::Ec).unwrap(),
+        "a".repeat(jws::MAX_TOKEN_BYTES + 1),
+    ] {
+        let mut port = Port {
+            says: Worth::Check,
+            verdict: Some(Ok(true)),
+            work: Work::default(),
+        };
+        let cache = &mut TokenCache::default();
+        let (identified, _) = tokens.identify(&text, NOW, "g", &mut port, cache);
+        assert!(
+            matches!(identified.identity, Identity::Refused(_)),
+            "{text:.80}"
+        );
+        assert_eq!(port.work.checked, [], "{text:.80}");
+    }
+}
