@@ -1,6 +1,6 @@
 # The commands of this tree. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-examples bench bench-quick fuzz lint ci clean
+.PHONY: help setup build filters components builtins handler-tools demo up test soak test-clients test-triton test-servers test-examples bench bench-quick fuzz lint ci clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler whatever is set around us, and one target folder: policies of the examples name files in it.
@@ -62,6 +62,9 @@ test-clients: filters build ## Drive unmodified clients of every protocol throug
 
 test-triton: filters build ## Send each call to a real Triton directly and through the gate, compare, print the table
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
+
+test-servers: filters build ## Put the gate before real servers of every kind, break each in every way, print server by fault (2.5 GB of wheels the first time); SERVERS="ray llama" takes some
+	@$(STAGE) servers bash -c 'made=$$(tools/servers.sh) && exec "$$made/tf-stand-in/bin/python" tests/servers/run.py "$$made" $(SERVERS)'
 
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy, on new inputs each time
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'

@@ -137,7 +137,8 @@ impl<'a> Question<'a> {
                         most,
                         deadline,
                     )
-                    .await?;
+                    .await
+                    .map_err(predicted_nothing)?;
                 let rules = self.outputs.to_vec();
                 read_of(most, move || torchserve::answer(&answer, &rules)).await
             }
@@ -230,4 +231,50 @@ async fn read_of<T: Send + 'static>(
 
 fn fault(cause: String) -> BackendError {
     BackendError::Fault(cause)
+}
+
+/// How TorchServe's `UNAVAILABLE` ends where its handler raised.
+const HANDLER_RAISED: &str = "org.pytorch.serve.http.InternalServerException";
+/// What its `INTERNAL` says where a model has no worker, or none with room.
+const NO_WORKER: (&str, &str) = (
+    "Internal: Model ",
+    " has no worker to serve inference request",
+);
+
+/// TorchServe's statuses mean each other's: a handler that raised is a fault of this one request, with which another server would do no better, and a
+/// model without a worker is a server that cannot take it now.
+fn predicted_nothing(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Busy(cause) if cause.ends_with(HANDLER_RAISED) => fault(cause),
+        BackendError::Fault(cause)
+            if cause.starts_with(NO_WORKER.0) && cause.contains(NO_WORKER.1) =>
+        {
+            BackendError::Busy(cause)
+        }
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As TorchServe 0.12 says them.
+    #[test]
+    fn torchserve_is_busy_without_a_worker_and_at_fault_where_its_handler_raised() {
+        let raised =
+            "Unavailable: Prediction failed\norg.pytorch.serve.http.InternalServerException";
+        let unserved = "Internal: Model \"m\" Version 1.0\" has no worker to serve inference request. Please use scale workers API to add workers. If \
+                        this is a sequence inference, please check if it is closed, or expired; or exceeds maxSequenceJobQueueSize\n\
+                        InternalServerException.()";
+        let died = "Internal: Worker died.\norg.pytorch.serve.http.InternalServerException";
+        let busy = |cause: &str| BackendError::Busy(cause.to_owned());
+        let at_fault = |cause: &str| fault(cause.to_owned());
+        assert_eq!(predicted_nothing(busy(raised)), at_fault(raised));
+        assert_eq!(predicted_nothing(at_fault(unserved)), busy(unserved));
+        assert_eq!(predicted_nothing(at_fault(died)), at_fault(died));
+        assert_eq!(predicted_nothing(busy("")), busy(""));
+        let gone = BackendError::Unavailable(raised.to_owned());
+        assert_eq!(predicted_nothing(gone.clone()), gone);
+    }
 }

@@ -1,0 +1,119 @@
+"""`make test-servers`: real servers of every kind that the gate speaks to, and the gate in front of all of them. Good requests have the servers' own
+answers, every fault of every server has the answer that it must have, and what manages a server leads nowhere. Exits 0 only if every line is as it
+must be. Arguments: a folder of what tools/servers.sh installed, then names of servers (none: all). Logs stay in target/servers."""
+
+import re
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path += [str(Path(__file__).resolve().parents[1] / "harness"), str(Path(__file__).resolve().parent / "models")]
+
+import management
+import processes
+import sides
+from faults import Case, Matrix
+from processes import TOP, fetch, wait
+from servers import KINDS
+from table import Table
+
+
+def policy(text, servers):
+    """The policy for those that are here."""
+    ports = {kind.name: kind.place for kind in KINDS}
+    here = {server.name: server.backend_port() for server in servers}
+    lines, skips = [], False
+    for line in text.splitlines():
+        block = re.match(r"  ([\w-]+):", line)
+        if block or not line.startswith("    "):
+            skips = bool(block) and block[1] in ports and block[1] not in here
+        if not skips:
+            lines.append(line)
+    text = "\n".join(lines) + "\n"
+    for name, port in here.items():
+        text = text.replace(f"http://127.0.0.1:{ports[name]}", f"http://127.0.0.1:{port}")
+    return text.replace(", ".join(ports), ", ".join(here))
+
+
+def start(kinds, made, folder, stack):
+    """All of them at once."""
+    servers = [kind(made, folder) for kind in kinds]
+    for server in servers:
+        stack.callback(server.end)
+        server.launch()
+    for server in servers:
+        print(f"{server.name} is ready after {server.wait_until_ready():.1f} s", flush=True)
+    return servers
+
+
+def missing(kind, made):
+    """Why a server is not here, if it is not."""
+    if (made / kind.name).exists():
+        return None
+    why = made / f"{kind.name}.missing"
+    return why.read_text().strip() if why.exists() else "it is not installed"
+
+
+def main(made, names):
+    """Starts, asks, ends."""
+    begun = time.monotonic()
+    # A signal ends it as Ctrl-C does, so that what was started is stopped.
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.default_int_handler)
+    folder = TOP / "target/servers"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
+    wanted = [kind for kind in KINDS if not names or kind.name in names]
+    absent = {kind.name: why for kind in wanted if (why := missing(kind, made))}
+    for name, why in absent.items():
+        print(f"{name}: NOT RUN: {why}", flush=True)
+    table, took = Table(), {}
+    matrix = Matrix(table)
+    with ExitStack() as stack:
+        servers = start([kind for kind in wanted if kind.name not in absent], made, folder, stack)
+        if not servers:
+            raise RuntimeError("no server is here")
+        file = folder / "gate.yaml"
+        file.write_text(policy((TOP / "tests/servers/gate.yaml").read_text(), servers))
+        up = processes.Gate(file, folder)
+        stack.callback(up.stop)
+        wait("every server is ready", lambda: (fetch(up.readyz) or (0,))[0] == 200, up.process)
+        print(f"servers and gate are up after {time.monotonic() - begun:.1f} s", flush=True)
+        gate, nobody = sides.Gate(up.address, key), sides.Gate(up.address)
+        cases = [Case(matrix, server, gate, up.readyz) for server in servers]
+        table.head("good requests")
+        for case in cases:
+            case.answers()
+        for at, case in enumerate(cases):
+            since = time.monotonic()
+            table.head(f"{case.server.name}: faults")
+            case.neighbour = cases[at - 1] if len(cases) > 1 else None
+            try:
+                case.run()
+                management.refused(table, case.server, gate, nobody)
+            except (RuntimeError, OSError, ValueError) as error:
+                table.row(f"{case.server.name} to its end", "-", error, False, f"{error!r}\n{case.server.tail()}")
+                matrix.put(case.server.name, "to its end", "WRONG")
+                case.server.again()
+            case.again("all of it", time.monotonic())
+            took[case.server.name] = f"{case.server.name} {time.monotonic() - since:.0f} s"
+        if table.wrong:
+            print((folder / "gate/host.log").read_text()[-4096:])
+    matrix.show([kind.name for kind in wanted], absent)
+    for name, why in absent.items():
+        print(f"{name}: NOT RUN: {why}")
+    print("tf-stand-in is a server of ours with TF Serving's messages: TF Serving itself is not packaged for this")
+    print(f"\n{table.rows} calls, {table.wrong} wrong, {time.monotonic() - begun:.0f} s ({', '.join(took.values())}); logs in {folder}")
+    return 1 if table.wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    except (KeyboardInterrupt, RuntimeError) as error:
+        sys.exit(f"test-servers: {error or 'stopped'}")
