@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -136,7 +136,7 @@ fn list(faults: &[Fault]) -> String {
 
 /// Reads and validates a bundle. Warnings go to the log.
 pub fn bundle(path: &Path) -> Result<Candidate, ConfigError> {
-    let file = File::open(path).map_err(|error| ConfigError::File {
+    let file = open(path).map_err(|error| ConfigError::File {
         path: path.to_owned(),
         cause: error.to_string(),
     })?;
@@ -330,13 +330,16 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
         path: path.to_owned(),
         cause,
     };
-    // A pipe in its place would have its opener wait for a writer.
-    let file = OpenOptions::new()
+    let file = open(path).map_err(|error| failed(error.to_string()))?;
+    read_opened(path, &file, max_bytes)
+}
+
+/// Opens a file for reading, and waits for nobody: a pipe in its place would have its opener wait for a writer.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| failed(error.to_string()))?;
-    read_opened(path, &file, max_bytes)
 }
 
 /// The same of a file that is open.

@@ -70,11 +70,11 @@ type Served<'g> = (&'g Arc<Dispatcher>, BTreeSet<(String, String)>);
 /// The policies that are held.
 pub struct Generations {
     held: RwLock<Held>,
-    /// One that is being loaded, or is to be.
-    coming: RwLock<Option<Arc<Policy>>>,
+    /// Those that are being loaded, or are to be.
+    coming: RwLock<Vec<Arc<Policy>>>,
     key: Key,
     bounds: watch::Sender<Bounds>,
-    /// Counts changes of the newest, and of the one that is coming.
+    /// Counts changes of the newest, and of those that are coming.
     changes: watch::Sender<u64>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
@@ -228,7 +228,7 @@ impl Generations {
         self.bounds.subscribe()
     }
 
-    /// Tells whoever follows it of every change of the newest, and of the one that is coming.
+    /// Tells whoever follows it of every change of the newest, and of those that are coming.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

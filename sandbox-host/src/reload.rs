@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_policy::{Bundle, Severity};
 use tokio::signal::unix::Signal;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::assemble::{Loader, PolicyFault, models_at};
-use crate::config::{self, ConfigError};
+use crate::config::{self, Candidate, ConfigError};
 use crate::generations::{Announced, Attempt, Generation, Outcome};
 use crate::metrics::ReloadLabels;
 use crate::serve::App;
@@ -34,6 +34,14 @@ pub struct Reloader {
     loader: Arc<Loader>,
     /// One at a time.
     turn: Mutex<()>,
+}
+
+/// A bundle that was read, and is to be put in force.
+struct Coming<'r> {
+    /// Its name, where it has one.
+    generation: Option<String>,
+    candidate: Result<Candidate, ConfigError>,
+    _announced: Option<Announced<'r>>,
 }
 
 /// The texts of faults.
@@ -64,11 +72,37 @@ impl Reloader {
 
     /// Puts a bundle in force, or tells every fault. What is in force stays so until the new one is complete.
     pub async fn reload(&self, bundle: Result<Bundle, ConfigError>) -> Attempt {
+        self.load(self.announce(bundle)).await
+    }
+
+    /// Has bundles wait for their turn, as behind one that is being loaded, as long as what this gives lives.
+    pub async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// A bundle that has come: whom it does not let in is out from now on, whatever takes long before it is in force.
+    fn announce(&self, bundle: Result<Bundle, ConfigError>) -> Coming<'_> {
+        let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
+        let candidate = bundle.and_then(|bundle| config::candidate(&bundle));
+        let announced = candidate.as_ref().ok();
+        let announced = announced.map(|candidate| self.app.generations.announce(&candidate.policy));
+        Coming {
+            generation,
+            candidate,
+            _announced: announced,
+        }
+    }
+
+    async fn load(&self, coming: Coming<'_>) -> Attempt {
+        let Coming {
+            generation,
+            candidate,
+            _announced,
+        } = coming;
         let _turn = self.turn.lock().await;
         let started = Instant::now();
-        let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
-        let put = match bundle {
-            Ok(bundle) => self.put(&bundle).await,
+        let put = match candidate {
+            Ok(candidate) => self.put(&candidate).await,
             Err(error) => Err(vec![error.into()]),
         };
         let (outcome, faults) = match put {
@@ -89,17 +123,15 @@ impl Reloader {
         attempt
     }
 
-    async fn put(&self, bundle: &Bundle) -> Result<Outcome, Vec<PolicyFault>> {
-        let candidate = config::candidate(bundle).map_err(|error| vec![error.into()])?;
+    async fn put(&self, candidate: &Candidate) -> Result<Outcome, Vec<PolicyFault>> {
         let generations = &self.app.generations;
-        let _announced = generations.announce(&candidate.policy);
         let held = generations.all();
         let known = held
             .iter()
             .find(|generation| generation.name() == candidate.generation);
         let generation = match known {
             Some(known) if known.digest != candidate.digest => {
-                return Err(vec![PolicyFault::Taken(candidate.generation)]);
+                return Err(vec![PolicyFault::Taken(candidate.generation.clone())]);
             }
             Some(known) => {
                 // The files that it names may be others by now.
@@ -110,7 +142,7 @@ impl Reloader {
                 // One that was superseded a moment ago comes back as it was.
                 Arc::clone(known)
             }
-            None => Arc::new(self.loader.load(&candidate, &held).await?),
+            None => Arc::new(self.loader.load(candidate, &held).await?),
         };
         let (now, next) = (generations.newest(), generation.policy().audit());
         if !next.same_log(now.policy().audit()) {
@@ -121,12 +153,6 @@ impl Reloader {
         generations.promote(generation);
         self.app.outcomes.policy(&name);
         Ok(Outcome::Loaded)
-    }
-
-    /// A bundle whose turn comes: whom it no longer lets in is out already, whatever takes long before it is in force.
-    fn announce(&self, bundle: &Result<Bundle, ConfigError>) -> Option<Announced<'_>> {
-        let candidate = config::candidate(bundle.as_ref().ok()?).ok()?;
-        Some(self.app.generations.announce(&candidate.policy))
     }
 
     fn tell(&self, attempt: &Attempt) {
@@ -191,28 +217,24 @@ pub async fn follow(reloader: Arc<Reloader>, path: PathBuf, hangup: Signal) {
         path,
         hangup,
         ticks,
+        asked: false,
         seen: None,
     };
     let mut next = None;
     loop {
-        let bundle = match next.take() {
-            Some(bundle) => bundle,
-            None => followed.next().await,
+        let coming = match next.take() {
+            Some(coming) => coming,
+            None => reloader.announce(followed.next().await),
         };
-        let loading = reloader.reload(bundle);
+        let loading = reloader.load(coming);
         tokio::pin!(loading);
-        let mut announced = None;
         loop {
             tokio::select! {
                 _ = &mut loading => break,
-                bundle = followed.next() => {
-                    // Of several the last one counts, as it would if they had been there at once.
-                    announced = reloader.announce(&bundle);
-                    next = Some(bundle);
-                }
+                // Of several that wait the last one counts, as it would if they had been there at once.
+                bundle = followed.next() => next = Some(reloader.announce(bundle)),
             }
         }
-        drop(announced);
     }
 }
 
@@ -221,6 +243,8 @@ struct Followed {
     path: PathBuf,
     hangup: Signal,
     ticks: Interval,
+    /// Whether it is to be read, replaced or not.
+    asked: bool,
     /// The file that was read last.
     seen: Option<File>,
 }
@@ -229,15 +253,15 @@ impl Followed {
     /// The next bundle. Where this is dropped it is read the next time.
     async fn next(&mut self) -> Result<Bundle, ConfigError> {
         loop {
-            let asked = tokio::select! {
-                Some(()) = self.hangup.recv() => true,
-                _ = self.ticks.tick() => false,
-            };
-            let path = self.path.clone();
+            tokio::select! {
+                Some(()) = self.hangup.recv() => self.asked = true,
+                _ = self.ticks.tick() => {}
+            }
+            let (path, asked) = (self.path.clone(), self.asked);
             let before = self.seen.as_ref().and_then(|seen| seen.try_clone().ok());
             let looked = tokio::task::spawn_blocking(move || look(&path, before, asked)).await;
             let Ok((now, bundle)) = looked else { continue };
-            self.seen = now;
+            (self.seen, self.asked) = (now, false);
             if let Some(bundle) = bundle {
                 return bundle;
             }
@@ -260,7 +284,7 @@ fn look(path: &Path, before: Option<File>, asked: bool) -> Looked {
     if !asked && before.as_ref().is_some_and(same) {
         return (before, None);
     }
-    match File::open(path) {
+    match config::open(path) {
         Ok(file) => {
             let bundle = config::read_bundle(path, &file);
             (Some(file), Some(bundle))

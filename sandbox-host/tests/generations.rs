@@ -269,44 +269,54 @@ async fn whom_a_policy_puts_out_that_is_refused_is_in_again() {
     running.stop().await;
 }
 
+/// Waits until a client of the first policy gets this status.
+async fn gets(running: &Running, client: &str, status: u16) {
+    let asks =
+        async { while running.infer_as(client, GENERATION, &[1.0]).await.status != status {} };
+    let in_time = tokio::time::timeout(support::PATIENCE, asks).await;
+    assert!(in_time.is_ok(), "{client} never got {status}");
+}
+
 #[tokio::test]
 async fn a_bundle_that_comes_while_another_is_loaded_revokes_at_once() {
     let backend = Backend::start(Act::Answer);
-    let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
+    let both = two(&backend, &["scorer", "other"], 100.0);
+    let running = start(both.clone()).await;
     running.ready().await;
     let path = running.folder().join("bundle.json");
-    let put = |generation: &str, policy: &Value| {
+    let put = |generation: &str, clients: &[&str]| {
+        let policy = two(&backend, clients, 100.0);
         let bundle = json!({"generation": generation, "policy": policy});
         running.replace("bundle.json", &bundle.to_string());
     };
-    put(GENERATION, &two(&backend, &["scorer", "other"], 100.0));
+    // Whatever takes long before a policy is in force.
+    let held = running.host.reloader().hold().await;
+    put(NEXT, &["scorer"]);
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
     let follows = tokio::spawn(tensorgate_host::reload::follow(
         Arc::clone(running.host.reloader()),
         path,
         hangup,
     ));
-    let mute = mute(1).await;
-    // Its backend is waited for, and the next one comes meanwhile.
-    put(
-        NEXT,
-        &beside(two(&backend, &["scorer", "other"], 100.0), &mute),
-    );
-    until("its backend is looked at", || {
-        running.metrics().contains("backend_ready{backend=\"b0\"}")
-    })
-    .await;
-    put(THIRD, &two(&backend, &["scorer"], 100.0));
-    while running.infer_as("other", GENERATION, &[1.0]).await.status != 401 {
-        assert_eq!(running.generations().await["serving"], GENERATION);
-    }
-    let generations = async || running.generations().await["serving"].clone();
-    while generations().await != THIRD {
-        check(
-            &running.infer_as("other", GENERATION, &[1.0]).await,
-            401,
-            "unauthenticated",
-        );
+    gets(&running, "other", 401).await;
+    let ask = async |client: &str| running.infer_as(client, GENERATION, &[1.0]).await;
+    check(&ask("scorer").await, 200, "");
+    // Whose turn comes after that: each of them counts, and the one before still does once the last has faults.
+    put(THIRD, &["somebody"]);
+    gets(&running, "scorer", 401).await;
+    check(&ask("other").await, 401, "unauthenticated");
+    running.replace("bundle.json", "{}");
+    gets(&running, "scorer", 200).await;
+    check(&ask("other").await, 401, "unauthenticated");
+    put(THIRD, &["somebody"]);
+    gets(&running, "scorer", 401).await;
+    assert_eq!(running.generations().await["serving"], GENERATION);
+    drop(held);
+    // Nor is there a moment between the two.
+    while running.generations().await["serving"] != THIRD {
+        for client in ["scorer", "other"] {
+            check(&ask(client).await, 401, "unauthenticated");
+        }
     }
     follows.abort();
     running.stop().await;

@@ -4,7 +4,9 @@
 use tensorgate_client::pki::{Authority, Leaf};
 
 use super::*;
+use crate::stack::certificates::{Certificates, News, What};
 use crate::stack::private_dir::PrivateDir;
+use crate::stack::probe::Target;
 
 const POLICY: &str = r#"version: 1
 listen: {address: "127.0.0.1:0", tls: {cert: gate.pem, key: gate.key, client_ca: ca.pem, client_crl: crl.pem}}
@@ -188,4 +190,30 @@ fn no_list_follows_a_later_one_and_none_is_lost() {
     files.put("ca.pem", &next.pem);
     files.put("crl.pem", &next.revoke(1, &[]).unwrap());
     assert_eq!(follows(&before), Ok(()));
+}
+
+#[test]
+fn a_list_of_which_envoy_says_nothing_stays_laid() {
+    let files = Files::new();
+    let folder = files.folder.path();
+    let laid = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
+    let mut certificates = Certificates::lay(&files.tls, folder, folder).unwrap();
+    let before = laid();
+    files.put(
+        "crl.new",
+        &files.authority.revoke(8, &[&files.leaf]).unwrap(),
+    );
+    std::fs::rename(folder.join("crl.new"), folder.join("crl.pem")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let news = runtime.block_on(async {
+        assert_eq!(certificates.changed().await, What::Authorities);
+        let nobody = Target::Unix(folder.join("no-such-socket"));
+        certificates.renew(What::Authorities, &nobody).await
+    });
+    assert!(matches!(news, Some(News::Laid { .. })), "{news:?}");
+    assert_ne!(laid(), before, "it revokes once Envoy reads it");
 }

@@ -51,6 +51,13 @@ pub enum News {
         /// Certificates that are revoked, where it is authorities that changed.
         revoked: Option<usize>,
     },
+    /// They are laid, and whether Envoy has taken them nobody knows.
+    Laid {
+        /// Which.
+        what: What,
+        /// Why.
+        why: String,
+    },
     /// They cannot be used, or not in the place of those before, which stay in force.
     Kept {
         /// Which.
@@ -58,6 +65,14 @@ pub enum News {
         /// Why.
         why: String,
     },
+}
+
+/// Why a secret is not known to be in force.
+enum Doubt {
+    /// It is not.
+    Refused(String),
+    /// Envoy has not said.
+    Silence(String),
 }
 
 /// Which of the two.
@@ -143,7 +158,8 @@ impl Certificates {
     pub async fn taken(&self, envoy: &Target) -> Result<(), String> {
         let authorities = self.authorities.as_ref().map(|_| What::Authorities);
         for what in std::iter::once(What::Identity).chain(authorities) {
-            arrived(envoy, what, SecretCounts::default()).await?;
+            let arrived = arrived(envoy, what, SecretCounts::default()).await;
+            arrived.map_err(|(Doubt::Refused(why) | Doubt::Silence(why))| why)?;
         }
         Ok(())
     }
@@ -205,29 +221,39 @@ impl Certificates {
         if old == fresh {
             return None;
         }
-        let counts = secret_counts(envoy, what.secret())
-            .await
-            .unwrap_or_default();
-        let arrived = match self.put(&fresh) {
-            Ok(()) => arrived(envoy, what, counts).await,
-            Err(failure) => Err(failure.to_string()),
-        };
-        if let Err(mut why) = arrived {
-            // Envoy goes on with what it has; a listener that is made later reads the file anew.
-            if let Err(failure) = self.put(&old) {
-                why = format!("{why}\n{failure}");
+        let counts = secret_counts(envoy, what.secret()).await;
+        let arrived = match (self.put(&fresh), counts) {
+            (Err(failure), _) => Err(Doubt::Refused(failure.to_string())),
+            (Ok(()), Some(counts)) => arrived(envoy, what, counts).await,
+            // Without what it said before, what it says now tells nothing.
+            (Ok(()), None) => {
+                let why = "Envoy does not answer";
+                Err(Doubt::Silence(format!("{}: {why}", what.fields())))
             }
-            match before {
-                Before::Identity(before) => self.identity.in_force = before,
-                Before::Authorities(before) => {
-                    if let Some(laid) = &mut self.authorities {
-                        laid.in_force = before;
-                    }
+        };
+        match arrived {
+            Ok(()) => Some(News::Taken { what, revoked }),
+            // It may take them at any moment: those before would let in again whom these keep out.
+            Err(Doubt::Silence(why)) => Some(News::Laid { what, why }),
+            Err(Doubt::Refused(why)) => Some(self.put_back(what, before, &old, why)),
+        }
+    }
+
+    /// Envoy goes on with what it has; a listener that is made later reads the file anew.
+    fn put_back(&mut self, what: What, before: Before, old: &SecretFile, why: String) -> News {
+        let why = match self.put(old) {
+            Ok(()) => why,
+            Err(failure) => format!("{why}\n{failure}"),
+        };
+        match before {
+            Before::Identity(before) => self.identity.in_force = before,
+            Before::Authorities(before) => {
+                if let Some(laid) = &mut self.authorities {
+                    laid.in_force = before;
                 }
             }
-            return kept(why);
         }
-        Some(News::Taken { what, revoked })
+        News::Kept { what, why }
     }
 
     /// Reads all of them, whether they changed or not.
@@ -262,25 +288,21 @@ impl Before {
 }
 
 /// Waits until Envoy has said of a secret more than it had before.
-async fn arrived(envoy: &Target, what: What, before: SecretCounts) -> Result<(), String> {
+async fn arrived(envoy: &Target, what: What, before: SecretCounts) -> Result<(), Doubt> {
     let give_up = Instant::now().checked_add(PATIENCE);
     loop {
         if let Some(counts) = secret_counts(envoy, what.secret()).await {
             if counts.rejected > before.rejected {
-                return Err(format!(
-                    "{}: Envoy refuses what was read: its log says why",
-                    what.fields()
-                ));
+                let why = "Envoy refuses what was read: its log says why";
+                return Err(Doubt::Refused(format!("{}: {why}", what.fields())));
             }
             if counts.taken > before.taken {
                 return Ok(());
             }
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
-            return Err(format!(
-                "{}: Envoy did not take what was read in time",
-                what.fields()
-            ));
+            let why = "Envoy did not take what was read in time";
+            return Err(Doubt::Silence(format!("{}: {why}", what.fields())));
         }
         sleep(LOOK_EVERY).await;
     }

@@ -287,23 +287,29 @@ impl Front for Operator<'_> {
     }
 
     fn certificates(&mut self, news: &News) {
-        let (what, revoked, why) = match news {
+        let (what, revoked, fault) = match news {
             News::Taken { what, revoked } => (what.fields(), *revoked, None),
-            News::Kept { what, why } => (what.fields(), None, Some(why.as_str())),
+            News::Laid { what, why } => {
+                let laid = "laid, and Envoy has not said that it took them";
+                (what.fields(), None, Some((laid, why)))
+            }
+            News::Kept { what, why } => {
+                let kept = "not taken, those before go on serving";
+                (what.fields(), None, Some((kept, why)))
+            }
         };
         if self.ui.json {
             return self.ui.json_line(&CertificatesLine {
                 certificates: what,
-                taken: why.is_none(),
+                taken: fault.is_none(),
                 revoked,
-                why,
+                why: fault.map(|(_, why)| why.as_str()),
             });
         }
-        match why {
-            Some(why) => self.ui.note(&format!(
-                "{what} not taken, those before go on serving:\n{}",
-                printable_lines(why)
-            )),
+        match fault {
+            Some((fault, why)) => self
+                .ui
+                .note(&format!("{what} {fault}:\n{}", printable_lines(why))),
             None => {
                 let revoked = revoked.map(|count| format!(", {count} certificates revoked"));
                 self.ui

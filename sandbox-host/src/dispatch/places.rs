@@ -26,6 +26,9 @@ const SHARE: u32 = 8;
 const SPREAD: u128 = 4;
 /// Clients whose own mean is known at once.
 const MAX_CLIENTS: usize = 1_024;
+/// Of a client that nothing was heard of for so long one request is let wait, whatever is known of those before: a backend that was slow may be quick
+/// again, and others that keep it busy must not keep a client from finding that out.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// One backend's.
 #[derive(Debug)]
@@ -71,12 +74,20 @@ impl Place {
 #[derive(Debug, Default)]
 struct Had {
     all: Option<Duration>,
-    own: HashMap<Whose, Duration>,
+    own: HashMap<Whose, Own>,
+}
+
+/// How long one client's are.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    mean: Duration,
+    /// When one was given back, or let wait to find out.
+    heard: Instant,
 }
 
 impl Had {
     /// One was had for so long. One whose request was cut off says only that it takes no less.
-    fn given_back(&mut self, whose: Whose, had: Duration, served: bool) {
+    fn given_back(&mut self, whose: Whose, had: Duration, served: bool, now: Instant) {
         let part = |whole: Duration| whole.checked_div(SHARE).unwrap_or(whole);
         let next = |mean: Option<Duration>| match mean {
             Some(mean) if served || had > mean => {
@@ -86,19 +97,25 @@ impl Had {
             known => known,
         };
         self.all = next(self.all);
-        let Some(own) = next(self.own.get(&whose).copied()) else {
+        let Some(mean) = next(self.own.get(&whose).map(|own| own.mean)) else {
             return;
         };
         // What is forgotten is learnt again.
         if self.own.len() >= MAX_CLIENTS && !self.own.contains_key(&whose) {
             self.own.clear();
         }
-        self.own.insert(whose, own);
+        self.own.insert(whose, Own { mean, heard: now });
     }
 
     /// Whether a client is not answered within the time that is left if so many places come free before it has one, and all goes on as of late.
-    fn comes_late(&self, whose: Whose, before: usize, limit: usize, left: Duration) -> bool {
-        let (Some(all), Some(own)) = (self.all, self.own.get(&whose)) else {
+    fn comes_late(
+        &mut self,
+        whose: Whose,
+        (before, limit): (usize, usize),
+        left: Duration,
+        now: Instant,
+    ) -> bool {
+        let (Some(all), Some(own)) = (self.all, self.own.get_mut(&whose)) else {
             return false;
         };
         let number = |number: usize| u128::try_from(number).unwrap_or(u128::MAX);
@@ -106,7 +123,12 @@ impl Had {
         let waits = waits.div_euclid(number(limit).max(1));
         // Requests do not all take the same time.
         let waits = waits.saturating_add(waits.div_euclid(SPREAD));
-        waits.saturating_add(own.as_nanos()) > left.as_nanos()
+        let late = waits.saturating_add(own.mean.as_nanos()) > left.as_nanos();
+        if late && now.saturating_duration_since(own.heard) >= ASK_AGAIN {
+            own.heard = now;
+            return false;
+        }
+        late
     }
 }
 
@@ -154,7 +176,8 @@ impl Places {
             }
             let left = deadline.saturating_duration_since(now);
             let before = fair.before(whose);
-            if lock(&self.had).comes_late(whose, before, fair.limit(), left) {
+            let before_it = (before, fair.limit());
+            if lock(&self.had).comes_late(whose, before_it, left, now) {
                 return Err(format!(
                     "with {} requests before it, it would not be answered in the {} ms that are left",
                     before.saturating_sub(1),
@@ -268,7 +291,9 @@ fn shown(limit: usize) -> i64 {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places.had).given_back(self.whose, self.since.elapsed(), self.served);
+        let now = Instant::now();
+        let had = now.saturating_duration_since(self.since);
+        lock(&self.places.had).given_back(self.whose, had, self.served, now);
         self.places.give_back(self.whose);
     }
 }

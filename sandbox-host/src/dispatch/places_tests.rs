@@ -219,12 +219,13 @@ async fn whoever_leaves_in_the_moment_of_its_turn_takes_no_place_along() {
     assert_eq!(free(&places), 1);
 }
 
-#[test]
-fn how_long_its_own_requests_take_is_each_clients_own() {
-    let secs = Duration::from_secs;
+#[tokio::test(start_paused = true)]
+async fn how_long_its_own_requests_take_is_each_clients_own() {
+    let (secs, now) = (Duration::from_secs, Instant::now());
     let mut had = Had::default();
-    assert!(!had.comes_late(who("a"), 9, 1, secs(0)), "nothing is known");
-    had.given_back(who("a"), secs(10), true);
+    let late = had.comes_late(who("a"), (9, 1), secs(0), now);
+    assert!(!late, "nothing is known");
+    had.given_back(who("a"), secs(10), true, now);
     // A wait of ten seconds at most, and ten at the backend.
     for (whose, before, limit, left, late) in [
         ("a", 1, 1, 22, true),
@@ -233,11 +234,43 @@ fn how_long_its_own_requests_take_is_each_clients_own() {
         ("a", 1, 4, 14, false),
         ("b", 9, 1, 0, false),
     ] {
-        let found = had.comes_late(who(whose), before, limit, secs(left));
+        let found = had.comes_late(who(whose), (before, limit), secs(left), now);
         assert_eq!(found, late, "{whose} {before} {limit} {left}");
     }
-    had.given_back(who("b"), Duration::from_millis(1), true);
-    assert!(!had.comes_late(who("b"), 1, 4, secs(3)));
-    (0..2 * MAX_CLIENTS).for_each(|name| had.given_back(who(&name.to_string()), secs(1), true));
+    had.given_back(who("b"), Duration::from_millis(1), true, now);
+    assert!(!had.comes_late(who("b"), (1, 4), secs(3), now));
+    for name in 0..2 * MAX_CLIENTS {
+        had.given_back(who(&name.to_string()), secs(1), true, now);
+    }
     assert!(had.own.len() <= MAX_CLIENTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_was_slow_for_a_client_is_found_quick_though_another_keeps_it_busy() {
+    let settings = json!({"max_in_flight": 1, "queue": 8});
+    let places = places(&policy(&settings, &json!({})));
+    // All that it ever saw of the backend took as long as it may wait.
+    let slow = places.take(who("few"), within(5_000)).await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    slow.into_iter().for_each(|mut place| place.served());
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let places = Arc::clone(&places);
+        flood.spawn(async move {
+            while let Ok(mut place) = places.take(who("many"), within(60_000)).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                place.served();
+            }
+        });
+    }
+    let mut answered = Vec::new();
+    for _ in 0..300 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let place = places.take(who("few"), within(5_000)).await;
+        answered.push(place.is_ok());
+        place.into_iter().for_each(|mut place| place.served());
+    }
+    assert!(answered.starts_with(&[false; 50]), "{answered:?}");
+    assert!(answered.ends_with(&[true; 50]), "{answered:?}");
+    flood.shutdown().await;
 }

@@ -15,11 +15,12 @@ pub struct Announced<'g> {
 }
 
 impl Generations {
-    /// A policy is about to be loaded: whom it no longer lets in is out at once, as long as what this gives lives. Of several the last one counts.
+    /// A policy is to be loaded: whom it does not let in is out at once, as long as what this gives lives. Of several each counts: every one of them is in
+    /// force in its turn, whatever the next one says.
     pub fn announce(&self, policy: &Arc<Policy>) -> Announced<'_> {
         {
             let mut coming = self.coming.write().unwrap_or_else(PoisonError::into_inner);
-            *coming = Some(Arc::clone(policy));
+            coming.push(Arc::clone(policy));
         }
         // Open streams look again.
         self.changes
@@ -30,7 +31,7 @@ impl Generations {
         }
     }
 
-    /// Whether whom a policy let in is still let in by the newest, and by the one that is coming.
+    /// Whether whom a policy let in is still let in by the newest, and by those that are coming.
     ///
     /// # Errors
     /// The cause, for the log.
@@ -40,6 +41,18 @@ impl Generations {
         client: Option<&str>,
         credential: Option<&str>,
     ) -> Result<(), String> {
+        // Those that come first: one that is in force meanwhile is seen as the newest then, and never as neither.
+        let out = {
+            let coming = self.coming.read().unwrap_or_else(PoisonError::into_inner);
+            coming
+                .iter()
+                .any(|policy| !lets_in(policy, client, credential))
+        };
+        if out {
+            let cause =
+                "the policy that is being loaded does not let this client or its credential in";
+            return Err(cause.to_owned());
+        }
         let newest = self.newest();
         if !Arc::ptr_eq(generation, &newest) && !lets_in(newest.policy(), client, credential) {
             let name = newest.name();
@@ -47,15 +60,7 @@ impl Generations {
                 "policy {name} no longer lets this client or its credential in"
             ));
         }
-        let coming = self.coming.read().unwrap_or_else(PoisonError::into_inner);
-        if coming
-            .as_deref()
-            .is_none_or(|policy| lets_in(policy, client, credential))
-        {
-            return Ok(());
-        }
-        let cause = "the policy that is being loaded does not let this client or its credential in";
-        Err(cause.to_owned())
+        Ok(())
     }
 }
 
@@ -63,9 +68,9 @@ impl Drop for Announced<'_> {
     fn drop(&mut self) {
         let coming = self.generations.coming.write();
         let mut coming = coming.unwrap_or_else(PoisonError::into_inner);
-        let same = |coming: &Arc<Policy>| Arc::ptr_eq(coming, &self.policy);
-        if coming.as_ref().is_some_and(same) {
-            *coming = None;
+        let own = |coming: &Arc<Policy>| Arc::ptr_eq(coming, &self.policy);
+        if let Some(place) = coming.iter().position(own) {
+            coming.swap_remove(place);
         }
     }
 }

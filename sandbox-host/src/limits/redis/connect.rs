@@ -15,6 +15,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::resp::{self, Reply, ReplyFault};
+use crate::backends::tls::{MAX_FILE_BYTES, bytes};
 
 /// A password's file, bytes.
 const MAX_PASSWORD_BYTES: usize = 4_096;
@@ -86,7 +87,7 @@ fn read_password(path: &Path) -> Result<Vec<u8>, ConnectFault> {
         path: path.to_owned(),
         cause,
     };
-    let mut text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let mut text = bytes(path, MAX_FILE_BYTES).map_err(|error| failed(error.cause().to_owned()))?;
     while text
         .last()
         .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
@@ -106,7 +107,7 @@ fn tls(ca: &Path, host: &str) -> Result<(TlsConnector, ServerName<'static>), Con
         path: ca.to_owned(),
         cause,
     };
-    let pem = std::fs::read(ca).map_err(|error| file(error.to_string()))?;
+    let pem = bytes(ca, MAX_FILE_BYTES).map_err(|error| file(error.cause().to_owned()))?;
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(&pem) {
         let authority = authority.map_err(|error| file(error.to_string()))?;
