@@ -182,18 +182,18 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
 /// It has something that JSON has no spelling for.
 pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
     struct Digested(Sha256);
-    impl std::io::Write for Digested {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    impl io::Write for Digested {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.update(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
     // The writer gives a few bytes at a time.
-    let mut to = std::io::BufWriter::new(Digested(Sha256::new()));
+    let mut to = io::BufWriter::new(Digested(Sha256::new()));
     serde_json::to_writer(&mut to, policy)?;
     let digested = to
         .into_inner()
