@@ -44,7 +44,9 @@ pub use json::{BytesAs, Json, Place};
 pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
 pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
-pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
+pub use openai::{
+    Chat, CompiledTexts, Completions, Constraints, Embeddings, Grammars, Images, OpenAi, Tools,
+};
 pub use reach::Fetch;
 pub use shared::Shared;
 pub use signing::SigningKey;

@@ -4,6 +4,8 @@
 //! Like tensors, a whole document is looked through, and of several faults the one that comes first in [`Reason`]'s order is told.
 
 mod chat;
+pub(crate) mod constraints;
+mod grammar;
 mod members;
 mod normal;
 mod picture;
@@ -23,6 +25,7 @@ use crate::json::{Members, Value};
 use crate::request::Api;
 use crate::tensor::ParameterValue;
 
+use constraints::{Bytes, Constraints};
 pub use rebuild::rebuild;
 use tokens::Held;
 
@@ -77,6 +80,8 @@ pub struct Generation {
     pub(crate) stream: bool,
     /// Likely tokens that are told beside each; `None`: none, not even their number.
     pub(crate) logprobs: Option<u64>,
+    /// What an answer may be held to beside a format; `None`: nothing, and schemas have no patterns.
+    pub(crate) constraints: Option<Constraints>,
 }
 
 /// Functions that a model may call.
@@ -194,9 +199,12 @@ impl OpenAi {
 
 impl Completions {
     fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Held {
-        let mut prompts = None;
+        let (mut prompts, mut constraints) = (None, Bytes::default());
         for (name, value) in document {
             match name.as_ref() {
+                name if self.generation.constrains(name) => {
+                    constraints.add(self.generation.constraint(name, value, document, faults));
+                }
                 "prompt" => {
                     prompts = Some(members::texts(
                         "prompt",
@@ -221,7 +229,11 @@ impl Completions {
             let field = || "parameter \"best_of\"".into();
             faults.add(Reason::Parameter, field, "fewer than n");
         }
-        prompts.unwrap_or_else(|| missing("prompt", faults))
+        // No template is around a prompt: of a schema, too, it is told nothing.
+        Held {
+            constraints: constraints.schema.saturating_add(constraints.other),
+            ..prompts.unwrap_or_else(|| missing("prompt", faults))
+        }
     }
 }
 

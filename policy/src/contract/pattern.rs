@@ -3,11 +3,15 @@
 //! One step a character, whatever the expression and whatever the text: there is nothing to go back to. What would need a large table is
 //! refused with the policy. The alphabet is Unicode's characters, cut into the classes that the expression tells apart.
 
+mod foreign;
+mod loops;
 mod parse;
 mod table;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+
+pub(super) use foreign::{Expression, Fault, MAX_REPEATS, MAX_WEIGHT, Meter};
 
 /// A compiled expression.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +51,17 @@ pub(crate) enum PatternFault {
         "the pattern needs too large a table: bound fewer repeats, max_item_bytes bounds the length already"
     )]
     Large,
+}
+
+impl PatternFault {
+    /// What is wrong, without where.
+    const fn cause(self) -> &'static str {
+        match self {
+            Self::Long => "a pattern is longer than is read",
+            Self::Syntax { what, .. } => what,
+            Self::Large => "a pattern comes to too much",
+        }
+    }
 }
 
 impl Pattern {

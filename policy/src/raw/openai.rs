@@ -33,9 +33,9 @@ pub struct OpenAi {
 pub struct Chat {
     /// Messages of a request.
     pub max_messages: Option<u64>,
-    /// Texts of one message.
+    /// CompiledTexts of one message.
     pub max_message_bytes: Option<ByteSize>,
-    /// Texts of all messages together.
+    /// CompiledTexts of all messages together.
     pub max_prompt_bytes: Option<ByteSize>,
     /// Who may be quoted: of `system`, `developer`, `user`, `assistant`, `tool`; `[system, user, assistant]` unless given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -63,9 +63,57 @@ pub struct Chat {
     /// With `json_schema`: its size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
+    /// What an answer may be held to beside its format, and patterns in schemas; nothing, and none, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraints: Option<Constraints>,
     /// Pictures; none unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<Images>,
+}
+
+/// What callers may send for a server to compile. A request has one constraint at most, and none beside tools.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Constraints {
+    /// Members that the server knows: of `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` (vLLM), `regex`, `ebnf`
+    /// (SGLang), `grammar`, `json_schema` (llama.cpp). None unless given; each needs the rule for what it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// Patterns: those of members, and those in schemas of tools and formats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patterns: Option<CompiledTexts>,
+    /// Answers to choose from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choices: Option<CompiledTexts>,
+    /// Grammars, without rules that reach themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grammars: Option<Grammars>,
+    /// A schema that comes in one of the members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_schema_bytes: Option<ByteSize>,
+}
+
+/// CompiledTexts of a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CompiledTexts {
+    /// How many.
+    pub max: Option<u64>,
+    /// Each of them.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// Grammars.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Grammars {
+    /// The whole grammar.
+    pub max_bytes: Option<ByteSize>,
+    /// Rules of it.
+    pub max_rules: Option<u64>,
 }
 
 /// Functions.
@@ -124,6 +172,9 @@ pub struct Completions {
     /// Likely tokens told beside each; no log probabilities at all unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u64>,
+    /// What an answer may be held to; nothing unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraints: Option<Constraints>,
 }
 
 /// Embeddings.
@@ -131,7 +182,7 @@ pub struct Completions {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Embeddings {
-    /// Texts of one request; 1 unless given. They are texts, never numbers of tokens.
+    /// CompiledTexts of one request; 1 unless given. They are texts, never numbers of tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u64>,
     /// Each of them.

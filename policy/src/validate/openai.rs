@@ -1,5 +1,7 @@
 //! Models that are called by OpenAI's API: what each kind of request may ask for, and what of a model has no meaning then.
 
+mod generation;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -7,9 +9,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
+use generation::Asked;
+
 use super::{flight, items, models, names, parameters, requires};
 use crate::contract::MediaRule;
-use crate::contract::openai::{Chat, Completions, Embeddings, Generation, Images, OpenAi, Tools};
+use crate::contract::openai::constraints;
+use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 use crate::policy::{Accepts, Model, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
@@ -18,14 +23,8 @@ use crate::request::{Operation, Protocol};
 const MAX_ITEMS: u64 = 2_048;
 /// Tokens of one choice: more than any model's context.
 const MAX_TOKENS: u64 = 100_000_000;
-/// Choices; the API's own bound.
-const MAX_N: u64 = 128;
 /// Choices to choose from; the API's own bound is 20.
 const MAX_BEST_OF: u64 = 128;
-/// Stop sequences: the API has 4, servers have more.
-const MAX_STOP: u64 = 64;
-/// Likely tokens beside each; the API's own bound.
-const MAX_LOGPROBS: u64 = 20;
 /// Functions; the API's own bound.
 const MAX_TOOLS: u64 = 128;
 /// Pictures.
@@ -241,7 +240,7 @@ fn own_parameters(
 ) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
     let mut good = Some(());
     for name in raw.parameters.keys() {
-        if NAMED.contains(&name.as_str()) {
+        if NAMED.contains(&name.as_str()) || constraints::kind(name).is_some() {
             report.error_with_fix(
                 &path.key(name),
                 "has a rule of its own under openai, or is never taken",
@@ -299,11 +298,20 @@ impl Reader<'_> {
         let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
         let roles = self.words(&path.field("roles"), &raw.roles, &ROLES);
-        let generation = self.generation(path, raw.max_tokens, raw.n, raw.stop, raw.logprobs);
-        let generation = generation.map(|rule| Generation {
-            stream: raw.stream,
-            ..rule
-        });
+        let compiles =
+            raw.tools.is_some() || raw.response_format.iter().any(|word| word == "json_schema");
+        let generation = self.generation(
+            path,
+            &Asked {
+                max_tokens: raw.max_tokens,
+                n: raw.n,
+                stop: raw.stop,
+                stream: raw.stream,
+                logprobs: raw.logprobs,
+                constraints: raw.constraints.as_ref(),
+                schemas: compiles,
+            },
+        );
         let tools = raw.tools.as_ref().map(|raw| {
             let path = path.field("tools");
             let max = self.number(&path.field("max"), raw.max, MAX_TOOLS, "8");
@@ -402,11 +410,18 @@ impl Reader<'_> {
         let best_of = self
             .report
             .within(&best_of_path, best_of, 1, MAX_BEST_OF, "choices");
-        let generation = self.generation(path, raw.max_tokens, raw.n, raw.stop, raw.logprobs);
-        let generation = generation.map(|rule| Generation {
-            stream: raw.stream,
-            ..rule
-        });
+        let generation = self.generation(
+            path,
+            &Asked {
+                max_tokens: raw.max_tokens,
+                n: raw.n,
+                stop: raw.stop,
+                stream: raw.stream,
+                logprobs: raw.logprobs,
+                constraints: raw.constraints.as_ref(),
+                schemas: false,
+            },
+        );
         Some(Completions {
             max_prompts: max_prompts?,
             max_prompt_bytes: max_prompt_bytes?,
@@ -421,44 +436,6 @@ impl Reader<'_> {
         Some(Embeddings {
             max_items: max_items?,
             max_item_bytes: max_item_bytes?,
-        })
-    }
-
-    fn generation(
-        &mut self,
-        path: &Path,
-        max_tokens: Option<u64>,
-        n: Option<u64>,
-        stop: Option<u64>,
-        logprobs: Option<u64>,
-    ) -> Option<Generation> {
-        let tokens_path = path.field("max_tokens");
-        let max_tokens = self
-            .report
-            .required(&tokens_path, max_tokens, "max_tokens: 1024")
-            .and_then(|tokens| {
-                self.report
-                    .within(&tokens_path, tokens, 1, MAX_TOKENS, "tokens")
-            });
-        let n = self
-            .report
-            .within(&path.field("n"), n.unwrap_or(1), 1, MAX_N, "choices");
-        let stop = self
-            .report
-            .within(&path.field("stop"), stop.unwrap_or(0), 0, MAX_STOP, "texts");
-        let logprobs = match logprobs {
-            None => Some(None),
-            Some(most) => self
-                .report
-                .within(&path.field("logprobs"), most, 0, MAX_LOGPROBS, "tokens")
-                .map(Some),
-        };
-        Some(Generation {
-            max_tokens: max_tokens?,
-            n: n?,
-            stop: usize::try_from(stop?).ok()?,
-            stream: false,
-            logprobs: logprobs?,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use super::constraints::{Bytes, Patterns};
 use super::members::{count, is_function, is_id};
 use super::normal::longest;
 use super::picture::{DATA, Look, Picture};
@@ -23,6 +24,8 @@ impl Chat {
         faults: &mut Faults,
     ) -> Held {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
+        let mut constraints = Bytes::default();
+        let mut patterns = Patterns::new(self.generation.constraints.as_ref());
         let member = |name| crate::json::member(document, name);
         for (name, value) in document {
             let more = match name.as_ref() {
@@ -32,13 +35,13 @@ impl Chat {
                 }
                 "tools" => {
                     tools = *value != Value::Null;
-                    self.tools(value, faults)
+                    self.tools(value, &mut patterns, faults)
                 }
                 "tool_choice" => {
                     self.tool_choice(value, document, faults);
                     0
                 }
-                "response_format" => self.response_format(value, faults),
+                "response_format" => self.response_format(value, &mut patterns, faults),
                 "logprobs" => {
                     self.logprobs(value, faults);
                     0
@@ -54,6 +57,10 @@ impl Chat {
                     }
                     0
                 }
+                name if self.generation.constrains(name) => {
+                    constraints.add(self.generation.constraint(name, value, document, faults));
+                    0
+                }
                 name if self.generation.knows(name) => {
                     self.generation.check(name, value, document, faults);
                     0
@@ -66,7 +73,8 @@ impl Chat {
             schemas = schemas.saturating_add(more);
         }
         Held {
-            schemas,
+            schemas: schemas.saturating_add(constraints.schema),
+            constraints: constraints.other,
             tools,
             ..messages.unwrap_or_else(|| missing("messages", faults))
         }

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 
+use super::constraints::{Bytes, Patterns};
 use super::normal::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, Generation, schema};
@@ -27,6 +28,26 @@ impl Generation {
             name,
             "max_tokens" | "max_completion_tokens" | "n" | "stop" | "stream" | "stream_options"
         )
+    }
+
+    /// Whether a member is a constraint that [`Self::constraint`] checks.
+    pub(super) fn constrains(&self, name: &str) -> bool {
+        self.constraints
+            .as_ref()
+            .is_some_and(|rule| rule.takes(name))
+    }
+
+    pub(super) fn constraint(
+        &self,
+        name: &str,
+        value: &Value<'_>,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) -> Bytes {
+        let rule = self.constraints.as_ref();
+        rule.map_or_else(Bytes::default, |rule| {
+            rule.check(name, value, document, faults)
+        })
     }
 
     pub(super) fn check(
@@ -178,7 +199,12 @@ pub(super) fn is_id(text: &str) -> bool {
 
 impl Chat {
     /// `tools`: functions with a schema each. Answers with the bytes that they take as text.
-    pub(super) fn tools(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+    pub(super) fn tools(
+        &self,
+        value: &Value<'_>,
+        patterns: &mut Patterns<'_>,
+        faults: &mut Faults,
+    ) -> usize {
         let refuse = |faults: &mut Faults, cause: &str| {
             faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
             0
@@ -199,7 +225,7 @@ impl Chat {
             return refuse(faults, "larger than the contract allows");
         }
         for (index, tool) in tools.iter().enumerate() {
-            if let Err(cause) = function(tool) {
+            if let Err(cause) = function(tool, patterns) {
                 faults.add(
                     Reason::Parameter,
                     || format!("parameter \"tools\"[{index}]"),
@@ -245,8 +271,13 @@ impl Chat {
     }
 
     /// `response_format`. Answers with the bytes of its schema.
-    pub(super) fn response_format(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
-        match self.format(value) {
+    pub(super) fn response_format(
+        &self,
+        value: &Value<'_>,
+        patterns: &mut Patterns<'_>,
+        faults: &mut Faults,
+    ) -> usize {
+        match self.format(value, patterns) {
             Ok(bytes) => bytes,
             Err(cause) => {
                 let field = || "parameter \"response_format\"".into();
@@ -256,7 +287,11 @@ impl Chat {
         }
     }
 
-    fn format(&self, value: &Value<'_>) -> Result<usize, &'static str> {
+    fn format(
+        &self,
+        value: &Value<'_>,
+        patterns: &mut Patterns<'_>,
+    ) -> Result<usize, &'static str> {
         if *value == Value::Null {
             return Ok(0);
         }
@@ -279,7 +314,7 @@ impl Chat {
                 ("name", Value::String(text)) if is_id(text) => {}
                 ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
                 ("strict", Value::Bool(_) | Value::Null) => {}
-                ("schema", value) => schema::check(value)?,
+                ("schema", value) => schema::check(value, patterns)?,
                 _ => return Err("a member of the schema's is not allowed"),
             }
         }
@@ -302,7 +337,7 @@ fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 }
 
 /// A function's definition.
-fn function(tool: &Value<'_>) -> Result<(), &'static str> {
+fn function(tool: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), &'static str> {
     let members = tool.as_object().ok_or("is not an object")?;
     let function = tool.get("function").and_then(Value::as_object);
     let function = function.filter(|_| members.len() == 2 && is_function(tool));
@@ -313,7 +348,7 @@ fn function(tool: &Value<'_>) -> Result<(), &'static str> {
             ("name", Value::String(text)) if is_id(text) => named = true,
             ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
             ("strict", Value::Bool(_) | Value::Null) => {}
-            ("parameters", value) => schema::check(value)?,
+            ("parameters", value) => schema::check(value, patterns)?,
             _ => return Err("a member of a function is not allowed"),
         }
     }

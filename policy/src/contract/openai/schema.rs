@@ -1,14 +1,14 @@
 //! JSON schemas that a caller sends for tools and formats: servers compile them into grammars. Keywords are known by name; what a
-//! grammar could explode on is bounded: repetitions, choices, and all of it by what it comes to once every reference is followed and every repetition written out. Patterns are
-//! refused, and so are definitions that reach themselves.
+//! grammar could explode on is bounded: repetitions, choices, and all of it by what it comes to once every reference is followed and every repetition written out. Patterns
+//! need a rule of the contract, and are weighed as what they come to; definitions that reach themselves are refused.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 
+use super::constraints::Patterns;
+use crate::contract::pattern::{Fault, MAX_WEIGHT};
 use crate::json::Value;
 
-/// Schemas and characters, once every reference is replaced by what it names, and every repetition by as many of what repeats.
-const MAX_EXPANDED: u64 = 16_384;
 /// Schemas inside schemas, references followed: a document nests 24 deep, and this much stack is there in a filter's VM too.
 const MAX_DEPTH: usize = 64;
 /// A repetition's bound: each may become a state of a grammar.
@@ -24,12 +24,12 @@ const TYPES: [&str; 7] = [
     "object", "array", "string", "number", "integer", "boolean", "null",
 ];
 
-/// Why a schema is refused, for the log.
-type Fault = &'static str;
-
-/// Checks a schema.
-pub(super) fn check(schema: &Value<'_>) -> Result<(), Fault> {
-    let mut weights = Weights::default();
+/// Checks a schema. Its patterns count among the request's.
+pub(super) fn check(schema: &Value<'_>, patterns: &mut Patterns<'_>) -> Result<(), Fault> {
+    let mut weights = Weights {
+        definitions: BTreeMap::new(),
+        patterns,
+    };
     for key in ["$defs", "definitions"] {
         let Some(definitions) = schema.get(key) else {
             continue;
@@ -100,12 +100,12 @@ enum Known {
 }
 
 /// Schemas that each definition comes to.
-#[derive(Default)]
-struct Weights<'v, 'a> {
+struct Weights<'v, 'a, 'p, 'r> {
     definitions: BTreeMap<alloc::string::String, (&'v Value<'a>, Known)>,
+    patterns: &'p mut Patterns<'r>,
 }
 
-impl<'v, 'a> Weights<'v, 'a> {
+impl<'v, 'a> Weights<'v, 'a, '_, '_> {
     fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
         let place = self.definitions.get_mut(path);
         let (schema, known) = place.ok_or("a reference to what is not there")?;
@@ -159,6 +159,11 @@ impl<'v, 'a> Weights<'v, 'a> {
                 "additionalProperties" => self
                     .of(value, false, depth)?
                     .times(often(["minProperties", "maxProperties"])),
+                "patternProperties" => self.all(named(value)?, depth)?,
+                "pattern" => {
+                    met = met.met(self.pattern(value)?);
+                    continue;
+                }
                 "prefixItems" => self.all(listed(value)?.iter(), depth)?,
                 "anyOf" | "oneOf" => {
                     met = met.met(self.all(listed(value)?.iter(), depth)?);
@@ -194,17 +199,49 @@ impl<'v, 'a> Weights<'v, 'a> {
                 ["minProperties", "maxProperties"],
                 "additionalProperties",
             ));
+        let weight = match (schema.get("pattern"), schema.get("format")) {
+            (Some(_), Some(_)) => return Err("a schema has a pattern beside a format"),
+            // Both at once: as many states of the one for each of the other's.
+            (Some(_), None) => sum.weight.saturating_mul(own),
+            (None, _) => sum.weight.saturating_add(own),
+        };
         let size = Size {
-            weight: sum.weight.saturating_add(own),
+            weight: weight.max(self.names(schema)?),
             height: sum.height.saturating_add(1),
         };
-        if size.weight > MAX_EXPANDED {
+        if size.weight > MAX_WEIGHT {
             return Err("a schema comes to too much");
         }
         if size.height > MAX_DEPTH {
             return Err("a schema is nested too deeply");
         }
         Ok(size)
+    }
+
+    fn pattern(&mut self, value: &Value<'_>) -> Result<Size, Fault> {
+        let text = value.as_str().ok_or("a pattern is no text")?;
+        Ok(Size {
+            weight: self.patterns.check(text, true)?,
+            height: 0,
+        })
+    }
+
+    /// What names of members come to where patterns say what they are: which of them a name keeps has to be told at every character, beside
+    /// the names that are known.
+    fn names(&mut self, schema: &'v Value<'a>) -> Result<u64, Fault> {
+        let Some(patterns) = schema.get("patternProperties") else {
+            return Ok(0);
+        };
+        let known = schema.get("properties").and_then(Value::as_object);
+        let known = known.unwrap_or_default().iter();
+        let mut weight = known.fold(1, |sum: u64, (name, _)| {
+            sum.saturating_add(u64::try_from(name.len()).unwrap_or(u64::MAX))
+        });
+        for (pattern, _) in patterns.as_object().ok_or("properties are no object")? {
+            let one = self.patterns.check(pattern, true)?;
+            weight = weight.saturating_mul(one.max(1));
+        }
+        Ok(weight)
     }
 
     fn all(

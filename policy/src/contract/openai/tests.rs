@@ -11,6 +11,7 @@ use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::constraints::Patterns;
 use super::*;
 use crate::contract::media::MediaType;
 use crate::json::object;
@@ -22,6 +23,7 @@ fn generation() -> Generation {
         stop: 4,
         stream: true,
         logprobs: None,
+        constraints: None,
     }
 }
 
@@ -336,7 +338,11 @@ fn definitions_on_definitions_go_no_deeper_than_one_document_may() {
                 (Cow::Borrowed("$defs"), Value::Object(definitions)),
                 (Cow::Borrowed("items"), definition("#/$defs/d00")),
             ]);
-            assert_eq!(schema::check(&schema).is_ok(), good, "{count} of {each}");
+            assert_eq!(
+                schema::check(&schema, &mut Patterns::new(None)).is_ok(),
+                good,
+                "{count} of {each}"
+            );
         }
     }
 }
@@ -353,7 +359,11 @@ fn repetitions_inside_repetitions_multiply() {
         (array(1_024, array(1_024, text(1))), false),
         (text(1_024), true),
     ] {
-        assert_eq!(schema::check(&schema).is_ok(), good, "{schema:?}");
+        assert_eq!(
+            schema::check(&schema, &mut Patterns::new(None)).is_ok(),
+            good,
+            "{schema:?}"
+        );
     }
 }
 
@@ -411,4 +421,70 @@ fn a_picture_passes_where_values_are_let_pass_and_what_comes_before_it_does_not(
     both.truncate(1);
     assert_eq!(check(&both, true), (Some(Reason::UrlBlocked), told.clone()));
     assert_eq!(check(&both, false), (Some(Reason::OutOfRange), told));
+}
+
+#[test]
+fn constraints_cost_bytes_and_of_a_schema_what_a_template_writes() {
+    use super::constraints::{Choices, Constraints, Grammars, PatternRule};
+    let mut rules = rules();
+    let before = rules.most();
+    let held = Constraints {
+        members: ["regex", "json_schema"].map(String::from).into(),
+        patterns: Some(PatternRule {
+            max: 1,
+            max_bytes: 100,
+        }),
+        choices: Some(Choices {
+            max: 30,
+            max_bytes: 10,
+        }),
+        grammars: Some(Grammars {
+            max_bytes: 200,
+            max_rules: 4,
+        }),
+        max_schema_bytes: 700,
+    };
+    let chat = rules.chat.as_mut().unwrap();
+    chat.generation.constraints = Some(held.clone());
+    rules.completions.as_mut().unwrap().generation.constraints = Some(held);
+    // A schema of 700 bytes in place of a format's 500, and 300 of choices.
+    let most = rules.most();
+    assert_eq!(most.bytes, before.bytes + 200 + 300);
+    assert_eq!(most.tokens, before.tokens + 4 * 200);
+    let carried = |api, more: (&'static str, Value<'static>)| {
+        let mut document = match api {
+            Api::Chat => members([("messages", said(Value::text("hi")))]),
+            _ => members([("prompt", Value::text("hi"))]),
+        };
+        document.push((more.0.into(), more.1));
+        let carried = rules.check(api, &document, &mut Err).unwrap();
+        (carried.bytes, carried.tokens)
+    };
+    let schema = || object([("type", Value::text("null"))]);
+    let pattern = || Value::text("[a-z]{4}");
+    for (api, bytes, tokens) in [
+        (Api::Chat, 2, 64 + 16 + 2 + 64),
+        (Api::Completions, 2, 2 + 4 + 64),
+    ] {
+        let regex = carried(api, ("regex", pattern()));
+        assert_eq!(regex, (bytes + 8, tokens));
+        let (schema_bytes, written) = carried(api, ("json_schema", schema()));
+        let size = u64::try_from(schema().text_bytes()).unwrap();
+        assert_eq!(schema_bytes, bytes + size);
+        let anew = if api == Api::Chat { 4 * size } else { 0 };
+        assert_eq!(written, tokens + anew);
+    }
+}
+
+#[test]
+fn the_backend_gets_a_constraint_as_it_was_checked() {
+    let rules = rules();
+    let outputs = object([("regex", Value::text("a")), ("json", Value::Null)]);
+    let document = members([
+        ("prompt", Value::text("x")),
+        ("structured_outputs", outputs),
+    ]);
+    let built = rebuild(&rules, Api::Completions, "m", document);
+    let held = object([("regex", Value::text("a"))]);
+    assert_eq!(built.get("structured_outputs"), Some(&held));
 }

@@ -3,6 +3,7 @@
 //! template adds is stated here.
 
 use super::chat::{CALLER, MAX_CALLS};
+use super::constraints::{Bytes, Constraints};
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::Carried;
 use crate::json::{Members, Value, member};
@@ -35,6 +36,8 @@ pub(super) struct Held {
     pub(super) items: usize,
     /// Bytes of tools and schemas.
     pub(super) schemas: usize,
+    /// Bytes of patterns, choices and grammars, of which no template gets to see anything.
+    pub(super) constraints: usize,
     /// Bytes of pictures.
     pub(super) pictures: usize,
     /// How many of them.
@@ -56,6 +59,7 @@ impl Held {
             calls,
             items,
             schemas,
+            constraints,
             pictures,
             images,
             tools,
@@ -66,6 +70,7 @@ impl Held {
             (&mut self.calls, calls),
             (&mut self.items, items),
             (&mut self.schemas, schemas),
+            (&mut self.constraints, constraints),
             (&mut self.pictures, pictures),
             (&mut self.images, images),
         ] {
@@ -76,7 +81,7 @@ impl Held {
 
     /// All bytes of it.
     fn bytes(&self) -> u64 {
-        [self.texts, self.schemas, self.pictures]
+        [self.texts, self.schemas, self.constraints, self.pictures]
             .into_iter()
             .map(number)
             .fold(0, u64::saturating_add)
@@ -146,6 +151,10 @@ impl Chat {
 
     fn most(&self) -> Carried {
         let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
+        let constraints = self.generation.constraints.as_ref();
+        let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
+        // A schema is a format's or a constraint's.
+        let schema = self.max_schema_bytes.max(constraints.schema);
         let images = self.images.as_ref();
         // A call costs more than its bytes do as arguments, and arguments more than a text: as many calls as there can be, and arguments.
         let calls = self.most_calls();
@@ -160,7 +169,8 @@ impl Chat {
             arguments,
             calls,
             items: self.max_messages,
-            schemas: tools.saturating_add(self.max_schema_bytes),
+            schemas: tools.saturating_add(schema),
+            constraints: constraints.other,
             pictures: images.map_or(0, |images| images.max.saturating_mul(images.max_bytes)),
             images: images.map_or(0, |images| images.max),
             tools: self.tools.is_some(),
@@ -200,8 +210,11 @@ impl Completions {
     }
 
     fn most(&self) -> Carried {
+        let constraints = self.generation.constraints.as_ref();
+        let constraints = constraints.map_or_else(Bytes::default, Constraints::most);
         let held = Held {
             texts: self.max_prompts.saturating_mul(self.max_prompt_bytes),
+            constraints: constraints.schema.max(constraints.other),
             items: self.max_prompts,
             ..Held::default()
         };

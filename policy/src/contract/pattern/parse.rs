@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 16;
 /// Times that something can be asked for.
 const MAX_REPEATS: u32 = 1024;
 /// The last character.
-const LAST: u32 = 0x10_ffff;
+pub(super) const LAST: u32 = 0x10_ffff;
 
 /// Characters, first and last of each stretch; ascending, no two stretches overlap.
 pub(super) type Set = Vec<(u32, u32)>;
@@ -41,14 +41,35 @@ pub(super) enum Node {
     },
 }
 
+/// What engines differ in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dialect {
+    /// Characters that `.` is not.
+    pub(super) not_dot: &'static [(u32, u32)],
+    /// What `\d`, `\w` and `\s` have beyond ASCII.
+    pub(super) beyond: [&'static [(u32, u32)]; 3],
+}
+
+/// Ours.
+const OURS: Dialect = Dialect {
+    not_dot: &[(0x0a, 0x0a)],
+    beyond: [&[]; 3],
+};
+
 struct Parser<'a> {
     chars: Peekable<Chars<'a>>,
     /// Characters that were taken.
     at: usize,
+    dialect: Dialect,
 }
 
 /// Reads an expression.
 pub(super) fn parse(text: &str) -> Result<Node, PatternFault> {
+    parse_as(text, OURS)
+}
+
+/// Reads an expression as another engine does.
+pub(super) fn parse_as(text: &str, dialect: Dialect) -> Result<Node, PatternFault> {
     if text.chars().nth(MAX_CHARS).is_some() {
         return Err(PatternFault::Long);
     }
@@ -56,6 +77,7 @@ pub(super) fn parse(text: &str) -> Result<Node, PatternFault> {
     let mut parser = Parser {
         chars: body.chars().peekable(),
         at: usize::from(body.len() < text.len()),
+        dialect,
     };
     let node = parser.any(0)?;
     match parser.take() {
@@ -131,7 +153,7 @@ impl Parser<'_> {
                 }
             }
             '[' => self.class().map(Node::One),
-            '.' => Ok(Node::One(opposite(&[point('\n')]))),
+            '.' => Ok(Node::One(opposite(self.dialect.not_dot))),
             '\\' => self.escape().map(Node::One),
             '*' | '+' | '?' | '{' => {
                 Err(self.wrong("a repeat of nothing; write a \\ before the character"))
@@ -198,15 +220,20 @@ impl Parser<'_> {
         let Some(character) = self.take() else {
             return Err(self.wrong("a \\ with nothing behind it"));
         };
-        let digits = [(0x30, 0x39)];
-        let words = [(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)];
-        let blanks = [(0x09, 0x0d), (0x20, 0x20)];
+        let [digits, words, blanks] = self.dialect.beyond;
+        let digits = [&[(0x30, 0x39)], digits].concat();
+        let words = [
+            &[(0x30, 0x39), (0x41, 0x5a), (0x5f, 0x5f), (0x61, 0x7a)],
+            words,
+        ]
+        .concat();
+        let blanks = [&[(0x09, 0x0d), (0x20, 0x20)], blanks].concat();
         Ok(match character {
-            'd' => digits.into(),
+            'd' => digits,
             'D' => opposite(&digits),
-            'w' => words.into(),
+            'w' => words,
             'W' => opposite(&words),
-            's' => blanks.into(),
+            's' => blanks,
             'S' => opposite(&blanks),
             'n' => vec![point('\n')],
             'r' => vec![point('\r')],
@@ -265,9 +292,14 @@ impl Parser<'_> {
                 }
             }
         }
-        let set = merged(set);
-        Ok(if negative { opposite(&set) } else { set })
+        Ok(self::set(set, negative))
     }
+}
+
+/// The set of some characters, or of all others.
+pub(super) fn set(stretches: Set, others: bool) -> Set {
+    let set = merged(stretches);
+    if others { opposite(&set) } else { set }
 }
 
 fn point(character: char) -> (u32, u32) {

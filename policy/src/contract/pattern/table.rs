@@ -9,16 +9,34 @@ use alloc::vec::Vec;
 use super::parse::{Node, Set};
 use super::{DEAD, Pattern, START};
 
-/// Places of the graph.
-const MAX_PLACES: usize = 4096;
-/// States of the table.
-const MAX_STATES: usize = 1024;
-/// Moves of the table: 128 KiB.
-const MAX_MOVES: usize = 1 << 16;
-/// Places that are visited while the table is made: some tens of milliseconds in a filter.
-const MAX_VISITS: usize = 1 << 21;
-/// Stretches of characters that its places name.
-const MAX_STRETCHES: usize = 1 << 16;
+/// What an expression may come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Places of the graph.
+    pub(super) places: usize,
+    /// Stretches of characters that its places name.
+    pub(super) stretches: usize,
+    /// States of the table.
+    pub(super) states: usize,
+    /// Moves of the table, of two bytes each.
+    pub(super) moves: usize,
+    /// Places that are visited while both are made.
+    pub(super) visits: usize,
+}
+
+/// A policy's: a table of 128 KiB, made in some tens of milliseconds in a filter.
+const POLICY: Limits = Limits {
+    places: 4096,
+    stretches: 1 << 16,
+    states: 1024,
+    moves: 1 << 16,
+    visits: 1 << 21,
+};
+
+/// Places that are put down at once, as unseen, for the work of visiting one.
+const PLACES_A_VISIT: usize = 64;
+/// The place that is the end: the first one.
+const END: u16 = 0;
 /// ASCII's characters.
 const ASCII: u32 = 128;
 
@@ -33,17 +51,44 @@ enum Place {
     End,
 }
 
-#[derive(Debug, Default)]
-struct Graph {
+#[derive(Debug)]
+pub(super) struct Graph {
     places: Vec<Place>,
     /// Expressions put so far. What repeats nothing takes no place and is work all the same.
     work: usize,
     stretches: usize,
+    limits: Limits,
 }
 
 impl Graph {
+    /// An expression's, and where it begins; `None` if it would be too large.
+    pub(super) fn of(node: &Node, limits: Limits) -> Option<(Self, u16)> {
+        let mut graph = Self {
+            places: Vec::new(),
+            work: 0,
+            stretches: 0,
+            limits,
+        };
+        let end = graph.put(Place::End)?;
+        let begin = graph.before(node, end)?;
+        Some((graph, begin))
+    }
+
+    /// What it took to make it, in visits.
+    pub(super) const fn work(&self) -> usize {
+        self.work
+    }
+
+    /// The sets of characters that its places take.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.places.iter().filter_map(|place| match place {
+            Place::One(set, _) => Some(set),
+            Place::Fork(_) | Place::End => None,
+        })
+    }
+
     fn put(&mut self, place: Place) -> Option<u16> {
-        if self.places.len() >= MAX_PLACES {
+        if self.places.len() >= self.limits.places {
             return None;
         }
         let id = u16::try_from(self.places.len()).ok()?;
@@ -53,13 +98,13 @@ impl Graph {
 
     /// Puts an expression before a place; gives where it begins.
     fn before(&mut self, node: &Node, next: u16) -> Option<u16> {
-        self.work = self.work.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
+        let most = self.limits.visits;
+        self.work = self.work.checked_add(1).filter(|all| *all <= most)?;
         match node {
             Node::One(set) => {
-                self.stretches = self
-                    .stretches
-                    .checked_add(set.len())
-                    .filter(|all| *all <= MAX_STRETCHES)?;
+                let most = self.limits.stretches;
+                let all = self.stretches.checked_add(set.len());
+                self.stretches = all.filter(|all| *all <= most)?;
                 self.put(Place::One(set.clone(), next))
             }
             Node::All(nodes) => {
@@ -97,6 +142,9 @@ impl Graph {
 
     /// The places of characters, and the end, that can be reached from these without one; ascending.
     fn reach(&self, from: &[u16], visits: &mut usize) -> Option<Vec<u16>> {
+        let most = self.limits.visits;
+        let cleared = self.places.len() / PLACES_A_VISIT;
+        *visits = visits.checked_add(cleared).filter(|all| *all <= most)?;
         let mut seen = vec![false; self.places.len()];
         let mut open: Vec<u16> = from.to_vec();
         let mut reached = Vec::new();
@@ -105,7 +153,7 @@ impl Graph {
             if core::mem::replace(seen, true) {
                 continue;
             }
-            *visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
+            *visits = visits.checked_add(1).filter(|all| *all <= most)?;
             match self.places.get(usize::from(place))? {
                 Place::Fork(ways) => open.extend(ways),
                 Place::One(..) | Place::End => reached.push(place),
@@ -118,11 +166,8 @@ impl Graph {
 
 /// Where each class of characters begins that the sets tell apart.
 fn classes(graph: &Graph) -> Vec<u32> {
-    let sets = graph.places.iter().filter_map(|place| match place {
-        Place::One(set, _) => Some(set),
-        Place::Fork(_) | Place::End => None,
-    });
-    let edges = sets
+    let edges = graph
+        .sets()
         .flatten()
         .flat_map(|(from, to)| [*from, to.saturating_add(1)]);
     let mut classes: Vec<u32> = core::iter::once(0).chain(edges).collect();
@@ -133,14 +178,18 @@ fn classes(graph: &Graph) -> Vec<u32> {
 
 /// The table; `None` if it would be too large.
 pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
-    let mut graph = Graph::default();
-    let end = graph.put(Place::End)?;
-    let begin = graph.before(node, end)?;
-    let classes = classes(&graph);
+    let (graph, begin) = Graph::of(node, POLICY)?;
     let mut visits = 0;
+    make(text, &graph, begin, &mut visits)
+}
+
+/// The table of a graph, within the graph's limits. Adds to `visits`.
+pub(super) fn make(text: &str, graph: &Graph, begin: u16, visits: &mut usize) -> Option<Pattern> {
+    let limits = graph.limits;
+    let classes = classes(graph);
 
     let mut states: BTreeMap<Vec<u16>, u16> = BTreeMap::new();
-    let start = graph.reach(&[begin], &mut visits)?;
+    let start = graph.reach(&[begin], visits)?;
     states.insert(Vec::new(), DEAD);
     states.insert(start.clone(), START);
     let mut open = vec![start];
@@ -150,24 +199,24 @@ pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
     // States are numbered in the order in which they are found, and their rows written in it.
     while let Some(places) = open.get(done).cloned() {
         done = done.checked_add(1)?;
-        ends.push(places.contains(&end));
+        ends.push(places.contains(&END));
         for class in &classes {
             let mut next = Vec::new();
             for place in &places {
-                visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
+                *visits = visits.checked_add(1).filter(|all| *all <= limits.visits)?;
                 if let Some(Place::One(set, to)) = graph.places.get(usize::from(*place))
                     && holds(set, *class)
                 {
                     next.push(*to);
                 }
             }
-            let next = graph.reach(&next, &mut visits)?;
+            let next = graph.reach(&next, visits)?;
             let known = states.get(&next).copied();
             let state = match known {
                 Some(state) => state,
                 None => {
                     let state = u16::try_from(states.len()).ok()?;
-                    if states.len() >= MAX_STATES {
+                    if states.len() >= limits.states {
                         return None;
                     }
                     states.insert(next.clone(), state);
@@ -177,7 +226,7 @@ pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
             };
             moves.push(state);
         }
-        if moves.len() > MAX_MOVES {
+        if moves.len() > limits.moves {
             return None;
         }
     }

@@ -206,3 +206,132 @@ fn a_grant_of_pieces_alone_has_limits_of_its_own() {
         "{errors:#?}"
     );
 }
+
+/// The fixture with constraints.
+fn constrained(at: &str, value: Value) -> Value {
+    let mut document = changed(
+        "/models/llama/openai/chat/constraints",
+        json!({"members": ["structured_outputs", "guided_choice"], "patterns": {"max": 2, "max_bytes": 128},
+            "choices": {"max": 4, "max_bytes": 16}, "grammars": {"max_bytes": "1KiB", "max_rules": 8}, "max_schema_bytes": 100}),
+    );
+    put(
+        &mut document,
+        &format!("/models/llama/openai/chat{at}"),
+        value,
+    );
+    document
+}
+
+#[test]
+fn constraints_are_valid_where_each_is_bounded() {
+    assert_eq!(warnings(constrained("/n", json!(1))), Vec::<String>::new());
+    // In schemas of tools and formats, without a member of their own.
+    let patterns = json!({"patterns": {"max": 2, "max_bytes": 128}});
+    let document = constrained("/constraints", patterns);
+    assert_eq!(warnings(document), Vec::<String>::new());
+}
+
+#[test]
+fn each_fault_of_constraints_is_told_with_what_to_write() {
+    let check = |at: &str, value: Value, path: &str, text: &str, fix: &str| {
+        let shown = format!("{at} = {value}");
+        let errors = errors(constrained(at, value));
+        let [error] = errors.as_slice() else {
+            panic!("{shown}: {errors:#?}")
+        };
+        let path = format!("models.llama.openai.chat.constraints{path}: ");
+        assert!(error.starts_with(&path), "{shown}: {error}");
+        assert!(error.contains(text), "{shown}: {error}");
+        assert!(error.contains(fix), "{shown}: {error}");
+    };
+    let members = "/constraints/members";
+    check(
+        members,
+        json!(["structured_outputs", "structural_tag"]),
+        ".members[1]",
+        "is not known",
+        "guided_regex",
+    );
+    check(
+        members,
+        json!(["structured_outputs", "ebnf", "ebnf"]),
+        ".members[2]",
+        "",
+        "",
+    );
+    check(
+        "/constraints",
+        json!({"members": ["regex"]}),
+        ".members[0]",
+        "nothing bounds what it holds",
+        "patterns: {max: 4, max_bytes: 256}",
+    );
+    check(
+        "/constraints",
+        json!({"members": ["structured_outputs"]}),
+        ".members[0]",
+        "nothing bounds what it holds",
+        "patterns:",
+    );
+    check(
+        "/constraints",
+        json!({"members": ["grammar"], "grammars": {"max_bytes": 10, "max_rules": 1}, "choices": {"max": 1, "max_bytes": 1}}),
+        ".choices",
+        "bounds nothing",
+        "members: [guided_choice]",
+    );
+    check(
+        "/constraints/patterns/max",
+        json!(65),
+        ".patterns.max",
+        "too much",
+        "",
+    );
+    check(
+        "/constraints/patterns/max_bytes",
+        json!(513),
+        ".patterns.max_bytes",
+        "too much",
+        "",
+    );
+    check(
+        "/constraints/patterns/max_bytes",
+        Value::Null,
+        ".patterns.max_bytes",
+        "is missing",
+        "256",
+    );
+    check(
+        "/constraints/choices/max",
+        json!(0),
+        ".choices.max",
+        "too little",
+        "",
+    );
+    check(
+        "/constraints/grammars/max_bytes",
+        json!("65KiB"),
+        ".grammars.max_bytes",
+        "too much",
+        "",
+    );
+    check(
+        "/constraints/grammars/max_rules",
+        Value::Null,
+        ".grammars.max_rules",
+        "is missing",
+        "64",
+    );
+}
+
+#[test]
+fn parameters_let_no_constraint_in() {
+    let errors = errors(changed(
+        "/models/llama/parameters/guided_regex",
+        json!({"one_of": ["(a+)+"]}),
+    ));
+    let [error] = errors.as_slice() else {
+        panic!("{errors:#?}")
+    };
+    assert!(error.contains("has a rule of its own"), "{error}");
+}
