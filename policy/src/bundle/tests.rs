@@ -1,3 +1,5 @@
+//! Models that are one: written once, read as they were, judged as if each were written out.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use alloc::string::{String, ToString as _};

@@ -1,3 +1,5 @@
+//! Lists that are read before the document behind them: judged as those that are read after it, and once.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
