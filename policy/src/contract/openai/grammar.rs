@@ -232,9 +232,7 @@ impl<'t> Reader<'t, '_> {
     fn definition(&mut self) -> Option<&'t str> {
         self.blanks();
         let before = self.text;
-        let Some(name) = self.name() else {
-            return None;
-        };
+        let name = self.name()?;
         self.blanks();
         match self.text.strip_prefix(self.notation.defines()) {
             Some(rest) => {
