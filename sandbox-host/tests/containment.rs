@@ -21,6 +21,8 @@ mod lifted;
 mod machine;
 #[path = "containment/neighbour.rs"]
 mod neighbour;
+#[path = "containment/pace.rs"]
+mod pace;
 #[path = "containment/queue.rs"]
 mod queue;
 #[path = "containment/refusals.rs"]

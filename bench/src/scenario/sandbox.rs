@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::sandbox::{
-    HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
+    Called, HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
 };
 use tensorgate_policy::{Tensor, hex, raw, validate};
+use tokio::task::JoinHandle;
 
 use crate::cores::Place;
 use crate::figures::{median, number, quantile};
@@ -20,12 +21,53 @@ use crate::report::Report;
 /// A loop's deadline, milliseconds.
 const DEADLINE_MS: u64 = 50;
 
-/// Hostile handlers: whose component, what it does, and whether raw bytes make it.
-const ATTACKS: [(&str, &str, bool); 3] = [
-    ("hostile_loop", "loops for ever", false),
-    ("hostile_loop", "calls its host for ever", true),
-    ("hostile_memory_bomb", "hoards memory", false),
+/// A hostile handler.
+#[derive(Clone, Copy)]
+struct Attack {
+    component: &'static str,
+    /// What its config asks for.
+    behaviour: &'static str,
+    does: &'static str,
+    /// Whether raw bytes make it do that.
+    raw: bool,
+}
+
+/// Each by itself, then all.
+const ATTACKS: [Attack; 5] = [
+    Attack {
+        component: "hostile_loop",
+        behaviour: "",
+        does: "loops for ever",
+        raw: false,
+    },
+    Attack {
+        component: "hostile_loop",
+        behaviour: "",
+        does: "calls its host for ever",
+        raw: true,
+    },
+    Attack {
+        component: "hostile_memory_bomb",
+        behaviour: "",
+        does: "hoards memory",
+        raw: false,
+    },
+    Attack {
+        component: "hostile_behaviours",
+        behaviour: "log",
+        does: "logs for ever",
+        raw: false,
+    },
+    Attack {
+        component: "hostile_behaviours",
+        behaviour: "ask-large",
+        does: "hands its host megabytes for ever",
+        raw: false,
+    },
 ];
+
+/// Calls of each hostile handler that are in flight at once.
+const AT_ONCE: usize = 8;
 
 /// Runs it.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
@@ -37,7 +79,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
 async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let sandbox = Sandbox::new(SandboxConfig::default())?;
-    let handler = load(lab, &sandbox, "normalise")?;
+    let none = BTreeMap::new();
+    let handler = load(lab, &sandbox, "normalise", &none)?;
     let runs = if lab.quick { 20 } else { 2_000 };
 
     report.section("The sandbox", "In the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, every bound, memory, start. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, fuel and epochs on; native is the handler's own function compiled for this machine, and the ratio is to the second of its two rows, which keeps its output.");
@@ -95,7 +138,12 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
 }
 
 /// A handler of `make components`, under a policy that lets it work for a second.
-fn load(lab: &Lab, sandbox: &Sandbox, name: &str) -> Outcome<LoadedHandler> {
+fn load(
+    lab: &Lab,
+    sandbox: &Sandbox,
+    name: &str,
+    config: &BTreeMap<String, String>,
+) -> Outcome<LoadedHandler> {
     let file = lab.components.join(format!("{name}.wasm"));
     let component = std::fs::read(&file)
         .map_err(|error| format!("{}: {error}; run make components", file.display()))?;
@@ -108,7 +156,7 @@ fn load(lab: &Lab, sandbox: &Sandbox, name: &str) -> Outcome<LoadedHandler> {
         memory: "16MiB",
         timeout_ms,
     };
-    load_component(sandbox, name, &component, budget, &BTreeMap::new())
+    load_component(sandbox, name, &component, budget, config)
 }
 
 /// What a handler may have beside plenty of fuel.
@@ -146,7 +194,8 @@ pub fn load_component(
 /// A loop beside a handler that works.
 async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8]) -> Outcome<()> {
     let (runs, neighbours) = if lab.quick { (2, 10) } else { (40, 1_000) };
-    let looping = load(lab, sandbox, "hostile_loop")?;
+    let none = BTreeMap::new();
+    let looping = load(lab, sandbox, "hostile_loop", &none)?;
     let mut late = Vec::new();
     for _ in 0..runs {
         let began = Instant::now();
@@ -162,7 +211,7 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     // On every core that there is: the loop may have all but one of the guest threads.
     lab.cores.enter(Place::Anywhere)?;
     let sandbox = Sandbox::new(SandboxConfig::default())?;
-    let working = load(lab, &sandbox, "normalise")?;
+    let working = load(lab, &sandbox, "normalise", &none)?;
     let row = |what: String, all: &[f64], unit: &str, digits: usize| {
         let figure = |share| format!("{:.digits$} {unit}", quantile(all, share));
         vec![what, figure(0.5), figure(0.99)]
@@ -170,46 +219,74 @@ async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8
     let what = format!("stopping a loop, after its deadline of {DEADLINE_MS} ms");
     let mut rows = vec![row(what, &late, "ms", 2)];
     let mut worst = 0.0_f64;
-    for (name, does, raw) in ATTACKS {
-        let hostile = load(lab, &sandbox, name)?;
+    let alone = |attack: &Attack| {
+        let what = format!(
+            "normalise beside {AT_ONCE} calls of one that {}",
+            attack.does
+        );
+        (what, vec![*attack])
+    };
+    let all = (
+        "normalise beside all of these at once".to_owned(),
+        ATTACKS.to_vec(),
+    );
+    for (what, attacks) in ATTACKS.iter().map(alone).chain([all]) {
         // Each beside a quiet time of its own.
         let quiet = latencies(&working, pixels, neighbours).await?;
-        let bad = if raw {
-            Payload::Raw {
-                content_type: "application/octet-stream".to_owned(),
-                data: vec![0_u8; 16].into(),
-            }
-        } else {
-            input(pixels, SIDE)
-        };
-        let attacker = tokio::spawn(async move {
-            loop {
-                // It is stopped each time; that is what it is for.
-                let outcome = hostile.preprocess("bench", bad.clone()).await;
-                if !matches!(outcome, Err(HandlerError::Fault { .. })) {
-                    return outcome;
-                }
-            }
-        });
+        let mut attackers = Vec::new();
+        for attack in attacks {
+            attackers.extend(attackers_of(lab, &sandbox, attack, pixels)?);
+        }
         let loud = latencies(&working, pixels, neighbours).await?;
-        attacker.abort();
-        // Aborted, as it should be: a call of its that still runs ends within a tick or two.
-        if let Ok(outcome) = attacker.await {
-            return failure(format!("{name} was not stopped: {outcome:?}"));
+        for attacker in &attackers {
+            attacker.abort();
+        }
+        for attacker in attackers {
+            // Aborted, as it should be: a call of its that still runs ends within a tick or two.
+            if let Ok(outcome) = attacker.await {
+                return failure(format!("{what}: not stopped: {outcome:?}"));
+            }
         }
         rows.push(row("normalise, nobody else".to_owned(), &quiet, "µs", 0));
-        rows.push(row(
-            format!("normalise beside one that {does}"),
-            &loud,
-            "µs",
-            0,
-        ));
+        rows.push(row(what, &loud, "µs", 0));
         worst = worst.max(quantile(&loud, 0.99) / quantile(&quiet, 0.99));
     }
     lab.cores.enter(Place::Subject)?;
     report.table(&["", "p50", "p99"], &rows);
     report.reached("neighbour", worst);
     Ok(())
+}
+
+/// Keeps calls of a hostile handler in flight; each that ends says what was not stopped.
+fn attackers_of(
+    lab: &Lab,
+    sandbox: &Sandbox,
+    attack: Attack,
+    pixels: &[u8],
+) -> Outcome<Vec<JoinHandle<Result<Called, HandlerError>>>> {
+    let config = BTreeMap::from([("behaviour".to_owned(), attack.behaviour.to_owned())]);
+    let hostile = load(lab, sandbox, attack.component, &config)?;
+    let bad = if attack.raw {
+        Payload::Raw {
+            content_type: "application/octet-stream".to_owned(),
+            data: vec![0_u8; 16].into(),
+        }
+    } else {
+        input(pixels, SIDE)
+    };
+    let endless = || {
+        let (hostile, bad) = (hostile.clone(), bad.clone());
+        tokio::spawn(async move {
+            loop {
+                // It is stopped each time; that is what it is for. Calls that wait too long for a thread of their own handler's are shed.
+                match hostile.preprocess("bench", bad.clone()).await {
+                    Err(HandlerError::Fault { .. } | HandlerError::Overloaded) => {}
+                    outcome => return outcome,
+                }
+            }
+        })
+    };
+    Ok(std::iter::repeat_with(endless).take(AT_ONCE).collect())
 }
 
 async fn latencies(handler: &LoadedHandler, pixels: &[u8], count: usize) -> Outcome<Vec<f64>> {

@@ -10,13 +10,23 @@ pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// second's wake-ups for one that is not.
 pub(super) const IDLE_TICKS: u32 = 100;
 
-/// Ticks that a call may run before its thread steps back: more than any short call sees, so that who is stepped in front of is
+/// What a call may have of a core before its thread steps back: more than any short call needs, so that who is stepped in front of is
 /// one that computes for long.
-pub(super) const SHORT_TICKS: u32 = 2;
+pub(super) const SHORT_CALL: Duration = Duration::from_millis(2);
 
 /// How far it steps back, as `nice` counts: at a contended core it gets about a tenth of what another does. Less would leave it no time to
 /// notice that its deadline has passed. A core that nobody else wants it has for itself.
 pub(super) const STEP_BACK: i32 = 10;
+
+/// The slices that it wishes for then: longer than the 3 ms that others have at most (`base_slice_ns`), since who has shorter ones goes first
+/// when it wakes; and not much longer, since for a slice that it lets others on in it waits for the whole of its turn, nine times as long.
+pub(super) const LONG_SLICE: Duration = Duration::from_millis(5);
+
+/// Of a client's last eight calls of a handler, how many have run long where the next one starts stepped back: one may be chance.
+pub(super) const LONG_CALLS: u32 = 2;
+
+/// Places for clients whose calls of one handler are told apart.
+pub(super) const PACES: usize = 64;
 
 /// Calls that one may wait for in a queue that stands: less would shed what is only slow.
 pub(super) const CALLS_WAITED: u32 = 4;

@@ -9,7 +9,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use super::asks::{Ask, Asked, Known};
 use super::bindings::preprocess as abi;
 use super::bindings::preprocess::tensorgate::handler::types;
-use super::bounds::{MAX_HANDLES, MAX_MESSAGE_BYTES, SHORT_TICKS};
+use super::bounds::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, SHORT_CALL};
 use super::breaker::Standing;
 use super::cause::{self, Phase};
 use super::compiled::Compiled;
@@ -17,7 +17,7 @@ use super::limits::Limits;
 use super::load::{Allowance, Export};
 use super::logbook::{Logbook, cut, escape};
 use super::outcome::{Called, FaultCause, HandlerError, Payload};
-use super::priority;
+use super::priority::{self, Stint};
 use super::state::CallState;
 use super::tensors::{self, Dims};
 use super::ticket::Ticket;
@@ -62,11 +62,12 @@ impl Callee {
         input: &Payload,
         ticket: Arc<Ticket>,
         queued: Duration,
+        stint: Stint,
         before: Before,
     ) -> Result<Run, HandlerError> {
         let started = Instant::now();
         let ran_before = before.ran;
-        let mut store = self.store(request_id, started, ticket, before)?;
+        let mut store = self.store(request_id, started, ticket, Some(stint), before)?;
         let answer = match input {
             Payload::Tensors(tensors) => {
                 let dims = Dims::of(tensors).map_err(input_fault)?;
@@ -119,6 +120,8 @@ impl Callee {
             String::new(),
             Instant::now(),
             Arc::default(),
+            // Whose thread this is, is not for a guest to say.
+            None,
             Before::default(),
         )?;
         let made = match &self.export {
@@ -134,6 +137,7 @@ impl Callee {
         request_id: String,
         started: Instant,
         ticket: Arc<Ticket>,
+        stint: Option<Stint>,
         before: Before,
     ) -> Result<Store<CallState>, HandlerError> {
         let state = CallState {
@@ -147,7 +151,7 @@ impl Callee {
                 .checked_add(self.allowance.timeout.saturating_sub(before.ran))
                 .unwrap_or(started),
             ticket,
-            ticks: 0,
+            stint,
             host_calls: 0,
             asked: Asked {
                 may: self.allowance.asking.clone(),
@@ -171,12 +175,15 @@ impl Callee {
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
             state.may_go_on()?;
-            state.ticks = state.ticks.saturating_add(1);
-            if state.ticks > SHORT_TICKS {
+            let had = state.stint.map_or(Duration::ZERO, |stint| stint.so_far());
+            if had > SHORT_CALL {
                 priority::step_back();
             }
-            // A guest that has run for a tick lets others on before it goes on: they wait for a tick, not for a slice.
-            std::thread::yield_now();
+            // A guest that has had a core for a tick lets others on before it goes on: they wait for a tick, not for a slice. One that
+            // a tick has merely come upon has not.
+            if had >= EPOCH_TICK {
+                std::thread::yield_now();
+            }
             Ok(UpdateDeadline::Continue(1))
         });
         // Before instantiation: a start function can loop.

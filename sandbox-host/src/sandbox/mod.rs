@@ -33,6 +33,7 @@ mod limits;
 mod load;
 mod logbook;
 mod outcome;
+mod pace;
 mod pool;
 mod priority;
 mod state;
@@ -64,7 +65,9 @@ pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
 pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Keep, Kept, Payload, Ran, Role};
+use self::pace::{Paces, Went};
 use self::pool::Pool;
+use self::priority::Stint;
 use self::ticket::Ticket;
 
 /// How large the sandbox is.
@@ -190,6 +193,7 @@ impl Sandbox {
             engine: Arc::clone(&self.engine),
             behalf: Behalf::default(),
             breaker: Breaker::new(Arc::from(name)),
+            paces: Arc::new(Paces::new()),
             client: None,
         })
     }
@@ -218,6 +222,7 @@ pub struct LoadedHandler {
     engine: Arc<str>,
     behalf: Behalf,
     breaker: Arc<Breaker>,
+    paces: Arc<Paces>,
     /// For whom it is called; whoever calls it for nobody is never cut off.
     client: Option<Who>,
 }
@@ -431,11 +436,17 @@ impl LoadedHandler {
             );
             let (request_id, submitted) = (request_id.to_owned(), Instant::now());
             let input = Arc::clone(input);
+            let (paces, client) = (Arc::clone(&self.paces), self.client.clone());
             move || {
                 if ticket.start() {
                     let _ticking = workers.ticker.run();
-                    let outcome =
-                        callee.call(request_id, &input, ticket, submitted.elapsed(), before);
+                    let pace = paces.of(client.as_ref());
+                    if pace.is_slow() {
+                        priority::step_back();
+                    }
+                    let (queued, stint) = (submitted.elapsed(), Stint::begin());
+                    let outcome = callee.call(request_id, &input, ticket, queued, stint, before);
+                    pace.note(Went::of(&outcome, stint.is_long()));
                     // Nobody may be waiting any more.
                     let _ = answer.send(outcome);
                 }

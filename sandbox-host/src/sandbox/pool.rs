@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bounds::THREAD_STACK_BYTES;
 use super::fault::SandboxError;
@@ -22,8 +22,15 @@ struct Shared {
     keeper: Sender<Vacancy>,
 }
 
-/// A thread that is wanted in the place of another, by name, and where to say whether there is one.
-type Vacancy = (String, SyncSender<bool>);
+/// A thread that is wanted in the place of another.
+struct Vacancy {
+    name: String,
+    /// Whose job the other has done, and how long that took.
+    lane: LaneId,
+    took: Duration,
+    /// Where to say whether there is one.
+    reply: SyncSender<bool>,
+}
 
 impl Pool {
     /// Threads that run one job of each of `handlers` lanes at once, and up to `width` of one; `queue` jobs of a lane wait, with this patience.
@@ -45,9 +52,15 @@ impl Pool {
         thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                for (name, reply) in vacancies {
+                for Vacancy {
+                    name,
+                    lane,
+                    took,
+                    reply,
+                } in vacancies
+                {
                     // Nobody waits for the reply any more if the pool is gone.
-                    let _ = reply.send(staffed(&weak, name));
+                    let _ = reply.send(filled(&weak, name, lane, took));
                 }
             })
             .map_err(|source| SandboxError::Thread { name, source })?;
@@ -112,11 +125,29 @@ impl Shared {
             .map(drop)
     }
 
-    /// A thread whose call made it step back is no use to short ones: another takes its place. `false` if none can be started.
-    fn replaced(&self) -> bool {
+    /// A thread whose call made it step back is no use to short ones: another takes its place. `false` if none can be started. That its job is
+    /// done is said for it: had it to wait for a core while it holds the lock, all would wait with it.
+    fn replaced(&self, lane: LaneId, took: Duration) -> bool {
         let name = thread::current().name().unwrap_or("guest").to_owned();
         let (reply, replied) = mpsc::sync_channel(1);
-        self.keeper.send((name, reply)).is_ok() && replied.recv() == Ok(true)
+        let vacancy = Vacancy {
+            name,
+            lane,
+            took,
+            reply,
+        };
+        self.keeper.send(vacancy).is_ok() && replied.recv() == Ok(true)
+    }
+
+    /// A job of a lane is done, after so long.
+    fn done(&self, lane: LaneId, took: Duration) -> MutexGuard<'_, Lanes> {
+        let mut lanes = self.lock();
+        lanes.done(lane, took);
+        // A lane that was at its width may have work for a thread that found none: who takes this one's place, for one.
+        if lanes.idle > 0 && lanes.waits() {
+            self.changed.notify_one();
+        }
+        lanes
     }
 
     fn work(self: &Arc<Self>) {
@@ -135,16 +166,10 @@ impl Shared {
                     );
                 }
                 let took = began.elapsed();
-                let leaves = priority::is_back() && self.replaced();
-                lanes = self.lock();
-                lanes.done(lane, took);
-                // A lane that was at its width may have work for a thread that found none: who takes this one's place, for one.
-                if lanes.idle > 0 && lanes.waits() {
-                    self.changed.notify_one();
-                }
-                if leaves {
+                if priority::is_back() && self.replaced(lane, took) {
                     return;
                 }
+                lanes = self.done(lane, took);
             } else if lanes.stopped {
                 return;
             } else if !lanes.late.is_empty() {
@@ -164,20 +189,21 @@ impl Shared {
     }
 }
 
-/// Starts a thread for a pool that is still there; whether it did.
-fn staffed(pool: &Weak<Shared>, name: String) -> bool {
+/// Starts a thread in the place of one that has done its job, for a pool that is still there; whether it did.
+fn filled(pool: &Weak<Shared>, name: String, lane: LaneId, took: Duration) -> bool {
     let Some(shared) = pool.upgrade() else {
         return false;
     };
-    shared
-        .staff(name)
-        .inspect_err(|error| {
-            tracing::error!(
-                cause = error.to_string(),
-                "a guest thread that stepped back cannot be replaced, and goes on"
-            );
-        })
-        .is_ok()
+    let started = shared.staff(name).inspect_err(|error| {
+        tracing::error!(
+            cause = error.to_string(),
+            "a guest thread that stepped back cannot be replaced, and goes on"
+        );
+    });
+    if started.is_ok() {
+        drop(shared.done(lane, took));
+    }
+    started.is_ok()
 }
 
 #[cfg(test)]
@@ -189,7 +215,6 @@ fn staffed(pool: &Weak<Shared>, name: String) -> bool {
 )]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 

@@ -8,6 +8,7 @@ use super::asks::Asked;
 use super::bounds::MAX_HOST_CALLS;
 use super::limits::Limits;
 use super::logbook::Logbook;
+use super::priority::Stint;
 use super::ticket::Ticket;
 
 /// A store's data.
@@ -26,8 +27,8 @@ pub(super) struct CallState {
     pub(super) deadline: Instant,
     /// Whether anybody still waits for it.
     pub(super) ticket: Arc<Ticket>,
-    /// Ticks that it has run for.
-    pub(super) ticks: u32,
+    /// What it has had of a core, on a thread that may step back.
+    pub(super) stint: Option<Stint>,
     /// Calls to the host so far.
     pub(super) host_calls: u32,
     /// What it asks the host to bring.
