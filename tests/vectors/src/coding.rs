@@ -14,14 +14,19 @@ const FRAME_HEADER: usize = 5;
 /// How a client compresses a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Coding {
+pub enum Coding {
+    /// RFC 1952.
     Gzip,
+    /// RFC 1950: with zlib's head, as HTTP has it.
     Deflate,
 }
 
 impl Coding {
     /// The same request, its body compressed and said to be: of gRPC the one message in its frame.
-    pub(crate) fn apply(self, request: &mut RawRequest) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// There is no such message.
+    pub fn apply(self, request: &mut RawRequest) -> Result<(), String> {
         let field = if request.protocol.is_grpc() {
             let Some((header, message)) = request.body.split_at_checked(FRAME_HEADER) else {
                 return Err("there is no frame to compress".into());

@@ -63,14 +63,27 @@ fn document(
 
 /// The elements as JSON.
 pub(crate) fn data(input: &Input, nested: bool) -> Result<String, String> {
+    let elements = scalars(input, false)?;
+    if nested {
+        fold(&input.shape, &elements)
+    } else {
+        Ok(format!("[{}]", elements.join(",")))
+    }
+}
+
+/// Each element as JSON; `any_bytes`: those that are no text too, as the vector has them.
+pub(crate) fn scalars(input: &Input, any_bytes: bool) -> Result<Vec<String>, String> {
     if input.bytes.is_some() {
         return Err("`bytes` can only travel as oip-grpc-raw: name the protocols".into());
     }
     let is_float = matches!(input.datatype.as_str(), "FP16" | "BF16" | "FP32" | "FP64");
-    let elements = input
+    input
         .elements()?
         .iter()
         .map(|scalar| match scalar {
+            Value::Object(_) if !any_bytes => {
+                Err("this JSON has no bytes but text: name the protocols".into())
+            }
             Value::String(text)
                 if is_float && matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") =>
             {
@@ -78,12 +91,7 @@ pub(crate) fn data(input: &Input, nested: bool) -> Result<String, String> {
             }
             scalar => Ok(scalar.to_string()),
         })
-        .collect::<Result<Vec<_>, _>>()?;
-    if nested {
-        fold(&input.shape, &elements)
-    } else {
-        Ok(format!("[{}]", elements.join(",")))
-    }
+        .collect()
 }
 
 fn tensor(input: &Input, elements: String) -> Result<String, String> {

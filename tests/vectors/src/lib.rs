@@ -17,6 +17,7 @@ mod tf;
 mod torch;
 mod value;
 
+pub use coding::Coding;
 pub use file::{Driver, Spelling};
 pub use load::{load, vectors_dir};
 pub use lower::{Taken, spell};

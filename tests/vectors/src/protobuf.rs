@@ -203,7 +203,7 @@ pub(crate) fn lists(
                 scalar.extend(value::single(value::float(element).ok_or_else(wrong)?).to_le_bytes())
             }
             (FIXED64, _) => scalar.extend(value::float(element).ok_or_else(wrong)?.to_le_bytes()),
-            _ => scalar.extend(element.as_str().ok_or_else(wrong)?.as_bytes()),
+            _ => scalar.extend(&*value::item(element).ok_or_else(wrong)?),
         }
         if wire == LENGTH_DELIMITED {
             put_bytes(&mut out, number, &scalar);

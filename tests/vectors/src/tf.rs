@@ -13,6 +13,7 @@ use crate::lower::Model;
 use crate::protobuf::{
     FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, lists, put_bytes, put_tag, put_varint,
 };
+use crate::value::item;
 
 /// The gRPC method.
 pub(crate) const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
@@ -141,15 +142,15 @@ pub(crate) fn rows_with_texts(input: &Input, base64: bool) -> Result<Vec<String>
 
 fn texts(input: &Input, base64: bool) -> Result<Vec<String>, String> {
     if !base64 {
-        return elements(input, true);
+        return json::scalars(input, false);
     }
-    json::data(input, false)?;
-    Ok(input
-        .elements()?
-        .iter()
-        .map(|scalar| match scalar {
-            Value::String(bytes) => format!("\"{}\"", STANDARD.encode(bytes)),
-            scalar => scalar.to_string(),
+    let scalars = json::scalars(input, true)?;
+    let elements = input.elements()?;
+    let coded = scalars.into_iter().zip(&elements);
+    Ok(coded
+        .map(|(scalar, element)| match item(element) {
+            Some(bytes) => format!("\"{}\"", STANDARD.encode(bytes)),
+            None => scalar,
         })
         .collect())
 }
@@ -230,18 +231,17 @@ fn folded(input: &Input, shape: &[i64], elements: &[String]) -> Result<String, S
     json::fold(shape, elements)
 }
 
-/// Elements as JSON; bytes as text, or by column in base64.
+/// Elements as JSON; bytes as text where `text` says so and they are that, else in base64.
 fn elements(input: &Input, text: bool) -> Result<Vec<String>, String> {
-    // The same that OIP's JSON cannot say.
-    json::data(input, false)?;
-    Ok(input
-        .elements()?
-        .iter()
-        .map(|scalar| match scalar {
-            Value::String(bytes) if !text && input.datatype == "BYTES" => {
+    let scalars = json::scalars(input, true)?;
+    let elements = input.elements()?;
+    let coded = scalars.into_iter().zip(&elements);
+    Ok(coded
+        .map(|(scalar, element)| match item(element) {
+            Some(bytes) if input.datatype == "BYTES" && !(text && element.is_string()) => {
                 format!("{{\"b64\":\"{}\"}}", STANDARD.encode(bytes))
             }
-            scalar => scalar.to_string(),
+            _ => scalar,
         })
         .collect())
 }

@@ -1,12 +1,13 @@
 //! An inference request as TorchServe's clients write it: JSON, a form, `PredictionsRequest`. Shares nothing with the decoder under test. What these
 //! cannot say (ids, parameters, outputs, another datatype than the contract's, over gRPC several strings) is a mistake.
 
-use serde_json::Value;
+use std::borrow::Cow;
 
 use crate::file::{Input, Tensors};
 use crate::lower::Model;
 use crate::protobuf::put_bytes;
 use crate::tf::{is_only, no_ids, untyped, value, whole};
+use crate::value::item;
 
 /// Where its paths over REST begin.
 pub(crate) const PATHS: [&str; 3] = ["/predictions", "/explanations", "/ping"];
@@ -63,15 +64,11 @@ pub(crate) fn json_request(
 }
 
 /// The one string of an input that may go as it is.
-fn file<'t>(input: &'t Input, model: Option<&Model>) -> Option<&'t str> {
+fn file<'t>(input: &'t Input, model: Option<&Model>) -> Option<Cow<'t, [u8]>> {
     let mut taken = model?.inputs.iter();
     let rank = taken.find(|taken| taken.name == input.name)?.rank;
     match input.data.as_deref() {
-        Some([Value::String(text)])
-            if input.datatype == "BYTES" && input.shape == vec![1_i64; rank] =>
-        {
-            Some(text)
-        }
+        Some([one]) if input.datatype == "BYTES" && input.shape == vec![1_i64; rank] => item(one),
         _ => None,
     }
 }
@@ -86,19 +83,22 @@ pub(crate) fn form(tensors: &Tensors, model: Option<&Model>) -> Result<Vec<u8>, 
             return Err("no part has such a name: name the protocols".into());
         }
         let (more, content) = match file(input, model) {
-            Some(text) => (
+            Some(bytes) => (
                 "; filename=\"a.bin\"\r\nContent-Type: application/octet-stream",
-                text.to_owned(),
+                bytes.into_owned(),
             ),
-            None => ("\r\ncontent-type: application/json", whole(input)?),
+            None => (
+                "\r\ncontent-type: application/json",
+                whole(input)?.into_bytes(),
+            ),
         };
-        if content.contains(DELIMITER) {
+        let is_delimiter = |bytes: &[u8]| bytes == DELIMITER.as_bytes();
+        if content.windows(DELIMITER.len()).any(is_delimiter) {
             return Err("the boundary is in a part".into());
         }
-        out.extend(
-            format!("{DELIMITER}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{content}\r\n")
-                .into_bytes(),
-        );
+        let head =
+            format!("{DELIMITER}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n");
+        out.extend([head.as_bytes(), &content, b"\r\n"].concat());
     }
     out.extend(format!("{DELIMITER}--\r\n").into_bytes());
     Ok(out)
@@ -114,15 +114,15 @@ pub(crate) fn message(tensors: &Tensors, model: Option<&Model>) -> Result<Vec<u8
     }
     for input in &tensors.inputs {
         let value = match file(input, model) {
-            Some(text) => text.to_owned(),
+            Some(bytes) => bytes.into_owned(),
             None if input.datatype == "BYTES" => {
                 return Err("an entry is one string: name the protocols".into());
             }
-            None => whole(input)?,
+            None => whole(input)?.into_bytes(),
         };
         let mut entry = Vec::new();
         put_bytes(&mut entry, 1, input.name.as_bytes());
-        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(&mut entry, 2, &value);
         put_bytes(&mut out, 3, &entry);
     }
     Ok(out)

@@ -1,5 +1,9 @@
 //! One scalar of a vector in OIP's raw form.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// A scalar's little-endian bytes in a datatype (a `BYTES` element with its length), or why it cannot be one.
@@ -42,12 +46,12 @@ pub(crate) fn raw(datatype: &str, value: &Value) -> Result<Vec<u8>, String> {
             .to_vec(),
         "FP64" => float(value).ok_or_else(wrong)?.to_le_bytes().to_vec(),
         "BYTES" => {
-            let text = value.as_str().ok_or_else(wrong)?.as_bytes();
-            let mut element = u32::try_from(text.len())
+            let item = item(value).ok_or_else(wrong)?;
+            let mut element = u32::try_from(item.len())
                 .map_err(|_| wrong())?
                 .to_le_bytes()
                 .to_vec();
-            element.extend_from_slice(text);
+            element.extend_from_slice(&item);
             element
         }
         _ => {
@@ -56,6 +60,18 @@ pub(crate) fn raw(datatype: &str, value: &Value) -> Result<Vec<u8>, String> {
             ));
         }
     })
+}
+
+/// An element of `BYTES`: text, or what is none as `{"b64": "…"}`.
+pub(crate) fn item(value: &Value) -> Option<Cow<'_, [u8]>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text.as_bytes())),
+        Value::Object(members) if members.len() == 1 => {
+            let coded = members.get("b64")?.as_str()?;
+            STANDARD.decode(coded).ok().map(Cow::Owned)
+        }
+        _ => None,
+    }
 }
 
 /// A number, or one of the three values that JSON has no number for.
@@ -133,6 +149,11 @@ mod tests {
         check("BF16", "NaN".into(), &[0xc0, 0x7f]);
         check("FP32", 0.5.into(), &[0, 0, 0, 0x3f]);
         check("BYTES", "ab".into(), &[2, 0, 0, 0, b'a', b'b']);
+        check(
+            "BYTES",
+            serde_json::json!({"b64": "iVA="}),
+            &[2, 0, 0, 0, 0x89, b'P'],
+        );
     }
 
     #[test]

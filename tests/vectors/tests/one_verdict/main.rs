@@ -13,22 +13,24 @@
     reason = "tests"
 )]
 
+mod files;
 mod rules;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_message};
+use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{
-    Boundary, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
+    Boundary, Coding, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs,
+    Protocol, Route,
 };
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, Draw, InferRequest, Policy, Reason, Step, raw,
     validate,
 };
-use tensorgate_vectors::{RawRequest, Spelling, spell};
+use tensorgate_vectors::{Coding as Compressed, RawRequest, Spelling, spell};
 use tensorgate_wire::stream::Event;
-use tensorgate_wire::{BodyStream, addressee, decode};
+use tensorgate_wire::{BodyStream, addressee, decode, expand};
 
 use rules::{Rule, request, rules, spoil};
 
@@ -81,10 +83,13 @@ fn policy(rules: &[Rule]) -> Policy {
         .collect();
     let document = json!({
         "version": 1,
+        // Equal values compress as far as anything does.
+        "listen": {"limits": {"max_expansion": 1_032}},
         "clients": {"c": {"api_keys": [{"sha256": "00".repeat(32)}]}},
         "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"], "max_in_flight": 1, "queue": 1, "timeout_ms": 1000}},
         "models": {"m": {
             "backend": "b", "versions": ["1"], "protocols": protocols, "inputs": inputs,
+            "encodings": ["gzip", "deflate"],
             "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
             "parameters": {"priority": {"int": [0, 10]}},
             "json": if protocols.contains(&"json") { template(rules) } else { Value::Null },
@@ -166,8 +171,24 @@ fn content_type(request: &RawRequest) -> ContentType<'static> {
     }
 }
 
+/// How a request says that its body is compressed.
+fn encoding(request: &RawRequest) -> Encoding {
+    let field = if request.protocol.is_grpc() {
+        "grpc-encoding"
+    } else {
+        "content-encoding"
+    };
+    let said = |(name, _): &&(Vec<u8>, Vec<u8>)| name == field.as_bytes();
+    match request.headers.iter().find(said).map(|(_, value)| &**value) {
+        None => Encoding::Identity,
+        Some(b"gzip") => Encoding::Coded(Coding::Gzip),
+        Some(b"deflate") => Encoding::Coded(Coding::Deflate),
+        Some(other) => panic!("{other:?}"),
+    }
+}
+
 /// The decision up to its body.
-fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
+fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyPlan) {
     let length = request
         .headers
         .iter()
@@ -191,26 +212,28 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyFormat) {
             version: None,
         },
         content_type: content_type(request),
-        encoding: Encoding::Identity,
+        encoding: encoding(request),
         json_length: length.map(|(_, value)| str::from_utf8(value).unwrap().parse().unwrap()),
         content_length: None,
         end_of_stream: false,
     };
     match decide_head(policy, &head, spent) {
-        (decision, Step::ReadBody(plan)) => (decision, plan.format),
-        (decision, Step::ReadMessages(plan)) => (decision.of_message(), plan.format),
+        (decision, Step::ReadBody(plan)) => (decision, plan),
+        (decision, Step::ReadMessages(plan)) => (decision.of_message(), plan),
         (_, step) => panic!("{step:?}"),
     }
 }
 
 fn held(policy: &Policy, request: &RawRequest) -> Verdict {
-    let (mut decision, format) = begin(policy, request);
-    let whom = addressee(format, &request.body).map_err(refused)?;
+    let (mut decision, plan) = begin(policy, request);
+    let format = plan.format;
+    let body = expand(&plan, request.body.as_slice()).map_err(refused)?;
+    let whom = addressee(format, &body).map_err(refused)?;
     match decide_body(&mut decision, policy, request.body.len(), whom, spent) {
         Step::Decode => {}
         step => panic!("{step:?}"),
     }
-    let decoded = decode(format, &request.body, decision.read_by(policy)).map_err(refused)?;
+    let decoded = decode(format, &body, decision.read_by(policy)).map_err(refused)?;
     let mut paid = None;
     let spend = |charge: &tensorgate_policy::Charge| {
         assert_eq!(paid.replace(cost(charge)), None, "charged twice");
@@ -225,8 +248,8 @@ fn held(policy: &Policy, request: &RawRequest) -> Verdict {
 
 /// The same in pieces, cut where chance has it.
 fn in_pieces(policy: &Policy, request: &RawRequest, random: &mut Random) -> Verdict {
-    let (mut decision, format) = begin(policy, request);
-    let mut stream = BodyStream::new(format, request.body.len() + 1, None).unwrap();
+    let (mut decision, plan) = begin(policy, request);
+    let mut stream = BodyStream::new(plan.format, request.body.len() + 1, None).unwrap();
     let mut told = Vec::new();
     let mut coming = Vec::new();
     let mut paid = None;
@@ -333,6 +356,11 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
         for (spelling, raw) in &spelled {
             *said.entry(*spelling).or_default() += 1;
             verdicts.push((spelling.name().to_owned(), held(&policy, raw)));
+            let coding = *random.pick(&[Compressed::Gzip, Compressed::Deflate]);
+            let mut coded = raw.clone();
+            coding.apply(&mut coded).unwrap();
+            let name = format!("{} in {coding:?}", spelling.name());
+            verdicts.push((name, held(&policy, &coded)));
             if matches!(spelling, Spelling::OipRestBinary | Spelling::OipGrpcRaw) {
                 for _ in 0..CUTS {
                     let name = format!("{} in pieces", spelling.name());
@@ -371,7 +399,7 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
         said.len() == Spelling::ALL.len() && said.values().all(|requests| *requests >= 50),
         "{said:?}"
     );
-    assert_eq!(seen.len(), 13, "{seen:?}");
+    assert_eq!(seen.len(), 14, "{seen:?}");
     assert!(
         seen.values()
             .all(|(cases, verdicts)| *cases >= 10 && verdicts / cases >= 10),

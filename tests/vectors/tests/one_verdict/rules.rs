@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tensorgate_policy::Datatype;
 use tensorgate_vectors::Taken;
 
-use super::Random;
+use super::{Random, files};
 
 /// A rule of the contract under test, and what is needed to fill it.
 pub struct Rule {
@@ -14,6 +14,10 @@ pub struct Rule {
     shape: Vec<usize>,
     range: Option<(i64, i64)>,
     further: Further,
+    /// May be left out.
+    optional: bool,
+    /// Its first dim is named, and the same in every input that has it.
+    named: bool,
 }
 
 /// What a rule says beyond its range and the length of its items.
@@ -36,6 +40,10 @@ pub enum Further {
     Listed,
     /// A URL.
     Url,
+    /// No magnitude beyond [`GREATEST`].
+    Magnitude,
+    /// A picture or a recording.
+    Media,
 }
 
 /// Numbers that are in a list, texts that are in one, and texts that match.
@@ -44,13 +52,22 @@ const LISTED: [&str; 3] = ["a", "\u{e9}\"", ""];
 const MATCHING: [&str; 4] = ["a", "b\u{e9}", "ab", "\u{e9}"];
 const URLS: [&str; 2] = ["https://a.example.com/x", "https://b.c.example.com:443"];
 
+/// The greatest magnitude of what has one.
+const GREATEST: i64 = 40;
+/// The last token of a vocabulary.
+const LAST_TOKEN: i64 = 50_256;
+
 /// Elements of a long list: more than there may be floats of as many digits as the longest integers have.
 const LONG_LIST: usize = 2_000;
 
 impl Rule {
     /// Bytes of an item.
     fn item_bytes(&self) -> usize {
-        if self.further == Further::Url { 40 } else { 6 }
+        match self.further {
+            Further::Media => files::MAX_BYTES,
+            Further::Url => 40,
+            _ => 6,
+        }
     }
 
     /// What a request's spelling depends on.
@@ -66,10 +83,16 @@ impl Rule {
     pub fn input(&self) -> Value {
         let mut shape: Vec<Value> = self.shape.iter().map(|dim| json!(dim)).collect();
         shape[0] = json!({"min": 0, "max": self.shape[0]});
+        if self.named {
+            shape[0]["name"] = json!("n");
+        }
         let mut input =
             json!({"name": self.name, "datatype": self.datatype.name(), "shape": shape});
         if let Some((least, most)) = self.range {
             input["range"] = json!([least, most]);
+        }
+        if self.optional {
+            input["optional"] = json!(true);
         }
         if self.datatype == Datatype::Bytes {
             input["max_item_bytes"] = json!(self.item_bytes());
@@ -90,6 +113,8 @@ impl Rule {
                 "url",
                 json!({"hosts": ["a.example.com", "*.c.example.com"]}),
             ),
+            Further::Magnitude => ("max_abs", json!(GREATEST)),
+            Further::Media => ("media", files::rule()),
         };
         input[key] = value;
         input
@@ -105,6 +130,7 @@ fn further(random: &mut Random, datatype: Datatype, ranged: bool, shape: &[usize
         (Datatype::Bytes, 1) => Further::Pattern,
         (Datatype::Bytes, 2) => Further::Listed,
         (Datatype::Bytes, 3) => Further::Url,
+        (Datatype::Bytes, 4 | 5) => Further::Media,
         (Datatype::Bytes | Datatype::Bool, _) => Further::Nothing,
         (_, 0 | 1) if channels => {
             let range = |random: &mut Random| {
@@ -117,35 +143,58 @@ fn further(random: &mut Random, datatype: Datatype, ranged: bool, shape: &[usize
         (_, 2) if !ranged => Further::Allowed,
         (_, 3) if elements > 1 => Further::Distinct,
         (_, 4) => Further::Zeros,
+        (_, 5) if !ranged => Further::Magnitude,
         _ => Further::Nothing,
     }
 }
 
 pub fn rules(random: &mut Random) -> Vec<Rule> {
-    (0..1 + random.below(3))
-        .map(|index| {
-            let datatype = *random.pick(&Datatype::ALL);
-            let rank = 1 + random.below(3);
-            let signed = !datatype.name().starts_with('U') && datatype != Datatype::Bool;
-            let ranged = !matches!(datatype, Datatype::Bytes | Datatype::Bool) && random.one_in(2);
-            let shape: Vec<usize> = (0..rank).map(|_| 1 + random.below(5)).collect();
-            let long = datatype == Datatype::Uint64 && !ranged && random.one_in(8);
-            let (shape, further) = match long {
-                true => (vec![LONG_LIST], Further::Nothing),
-                false => {
-                    let further = further(random, datatype, ranged, &shape);
-                    (shape, further)
-                }
-            };
-            Rule {
-                name: format!("input-{index}"),
-                datatype,
-                shape,
-                range: ranged.then_some((if signed { -50 } else { 0 }, 100)),
-                further,
-            }
-        })
-        .collect()
+    let mut rules: Vec<Rule> = (0..1 + random.below(3))
+        .map(|index| rule(random, index))
+        .collect();
+    // Only what may have any number of rows can have as many as another.
+    let free = |rule: &Rule| rule.further != Further::Distinct && rule.shape[0] < LONG_LIST;
+    if rules.len() > 1 && rules.iter().all(free) && random.one_in(3) {
+        let most = rules.iter().map(|rule| rule.shape[0]).min();
+        for rule in &mut rules {
+            rule.shape[0] = most.unwrap_or_default();
+            rule.named = true;
+        }
+    }
+    rules
+}
+
+fn rule(random: &mut Random, index: usize) -> Rule {
+    let datatype = *random.pick(&Datatype::ALL);
+    let rank = 1 + random.below(3);
+    let signed = !datatype.name().starts_with('U') && datatype != Datatype::Bool;
+    let ranged = !matches!(datatype, Datatype::Bytes | Datatype::Bool) && random.one_in(2);
+    let tokens = matches!(
+        datatype,
+        Datatype::Int32 | Datatype::Int64 | Datatype::Uint32
+    );
+    let range = match tokens && random.one_in(2) {
+        true => (0, LAST_TOKEN),
+        false => (if signed { -50 } else { 0 }, 100),
+    };
+    let shape: Vec<usize> = (0..rank).map(|_| 1 + random.below(5)).collect();
+    let long = datatype == Datatype::Uint64 && !ranged && random.one_in(8);
+    let (shape, further) = match long {
+        true => (vec![LONG_LIST], Further::Nothing),
+        false => {
+            let further = further(random, datatype, ranged, &shape);
+            (shape, further)
+        }
+    };
+    Rule {
+        name: format!("input-{index}"),
+        datatype,
+        shape,
+        range: ranged.then_some(range),
+        further,
+        optional: index > 0 && random.one_in(3),
+        named: false,
+    }
 }
 
 /// A scalar that a rule allows at a place.
@@ -162,6 +211,15 @@ fn scalar(random: &mut Random, rule: &Rule, index: usize) -> Value {
         Further::Pattern => return json!(*random.pick(&MATCHING)),
         Further::Listed => return json!(*random.pick(&LISTED)),
         Further::Url => return json!(*random.pick(&URLS)),
+        Further::Media => return files::good(random),
+        Further::Magnitude => {
+            let least = if rule.datatype.name().starts_with('U') {
+                0
+            } else {
+                -GREATEST
+            };
+            return json!(least + random.below((GREATEST - least + 1) as usize) as i64);
+        }
         Further::Nothing => {}
     }
     let (least, most) = rule.range.unwrap_or(match rule.datatype {
@@ -192,20 +250,30 @@ fn scalar(random: &mut Random, rule: &Rule, index: usize) -> Value {
     }
 }
 
+fn tensor(random: &mut Random, rule: &Rule, shape: &[usize]) -> Value {
+    let count = shape.iter().product();
+    let data: Vec<Value> = (0..count)
+        .map(|index| scalar(random, rule, index))
+        .collect();
+    json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape, "data": data})
+}
+
 pub fn request(random: &mut Random, rules: &[Rule]) -> Value {
+    let rows = random.below(rules[0].shape[0] + 1);
     let inputs: Vec<Value> = rules
         .iter()
-        .map(|rule| {
+        .filter_map(|rule| {
+            if rule.optional && random.one_in(2) {
+                return None;
+            }
             let mut shape = rule.shape.clone();
-            // What must hold two values or more is whole.
-            if rule.further != Further::Distinct {
+            if rule.named {
+                shape[0] = rows;
+            } else if rule.further != Further::Distinct {
+                // What must hold two values or more is whole.
                 shape[0] = random.below(rule.shape[0] + 1);
             }
-            let count = shape.iter().product();
-            let data: Vec<Value> = (0..count)
-                .map(|index| scalar(random, rule, index))
-                .collect();
-            json!({"name": rule.name, "datatype": rule.datatype.name(), "shape": shape, "data": data})
+            Some(tensor(random, rule, &shape))
         })
         .collect();
     let mut request = json!({"model": "m", "inputs": inputs});
@@ -220,17 +288,21 @@ pub fn request(random: &mut Random, rules: &[Rule]) -> Value {
 
 /// Puts one fault into a request; says which, if there was a place for it.
 pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option<&'static str> {
-    let at = random.below(rules.len());
-    let rule = &rules[at];
-    let kind = random.below(13);
+    let rule = random.pick(rules);
+    let kind = random.below(14);
+    let sent = request["inputs"].as_array().unwrap();
+    let count = sent.len();
+    let at = sent
+        .iter()
+        .position(|input| input["name"] == rule.name.as_str())?;
     let input = &mut request["inputs"][at];
     let elements = input["data"].as_array().unwrap().len();
     match kind {
         0 if elements > 0 && rule.range.is_some() => {
-            let value = if rule.datatype.is_float() {
-                json!(120.0)
-            } else {
-                json!(101)
+            let value = match rule.range {
+                _ if rule.datatype.is_float() => json!(120.0),
+                Some((_, most)) => json!(most + 1),
+                None => return None,
             };
             input["data"][random.below(elements)] = value;
             Some("a value out of range")
@@ -271,7 +343,7 @@ pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option
             request["inputs"].as_array_mut().unwrap().push(twin);
             Some("an input twice")
         }
-        9 => {
+        9 if !rule.optional => {
             request["inputs"].as_array_mut().unwrap().remove(at);
             Some("an input missing")
         }
@@ -282,6 +354,14 @@ pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option
                 request["outputs"] = json!(["x"]);
             }
             Some("a parameter or an output that is not allowed")
+        }
+        13 if rule.named && count > 1 => {
+            let rows = input["shape"][0].as_u64().unwrap() as usize;
+            let mut shape = rule.shape.clone();
+            // Another number that each input by itself may have.
+            shape[0] = (0..=rule.shape[0]).find(|other| *other != rows)?;
+            *input = tensor(random, rule, &shape);
+            Some("named dims that differ")
         }
         11 | 12 if elements > 0 => {
             let one = random.below(elements);
@@ -295,6 +375,8 @@ pub fn spoil(random: &mut Random, rules: &[Rule], request: &mut Value) -> Option
                 Further::Pattern => (one..one + 1, json!("a#")),
                 Further::Listed => (one..one + 1, json!("b")),
                 Further::Url => (one..one + 1, json!("https://a.example.com@b")),
+                Further::Magnitude => (one..one + 1, json!(GREATEST + 1)),
+                Further::Media => (one..one + 1, files::bad(random)),
             };
             for index in place {
                 input["data"][index] = value.clone();
