@@ -28,11 +28,18 @@ pub(crate) fn check(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), DataF
 }
 
 /// What is left of [`MAX_CONVERTED_ELEMENTS`] and [`MAX_LONG_NUMBERS`] in one request, and whether to spend it early.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
     elements: usize,
     long_numbers: usize,
     early: bool,
+}
+
+/// A part of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    elements: usize,
+    long_numbers: usize,
 }
 
 impl Budget {
@@ -49,13 +56,32 @@ impl Budget {
         self.early
     }
 
-    /// What is left after an early conversion that failed and will be made again: all that was left before, so that key order changes no
-    /// verdict, and no second try, so that a body of many such inputs costs no more than twice what it may.
+    /// What is left after an early conversion that failed, and will be paid for or made again in its turn: all that was left before, so that key order
+    /// changes no verdict, and no second try, so that a body of many such inputs costs no more than twice what it may.
     pub(crate) const fn after_failure(self) -> Self {
         Self {
             early: false,
             ..self
         }
+    }
+
+    /// What was taken since.
+    pub(crate) const fn spent_since(&self, before: &Self) -> Spent {
+        Spent {
+            elements: before.elements.saturating_sub(self.elements),
+            long_numbers: before.long_numbers.saturating_sub(self.long_numbers),
+        }
+    }
+
+    /// Takes what was spent elsewhere; `false` and nothing, if there is not so much.
+    pub(crate) fn pay(&mut self, spent: Spent) -> bool {
+        let elements = self.elements.checked_sub(spent.elements);
+        let long_numbers = self.long_numbers.checked_sub(spent.long_numbers);
+        let (Some(elements), Some(long_numbers)) = (elements, long_numbers) else {
+            return false;
+        };
+        (self.elements, self.long_numbers) = (elements, long_numbers);
+        true
     }
 
     /// Elements that may still be taken.

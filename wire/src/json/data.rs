@@ -8,15 +8,16 @@ use tensorgate_policy::tensor::DataFault;
 
 use super::number::{Number, Plain};
 use super::run;
-use super::scan::Scanner;
+use super::scan::{Next, Scanner};
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
 use crate::raw::{Budget, push_item};
 
-/// Why a conversion stopped: the request is malformed, or the values are not the datatype's.
+/// Why a conversion stopped: the text is no JSON, the values are not the datatype's, or they are more than may be converted.
 enum Stop {
     Body(BodyFault),
     Data(DataFault),
+    Spent(BodyFault),
 }
 
 impl From<BodyFault> for Stop {
@@ -43,56 +44,43 @@ pub(super) fn convert(
     shape: &[i64],
     budget: &mut Budget,
 ) -> Result<Result<Vec<u8>, DataFault>, BodyFault> {
-    let mut list = List {
-        scanner,
-        shape,
-        budget,
-    };
-    let converted = match datatype {
-        Some(Datatype::Bool) => {
-            list.elements(1, NO_RUNS, |scanner, _, raw, index| match scanner.peek() {
-                Some(b't' | b'f') => match scanner.word()? {
-                    Some(value) => {
-                        raw.push(u8::from(value));
-                        Ok(())
-                    }
-                    None => Err(DataFault::Kind { index }.into()),
-                },
-                _ => Err(DataFault::Kind { index }.into()),
-            })
-        }
-        Some(Datatype::Uint8) => list.integers(u8::to_le_bytes),
-        Some(Datatype::Uint16) => list.integers(u16::to_le_bytes),
-        Some(Datatype::Uint32) => list.integers(u32::to_le_bytes),
-        Some(Datatype::Uint64) => list.integers(u64::to_le_bytes),
-        Some(Datatype::Int8) => list.integers(i8::to_le_bytes),
-        Some(Datatype::Int16) => list.integers(i16::to_le_bytes),
-        Some(Datatype::Int32) => list.integers(i32::to_le_bytes),
-        Some(Datatype::Int64) => list.integers(i64::to_le_bytes),
-        Some(Datatype::Fp32) => list.floats(
-            Plain::to_f32,
-            |number| number.to_f32().filter(|value| value.is_finite()),
-            f32::to_le_bytes,
-        ),
-        Some(Datatype::Fp64) => list.floats(
-            Plain::to_f64,
-            |number| number.to_f64().filter(|value| value.is_finite()),
-            f64::to_le_bytes,
-        ),
-        Some(Datatype::Bytes) => list.elements(4, NO_RUNS, |scanner, _, raw, index| {
-            if scanner.peek() != Some(b'"') {
-                return Err(DataFault::Kind { index }.into());
-            }
-            let item = scanner.string()?;
-            push_item(raw, item.as_bytes())
-                .ok_or_else(|| scanner.form("an element is too long").into())
-        }),
-        // JSON has no 16-bit floats; servers refuse them too.
-        Some(Datatype::Fp16 | Datatype::Bf16) | None => Err(DataFault::Kind { index: 0 }.into()),
-    };
-    match converted {
+    match List::new(scanner, shape, budget).convert(datatype) {
         Ok(raw) => Ok(Ok(raw)),
         Err(Stop::Data(fault)) => Ok(Err(fault)),
+        Err(Stop::Body(fault) | Stop::Spent(fault)) => Err(fault),
+    }
+}
+
+/// What a list came to that was read before the document behind it.
+pub(super) enum Early {
+    /// In raw form.
+    Raw(Vec<u8>),
+    /// Its values are not the datatype's. All of it is JSON, and whether there is an object in it is said.
+    Fault { fault: DataFault, objects: bool },
+    /// It has more than may be converted; the scanner stands anywhere.
+    Spent,
+}
+
+/// The same, and where the values are at fault, what is left of the list is held to JSON's grammar from there on: nothing is read again.
+pub(super) fn early(
+    scanner: &mut Scanner<'_>,
+    datatype: Option<Datatype>,
+    shape: &[i64],
+    budget: &mut Budget,
+) -> Result<Early, BodyFault> {
+    let mut list = List::new(scanner, shape, budget);
+    match list.convert(datatype) {
+        Ok(raw) => Ok(Early::Raw(raw)),
+        Err(Stop::Data(fault)) => {
+            let (level, next) = (list.level, list.next);
+            let objects = match level {
+                // Nothing of it was read.
+                0 => scanner.value()?,
+                _ => scanner.rest_of_lists(level, next)?,
+            };
+            Ok(Early::Fault { fault, objects })
+        }
+        Err(Stop::Spent(_)) => Ok(Early::Spent),
         Err(Stop::Body(fault)) => Err(fault),
     }
 }
@@ -105,9 +93,69 @@ struct List<'a, 'b> {
     scanner: &'b mut Scanner<'a>,
     shape: &'b [i64],
     budget: &'b mut Budget,
+    /// Lists that are open.
+    level: usize,
+    next: Next,
 }
 
-impl<'a> List<'a, '_> {
+impl<'a, 'b> List<'a, 'b> {
+    fn new(scanner: &'b mut Scanner<'a>, shape: &'b [i64], budget: &'b mut Budget) -> Self {
+        Self {
+            scanner,
+            shape,
+            budget,
+            level: 0,
+            next: Next::First,
+        }
+    }
+
+    fn convert(&mut self, datatype: Option<Datatype>) -> Result<Vec<u8>, Stop> {
+        match datatype {
+            Some(Datatype::Bool) => {
+                self.elements(1, NO_RUNS, |scanner, _, raw, index| match scanner.peek() {
+                    Some(b't' | b'f') => match scanner.word()? {
+                        Some(value) => {
+                            raw.push(u8::from(value));
+                            Ok(())
+                        }
+                        None => Err(DataFault::Kind { index }.into()),
+                    },
+                    _ => Err(DataFault::Kind { index }.into()),
+                })
+            }
+            Some(Datatype::Uint8) => self.integers(u8::to_le_bytes),
+            Some(Datatype::Uint16) => self.integers(u16::to_le_bytes),
+            Some(Datatype::Uint32) => self.integers(u32::to_le_bytes),
+            Some(Datatype::Uint64) => self.integers(u64::to_le_bytes),
+            Some(Datatype::Int8) => self.integers(i8::to_le_bytes),
+            Some(Datatype::Int16) => self.integers(i16::to_le_bytes),
+            Some(Datatype::Int32) => self.integers(i32::to_le_bytes),
+            Some(Datatype::Int64) => self.integers(i64::to_le_bytes),
+            Some(Datatype::Fp32) => self.floats(
+                Plain::to_f32,
+                |number| number.to_f32().filter(|value| value.is_finite()),
+                f32::to_le_bytes,
+            ),
+            Some(Datatype::Fp64) => self.floats(
+                Plain::to_f64,
+                |number| number.to_f64().filter(|value| value.is_finite()),
+                f64::to_le_bytes,
+            ),
+            Some(Datatype::Bytes) => self.elements(4, NO_RUNS, |scanner, _, raw, index| {
+                if scanner.peek() != Some(b'"') {
+                    return Err(DataFault::Kind { index }.into());
+                }
+                let item = scanner.string()?;
+                push_item(raw, item.as_bytes())
+                    .ok_or_else(|| scanner.form("an element is too long").into())
+            }),
+            // JSON has no 16-bit floats; servers refuse them too.
+            Some(Datatype::Fp16 | Datatype::Bf16) | None => {
+                Err(DataFault::Kind { index: 0 }.into())
+            }
+        }
+    }
+
     /// Floats: `plain` is the fast path, whose values are finite, and `finite` the way to any finite value.
     fn floats<T, const N: usize>(
         &mut self,
@@ -120,7 +168,7 @@ impl<'a> List<'a, '_> {
             |read| plain(read.plain?).or_else(|| finite(*read)).map(&le),
             |read, index, budget| {
                 if read.is_long() {
-                    budget.take_long_number()?;
+                    budget.take_long_number().map_err(Stop::Spent)?;
                 }
                 let value = finite(read).ok_or(DataFault::NotFinite { index })?;
                 Ok(le(value))
@@ -180,6 +228,7 @@ impl<'a> List<'a, '_> {
         let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
         let mut index = 0_usize;
         self.scanner.expect(b'[', "data is not a list")?;
+        self.level = 1;
         let nested = self.scanner.token() == Some(b'[');
         let rank = if nested { self.shape.len() } else { 1 };
         if nested && rank < 2 {
@@ -187,34 +236,31 @@ impl<'a> List<'a, '_> {
         }
         // Elements seen so far in the open list of each level, outermost first.
         let mut seen = [0_u64; MAX_RANK];
-        let mut level = 1_usize;
-        // Whether a comma or a bracket must be next, and whether a value must.
-        let (mut after_value, mut after_comma) = (false, false);
         loop {
             let token = self.scanner.token();
+            let after_value = self.next == Next::Separator;
             if token == Some(b',') {
                 if !after_value {
                     return Err(self.scanner.form("a value is expected").into());
                 }
-                (after_value, after_comma) = (false, true);
+                self.next = Next::Value;
                 self.scanner.step();
                 continue;
             }
-            let count = seen
-                .get_mut(level.wrapping_sub(1))
-                .ok_or(DataFault::Nesting)?;
+            let level = self.level.wrapping_sub(1);
+            let count = seen.get_mut(level).ok_or(DataFault::Nesting)?;
             if token == Some(b']') {
-                if after_comma {
+                if self.next == Next::Value {
                     return Err(self.scanner.form("a value is expected").into());
                 }
-                let wanted = self.shape.get(level.wrapping_sub(1)).copied();
+                let wanted = self.shape.get(level).copied();
                 if nested && wanted.map(u64::try_from) != Some(Ok(*count)) {
                     return Err(DataFault::Nesting.into());
                 }
                 *count = 0;
                 self.scanner.step();
-                after_value = true;
-                level = level.wrapping_sub(1);
+                self.next = Next::Separator;
+                self.level = level;
                 if level == 0 {
                     // What a shape promised and the list did not keep is not kept either.
                     if raw.capacity() > raw.len().saturating_mul(2) {
@@ -230,27 +276,40 @@ impl<'a> List<'a, '_> {
                     .form("a comma or a closing bracket is expected")
                     .into());
             }
-            after_comma = false;
             if token == Some(b'[') {
-                if level >= rank {
+                if self.level >= rank {
                     return Err(DataFault::Nesting.into());
                 }
                 *count = count.wrapping_add(1);
-                level = level.wrapping_add(1);
+                self.level = self.level.wrapping_add(1);
+                self.next = Next::First;
                 self.scanner.step();
                 continue;
             }
-            if level != rank {
+            if self.level != rank {
                 return Err(DataFault::Nesting.into());
             }
+            self.next = Next::Value;
             let before = index;
+            // What a run stopped at is not plain: whoever reads any element takes it.
+            let mut stopped = false;
             loop {
-                let taken = run(self.scanner, self.budget.elements(), &mut raw);
-                self.budget.take(taken)?;
+                let taken = match stopped {
+                    true => 0,
+                    false => run(self.scanner, self.budget.elements(), &mut raw),
+                };
+                stopped = taken > 0;
+                self.budget.take(taken).map_err(Stop::Spent)?;
                 index = index.wrapping_add(taken);
                 if taken == 0 {
-                    self.budget.take(1)?;
-                    element(self.scanner, self.budget, &mut raw, index)?;
+                    self.budget.take(1).map_err(Stop::Spent)?;
+                    let at = self.scanner.at;
+                    if let Err(stop) = element(self.scanner, self.budget, &mut raw, index) {
+                        if self.scanner.at != at {
+                            self.next = Next::Separator;
+                        }
+                        return Err(stop);
+                    }
                     index = index.wrapping_add(1);
                 }
                 // A comma and a scalar right behind it, as most writers have it, need none of the above.
@@ -260,7 +319,7 @@ impl<'a> List<'a, '_> {
             }
             let elements = u64::try_from(index.wrapping_sub(before)).unwrap_or(u64::MAX);
             *count = count.wrapping_add(elements);
-            after_value = true;
+            self.next = Next::Separator;
         }
     }
 

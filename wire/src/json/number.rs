@@ -42,6 +42,8 @@ pub(super) struct Plain {
 // Inlined so that what its caller does not ask for is never made.
 #[inline(always)]
 pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
+    #[cfg(test)]
+    WALKED.with(|walked| walked.set(walked.get().wrapping_add(1)));
     let place = |rest: &[u8]| text.len().wrapping_sub(rest.len());
     let (negative, unsigned) = match text {
         [b'-', unsigned @ ..] => (true, unsigned),
@@ -91,6 +93,17 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
         }),
     };
     Ok((number, rest))
+}
+
+#[cfg(test)]
+std::thread_local! {
+    static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many numbers this thread has walked over, and places where it found none.
+#[cfg(test)]
+pub(super) fn walked() -> usize {
+    WALKED.with(std::cell::Cell::get)
 }
 
 /// The exponent behind an `e`, if it has few digits, and what is behind it; `Err` is what is there in place of a digit.

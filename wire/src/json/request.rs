@@ -7,12 +7,12 @@ use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
-use super::data;
+use super::data::{self, Early};
 use super::scan::Scanner;
 use crate::fault::{BodyFault, quote};
 use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES};
 use crate::parameters::add;
-use crate::raw::Budget;
+use crate::raw::{Budget, Spent};
 
 /// Reads a request whose elements are all in it.
 pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
@@ -136,8 +136,14 @@ pub(super) struct Input<'a> {
 pub(super) enum Data<'a> {
     /// In raw form.
     Raw(Vec<u8>),
-    /// A list that JSON allows, not yet read as the datatype says, or not readable so.
+    /// A list that JSON allows, not yet read as the datatype says.
     Text(&'a str),
+    /// A list that JSON allows and the datatype does not, and what it took of the budget to find that out.
+    Faulty {
+        text: &'a str,
+        fault: DataFault,
+        spent: Spent,
+    },
 }
 
 impl<'a> Input<'a> {
@@ -145,7 +151,9 @@ impl<'a> Input<'a> {
     pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data.take() {
             Some(Data::Raw(raw)) => Ok(Cow::Owned(raw)),
-            Some(Data::Text(text)) => data::convert(
+            Some(Data::Faulty { fault, spent, .. }) if budget.pay(spent) => Err(fault),
+            // What the budget does not suffice for ends where it does, which is another fault.
+            Some(Data::Text(text) | Data::Faulty { text, .. }) => data::convert(
                 &mut Scanner::new(text),
                 Datatype::from_name(&self.datatype),
                 &self.shape,
@@ -359,21 +367,30 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
     }
 }
 
-/// Takes a `data` list: in raw form if datatype and shape are known and it is what they say. What it is instead is found from its text, once
-/// all of the document is known to be JSON.
+/// Takes a `data` list: in raw form if datatype and shape are known and it is what they say. What is wrong with it instead is told once all of
+/// the document is known to be JSON.
 fn elements<'a>(
     scanner: &mut Scanner<'a>,
     known: Option<(&str, &[i64])>,
     budget: &mut Budget,
 ) -> Result<Data<'a>, BodyFault> {
-    if let Some((datatype, shape)) = known.filter(|_| budget.allows_early()) {
+    let is_list = scanner.token() == Some(b'[');
+    if let Some((datatype, shape)) = known.filter(|_| is_list && budget.allows_early()) {
         let (at, before) = (scanner.at, *budget);
         let datatype = Datatype::from_name(datatype);
-        if let Ok(Ok(raw)) = data::convert(scanner, datatype, shape, budget) {
-            return Ok(Data::Raw(raw));
+        match data::early(scanner, datatype, shape, budget)? {
+            Early::Raw(raw) => return Ok(Data::Raw(raw)),
+            Early::Fault { fault, objects } => {
+                let spent = budget.spent_since(&before);
+                *budget = before.after_failure();
+                let text = list_text(scanner, at, objects)?;
+                return Ok(Data::Faulty { text, fault, spent });
+            }
+            Early::Spent => {
+                scanner.at = at;
+                *budget = before.after_failure();
+            }
         }
-        scanner.at = at;
-        *budget = before.after_failure();
     }
     span(scanner).map(Data::Text)
 }
@@ -384,7 +401,13 @@ fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
         return Err(scanner.other("data is not a list"));
     }
     let start = scanner.at;
-    if scanner.value()? {
+    let objects = scanner.value()?;
+    list_text(scanner, start, objects)
+}
+
+/// The text of a list that the scanner stands behind.
+fn list_text<'a>(scanner: &Scanner<'a>, start: usize, objects: bool) -> Result<&'a str, BodyFault> {
+    if objects {
         return Err(BodyFault::field("data of an input", "holds an object"));
     }
     scanner
@@ -394,33 +417,4 @@ fn span<'a>(scanner: &mut Scanner<'a>) -> Result<&'a str, BodyFault> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-
-    #[test]
-    fn after_a_list_that_failed_none_is_converted_before_the_whole_document_is_read() {
-        let input =
-            |data: &str| format!(r#"{{"name":"x","datatype":"FP32","shape":[1],"data":{data}}}"#);
-        let body = format!(
-            r#"{{"inputs":[{},{},{},{}]}}"#,
-            input("[1]"),
-            input("[\"a\"]"),
-            input("[1]"),
-            input("[\"a\"]")
-        );
-        let mut budget = Budget::new();
-        let inputs = document(body.as_bytes(), &mut budget).unwrap().inputs;
-        let early: Vec<_> = inputs
-            .iter()
-            .map(|input| matches!(input.data, Some(Data::Raw(_))))
-            .collect();
-        assert_eq!(early, [true, false, false, false]);
-        let read: Vec<_> = inputs
-            .into_iter()
-            .map(|input| input.convert(&mut budget).unwrap().data.is_ok())
-            .collect();
-        assert_eq!(read, [true, false, true, false]);
-    }
-}
+mod tests;

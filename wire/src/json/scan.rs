@@ -14,6 +14,17 @@ pub(super) struct Scanner<'a> {
     depth: usize,
 }
 
+/// What may be next in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Its first value, or its end.
+    First,
+    /// A value.
+    Value,
+    /// A comma, or its end.
+    Separator,
+}
+
 impl<'a> Scanner<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
         Self {
@@ -176,6 +187,35 @@ impl<'a> Scanner<'a> {
             Some(b'-' | b'0'..=b'9') => self.number().map(|_| false),
             _ => self.word().map(|_| false),
         }
+    }
+
+    /// Scans what is left of so many lists, each but the first in the one before, and says whether there is an object in it. Whoever opened them
+    /// did not count them; `next` is of the innermost.
+    pub(super) fn rest_of_lists(&mut self, open: usize, mut next: Next) -> Result<bool, BodyFault> {
+        let outside = self.depth;
+        self.depth = outside.wrapping_add(open);
+        let mut objects = false;
+        while self.depth > outside {
+            let token = self.token();
+            match (next, token) {
+                (Next::First | Next::Separator, Some(b']')) => {
+                    self.leave();
+                    next = Next::Separator;
+                }
+                (Next::Separator, Some(b',')) => {
+                    self.step();
+                    next = Next::Value;
+                }
+                (Next::Separator, _) => {
+                    return Err(self.form("a comma or a closing bracket is expected"));
+                }
+                (Next::First | Next::Value, _) => {
+                    objects |= self.value()?;
+                    next = Next::Separator;
+                }
+            }
+        }
+        Ok(objects)
     }
 
     /// Takes `true`, `false` or `null`; the last is `None`.
