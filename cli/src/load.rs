@@ -1,12 +1,14 @@
 //! A policy file, read, typed and validated, with every fault at its place in the text.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_host::config::Folders;
+use tensorgate_host::config::{Folders, canonical_digest};
 use tensorgate_host::signed;
 use tensorgate_policy::policy::BUILTIN;
+use tensorgate_policy::raw::Shared;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity, hex, raw, validate};
 
 use crate::files;
@@ -16,9 +18,6 @@ use crate::source::{Located, Span, parse, path, typed};
 
 /// Largest policy file, bytes: as much as a filter takes as its configuration ([`Bundle::MAX_BYTES`]), of which it is most.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
-
-/// What stands around a policy in its bundle, bytes at most: two names, the generation, braces.
-const BUNDLE_FRAME_BYTES: usize = 64;
 
 /// A file's text, or what stands for it where there is none.
 pub struct Source {
@@ -116,7 +115,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     };
     let root = file.parent().unwrap_or(Path::new(""));
     let Judged {
-        raw,
+        mut raw,
         policy,
         warnings,
         read,
@@ -124,16 +123,16 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
-    let canonical = serde_json::to_vec(&raw)?;
-    let bytes = canonical.len().saturating_add(BUNDLE_FRAME_BYTES);
+    once(&mut raw)?;
+    let bundle = Bundle {
+        generation: generation(&raw)?,
+        policy: raw,
+    };
+    let bytes = written_bytes(&bundle)?;
     if bytes > Bundle::MAX_BYTES {
         let file = file.to_owned();
         return Err(LoadError::BundleTooLarge { file, bytes });
     }
-    let bundle = Bundle {
-        generation: generation(&canonical),
-        policy: raw,
-    };
     Ok(Loaded {
         source,
         policy,
@@ -144,10 +143,47 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
 }
 
 /// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
-fn generation(canonical: &[u8]) -> String {
-    let mut digits = hex(&Sha256::digest(canonical));
+fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
+    let mut digits = hex(&canonical_digest(policy)?);
     digits.truncate(16);
-    digits
+    Ok(digits)
+}
+
+/// Holds models once that say the same, so that the bundle writes them once.
+fn once(policy: &mut raw::Policy) -> serde_json::Result<()> {
+    let mut places = HashMap::new();
+    let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
+    for model in policy.models.values_mut() {
+        let one = match places.entry(model.place()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let content = serde_json::to_vec(&**model)?;
+                // Its place stays taken: what it stood for until now is kept beside what it stands for from here on.
+                let one = contents.entry(content).or_insert_with(|| model.clone());
+                new.insert((model.clone(), one.clone()))
+            }
+        };
+        *model = one.1.clone();
+    }
+    Ok(())
+}
+
+/// What a bundle is as JSON, bytes.
+fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, bundle)?;
+    Ok(count.0)
 }
 
 /// Reads a file up to [`MAX_FILE_BYTES`], whatever its metadata say.

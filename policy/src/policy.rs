@@ -47,6 +47,7 @@ pub use key_places::{KeyPlaces, MAX_KEY_HEADER_BYTES};
 pub use key_set::{KeySetUrl, Server};
 pub(crate) use lookup::KEY_PLACE;
 pub use lookup::Lookup;
+pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
 pub use reach::{Fetch, Target};
 pub(crate) use role::{Granted, RoleId};

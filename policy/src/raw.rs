@@ -15,6 +15,7 @@ mod lookup;
 mod mode;
 mod openai;
 mod reach;
+mod shared;
 mod signing;
 mod spelling;
 mod tensors;
@@ -45,6 +46,7 @@ pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
 pub use reach::Fetch;
+pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
@@ -81,7 +83,8 @@ pub struct Policy {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub lookups: BTreeMap<String, Lookup>,
     /// Models and their contracts, by public name.
-    pub models: BTreeMap<String, Model>,
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Model>"))]
+    pub models: BTreeMap<String, Shared<Model>>,
     /// Who may do what with which model, and how often.
     pub grants: Vec<Grant>,
     /// Who counts what grants limit across gateways.

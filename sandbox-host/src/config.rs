@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tensorgate_artifact::MAX_SIGNATURE_BYTES;
 use tensorgate_artifact::component::signature_of;
 use tensorgate_policy::policy::{BUILTIN, Backend};
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::raw::{self, BackendKind};
 use tensorgate_policy::{Bundle, Fault, Policy};
 use tensorgate_wire::context::Key;
 
@@ -161,7 +161,7 @@ pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, ConfigError> {
 
 /// Validates a bundle. Warnings go to the log.
 pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
-    let canonical = serde_json::to_vec(&bundle.policy)
+    let digest = canonical_digest(&bundle.policy)
         .map_err(|error| ConfigError::Canonical(error.to_string()))?;
     let (policy, warnings) =
         tensorgate_policy::validate::validate(&bundle.policy).map_err(ConfigError::Policy)?;
@@ -171,8 +171,34 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, ConfigError> {
     Ok(Candidate {
         policy: Arc::new(policy),
         generation: bundle.generation.clone(),
-        digest: Sha256::digest(canonical).into(),
+        digest,
     })
+}
+
+/// SHA-256 of a policy's canonical JSON, in which every model is written out: it is digested as it is written, and never held, since of a bundle's
+/// size it may be many times as much.
+///
+/// # Errors
+/// It has something that JSON has no spelling for.
+pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
+    struct Digested(Sha256);
+    impl std::io::Write for Digested {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    // The writer gives a few bytes at a time.
+    let mut to = std::io::BufWriter::new(Digested(Sha256::new()));
+    serde_json::to_writer(&mut to, policy)?;
+    let digested = to
+        .into_inner()
+        .map_err(|error| serde_json::Error::io(error.into_error()))?;
+    Ok(digested.0.finalize().into())
 }
 
 /// Reads the context key. The mode that counts is that of the file that was opened.

@@ -1,8 +1,8 @@
 //! YAML text to a bounded tree. Refused: repeated keys, keys that are not text, tags, a second document, aliases that
 //! multiply. Text is resolved by YAML 1.2's core schema: `no` is text, `0x1f` a number.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as RawSpan};
 use tensorgate_policy::Severity;
@@ -11,12 +11,16 @@ use super::Located;
 use super::path::{push_index, push_key};
 use super::tree::{Content, Key, Node, NodeId, Span, Tree};
 
-/// Nodes of one document, aliases expanded. A hundred thousand clients with a key each, all in one group, are 500 000.
+/// Nodes of one document, aliases expanded but those of models by models: a hundred thousand of one contract are one. A hundred thousand clients
+/// with a key each, all in one group, are 500 000.
 pub const MAX_NODES: usize = 1_000_000;
 /// Nesting of a document. A policy needs 8.
 pub const MAX_DEPTH: usize = 32;
 /// Faults kept of one document; past them nobody reads on.
 pub const MAX_FAULTS: usize = 100;
+
+/// The policy's models, by name.
+pub(super) const MODELS: &str = "models";
 
 /// A collection that is still open.
 enum Open {
@@ -38,6 +42,8 @@ struct Builder {
     nodes: Vec<Node>,
     open: Vec<Open>,
     anchors: BTreeMap<usize, NodeId>,
+    /// Models that have an anchor: what is another by an alias is the same node.
+    models: BTreeSet<NodeId>,
     root: Option<NodeId>,
     documents: usize,
     faults: Vec<Located>,
@@ -50,6 +56,7 @@ pub fn parse(text: &str) -> (Option<Tree>, Vec<Located>) {
         nodes: Vec::new(),
         open: Vec::new(),
         anchors: BTreeMap::new(),
+        models: BTreeSet::new(),
         root: None,
         documents: 0,
         faults: Vec::new(),
@@ -142,7 +149,11 @@ impl Builder {
                         None,
                     ));
                 };
-                let id = self.copy(target, span, self.open.len())?;
+                let id = if self.in_models() && self.models.contains(&target) {
+                    target
+                } else {
+                    self.copy(target, span, self.open.len())?
+                };
                 self.close_value(id, 0);
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -222,6 +233,7 @@ impl Builder {
                 None,
             ));
         }
+        let is_model = self.in_models();
         let id = self.add(Content::Null, span)?;
         self.open.push(if list {
             Open::List {
@@ -240,6 +252,9 @@ impl Builder {
         if anchor != 0 {
             // Until its end it is null: an alias inside its own anchor copies that.
             self.anchors.insert(anchor, id);
+            if is_model {
+                self.models.insert(id);
+            }
         }
         Ok(())
     }
@@ -324,6 +339,14 @@ impl Builder {
                 Some("leave the tag out; quote text".into()),
             ));
         }
+    }
+
+    /// Whether the next value is a model.
+    fn in_models(&self) -> bool {
+        let [Open::Map { key: Some(key), .. }, Open::Map { .. }] = self.open.as_slice() else {
+            return false;
+        };
+        key.text == MODELS
     }
 
     /// Where the next value goes.

@@ -1,4 +1,4 @@
-//! A YAML document as nodes in one arena, each with its place in the text.
+//! A YAML document as nodes in one arena, each with its place in the text. A node has one holder, but models that an alias made one.
 
 /// A range of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +95,19 @@ impl Tree {
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.content = content;
             node.plain = None;
+        }
+    }
+
+    /// The entries of a mapping that the root has under a key.
+    pub(super) fn section(&mut self, key: &str) -> Option<&mut Vec<(Key, NodeId)>> {
+        let Content::Map(sections) = &self.get(self.root)?.content else {
+            return None;
+        };
+        let (_, section) = sections.iter().find(|(known, _)| known.text == key)?;
+        let section = *section;
+        match &mut self.nodes.get_mut(section.0)?.content {
+            Content::Map(entries) => Some(entries),
+            _ => None,
         }
     }
 

@@ -1,13 +1,15 @@
 //! A tree to `raw::Policy`, every fault kept: at each one the offending node is noted and taken out, and the reading
 //! starts again, a bounded number of times.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use tensorgate_policy::{Severity, raw};
 
 use super::de::{At, Error, Problem, TOO_MANY};
-use super::parse::MAX_FAULTS;
-use super::tree::{Content, NodeId, Tree};
+use super::parse::{MAX_FAULTS, MODELS};
+use super::tree::{Content, Key, NodeId, Tree};
 use super::{Located, path};
 
 /// Names closer than this (Jaro-Winkler, 0 to 1) are taken for a misspelling; clap's own bound.
@@ -47,8 +49,43 @@ impl Hole {
     }
 }
 
-/// Reads a policy out of a tree, and leaves in the tree what was read.
+/// Reads a policy out of a tree, and leaves in the tree what was read. Models that are one node are read once, and are one in the policy.
 pub fn typed(tree: &mut Tree) -> Typed {
+    let (first, others) = apart(tree);
+    let mut typed = each_once(tree);
+    let models = &mut typed.policy.models;
+    for (key, node) in &others {
+        let model = first.get(node).and_then(|first| models.get(first)).cloned();
+        if let Some(model) = model {
+            models.insert(key.text.clone(), model);
+        }
+    }
+    if let Some(entries) = tree.section(MODELS) {
+        entries.extend(others);
+    }
+    typed
+}
+
+/// Takes out of the tree the models that are there under another name too; the first in name order stays, as validation has it. Beside them: which
+/// name each node has that stays.
+fn apart(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId)>) {
+    let mut first = BTreeMap::<NodeId, String>::new();
+    let Some(entries) = tree.section(MODELS) else {
+        return Default::default();
+    };
+    for (key, node) in entries.iter() {
+        let name = first.entry(*node).or_insert_with(|| key.text.clone());
+        if key.text < *name {
+            name.clone_from(&key.text);
+        }
+    }
+    let stays = |(key, node): &(Key, NodeId)| first.get(node) == Some(&key.text);
+    let (stay, others) = std::mem::take(entries).into_iter().partition(stays);
+    *entries = stay;
+    (first, others)
+}
+
+fn each_once(tree: &mut Tree) -> Typed {
     let mut faults = Vec::new();
     let mut holes = Vec::new();
     let mut emptied: Vec<NodeId> = Vec::new();

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod alike;
 mod audit;
 mod check;
 mod composition;

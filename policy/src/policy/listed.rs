@@ -14,7 +14,7 @@ impl Policy {
     ) -> impl Iterator<Item = &str> {
         let client = self.client_id(client);
         let may = move |id: &ModelId, model: &Model| {
-            let versions = 0..u32::try_from(model.versions.len()).unwrap_or(0);
+            let versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
             client.is_some_and(|client| {
                 let mut grants =
                     versions.map(|version| self.grant_for(client, *id, version, operation));
@@ -27,7 +27,10 @@ impl Policy {
             if !model.requires().is_none_or(proven) {
                 return None;
             }
-            model.protocols.contains(&protocol).then_some(model.name())
+            model
+                .protocols()
+                .contains(&protocol)
+                .then_some(model.name())
         })
     }
 }

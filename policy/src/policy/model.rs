@@ -10,12 +10,21 @@ use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
 
-/// A model and its contract.
+/// A model and its contract. What models have alike that one policy writes once is held once: a policy may have a hundred thousand.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) name: String,
+    pub(crate) rules: Arc<Rules>,
+    /// In place of a backend.
+    pub(crate) ensemble: Option<Ensemble>,
+}
+
+/// All of a model but its name, and but what others make of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
     pub(crate) backend: String,
-    pub(crate) backend_model: String,
+    /// The model's own name where it has no other there.
+    pub(crate) backend_model: Option<String>,
     pub(crate) versions: Vec<String>,
     pub(crate) routing: Routing,
     pub(crate) protocols: Vec<Protocol>,
@@ -31,8 +40,6 @@ pub struct Model {
     pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
     pub(crate) backend_template: Option<Arc<Template>>,
-    /// In place of a backend.
-    pub(crate) ensemble: Option<Ensemble>,
 }
 
 impl Model {
@@ -59,72 +66,72 @@ impl Model {
 
     /// The backend that serves it; a key of [`crate::Policy::backends`], or nothing of an ensemble.
     pub fn backend(&self) -> &str {
-        &self.backend
+        &self.rules.backend
     }
 
     /// Its name at the backend.
     pub fn backend_model(&self) -> &str {
-        &self.backend_model
+        self.rules.backend_model.as_ref().unwrap_or(&self.name)
     }
 
     /// Versions that may be named, at least one, distinct.
     pub fn versions(&self) -> &[String] {
-        &self.versions
+        &self.rules.versions
     }
 
     /// Which of them a request gets that names none, and which others get copies.
-    pub const fn routing(&self) -> &Routing {
-        &self.routing
+    pub fn routing(&self) -> &Routing {
+        &self.rules.routing
     }
 
     /// Protocols it may be called by.
     pub fn protocols(&self) -> &[Protocol] {
-        &self.protocols
+        &self.rules.protocols
     }
 
     /// What the client sends.
-    pub const fn accepts(&self) -> &Accepts {
-        &self.accepts
+    pub fn accepts(&self) -> &Accepts {
+        &self.rules.accepts
     }
 
     /// What the backend gets.
     pub fn backend_inputs(&self) -> &[TensorRule] {
-        &self.backend_inputs
+        &self.rules.backend_inputs
     }
 
     /// What the backend must answer.
     pub fn backend_outputs(&self) -> &[TensorRule] {
-        &self.backend_outputs
+        &self.rules.backend_outputs
     }
 
     /// What the client gets: the postprocess handler's outputs, else the backend's.
     pub fn returns(&self) -> &[TensorRule] {
-        &self.returns
+        &self.rules.returns
     }
 
     /// Whether inferences may come compressed so.
     pub fn takes(&self, coding: Coding) -> bool {
-        self.encodings.contains(&coding)
+        self.rules.encodings.contains(&coding)
     }
 
     /// How often and for how long it may answer one message of a stream; `None` for a model that answers once.
-    pub const fn decoupled(&self) -> Option<&Decoupled> {
-        self.decoupled.as_ref()
+    pub fn decoupled(&self) -> Option<&Decoupled> {
+        self.rules.decoupled.as_ref()
     }
 
     /// What may be in flight to it at once.
-    pub const fn limits(&self) -> &ModelLimits {
-        &self.limits
+    pub fn limits(&self) -> &ModelLimits {
+        &self.rules.limits
     }
 
     /// Which kinds of proof it asks for, if it asks.
-    pub const fn requires(&self) -> Option<Requires> {
-        self.requires
+    pub fn requires(&self) -> Option<Requires> {
+        self.rules.requires
     }
 
     /// Whether its requests lean on one another, as those of a sequence do that a server keeps state for: one more of them is another answer.
     pub fn keeps_state(&self) -> bool {
-        match &self.accepts {
+        match &self.rules.accepts {
             Accepts::Tensors(contract) => contract
                 .parameters
                 .iter()
@@ -135,22 +142,22 @@ impl Model {
 
     /// The handlers before dispatch, in order; keys of [`crate::Policy::handlers`].
     pub fn preprocess(&self) -> &[String] {
-        &self.preprocess
+        &self.rules.preprocess
     }
 
     /// The handlers after it, in order; keys of [`crate::Policy::handlers`].
     pub fn postprocess(&self) -> &[String] {
-        &self.postprocess
+        &self.rules.postprocess
     }
 
     /// Its JSON, where it has a route of its own.
-    pub const fn template(&self) -> Option<&Arc<Template>> {
-        self.template.as_ref()
+    pub fn template(&self) -> Option<&Arc<Template>> {
+        self.rules.template.as_ref()
     }
 
     /// The JSON that its backend is spoken to in; `None` where that speaks another protocol.
-    pub const fn backend_template(&self) -> Option<&Arc<Template>> {
-        self.backend_template.as_ref()
+    pub fn backend_template(&self) -> Option<&Arc<Template>> {
+        self.rules.backend_template.as_ref()
     }
 }
 

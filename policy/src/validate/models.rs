@@ -1,7 +1,9 @@
 //! Models: where each is served, what it takes and what it answers.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::accepts::{self, Sent};
@@ -13,11 +15,12 @@ use super::{
     serving, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
-use crate::policy::{Accepts, Ensemble, Media, Model};
+use crate::policy::{Accepts, Ensemble, Media, Model, Rules};
 use crate::raw;
 use crate::request::Protocol;
 
-/// Models, in name order; `None` if any of them is faulty.
+/// Models, in name order; `None` if any of them is faulty. One that several names stand for is judged once, and its faults are told at the first of
+/// them.
 pub(super) fn models(
     report: &mut Report,
     path: &Path,
@@ -25,14 +28,18 @@ pub(super) fn models(
     used: &Usage<'_>,
 ) -> Option<Vec<Model>> {
     let mut models = Vec::new();
-    for (name, model_raw) in &raw.models {
+    let mut judged: BTreeMap<*const raw::Model, Option<Arc<Rules>>> = BTreeMap::new();
+    for (name, written) in &raw.models {
         let path = path.key(name);
         let named = names::name(report, &path, name);
-        let model = if openai::is(model_raw) {
-            openai::model(report, &path, name, model_raw, raw)
-        } else {
-            model(report, &path, name, model_raw, raw)
-        };
+        let rules = judged.entry(written.place()).or_insert_with(|| {
+            let rules = if openai::is(written) {
+                openai::rules(report, &path, written, raw)
+            } else {
+                rules(report, &path, written, raw)
+            };
+            rules.map(Arc::new)
+        });
         if !used.models.contains(name.as_str()) {
             report.warn(
                 &path,
@@ -40,7 +47,14 @@ pub(super) fn models(
                 "grant it to somebody or remove it",
             );
         }
-        models.push(named.and(model));
+        // The graph is joined once all models are known.
+        let graph = written.ensemble.as_ref().filter(|_| !openai::is(written));
+        let graph = graph.map(|_| Ensemble { steps: Vec::new() });
+        models.push(named.and(rules.clone()).map(|rules| Model {
+            name: name.clone(),
+            rules,
+            ensemble: graph,
+        }));
     }
     let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
     // The graph of each is judged by what its models are.
@@ -63,13 +77,13 @@ pub(super) fn models(
     good.map(|()| models)
 }
 
-fn model(
+/// What it says whatever its name is.
+fn rules(
     report: &mut Report,
     path: &Path,
-    name: &str,
     raw: &raw::Model,
     policy: &raw::Policy,
-) -> Option<Model> {
+) -> Option<Rules> {
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
@@ -79,12 +93,7 @@ fn model(
     };
     let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
     let in_json = kind == Some(raw::BackendKind::HttpJson);
-    let backend_model = match &raw.backend_model {
-        Some(name) => {
-            names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
-        }
-        None => Some(name.into()),
-    };
+    let backend_model = backend_model(report, path, raw);
     let versions = versions::versions(report, path, raw, kind);
     let protocols = protocols(report, &path.field("protocols"), raw);
     let encodings = serving::encodings(report, &path.field("encodings"), raw);
@@ -211,12 +220,11 @@ fn model(
         Some(Sent::Tensors(rules)) => tensors_contract(rules, &returns, parameters?),
         None => tensors_contract(inputs.clone(), &returns, parameters?),
     };
-    Some(Model {
+    Some(Rules {
         encodings: encodings?,
         decoupled: decoupled?,
         limits: limits?,
         requires: requires?,
-        name: name.into(),
         backend: backend?,
         backend_model: backend_model?,
         versions,
@@ -230,12 +238,25 @@ fn model(
         postprocess: postprocess?,
         backend_template: template.clone()?.filter(|_| in_json),
         template: template?.filter(|_| called),
-        // Its graph is joined once all models are known.
-        ensemble: raw
-            .ensemble
-            .as_ref()
-            .map(|_| Ensemble { steps: Vec::new() }),
     })
+}
+
+/// Its name at the backend, if another.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is validity, as everywhere in these modules"
+)]
+pub(super) fn backend_model(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::Model,
+) -> Option<Option<String>> {
+    match &raw.backend_model {
+        Some(name) => {
+            names::name(report, &path.field("backend_model"), name).map(|()| Some(name.clone()))
+        }
+        None => Some(None),
+    }
 }
 
 fn backend(

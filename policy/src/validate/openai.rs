@@ -7,10 +7,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{flight, items, names, parameters, requires};
+use super::{flight, items, models, names, parameters, requires};
 use crate::contract::MediaRule;
 use crate::contract::openai::{Chat, Completions, Embeddings, Generation, Images, OpenAi, Tools};
-use crate::policy::{Accepts, Model, ModelId, Routing};
+use crate::policy::{Accepts, Model, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
 
@@ -75,13 +75,12 @@ pub(super) fn is(raw: &raw::Model) -> bool {
 }
 
 /// A model that takes documents in place of tensors.
-pub(super) fn model(
+pub(super) fn rules(
     report: &mut Report,
     path: &Path,
-    name: &str,
     raw: &raw::Model,
     policy: &raw::Policy,
-) -> Option<Model> {
+) -> Option<Rules> {
     let backend_path = path.field("backend");
     let backend = report.required(&backend_path, raw.backend.as_ref(), "the name of a backend");
     let kind = backend.and_then(|backend| policy.backends.get(backend)?.kind);
@@ -98,12 +97,7 @@ pub(super) fn model(
         let names = policy.backends.keys().map(|name| name.as_str());
         super::report::unknown(report, &backend_path, "backend", backend, names);
     }
-    let backend_model = match &raw.backend_model {
-        Some(name) => {
-            names::name(report, &path.field("backend_model"), name).map(|()| name.clone())
-        }
-        None => Some(name.into()),
-    };
+    let backend_model = models::backend_model(report, path, raw);
     let versions = versions(report, &path.field("versions"), &raw.versions);
     let protocols = protocols(report, &path.field("protocols"), &raw.protocols);
     meaningless(report, path, raw);
@@ -113,7 +107,7 @@ pub(super) fn model(
     let fix = "openai: {chat: {…}}";
     let rules = report
         .required(&rules_path, raw.openai.as_ref(), fix)
-        .and_then(|raw| rules(report, &rules_path, raw, hold_bytes));
+        .and_then(|raw| askable(report, &rules_path, raw, hold_bytes));
     let limits = flight::model(
         report,
         &path.field("limits"),
@@ -123,12 +117,11 @@ pub(super) fn model(
     );
     let requires = requires::requires(report, &path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
-    Some(Model {
+    Some(Rules {
         decoupled: None,
         limits: limits?,
         encodings: Vec::new(),
         requires: requires?,
-        name: name.into(),
         backend: backend
             .filter(|_| kind == Some(BackendKind::OpenAi))?
             .clone(),
@@ -150,7 +143,6 @@ pub(super) fn model(
         postprocess: Vec::new(),
         template: None,
         backend_template: None,
-        ensemble: None,
     })
 }
 
@@ -261,9 +253,14 @@ fn own_parameters(
     good.and(parameters::parameters(report, path, &raw.parameters))
 }
 
-type Rules = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
+type Askable = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
 
-fn rules(report: &mut Report, path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Rules> {
+fn askable(
+    report: &mut Report,
+    path: &Path,
+    raw: &raw::OpenAi,
+    hold_bytes: u64,
+) -> Option<Askable> {
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
         report.error_with_fix(path, "takes nothing", "chat, completions or embeddings");
         return None;

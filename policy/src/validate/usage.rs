@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use core::ops::Bound;
 
 use crate::raw;
 
@@ -98,17 +99,19 @@ impl<'a> Selector<'a> {
         }
     }
 
-    /// The models that it names, in name order.
+    /// The models that it names, in name order: found, not searched for, since grants may name a hundred thousand.
     pub(super) fn models<'r>(
         self,
         raw: &'r raw::Policy,
     ) -> impl Iterator<Item = (&'r str, &'r raw::Model)> + use<'r, 'a> {
+        let (Self::Model(first) | Self::Version(first, _) | Self::Under(first)) = self;
+        let from = (Bound::Included(first), Bound::Unbounded);
         raw.models
-            .iter()
-            .map(|(name, model)| (name.as_str(), model))
-            .filter(move |(name, _)| match self {
+            .range::<str, _>(from)
+            .take_while(move |(name, _)| match self {
                 Self::Model(wanted) | Self::Version(wanted, _) => *name == wanted,
                 Self::Under(prefix) => name.starts_with(prefix),
             })
+            .map(|(name, model)| (name.as_str(), &**model))
     }
 }

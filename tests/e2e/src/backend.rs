@@ -139,9 +139,11 @@ struct StandIn {
 
 impl StandIn {
     fn answer(&self, request: &ModelInferRequest) -> Option<ModelInferResponse> {
-        let named = |(name, model): &(&String, &tensorgate_policy::raw::Model)| {
-            model.backend_model.as_ref().unwrap_or(name) == &request.model_name
-        };
+        let named =
+            |(name, model): &(
+                &String,
+                &tensorgate_policy::raw::Shared<tensorgate_policy::raw::Model>,
+            )| { model.backend_model.as_ref().unwrap_or(name) == &request.model_name };
         let (_, model) = self.policy.models.iter().find(named)?;
         let mut answer = ModelInferResponse {
             model_name: request.model_name.clone(),

@@ -1,0 +1,137 @@
+//! Models that are one contract by an alias: however many there are, they are read, judged and written once.
+
+use serde_json::Value;
+
+use crate::program::{Ran, Scratch, run};
+
+const HEAD: &str = r#"version: 1
+clients:
+  app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"], max_in_flight: 64, queue: 128, timeout_ms: 2000}
+grants:
+  - {name: g, clients: [app], models: ["m/*"], operations: [infer]}
+models:
+"#;
+
+/// Five inputs, so that some tens of thousands of them are more nodes than a document may have.
+fn contract() -> String {
+    let input = |name: &str| {
+        format!("{{name: {name}, datatype: FP32, shape: [{{max: 4}}, 2], range: [0, 1]}}")
+    };
+    let inputs = ["a", "b", "c", "d", "e"].map(input).join(", ");
+    format!(
+        "{{backend: gpu, versions: [\"1\"], protocols: [oip-rest], inputs: [{inputs}], outputs: [{{name: y, datatype: FP32, shape: [2]}}]}}"
+    )
+}
+
+/// The first is written out, the others stand for it.
+fn policy(contract: &str, models: usize) -> String {
+    let mut text = format!("{HEAD}  m/00000: &m {contract}\n");
+    for number in 1..models {
+        text.push_str(&format!("  m/{number:05}: *m\n"));
+    }
+    text
+}
+
+fn rendered(scratch: &Scratch, text: &str) -> (Ran, Option<Value>) {
+    let file = scratch.file("gate.yaml", text);
+    let folder = scratch.path().join("out");
+    let ran = run(&[
+        "render".as_ref(),
+        "-c".as_ref(),
+        file.as_os_str(),
+        "envoy".as_ref(),
+        "-o".as_ref(),
+        folder.as_os_str(),
+    ]);
+    let bundle = std::fs::read(folder.join("bundle.json")).ok();
+    (
+        ran,
+        bundle.map(|json| serde_json::from_slice(&json).unwrap()),
+    )
+}
+
+#[test]
+fn tens_of_thousands_of_models_of_one_contract_are_written_once() {
+    const MODELS: usize = 60_000;
+    let scratch = Scratch::new();
+    let (ran, bundle) = rendered(&scratch, &policy(&contract(), MODELS));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let bundle = bundle.unwrap();
+    assert_eq!(bundle["policy"]["models"].as_object().unwrap().len(), 1);
+    let others = bundle["alike"]["m/00000"].as_array().unwrap();
+    assert_eq!(others.len(), MODELS - 1);
+    assert_eq!(others.last().unwrap(), "m/59999");
+}
+
+#[test]
+fn what_says_the_same_is_written_once_whether_by_an_alias_or_not() {
+    let scratch = Scratch::new();
+    let contract = contract();
+    let written = format!("{HEAD}  m/0: {contract}\n  m/1: {contract}\n");
+    let alias = format!("{HEAD}  m/0: &m {contract}\n  m/1: *m\n");
+    let one = rendered(&scratch, &written).1.unwrap();
+    assert_eq!(one["alike"], serde_json::json!({"m/0": ["m/1"]}));
+    // With the generation, which is of the policy in which both are written out.
+    assert_eq!(one, rendered(&scratch, &alias).1.unwrap());
+    let other = written.replace("m/1: {backend: gpu", "m/1: {backend: gpu, backend_model: n");
+    let other = rendered(&scratch, &other).1.unwrap();
+    assert_eq!(other.get("alike"), None);
+    assert_ne!(other["generation"], one["generation"]);
+}
+
+#[test]
+fn a_fault_of_models_that_are_one_is_told_once_and_of_those_that_are_not_each_time() {
+    let scratch = Scratch::new();
+    let told = |text: &str| {
+        let file = scratch.file("gate.yaml", text);
+        let ran = run(&["check".as_ref(), "--json".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        let paths = ran.stdout.lines().map(|line| {
+            let fault: Value = serde_json::from_str(line).unwrap();
+            fault["path"].as_str().unwrap().to_owned()
+        });
+        paths.collect::<Vec<_>>()
+    };
+    for (from, to, place) in [
+        // Found by validation, and before it.
+        ("backend: gpu", "backend: nowhere", "backend"),
+        ("[\"1\"]", "7", "versions"),
+    ] {
+        let faulty = contract().replacen(from, to, 1);
+        let of = |model: &str| format!("models.{model}.{place}");
+        let alias = told(&policy(&faulty, 3));
+        assert_eq!(
+            alias.iter().filter(|path| **path == of("m/00000")).count(),
+            1,
+            "{alias:?}"
+        );
+        assert!(
+            !alias.iter().any(|path| path.contains("m/00002")),
+            "{alias:?}"
+        );
+        let each = told(&format!("{HEAD}  m/0: {faulty}\n  m/1: {faulty}\n"));
+        for model in ["m/0", "m/1"] {
+            assert!(each.contains(&of(model)), "{each:?}");
+        }
+    }
+}
+
+#[test]
+fn an_alias_of_a_model_elsewhere_is_still_a_copy_that_counts() {
+    let scratch = Scratch::new();
+    let mut text = policy(&contract(), 1);
+    text.push_str("groups:\n");
+    for number in 0..40_000 {
+        text.push_str(&format!("  g{number}: *m\n"));
+    }
+    let file = scratch.file("gate.yaml", &text);
+    let ran = run(&["check".as_ref(), file.as_os_str()]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("nodes, aliases expanded"),
+        "{}",
+        ran.stderr
+    );
+}
