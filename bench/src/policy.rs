@@ -82,6 +82,19 @@ impl Limits {
 /// Models of [`Shape::more_models`] that a client has further grants for, one each.
 pub const GRANTS_A_CLIENT: usize = 100;
 
+/// The alias by which further models are the first of them.
+const ALIAS: &str = "*more";
+
+/// A policy's text: JSON but for the anchor of the first further model, and the others' aliases. It comes before them in name order.
+pub fn text(policy: &Value) -> String {
+    let alias = format!("\"{ALIAS}\"");
+    let first = "\"more-0\":{";
+    let anchored = first.replace('{', " &more {");
+    let json = policy.to_string();
+    json.replacen(first, &anchored, 1)
+        .replace(&alias, &format!(" {ALIAS}"))
+}
+
 /// The client and the model of a further grant, by number.
 pub fn further_grant(number: usize) -> (usize, String) {
     let model = number.checked_rem(GRANTS_A_CLIENT).unwrap_or_default();
@@ -161,7 +174,7 @@ impl Shape {
         }
     }
 
-    /// The policy as JSON, which is YAML.
+    /// The policy as JSON, which is YAML. Further models are spelled as [`text`] reads them: the first written out, the others by an alias.
     pub fn to_json(&self) -> Value {
         let mut clients: Map<String, Value> = (0..self.clients)
             .map(|number| {
@@ -185,7 +198,11 @@ impl Shape {
             insert(small, "limits", json!({"concurrency": 100}));
         }
         for number in 0..self.more_models {
-            models.insert(format!("more-{number}"), contract(SMALL));
+            let model = match number {
+                0 => contract(SMALL),
+                _ => json!(ALIAS),
+            };
+            models.insert(format!("more-{number}"), model);
         }
         let mut limits = json!({
             "body_bytes": "300MiB", "buffered_bytes": self.buffered_bytes, "timeout_ms": 60_000, "stream_ms": 120_000,

@@ -204,7 +204,7 @@ impl Rendered {
         chain: &str,
     ) -> Outcome<Self> {
         let file = folder.join("gate.yaml");
-        std::fs::write(&file, policy.to_string())?;
+        std::fs::write(&file, crate::policy::text(policy))?;
         let admin = folder.join("admin.sock");
         let mut arguments: Vec<&OsStr> = vec![
             "--json".as_ref(),

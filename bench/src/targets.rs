@@ -244,7 +244,7 @@ pub const TARGETS: &[Target] = &[
     .because(why::CLIENT_BYTES),
     now(
         "models",
-        "10 → 10,000 models, CPU a request",
+        "10 → 100,000 models, CPU a request",
         ITSELF,
         AtMost(1.2, "×"),
     ),

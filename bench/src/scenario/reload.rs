@@ -103,7 +103,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 fn shape(upstream: &Server, more: usize) -> Outcome<String> {
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.clients = CLIENTS.saturating_add(more);
-    Ok(shape.to_json().to_string())
+    Ok(crate::policy::text(&shape.to_json()))
 }
 
 /// As editors and volume mounts do: whole, or not at all.
