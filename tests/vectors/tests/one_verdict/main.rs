@@ -340,9 +340,13 @@ fn as_if_known(verdict: Verdict, request: &RawRequest, rules: &[Rule]) -> Verdic
 fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
     let mut seen = BTreeMap::<&str, (usize, usize)>::new();
     let mut said = BTreeMap::<Spelling, usize>::new();
+    let mut made = BTreeMap::<String, usize>::new();
     for seed in 0..CASES {
         let mut random = Random(seed);
         let rules = rules(&mut random);
+        for kind in rules.iter().flat_map(Rule::kinds) {
+            *made.entry(kind).or_default() += 1;
+        }
         let policy = policy(&rules);
         let mut request = request(&mut random, &rules);
         let fault = if random.one_in(4) {
@@ -398,6 +402,10 @@ fn one_request_gets_one_verdict_in_every_encoding_held_or_in_pieces() {
     assert!(
         said.len() == Spelling::ALL.len() && said.values().all(|requests| *requests >= 50),
         "{said:?}"
+    );
+    assert!(
+        made.len() == 15 && made.values().all(|rules| *rules >= 50),
+        "{made:?}"
     );
     assert_eq!(seen.len(), 14, "{seen:?}");
     assert!(

@@ -79,6 +79,23 @@ impl Rule {
         }
     }
 
+    /// What kinds of rule it has.
+    pub fn kinds(&self) -> Vec<String> {
+        let further = format!("{:?}", self.further);
+        let further = further.split('(').next().unwrap_or_default().to_owned();
+        let tokens = self.range.is_some_and(|(_, most)| most == LAST_TOKEN);
+        let rest = [
+            (self.optional, "optional"),
+            (self.named, "named"),
+            (tokens, "tokens"),
+            (self.range.is_some(), "range"),
+        ];
+        let rest = rest.into_iter().filter(|(has, _)| *has);
+        rest.map(|(_, kind)| kind.to_owned())
+            .chain([further])
+            .collect()
+    }
+
     /// Its input, as a policy has it.
     pub fn input(&self) -> Value {
         let mut shape: Vec<Value> = self.shape.iter().map(|dim| json!(dim)).collect();
