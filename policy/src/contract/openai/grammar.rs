@@ -1,8 +1,8 @@
 //! A caller's grammar: the EBNF of llama.cpp (GBNF), xgrammar and SGLang, and of Lark's notation what is rules, texts and expressions. A server compiles
 //! it, so that it is read whole and held to what it comes to once every rule stands where it is named and every repeat is written out.
 //!
-//! A rule that reaches itself is refused, whichever way round: what it comes to has no end, and servers have followed it until their stack was used up
-//! (xgrammar, CVE-2025-57809) or kept a stack for each way to read what was generated. So is everything that reaches out of a grammar or that
+//! A rule that reaches itself is refused, whichever way round: what it comes to has no end, and servers may follow it until their stack is used up
+//! or keep a stack for each way to read what was generated. So is everything that reaches out of a grammar or that
 //! servers read differently: directives (`%import`, `%ignore`, `%json`), tokens of a vocabulary (`<think>`), look-aheads, templates, priorities, flags.
 
 use alloc::collections::BTreeMap;
