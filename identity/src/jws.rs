@@ -1,14 +1,16 @@
 //! A compact JWS (RFC 7515, 7.1) taken apart. It says what a token claims to be; nothing in it is believed before its signature is checked.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use base64::Engine as _;
 // Strict: no padding, no bits behind the last octet, so that a token has one spelling.
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tensorgate_policy::policy::Algorithm;
+use tensorgate_policy::policy::{Algorithm, KeyMaterial, PublicKey};
 
 use crate::attempts::Attempt;
 use crate::json::{Json, Object};
+use crate::verifier::{Verifier, VerifyFault};
 
 /// A whole token, characters. A policy's bound on header fields is at most four times this.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -32,11 +34,20 @@ pub struct Parts<'a> {
     /// `alg`.
     pub algorithm: Algorithm,
     /// `kid`.
-    pub kid: Option<alloc::string::String>,
+    pub kid: Option<String>,
     /// The claims.
     pub claims: Object,
     /// The signature.
     pub signature: Vec<u8>,
+}
+
+/// Any JWS's parts, the octets that it carries unread.
+struct Compact<'a> {
+    signed: &'a [u8],
+    algorithm: Algorithm,
+    kid: Option<String>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 impl Parts<'_> {
@@ -52,6 +63,23 @@ impl Parts<'_> {
 /// # Errors
 /// The log's cause.
 pub fn parse(token: &str) -> Result<Parts<'_>, &'static str> {
+    let Compact {
+        signed,
+        algorithm,
+        kid,
+        payload,
+        signature,
+    } = compact(token)?;
+    Ok(Parts {
+        signed,
+        algorithm,
+        kid,
+        claims: Object::parse(&payload).ok_or("token's claims are not one plain JSON object")?,
+        signature,
+    })
+}
+
+fn compact(token: &str) -> Result<Compact<'_>, &'static str> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err("token is too long");
     }
@@ -61,26 +89,81 @@ pub fn parse(token: &str) -> Result<Parts<'_>, &'static str> {
     if header.len() > MAX_HEADER_CHARS || signature.len() > MAX_SIGNATURE_CHARS {
         return Err("token's header or signature is too long");
     }
-    let decode = |part: &str| {
-        if part.is_empty() {
-            return Err(form);
-        }
-        URL_SAFE_NO_PAD.decode(part).map_err(|_| form)
-    };
+    if header.is_empty() || signature.is_empty() {
+        return Err(form);
+    }
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| form);
     // A fourth part would stand in the claims, whose alphabet has no dot.
-    let (header, claims, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
+    let (header, payload, signature) = (decode(header)?, decode(claims)?, decode(signature)?);
     let header = Object::parse(&header).ok_or("token's header is not one plain JSON object")?;
     let (algorithm, kid) = self::header(&header)?;
-    Ok(Parts {
+    Ok(Compact {
         signed: signed.as_bytes(),
         algorithm,
         kid,
-        claims: Object::parse(&claims).ok_or("token's claims are not one plain JSON object")?,
+        payload,
         signature,
     })
 }
 
-fn header(header: &Object) -> Result<(Algorithm, Option<alloc::string::String>), &'static str> {
+/// Why no key of several is the one to check a signature with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoKey {
+    /// None is of that name, or without a name of that algorithm.
+    Unknown,
+    /// The one of that name is of another algorithm.
+    OtherAlgorithm,
+    /// No name, and several are of that algorithm.
+    Several,
+}
+
+/// The key that a signature names; without a name, the only one of its algorithm.
+pub fn choose<'k, M>(
+    keys: impl Iterator<Item = (M, &'k PublicKey)>,
+    kid: Option<&str>,
+    algorithm: Algorithm,
+) -> Result<(M, &'k KeyMaterial), NoKey> {
+    let mut fitting = keys.filter(|(_, key)| match kid {
+        Some(kid) => key.kid() == Some(kid),
+        None => key.material().algorithm() == algorithm,
+    });
+    match (fitting.next(), fitting.next()) {
+        // The header's algorithm chooses nothing: it must be that of the key.
+        (Some((mark, key)), None) if key.material().algorithm() == algorithm => {
+            Ok((mark, key.material()))
+        }
+        (Some(_), None) => Err(NoKey::OtherAlgorithm),
+        (None, _) => Err(NoKey::Unknown),
+        (Some(_), Some(_)) => Err(NoKey::Several),
+    }
+}
+
+/// What a compact JWS carries, if it is read as tokens are, whatever it carries, and one of these keys has signed it. Says nothing of issuers, dates or
+/// audiences: what carries claims is judged by [`crate::Identifier`].
+///
+/// # Errors
+/// The log's cause.
+pub fn verify_jws<V: Verifier + ?Sized>(
+    jws: &str,
+    keys: &[PublicKey],
+    verifier: &mut V,
+) -> Result<Vec<u8>, &'static str> {
+    let jws = compact(jws)?;
+    let keys = keys.iter().map(|key| ((), key));
+    let ((), key) =
+        choose(keys, jws.kid.as_deref(), jws.algorithm).map_err(|fault| match fault {
+            NoKey::Unknown => "no key is the one",
+            NoKey::OtherAlgorithm => "the key is of another algorithm",
+            NoKey::Several => "it names no key, and several fit",
+        })?;
+    match verifier.verify(key, jws.signed, &jws.signature) {
+        Ok(true) => Ok(jws.payload),
+        Ok(false) => Err("the signature is wrong"),
+        Err(VerifyFault(cause)) => Err(cause),
+    }
+}
+
+fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> {
     if REFUSED.iter().any(|name| header.get(name).is_some()) {
         return Err("token's header brings a key, an extension or another kind of token");
     }

@@ -30,6 +30,7 @@ pub use cache::TokenCache;
 pub use claim_headers::{Fields as ClaimFields, MAX_BYTES as MAX_CLAIM_BYTES};
 pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;
+pub use jws::verify_jws;
 pub use key_sets::{KeySets, KeySource, Missing, NOT_FETCHED};
 #[cfg(feature = "jwt-simple")]
 pub use pure::PureVerifier;

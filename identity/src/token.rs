@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, PublicKey};
+use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
 use tensorgate_policy::request::{Identity, Operations};
 
 use crate::attempts::{Attempt, Attempts, Worth};
@@ -409,30 +409,22 @@ enum NoKey {
     Unpublished,
 }
 
-/// The key that a token names; without a name, the only one of its algorithm.
+/// The key to check a token with, of its issuer's.
 fn key<'k>(
     claimed: &Claimed<'k, '_>,
     fetched: &'k KeySets,
 ) -> Result<(Option<Mark>, &'k KeyMaterial), NoKey> {
     let (issuer, parts) = (&claimed.rules.issuer, &claimed.parts);
-    let fits = |key: &PublicKey| match &parts.kid {
-        Some(kid) => key.kid() == Some(kid),
-        None => key.material().algorithm() == parts.algorithm,
-    };
     let listed = issuer.keys().iter().map(|key| (None, key));
     let fetched = fetched.of(issuer.name()).iter();
     let fetched = fetched.map(|(mark, key)| (Some(*mark), key));
-    let mut fitting = listed.chain(fetched).filter(|(_, key)| fits(key));
-    match (fitting.next(), fitting.next()) {
-        // The header's algorithm chooses nothing: it must be that of the key.
-        (Some((mark, key)), None) if key.material().algorithm() == parts.algorithm => {
-            Ok((mark, key.material()))
-        }
-        (Some(_), None) => Err(NoKey::Never("token's algorithm is not its key's")),
-        (None, _) if issuer.key_set().is_some() => Err(NoKey::Unpublished),
-        (None, _) => Err(NoKey::Never("token's key is not in the policy")),
-        (Some(_), Some(_)) => Err(NoKey::Never("token names no key, and several fit")),
-    }
+    let keys = listed.chain(fetched);
+    jws::choose(keys, parts.kid.as_deref(), parts.algorithm).map_err(|fault| match fault {
+        jws::NoKey::OtherAlgorithm => NoKey::Never("token's algorithm is not its key's"),
+        jws::NoKey::Unknown if issuer.key_set().is_some() => NoKey::Unpublished,
+        jws::NoKey::Unknown => NoKey::Never("token's key is not in the policy"),
+        jws::NoKey::Several => NoKey::Never("token names no key, and several fit"),
+    })
 }
 
 /// Whose a token is that no known key of its issuer has signed.

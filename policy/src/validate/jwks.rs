@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
+use super::weak_rsa;
 use crate::fault::Fault;
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks, KeySet};
@@ -358,6 +359,14 @@ fn rsa(report: &mut Report, path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option
     }
     if n.last().is_none_or(|last| last & 1 == 0) {
         report.error(&path.field("n"), "an even number is no RSA modulus");
+        return None;
+    }
+    if weak_rsa::is_marked(&n) {
+        report.error_with_fix(
+            &path.field("n"),
+            "this modulus can be factored by whoever sees it (CVE-2017-15361)",
+            "a key made elsewhere",
+        );
         return None;
     }
     if e != RSA_EXPONENT {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verifier::VerifyFault;
-use tensorgate_policy::policy::Algorithm;
+use tensorgate_policy::policy::{Algorithm, PublicKey};
 use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::published;
 

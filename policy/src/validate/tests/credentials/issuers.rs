@@ -441,3 +441,24 @@ fn a_scope_that_holds_inference_but_no_streams_is_told_where_streams_are_granted
         json!(["infer", "stream"])
     ));
 }
+
+/// The product of two primes as the flawed library made them, made here.
+const MARKED: &str = "tiC8HyBc4b5d70F_j2ObULAD6_FxgPb7hulG3hA_I9dWh1IW8zNzLsOZsLifDLryb0P0VNUIZm6KnQQmC2WeAlEYy0NzXKTeQCjB253SwvrLgVd9emBjND-vlhe0tcvqs0uoZSJm_qwlLkogZLRiDX01shLA5WBcBRjEdcOCFsQzWsXkpC3VUVSfNeltSy3BTwV8xDAAb8bbvmgu2e6v7hi8YbqP9_SJjtCfZxH75VYuXO-iMAkKnCQeULWY4O4mjW9Q3MdkXQoHMpDoh9IzZwZy5c7Qz4IZ5w4TdO1ikiewHI48FZtpmBZTKKBhhIvrlO5RIBQkTD9Ty9Qc71_faw";
+
+#[test]
+fn a_modulus_that_can_be_factored_is_no_key() {
+    let with = |modulus: &str| {
+        let mut document = proven();
+        let key = json!({"kty": "RSA", "alg": "RS256", "n": modulus, "e": "AQAB"});
+        put(&mut document, "/issuers/corp/algorithms", json!(["RS256"]));
+        put(&mut document, "/issuers/corp/jwks/keys", json!([key]));
+        document
+    };
+    let told = errors(with(MARKED));
+    assert!(
+        matches!(told.as_slice(), [one] if one.starts_with("issuers.corp.jwks.keys[0].n") && one.contains("CVE-2017-15361")),
+        "{told:?}"
+    );
+    // A number near it is none of that library's.
+    policy(with(&MARKED.replace("_faw", "_fbw")));
+}
