@@ -306,7 +306,7 @@ fn other_published_examples_are_refused_for_what_they_are() {
         (general, form),
         (flattened.to_string(), form),
         (format!("{of_bilbo}.{ROAD}.{mac}"), algorithm),
-        (format!("{of_bilbo}..{mac}"), form),
+        (format!("{of_bilbo}..{mac}"), algorithm),
         (
             "eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19.JC4wMg.A5dxf2s96_n5FLueVuW1Z_vh161FwXZC4YLPff6dmDY".to_owned(),
             extension,
