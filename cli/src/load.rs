@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_host::config::{Folders, canonical_digest};
+use tensorgate_host::config::{Folders, at_most, canonical_digest};
 use tensorgate_host::signed;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
@@ -198,14 +198,7 @@ fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
 
 /// Reads a file; `None` if it is larger.
 pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(file)?
-        .take(max_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    Ok(u64::try_from(read)
-        .is_ok_and(|read| read <= max_bytes)
-        .then_some(bytes))
+    at_most(std::fs::File::open(file)?, max_bytes)
 }
 
 fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {

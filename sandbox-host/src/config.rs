@@ -352,14 +352,23 @@ fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32
     if !metadata.is_file() {
         return Err(failed("not a regular file".to_owned()));
     }
-    let mut content = Vec::new();
-    // One byte more tells a file at the bound from one beyond it.
-    let read = file
-        .take(max_bytes.saturating_add(1))
-        .read_to_end(&mut content)
-        .map_err(|error| failed(error.to_string()))?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > max_bytes {
-        return Err(failed(format!("larger than {max_bytes} bytes")));
-    }
+    let content = at_most(file, max_bytes)
+        .map_err(|error| failed(error.to_string()))?
+        .ok_or_else(|| failed(format!("larger than {max_bytes} bytes")))?;
     Ok((content, metadata.permissions().mode() & 0o7777))
+}
+
+/// All that a reader gives; `None` if that is more than so many bytes.
+///
+/// # Errors
+/// It cannot be read.
+pub fn at_most(from: impl Read, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    // One byte more tells what is at the bound from what is beyond it.
+    let read = from
+        .take(max_bytes.saturating_add(1))
+        .read_to_end(&mut content)?;
+    Ok(u64::try_from(read)
+        .is_ok_and(|read| read <= max_bytes)
+        .then_some(content))
 }

@@ -1,10 +1,10 @@
 //! `fmt`: a policy's canonical layout. Comments, order and quotes stay; a file that could come to say something else is left as it is.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_host::config::at_most;
 
 use crate::Failure;
 use crate::load::{MAX_FILE_BYTES, read_at_most};
@@ -78,20 +78,13 @@ fn read(file: &Path, standard: bool) -> Result<String, Failure> {
     let unreadable = |why: &dyn std::fmt::Display| {
         Failure::Input(format!("cannot read {}: {why}", file.display()))
     };
-    let bytes = if standard {
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .take(MAX_FILE_BYTES.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| unreadable(&error))?;
-        if u64::try_from(bytes.len()).is_ok_and(|read| read > MAX_FILE_BYTES) {
-            return Err(unreadable(&"too large"));
-        }
-        bytes
+    let read = if standard {
+        at_most(std::io::stdin(), MAX_FILE_BYTES)
     } else {
         read_at_most(file, MAX_FILE_BYTES)
-            .map_err(|error| unreadable(&error))?
-            .ok_or_else(|| unreadable(&"too large"))?
     };
+    let bytes = read
+        .map_err(|error| unreadable(&error))?
+        .ok_or_else(|| unreadable(&"too large"))?;
     String::from_utf8(bytes).map_err(|_| unreadable(&"not UTF-8"))
 }

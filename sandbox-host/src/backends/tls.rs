@@ -4,7 +4,7 @@
 mod workload_api;
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::config::open;
+use crate::config::{at_most, open};
 use workload_api::Agent;
 
 /// A file of certificates or a key, bytes: hundreds of authorities.
@@ -318,20 +318,13 @@ pub fn secret(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 pub fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlsError> {
     let read = || -> io::Result<Vec<u8>> {
         let file = open(path)?;
-        let mut content = Vec::new();
-        let is_file = file.metadata()?.is_file();
-        // One byte more tells a file at the bound from one beyond it.
-        let most = if is_file {
-            max_bytes.saturating_add(1)
+        let content = if file.metadata()?.is_file() {
+            at_most(file, max_bytes)?
         } else {
-            0
+            None
         };
-        let read = file.take(most).read_to_end(&mut content)?;
-        if !is_file || u64::try_from(read).is_ok_and(|read| read > max_bytes) {
-            let mib = max_bytes >> 20;
-            return Err(io::Error::other(format!("not a file of at most {mib} MiB")));
-        }
-        Ok(content)
+        let mib = max_bytes >> 20;
+        content.ok_or_else(|| io::Error::other(format!("not a file of at most {mib} MiB")))
     };
     read().map_err(|error| TlsError {
         path: path.to_owned(),

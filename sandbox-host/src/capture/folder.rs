@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use crate::config::at_most;
 
 /// What a captured call's file is called by.
 const SUFFIX: &str = ".capture";
@@ -158,12 +160,8 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
-    let mut content = Vec::new();
-    let read = (file.take(max_bytes.saturating_add(1))).read_to_end(&mut content)?;
-    if u64::try_from(read).is_ok_and(|read| read <= max_bytes) {
-        return Ok(content);
-    }
-    Err(io::Error::other("it is larger than a captured call can be"))
+    at_most(file, max_bytes)?
+        .ok_or_else(|| io::Error::other("it is larger than a captured call can be"))
 }
 
 fn opened(path: &Path) -> io::Result<OwnedFd> {
