@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Ran, Scratch, run};
+use crate::program::{self, Ran, Scratch, run};
 
 const HEAD: &str = r#"version: 1
 clients:
@@ -35,21 +35,7 @@ fn policy(contract: &str, models: usize) -> String {
 }
 
 fn rendered(scratch: &Scratch, text: &str) -> (Ran, Option<Value>) {
-    let file = scratch.file("gate.yaml", text);
-    let folder = scratch.path().join("out");
-    let ran = run(&[
-        "render".as_ref(),
-        "-c".as_ref(),
-        file.as_os_str(),
-        "envoy".as_ref(),
-        "-o".as_ref(),
-        folder.as_os_str(),
-    ]);
-    let bundle = std::fs::read(folder.join("bundle.json")).ok();
-    (
-        ran,
-        bundle.map(|json| serde_json::from_slice(&json).unwrap()),
-    )
+    program::rendered(scratch, &scratch.file("gate.yaml", text))
 }
 
 #[test]

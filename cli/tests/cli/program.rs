@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 /// What a run came to.
 pub struct Ran {
     pub code: i32,
@@ -109,6 +111,24 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Renders a policy below a folder; what came of it, and the bundle if there is one.
+pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
+    let folder = scratch.path().join("out");
+    let ran = run(&[
+        "render".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "envoy".as_ref(),
+        "-o".as_ref(),
+        folder.as_os_str(),
+    ]);
+    let bundle = std::fs::read(folder.join("bundle.json")).ok();
+    (
+        ran,
+        bundle.map(|json| serde_json::from_slice(&json).unwrap()),
+    )
 }
 
 /// A port that nobody listens on.

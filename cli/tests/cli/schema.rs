@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::program::{Scratch, digits, run, tree};
+use crate::program::{Scratch, digits, rendered, run, tree};
 
 /// Checks a value against as much of JSON Schema as the policy's uses; any other keyword is a defect of this test.
 fn accepts(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
@@ -123,20 +123,9 @@ fn schema() -> Value {
 }
 
 fn policy_of(file: &std::path::Path) -> Value {
-    let scratch = Scratch::new();
-    let out = scratch.path().join("out");
-    let ran = run(&[
-        "render".as_ref(),
-        "-c".as_ref(),
-        file.as_os_str(),
-        "envoy".as_ref(),
-        "-o".as_ref(),
-        out.as_os_str(),
-    ]);
+    let (ran, bundle) = rendered(&Scratch::new(), file);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let bundle: Value =
-        serde_json::from_slice(&std::fs::read(out.join("bundle.json")).unwrap()).unwrap();
-    bundle["policy"].clone()
+    bundle.unwrap()["policy"].clone()
 }
 
 #[test]
