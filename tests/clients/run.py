@@ -3,8 +3,6 @@ there is one that speaks its protocol, and through the gate; the table tells bot
 target/clients."""
 
 import json
-import shutil
-import signal
 import ssl
 import subprocess
 import sys
@@ -17,7 +15,7 @@ sys.dont_write_bytecode = True
 sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
 import pki
-from processes import TOP, Gate, Process, fetch, wait
+from processes import TOP, Gate, Process, begin, fetch, wait
 from table import Table
 
 HERE = Path(__file__).resolve().parent
@@ -109,12 +107,7 @@ def let_through(folder, models):
 def main():
     """Starts, asks, ends."""
     started = time.monotonic()
-    # A signal ends it as Ctrl-C does, so that what was started is stopped.
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    folder = TOP / "target/clients"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = begin("clients")
     keys = {path.stem: path.read_text().strip() for path in (TOP / "examples/policies/digits/keys").glob("*.key")}
     places = {"keys": keys, "tokens": pki.tokens(folder), **pki.certificates(folder)}
     table = Table()

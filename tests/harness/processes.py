@@ -5,6 +5,7 @@ warden what each has started."""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -51,6 +52,16 @@ def free_ports(count):
     finally:
         for each in sockets:
             each.close()
+
+
+def begin(name):
+    """An empty folder for a run. A signal ends the run as Ctrl-C does from here on, so that what was started is stopped."""
+    for sent in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sent, signal.default_int_handler)
+    folder = TOP / "target" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def wait(what, condition, process=None, seconds=START_S):

@@ -3,8 +3,6 @@ answers, every fault of every server has the answer that it must have, and what 
 must be. Arguments: a folder of what tools/servers.sh installed, then names of servers (none: all). Logs stay in target/servers."""
 
 import re
-import shutil
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -61,12 +59,7 @@ def missing(kind, made):
 def main(made, names):
     """Starts, asks, ends."""
     begun = time.monotonic()
-    # A signal ends it as Ctrl-C does, so that what was started is stopped.
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    folder = TOP / "target/servers"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = processes.begin("servers")
     key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
     wanted = [kind for kind in KINDS if not names or kind.name in names]
     absent = {kind.name: why for kind in wanted if (why := missing(kind, made))}

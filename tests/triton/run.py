@@ -1,8 +1,6 @@
 """`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each call is made directly and
 through the gate; the table tells both answers. Exits 0 only if every line is as it must be. Logs stay in target/triton."""
 
-import shutil
-import signal
 import sys
 import time
 from contextlib import ExitStack, closing
@@ -16,7 +14,7 @@ import drift
 import management
 import several
 from clients import Side
-from processes import TOP
+from processes import TOP, begin
 from servers import Gate, Triton
 from table import Table
 
@@ -24,12 +22,7 @@ from table import Table
 def main(made):
     """Starts, asks, ends."""
     started = time.monotonic()
-    # A signal ends it as Ctrl-C does, so that what was started is stopped.
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
-    folder = TOP / "target/triton"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = begin("triton")
     key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
     table = Table()
     with ExitStack() as stack:
