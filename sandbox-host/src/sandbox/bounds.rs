@@ -22,7 +22,15 @@ pub(super) const STEP_BACK: i32 = 10;
 /// when it wakes; and not much longer, since for a slice that it lets others on in it waits for the whole of its turn, nine times as long.
 pub(super) const LONG_SLICE: Duration = Duration::from_millis(5);
 
-/// Of a client's last eight calls of a handler, how many have run long where the next one starts stepped back: one may be chance.
+/// The slices of a thread that others wait for: shorter than those others have, so that it goes first when it wakes. The kernel takes
+/// none that is shorter.
+pub(super) const SHORT_SLICE: Duration = Duration::from_micros(100);
+
+/// How long after its deadline a call is waited for that has not noticed it: then its thread waits for a core, and its caller
+/// does not wait with it.
+pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(20);
+
+/// Of a client's last eight calls of a handler, how many have run long, or taken all that they may, where the next one starts stepped back: one may be chance.
 pub(super) const LONG_CALLS: u32 = 2;
 
 /// Places for clients whose calls of one handler are told apart.

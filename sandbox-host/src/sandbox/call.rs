@@ -17,7 +17,7 @@ use super::limits::Limits;
 use super::load::{Allowance, Export};
 use super::logbook::{Logbook, cut, escape};
 use super::outcome::{Called, FaultCause, HandlerError, Payload};
-use super::priority::{self, Stint};
+use super::priority::{self, Rank, Stint};
 use super::state::CallState;
 use super::tensors::{self, Dims};
 use super::ticket::Ticket;
@@ -177,7 +177,7 @@ impl Callee {
             state.may_go_on()?;
             let had = state.stint.map_or(Duration::ZERO, |stint| stint.so_far());
             if had > SHORT_CALL {
-                priority::step_back();
+                priority::step_to(Rank::Back);
             }
             // A guest that has had a core for a tick lets others on before it goes on: they wait for a tick, not for a slice. One that
             // a tick has merely come upon has not.

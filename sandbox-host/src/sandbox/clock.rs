@@ -9,6 +9,7 @@ use wasmtime::Engine;
 
 use super::bounds::{EPOCH_TICK, IDLE_TICKS};
 use super::fault::SandboxError;
+use super::priority;
 
 /// Moves an engine's epoch on. The thread ends when this is dropped.
 pub(super) struct Ticker(Arc<Clock>);
@@ -31,7 +32,11 @@ impl Ticker {
         let (shared, engine, name) = (Arc::clone(&clock), engine.clone(), "guest-clock");
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || shared.tick(|| engine.increment_epoch()))
+            .spawn(move || {
+                // Every guest's turn is as long as it takes to hear of the tick.
+                priority::be_prompt();
+                shared.tick(|| engine.increment_epoch());
+            })
             .map_err(|source| SandboxError::Thread {
                 name: name.to_owned(),
                 source,

@@ -63,6 +63,8 @@ pub(super) struct Lanes {
     pub(super) stopped: bool,
     /// Threads that wait to be told of a job.
     pub(super) idle: usize,
+    /// Of those, how many have been told and have yet to wake.
+    pub(super) told: usize,
     /// Jobs that run beside another of their own lane.
     beside: usize,
     lanes: BTreeMap<LaneId, Lane>,
@@ -124,6 +126,7 @@ impl Lanes {
             next_id: 0,
             stopped: false,
             idle: 0,
+            told: 0,
             beside: 0,
             lanes: BTreeMap::new(),
             last: LaneId(0),
@@ -136,9 +139,19 @@ impl Lanes {
         LaneId(self.next_id)
     }
 
-    /// Whether any job waits, its turn come or not.
-    pub(super) fn waits(&self) -> bool {
-        self.lanes.values().any(|lane| !lane.waiting.is_empty())
+    /// Whether one more thread is to be told of a job; if so, it counts as told. Who has a job tells the next, so that no more than there
+    /// are cores need be on their way.
+    pub(super) fn tell(&mut self) -> bool {
+        let tells = self.told < self.idle.min(self.width)
+            && self.lanes.values().any(|lane| self.may_run(lane));
+        self.told = self.told.saturating_add(usize::from(tells));
+        tells
+    }
+
+    fn may_run(&self, lane: &Lane) -> bool {
+        // What a lane runs beside its first job must leave a thread for every other lane's first.
+        let spare = self.beside < self.width.saturating_sub(1);
+        (lane.running == 0 || spare) && !lane.waiting.is_empty()
     }
 
     /// Queues a job; `false` if its lane is full.
@@ -155,9 +168,6 @@ impl Lanes {
     /// The oldest job of the next lane, in turn, that may run one; those that have waited in vain before it are withdrawn.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(LaneId, Job)> {
         loop {
-            // What a lane runs beside its first job must leave a thread for every other lane's first.
-            let spare = self.beside < self.width.saturating_sub(1);
-            let ready = |lane: &Lane| (lane.running == 0 || spare) && !lane.waiting.is_empty();
             let after = (
                 std::ops::Bound::Excluded(self.last),
                 std::ops::Bound::Unbounded,
@@ -166,7 +176,7 @@ impl Lanes {
                 .lanes
                 .range(after)
                 .chain(self.lanes.range(..=self.last))
-                .find(|(_, lane)| ready(lane))
+                .find(|(_, lane)| self.may_run(lane))
                 .map(|(id, _)| *id)?;
             let lane = self.lanes.get_mut(&next)?;
             let queued = lane.next(self.patience, now, &mut self.late);

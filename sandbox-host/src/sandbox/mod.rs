@@ -56,7 +56,7 @@ use self::bounds::MAX_KEPT_THREADS;
 use self::breaker::{Breaker, Who};
 pub use self::breaker::{Hears, Shown, Standing};
 use self::call::{Before, Callee, Run};
-use self::caller::{CallerEnd, earlier, until};
+use self::caller::{CallerEnd, NoAnswer, Waits};
 use self::clock::Ticker;
 use self::compile::Forge;
 pub use self::compile::{CompilerProcess, Compiling, compiler_process};
@@ -427,7 +427,12 @@ impl LoadedHandler {
             workers: Arc::clone(&self.workers),
             lane: self.lane,
         };
-        let (answer, mut answered) = oneshot::channel();
+        let waits = Waits {
+            to_start: Instant::now().checked_add(self.queue_wait),
+            runs: (self.callee.allowance.timeout).saturating_sub(before.ran),
+            latest: self.latest,
+        };
+        let (answer, answered) = oneshot::channel();
         let job = {
             let (callee, workers, ticket) = (
                 Arc::clone(&self.callee),
@@ -441,9 +446,7 @@ impl LoadedHandler {
                 if ticket.start() {
                     let _ticking = workers.ticker.run();
                     let pace = paces.of(client.as_ref());
-                    if pace.is_slow() {
-                        priority::step_back();
-                    }
+                    priority::step_to(pace.rank());
                     let (queued, stint) = (submitted.elapsed(), Stint::begin());
                     let outcome = callee.call(request_id, &input, ticket, queued, stint, before);
                     pace.note(Went::of(&outcome, stint.is_long()));
@@ -455,33 +458,24 @@ impl LoadedHandler {
         if !self.workers.pool.submit(self.lane, ticket, Box::new(job)) {
             return Err(HandlerError::Overloaded);
         }
-        let patience = Instant::now().checked_add(self.queue_wait);
-        let outcome = match until(earlier(patience, self.latest), &mut answered).await {
-            Some(outcome) => outcome,
-            None if caller.withdraw() => return Err(HandlerError::Overloaded),
-            // It runs: its own deadline ends it, or the request's.
-            None => match until(self.latest, answered).await {
-                Some(outcome) => outcome,
-                None => {
-                    return Err(HandlerError::Fault {
-                        cause: FaultCause::RequestDeadline,
-                        detail: "the request's time ran out".to_owned(),
-                        // It runs on for a tick or two.
-                        fuel_used: 0,
-                    });
-                }
-            },
-        };
-        outcome.unwrap_or_else(|_| {
-            // Nobody but the pool withdraws a call whose caller is still here.
-            if caller.ticket.is_abandoned() {
-                return Err(HandlerError::Overloaded);
+        let (cause, detail) = match caller.answer(waits, answered).await {
+            Ok(outcome) => return outcome,
+            Err(NoAnswer::NeverRan) => return Err(HandlerError::Overloaded),
+            Err(NoAnswer::RequestOver) => {
+                let detail = "the request's time ran out";
+                (FaultCause::RequestDeadline, detail)
             }
-            Err(HandlerError::Fault {
-                cause: FaultCause::Trap,
-                detail: "the guest thread panicked".to_owned(),
-                fuel_used: 0,
-            })
+            Err(NoAnswer::Overdue) => {
+                let detail = "the deadline passed, and it had no core to notice";
+                (FaultCause::Deadline, detail)
+            }
+            Err(NoAnswer::Lost) => (FaultCause::Trap, "the guest thread panicked"),
+        };
+        Err(HandlerError::Fault {
+            cause,
+            detail: detail.to_owned(),
+            // It may run on for a tick or two.
+            fuel_used: 0,
         })
     }
 }

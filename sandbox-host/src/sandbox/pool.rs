@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::bounds::THREAD_STACK_BYTES;
 use super::fault::SandboxError;
 use super::lanes::{Job, LaneId, Lanes, Patience, Queued, threads};
-use super::priority;
+use super::priority::{self, Rank};
 use super::ticket::Ticket;
 
 /// The threads. They end when this is dropped, each after the job that it runs.
@@ -85,11 +85,7 @@ impl Pool {
         let since = Instant::now();
         let mut lanes = self.0.lock();
         let queued = lanes.push(lane, Queued { ticket, job, since });
-        let wanted = queued && lanes.idle > 0;
-        drop(lanes);
-        if wanted {
-            self.0.changed.notify_one();
-        }
+        self.0.pass_on(lanes);
         queued
     }
 
@@ -139,15 +135,14 @@ impl Shared {
         self.keeper.send(vacancy).is_ok() && replied.recv() == Ok(true)
     }
 
-    /// A job of a lane is done, after so long.
-    fn done(&self, lane: LaneId, took: Duration) -> MutexGuard<'_, Lanes> {
-        let mut lanes = self.lock();
-        lanes.done(lane, took);
-        // A lane that was at its width may have work for a thread that found none: who takes this one's place, for one.
-        if lanes.idle > 0 && lanes.waits() {
+    /// Wakes a thread where one is idle and a lane has work: one that was at its width has, when a job of it is done. Whoever wakes goes first at
+    /// a core, so that it is told without the lock: it would only wait for it, and all others with it.
+    fn pass_on(&self, mut lanes: MutexGuard<'_, Lanes>) {
+        let told = lanes.tell();
+        drop(lanes);
+        if told {
             self.changed.notify_one();
         }
-        lanes
     }
 
     fn work(self: &Arc<Self>) {
@@ -155,7 +150,7 @@ impl Shared {
         loop {
             if let Some((lane, job)) = lanes.pop(Instant::now()) {
                 let late = std::mem::take(&mut lanes.late);
-                drop(lanes);
+                self.pass_on(lanes);
                 // After the lock: payloads may be large.
                 drop(late);
                 // A job answers through a channel of its own: a panic drops it, and its caller sees that.
@@ -166,10 +161,11 @@ impl Shared {
                     );
                 }
                 let took = began.elapsed();
-                if priority::is_back() && self.replaced(lane, took) {
+                if priority::rank() > Rank::Usual && self.replaced(lane, took) {
                     return;
                 }
-                lanes = self.done(lane, took);
+                lanes = self.lock();
+                lanes.done(lane, took);
             } else if lanes.stopped {
                 return;
             } else if !lanes.late.is_empty() {
@@ -184,6 +180,7 @@ impl Shared {
                     .wait(lanes)
                     .unwrap_or_else(PoisonError::into_inner);
                 lanes.idle = lanes.idle.saturating_sub(1);
+                lanes.told = lanes.told.saturating_sub(1);
             }
         }
     }
@@ -201,7 +198,9 @@ fn filled(pool: &Weak<Shared>, name: String, lane: LaneId, took: Duration) -> bo
         );
     });
     if started.is_ok() {
-        drop(shared.done(lane, took));
+        let mut lanes = shared.lock();
+        lanes.done(lane, took);
+        shared.pass_on(lanes);
     }
     started.is_ok()
 }
@@ -255,11 +254,14 @@ mod tests {
                 lane,
                 Arc::default(),
                 Box::new(move || {
-                    assert!(!priority::is_back(), "a thread that is back was kept");
+                    assert!(
+                        priority::rank() == Rank::Usual,
+                        "a thread that is back was kept"
+                    );
                     let niceness = rustix::process::getpriority_process(None).unwrap();
                     let named = thread::current().name().unwrap_or_default().to_owned();
                     if number == 1 {
-                        priority::step_back();
+                        priority::step_to(Rank::Last);
                     }
                     answer
                         .send((thread::current().id(), named, niceness))
@@ -289,7 +291,11 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for round in 0..100 {
             let answer = answer.clone();
-            assert!(pool.submit(lane, Arc::default(), Box::new(priority::step_back)));
+            assert!(pool.submit(
+                lane,
+                Arc::default(),
+                Box::new(|| priority::step_to(Rank::Back))
+            ));
             assert!(pool.submit(
                 lane,
                 Arc::default(),

@@ -7,22 +7,43 @@ use std::io;
 use std::sync::Once;
 use std::time::Duration;
 
-use super::bounds::{LONG_SLICE, SHORT_CALL, STEP_BACK};
+use super::bounds::{LONG_SLICE, SHORT_CALL, SHORT_SLICE, STEP_BACK};
 
-thread_local! {
-    static BACK: Cell<bool> = const { Cell::new(false) };
+/// Where a thread stands among those that want a core, later ones further back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Among all others.
+    #[default]
+    Usual,
+    /// It gets a small part of what others get, and lets whoever wakes go first.
+    Back,
+    /// It gets next to nothing where others want the core. No idle policy (`SCHED_IDLE`): that would be nothing, for a thread that may hold a lock
+    /// of the whole process' memory.
+    Last,
 }
 
-/// This thread steps back, for good. Where the kernel refuses, it goes on as it is: the call's deadline bounds it in any case.
-pub(super) fn step_back() {
-    if BACK.replace(true) {
+/// The niceness of who is last: none is nicer.
+const LEAST: i32 = 19;
+
+thread_local! {
+    static RANK: Cell<Rank> = const { Cell::new(Rank::Usual) };
+}
+
+/// This thread steps back to there, for good. Where the kernel refuses, it goes on as it is: the call's deadline bounds it in any case.
+pub(super) fn step_to(rank: Rank) {
+    if RANK.get() >= rank {
         return;
     }
+    RANK.set(rank);
     // On Linux the priority is a thread's own, and no process is this thread.
     let stepped = rustix::process::getpriority_process(None).and_then(|niceness| {
-        let niceness = niceness.saturating_add(STEP_BACK);
+        let niceness = match rank {
+            Rank::Last => LEAST,
+            _ => niceness.saturating_add(STEP_BACK).min(LEAST),
+        };
         // What only newer kernels know is asked for first.
-        sliced(niceness).or_else(|_| rustix::process::setpriority_process(None, niceness))
+        sliced(niceness, LONG_SLICE)
+            .or_else(|_| rustix::process::setpriority_process(None, niceness))
     });
     if let Err(error) = stepped {
         static TOLD: Once = Once::new();
@@ -35,19 +56,32 @@ pub(super) fn step_back() {
     }
 }
 
+/// This thread has little to do at a time, and goes first when it wakes: for what others wait for. It gets no more of a core for it. Kernels
+/// before 6.12 ignore it, and nothing depends on it.
+pub(super) fn be_prompt() {
+    let prompt = rustix::process::getpriority_process(None)
+        .and_then(|niceness| sliced(niceness, SHORT_SLICE));
+    if let Err(error) = prompt {
+        tracing::debug!(
+            cause = error.to_string(),
+            "this thread has the usual slices"
+        );
+    }
+}
+
 /// This thread's niceness, and the length of its slices. Niceness alone says how much of a core it gets, not when: the kernel (EEVDF, since Linux
 /// 6.6) lets a slice that has begun come to its end before a thread that wakes, however nice the one that runs is. Only a wish for
 /// longer slices than the others have (since 6.12; kernels before that ignore it) lets whoever wakes go first, and costs it nothing of its part.
-fn sliced(niceness: i32) -> Result<(), rustix::io::Errno> {
+fn sliced(niceness: i32, slice: Duration) -> Result<(), rustix::io::Errno> {
     let wish = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>())
             .map_err(|_| rustix::io::Errno::OVERFLOW)?,
         sched_policy: 0,
         // Whatever policy the host was started with.
         sched_flags: libc::SCHED_FLAG_KEEP_POLICY.unsigned_abs().into(),
-        sched_nice: niceness.min(19),
+        sched_nice: niceness,
         sched_priority: 0,
-        sched_runtime: u64::try_from(LONG_SLICE.as_nanos()).unwrap_or(u64::MAX),
+        sched_runtime: u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX),
         sched_deadline: 0,
         sched_period: 0,
     };
@@ -73,9 +107,9 @@ fn sliced(niceness: i32) -> Result<(), rustix::io::Errno> {
     }
 }
 
-/// Whether this thread has stepped back.
-pub(super) fn is_back() -> bool {
-    BACK.get()
+/// Where this thread stands.
+pub(super) fn rank() -> Rank {
+    RANK.get()
 }
 
 /// What a call has had of a core since it began, on the thread that it began on. Not the time that passed: one that had to wait for others has
@@ -157,19 +191,40 @@ mod tests {
         (major, minor) >= (6, 12)
     }
 
+    /// Whether the kernel has kept a wish.
+    fn is_kept(slice: u64, wish: Duration) -> bool {
+        !slices_are_kept() || u128::from(slice) == wish.as_nanos()
+    }
+
     #[test]
     fn a_thread_that_steps_back_is_nicer_and_wishes_for_slices_that_others_cut_short() {
         std::thread::spawn(|| {
             let (before, _) = noted();
-            step_back();
-            let (after, slice) = noted();
-            assert!(is_back());
-            assert_eq!(after, (before + STEP_BACK).min(19));
-            if slices_are_kept() {
-                assert_eq!(u128::from(slice), LONG_SLICE.as_nanos());
+            for (rank, expected, niceness) in [
+                (Rank::Usual, Rank::Usual, before),
+                (Rank::Back, Rank::Back, (before + STEP_BACK).min(LEAST)),
+                (Rank::Back, Rank::Back, (before + STEP_BACK).min(LEAST)),
+                (Rank::Last, Rank::Last, LEAST),
+                (Rank::Back, Rank::Last, LEAST),
+            ] {
+                step_to(rank);
+                let (is, slice) = noted();
+                assert_eq!((super::rank(), is), (expected, niceness), "{rank:?}");
+                assert!(rank == Rank::Usual || is_kept(slice, LONG_SLICE));
             }
-            step_back();
-            assert_eq!(noted().0, after, "once is enough");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_prompt_thread_wishes_for_short_slices_and_gets_no_more_than_others() {
+        std::thread::spawn(|| {
+            let (before, _) = noted();
+            be_prompt();
+            let (after, slice) = noted();
+            assert_eq!((after, rank()), (before, Rank::Usual));
+            assert!(is_kept(slice, SHORT_SLICE));
         })
         .join()
         .unwrap();
