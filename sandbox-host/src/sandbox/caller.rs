@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
-use super::lanes::LaneId;
+use super::lanes::Place;
 use super::ticket::Ticket;
 
 /// The earlier of two instants; `None` is never.
@@ -29,7 +29,7 @@ pub(super) async fn until<T>(
 pub(super) struct CallerEnd {
     pub(super) ticket: Arc<Ticket>,
     pub(super) workers: Arc<Workers>,
-    pub(super) lane: LaneId,
+    pub(super) place: Place,
 }
 
 impl CallerEnd {
@@ -37,7 +37,7 @@ impl CallerEnd {
     pub(super) fn withdraw(&self) -> bool {
         let withdrawn = self.ticket.withdraw();
         if withdrawn {
-            self.workers.pool.forget(self.lane, &self.ticket);
+            self.workers.pool.forget(self.place);
         }
         withdrawn
     }

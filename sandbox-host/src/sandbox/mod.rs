@@ -69,6 +69,7 @@ use self::pace::{Paces, Went};
 use self::pool::Pool;
 use self::priority::Stint;
 use self::ticket::Ticket;
+use crate::dispatch::Whose;
 
 /// How large the sandbox is.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ pub struct SandboxConfig {
     pub threads: usize,
     /// Handlers that will be loaded: each has a thread that no other takes.
     pub handlers: usize,
-    /// Calls of one handler that wait for a thread; more are shed.
+    /// Calls of one handler that wait for a thread; more are shed, of the client that has the most.
     pub queue: usize,
     /// How long a call waits for a thread before it is shed, milliseconds.
     pub queue_wait_ms: u64,
@@ -195,6 +196,7 @@ impl Sandbox {
             breaker: Breaker::new(Arc::from(name)),
             paces: Arc::new(Paces::new()),
             client: None,
+            whose: Whose::of(None),
         })
     }
 
@@ -225,6 +227,8 @@ pub struct LoadedHandler {
     paces: Arc<Paces>,
     /// For whom it is called; whoever calls it for nobody is never cut off.
     client: Option<Who>,
+    /// Whose turn its calls wait for.
+    whose: Whose,
 }
 
 impl LoadedHandler {
@@ -261,11 +265,12 @@ impl LoadedHandler {
         }
     }
 
-    /// The same handler for one client, or one that has no name. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
+    /// The same handler for one client, or one that has no name: clients' calls wait in turn. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
     #[must_use]
     pub fn of(&self, client: Option<&str>) -> Self {
         Self {
             client: Some(client.map(Arc::from)),
+            whose: Whose::of(client),
             ..self.clone()
         }
     }
@@ -422,11 +427,6 @@ impl LoadedHandler {
         before: Before,
     ) -> Result<Run, HandlerError> {
         let ticket = Arc::new(Ticket::default());
-        let caller = CallerEnd {
-            ticket: Arc::clone(&ticket),
-            workers: Arc::clone(&self.workers),
-            lane: self.lane,
-        };
         let (answer, mut answered) = oneshot::channel();
         let job = {
             let (callee, workers, ticket) = (
@@ -452,9 +452,15 @@ impl LoadedHandler {
                 }
             }
         };
-        if !self.workers.pool.submit(self.lane, ticket, Box::new(job)) {
+        let (pool, job) = (&self.workers.pool, Box::new(job));
+        let Some(place) = pool.submit(self.lane, self.whose, Arc::clone(&ticket), job) else {
             return Err(HandlerError::Overloaded);
-        }
+        };
+        let caller = CallerEnd {
+            ticket,
+            workers: Arc::clone(&self.workers),
+            place,
+        };
         let patience = Instant::now().checked_add(self.queue_wait);
         let outcome = match until(earlier(patience, self.latest), &mut answered).await {
             Some(outcome) => outcome,

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::bounds::THREAD_STACK_BYTES;
 use super::fault::SandboxError;
-use super::lanes::{Job, LaneId, Lanes, Patience, Queued, threads};
+use super::lanes::{Job, LaneId, Lanes, Patience, Place, Queued, Seat, threads};
 use super::priority;
 use super::ticket::Ticket;
+use crate::dispatch::Whose;
 
 /// The threads. They end when this is dropped, each after the job that it runs.
 pub(super) struct Pool(Arc<Shared>);
@@ -25,8 +26,8 @@ struct Shared {
 /// A thread that is wanted in the place of another.
 struct Vacancy {
     name: String,
-    /// Whose job the other has done, and how long that took.
-    lane: LaneId,
+    /// Which job the other has done, and how long that took.
+    seat: Seat,
     took: Duration,
     /// Where to say whether there is one.
     reply: SyncSender<bool>,
@@ -54,13 +55,13 @@ impl Pool {
             .spawn(move || {
                 for Vacancy {
                     name,
-                    lane,
+                    seat,
                     took,
                     reply,
                 } in vacancies
                 {
                     // Nobody waits for the reply any more if the pool is gone.
-                    let _ = reply.send(filled(&weak, name, lane, took));
+                    let _ = reply.send(filled(&weak, name, seat, took));
                 }
             })
             .map_err(|source| SandboxError::Thread { name, source })?;
@@ -80,22 +81,29 @@ impl Pool {
         self.0.lock().lane()
     }
 
-    /// Queues a job; `false` if its lane is full.
-    pub(super) fn submit(&self, lane: LaneId, ticket: Arc<Ticket>, job: Job) -> bool {
+    /// Queues a client's job; nothing if its lane is full, and of no client that has more there.
+    pub(super) fn submit(
+        &self,
+        lane: LaneId,
+        whose: Whose,
+        ticket: Arc<Ticket>,
+        job: Job,
+    ) -> Option<Place> {
         let since = Instant::now();
         let mut lanes = self.0.lock();
-        let queued = lanes.push(lane, Queued { ticket, job, since });
-        let wanted = queued && lanes.idle > 0;
+        let pushed = lanes.push(lane, whose, Queued::new(ticket, job, since));
+        let wanted = pushed.is_ok() && lanes.idle > 0;
         drop(lanes);
         if wanted {
             self.0.changed.notify_one();
         }
-        queued
+        // What gave way or found no room is dropped after the lock: a payload may be large.
+        pushed.ok().map(|(place, _)| place)
     }
 
     /// Takes a call's job out of its lane, if it is still there: its place is free and what it holds is dropped.
-    pub(super) fn forget(&self, lane: LaneId, ticket: &Arc<Ticket>) {
-        let forgotten = self.0.lock().take(lane, ticket);
+    pub(super) fn forget(&self, place: Place) {
+        let forgotten = self.0.lock().take(place);
         // After the lock: a payload may be large.
         drop(forgotten);
     }
@@ -127,22 +135,22 @@ impl Shared {
 
     /// A thread whose call made it step back is no use to short ones: another takes its place. `false` if none can be started. That its job is
     /// done is said for it: had it to wait for a core while it holds the lock, all would wait with it.
-    fn replaced(&self, lane: LaneId, took: Duration) -> bool {
+    fn replaced(&self, seat: Seat, took: Duration) -> bool {
         let name = thread::current().name().unwrap_or("guest").to_owned();
         let (reply, replied) = mpsc::sync_channel(1);
         let vacancy = Vacancy {
             name,
-            lane,
+            seat,
             took,
             reply,
         };
         self.keeper.send(vacancy).is_ok() && replied.recv() == Ok(true)
     }
 
-    /// A job of a lane is done, after so long.
-    fn done(&self, lane: LaneId, took: Duration) -> MutexGuard<'_, Lanes> {
+    /// A job is done, after so long.
+    fn done(&self, seat: Seat, took: Duration) -> MutexGuard<'_, Lanes> {
         let mut lanes = self.lock();
-        lanes.done(lane, took);
+        lanes.done(seat, took);
         // A lane that was at its width may have work for a thread that found none: who takes this one's place, for one.
         if lanes.idle > 0 && lanes.waits() {
             self.changed.notify_one();
@@ -153,7 +161,7 @@ impl Shared {
     fn work(self: &Arc<Self>) {
         let mut lanes = self.lock();
         loop {
-            if let Some((lane, job)) = lanes.pop(Instant::now()) {
+            if let Some((seat, job)) = lanes.pop(Instant::now()) {
                 let late = std::mem::take(&mut lanes.late);
                 drop(lanes);
                 // After the lock: payloads may be large.
@@ -166,10 +174,10 @@ impl Shared {
                     );
                 }
                 let took = began.elapsed();
-                if priority::is_back() && self.replaced(lane, took) {
+                if priority::is_back() && self.replaced(seat, took) {
                     return;
                 }
-                lanes = self.done(lane, took);
+                lanes = self.done(seat, took);
             } else if lanes.stopped {
                 return;
             } else if !lanes.late.is_empty() {
@@ -190,7 +198,7 @@ impl Shared {
 }
 
 /// Starts a thread in the place of one that has done its job, for a pool that is still there; whether it did.
-fn filled(pool: &Weak<Shared>, name: String, lane: LaneId, took: Duration) -> bool {
+fn filled(pool: &Weak<Shared>, name: String, seat: Seat, took: Duration) -> bool {
     let Some(shared) = pool.upgrade() else {
         return false;
     };
@@ -201,7 +209,7 @@ fn filled(pool: &Weak<Shared>, name: String, lane: LaneId, took: Duration) -> bo
         );
     });
     if started.is_ok() {
-        drop(shared.done(lane, took));
+        drop(shared.done(seat, took));
     }
     started.is_ok()
 }
@@ -223,6 +231,12 @@ mod tests {
         Patience::of(Duration::from_secs(3_600))
     }
 
+    /// Whether a job of nobody's is queued.
+    fn submit(pool: &Pool, lane: LaneId, job: Job) -> bool {
+        pool.submit(lane, Whose::of(None), Arc::default(), job)
+            .is_some()
+    }
+
     #[test]
     fn a_job_that_panics_leaves_its_thread() {
         let pool = Pool::start(1, 1, 16, patient()).unwrap();
@@ -230,9 +244,9 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for number in 0..10 {
             let answer = answer.clone();
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || if number % 2 == 0 {
                     panic!("a test's own")
                 } else {
@@ -251,9 +265,9 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for number in 0..3 {
             let answer = answer.clone();
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || {
                     assert!(!priority::is_back(), "a thread that is back was kept");
                     let niceness = rustix::process::getpriority_process(None).unwrap();
@@ -289,10 +303,10 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for round in 0..100 {
             let answer = answer.clone();
-            assert!(pool.submit(lane, Arc::default(), Box::new(priority::step_back)));
-            assert!(pool.submit(
+            assert!(submit(&pool, lane, Box::new(priority::step_back)));
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || answer.send(round).unwrap())
             ));
             let ran = answers.recv_timeout(Duration::from_secs(30));
