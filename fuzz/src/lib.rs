@@ -5,6 +5,7 @@ pub mod agree;
 pub mod answer;
 pub mod binary;
 pub mod capture;
+mod classifier;
 // The host stands on a compiler of WebAssembly, which nobody wants instrumented: what reads captured calls is compiled from its own files.
 #[path = "../../sandbox-host/src/capture/envelope.rs"]
 mod capture_envelope;
@@ -48,5 +49,6 @@ pub mod template;
 #[path = "../../wire/tests/common/tensorflow.rs"]
 mod tensorflow;
 pub mod token;
+pub mod tokenizer;
 pub mod torch_form;
 pub mod torch_grpc;

@@ -13,6 +13,7 @@ mod owned;
 mod revocation;
 mod room;
 mod sharing;
+mod turns;
 
 pub mod admin;
 pub mod admission;

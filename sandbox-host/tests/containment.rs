@@ -13,6 +13,8 @@
 mod answers;
 #[path = "containment/behaviours.rs"]
 mod behaviours;
+#[path = "containment/fairness.rs"]
+mod fairness;
 #[path = "containment/guests.rs"]
 mod guests;
 #[path = "containment/lifted.rs"]

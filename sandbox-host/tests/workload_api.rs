@@ -95,9 +95,12 @@ fn workload(authority: &Authority, serial: u64, id: &str) -> Leaf {
     authority.issue(serial, &[&format!("uri:{id}")]).unwrap()
 }
 
+/// What an agent says: a message, or a status that ends the stream.
+type Word = Result<Vec<u8>, &'static str>;
+
 /// An agent at a Unix socket; its streams end with it.
 struct Agent {
-    word: watch::Sender<Option<Vec<u8>>>,
+    word: watch::Sender<Option<Word>>,
     /// Streams that were opened, each with the field that the protocol asks for.
     asked: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -135,7 +138,11 @@ impl Agent {
     }
 
     fn say(&self, said: &X509SvidResponse) {
-        self.word.send_replace(Some(said.encode_to_vec()));
+        self.word.send_replace(Some(Ok(said.encode_to_vec())));
+    }
+
+    fn says(&self, word: Word) {
+        self.word.send_replace(Some(word));
     }
 
     fn asked(&self) -> usize {
@@ -151,7 +158,7 @@ impl Drop for Agent {
 
 fn answer(
     request: &Request<Incoming>,
-    mut heard: watch::Receiver<Option<Vec<u8>>>,
+    mut heard: watch::Receiver<Option<Word>>,
     asked: &AtomicUsize,
 ) -> Response<Pieces> {
     let (to, pieces) = mpsc::channel(1);
@@ -182,20 +189,26 @@ fn answer(
     tokio::spawn(async move {
         loop {
             let said = heard.borrow_and_update().clone();
-            if let Some(said) = said {
-                let mut frame = vec![0];
-                frame.extend(u32::try_from(said.len()).unwrap().to_be_bytes());
-                frame.extend(said);
-                if to.send(Ok(Frame::data(frame.into()))).await.is_err() {
-                    return;
+            let ends = |status: &str| {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", status.parse().unwrap());
+                Ok(Frame::trailers(trailers))
+            };
+            match said {
+                Some(Ok(said)) => {
+                    let mut frame = vec![0];
+                    frame.extend(u32::try_from(said.len()).unwrap().to_be_bytes());
+                    frame.extend(said);
+                    if to.send(Ok(Frame::data(frame.into()))).await.is_err() {
+                        return;
+                    }
                 }
+                Some(Err(status)) => return drop(to.send(ends(status)).await),
+                None => {}
             }
             tokio::select! {
                 changed = heard.changed() => if changed.is_err() {
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "14".parse().unwrap());
-                    drop(to.send(Ok(Frame::trailers(trailers))).await);
-                    return;
+                    return drop(to.send(ends("14")).await);
                 },
                 () = to.closed() => return,
             }
@@ -349,7 +362,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     until("the first answers", || first.begun() >= 20).await;
     assert_eq!(second.begun(), 0, "nobody knows its authority yet");
     // What cannot be used leaves what was said before in force, and so does an agent that goes away.
-    agent.word.send_replace(Some(vec![0xff; 100]));
+    agent.says(Ok(vec![0xff; 100]));
     agent.say(&X509SvidResponse::default());
     drop(agent);
     let more = first.begun() + 20;
@@ -382,4 +395,99 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     let failed = statuses.iter().filter(|status| **status != 200).count();
     assert_eq!(failed, 0, "of {}", statuses.len());
     running.stop().await;
+}
+
+/// What another word of an agent does to the next connection.
+#[tokio::test]
+async fn what_an_agent_takes_back_is_used_no_more_and_what_it_garbles_is_passed_over() {
+    let ours = Authority::new("ours").unwrap();
+    let good = || X509SvidResponse {
+        federated_bundles: HashMap::from([("spiffe://elsewhere".to_owned(), der(&ours.pem))]),
+        ..says(&workload(&ours, 2, GATE), &[&ours])
+    };
+    let lacks = |change: fn(&mut X509Svid)| {
+        let mut said = good();
+        change(&mut said.svids[0]);
+        Ok(said.encode_to_vec())
+    };
+    let second = |change: fn(&mut X509Svid)| {
+        let mut said = good();
+        let mut more = said.svids[0].clone();
+        change(&mut more);
+        said.svids.push(more);
+        Ok(said.encode_to_vec())
+    };
+    let unfederated = X509SvidResponse {
+        federated_bundles: HashMap::new(),
+        ..good()
+    };
+    let other = says(&workload(&ours, 3, "spiffe://prod/other"), &[&ours]);
+    for (what, word, expected) in [
+        ("it denies the host an identity", Err("7"), 503),
+        (
+            "it is federated with the server's domain no more",
+            Ok(unfederated.encode_to_vec()),
+            503,
+        ),
+        ("it has something else to do", Err("14"), 200),
+        ("it says that it was asked wrongly", Err("3"), 200),
+        ("nothing", Ok(Vec::new()), 200),
+        ("no id", lacks(|svid| svid.spiffe_id.clear()), 200),
+        ("no authorities", lacks(|svid| svid.bundle.clear()), 200),
+        (
+            "a second identity without a key",
+            second(|svid| svid.x509_svid_key.clear()),
+            200,
+        ),
+        (
+            "another's certificate",
+            Ok(X509SvidResponse {
+                svids: other.svids.clone(),
+                ..good()
+            }
+            .encode_to_vec()),
+            200,
+        ),
+    ] {
+        let backend = Backend::start(Act::Answer);
+        let leaf = workload(&ours, 1, ELSEWHERE);
+        let front = Front::start(ANYWHERE, backend.address, &leaf, Some(&ours));
+        let socket = socket();
+        let agent = Agent::start(&socket);
+        agent.say(&good());
+        let running = host(&[&front], &socket, ELSEWHERE).await;
+        running.ready().await;
+        let asked = agent.asked();
+        let ends = word.is_err();
+        agent.says(word);
+        if ends {
+            until("the agent is asked again", || {
+                agent.asked() > asked || expected == 200
+            })
+            .await;
+        } else {
+            // Whoever asks now is told the same.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
+        // Its server comes back at its place: the next connection is a new one.
+        let address = front.address.to_string();
+        drop(front);
+        until("the connection is lost", || !running.host.app().ready()).await;
+        let front = Front::start(&address, backend.address, &leaf, Some(&ours));
+        if expected == 200 {
+            running.ready().await;
+            assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
+        } else {
+            for _ in 0..20 {
+                assert_eq!(running.gate.infer(&[1.0]).await.status, expected, "{what}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            agent.say(&good());
+            running.ready().await;
+            assert_eq!(running.gate.infer(&[1.0]).await.status, 200, "{what}");
+        }
+        drop(front);
+        running.stop().await;
+    }
 }

@@ -194,7 +194,7 @@ pub fn load_component(
 
 /// A loop beside a handler that works.
 async fn hostile(lab: &Lab, report: &mut Report, sandbox: &Sandbox, pixels: &[u8]) -> Outcome<()> {
-    let (runs, neighbours) = if lab.quick { (2, 10) } else { (40, 1_000) };
+    let (runs, neighbours) = if lab.quick { (2, 10) } else { (40, 4_000) };
     let none = BTreeMap::new();
     let looping = load(lab, sandbox, "hostile_loop", &none)?;
     let mut late = Vec::new();

@@ -4,14 +4,14 @@
 //!
 //! A line whose request was meanwhile told that it could not be written is not written; one that the writer has taken by then is, and
 //! whoever waited is told which of the two it is. Answers and Envoy's entries have places of their own: a flood of the one cannot keep the
-//! other out.
+//! other out. Nor can a client that has many answers while the disk stands still: it leaves places to others that ask (`sharing`).
 
 mod chain;
 mod thread;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -20,7 +20,9 @@ use super::files::Store;
 use super::heard::Heard;
 use super::record::{Event, Open};
 use super::recover::{Recovered, opening};
+use crate::dispatch::Whose;
 use crate::metrics::Metrics;
+use crate::sharing::Shares;
 
 pub(super) use chain::Chain;
 use thread::Writer;
@@ -56,8 +58,8 @@ pub enum Unwritten {
 /// Whose places a line takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
-    /// Somebody waits for it with an answer.
-    Answer,
+    /// Somebody waits for it with a client's answer.
+    Answer(Whose),
     /// Nobody waits, or Envoy's stream can be held back.
     Entry,
 }
@@ -82,7 +84,7 @@ enum Message {
 }
 
 struct Shared {
-    answers: Semaphore,
+    answers: Mutex<Shares>,
     entries: Semaphore,
     /// Dropped and not yet told in the log.
     untold: AtomicU64,
@@ -90,6 +92,14 @@ struct Shared {
     failing: AtomicBool,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// Places of answers' lines, by whose they are.
+    fn answers(&self) -> MutexGuard<'_, Shares> {
+        // Nothing panics while it holds them.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The log, for whoever has something to say in it.
@@ -135,7 +145,7 @@ impl Audit {
     ) -> std::io::Result<Self> {
         let (queue, messages) = channel();
         let shared = Arc::new(Shared {
-            answers: Semaphore::new(QUEUED_LINES),
+            answers: Mutex::default(),
             entries: Semaphore::new(QUEUED_LINES),
             untold: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -194,13 +204,23 @@ impl Audit {
     /// # Errors
     /// It was not written within [`WRITE_WAIT`].
     pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Unwritten> {
-        let Ok(place) = self.shared.answers.try_acquire() else {
-            return Err(Unwritten::Never);
+        let client = match &event {
+            Event::Decision(decision) => decision.client.as_deref(),
+            _ => None,
         };
-        place.forget();
+        let (whose, now) = (Whose::of(client), tokio::time::Instant::now());
+        let has_place = (self.shared.answers()).give(whose, (0, 1), QUEUED_LINES, now);
+        if !has_place {
+            return Err(Unwritten::Never);
+        }
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (done, written) = oneshot::channel();
-        self.send(time, event, Sort::Answer, Some((Arc::clone(&fate), done)));
+        self.send(
+            time,
+            event,
+            Sort::Answer(whose),
+            Some((Arc::clone(&fate), done)),
+        );
         // While writes fail, waiting helps nobody: one more try or two, and no more.
         let wait = if self.failing() {
             RETRY.saturating_mul(2)

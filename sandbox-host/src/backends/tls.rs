@@ -332,6 +332,14 @@ pub fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlsError> {
     })
 }
 
+/// Whose a workload's certificate is: it holds one URI and no other (X.509-SVID, 2).
+fn workload(leaf: &CertificateDer<'_>) -> Option<String> {
+    let leaf = webpki::EndEntityCert::try_from(leaf).ok()?;
+    let mut names = leaf.valid_uri_names();
+    let name = names.next()?;
+    names.next().is_none().then(|| name.to_owned())
+}
+
 /// Knows a server by the SPIFFE ID in its certificate (X.509-SVID): its address says nothing then.
 #[derive(Debug)]
 struct Workload {
@@ -367,13 +375,10 @@ impl ServerCertVerifier for Workload {
             now,
             self.algorithms.all,
         )?;
-        let leaf = webpki::EndEntityCert::try_from(end_entity)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        // A workload's certificate holds one URI and no other (X.509-SVID, 2).
-        let mut names = leaf.valid_uri_names();
-        match (names.next(), names.next()) {
-            (Some(name), None) if name == self.id => Ok(ServerCertVerified::assertion()),
-            _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+        if workload(end_entity).as_deref() == Some(self.id.as_str()) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
         }
     }
 

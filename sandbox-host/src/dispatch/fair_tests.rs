@@ -15,7 +15,7 @@ fn who(name: u8) -> Whose {
 
 /// Joins the queue under a name of its own; whose name gives way.
 fn wait(fair: &mut Fair<u32>, whose: u8, name: u32) -> Option<Option<u32>> {
-    fair.wait(who(whose), name).map(|(_, gives_way)| gives_way)
+    fair.wait(who(whose), name).map(|joined| joined.gave_way)
 }
 
 fn back(fair: &mut Fair<u32>, whose: u8) -> Vec<u32> {
@@ -144,26 +144,6 @@ async fn how_long_somebody_waits_is_known_by_its_share() {
     }
 }
 
-/// What is counted beside the table.
-fn sound(fair: &Fair<u32>) {
-    let taken: usize = fair.clients.values().map(|client| client.taken).sum();
-    let waiting: usize = fair
-        .clients
-        .values()
-        .map(|client| client.waiting.len())
-        .sum();
-    let waits = fair
-        .clients
-        .values()
-        .filter(|client| !client.waiting.is_empty());
-    assert_eq!((taken, waiting), (fair.taken, fair.waiting));
-    assert_eq!(waits.count(), fair.next.len());
-    assert_eq!(fair.next.len(), fair.heaviest.len());
-    assert!(fair.waiting <= fair.queue);
-    let idle = |client: &Client<u32>| client.taken == 0 && client.waiting.is_empty();
-    assert!(!fair.clients.values().any(idle), "nobody who has nothing");
-}
-
 #[tokio::test(start_paused = true)]
 async fn every_place_is_counted_whoever_comes_waits_leaves_or_gives_way() {
     let mut fair = Fair::new(5, 7);
@@ -175,24 +155,24 @@ async fn every_place_is_counted_whoever_comes_waits_leaves_or_gives_way() {
         (state >> 33) % sides
     };
     let mut have: Vec<u8> = Vec::new();
-    let mut wait: Vec<(u8, u64, u32)> = Vec::new();
+    let mut wait: Vec<(u8, Waits, u32)> = Vec::new();
     for name in 0..20_000_u32 {
         let whose = u8::try_from(dice(4)).unwrap();
         let granted = match dice(5) {
             0 | 1 => {
                 if fair.take(who(whose), Instant::now()) {
                     have.push(whose);
-                } else if let Some((number, gives_way)) = fair.wait(who(whose), name) {
-                    wait.push((whose, number, name));
-                    wait.retain(|(.., waits)| Some(*waits) != gives_way);
+                } else if let Some(joined) = fair.wait(who(whose), name) {
+                    wait.push((whose, joined.waits, name));
+                    wait.retain(|(.., waits)| Some(*waits) != joined.gave_way);
                 }
                 Vec::new()
             }
             2 if !wait.is_empty() => {
-                let (whose, number, _) =
+                let (_, waits, _) =
                     wait.swap_remove(usize::try_from(dice(wait.len() as u64)).unwrap());
-                fair.leave(who(whose), number);
-                fair.leave(who(whose), number);
+                fair.leave(waits);
+                fair.leave(waits);
                 Vec::new()
             }
             3 if name % 50 == 0 => {
@@ -208,16 +188,17 @@ async fn every_place_is_counted_whoever_comes_waits_leaves_or_gives_way() {
             let place = wait.iter().position(|(.., waits)| *waits == name).unwrap();
             have.push(wait.swap_remove(place).0);
         }
-        sound(&fair);
+        fair.turns.sound();
+        assert!(fair.turns.waiting() <= fair.queue);
         assert_eq!(
             (have.len(), wait.len()),
-            (fair.taken, fair.waiting),
+            (fair.turns.taken(), fair.turns.waiting()),
             "{name}"
         );
     }
     for whose in have {
         drop(fair.give_back(who(whose), Instant::now()));
     }
-    assert!(fair.waiting <= wait.len());
-    sound(&fair);
+    assert!(fair.turns.waiting() <= wait.len());
+    fair.turns.sound();
 }

@@ -19,6 +19,7 @@ use super::Whose;
 use super::fair::Fair;
 use super::knee::Knee;
 use crate::metrics::{BackendLabels, Metrics, Raised};
+use crate::turns::Waits;
 
 /// One in so many of the calls that a mean is of is the latest.
 const SHARE: u32 = 8;
@@ -170,7 +171,7 @@ impl Places {
         };
         let (tell, told) = oneshot::channel();
         let mut gives_way = None;
-        let number = self.change(|fair| {
+        let waits = self.change(|fair| {
             if fair.take(whose, now) {
                 return Ok(None);
             }
@@ -184,28 +185,28 @@ impl Places {
                     left.as_millis()
                 ));
             }
-            let Some((number, other)) = fair.wait(whose, tell) else {
+            let Some(joined) = fair.wait(whose, tell) else {
                 return Err(format!(
                     "{} requests wait for the backend already, and none of a client that has more",
                     self.queue
                 ));
             };
-            gives_way = other;
-            Ok(Some(number))
+            gives_way = joined.gave_way;
+            Ok(Some(joined.waits))
         });
         if let Some(other) = gives_way {
             // One that has left in this moment needs not be told.
             let _ = other.send(Told::GiveWay);
         }
-        let number = match number {
+        let waits = match waits {
             Ok(None) => return Ok(place()),
-            Ok(Some(number)) => number,
+            Ok(Some(waits)) => waits,
             Err(cause) => return shed(cause),
         };
         let mut waiting = Waiting {
             places: self,
             whose,
-            number,
+            waits,
             told,
         };
         let _raised = Raised::new(&self.queued);
@@ -302,7 +303,7 @@ impl Drop for Place {
 struct Waiting<'a> {
     places: &'a Places,
     whose: Whose,
-    number: u64,
+    waits: Waits,
     told: oneshot::Receiver<Told>,
 }
 
@@ -312,9 +313,7 @@ impl Drop for Waiting<'_> {
         match self.told.try_recv() {
             Ok(Told::Place) => self.places.give_back(self.whose),
             Ok(Told::GiveWay) => {}
-            Err(_) => self
-                .places
-                .change(|fair| fair.leave(self.whose, self.number)),
+            Err(_) => self.places.change(|fair| fair.leave(self.waits)),
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
 use super::bounds::DEADLINE_GRACE;
-use super::lanes::LaneId;
+use super::lanes::Place;
 use super::ticket::Ticket;
 
 /// How long a caller waits.
@@ -53,7 +53,7 @@ async fn until<T>(latest: Option<Instant>, future: impl Future<Output = T>) -> O
 pub(super) struct CallerEnd {
     pub(super) ticket: Arc<Ticket>,
     pub(super) workers: Arc<Workers>,
-    pub(super) lane: LaneId,
+    pub(super) place: Place,
 }
 
 impl CallerEnd {
@@ -103,7 +103,7 @@ impl CallerEnd {
     pub(super) fn withdraw(&self) -> bool {
         let withdrawn = self.ticket.withdraw();
         if withdrawn {
-            self.workers.pool.forget(self.lane, &self.ticket);
+            self.workers.pool.forget(self.place);
         }
         withdrawn
     }

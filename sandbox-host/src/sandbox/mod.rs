@@ -36,6 +36,7 @@ mod outcome;
 mod pace;
 mod pool;
 mod priority;
+mod spare;
 mod state;
 mod tensors;
 mod ticket;
@@ -67,8 +68,10 @@ use self::load::{Allowance, Workshop};
 pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Keep, Kept, Payload, Ran, Role};
 use self::pace::{Paces, Went};
 use self::pool::Pool;
-use self::priority::Stint;
+use self::priority::{Rank, Stint};
+use self::spare::SpareCores;
 use self::ticket::Ticket;
+use crate::dispatch::Whose;
 
 /// How large the sandbox is.
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ pub struct SandboxConfig {
     pub threads: usize,
     /// Handlers that will be loaded: each has a thread that no other takes.
     pub handlers: usize,
-    /// Calls of one handler that wait for a thread; more are shed.
+    /// Calls of one handler that wait for a thread; more are shed, of the client that has the most.
     pub queue: usize,
     /// How long a call waits for a thread before it is shed, milliseconds.
     pub queue_wait_ms: u64,
@@ -118,6 +121,7 @@ pub struct Sandbox {
 struct Workers {
     pool: Pool,
     ticker: Ticker,
+    spare: SpareCores,
 }
 
 impl Sandbox {
@@ -143,6 +147,7 @@ impl Sandbox {
         let patience = Patience::of(queue_wait);
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
+            spare: SpareCores::of(threads),
             pool: Pool::start(threads, handlers, queue.max(1), patience)?,
         });
         let identity = hex(&compile::identity(&engine));
@@ -195,6 +200,7 @@ impl Sandbox {
             breaker: Breaker::new(Arc::from(name)),
             paces: Arc::new(Paces::new()),
             client: None,
+            whose: Whose::of(None),
         })
     }
 
@@ -225,6 +231,8 @@ pub struct LoadedHandler {
     paces: Arc<Paces>,
     /// For whom it is called; whoever calls it for nobody is never cut off.
     client: Option<Who>,
+    /// Whose turn its calls wait for.
+    whose: Whose,
 }
 
 impl LoadedHandler {
@@ -261,11 +269,12 @@ impl LoadedHandler {
         }
     }
 
-    /// The same handler for one client, or one that has no name. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
+    /// The same handler for one client, or one that has no name: clients' calls wait in turn. Who calls it so is told [`HandlerError::CutOff`] once it failed too often.
     #[must_use]
     pub fn of(&self, client: Option<&str>) -> Self {
         Self {
             client: Some(client.map(Arc::from)),
+            whose: Whose::of(client),
             ..self.clone()
         }
     }
@@ -422,11 +431,6 @@ impl LoadedHandler {
         before: Before,
     ) -> Result<Run, HandlerError> {
         let ticket = Arc::new(Ticket::default());
-        let caller = CallerEnd {
-            ticket: Arc::clone(&ticket),
-            workers: Arc::clone(&self.workers),
-            lane: self.lane,
-        };
         let waits = Waits {
             to_start: Instant::now().checked_add(self.queue_wait),
             runs: (self.callee.allowance.timeout).saturating_sub(before.ran),
@@ -443,10 +447,12 @@ impl LoadedHandler {
             let input = Arc::clone(input);
             let (paces, client) = (Arc::clone(&self.paces), self.client.clone());
             move || {
+                let pace = paces.of(client.as_ref());
+                priority::step_to(pace.rank());
+                // Its turn has come only then.
+                let _core = (priority::rank() == Rank::Last).then(|| workers.spare.enter());
                 if ticket.start() {
                     let _ticking = workers.ticker.run();
-                    let pace = paces.of(client.as_ref());
-                    priority::step_to(pace.rank());
                     let (queued, stint) = (submitted.elapsed(), Stint::begin());
                     let outcome = callee.call(request_id, &input, ticket, queued, stint, before);
                     pace.note(Went::of(&outcome, stint.is_long()));
@@ -455,9 +461,16 @@ impl LoadedHandler {
                 }
             }
         };
-        if !self.workers.pool.submit(self.lane, ticket, Box::new(job)) {
+        let (pool, job) = (&self.workers.pool, Box::new(job));
+        let rank = self.paces.of(self.client.as_ref()).rank();
+        let Some(place) = pool.submit(self.lane, self.whose, rank, Arc::clone(&ticket), job) else {
             return Err(HandlerError::Overloaded);
-        }
+        };
+        let caller = CallerEnd {
+            ticket,
+            workers: Arc::clone(&self.workers),
+            place,
+        };
         let (cause, detail) = match caller.answer(waits, answered).await {
             Ok(outcome) => return outcome,
             Err(NoAnswer::NeverRan) => return Err(HandlerError::Overloaded),

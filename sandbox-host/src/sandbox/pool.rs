@@ -3,15 +3,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::bounds::THREAD_STACK_BYTES;
 use super::fault::SandboxError;
-use super::lanes::{Job, LaneId, Lanes, Patience, Queued, threads};
+use super::lanes::{Job, LaneId, Lanes, Patience, Place, Queued, Seat, threads};
 use super::priority::{self, Rank};
 use super::ticket::Ticket;
+use crate::dispatch::Whose;
 
 /// The threads. They end when this is dropped, each after the job that it runs.
 pub(super) struct Pool(Arc<Shared>);
@@ -25,11 +26,22 @@ struct Shared {
 /// A thread that is wanted in the place of another.
 struct Vacancy {
     name: String,
-    /// Whose job the other has done, and how long that took.
-    lane: LaneId,
+    /// Which job the other has done, and how long that took.
+    seat: Seat,
     took: Duration,
-    /// Where to say whether there is one.
-    reply: SyncSender<bool>,
+    /// How far back it is.
+    rank: Rank,
+    reply: SyncSender<Relief>,
+}
+
+/// What becomes of a thread that stepped back, once its job is done.
+enum Relief {
+    /// It goes on with a job that would start as far back.
+    Job(Seat, Job),
+    /// Another has its place.
+    Replaced,
+    /// None could be started in its place: it goes on as it is.
+    Kept,
 }
 
 impl Pool {
@@ -52,15 +64,10 @@ impl Pool {
         thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                for Vacancy {
-                    name,
-                    lane,
-                    took,
-                    reply,
-                } in vacancies
-                {
-                    // Nobody waits for the reply any more if the pool is gone.
-                    let _ = reply.send(filled(&weak, name, lane, took));
+                for vacancy in vacancies {
+                    if let Some(shared) = weak.upgrade() {
+                        shared.relieve(vacancy);
+                    }
                 }
             })
             .map_err(|source| SandboxError::Thread { name, source })?;
@@ -80,18 +87,26 @@ impl Pool {
         self.0.lock().lane()
     }
 
-    /// Queues a job; `false` if its lane is full.
-    pub(super) fn submit(&self, lane: LaneId, ticket: Arc<Ticket>, job: Job) -> bool {
+    /// Queues a client's job, which will start at this rank; nothing if its lane is full, and of no client that has more there.
+    pub(super) fn submit(
+        &self,
+        lane: LaneId,
+        whose: Whose,
+        rank: Rank,
+        ticket: Arc<Ticket>,
+        job: Job,
+    ) -> Option<Place> {
         let since = Instant::now();
         let mut lanes = self.0.lock();
-        let queued = lanes.push(lane, Queued { ticket, job, since });
+        let pushed = lanes.push(lane, whose, Queued::new(ticket, rank, job, since));
         self.0.pass_on(lanes);
-        queued
+        // What gave way or found no room is dropped after the lock: a payload may be large.
+        pushed.ok().map(|(place, _)| place)
     }
 
     /// Takes a call's job out of its lane, if it is still there: its place is free and what it holds is dropped.
-    pub(super) fn forget(&self, lane: LaneId, ticket: &Arc<Ticket>) {
-        let forgotten = self.0.lock().take(lane, ticket);
+    pub(super) fn forget(&self, place: Place) {
+        let forgotten = self.0.lock().take(place);
         // After the lock: a payload may be large.
         drop(forgotten);
     }
@@ -121,18 +136,52 @@ impl Shared {
             .map(drop)
     }
 
-    /// A thread whose call made it step back is no use to short ones: another takes its place. `false` if none can be started. That its job is
-    /// done is said for it: had it to wait for a core while it holds the lock, all would wait with it.
-    fn replaced(&self, lane: LaneId, took: Duration) -> bool {
+    /// A thread whose call made it step back is no use to short ones: it goes on with others that are none, or another takes its place. What comes
+    /// next is found for it: had it to wait for a core while it holds the lock, all would wait with it.
+    fn relieved(&self, seat: Seat, took: Duration) -> Option<Relief> {
         let name = thread::current().name().unwrap_or("guest").to_owned();
         let (reply, replied) = mpsc::sync_channel(1);
         let vacancy = Vacancy {
             name,
-            lane,
+            seat,
             took,
+            rank: priority::rank(),
             reply,
         };
-        self.keeper.send(vacancy).is_ok() && replied.recv() == Ok(true)
+        self.keeper.send(vacancy).ok()?;
+        replied.recv().ok()
+    }
+
+    /// For the keeper: what a thread that stepped back does next.
+    fn relieve(self: &Arc<Self>, vacancy: Vacancy) {
+        let Vacancy {
+            name,
+            seat,
+            took,
+            rank,
+            reply,
+        } = vacancy;
+        let mut lanes = self.lock();
+        lanes.done(seat, took);
+        let next = lanes.pop(Instant::now(), rank);
+        let late = std::mem::take(&mut lanes.late);
+        self.pass_on(lanes);
+        drop(late);
+        let relief = next.map_or_else(
+            || match self.staff(name) {
+                Ok(()) => Relief::Replaced,
+                Err(error) => {
+                    tracing::error!(
+                        cause = error.to_string(),
+                        "a guest thread that stepped back cannot be replaced, and goes on"
+                    );
+                    Relief::Kept
+                }
+            },
+            |(seat, job)| Relief::Job(seat, job),
+        );
+        // It waits for this.
+        let _ = reply.send(relief);
     }
 
     /// Wakes a thread where one is idle and a lane has work: one that was at its width has, when a job of it is done. Whoever wakes goes first at
@@ -148,24 +197,15 @@ impl Shared {
     fn work(self: &Arc<Self>) {
         let mut lanes = self.lock();
         loop {
-            if let Some((lane, job)) = lanes.pop(Instant::now()) {
+            if let Some((seat, job)) = lanes.pop(Instant::now(), Rank::Usual) {
                 let late = std::mem::take(&mut lanes.late);
                 self.pass_on(lanes);
                 // After the lock: payloads may be large.
                 drop(late);
-                // A job answers through a channel of its own: a panic drops it, and its caller sees that.
-                let began = Instant::now();
-                if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                    tracing::error!(
-                        "a guest thread panicked: this is a bug of the host, the thread goes on"
-                    );
+                match self.runs(seat, job) {
+                    Some(held) => lanes = held,
+                    None => return,
                 }
-                let took = began.elapsed();
-                if priority::rank() > Rank::Usual && self.replaced(lane, took) {
-                    return;
-                }
-                lanes = self.lock();
-                lanes.done(lane, took);
             } else if lanes.stopped {
                 return;
             } else if !lanes.late.is_empty() {
@@ -184,25 +224,35 @@ impl Shared {
             }
         }
     }
-}
 
-/// Starts a thread in the place of one that has done its job, for a pool that is still there; whether it did.
-fn filled(pool: &Weak<Shared>, name: String, lane: LaneId, took: Duration) -> bool {
-    let Some(shared) = pool.upgrade() else {
-        return false;
-    };
-    let started = shared.staff(name).inspect_err(|error| {
-        tracing::error!(
-            cause = error.to_string(),
-            "a guest thread that stepped back cannot be replaced, and goes on"
-        );
-    });
-    if started.is_ok() {
-        let mut lanes = shared.lock();
-        lanes.done(lane, took);
-        shared.pass_on(lanes);
+    /// Runs a job, and if it made this thread step back, those that it is given then; nothing if another has its place.
+    fn runs(&self, mut seat: Seat, mut job: Job) -> Option<MutexGuard<'_, Lanes>> {
+        loop {
+            // A job answers through a channel of its own: a panic drops it, and its caller sees that.
+            let began = Instant::now();
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!(
+                    "a guest thread panicked: this is a bug of the host, the thread goes on"
+                );
+            }
+            let took = began.elapsed();
+            let relief = if priority::rank() == Rank::Usual {
+                None
+            } else {
+                self.relieved(seat, took)
+            };
+            match relief {
+                Some(Relief::Job(its_seat, its_job)) => (seat, job) = (its_seat, its_job),
+                Some(Relief::Replaced) => return None,
+                Some(Relief::Kept) => return Some(self.lock()),
+                None => {
+                    let mut lanes = self.lock();
+                    lanes.done(seat, took);
+                    return Some(lanes);
+                }
+            }
+        }
     }
-    started.is_ok()
 }
 
 #[cfg(test)]
@@ -222,6 +272,16 @@ mod tests {
         Patience::of(Duration::from_secs(3_600))
     }
 
+    /// Whether a job of nobody's is queued.
+    fn submit(pool: &Pool, lane: LaneId, job: Job) -> bool {
+        submit_at(pool, lane, Rank::Usual, job)
+    }
+
+    fn submit_at(pool: &Pool, lane: LaneId, rank: Rank, job: Job) -> bool {
+        pool.submit(lane, Whose::of(None), rank, Arc::default(), job)
+            .is_some()
+    }
+
     #[test]
     fn a_job_that_panics_leaves_its_thread() {
         let pool = Pool::start(1, 1, 16, patient()).unwrap();
@@ -229,9 +289,9 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for number in 0..10 {
             let answer = answer.clone();
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || if number % 2 == 0 {
                     panic!("a test's own")
                 } else {
@@ -250,9 +310,9 @@ mod tests {
         let (answer, answers) = mpsc::channel();
         for number in 0..3 {
             let answer = answer.clone();
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || {
                     assert!(
                         priority::rank() == Rank::Usual,
@@ -285,20 +345,52 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_stepped_back_goes_on_with_jobs_that_start_there_and_with_no_others() {
+        let pool = Pool::start(1, 1, 16, patient()).unwrap();
+        let lane = pool.lane();
+        let (answer, answers) = mpsc::channel();
+        let (open, opened) = mpsc::channel::<()>();
+        let mut gate = Some(opened);
+        for rank in [Rank::Last, Rank::Last, Rank::Back, Rank::Last, Rank::Usual] {
+            let (answer, gate) = (answer.clone(), gate.take());
+            assert!(submit_at(
+                &pool,
+                lane,
+                rank,
+                Box::new(move || {
+                    // Until all are queued.
+                    gate.map(|gate| gate.recv().unwrap());
+                    priority::step_to(rank);
+                    answer
+                        .send((thread::current().id(), priority::rank()))
+                        .unwrap();
+                })
+            ));
+        }
+        open.send(()).unwrap();
+        drop(answer);
+        let (threads, ranks): (Vec<_>, Vec<_>) = answers.iter().unzip();
+        let expected = [Rank::Last, Rank::Last, Rank::Back, Rank::Last, Rank::Usual];
+        assert_eq!(ranks, expected, "none runs further back than it is");
+        let same: Vec<_> = threads.windows(2).map(|pair| pair[0] == pair[1]).collect();
+        assert_eq!(same, [true, false, true, false]);
+    }
+
+    #[test]
     fn a_job_that_waits_while_its_thread_is_replaced_is_run() {
         let pool = Pool::start(1, 2, 16, patient()).unwrap();
         let lane = pool.lane();
         let (answer, answers) = mpsc::channel();
         for round in 0..100 {
             let answer = answer.clone();
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(|| priority::step_to(Rank::Back))
             ));
-            assert!(pool.submit(
+            assert!(submit(
+                &pool,
                 lane,
-                Arc::default(),
                 Box::new(move || answer.send(round).unwrap())
             ));
             let ran = answers.recv_timeout(Duration::from_secs(30));

@@ -1,7 +1,7 @@
 //! Tokens that were added to a vocabulary: they are found in a text before it is split. Special ones are not: what a caller writes is text, and never a
 //! token that means something to the model.
 
-use crate::table::{Reader, Strings, Writer};
+use super::table::{Reader, Strings, Writer};
 
 /// The mark of a special token's value: it is passed over, and hides others that begin within it, as Hugging Face's `encode_special_tokens` has it.
 const SPECIAL: u32 = 1 << 31;

@@ -4,7 +4,7 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::table::{Merge, Merges, Numbers, Reader, Strings};
+use super::table::{Merge, Merges, Numbers, Reader, Strings};
 
 /// No id: a byte that the vocabulary does not have.
 pub const NONE: u32 = u32::MAX;

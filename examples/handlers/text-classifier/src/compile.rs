@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::added::Added;
-use crate::bpe::{NONE, characters};
-use crate::file::{AddedToken, Direction, File, Model, ModelKind, Strategy, Vocabulary};
-use crate::normalise::{self, normalised};
-use crate::settings;
-use crate::split;
-use crate::table::{Merge, Merges, Strings, Writer};
-use crate::tokenizer::{Kind, Length, Padding, Settings, Truncation};
+use super::added::Added;
+use super::bpe::{NONE, characters};
+use super::file::{AddedToken, Direction, File, Model, ModelKind, Strategy, Vocabulary};
+use super::normalise::{self, normalised};
+use super::settings;
+use super::split;
+use super::table::{Merge, Merges, Strings, Writer};
+use super::tokenizer::{Kind, Length, Padding, Settings, Truncation};
 
 /// An id is a row of the model's table: beyond this it is a mistake, and tables here would be mostly empty.
 pub const MAX_ID: u32 = 1 << 20;
@@ -69,6 +69,8 @@ pub fn compile(text: &str) -> Result<Vec<u8>, String> {
 /// All tokens, those that were added too: each has one id, and each id one token.
 pub struct Tokens<'f> {
     ids: BTreeMap<&'f str, u32>,
+    /// Those that mean something to the model: no text becomes one of them.
+    special: BTreeSet<u32>,
 }
 
 impl<'f> Tokens<'f> {
@@ -98,7 +100,16 @@ impl<'f> Tokens<'f> {
         if let Some(id) = ids.values().find(|id| !seen.insert(**id)) {
             return Err(format!("two tokens have the id {id}"));
         }
-        Ok(Self { ids })
+        let special = added.iter().filter(|token| token.special);
+        Ok(Self {
+            ids,
+            special: special.map(|token| token.id).collect(),
+        })
+    }
+
+    /// Whether a token is a text's own: a vocabulary has special ones too, which its words would find where nothing splits them.
+    fn is_of_texts(&self, id: u32) -> bool {
+        !self.special.contains(&id)
     }
 
     /// A token's id.
@@ -133,7 +144,7 @@ fn wordpiece(model: &Model, all: &Tokens<'_>, tables: &mut Writer) -> Result<Kin
             "model: max_input_chars_per_word is more than {MAX_WORD_CHARS}"
         ));
     }
-    let words = model.vocab.0.iter();
+    let words = (model.vocab.0.iter()).filter(|(_, id)| all.is_of_texts(**id));
     Strings::write(tables, words.map(|(word, id)| (word.as_bytes(), *id)));
     let prefix = model.continuing_subword_prefix.as_deref().unwrap_or("##");
     Ok(Kind::WordPiece {
@@ -176,12 +187,18 @@ fn bpe(
         let id = vocabulary.get(&*c.encode_utf8(&mut buffer));
         id.copied().unwrap_or(NONE)
     });
+    if let Some(id) = bytes.iter().find(|id| !all.is_of_texts(**id)) {
+        return Err(format!(
+            "added token {id}: a byte of any text cannot be special"
+        ));
+    }
     tables.numbers(bytes);
-    let whole = if model.ignore_merges {
+    let mut whole = if model.ignore_merges {
         whole(vocabulary, &characters)
     } else {
         BTreeMap::new()
     };
+    whole.retain(|_, id| all.is_of_texts(*id));
     Strings::write(
         tables,
         whole.iter().map(|(word, id)| (word.as_slice(), *id)),
@@ -197,6 +214,9 @@ fn bpe(
         }
         let pair = (id(left)?, id(right)?);
         let made = id(&format!("{left}{right}"))?;
+        if !all.is_of_texts(made) {
+            return Err(fault("makes a special token of text"));
+        }
         if merges.insert(pair, Merge { rank, made }).is_some() {
             return Err(fault("stands twice"));
         }
@@ -261,7 +281,7 @@ fn added(
     Ok(())
 }
 
-fn padding(file: Option<&crate::file::Padding>, all: &Tokens<'_>) -> Result<Padding, String> {
+fn padding(file: Option<&super::file::Padding>, all: &Tokens<'_>) -> Result<Padding, String> {
     let Some(padding) = file else {
         return Ok(Padding {
             multiple: 1,

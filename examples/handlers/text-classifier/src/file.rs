@@ -1,10 +1,12 @@
 //! A `tokenizer.json` as it is written. What it may say and this handler does not know is refused by name: ids that are nearly right are wrong.
+//! What says nothing of ids is read all the same: passed over, it might be no JSON to anybody else.
 
 use core::fmt;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 /// More tokens than any vocabulary has.
 pub const MAX_TOKENS: usize = 1 << 20;
@@ -23,7 +25,7 @@ pub struct File {
     pub pre_tokenizer: Option<PreTokenizer>,
     pub post_processor: Option<PostProcessor>,
     #[serde(rename = "decoder")]
-    _decoder: Option<IgnoredAny>,
+    _decoder: Option<Value>,
     pub model: Model,
 }
 
@@ -41,9 +43,9 @@ pub struct Truncation {
     pub direction: Direction,
     pub max_length: usize,
     #[serde(default, rename = "strategy")]
-    _strategy: IgnoredAny,
+    _strategy: Value,
     #[serde(default, rename = "stride")]
-    _stride: IgnoredAny,
+    _stride: Value,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +131,7 @@ pub enum PreTokenizer {
     ByteLevel {
         add_prefix_space: bool,
         #[serde(default, rename = "trim_offsets")]
-        _trim_offsets: IgnoredAny,
+        _trim_offsets: Value,
         #[serde(default = "yes")]
         use_regex: bool,
     },
@@ -154,7 +156,7 @@ pub enum PostProcessor {
     TemplateProcessing {
         single: Vec<Part>,
         #[serde(default, rename = "pair")]
-        _pair: IgnoredAny,
+        _pair: Value,
         special_tokens: BTreeMap<String, SpecialToken>,
     },
     BertProcessing {
@@ -165,17 +167,17 @@ pub enum PostProcessor {
         sep: (String, u32),
         cls: (String, u32),
         #[serde(default, rename = "trim_offsets")]
-        _trim_offsets: IgnoredAny,
+        _trim_offsets: Value,
         #[serde(default, rename = "add_prefix_space")]
-        _add_prefix_space: IgnoredAny,
+        _add_prefix_space: Value,
     },
     ByteLevel {
         #[serde(default, rename = "add_prefix_space")]
-        _add_prefix_space: IgnoredAny,
+        _add_prefix_space: Value,
         #[serde(default, rename = "trim_offsets")]
-        _trim_offsets: IgnoredAny,
+        _trim_offsets: Value,
         #[serde(default, rename = "use_regex")]
-        _use_regex: IgnoredAny,
+        _use_regex: Value,
     },
 }
 

@@ -14,7 +14,8 @@
 //! | `max_texts` | 64 | of one request |
 //!
 //! The ids are those of Hugging Face's `tokenizers`, for WordPiece and byte-level BPE; what the file asks for beside what `compile` knows is refused while
-//! the handler is configured. One thing differs on purpose: a caller's `[SEP]` is text, never the special token (`encode_special_tokens`).
+//! the handler is configured. One thing differs on purpose: a caller's `[SEP]` is text, never the special token (`encode_special_tokens`), not
+//! even where nothing splits it and the vocabulary has it as a word.
 
 mod added;
 mod bpe;

@@ -1,9 +1,9 @@
 //! What a `tokenizer.json` says of the ways from a text to words, and of the special tokens around them.
 
-use crate::compile::Tokens;
-use crate::file::{Normalizer, Part, PostProcessor, PreTokenizer, SpecialToken};
-use crate::normalise::{self, Bert};
-use crate::split;
+use super::compile::Tokens;
+use super::file::{Normalizer, Part, PostProcessor, PreTokenizer, SpecialToken};
+use super::normalise::{self, Bert};
+use super::split;
 
 /// Steps of one kind, and special tokens of a text.
 const MAX_STEPS: usize = 16;

@@ -173,6 +173,47 @@ fn added_tokens_are_found_and_special_ones_are_text() {
 }
 
 #[test]
+fn a_special_token_is_no_word_where_nothing_splits_it() {
+    let mut words = wordpiece();
+    words["pre_tokenizer"] = json!({"type": "WhitespaceSplit"});
+    words["normalizer"] = json!(null);
+    assert_eq!(ids(&words, "[SEP] a [CLS]good films"), [1, 4, 1, 6, 7]);
+
+    let mut bytes = byte_level();
+    bytes["model"]["vocab"]["<s>"] = json!(300);
+    bytes["model"]["ignore_merges"] = json!(true);
+    bytes["pre_tokenizer"]["use_regex"] = json!(false);
+    assert_eq!(ids(&bytes, "<s>"), [300]);
+    let token = |id: u32, content: &str| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+    bytes["added_tokens"] = json!([token(300, "<s>")]);
+    assert_eq!(
+        ids(&bytes, "<s>"),
+        "<s>".bytes().map(u32::from).collect::<Vec<_>>()
+    );
+    bytes["added_tokens"] = json!([token(256, "he")]);
+    assert!(
+        compiled(&bytes)
+            .unwrap_err()
+            .contains("merge 0: makes a special token")
+    );
+    bytes["added_tokens"] = json!([token(u32::from(b'!'), "!")]);
+    assert!(compiled(&bytes).unwrap_err().contains("cannot be special"));
+}
+
+#[test]
+fn what_is_not_looked_at_is_json_too() {
+    let text = wordpiece().to_string();
+    assert!(compile(&text).is_ok());
+    for (from, to) in [
+        ("\"prefix\":\"##\"", "\"prefix\":\"\\ud800\""),
+        ("\"cleanup\":true", "\"cleanup\":1e999"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        assert!(compile(&text.replace(from, to)).is_err(), "{to}");
+    }
+}
+
+#[test]
 fn what_a_file_may_not_say_is_told_by_name() {
     let check = |name: &str, change: &dyn Fn(&mut Value), bytes: bool, says: &str| {
         let mut file = if bytes { byte_level() } else { wordpiece() };

@@ -4,12 +4,12 @@ use core::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::added::{Added, Piece};
-use crate::bpe::Bpe;
-use crate::normalise::{self, normalised};
-use crate::split::{self, each};
-use crate::table::Reader;
-use crate::wordpiece::WordPiece;
+use super::added::{Added, Piece};
+use super::bpe::Bpe;
+use super::normalise::{self, normalised};
+use super::split::{self, each};
+use super::table::Reader;
+use super::wordpiece::WordPiece;
 
 /// What a `tokenizer.json` says beside its vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

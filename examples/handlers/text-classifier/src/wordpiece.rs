@@ -1,6 +1,6 @@
 //! WordPiece: a word to the longest tokens of the vocabulary that make it up, from its beginning.
 
-use crate::table::{Alike, Reader, Strings};
+use super::table::{Alike, Reader, Strings};
 
 /// A vocabulary, and what stands for what it cannot make up.
 pub struct WordPiece<'t> {

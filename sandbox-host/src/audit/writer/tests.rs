@@ -1,9 +1,13 @@
 //! Lines written, late, twice tried, dropped: with a store that fails on demand.
 
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use std::io;
-use std::sync::Mutex;
 
 use super::*;
 use crate::audit::key::SigningKey;
@@ -159,7 +163,7 @@ async fn a_flood_of_entries_leaves_answers_their_places() {
         async move { audit.written(SystemTime::now(), decision("answer")).await }
     });
     // Its place is taken, and nothing but the disk keeps its line.
-    let queued = || audit.shared.answers.available_permits() < QUEUED_LINES;
+    let queued = || audit.shared.answers().used() > 0;
     while !queued() && !waiting.is_finished() {
         tokio::task::yield_now().await;
     }
@@ -168,6 +172,31 @@ async fn a_flood_of_entries_leaves_answers_their_places() {
     disk.full.store(false, Ordering::Relaxed);
     audit.stop();
     assert!(disk.ids().contains(&"answer".to_owned()));
+}
+
+#[tokio::test]
+async fn a_client_with_many_answers_leaves_others_their_places() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    disk.full.store(true, Ordering::Relaxed);
+    // Whether a client's line has a place: whoever waits for it is gone at once.
+    let offer = |client: &str| {
+        let Event::Decision(mut line) = decision(client) else {
+            panic!("a decision")
+        };
+        line.client = Some(client.to_owned());
+        let mut written = Box::pin(audit.written(SystemTime::now(), Event::Decision(line)));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        written.as_mut().poll(&mut context).is_pending()
+    };
+    let fill = |client| std::iter::from_fn(|| offer(client).then_some(())).count();
+    assert!(offer("few"));
+    let many = fill("many");
+    // One batch may be with the writer beside what is queued.
+    assert!((3_580..3_590 + BATCH_LINES).contains(&many), "{many}");
+    assert!((0..100).all(|_| offer("few")), "they are left to it");
+    disk.full.store(false, Ordering::Relaxed);
+    audit.stop();
 }
 
 #[tokio::test]

@@ -89,9 +89,15 @@ impl<S: Store> Writer<S> {
 
     /// Writes a batch, and whatever is due with it. `false`: the host ends and it cannot be written.
     fn write(&mut self, items: Vec<Item>) -> bool {
-        let answers = items.iter().filter(|it| it.sort == Sort::Answer).count();
-        self.shared.answers.add_permits(answers);
-        let entries = items.len().saturating_sub(answers);
+        let mut entries = 0;
+        let mut answers = self.shared.answers();
+        for item in &items {
+            match item.sort {
+                Sort::Answer(whose) => answers.take_back(whose, (1, 1)),
+                Sort::Entry => entries = usize::saturating_add(entries, 1),
+            }
+        }
+        drop(answers);
         self.shared.entries.add_permits(entries);
         let queue = &self.shared.metrics.audit_queue;
         queue.dec_by(i64::try_from(items.len()).unwrap_or(i64::MAX));

@@ -1,5 +1,12 @@
 //! An agent of SPIFFE's Workload API: over a Unix socket it says who this host is and whom to trust, and says it anew before that lapses. What it says is
-//! read as untrusted input; what cannot be used leaves what was said before in force, and so does an agent that is gone.
+//! read as untrusted input.
+//!
+//! | the agent | new connections |
+//! |---|---|
+//! | says who this host is, and whom to trust where the server is | are made with that |
+//! | says something without its form, or goes away | are made with what it said before |
+//! | says it all, and names no authorities any more where the server is | are not made |
+//! | denies this host an identity | are not made |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +19,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
-use super::configuration;
+use super::{configuration, workload};
 use crate::backends::oip::Endpoint;
 use crate::backends::unary::Raw;
 
@@ -100,6 +107,15 @@ impl Drop for Agent {
     }
 }
 
+/// Why nothing can be made of what an agent says.
+#[derive(Debug, PartialEq, Eq)]
+enum Unused {
+    /// A message is not what it must be: it is passed over (SPIFFE Workload API, 4.5).
+    Malformed(String),
+    /// A message is all that there is: what it does not say any more is not to be used any more (4.4).
+    Withdrawn(String),
+}
+
 /// Asks for ever: an agent that is gone is asked again, less and less often.
 async fn listen(
     endpoint: Endpoint,
@@ -111,21 +127,33 @@ async fn listen(
     loop {
         let heard = &mut false;
         let ended = hear(&endpoint, heard, |said| {
+            let agent = endpoint.uri();
             match configured(said, &id, protocol) {
                 Ok((who, config)) => {
                     known.send_replace(Some(Arc::new(config)));
-                    tracing::info!(agent = endpoint.uri(), id = who, "an agent says who this host is");
+                    tracing::info!(agent, id = who, "an agent says who this host is");
                 }
-                Err(cause) => tracing::error!(
-                    agent = endpoint.uri(),
+                Err(Unused::Malformed(cause)) => tracing::error!(
+                    agent,
                     cause,
                     "what an agent says of this host cannot be used: what it said before stays in force"
                 ),
+                Err(Unused::Withdrawn(cause)) => {
+                    known.send_replace(None);
+                    tracing::error!(agent, cause, "an agent takes back what it said of this host");
+                }
             }
         })
         .await;
         if *heard {
             pause = FIRST_PAUSE;
+        }
+        match ended.code() {
+            // It has no identity for this host, or none any more (SPIFFE Workload API, 5.2.1).
+            Code::PermissionDenied => drop(known.send_replace(None)),
+            // What is asked is wrong, not when: seldom is enough to find an agent that was replaced (SPIFFE Workload Endpoint, 6).
+            Code::InvalidArgument | Code::Unimplemented => pause = LONGEST_PAUSE,
+            _ => {}
         }
         tracing::warn!(
             agent = endpoint.uri(),
@@ -177,29 +205,45 @@ fn configured(
     said: &Said,
     id: &str,
     protocol: &'static [u8],
-) -> Result<(String, ClientConfig), String> {
-    // The first is the default one (SPIFFE Workload API, 5.2.1).
-    let Some(own) = said.svids.first() else {
-        return Err("it knows no identity of this host".to_owned());
+) -> Result<(String, ClientConfig), Unused> {
+    let malformed = |what: &str| Unused::Malformed(what.to_owned());
+    let whole = |svid: &Svid| {
+        !svid.spiffe_id.is_empty()
+            && [&svid.x509_svid, &svid.x509_svid_key, &svid.bundle]
+                .iter()
+                .all(|field| !field.is_empty())
     };
-    let domain = trust_domain(id).ok_or("the server's id has no trust domain")?;
+    if !said.svids.iter().all(whole) {
+        return Err(malformed("an identity lacks what each must have"));
+    }
+    // The first is the default one (SPIFFE Workload API, 5.3).
+    let Some(own) = said.svids.first() else {
+        return Err(malformed("it names no identity of this host"));
+    };
+    let failed = |what: &'static str| {
+        move |cause: &dyn std::fmt::Display| Unused::Malformed(format!("{what}: {cause}"))
+    };
+    let chain = certificates(&own.x509_svid).map_err(|cause| failed("its certificate")(&cause))?;
+    if chain.first().and_then(|leaf| workload(leaf)).as_deref() != Some(own.spiffe_id.as_str()) {
+        return Err(malformed("its certificate is not of the id that it names"));
+    }
+    let domain =
+        trust_domain(id).ok_or_else(|| malformed("the server's id has no trust domain"))?;
     let bundle = if trust_domain(&own.spiffe_id) == Some(domain) {
         &own.bundle
     } else {
         let theirs = said.federated_bundles.get(domain);
-        theirs.ok_or_else(|| format!("it has no authorities of {domain}"))?
+        theirs.ok_or_else(|| Unused::Withdrawn(format!("it has no authorities of {domain}")))?
     };
     let mut roots = RootCertStore::empty();
-    for authority in certificates(bundle).map_err(|cause| format!("its authorities: {cause}"))? {
+    for authority in certificates(bundle).map_err(|cause| failed("its authorities")(&cause))? {
         roots
             .add(authority)
-            .map_err(|error| format!("an authority of {domain}: {error}"))?;
+            .map_err(|error| failed("an authority")(&error))?;
     }
-    let chain =
-        certificates(&own.x509_svid).map_err(|cause| format!("its certificate: {cause}"))?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.x509_svid_key.clone()));
     let config = configuration(roots, Some(id), Some((chain, key)), protocol);
-    let config = config.map_err(|error| format!("its certificate: {error}"))?;
+    let config = config.map_err(|error| failed("its certificate")(&error))?;
     Ok((own.spiffe_id.clone(), config))
 }
 
