@@ -116,3 +116,132 @@ impl Drop for CallerEnd {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::clock::Ticker;
+    use super::super::engine::compiler;
+    use super::super::lanes::Patience;
+    use super::super::pool::Pool;
+    use super::super::priority::Rank;
+    use super::super::spare::SpareCores;
+    use super::*;
+    use crate::dispatch::Whose;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// The end of a call that waits in a pool whose only thread is taken, until that is let go.
+    fn waiting() -> (CallerEnd, std::sync::mpsc::Sender<()>) {
+        let engine = compiler().unwrap();
+        let workers = Arc::new(Workers {
+            pool: Pool::start(1, 1, 9, Patience::of(MS * 3_600_000)).unwrap(),
+            ticker: Ticker::start(&engine).unwrap(),
+            spare: SpareCores::of(1),
+        });
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let lane = workers.pool.lane();
+        let submit = |ticket, job| {
+            let whose = Whose::of(None);
+            (workers.pool.submit(lane, whose, Rank::Usual, ticket, job)).unwrap()
+        };
+        submit(Arc::default(), Box::new(move || drop(held.recv())));
+        let ticket = Arc::<Ticket>::default();
+        let place = submit(Arc::clone(&ticket), Box::new(|| {}));
+        let caller = CallerEnd {
+            ticket,
+            workers,
+            place,
+        };
+        (caller, let_go)
+    }
+
+    fn waits(to_start: Duration, runs: Duration, latest: Option<Duration>) -> Waits {
+        let now = Instant::now();
+        Waits {
+            to_start: Some(now + to_start),
+            runs,
+            latest: latest.map(|latest| now + latest),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_without_an_answer_ends_for_its_caller_when_its_time_is_up() {
+        let long = MS * 3_600_000;
+        for (what, starts, waits, expected) in [
+            (
+                "no thread",
+                false,
+                waits(MS * 50, MS, None),
+                NoAnswer::NeverRan,
+            ),
+            (
+                "the request is over before it starts",
+                false,
+                waits(long, long, Some(MS * 50)),
+                NoAnswer::NeverRan,
+            ),
+            (
+                "the request is over while it runs",
+                true,
+                waits(long, long, Some(MS * 50)),
+                NoAnswer::RequestOver,
+            ),
+            (
+                "it has no core to notice its deadline",
+                true,
+                waits(long, MS * 50, None),
+                NoAnswer::Overdue,
+            ),
+            (
+                "the same after the time for waiting",
+                true,
+                waits(MS, MS * 50, None),
+                NoAnswer::Overdue,
+            ),
+        ] {
+            let (caller, _let_go) = waiting();
+            let began = Instant::now();
+            assert!(!starts || caller.ticket.start());
+            let (_answer, answered) = oneshot::channel::<()>();
+            let outcome = caller.answer(waits, answered).await;
+            assert_eq!(outcome, Err(expected), "{what}");
+            assert!(began.elapsed() >= MS * 50, "{what}: too early");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_starts_late_has_all_of_its_time() {
+        let (caller, _let_go) = waiting();
+        let (answer, answered) = oneshot::channel();
+        let ticket = Arc::clone(&caller.ticket);
+        let starts = tokio::spawn(async move {
+            tokio::time::sleep(MS * 200).await;
+            assert!(ticket.start());
+            tokio::time::sleep(MS * 20).await;
+            answer.send("in time").unwrap();
+        });
+        // Longer than it may run, and than that is waited for.
+        let outcome = caller.answer(waits(MS * 60_000, MS * 100, None), answered);
+        assert_eq!(outcome.await, Ok("in time"));
+        starts.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_thread_is_gone_is_lost_and_one_that_the_pool_shed_never_ran() {
+        for (shed, expected) in [(false, NoAnswer::Lost), (true, NoAnswer::NeverRan)] {
+            let (caller, _let_go) = waiting();
+            let (answer, answered) = oneshot::channel::<()>();
+            assert!(if shed {
+                caller.ticket.withdraw()
+            } else {
+                caller.ticket.start()
+            });
+            drop(answer);
+            let outcome = caller
+                .answer(waits(MS * 60_000, MS * 60_000, None), answered)
+                .await;
+            assert_eq!(outcome, Err(expected));
+        }
+    }
+}
