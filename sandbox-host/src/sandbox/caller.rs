@@ -118,7 +118,7 @@ impl Drop for CallerEnd {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::super::clock::Ticker;
     use super::super::engine::compiler;
@@ -145,7 +145,13 @@ mod tests {
             let whose = Whose::of(None);
             (workers.pool.submit(lane, whose, Rank::Usual, ticket, job)).unwrap()
         };
-        submit(Arc::default(), Box::new(move || drop(held.recv())));
+        submit(
+            Arc::default(),
+            Box::new(move || {
+                // Until it is let go.
+                let _ = held.recv();
+            }),
+        );
         let ticket = Arc::<Ticket>::default();
         let place = submit(Arc::clone(&ticket), Box::new(|| {}));
         let caller = CallerEnd {

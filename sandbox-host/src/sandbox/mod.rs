@@ -450,7 +450,8 @@ impl LoadedHandler {
                 let pace = paces.of(client.as_ref());
                 priority::step_to(pace.rank());
                 // Its turn has come only then.
-                let _core = (priority::rank() == Rank::Last).then(|| workers.spare.enter());
+                let last = priority::rank() == Rank::Last;
+                let _core = last.then(|| workers.spare.enter(&ticket));
                 if ticket.start() {
                     let _ticking = workers.ticker.run();
                     let (queued, stint) = (submitted.elapsed(), Stint::begin());

@@ -5,6 +5,12 @@
 //! Only threads that stand last come here: none of them can keep another from a core while it holds this lock.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::ticket::Ticket;
+
+/// How often who waits for a place looks whether somebody waits for it: its thread is its handler's meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The places.
 pub(super) struct SpareCores {
@@ -24,14 +30,22 @@ impl SpareCores {
         }
     }
 
-    /// Waits for a place: at worst until as many calls as wait before it have come to their deadlines.
-    pub(super) fn enter(&self) -> SpareCore<'_> {
-        let mut free = self
-            .freed
-            .wait_while(self.lock(), |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Waits for a place, as long as somebody waits for the call: nothing if nobody does any more.
+    pub(super) fn enter(&self, ticket: &Ticket) -> Option<SpareCore<'_>> {
+        let mut free = self.lock();
+        while *free == 0 {
+            if ticket.is_abandoned() {
+                return None;
+            }
+            // Nobody says so when a caller leaves.
+            let (held, _) = self
+                .freed
+                .wait_timeout(free, LOOK)
+                .unwrap_or_else(PoisonError::into_inner);
+            free = held;
+        }
         *free = free.saturating_sub(1);
-        SpareCore(self)
+        Some(SpareCore(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, usize> {
@@ -69,7 +83,7 @@ mod tests {
                         let (spare, inside, highest, together) =
                             (&spare, &inside, &highest, &together);
                         scope.spawn(move || {
-                            let _core = spare.enter();
+                            let _core = spare.enter(&Ticket::default()).unwrap();
                             let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
                             highest.fetch_max(now, Ordering::SeqCst);
                             together.wait();
@@ -84,5 +98,21 @@ mod tests {
             });
             assert_eq!(highest.into_inner(), most, "of {cores}");
         }
+    }
+
+    #[test]
+    fn who_is_waited_for_by_nobody_waits_for_no_place() {
+        let spare = SpareCores::of(1);
+        let ticket = Ticket::default();
+        let taken = spare.enter(&ticket);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| spare.enter(&ticket).is_none());
+            std::thread::sleep(LOOK * 2);
+            assert!(!waits.is_finished(), "somebody waits");
+            ticket.abandon();
+            assert!(waits.join().unwrap());
+        });
+        drop(taken);
+        assert!(spare.enter(&ticket).is_some(), "a place is a place");
     }
 }
