@@ -174,35 +174,30 @@ mod tests {
     #[tokio::test]
     async fn a_call_without_an_answer_ends_for_its_caller_when_its_time_is_up() {
         let long = MS * 3_600_000;
-        for (what, starts, waits, expected) in [
-            (
-                "no thread",
-                false,
-                waits(MS * 50, MS, None),
-                NoAnswer::NeverRan,
-            ),
+        for (what, starts, (to_start, runs, latest), expected) in [
+            ("no thread", false, (MS * 50, MS, None), NoAnswer::NeverRan),
             (
                 "the request is over before it starts",
                 false,
-                waits(long, long, Some(MS * 50)),
+                (long, long, Some(MS * 50)),
                 NoAnswer::NeverRan,
             ),
             (
                 "the request is over while it runs",
                 true,
-                waits(long, long, Some(MS * 50)),
+                (long, long, Some(MS * 50)),
                 NoAnswer::RequestOver,
             ),
             (
                 "it has no core to notice its deadline",
                 true,
-                waits(long, MS * 50, None),
+                (long, MS * 50, None),
                 NoAnswer::Overdue,
             ),
             (
                 "the same after the time for waiting",
                 true,
-                waits(MS, MS * 50, None),
+                (MS, MS * 50, None),
                 NoAnswer::Overdue,
             ),
         ] {
@@ -210,7 +205,7 @@ mod tests {
             let began = Instant::now();
             assert!(!starts || caller.ticket.start());
             let (_answer, answered) = oneshot::channel::<()>();
-            let outcome = caller.answer(waits, answered).await;
+            let outcome = caller.answer(waits(to_start, runs, latest), answered).await;
             assert_eq!(outcome, Err(expected), "{what}");
             assert!(began.elapsed() >= MS * 50, "{what}: too early");
         }
