@@ -4,6 +4,7 @@
 
 mod reread;
 mod routes;
+mod several;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,7 @@ use crate::sandbox::{Compiling, LoadFault, Role, Sandbox, SandboxConfig, Sandbox
 use crate::signed::{self, UnsignedFault};
 pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
+use several::several;
 use tensorgate_artifact::component::Signed;
 use tensorgate_wire::context::Key;
 
@@ -245,7 +247,7 @@ impl Loader {
         let used = used(policy);
         let (signed, unsigned) = signed::of(policy, &used, &self.folders);
         faults.extend(unsigned.into_iter().map(PolicyFault::from));
-        let mut handlers = HashMap::new();
+        let (mut handlers, mut wanted) = (HashMap::new(), Vec::new());
         for key in used {
             // A name that does not resolve is told of by the models that use it.
             let Some(rule) = policy.handlers().get(&key.0) else {
@@ -264,7 +266,13 @@ impl Loader {
                 handlers.insert(key, known.clone());
                 continue;
             }
-            match self.handler(&key.0, rule, key.1, by) {
+            wanted.push((key, rule, by));
+        }
+        let made = several(self.compiling.at_once(), &wanted, |(key, rule, by)| {
+            self.handler(&key.0, rule, key.1, *by)
+        });
+        for ((key, rule, _), made) in wanted.into_iter().zip(made) {
+            match made {
                 Ok(stage) => {
                     let rule = rule.clone();
                     handlers.insert(key, LoadedStage { rule, stage });

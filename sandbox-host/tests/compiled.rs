@@ -17,6 +17,7 @@
 mod guests;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -234,6 +235,51 @@ fn without_landlock() -> seccompiler::BpfProgram {
         std::env::consts::ARCH.try_into().unwrap(),
     );
     filter.unwrap().try_into().unwrap()
+}
+
+/// Starts a program in the compiler's place: what it says comes of a component.
+fn stand_in(program: &Path, script: &str) -> Arc<CompilerProcess> {
+    std::fs::write(program, format!("#!/bin/sh\n{script}")).unwrap();
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    loop {
+        match CompilerProcess::of(program, false) {
+            Ok(process) => return Arc::new(process),
+            // Another test's child has it still from before its own program began.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Each of two is refused by name, the second first, once both were asked for: whoever waited for the first before it asked for the second would wait for ever.
+#[test]
+fn two_components_are_with_the_compiler_at_once_and_each_gets_its_own_answer() {
+    let folder = folder("at-once");
+    let component = preprocess(QUIET);
+    let asked = component.len().saturating_add(16).saturating_mul(2);
+    let answers = "\\001\\000\\000\\000\\000\\000\\000\\000\\001\\005\\000\\000\\000\\000\\000\\000\\000pears\\000\\000\\000\\000\\000\\000\\000\\000\\001\\006\\000\\000\\000\\000\\000\\000\\000apples";
+    let script = format!(
+        "timeout 30 head -c {asked} >/dev/null || exit; printf '{answers}'; cat >/dev/null"
+    );
+    let program = folder.with_extension("compiler");
+    let process = stand_in(&program, &script);
+    let told = std::thread::scope(|scope| {
+        let one = || {
+            let sandbox = sandbox(&folder, Some(Arc::clone(&process)));
+            let loaded = load(&sandbox, "h", &component, Role::Preprocess, PATIENT, &[]);
+            loaded.map(drop).unwrap_err().to_string()
+        };
+        let (one, other) = (scope.spawn(one), scope.spawn(one));
+        [one.join().unwrap(), other.join().unwrap()]
+    });
+    for name in ["apples", "pears"] {
+        let said = told.iter().filter(|told| told.contains(name));
+        assert_eq!(said.count(), 1, "{name}: {told:?}");
+    }
+    std::fs::remove_file(program).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 /// A compiler that is killed takes nothing along but what it was at.

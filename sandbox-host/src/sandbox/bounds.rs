@@ -142,6 +142,9 @@ pub(super) const COMPILE_TIME: Duration = Duration::from_secs(300);
 /// What a compiler of its own may have of writable memory, bytes. CPython takes half of one GiB with four threads.
 pub(super) const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 
+/// Compilers at once, whatever there is of cores and memory: each has several threads.
+pub(super) const MAX_COMPILERS: usize = 16;
+
 /// Between two lines that say that something is being compiled still.
 pub(super) const COMPILE_TOLD_EVERY: Duration = Duration::from_secs(5);
 

@@ -1,21 +1,23 @@
 //! A compiler in a process of its own: what it is given was written by somebody who is not trusted, and may make it take for ever, take all
 //! memory, or worse. The process has a bound on both, can open no file and no socket, and is ended when it is late.
 //!
-//! Three of this program: the host asks the second over a pipe, which starts a third for each component. The second is started before the
-//! host gives up the right to start programs, and never looks at what passes through it.
+//! Three of this program: the host asks the second over a pipe, which starts a third for each component, several at once if the host asks for several. The
+//! second is started before the host gives up the right to start programs, and never looks at what passes through it.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::super::bounds::{
-    COMPILE_MEMORY_BYTES, COMPILE_TIME, MAX_COMPILED_BYTES, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
-    STEP_BACK,
+    COMPILE_MEMORY_BYTES, COMPILE_TIME, MAX_COMPILED_BYTES, MAX_COMPILERS, MAX_COMPONENT_BYTES,
+    MAX_MESSAGE_BYTES, STEP_BACK,
 };
 use super::super::engine;
 use crate::wall;
@@ -34,9 +36,41 @@ const REFUSED: u8 = 1;
 /// Asks the second.
 #[derive(Debug)]
 pub struct CompilerProcess {
-    /// `None` once it did not keep to the form.
-    pipes: Mutex<Option<(ChildStdin, ChildStdout)>>,
+    /// What is asked, and the number of the next question. `None` once it did not keep to the form.
+    input: Mutex<(Option<ChildStdin>, u64)>,
+    answers: Mutex<Answers>,
+    /// Somebody has read an answer.
+    read: Condvar,
     child: Mutex<Child>,
+    at_once: usize,
+}
+
+/// What comes of a component: its code, or why there is none.
+type Answer = Result<Vec<u8>, String>;
+
+/// What came back. Whoever waits and finds nobody reading reads for all.
+#[derive(Debug)]
+struct Answers {
+    /// `None` while somebody reads.
+    output: Option<ChildStdout>,
+    /// Of questions whose askers have not taken them yet.
+    came: HashMap<u64, Answer>,
+    /// It did not keep to the form: why.
+    gone: Option<String>,
+}
+
+/// How many components are compiled at once: as many as there are cores, and as there is memory for what each may take.
+fn compilers() -> usize {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = told.lines().find_map(|line| {
+        let (name, kib) = line.split_once(':')?;
+        let kib = (name == "MemTotal").then(|| kib.trim().trim_end_matches(" kB"))?;
+        kib.parse::<u64>().ok()?.checked_mul(1 << 10)
+    });
+    let fit = total.unwrap_or(0).div_euclid(COMPILE_MEMORY_BYTES);
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+    cores.min(fit).clamp(1, MAX_COMPILERS)
 }
 
 impl CompilerProcess {
@@ -61,26 +95,82 @@ impl CompilerProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (input, output) = (child.stdin.take(), child.stdout.take());
         Ok(Self {
-            pipes: Mutex::new(pipes),
+            input: Mutex::new((input, 0)),
+            answers: Mutex::new(Answers {
+                output,
+                came: HashMap::new(),
+                gone: None,
+            }),
+            read: Condvar::new(),
             child: Mutex::new(child),
+            // Behind the wall nothing tells of memory.
+            at_once: compilers(),
         })
     }
 
-    /// What a compiler made of a component, one at a time.
-    pub(super) fn compile(&self, file: &[u8]) -> Result<Vec<u8>, String> {
-        // Whoever panicked here left a pipe in the middle of something.
-        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (input, output) =
-            (pipes.as_mut()).ok_or("the process that compiles is gone: restart the host")?;
-        match ask(input, output, file) {
-            Ok(answer) => answer,
-            Err(error) => {
-                *pipes = None;
-                Err(format!("the process that compiles is gone: {error}"))
+    /// How many components are best compiled at once.
+    pub(super) const fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    /// What a compiler made of a component.
+    pub(super) fn compile(&self, file: &[u8]) -> Answer {
+        let number = self
+            .ask(file)
+            .map_err(|error| format!("the process that compiles is gone: {error}"))?;
+        let mut answers = self.answers();
+        loop {
+            if let Some(answer) = answers.came.remove(&number) {
+                return answer;
             }
+            if let Some(gone) = &answers.gone {
+                return Err(format!("the process that compiles is gone: {gone}"));
+            }
+            let Some(mut output) = answers.output.take() else {
+                answers = self
+                    .read
+                    .wait(answers)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(answers);
+            let came = answer(&mut output);
+            answers = self.answers();
+            match came {
+                Ok((whose, answer)) => {
+                    answers.came.insert(whose, answer);
+                    answers.output = Some(output);
+                }
+                Err(error) => answers.gone = Some(error.to_string()),
+            }
+            self.read.notify_all();
         }
+    }
+
+    /// Asks, and says under which number.
+    fn ask(&self, file: &[u8]) -> std::io::Result<u64> {
+        // Whoever panicked here left a pipe in the middle of something.
+        let mut asking = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, next) = &mut *asking;
+        let number = *next;
+        *next = next.wrapping_add(1);
+        let Some(pipe) = input else {
+            return Err(std::io::Error::other("restart the host"));
+        };
+        let asked = (pipe.write_all(&number.to_le_bytes()))
+            .and_then(|()| send(pipe, file))
+            .and_then(|()| pipe.flush());
+        if asked.is_err() {
+            *input = None;
+        }
+        asked.map(|()| number)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        // Nothing panics while it holds them.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,21 +183,18 @@ impl Drop for CompilerProcess {
     }
 }
 
-fn ask(
-    input: &mut ChildStdin,
-    output: &mut ChildStdout,
-    file: &[u8],
-) -> std::io::Result<Result<Vec<u8>, String>> {
-    send(input, file)?;
-    input.flush()?;
-    let mut status = [0];
+/// The next answer, and to which question.
+fn answer(output: &mut ChildStdout) -> std::io::Result<(u64, Answer)> {
+    let (mut number, mut status) = ([0; 8], [0]);
+    output.read_exact(&mut number)?;
     output.read_exact(&mut status)?;
     let answer = receive(output, MAX_COMPILED_BYTES)?
         .ok_or_else(|| std::io::Error::other("it ended in the middle"))?;
-    Ok(match status {
+    let answer = match status {
         [MADE] => Ok(answer),
         _ => Err(String::from_utf8_lossy(&answer).into_owned()),
-    })
+    };
+    Ok((u64::from_le_bytes(number), answer))
 }
 
 /// A length and as many bytes.
@@ -155,21 +242,38 @@ pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option
 fn serves(walled: bool) -> ExitCode {
     // Whatever becomes of the host.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut input = std::io::stdin().lock();
+    let output = Arc::new(Mutex::new(std::io::stdout()));
     loop {
-        let file = match receive(&mut input, MAX_COMPONENT_BYTES) {
-            Ok(Some(file)) => file,
-            Ok(None) => return ExitCode::SUCCESS,
+        let mut number = [0; 8];
+        match input.read_exact(&mut number) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return ExitCode::SUCCESS;
+            }
             Err(_) => return ExitCode::FAILURE,
+            Ok(()) => {}
+        }
+        let Ok(Some(file)) = receive(&mut input, MAX_COMPONENT_BYTES) else {
+            return ExitCode::FAILURE;
         };
-        let (status, answer) = match in_the_third(&file, walled) {
-            Ok(code) => (MADE, code),
-            Err(text) => (REFUSED, text.into_bytes()),
-        };
-        let told = (output.write_all(&[status]))
-            .and_then(|()| send(&mut output, &answer))
-            .and_then(|()| output.flush());
-        if told.is_err() {
+        let output = Arc::clone(&output);
+        // The host bounds how many there are.
+        let started = thread::Builder::new().spawn(move || {
+            let (status, answer) = match in_the_third(&file, walled) {
+                Ok(code) => (MADE, code),
+                Err(text) => (REFUSED, text.into_bytes()),
+            };
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = (output.write_all(&number))
+                .and_then(|()| output.write_all(&[status]))
+                .and_then(|()| send(&mut *output, &answer))
+                .and_then(|()| output.flush());
+            if told.is_err() {
+                // Nobody hears answers any more.
+                std::process::exit(i32::from(REFUSED));
+            }
+        });
+        if started.is_err() {
             return ExitCode::FAILURE;
         }
     }
@@ -189,7 +293,7 @@ fn in_the_third(file: &[u8], walled: bool) -> Result<Vec<u8>, String> {
         .map_err(failed)?;
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (done, end) = channel();
-    let (code, said, late) = std::thread::scope(|scope| {
+    let (code, said, late) = thread::scope(|scope| {
         scope.spawn(move || {
             // One that ends early takes no more.
             input.map(|mut input| input.write_all(file));

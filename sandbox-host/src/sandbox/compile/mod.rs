@@ -30,6 +30,13 @@ pub struct Compiling {
     pub process: Option<Arc<CompilerProcess>>,
 }
 
+impl Compiling {
+    /// How many components are best compiled at once. A compiler within this process has a core for each of its threads already.
+    pub(crate) fn at_once(&self) -> usize {
+        self.process.as_ref().map_or(1, |process| process.at_once())
+    }
+}
+
 /// What makes components.
 pub(super) struct Forge {
     engine: Engine,
