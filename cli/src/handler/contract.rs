@@ -40,7 +40,10 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let joined = format!("{world}-as-built");
     let mut imports: Vec<&str> = granted;
     if with_kit {
-        imports.push(tensorgate_componentize::KIT);
+        imports.extend([
+            tensorgate_componentize::KIT,
+            tensorgate_componentize::BLOCKS,
+        ]);
     }
     let imports: String = imports
         .iter()

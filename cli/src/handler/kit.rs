@@ -57,6 +57,7 @@ mod tests {
             r#"(component
                 (import "tensorgate:handler/log@0.1.0" (instance $log))
                 (import "tensorgate:kit/arrays@0.1.0" (instance $kit (export "array" (type (sub resource)))))
+                (import "tensorgate:kit/blocks@0.1.0" (instance $blocks))
                 (import "tensorgate:handler/config@0.1.0" (instance $config))
                 (alias export $kit "array" (type $array))
                 (core func $drop (canon resource.drop $array))

@@ -105,11 +105,16 @@ pub(super) const MAX_TABLES: u32 = 16;
 /// Elements in one table: wasmtime's default.
 pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
-/// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, not given back to the
-/// kernel: a fresh instance then touches its first 4 MiB without a page fault (a 224×224×3 normalise takes 100 µs, not
-/// 350). Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and clear those alone; a page that is swapped out, or on its
-/// way to another place, is none of them and would keep what the last call wrote. It costs up to this much resident memory for each memory slot: threads × `MAX_MEMORIES` × 4 MiB.
-pub(super) const KEEP_RESIDENT_BYTES: usize = 4 << 20;
+/// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, or written over from the module's image, and not given back to the
+/// kernel: a fresh instance then touches its first 16 MiB without a page fault. CPython with its libraries and a picture lies within that, and a call of it takes a third
+/// less time than with 4 MiB; of a smaller memory what there is of it is cleared, so that others pay nothing. Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and
+/// clear those alone; a page that is swapped out, or on its way to another place (compaction moves what is locked in memory, too), is none of them and would keep what the last call wrote.
+/// It costs up to this much resident memory for each memory slot in use: at most threads × `MAX_MEMORIES` × 16 MiB, and of a handler no more than its `memory_bytes`.
+pub(super) const KEEP_RESIDENT_BYTES: usize = 16 << 20;
+
+/// What a table keeps resident between instances, bytes: all of it, cleared as memory is. Given back to the kernel, each table of a few hundred bytes would cost a
+/// call to the kernel and a page fault: half of what a fresh instance takes.
+pub(super) const KEEP_RESIDENT_TABLE_BYTES: usize = MAX_TABLE_ELEMENTS * size_of::<usize>();
 
 /// A wasm page, bytes.
 pub(super) const PAGE_BYTES: u64 = 64 << 10;

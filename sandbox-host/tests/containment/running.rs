@@ -244,3 +244,44 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
         "{fuel:?}"
     );
 }
+
+/// Slots are cleared in one way as far as they stay resident, and in another behind it: memory and tables as large as a call may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_survives_a_call_however_far_up_it_lies() {
+    // Looks at every page of 25 MiB and at every place of a table, notes what it finds, and leaves something behind.
+    let leaving = "(drop (memory.grow (i32.const 400)))
+        (drop (table.grow $table (ref.null func) (i32.const 15000)))
+        (local.set $i (i32.const 131072))
+        (loop $pages
+            (i32.store8 (i32.const 4096) (i32.or (i32.load8_u (i32.const 4096)) (i32.load8_u (local.get $i))))
+            (i32.store8 (local.get $i) (i32.const 1))
+            (local.set $i (i32.add (local.get $i) (i32.const 4096)))
+            (br_if $pages (i32.lt_u (local.get $i) (i32.shl (memory.size) (i32.const 16)))))
+        (local.set $i (i32.const 0))
+        (loop $places
+            (i32.store8 (i32.const 4097) (i32.or (i32.load8_u (i32.const 4097)) (i32.eqz (ref.is_null (table.get $table (local.get $i))))))
+            (table.set $table (local.get $i) (ref.func $recurse))
+            (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $places (i32.lt_u (local.get $i) (table.size $table))))
+        (i32.store8 (i32.const 4098) (i32.gt_u (local.get $i) (i32.const 15000)))
+        (call $tensor (i32.const 2048) (i32.const 1) (i32.const 4096) (i32.const 3)) (call $ok (i32.const 2048) (i32.const 1))";
+    let budget = Budget {
+        timeout_ms: 10_000,
+        ..BUDGET
+    };
+    let guest = load(
+        &sandbox(),
+        "leaving",
+        &preprocess_with(leaving, "(elem declare func $recurse)"),
+        Role::Preprocess,
+        budget,
+        &[],
+    )
+    .unwrap();
+    for _ in 0..30 {
+        let called = guest.preprocess("request", tensors()).await.unwrap();
+        // Nothing in memory, nothing in the table, and all of it was looked at.
+        assert_eq!(called.tensors[0].data.as_ref().unwrap().as_ref(), [0, 0, 1]);
+        assert!(called.memory_peak_bytes > 25 << 20);
+    }
+}

@@ -2,7 +2,7 @@
 //! So the host sees one component that asks for a handler's own interfaces and nothing more. The two are siblings, because a component may call none that
 //! it contains.
 //!
-//! What it never does: it touches nothing inside either, and joins nothing but a handler and a component that imports nothing.
+//! What it never does: it touches nothing inside either but the way of a handler's calls to the kit (`blocks`), and joins nothing but a handler and a component that imports nothing.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,8 @@ use wasmparser::{
     Payload, Validator, WasmFeatures,
 };
 
-use crate::imports::{KIT, surface};
+use crate::blocks::led;
+use crate::imports::{BLOCKS, KIT, surface};
 
 /// A handler with the kit inside it; as it is if it does not import one.
 ///
@@ -33,8 +34,9 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
             "the kit does not offer {KIT}, or wants something itself"
         ));
     }
+    let handler = led(handler)?;
     let mut joint = Joint::new(kit);
-    let component = joint.join(handler).map_err(|error| error.to_string())?;
+    let component = joint.join(&handler).map_err(|error| error.to_string())?;
     Validator::new_with_features(WasmFeatures::default())
         .validate_all(&component)
         .map_err(|error| format!("the kit does not fit the handler: {error}"))?;
@@ -170,7 +172,7 @@ impl<'k> Joint<'k> {
         Ok(())
     }
 
-    /// The kit, an instance of it, and the interface that stands where the import stood.
+    /// The kit, and an instance of it.
     fn insert(&mut self, component: &mut Component) {
         component.section(&RawSection {
             id: ComponentSectionId::Component.into(),
@@ -180,19 +182,26 @@ impl<'k> Joint<'k> {
         let nothing: [(&str, ComponentExportKind, u32); 0] = [];
         instances.instantiate(0, nothing);
         component.section(&instances);
-        let whole = self.counts.instances;
+        self.kit_instance = Some(self.counts.instances);
+        self.counts.instances = self.counts.instances.saturating_add(1);
+    }
+
+    /// An interface of the kit's.
+    fn offer(&mut self, component: &mut Component, interface: &str) {
+        if self.kit_instance.is_none() {
+            self.insert(component);
+        }
         let mut aliases = ComponentAliasSection::new();
         aliases.alias(Alias::InstanceExport {
-            instance: whole,
+            instance: self.kit_instance.unwrap_or_default(),
             kind: ComponentExportKind::Instance,
-            name: KIT,
+            name: interface,
         });
         component.section(&aliases);
-        self.kit_instance = Some(whole);
-        let interface = whole.saturating_add(1);
-        self.counts.instances = interface.saturating_add(1);
+        let index = self.counts.instances;
+        self.counts.instances = index.saturating_add(1);
         self.given
-            .push((KIT.to_owned(), ComponentExportKind::Instance, interface));
+            .push((interface.to_owned(), ComponentExportKind::Instance, index));
     }
 
     /// Imports as they are, the kit's apart.
@@ -204,12 +213,12 @@ impl<'k> Joint<'k> {
         let mut imports = ComponentImportSection::new();
         for import in section {
             let import = import?;
-            if import.name.name == KIT {
+            if [KIT, BLOCKS].contains(&import.name.name) {
                 if !imports.is_empty() {
                     component.section(&imports);
                     imports = ComponentImportSection::new();
                 }
-                self.insert(component);
+                self.offer(component, import.name.name);
                 continue;
             }
             let kind = match import.ty {

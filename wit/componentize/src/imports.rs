@@ -6,8 +6,11 @@ use wasmparser::{BinaryReaderError, ComponentTypeRef, Parser, Payload, TypeBound
 /// The package that all of a handler's imports come from.
 const PACKAGE: &str = "tensorgate:handler/";
 
-/// The tensor kit's one interface.
+/// The tensor kit's interface.
 pub const KIT: &str = "tensorgate:kit/arrays@0.1.0";
+
+/// What of it carries many bytes, in blocks.
+pub const BLOCKS: &str = "tensorgate:kit/blocks@0.1.0";
 
 /// What a core module imports for its own exported resources: `wit-component` satisfies it from within.
 const OWN_EXPORT: &str = "[export]";

@@ -4,12 +4,14 @@
 //! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
 //! The output depends on the input alone, byte for byte.
 
+mod blocks;
 mod compose;
+mod filler;
 mod imports;
 mod parts;
 
 pub use compose::compose;
-pub use imports::{KIT, Surface, surface};
+pub use imports::{BLOCKS, KIT, Surface, surface};
 pub use parts::{Part, note, noted, part};
 
 use wit_component::ComponentEncoder;

@@ -82,9 +82,9 @@ fn exports(module: &[u8], export: &str) -> Result<bool, String> {
 }
 
 /// Each section's id, where it lies with its head, and without.
-type Section = (u8, Range<usize>, Range<usize>);
+pub(crate) type Section = (u8, Range<usize>, Range<usize>);
 
-fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
+pub(crate) fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
     if !component.starts_with(&HEADER) {
         return Err("not a component".to_owned());
     }
@@ -106,7 +106,7 @@ fn sections(component: &[u8]) -> Result<Vec<Section>, String> {
     Ok(found)
 }
 
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id], leb(content.len()).as_slice(), content].concat()
 }
 

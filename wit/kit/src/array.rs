@@ -39,37 +39,66 @@ pub(crate) fn count(shape: &[usize]) -> Result<usize, Failure> {
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 
+/// Whether so many bytes are the elements of a shape.
+fn fits(given: Datatype, shape: &[usize], bytes: usize) -> Result<(), Failure> {
+    if count(shape)?.checked_mul(given.size()) == Some(bytes) {
+        return Ok(());
+    }
+    Err(value(format!(
+        "{bytes} bytes do not fit {given:?} {shape:?}"
+    )))
+}
+
 impl Array {
     /// An array of elements as a tensor has them, little-endian. Halves become `Fp32`.
     ///
     /// # Errors
     /// If the bytes do not fit the shape.
     pub fn from_bytes(given: Datatype, shape: &[usize], bytes: &[u8]) -> Result<Self, Failure> {
-        let count = count(shape)?;
-        if count.checked_mul(given.size()) != Some(bytes.len()) {
-            return Err(value(format!(
-                "{} bytes do not fit {given:?} {shape:?}",
-                bytes.len()
-            )));
+        fits(given, shape, bytes.len())?;
+        match given {
+            Datatype::Fp16 | Datatype::Bf16 => Self::widened(given, shape, bytes),
+            _ => Self::of_buffer(given, shape, Buffer::copied(bytes)?),
         }
-        let mut made = Self {
+    }
+
+    /// The same of bytes that are its own from here on.
+    ///
+    /// # Errors
+    /// If they do not fit the shape.
+    pub(crate) fn of_buffer(
+        given: Datatype,
+        shape: &[usize],
+        mut buffer: Buffer,
+    ) -> Result<Self, Failure> {
+        fits(given, shape, buffer.bytes().len())?;
+        match given {
+            Datatype::Fp16 | Datatype::Bf16 => return Self::widened(given, shape, buffer.bytes()),
+            Datatype::Bool => {
+                for byte in buffer.bytes_mut() {
+                    *byte = u8::from(*byte != 0);
+                }
+            }
+            _ => {}
+        }
+        Ok(Self {
+            datatype: given,
+            shape: shape.to_vec(),
+            buffer,
+        })
+    }
+
+    /// Of halves, which become singles.
+    fn widened(given: Datatype, shape: &[usize], bytes: &[u8]) -> Result<Self, Failure> {
+        let widen = match given {
+            Datatype::Fp16 => half_to_single,
+            _ => |bits| f32::from_bits(u32::from(bits) << 16),
+        };
+        Ok(Self {
             datatype: given.held(),
             shape: shape.to_vec(),
-            buffer: Buffer::default(),
-        };
-        match given {
-            Datatype::Fp16 => made.buffer = widened(bytes, count, half_to_single)?,
-            Datatype::Bf16 => {
-                made.buffer = widened(bytes, count, |bits| f32::from_bits(u32::from(bits) << 16))?;
-            }
-            _ => made.buffer = Buffer::copied(bytes)?,
-        }
-        if given == Datatype::Bool {
-            for byte in made.buffer.bytes_mut() {
-                *byte = u8::from(*byte != 0);
-            }
-        }
-        Ok(made)
+            buffer: widened(bytes, count(shape)?, widen)?,
+        })
     }
 
     /// Zeros.
@@ -136,10 +165,18 @@ impl Array {
     /// # Errors
     /// If the type is neither, or there is no room.
     pub fn to_bytes(&self, wanted: Datatype) -> Result<Vec<u8>, Failure> {
+        match self.narrowed(wanted)? {
+            Some(made) => copied(made.bytes()),
+            None => copied(self.bytes()),
+        }
+    }
+
+    /// The elements as halves; none if they are wanted as they are.
+    pub(crate) fn narrowed(&self, wanted: Datatype) -> Result<Option<Buffer>, Failure> {
         let narrow: fn(f32) -> u16 = match wanted {
             Datatype::Fp16 => single_to_half,
             Datatype::Bf16 => single_to_brain,
-            _ if wanted == self.datatype => return copied(self.bytes()),
+            _ if wanted == self.datatype => return Ok(None),
             _ => {
                 return Err(datatype(format!(
                     "an array of {:?} is no {wanted:?}",
@@ -158,7 +195,7 @@ impl Array {
         for (half, single) in made.view_mut::<u16>().iter_mut().zip(halves) {
             *half = narrow(*single);
         }
-        copied(made.bytes())
+        Ok(Some(made))
     }
 
     /// The same numbers as another type. Floats lose what is behind the point.

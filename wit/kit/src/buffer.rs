@@ -38,6 +38,16 @@ impl Buffer {
         Self::zeroed(bytes)
     }
 
+    /// Words, of which so many bytes count: all, but for some of the last one's.
+    pub(crate) const fn of_words(words: Vec<u64>, len: usize) -> Self {
+        Self { words, len }
+    }
+
+    /// The words, the last filled up with zeros.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// A copy of bytes.
     pub(crate) fn copied(bytes: &[u8]) -> Result<Self, Failure> {
         let mut made = Self::zeroed(bytes.len())?;

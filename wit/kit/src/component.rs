@@ -20,10 +20,13 @@ mod bindings {
     export!(Kit);
 }
 
-use bindings::exports::tensorgate::kit::arrays as wit;
+use core::mem::ManuallyDrop;
 
+use bindings::exports::tensorgate::kit::{arrays as wit, blocks};
+
+use crate::buffer::Buffer;
 use crate::{
-    Array, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
+    Array, Block, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
 };
 
 pub(crate) struct Kit;
@@ -98,6 +101,80 @@ impl wit::Guest for Kit {
         let (samples, rate) = crate::decode_wav(&data, max_frames as usize)?;
         Ok((handle(samples), rate))
     }
+}
+
+impl blocks::Guest for Kit {
+    fn from_bytes(
+        datatype: wit::Datatype,
+        shape: Vec<u32>,
+        head: Vec<u8>,
+        blocks: Vec<blocks::Block>,
+        rest: Vec<u8>,
+    ) -> Answer {
+        hand(Array::from_blocks(
+            datatype.into(),
+            &wide(&shape),
+            &head,
+            words(blocks),
+            &rest,
+        ))
+    }
+
+    fn to_bytes(
+        array: wit::ArrayBorrow<'_>,
+        datatype: wit::Datatype,
+    ) -> Result<blocks::Filled, wit::Failure> {
+        let (made, bytes) = array.get::<Held>().0.to_blocks(datatype.into())?;
+        Ok(blocks::Filled {
+            blocks: records(made),
+            bytes: bytes as u32,
+        })
+    }
+
+    fn decode_image(
+        head: Vec<u8>,
+        blocks: Vec<blocks::Block>,
+        rest: Vec<u8>,
+        channels: wit::Channels,
+        max_pixels: u32,
+    ) -> Answer {
+        let data = Buffer::of_blocks(&head, words(blocks), &rest)?;
+        hand(crate::decode_image(
+            data.bytes(),
+            channels.into(),
+            max_pixels as usize,
+        ))
+    }
+
+    fn decode_wav(
+        head: Vec<u8>,
+        blocks: Vec<blocks::Block>,
+        rest: Vec<u8>,
+        max_frames: u32,
+    ) -> Result<(wit::Array, u32), wit::Failure> {
+        let data = Buffer::of_blocks(&head, words(blocks), &rest)?;
+        let (samples, rate) = crate::decode_wav(data.bytes(), max_frames as usize)?;
+        Ok((handle(samples), rate))
+    }
+}
+
+const _: () = assert!(
+    size_of::<blocks::Block>() == size_of::<Block>()
+        && align_of::<blocks::Block>() == align_of::<Block>()
+);
+
+/// Blocks of the contract as ours.
+fn words(blocks: Vec<blocks::Block>) -> Vec<Block> {
+    let mut blocks = ManuallyDrop::new(blocks);
+    // SAFETY: both are sixteen u64 in a row, of one size and alignment; the one vector is forgotten, the other takes its memory over.
+    unsafe { Vec::from_raw_parts(blocks.as_mut_ptr().cast(), blocks.len(), blocks.capacity()) }
+}
+
+/// Ours as the contract's.
+fn records(blocks: Vec<Block>) -> Vec<blocks::Block> {
+    let mut blocks = ManuallyDrop::new(blocks);
+    // SAFETY: as above.
+    unsafe { Vec::from_raw_parts(blocks.as_mut_ptr().cast(), blocks.len(), blocks.capacity()) }
 }
 
 impl wit::GuestArray for Held {

@@ -19,6 +19,7 @@ compile_error!("elements are little-endian, and are read in place");
 
 mod arithmetic;
 mod array;
+mod blocks;
 mod boxes;
 mod buffer;
 #[cfg(target_arch = "wasm32")]
@@ -36,6 +37,7 @@ mod unary;
 
 pub use arithmetic::Operator;
 pub use array::{Array, MAX_DIMS, MAX_ELEMENTS};
+pub use blocks::Block;
 pub use datatype::Datatype;
 pub use failure::{Failure, Kind};
 pub use image::{Channels, MAX_PIXELS, decode_image};

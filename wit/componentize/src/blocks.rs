@@ -1,0 +1,317 @@
+//! Leads a handler's calls of the kit that carry many bytes to those that carry them in blocks. An engine moves a list from one component to another element by element,
+//! whatever an element is: twenty instructions for a byte, three where it is in a block of 128. The languages' tools know lists of bytes alone, so the two
+//! meet below them: a handler's module calls the kit through a table, and the module that fills this table (`wit-component` makes it: it imports the functions one by
+//! one and has nothing but elements) gets functions of its own to fill it with.
+//!
+//! What it never does: it copies no byte itself, and touches no part of a component but that module and what it is given. One that is not made so stays as it is.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{ComponentSection as _, ExportKind, InstanceSection, ModuleArg};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias,
+    ComponentAliasSectionReader, ComponentCanonicalSectionReader, ComponentExportSectionReader,
+    ComponentExternalKind, ComponentImportSectionReader, ComponentTypeRef, ExternalKind, Instance,
+    InstanceSectionReader,
+};
+
+use crate::filler::{Given, filled};
+use crate::imports::{BLOCKS, KIT};
+use crate::parts::{Section, section, sections};
+
+/// Sections of a component's binary format.
+const CORE_MODULE: u8 = 1;
+const CORE_INSTANCE: u8 = 2;
+const COMPONENT: u8 = 4;
+const INSTANCE: u8 = 5;
+const ALIAS: u8 = 6;
+const CANONICAL: u8 = 8;
+const IMPORT: u8 = 10;
+const EXPORT: u8 = 11;
+
+/// The name by which the module gets the handler's memory: none that `wit-component` gives, which are numbers.
+const MEMORY: &str = "memory";
+
+/// A component with its calls led so, and those of the components in it.
+///
+/// # Errors
+/// If it is no component, or cut off.
+pub fn led(component: &[u8]) -> Result<Vec<u8>, String> {
+    let sections = sections(component)?;
+    let mut edits = HashMap::new();
+    let mut seen = Seen::default();
+    for (at, (id, _, content)) in sections.iter().enumerate() {
+        let content = component.get(content.clone()).unwrap_or_default();
+        if *id == COMPONENT {
+            let inner = led(content)?;
+            if inner != content {
+                edits.insert(at, section(COMPONENT, &inner));
+            }
+        } else {
+            seen.look(at, *id, content)
+                .map_err(|error| error.to_string())?;
+        }
+    }
+    if let Some(filler) = seen.filler() {
+        let content = |at: usize| -> &[u8] {
+            let (.., content) = sections.get(at).cloned().unwrap_or_default();
+            component.get(content).unwrap_or_default()
+        };
+        if let Some(module) = filled(content(filler.module), &filler.given, MEMORY) {
+            edits.insert(filler.module, section(CORE_MODULE, &module));
+            let instances = with_memory(content(filler.instances), filler.nth, filler.memory)?;
+            edits.insert(filler.instances, instances);
+        }
+    }
+    Ok(rewritten(component, &sections, &edits))
+}
+
+/// The component with some of its sections replaced.
+fn rewritten(component: &[u8], sections: &[Section], edits: &HashMap<usize, Vec<u8>>) -> Vec<u8> {
+    let first = sections
+        .first()
+        .map_or(component.len(), |(_, whole, _)| whole.start);
+    let mut made = component.get(..first).unwrap_or_default().to_vec();
+    for (at, (_, whole, _)) in sections.iter().enumerate() {
+        let own = component.get(whole.clone()).unwrap_or_default();
+        made.extend_from_slice(edits.get(&at).map_or(own, Vec::as_slice));
+    }
+    made
+}
+
+/// A section of core instances, of which the nth has the memory, too.
+fn with_memory(content: &[u8], nth: usize, memory: u32) -> Result<Vec<u8>, String> {
+    let told = |error: BinaryReaderError| error.to_string();
+    let mut made = InstanceSection::new();
+    let instances = InstanceSectionReader::new(BinaryReader::new(content, 0)).map_err(told)?;
+    for (at, instance) in instances.into_iter().enumerate() {
+        match instance.map_err(told)? {
+            Instance::Instantiate { module_index, args } => {
+                let args = args
+                    .iter()
+                    .map(|arg| (arg.name, ModuleArg::Instance(arg.index)));
+                made.instantiate(module_index, args.collect::<Vec<_>>());
+            }
+            Instance::FromExports(exports) => {
+                let mut items = Vec::new();
+                for export in &exports {
+                    let mut same = RoundtripReencoder;
+                    let kind = Reencode::export_kind(&mut same, export.kind).map_err(
+                        |error: wasm_encoder::reencode::Error<Infallible>| error.to_string(),
+                    )?;
+                    items.push((export.name, kind, export.index));
+                }
+                if at == nth {
+                    items.push((MEMORY, ExportKind::Memory, memory));
+                }
+                made.export_items(items);
+            }
+        }
+    }
+    let mut bytes = Vec::new();
+    made.append_to_component(&mut bytes);
+    Ok(bytes)
+}
+
+/// Where the module is that fills the table, and what it gets.
+struct Filler {
+    /// The section that is the module.
+    module: usize,
+    /// The section of core instances of which the nth is what it gets.
+    instances: usize,
+    nth: usize,
+    given: Given,
+    /// The handler's memory.
+    memory: u32,
+}
+
+/// A function of the kit: of `blocks` or of `arrays`, and its name there.
+type Asked = (bool, String);
+
+/// What a core instance exports, and in which section it is the how-manieth.
+struct Exported {
+    section: usize,
+    nth: usize,
+    functions: Vec<(String, u32)>,
+}
+
+/// What a component has so far, as far as it is about the kit.
+#[derive(Default)]
+struct Seen {
+    instances: u32,
+    /// Whether of these it is one of the kit's: `blocks` or not.
+    kit: HashMap<u32, bool>,
+    functions: u32,
+    asked: HashMap<u32, Asked>,
+    core_functions: u32,
+    lowered: HashMap<u32, (Asked, Option<u32>)>,
+    modules: Vec<Option<usize>>,
+    core_instances: Vec<Option<Exported>>,
+    /// Modules, and each instance that they are given by its name.
+    made: Vec<(u32, String, u32)>,
+}
+
+impl Seen {
+    fn look(&mut self, at: usize, id: u8, content: &[u8]) -> Result<(), BinaryReaderError> {
+        let reader = BinaryReader::new(content, 0);
+        match id {
+            CORE_MODULE => self.modules.push(Some(at)),
+            CORE_INSTANCE => {
+                for (nth, instance) in InstanceSectionReader::new(reader)?.into_iter().enumerate() {
+                    self.core_instance(at, nth, &instance?);
+                }
+            }
+            INSTANCE => self.instances = self.instances.saturating_add(count(content)),
+            ALIAS => {
+                for alias in ComponentAliasSectionReader::new(reader)? {
+                    self.alias(&alias?);
+                }
+            }
+            CANONICAL => {
+                for function in ComponentCanonicalSectionReader::new(reader)? {
+                    self.canonical(function?);
+                }
+            }
+            IMPORT => {
+                for import in ComponentImportSectionReader::new(reader)? {
+                    let import = import?;
+                    match import.ty {
+                        ComponentTypeRef::Instance(_) => {
+                            if [KIT, BLOCKS].contains(&import.name.name) {
+                                self.kit.insert(self.instances, import.name.name == BLOCKS);
+                            }
+                            self.add(ComponentExternalKind::Instance);
+                        }
+                        ComponentTypeRef::Func(_) => self.add(ComponentExternalKind::Func),
+                        _ => {}
+                    }
+                }
+            }
+            EXPORT => {
+                for export in ComponentExportSectionReader::new(reader)? {
+                    self.add(export?.kind);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, kind: ComponentExternalKind) {
+        match kind {
+            ComponentExternalKind::Instance => self.instances = self.instances.saturating_add(1),
+            ComponentExternalKind::Func => self.functions = self.functions.saturating_add(1),
+            // Modules that a component is given: none of ours is.
+            ComponentExternalKind::Module => self.modules.push(None),
+            _ => {}
+        }
+    }
+
+    fn core_instance(&mut self, at: usize, nth: usize, instance: &Instance<'_>) {
+        let exported = match instance {
+            Instance::Instantiate { module_index, args } => {
+                let given = args.iter();
+                let given = given.map(|arg| (*module_index, arg.name.to_owned(), arg.index));
+                self.made.extend(given);
+                None
+            }
+            Instance::FromExports(exports) => Some(Exported {
+                section: at,
+                nth,
+                functions: exports
+                    .iter()
+                    .filter(|export| export.kind == ExternalKind::Func)
+                    .map(|export| (export.name.to_owned(), export.index))
+                    .collect(),
+            }),
+        };
+        self.core_instances.push(exported);
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'_>) {
+        match alias {
+            ComponentAlias::InstanceExport {
+                kind,
+                instance_index,
+                name,
+            } => {
+                if *kind == ComponentExternalKind::Func
+                    && let Some(blocks) = self.kit.get(instance_index)
+                {
+                    self.asked
+                        .insert(self.functions, (*blocks, (*name).to_owned()));
+                }
+                self.add(*kind);
+            }
+            ComponentAlias::CoreInstanceExport {
+                kind: ExternalKind::Func,
+                ..
+            } => self.core_functions = self.core_functions.saturating_add(1),
+            ComponentAlias::Outer {
+                kind: wasmparser::ComponentOuterAliasKind::CoreModule,
+                ..
+            } => self.modules.push(None),
+            _ => {}
+        }
+    }
+
+    fn canonical(&mut self, function: CanonicalFunction) {
+        match function {
+            CanonicalFunction::Lift { .. } => return self.add(ComponentExternalKind::Func),
+            CanonicalFunction::Lower {
+                func_index,
+                options,
+            } => {
+                if let Some(asked) = self.asked.get(&func_index) {
+                    let memory = options.iter().find_map(|option| match option {
+                        CanonicalOption::Memory(memory) => Some(*memory),
+                        _ => None,
+                    });
+                    self.lowered
+                        .insert(self.core_functions, (asked.clone(), memory));
+                }
+            }
+            // Whatever else is one makes a core function.
+            _ => {}
+        }
+        self.core_functions = self.core_functions.saturating_add(1);
+    }
+
+    /// The module that is given the kit's functions.
+    fn filler(&self) -> Option<Filler> {
+        self.made.iter().find_map(|(module, name, instance)| {
+            let module = (*self.modules.get(usize::try_from(*module).ok()?)?)?;
+            let exported = self
+                .core_instances
+                .get(usize::try_from(*instance).ok()?)?
+                .as_ref()?;
+            let mut given = Given {
+                from: name.clone(),
+                ..Given::default()
+            };
+            let mut memory = None;
+            for (name, index) in &exported.functions {
+                if let Some((asked, of)) = self.lowered.get(index) {
+                    given.functions.insert(asked.clone(), name.clone());
+                    memory = memory.or(*of);
+                }
+            }
+            Some(Filler {
+                module,
+                instances: exported.section,
+                nth: exported.nth,
+                given,
+                memory: memory?,
+            })
+        })
+    }
+}
+
+/// How many items a section has.
+fn count(content: &[u8]) -> u32 {
+    BinaryReader::new(content, 0)
+        .read_var_u32()
+        .unwrap_or_default()
+}
