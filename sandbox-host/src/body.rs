@@ -25,11 +25,23 @@ pub enum BodyFault {
     Broken(String),
 }
 
-/// Reads a whole body of at most `max_bytes` within `time`. What is in memory is held against the budget first; `grew` is told of it.
+/// A gRPC message's length stands behind a flag at its beginning.
+const PREFIX_BYTES: usize = 5;
+/// As much as is got ready for because a message says that it is so long, bytes.
+const MOST_FORETOLD_BYTES: usize = 1 << 20;
+
+/// How long a body says that it is, if it is one gRPC message.
+fn foretold(body: &[u8]) -> Option<usize> {
+    let [_, length @ ..] = *body.first_chunk::<PREFIX_BYTES>()?;
+    let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
+    Some(length.saturating_add(PREFIX_BYTES).min(MOST_FORETOLD_BYTES))
+}
+
+/// Reads a whole body of at most `max_bytes` within `time`; `framed`: a gRPC message. What is in memory is held against the budget first; `grew` is told of it.
 /// Trailers are dropped: nothing of a request is forwarded, and no field is read from them.
 pub async fn read<B>(
     body: B,
-    max_bytes: usize,
+    (max_bytes, framed): (usize, bool),
     time: Duration,
     held: &mut Held,
     grew: impl FnMut(usize),
@@ -38,7 +50,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    match tokio::time::timeout(time, collect(body, max_bytes, held, grew)).await {
+    match tokio::time::timeout(time, collect(body, (max_bytes, framed), held, grew)).await {
         Ok(read) => read,
         Err(_) => Err(BodyFault::TimedOut),
     }
@@ -46,7 +58,7 @@ where
 
 async fn collect<B>(
     mut body: B,
-    max_bytes: usize,
+    (max_bytes, framed): (usize, bool),
     held: &mut Held,
     mut grew: impl FnMut(usize),
 ) -> Result<Bytes, BodyFault>
@@ -55,7 +67,7 @@ where
     B::Error: std::fmt::Display,
 {
     // A declared length saves growing; it is a hint of the peer's, so it only counts within the bound.
-    let declared = body
+    let mut declared = body
         .size_hint()
         .exact()
         .and_then(|bytes| usize::try_from(bytes).ok());
@@ -71,6 +83,9 @@ where
         let bytes = read.len().saturating_add(data.len());
         if bytes > max_bytes {
             return Err(BodyFault::TooLarge(max_bytes));
+        }
+        if framed && read.is_empty() {
+            declared = declared.or_else(|| foretold(&data));
         }
         if bytes > read.capacity() {
             let grown = bytes
@@ -111,7 +126,7 @@ mod tests {
         let budget = Budget::new(budget);
         let mut held = budget.hold();
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, max_bytes, LONG, &mut held, |_| {}).await;
+        let read = read(body, (max_bytes, false), LONG, &mut held, |_| {}).await;
         assert_eq!(
             read,
             expected.map(Bytes::from),
@@ -138,7 +153,7 @@ mod tests {
         let budget = Budget::new(100);
         let mut held = budget.hold();
         let body = Full::new(Bytes::from_static(b"abcdef"));
-        let read = read(body, 5, LONG, &mut held, |_| {}).await;
+        let read = read(body, (5, false), LONG, &mut held, |_| {}).await;
         assert_eq!((read, held.bytes()), (Err(BodyFault::TooLarge(5)), 0));
     }
 
@@ -147,7 +162,7 @@ mod tests {
         let budget = Budget::new(100);
         let body = StreamBody::new(tokio_stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
         assert_eq!(
-            read(body, 5, LONG, &mut budget.hold(), |_| {}).await,
+            read(body, (5, false), LONG, &mut budget.hold(), |_| {}).await,
             Err(BodyFault::TimedOut)
         );
     }
@@ -159,7 +174,31 @@ mod tests {
         });
         let (budget, mut told) = (Budget::new(100), Vec::new());
         let body = StreamBody::new(tokio_stream::iter(frames));
-        let read = read(body, 9, LONG, &mut budget.hold(), |bytes| told.push(bytes)).await;
+        let read = read(body, (9, false), LONG, &mut budget.hold(), |bytes| {
+            told.push(bytes)
+        })
+        .await;
         assert_eq!((read, told), (Ok("abcde".into()), vec![3, 3, 5]));
+    }
+
+    #[tokio::test]
+    async fn room_is_made_at_once_for_what_a_message_says_that_it_is_long() {
+        for (says, framed, expected) in [
+            (20, true, 25),
+            (20, false, 7),
+            (1 << 30, true, MOST_FORETOLD_BYTES),
+            (0, true, 7),
+        ] {
+            let mut text = vec![0];
+            text.extend(u32::to_be_bytes(says));
+            text.extend(b"ab");
+            let budget = Budget::new(8 << 20);
+            let mut held = budget.hold();
+            let frame = Ok::<_, std::io::Error>(Frame::data(Bytes::from(text)));
+            let body = StreamBody::new(tokio_stream::iter([frame]));
+            let read = read(body, (4 << 20, framed), LONG, &mut held, |_| {}).await;
+            assert_eq!(read.map(|body| body.len()), Ok(7));
+            assert_eq!(held.bytes(), expected, "{says} {framed}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::dispatch::Dispatcher;
 use crate::limits::Limits;
 use crate::metrics::{GenerationLabels, Metrics};
 use crate::pipeline::Pipeline;
-use crate::request::{Begun, Fields, Judge, Refused, Standing, arrive};
+use crate::request::{Begun, Judge, Refused, Standing, arrive};
 use crate::server::Bounds;
 pub use coming::Announced;
 
@@ -242,9 +242,9 @@ impl Generations {
     ///
     /// # Errors
     /// The refusal, or that the policy of the context is not held.
-    pub fn begin(
+    pub fn begin<N: AsRef<[u8]>>(
         &self,
-        fields: &Fields,
+        fields: &[(N, N)],
         end_of_stream: bool,
         now_unix_s: u64,
     ) -> Result<(Arc<Generation>, Begun), Box<Refused>> {

@@ -5,16 +5,19 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{self, MakeWriter};
+
+use crate::audit::time::rfc3339;
 
 /// Lines that wait for the reader.
 const QUEUED_LINES: usize = 4_096;
 /// How long a first line waits for others to be written with it: too short for a reader to notice, and long enough that a busy host's
 /// requests share their writes, and the waking of the thread that writes.
-const GATHER_TIME: Duration = Duration::from_millis(5);
+const GATHER_TIME: Duration = Duration::from_millis(20);
 /// Bytes that are written at once, about: some more where the last line ends.
 const BATCH_BYTES: usize = 64 << 10;
 /// How long the end of the process waits for the last lines.
@@ -93,6 +96,7 @@ impl Log {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(self.clone())
+            .with_timer(Clock)
             .with_ansi(false);
         match format {
             LogFormat::Text => builder.init(),
@@ -131,6 +135,16 @@ fn put(sink: &mut impl Write, batch: &mut Vec<u8>) {
     // A log that cannot be written has nobody to tell.
     let _ = sink.write_all(batch);
     batch.clear();
+}
+
+/// When a line was written: as the audit log has it.
+#[derive(Clone, Copy, Debug)]
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, line: &mut fmt::format::Writer<'_>) -> std::fmt::Result {
+        line.write_str(&rfc3339(SystemTime::now()))
+    }
 }
 
 /// One event's writer.

@@ -228,9 +228,10 @@ where
     };
     let mut held = app.budget.hold_for(whose);
     let max_bytes = admitted.plan().max_bytes;
+    let framed = admitted.protocol().is_grpc();
     let body = match body::read(
         body,
-        max_bytes,
+        (max_bytes, framed),
         Duration::from_millis(limits.stream_ms),
         &mut held,
         |bytes| {
@@ -433,16 +434,20 @@ const fn readiness(ready: bool) -> StatusCode {
 
 /// A head as header fields, pseudo-headers first, as a proxy shows it. HTTP/1.1's `host` is `:authority`; a head with both,
 /// or with several, keeps them all, so that the judge can see it.
-fn fields(parts: &Parts) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let field = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
+fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
+    const fn field<'a>(name: &'a str, value: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        (name.as_bytes(), value)
+    }
     let path = parts
         .uri
         .path_and_query()
         .map_or("", http::uri::PathAndQuery::as_str);
-    let mut fields = vec![
+    // Beside them what a proxy shows of the first line: four at most.
+    let mut fields = Vec::with_capacity(parts.headers.len().saturating_add(4));
+    fields.extend([
         field(":method", parts.method.as_str().as_bytes()),
         field(":path", path.as_bytes()),
-    ];
+    ]);
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
     let host = match (parts.uri.authority(), hosts.next(), hosts.next()) {
         (Some(authority), ..) => {

@@ -69,7 +69,9 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
         let gate = running.gate.clone();
         async move { gate.infer(&[1.0]).await.status }
     });
-    until("one is held", || slow.begun() == 1).await;
+    // Until the other is answered, both servers have as much in flight.
+    let one_is_held = || slow.begun() == 1 && held.is_finished() != first.is_finished();
+    until("one is held", one_is_held).await;
     assert_eq!(ask(&running, 10).await, [200; 10]);
     assert_eq!(slow.begun(), 1, "whoever is busy gets no more");
     gate.add_permits(1);

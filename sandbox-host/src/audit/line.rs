@@ -16,6 +16,9 @@ use super::time::rfc3339;
 /// A line, bytes: far more than its fields' own bounds come to.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 
+/// What most lines are shorter than, bytes.
+const USUAL_LINE_BYTES: usize = 1 << 10;
+
 const HASH_MEMBER: &str = ",\"hash\":\"";
 const SIGNATURE_MEMBER: &str = ",\"signature\":\"";
 const END: &str = "\"}";
@@ -62,14 +65,17 @@ pub enum Seal {
 
 /// Writes one line without its end, and says its hash.
 pub fn seal(line: &Line, prev: Hash, seal: &Seal) -> Result<(String, Hash), serde_json::Error> {
-    let mut text = serde_json::to_string(line)?;
+    let mut text = Vec::with_capacity(USUAL_LINE_BYTES);
+    serde_json::to_writer(&mut text, line)?;
+    // JSON is UTF-8.
+    let mut text = String::from_utf8(text).map_err(serde::ser::Error::custom)?;
     let Seal::Chain(key) = seal else {
         return Ok((text, Hash::default()));
     };
     // The closing brace comes back at the very end.
     text.pop();
     text.push_str(",\"prev\":\"");
-    text.push_str(&prev.to_string());
+    text.push_str(&hex(&prev.0));
     text.push('"');
     if signed(&line.event) {
         let signature = key.sign(text.as_bytes());
@@ -79,7 +85,7 @@ pub fn seal(line: &Line, prev: Hash, seal: &Seal) -> Result<(String, Hash), serd
     }
     let hash = Hash(Sha256::digest(text.as_bytes()).into());
     text.push_str(HASH_MEMBER);
-    text.push_str(&hash.to_string());
+    text.push_str(&hex(&hash.0));
     text.push_str(END);
     Ok((text, hash))
 }

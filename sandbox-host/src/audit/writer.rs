@@ -1,16 +1,17 @@
 //! The one thread that writes, behind a bounded queue. Whoever hands it a line may wait for it to be written, within a bound;
-//! nobody waits without one. What does not fit into the queue is dropped and counted, and the count is itself a line once
-//! there is room again. A write that fails is tried again, whole, until it succeeds or the host ends.
+//! nobody waits without one. Answers that are ready at the same time put their lines down before the thread is woken, once for all of them.
+//! What does not fit into the queue is dropped and counted, and the count is itself a line once there is room again. A write that fails is tried again, whole, until it succeeds or the host ends.
 //!
 //! A line whose request was meanwhile told that it could not be written is not written; one that the writer has taken by then is, and
 //! whoever waited is told which of the two it is. Answers and Envoy's entries have places of their own: a flood of the one cannot keep the
 //! other out. Nor can a client that has many answers while the disk stands still: it leaves places to others that ask (`sharing`).
 
 mod chain;
+mod queue;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::sharing::Shares;
 
 pub(super) use chain::Chain;
+use queue::Queue;
 use thread::Writer;
 
 /// Lines of one sort that wait for the disk. At two KiB each, which is a long one, 8 MiB, and there are two sorts.
@@ -78,11 +80,6 @@ struct Item {
     fate: Option<(Arc<AtomicU8>, oneshot::Sender<()>)>,
 }
 
-enum Message {
-    Item(Box<Item>),
-    Stop(SyncSender<()>),
-}
-
 struct Shared {
     answers: Mutex<Shares>,
     entries: Semaphore,
@@ -92,6 +89,7 @@ struct Shared {
     failing: AtomicBool,
     ending: AtomicBool,
     metrics: Arc<Metrics>,
+    queue: Queue,
 }
 
 impl Shared {
@@ -105,8 +103,17 @@ impl Shared {
 /// The log, for whoever has something to say in it.
 #[derive(Clone)]
 pub struct Audit {
-    queue: Sender<Message>,
     shared: Arc<Shared>,
+    _speaks: Arc<Speaks>,
+}
+
+/// Somebody has something to say. Once nobody has, the log is ended.
+struct Speaks(Arc<Shared>);
+
+impl Drop for Speaks {
+    fn drop(&mut self) {
+        self.0.queue.leave();
+    }
 }
 
 impl std::fmt::Debug for Audit {
@@ -143,7 +150,6 @@ impl Audit {
         file_bytes: u64,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let (queue, messages) = channel();
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
             entries: Semaphore::new(QUEUED_LINES),
@@ -151,6 +157,7 @@ impl Audit {
             failing: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             metrics,
+            queue: Queue::default(),
         });
         let writer = Writer {
             store,
@@ -165,10 +172,15 @@ impl Audit {
             head_at: Instant::now(),
             head_behind: true,
         };
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || writer.run(&messages, opening))?;
-        Ok(Self { queue, shared })
+            .spawn(move || writer.run(opening))?;
+        shared.queue.taken_by(writer.thread());
+        let speaks = Speaks(Arc::clone(&shared));
+        Ok(Self {
+            shared,
+            _speaks: Arc::new(speaks),
+        })
     }
 
     /// Whether the last write failed. It is tried again all the while.
@@ -181,7 +193,8 @@ impl Audit {
         match self.shared.entries.try_acquire() {
             Ok(place) => {
                 place.forget();
-                self.send(time, event, Sort::Entry, None);
+                self.put(time, event, Sort::Entry, None);
+                self.shared.queue.wake();
             }
             Err(_) => self.drop_lines(1),
         }
@@ -193,7 +206,8 @@ impl Audit {
         match place {
             Ok(Ok(place)) => {
                 place.forget();
-                self.send(time, event, Sort::Entry, None);
+                self.put(time, event, Sort::Entry, None);
+                self.shared.queue.wake();
             }
             Ok(Err(_)) | Err(_) => self.drop_lines(1),
         }
@@ -215,12 +229,16 @@ impl Audit {
         }
         let fate = Arc::new(AtomicU8::new(WAITING));
         let (done, written) = oneshot::channel();
-        self.send(
+        self.put(
             time,
             event,
             Sort::Answer(whose),
             Some((Arc::clone(&fate), done)),
         );
+        // Others that are as far put theirs down first, and the thread is woken for all of them; by whoever leaves meanwhile, too.
+        let wakes = Wakes(&self.shared.queue);
+        tokio::task::yield_now().await;
+        drop(wakes);
         // While writes fail, waiting helps nobody: one more try or two, and no more.
         let wait = if self.failing() {
             RETRY.saturating_mul(2)
@@ -251,7 +269,7 @@ impl Audit {
         self.shared.metrics.audit_lost.inc_by(count);
     }
 
-    fn send(
+    fn put(
         &self,
         time: SystemTime,
         event: Event,
@@ -265,7 +283,7 @@ impl Audit {
             sort,
             fate,
         };
-        if self.queue.send(Message::Item(Box::new(item))).is_err() {
+        if !self.shared.queue.put(item) {
             // The writer has ended, and so does the host.
             self.shared.metrics.audit_dropped.inc();
         }
@@ -275,9 +293,18 @@ impl Audit {
     pub fn stop(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Stop(done)).is_ok() {
-            let _ = wait.recv_timeout(END_TIME.saturating_mul(2));
-        }
+        self.shared.queue.stop(done);
+        // A writer that has ended already drops the sender.
+        let _ = wait.recv_timeout(END_TIME.saturating_mul(2));
+    }
+}
+
+/// Wakes the thread when it is dropped.
+struct Wakes<'a>(&'a Queue);
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.wake();
     }
 }
 

@@ -10,13 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tonic::codegen::Service;
 
 use super::tls::Tls;
 
@@ -101,7 +98,8 @@ impl Fate {
         self.lost.load(Ordering::Acquire)
     }
 
-    fn lose(&self) {
+    /// It takes no more calls, or is gone.
+    pub(super) fn lose(&self) {
         self.lost.store(true, Ordering::Release);
     }
 }
@@ -124,30 +122,17 @@ pub(super) struct Connector {
     pub(super) fate: Arc<Fate>,
 }
 
-impl Service<Uri> for Connector {
-    type Response = Connection;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { dialer, fate } = self.clone();
-        Box::pin(async move {
-            if fate.made.load(Ordering::Acquire) {
-                // The client knows before the connection is dropped: calls may still run over one that takes no more.
-                fate.lose();
-                return Err(DialError::Spent);
-            }
-            let stream = dialer.dial().await?;
-            fate.made.store(true, Ordering::Release);
-            Ok(Connection {
-                io: TokioIo::new(stream),
-                fate,
-            })
-        })
+impl Connector {
+    /// The connection.
+    pub(super) async fn connect(&self) -> Result<Connection, DialError> {
+        let fate = Arc::clone(&self.fate);
+        if fate.made.load(Ordering::Acquire) {
+            fate.lose();
+            return Err(DialError::Spent);
+        }
+        let stream = self.dialer.dial().await?;
+        fate.made.store(true, Ordering::Release);
+        Ok(Connection { stream, fate })
     }
 }
 
@@ -156,9 +141,9 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// One connection. It is lost when this is dropped, which the HTTP client does as soon as it reads the end.
+/// One connection. It is lost when this is dropped, which whoever serves it does as soon as it reads the end.
 pub(super) struct Connection {
-    io: TokioIo<Box<dyn Stream>>,
+    stream: Box<dyn Stream>,
     fate: Arc<Fate>,
 }
 
@@ -168,35 +153,35 @@ impl Drop for Connection {
     }
 }
 
-impl Read for Connection {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        into: ReadBufCursor<'_>,
+        into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, into)
+        Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl Write for Connection {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, from)
+        Pin::new(&mut self.stream).poll_write(context, from)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -204,6 +189,6 @@ impl Write for Connection {
         context: &mut Context<'_>,
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, from)
+        Pin::new(&mut self.stream).poll_write_vectored(context, from)
     }
 }

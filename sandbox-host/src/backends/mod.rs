@@ -2,6 +2,7 @@
 //! read as untrusted input.
 
 pub mod answer;
+mod channel;
 pub mod decoupled;
 pub mod http_json;
 mod link;
@@ -11,6 +12,7 @@ pub mod question;
 pub mod signature;
 pub mod tls;
 mod unary;
+mod written;
 
 /// Why a backend gave no usable answer. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,6 @@ use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_wire::proto;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
@@ -17,20 +16,20 @@ use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use tensorgate_wire::upstream::open_inference;
 use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status, TimeoutExpired};
+use tonic::body::Body;
+use tonic::{Code, Request, Status};
 
+use super::channel::{Channel, Origin};
 use super::http_json::HttpJson;
-use super::link::{CONNECT_TIMEOUT, Connector, DialError, Dialer, Fate};
+use super::link::{Connector, DialError, Dialer, Fate};
 use super::openai::Upstream;
 use super::question::Dialect;
 use super::tls::Tls;
 use super::unary::Weighed;
+use super::written::Pieces;
 use super::{BackendError, Call};
 use crate::grpc_timeout;
 
-/// Header fields of an answer, bytes; a gRPC server sends a handful.
-const MAX_ANSWER_HEADER_BYTES: u32 = 16 << 10;
 /// A backend's own error text, characters kept for the log.
 pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
 
@@ -56,7 +55,7 @@ pub enum EndpointError {
 #[derive(Debug)]
 pub struct Endpoint {
     uri: String,
-    builder: tonic::transport::Endpoint,
+    origin: Origin,
     dialer: Dialer,
     line: RwLock<Arc<Line>>,
     /// Where it is spoken to in OpenAI's API, and over no connection of these.
@@ -66,25 +65,22 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`. Must be called within a Tokio runtime.
+    /// An endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`.
     pub fn new(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
         let dialer = Dialer::new(uri, tls).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
-        let builder = tonic::transport::Endpoint::from_shared(uri.to_owned())
-            .map_err(|error| EndpointError::Uri {
-                uri: uri.to_owned(),
-                cause: describe(&error),
-            })?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_max_header_list_size(MAX_ANSWER_HEADER_BYTES);
+        let origin = Origin::of(uri).map_err(|cause| EndpointError::Uri {
+            uri: uri.to_owned(),
+            cause,
+        })?;
         let line = RwLock::new(Arc::new(Line::new(
-            &builder,
+            &origin,
             &dialer,
             Dialect::OpenInference,
             0,
         )));
         Ok(Self {
             uri: uri.to_owned(),
-            builder,
+            origin,
             dialer,
             line,
             openai: None,
@@ -99,7 +95,7 @@ impl Endpoint {
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, EndpointError> {
         let endpoint = Self::new(uri, tls)?;
-        let line = Line::new(&endpoint.builder, &endpoint.dialer, dialect, 0);
+        let line = Line::new(&endpoint.origin, &endpoint.dialer, dialect, 0);
         Ok(Self {
             line: RwLock::new(Arc::new(line)),
             ..endpoint
@@ -174,7 +170,7 @@ impl Endpoint {
         let mut line = self.line.write().unwrap_or_else(PoisonError::into_inner);
         let number = line.number.saturating_add(1);
         let dialect = line.dialect;
-        *line = Arc::new(Line::new(&self.builder, &self.dialer, dialect, number));
+        *line = Arc::new(Line::new(&self.origin, &self.dialer, dialect, number));
         Arc::clone(&line)
     }
 }
@@ -190,12 +186,7 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(
-        builder: &tonic::transport::Endpoint,
-        dialer: &Dialer,
-        dialect: Dialect,
-        number: u64,
-    ) -> Self {
+    fn new(origin: &Origin, dialer: &Dialer, dialect: Dialect, number: u64) -> Self {
         let fate = Arc::new(Fate::default());
         let connector = Connector {
             dialer: dialer.clone(),
@@ -204,7 +195,7 @@ impl Line {
         Self {
             number,
             dialect,
-            channel: builder.connect_with_connector_lazy(connector),
+            channel: Channel::new(origin.clone(), connector),
             fate,
         }
     }
@@ -244,13 +235,14 @@ impl Line {
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<proto::ModelInferResponse, BackendError> {
-        let mut request = timed(request, deadline);
-        request.metadata_mut().as_mut().extend(claims.clone());
+        let (fields, _, ()) = timed((), deadline).into_parts();
+        let mut fields = fields.into_headers();
+        fields.extend(claims.clone());
         let answer = async {
-            let mut caller = self.caller(max_answer_bytes).await?;
-            let codec = Weighed::new(open_inference::answer_bytes, max_answer_bytes);
-            let method = PathAndQuery::from_static(open_inference::INFER);
-            caller.unary(request, method, codec).await
+            let message = Body::new(Pieces::of(request)?);
+            let reader = Weighed::reader(open_inference::answer_bytes, max_answer_bytes);
+            let asked = (open_inference::INFER, fields, message);
+            self.channel.unary(asked, reader, max_answer_bytes).await
         };
         within(deadline, answer).await
     }
@@ -339,9 +331,7 @@ pub(super) async fn within<T>(
 pub(super) fn sort(status: &Status, late: bool) -> BackendError {
     let cause = format!("{:?}: {}", status.code(), describe(status));
     match status.code() {
-        _ if late || caused_by(status, |cause| cause.is::<TimeoutExpired>()) => {
-            BackendError::Timeout(cause)
-        }
+        _ if late => BackendError::Timeout(cause),
         Code::DeadlineExceeded => BackendError::Timeout(cause),
         _ if caused_by(status, is_spent) => BackendError::Unsent(cause),
         // It answers, over a connection that stands, and this call is all that it gave up.

@@ -49,12 +49,6 @@ fn a_status_of_the_server_is_told_from_one_of_the_connection() {
             true,
             BackendError::Timeout("Cancelled: x".to_owned()),
         ),
-        // Of our own timer for the field, which may be the first to end.
-        (
-            Status::from_error(TimeoutExpired(()).into()),
-            false,
-            BackendError::Timeout("Cancelled: Timeout expired: Timeout expired".to_owned()),
-        ),
         (
             Status::from_error(DialError::Spent.into()),
             false,

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Channel;
 
 use super::BackendError;
+use super::channel::Channel;
 use super::oip::{Line, MAX_METADATA_BYTES, timed, within};
 
 /// A message as it is.
@@ -77,6 +77,13 @@ impl<Q, A> Weighed<Q, A> {
             max_bytes: max_answer_bytes.saturating_mul(DECODED_TIMES),
             of: PhantomData,
         }
+    }
+}
+
+impl<A> Weighed<(), A> {
+    /// What reads such answers.
+    pub(super) const fn reader(weigh: Weigh, max_answer_bytes: usize) -> Self {
+        Self::new(weigh, max_answer_bytes)
     }
 }
 

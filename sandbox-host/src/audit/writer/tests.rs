@@ -21,6 +21,7 @@ pub(in crate::audit) struct Disk {
     pub(in crate::audit) full: Arc<AtomicBool>,
     lines: Arc<Mutex<Vec<u8>>>,
     heads: Arc<AtomicU64>,
+    writes: Arc<AtomicU64>,
 }
 
 impl Store for Disk {
@@ -28,6 +29,7 @@ impl Store for Disk {
         if self.full.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        self.writes.fetch_add(1, Ordering::Relaxed);
         self.lines.lock().unwrap().extend_from_slice(lines);
         Ok(())
     }
@@ -120,6 +122,48 @@ async fn who_waits_is_told_once_the_line_is_on_disk() {
     audit.stop();
     assert_eq!(disk.events().last(), Some(&Event::Stop));
     assert!(disk.heads.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn answers_that_are_ready_together_are_written_together() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    until("the log is opened", || {
+        disk.heads.load(Ordering::Relaxed) > 0
+    });
+    let writes = || disk.writes.load(Ordering::Relaxed);
+    let before = writes();
+    let mut answers = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let audit = audit.clone();
+        let event = decision(&number.to_string());
+        answers.spawn(async move { audit.written(SystemTime::now(), event).await });
+    }
+    while let Some(written) = answers.join_next().await {
+        written.unwrap().unwrap();
+    }
+    // Its head's time may wake the thread amid them, once.
+    let took = writes() - before;
+    assert!(took <= 2, "{took} writes");
+    assert_eq!(disk.ids().len(), 50);
+    audit.stop();
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_thread_is_woken_leaves_a_line() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    until("the log is opened", || {
+        disk.heads.load(Ordering::Relaxed) > 0
+    });
+    let mut writing = Box::pin(audit.written(SystemTime::now(), decision("left")));
+    let polled = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(writing.as_mut().poll(context).is_pending())
+    });
+    assert!(polled.await, "it waits for others that are ready");
+    drop(writing);
+    until("it is written", || disk.ids() == ["left"]);
+    audit.stop();
 }
 
 #[tokio::test]

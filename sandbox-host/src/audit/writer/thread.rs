@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::chain::Chain;
+use super::queue::{Queue, Taken};
 use super::{
-    BATCH_LINES, CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, Item, Message, RETRY,
-    Shared, Sort, TAKEN, WAITING,
+    CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, Item, RETRY, Shared, Sort, TAKEN,
+    WAITING,
 };
 use crate::audit::files::Store;
 use crate::audit::heard::Heard;
@@ -34,7 +34,9 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: Store> Writer<S> {
-    pub(super) fn run(mut self, messages: &Receiver<Message>, opening: Open) {
+    pub(super) fn run(mut self, opening: Open) {
+        let shared = Arc::clone(&self.shared);
+        let _closes = Closes(&shared.queue);
         let mut first = Vec::new();
         self.chain
             .append(&mut first, SystemTime::now(), Event::Open(opening));
@@ -43,33 +45,22 @@ impl<S: Store> Writer<S> {
         }
         self.write_head();
         loop {
-            let first = match messages.recv_timeout(self.patience()) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            let items = match shared.queue.take(self.patience()) {
+                Taken::Lines(items) => items,
+                Taken::Nothing => Vec::new(),
+                Taken::Left => return self.end(),
+                Taken::Stop(done) => {
+                    // What was dropped meanwhile is told first.
+                    if self.write(Vec::new()) {
+                        self.end();
+                    }
+                    // The lock is let go before anybody hears of the end: the log's next host may start at once.
+                    drop(self);
+                    let _ = done.try_send(());
+                    return;
+                }
             };
-            let mut items = Vec::new();
-            let mut stop = None;
-            for message in first.into_iter().chain(messages.try_iter()) {
-                match message {
-                    Message::Item(item) => items.push(*item),
-                    Message::Stop(done) => stop = Some(done),
-                }
-                if items.len() >= BATCH_LINES || stop.is_some() {
-                    break;
-                }
-            }
-            let written = self.write(items);
-            if let Some(done) = stop {
-                if written {
-                    self.end();
-                }
-                // The lock is let go before anybody hears of the end: the log's next host may start at once.
-                drop(self);
-                let _ = done.try_send(());
-                return;
-            }
-            if !written {
+            if !self.write(items) {
                 return;
             }
         }
@@ -273,6 +264,15 @@ impl<S: Store> Writer<S> {
         if self.put(&last) {
             self.write_head();
         }
+    }
+}
+
+/// Says that nobody takes lines any more, however the thread ends.
+struct Closes<'a>(&'a Queue);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
