@@ -97,7 +97,7 @@ impl Body for Pieces {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
     use http_body_util::BodyExt as _;
 

@@ -1,5 +1,5 @@
 //! A channel against a server that is spoken to frame by frame.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use super::super::link::{Dialer, Fate};
 use super::*;
