@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::bounds::{CALLS_WAITED, MAX_KEPT_THREADS};
@@ -114,11 +115,11 @@ pub(super) struct Lanes {
     /// Jobs that waited too long and are withdrawn: whoever holds the lock next drops them without it.
     pub(super) late: Vec<Queued>,
     next_id: u64,
-    pub(super) stopped: bool,
-    /// Threads that wait to be told of a job.
-    pub(super) idle: usize,
-    /// Of those, how many have been told and have yet to wake.
-    pub(super) told: usize,
+    stopped: bool,
+    /// Threads that wait to be told of a job, the one that has waited the shortest last.
+    idle: Vec<Thread>,
+    /// How many have been told and have yet to wake.
+    told: usize,
     /// Jobs that run beside another of their own lane.
     beside: usize,
     lanes: BTreeMap<LaneId, Lane>,
@@ -175,7 +176,7 @@ impl Lanes {
             late: Vec::new(),
             next_id: 0,
             stopped: false,
-            idle: 0,
+            idle: Vec::new(),
             told: 0,
             beside: 0,
             lanes: BTreeMap::new(),
@@ -190,12 +191,37 @@ impl Lanes {
         LaneId(self.next_id)
     }
 
-    /// Whether one more thread is to be told of a job; if so, it counts as told. Who has a job tells the next, so that no more than there
-    /// are cores need be on their way.
-    pub(super) fn tell(&mut self) -> bool {
-        let tells = self.told < self.idle.min(self.width) && self.next().is_some();
-        self.told = self.told.saturating_add(usize::from(tells));
-        tells
+    /// A thread that is to be told of a job, if there is one for it. Who has a job tells the next, so that no more than there are cores need be on
+    /// their way. The one that has waited the shortest: what its last call had in a cache is there still.
+    pub(super) fn tell(&mut self) -> Option<Thread> {
+        let wanted = self.told < self.width && self.next().is_some();
+        let told = self.idle.pop_if(|_| wanted);
+        self.told = self.told.saturating_add(usize::from(told.is_some()));
+        told
+    }
+
+    /// Whether no more jobs will come.
+    pub(super) const fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// A thread waits from now on.
+    pub(super) fn wait(&mut self, thread: Thread) {
+        self.idle.push(thread);
+    }
+
+    /// Whether a thread that waited has been told, and is awake now.
+    pub(super) fn wakes(&mut self, thread: ThreadId) -> bool {
+        let told = self.idle.iter().all(|idle| idle.id() != thread);
+        self.told = self.told.saturating_sub(usize::from(told));
+        told
+    }
+
+    /// No more jobs will come: who is to be told of that.
+    pub(super) fn stop(&mut self) -> Vec<Thread> {
+        self.stopped = true;
+        self.told = self.told.saturating_add(self.idle.len());
+        std::mem::take(&mut self.idle)
     }
 
     /// Queues a client's job, and withdraws whoever gives way for it. Where its lane is full, of its own or of clients that have no more, it comes back.

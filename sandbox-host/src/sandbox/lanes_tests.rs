@@ -456,3 +456,43 @@ fn whoever_comes_runs_leaves_or_gives_way_nobody_is_passed_over() {
         }
     }
 }
+
+#[test]
+fn who_has_waited_the_shortest_is_told_of_a_job_and_no_more_than_there_are_cores() {
+    let mut lanes = Lanes::new(2, 9, patient());
+    let threads: Vec<_> = (0..4)
+        .map(|_| std::thread::spawn(|| {}).thread().clone())
+        .collect();
+    for thread in &threads {
+        lanes.wait(thread.clone());
+    }
+    let tell = |lanes: &mut Lanes| lanes.tell().map(|thread| thread.id());
+    assert_eq!(tell(&mut lanes), None, "there is no job");
+    for lane in [1, 2, 3] {
+        assert!(push(&mut lanes, lane, idle()).is_some());
+    }
+    let told: Vec<_> = std::iter::from_fn(|| tell(&mut lanes)).collect();
+    assert_eq!(told, [threads[3].id(), threads[2].id()]);
+    assert!(!lanes.wakes(threads[0].id()), "nobody told it");
+    assert!(lanes.wakes(threads[3].id()));
+    assert_eq!(tell(&mut lanes), Some(threads[1].id()));
+    let rest: Vec<_> = lanes.stop().iter().map(Thread::id).collect();
+    assert_eq!(rest, [threads[0].id()]);
+    assert!(lanes.is_stopped() && lanes.wakes(threads[0].id()));
+}
+
+#[test]
+fn whoever_stands_back_gets_no_job_that_starts_further_forward() {
+    let mut lanes = Lanes::new(4, 9, patient());
+    let now = Instant::now();
+    let ranks = [Rank::Last, Rank::Back, Rank::Usual];
+    for rank in ranks {
+        let job = Queued::new(Arc::default(), rank, Box::new(|| {}), now);
+        assert!(push(&mut lanes, 1, job).is_some());
+    }
+    let mut pops = |rank| lanes.pop(now, rank).is_some();
+    assert!(pops(Rank::Back), "further back");
+    assert!(!pops(Rank::Last), "further forward");
+    assert!(pops(Rank::Back), "as far back");
+    assert!(!pops(Rank::Back) && pops(Rank::Usual));
+}

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,6 @@ pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     lanes: Mutex<Lanes>,
-    changed: Condvar,
     keeper: Sender<Vacancy>,
 }
 
@@ -55,7 +54,6 @@ impl Pool {
         let (keeper, vacancies) = mpsc::channel::<Vacancy>();
         let shared = Arc::new(Shared {
             lanes: Mutex::new(Lanes::new(width, queue, patience)),
-            changed: Condvar::new(),
             keeper,
         });
         // A thread has the niceness of the one that starts it: only one that never runs a guest may start those that do.
@@ -115,8 +113,10 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         // Threads are not joined: the last handle may be dropped by one of them.
-        self.0.lock().stopped = true;
-        self.0.changed.notify_all();
+        let idle = self.0.lock().stop();
+        for thread in idle {
+            thread.unpark();
+        }
     }
 }
 
@@ -189,8 +189,8 @@ impl Shared {
     fn pass_on(&self, mut lanes: MutexGuard<'_, Lanes>) {
         let told = lanes.tell();
         drop(lanes);
-        if told {
-            self.changed.notify_one();
+        if let Some(thread) = told {
+            thread.unpark();
         }
     }
 
@@ -206,7 +206,7 @@ impl Shared {
                     Some(held) => lanes = held,
                     None => return,
                 }
-            } else if lanes.stopped {
+            } else if lanes.is_stopped() {
                 return;
             } else if !lanes.late.is_empty() {
                 let late = std::mem::take(&mut lanes.late);
@@ -214,13 +214,16 @@ impl Shared {
                 drop(late);
                 lanes = self.lock();
             } else {
-                lanes.idle = lanes.idle.saturating_add(1);
-                lanes = self
-                    .changed
-                    .wait(lanes)
-                    .unwrap_or_else(PoisonError::into_inner);
-                lanes.idle = lanes.idle.saturating_sub(1);
-                lanes.told = lanes.told.saturating_sub(1);
+                let this = thread::current();
+                lanes.wait(this.clone());
+                loop {
+                    drop(lanes);
+                    thread::park();
+                    lanes = self.lock();
+                    if lanes.wakes(this.id()) {
+                        break;
+                    }
+                }
             }
         }
     }
