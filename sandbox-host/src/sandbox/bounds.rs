@@ -106,11 +106,12 @@ pub(super) const MAX_TABLES: u32 = 16;
 pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 /// Linear memory that a slot keeps resident between instances, bytes. It is cleared by memset, or written over from the module's image, and not given back to the
-/// kernel: a fresh instance then touches its first 16 MiB without a page fault. CPython with its libraries and a picture lies within that, and a call of it takes a third
-/// less time than with 4 MiB; of a smaller memory what there is of it is cleared, so that others pay nothing. Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and
+/// kernel: a fresh instance then touches its first 8 MiB without a page fault. Of a smaller memory what there is of it is cleared, so that others pay nothing. More would make CPython's calls faster still,
+/// and its neighbours' slower: the kernel changes the protection of all pages that are there, under the lock of the whole process' memory, when a memory grows and is taken back (beside calls
+/// that hoard 16 MiB a neighbour's p99 was 1.2 times its quiet one with 8 MiB, 2.6 times with 16). Wasmtime could ask the kernel which pages are resident (`pagemap_scan`) and
 /// clear those alone; a page that is swapped out, or on its way to another place (compaction moves what is locked in memory, too), is none of them and would keep what the last call wrote.
-/// It costs up to this much resident memory for each memory slot in use: at most threads × `MAX_MEMORIES` × 16 MiB, and of a handler no more than its `memory_bytes`.
-pub(super) const KEEP_RESIDENT_BYTES: usize = 16 << 20;
+/// It costs up to this much resident memory for each memory slot in use: at most threads × `MAX_MEMORIES` × 8 MiB, and of a handler no more than its `memory_bytes`.
+pub(super) const KEEP_RESIDENT_BYTES: usize = 8 << 20;
 
 /// What a table keeps resident between instances, bytes: all of it, cleared as memory is. Given back to the kernel, each table of a few hundred bytes would cost a
 /// call to the kernel and a page fault: half of what a fresh instance takes.
