@@ -60,6 +60,23 @@ fn sandbox() -> Sandbox {
     .unwrap()
 }
 
+/// A handler whose calls wait for long, in a queue of so many for so many threads.
+fn crowded(name: &str, guest: &str, threads: usize, queue: usize) -> LoadedHandler {
+    let sandbox = Sandbox::new(SandboxConfig {
+        threads,
+        queue,
+        queue_wait_ms: 60_000,
+        ..SandboxConfig::default()
+    })
+    .unwrap();
+    let minute = Budget {
+        timeout_ms: 60_000,
+        ..BUDGET
+    };
+    let wat = preprocess(guest);
+    load(&sandbox, name, &wat, Role::Preprocess, minute, &[]).unwrap()
+}
+
 fn tensors() -> Payload {
     let image = Tensor {
         name: "image".into(),

@@ -164,9 +164,7 @@ impl Shared {
         let mut lanes = self.lock();
         lanes.done(seat, took);
         let next = lanes.pop(Instant::now(), rank);
-        let late = std::mem::take(&mut lanes.late);
         self.pass_on(lanes);
-        drop(late);
         let relief = next.map_or_else(
             || match self.staff(name) {
                 Ok(()) => Relief::Replaced,
@@ -184,24 +182,23 @@ impl Shared {
         let _ = reply.send(relief);
     }
 
-    /// Wakes a thread where one is idle and a lane has work: one that was at its width has, when a job of it is done. Whoever wakes goes first at
+    /// Lets the lock go, and drops jobs that are withdrawn. Wakes a thread where one is idle and a lane has work: one that was at its width has, when a job of it is done. Whoever wakes goes first at
     /// a core, so that it is told without the lock: it would only wait for it, and all others with it.
     fn pass_on(&self, mut lanes: MutexGuard<'_, Lanes>) {
-        let told = lanes.tell();
+        let (told, late) = (lanes.tell(), std::mem::take(&mut lanes.late));
         drop(lanes);
         if let Some(thread) = told {
             thread.unpark();
         }
+        // After the lock: payloads may be large.
+        drop(late);
     }
 
     fn work(self: &Arc<Self>) {
         let mut lanes = self.lock();
         loop {
             if let Some((seat, job)) = lanes.pop(Instant::now(), Rank::Usual) {
-                let late = std::mem::take(&mut lanes.late);
                 self.pass_on(lanes);
-                // After the lock: payloads may be large.
-                drop(late);
                 match self.runs(seat, job) {
                     Some(held) => lanes = held,
                     None => return,
@@ -209,9 +206,7 @@ impl Shared {
             } else if lanes.is_stopped() {
                 return;
             } else if !lanes.late.is_empty() {
-                let late = std::mem::take(&mut lanes.late);
-                drop(lanes);
-                drop(late);
+                self.pass_on(lanes);
                 lanes = self.lock();
             } else {
                 let this = thread::current();

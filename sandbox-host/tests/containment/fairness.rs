@@ -44,19 +44,7 @@ impl Flood {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_floods_a_handler_delays_nobody_elses_calls_and_has_them_shed_never() {
-    let sandbox = Sandbox::new(SandboxConfig {
-        threads: THREADS,
-        queue: QUEUE,
-        queue_wait_ms: 60_000,
-        ..SandboxConfig::default()
-    })
-    .unwrap();
-    let minute = Budget {
-        timeout_ms: 60_000,
-        ..BUDGET
-    };
-    let wat = preprocess(SLOW);
-    let handler = load(&sandbox, "slow", &wat, Role::Preprocess, minute, &[]).unwrap();
+    let handler = crowded("slow", SLOW, THREADS, QUEUE);
     let (many, few) = (handler.of(Some("many")), handler.of(Some("few")));
     assert!(few.preprocess("alone", tensors()).await.is_ok());
 

@@ -107,19 +107,7 @@ fn watched() -> (Payload, std::sync::Weak<()>) {
 
 /// Handler `moody` with one thread, a queue of one and a long wait.
 fn narrow() -> LoadedHandler {
-    let sandbox = Sandbox::new(SandboxConfig {
-        threads: 1,
-        queue: 1,
-        queue_wait_ms: 60_000,
-        ..SandboxConfig::default()
-    })
-    .unwrap();
-    let minute = Budget {
-        timeout_ms: 60_000,
-        ..BUDGET
-    };
-    let wat = preprocess(MOODY);
-    load(&sandbox, "moody", &wat, Role::Preprocess, minute, &[]).unwrap()
+    crowded("moody", MOODY, 1, 1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
