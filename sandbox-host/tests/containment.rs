@@ -47,7 +47,7 @@ use guests::{
     preprocess_with_realloc,
 };
 use tensorgate_host::sandbox::{
-    Called, FaultCause, HandlerError, LoadFault, LoadedHandler, Payload, Role, Sandbox,
+    Called, FaultCause, HandlerError, LoadFault, LoadedHandler, Overload, Payload, Role, Sandbox,
     SandboxConfig,
 };
 use tensorgate_policy::Tensor;
@@ -98,6 +98,13 @@ fn raw() -> Payload {
 fn cause(outcome: &Result<Called, HandlerError>) -> Option<FaultCause> {
     match outcome {
         Err(HandlerError::Fault { cause, .. }) => Some(*cause),
+        _ => None,
+    }
+}
+
+fn overload(outcome: &Result<Called, HandlerError>) -> Option<Overload> {
+    match outcome {
+        Err(HandlerError::Overloaded(overload)) => Some(*overload),
         _ => None,
     }
 }

@@ -28,7 +28,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use site::{Names, Site, ask, came, png};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::sandbox::{FaultCause, HandlerError, LoadFault, Role};
+use tensorgate_host::sandbox::{FaultCause, HandlerError, LoadFault, Overload, Role};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_comes_with_nothing_of_the_clients_and_in_two_runs_that_the_guest_cannot_tell_apart()
@@ -343,7 +343,7 @@ async fn a_slow_server_costs_its_own_request_the_time_and_one_client_half_of_the
     // The client's half is taken: it is refused at once.
     let (second, told) = ask(&handler, &url).await;
     assert!(
-        matches!(second, Err(HandlerError::Overloaded)),
+        matches!(second, Err(HandlerError::Overloaded(Overload::Bringing))),
         "{second:?}"
     );
     assert!(told.is_empty() && began.elapsed() < Duration::from_millis(400));

@@ -288,7 +288,7 @@ fn attackers_of(
             loop {
                 // It is stopped each time; that is what it is for. Calls that wait too long for a thread of their own handler's are shed.
                 match hostile.preprocess("bench", bad.clone()).await {
-                    Err(HandlerError::Fault { .. } | HandlerError::Overloaded) => {}
+                    Err(HandlerError::Fault { .. } | HandlerError::Overloaded(_)) => {}
                     outcome => return outcome,
                 }
             }

@@ -205,7 +205,7 @@ impl End {
             Err(HandlerError::Fault {
                 cause, fuel_used, ..
             }) => Self::Fault(cause.name(), *fuel_used),
-            Err(HandlerError::Overloaded | HandlerError::CutOff(_)) => return None,
+            Err(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => return None,
         })
     }
 

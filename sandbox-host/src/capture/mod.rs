@@ -228,7 +228,7 @@ impl Keep for Keeper {
             Ok(called) => (CallOutcome::Answered, data_bytes(&called.tensors)),
             Err(HandlerError::Rejected { .. }) => (CallOutcome::Rejected, 0),
             Err(HandlerError::Fault { .. }) => (CallOutcome::Fault, 0),
-            Err(HandlerError::Overloaded | HandlerError::CutOff(_)) => return None,
+            Err(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => return None,
         };
         let over = |call| Over {
             capturer: Arc::clone(capturer),

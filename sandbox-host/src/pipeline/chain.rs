@@ -113,10 +113,10 @@ impl Pipeline {
                     format!("handler {:?}: {text}", stage.name),
                 ));
             }
-            Err(HandlerError::Overloaded) => {
+            Err(HandlerError::Overloaded(overload)) => {
                 return Err(Denial::new(
                     Reason::Overloaded,
-                    format!("handler {:?}: {}", stage.name, HandlerError::Overloaded),
+                    format!("handler {:?}: {overload}", stage.name),
                 ));
             }
             Err(HandlerError::CutOff(cut_off)) => {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Workers;
 use super::bounds::DEADLINE_GRACE;
 use super::lanes::Place;
+use super::outcome::Overload;
 use super::ticket::Ticket;
 
 /// How long a caller waits.
@@ -26,7 +27,7 @@ pub(super) struct Waits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
     /// It got no thread, and never will.
-    NeverRan,
+    NeverRan(Overload),
     /// Nobody waits any more; it runs.
     RequestOver,
     /// It runs, and has not noticed that its time is up.
@@ -75,19 +76,19 @@ impl CallerEnd {
                 None => earlier(overdue, waits.to_start),
             };
             if let Some(outcome) = until(earlier(look, waits.latest), &mut answered).await {
+                // Nobody but the pool withdraws a call whose caller is still here.
                 return outcome.map_err(|_| {
-                    // Nobody but the pool withdraws a call whose caller is still here.
-                    if self.ticket.is_abandoned() {
-                        NoAnswer::NeverRan
-                    } else {
-                        NoAnswer::Lost
-                    }
+                    (self.ticket.withdrawn()).map_or(NoAnswer::Lost, NoAnswer::NeverRan)
                 });
             }
             if over(earlier(waits.to_start, waits.latest)) {
-                let withdrawn = self.withdraw();
-                if withdrawn || self.ticket.is_abandoned() {
-                    return Err(NoAnswer::NeverRan);
+                self.withdraw(if over(waits.latest) {
+                    Overload::RequestOver
+                } else {
+                    Overload::NoThread
+                });
+                if let Some(why) = self.ticket.withdrawn() {
+                    return Err(NoAnswer::NeverRan(why));
                 }
             }
             if over(waits.latest) {
@@ -99,21 +100,19 @@ impl CallerEnd {
         }
     }
 
-    /// Whether the call had not started; from now on it never will, and holds nothing.
-    pub(super) fn withdraw(&self) -> bool {
-        let withdrawn = self.ticket.withdraw();
-        if withdrawn {
+    /// If the call has not started, it never will, and holds nothing.
+    fn withdraw(&self, why: Overload) {
+        if self.ticket.withdraw(why) {
             self.workers.pool.forget(self.place);
         }
-        withdrawn
     }
 }
 
 impl Drop for CallerEnd {
     fn drop(&mut self) {
-        if !self.withdraw() {
-            self.ticket.abandon();
-        }
+        // Whoever left had no more time for it, as far as anybody can tell.
+        self.withdraw(Overload::RequestOver);
+        self.ticket.abandon();
     }
 }
 
@@ -175,12 +174,17 @@ mod tests {
     async fn a_call_without_an_answer_ends_for_its_caller_when_its_time_is_up() {
         let long = MS * 3_600_000;
         for (what, starts, (to_start, runs, latest), expected) in [
-            ("no thread", false, (MS * 50, MS, None), NoAnswer::NeverRan),
+            (
+                "no thread",
+                false,
+                (MS * 50, MS, None),
+                NoAnswer::NeverRan(Overload::NoThread),
+            ),
             (
                 "the request is over before it starts",
                 false,
                 (long, long, Some(MS * 50)),
-                NoAnswer::NeverRan,
+                NoAnswer::NeverRan(Overload::RequestOver),
             ),
             (
                 "the request is over while it runs",
@@ -230,13 +234,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_whose_thread_is_gone_is_lost_and_one_that_the_pool_shed_never_ran() {
-        for (shed, expected) in [(false, NoAnswer::Lost), (true, NoAnswer::NeverRan)] {
+        let (shed, gave_way) = (Overload::Shed, Overload::GaveWay);
+        for (withdrawn, expected) in [
+            (None, NoAnswer::Lost),
+            (Some(shed), NoAnswer::NeverRan(shed)),
+            (Some(gave_way), NoAnswer::NeverRan(gave_way)),
+        ] {
             let (caller, _let_go) = waiting();
             let (answer, answered) = oneshot::channel::<()>();
-            assert!(if shed {
-                caller.ticket.withdraw()
-            } else {
-                caller.ticket.start()
+            assert!(match withdrawn {
+                Some(why) => caller.ticket.withdraw(why),
+                None => caller.ticket.start(),
             });
             drop(answer);
             let outcome = caller

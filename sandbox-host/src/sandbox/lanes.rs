@@ -16,6 +16,7 @@ use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::bounds::{CALLS_WAITED, MAX_KEPT_THREADS};
+use super::outcome::Overload;
 use super::priority::Rank;
 use super::ticket::Ticket;
 use crate::dispatch::Whose;
@@ -240,7 +241,7 @@ impl Lanes {
         lane.standing.get_or_insert(since);
         if let Some(other) = &gave_way {
             // One whose caller has left by itself is in nobody's way either.
-            other.ticket.withdraw();
+            other.ticket.withdraw(Overload::GaveWay);
         }
         self.list(id);
         Ok((Place { lane: id, waits }, gave_way))
@@ -263,7 +264,7 @@ impl Lanes {
             let beside = lane.turns.taken() > 1;
             self.list(id);
             if let Some(queued) = late {
-                queued.ticket.withdraw();
+                queued.ticket.withdraw(Overload::Shed);
                 self.late.push(queued);
             } else {
                 let (whose, Queued { job, .. }) = queued?;

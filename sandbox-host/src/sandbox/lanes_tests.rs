@@ -22,9 +22,8 @@ fn came(since: Instant) -> Queued {
 }
 
 fn next(lanes: &mut Lanes) -> Option<u64> {
-    lanes
-        .pop(Instant::now(), Rank::Usual)
-        .map(|(seat, _)| seat.lane.0)
+    let (seat, _) = lanes.pop(Instant::now(), Rank::Usual)?;
+    Some(seat.lane.0)
 }
 
 fn who(name: usize) -> Whose {
@@ -33,8 +32,7 @@ fn who(name: usize) -> Whose {
 
 /// A job of client 0.
 fn push(lanes: &mut Lanes, lane: u64, job: Queued) -> Option<Place> {
-    let pushed = lanes.push(LaneId(lane), who(0), job).ok();
-    pushed.map(|(place, _)| place)
+    Some(lanes.push(LaneId(lane), who(0), job).ok()?.0)
 }
 
 fn done(lanes: &mut Lanes, lane: u64) {
@@ -139,7 +137,8 @@ fn a_queue_that_stands_sheds_who_has_waited_in_vain_and_serves_who_came_late() {
         let late = lanes.late.len();
         assert_eq!(if served { late + 1 } else { 0 }, expected, "{what}");
         for (place, ticket) in tickets.iter().enumerate() {
-            assert_eq!(ticket.is_abandoned(), place < late, "{what}: {place}");
+            let shed = (place < late).then_some(Overload::Shed);
+            assert_eq!(ticket.withdrawn(), shed, "{what}: {place}");
         }
     }
 }
@@ -262,7 +261,8 @@ fn a_full_lane_makes_room_for_who_has_less_there() {
     }
     assert!(joins(&mut lanes, 0, now).is_err(), "its own jobs fill it");
     let gave_way = joins(&mut lanes, 1, now).unwrap().unwrap();
-    assert!(gave_way.is_abandoned(), "whoever waits for it is told");
+    // Whoever waits for it is told.
+    assert_eq!(gave_way.withdrawn(), Some(Overload::GaveWay));
     // Two and one: they would change places.
     assert!(joins(&mut lanes, 1, now).is_err());
     assert!(joins(&mut lanes, 2, now).unwrap().is_some());

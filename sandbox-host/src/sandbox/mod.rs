@@ -65,7 +65,9 @@ use self::compiled::Compilations;
 pub use self::fault::{LoadFault, SandboxError};
 use self::lanes::{LaneId, Patience};
 use self::load::{Allowance, Workshop};
-pub use self::outcome::{Called, CutOff, FaultCause, HandlerError, Keep, Kept, Payload, Ran, Role};
+pub use self::outcome::{
+    Called, CutOff, FaultCause, HandlerError, Keep, Kept, Overload, Payload, Ran, Role,
+};
 use self::pace::{Paces, Went};
 use self::pool::Pool;
 use self::priority::{Rank, Stint};
@@ -401,7 +403,7 @@ impl LoadedHandler {
             Some(bring) => bring
                 .bring(&asks, &self.behalf, self.latest)
                 .await
-                .map_err(|Busy| HandlerError::Overloaded)?,
+                .map_err(|Busy| HandlerError::Overloaded(Overload::Bringing))?,
             None => asks
                 .iter()
                 .map(|ask| Brought::nothing(ask, Missing::Unavailable))
@@ -465,7 +467,7 @@ impl LoadedHandler {
         let (pool, job) = (&self.workers.pool, Box::new(job));
         let rank = self.paces.of(self.client.as_ref()).rank();
         let Some(place) = pool.submit(self.lane, self.whose, rank, Arc::clone(&ticket), job) else {
-            return Err(HandlerError::Overloaded);
+            return Err(HandlerError::Overloaded(Overload::Full));
         };
         let caller = CallerEnd {
             ticket,
@@ -474,7 +476,7 @@ impl LoadedHandler {
         };
         let (cause, detail) = match caller.answer(waits, answered).await {
             Ok(outcome) => return outcome,
-            Err(NoAnswer::NeverRan) => return Err(HandlerError::Overloaded),
+            Err(NoAnswer::NeverRan(why)) => return Err(HandlerError::Overloaded(why)),
             Err(NoAnswer::RequestOver) => {
                 let detail = "the request's time ran out";
                 (FaultCause::RequestDeadline, detail)

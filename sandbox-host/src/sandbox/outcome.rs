@@ -129,12 +129,35 @@ pub enum HandlerError {
         /// Instructions' worth of fuel that it burnt, where that is known.
         fuel_used: u64,
     },
-    /// No guest thread came free in time, or the queue is full: the call never ran.
-    #[error("no guest thread is free")]
-    Overloaded,
+    /// Others have what it would need: the call never ran.
+    #[error("overloaded: {0}")]
+    Overloaded(Overload),
     /// It failed too often: the call never ran.
     #[error("{0}")]
     CutOff(CutOff),
+}
+
+/// What there was too little of for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Overload {
+    /// As many of the handler's calls wait as may, and no client has more of them than this one.
+    #[error("its queue is full")]
+    Full,
+    /// It waited, and the queue was needed for a client that had less in it.
+    #[error("its queue is full, and it gave way to a client that has less in it")]
+    GaveWay,
+    /// The queue does not become empty, and the call had waited too long in it when its turn came.
+    #[error("its queue stands, and the call had waited too long when its turn came")]
+    Shed,
+    /// The time for which a call waits went by.
+    #[error("no guest thread came free in time")]
+    NoThread,
+    /// The time that the request had went by.
+    #[error("the request's time ran out before a guest thread came free")]
+    RequestOver,
+    /// As much is being fetched and looked up for handlers as may be, or for this client.
+    #[error("too much is being brought for handlers already")]
+    Bringing,
 }
 
 /// That a handler is left alone for a while.

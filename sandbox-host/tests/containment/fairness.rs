@@ -30,7 +30,7 @@ impl Flood {
         loop {
             match handler.preprocess("flood", raw()).await {
                 Ok(_) => self.ended.fetch_add(1, Ordering::Relaxed),
-                Err(HandlerError::Overloaded) => self.gave_way.fetch_add(1, Ordering::Relaxed),
+                Err(HandlerError::Overloaded(_)) => self.gave_way.fetch_add(1, Ordering::Relaxed),
                 Err(error) => panic!("{error:?}"),
             };
             tokio::task::yield_now().await;

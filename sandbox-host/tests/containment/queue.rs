@@ -42,8 +42,6 @@ async fn a_caller_who_goes_away_frees_its_thread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_and_a_long_wait_are_shed() {
     let spinning = preprocess(SPIN);
-    let shed =
-        |outcome: &Result<Called, HandlerError>| matches!(outcome, Err(HandlerError::Overloaded));
     let half = Budget {
         timeout_ms: 500,
         ..BUDGET
@@ -63,7 +61,8 @@ async fn a_full_queue_and_a_long_wait_are_shed() {
         guest.preprocess("c", tensors())
     );
     let outcomes = [a, b, c];
-    assert!(outcomes.iter().any(shed), "{outcomes:?}");
+    let full = |outcome| overload(outcome) == Some(Overload::Full);
+    assert!(outcomes.iter().any(full), "{outcomes:?}");
     assert!(
         outcomes
             .iter()
@@ -82,8 +81,9 @@ async fn a_full_queue_and_a_long_wait_are_shed() {
         guest.preprocess("a", tensors()),
         guest.preprocess("b", tensors())
     );
+    let late = [overload(&a), overload(&b)];
     assert!(
-        shed(&a) != shed(&b),
+        late.contains(&None) && late.contains(&Some(Overload::NoThread)),
         "one runs, one waits too long: {a:?} {b:?}"
     );
 }
@@ -135,9 +135,16 @@ async fn a_caller_who_goes_away_while_it_waits_leaves_nothing_in_the_queue() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults() {
-    let guest = narrow();
+    // Two may wait: were the first not at its thread yet, the other would not find the queue full.
+    let guest = crowded("moody", MOODY, 1, 2);
     let soon = || tokio::time::Instant::now() + Duration::from_millis(50);
-    let stopped = guest.by(soon()).preprocess("runs", raw()).await;
+    let stopped = loop {
+        let stopped = guest.by(soon()).preprocess("runs", raw()).await;
+        // On a machine that has much to do the thread may wake too late.
+        if overload(&stopped) != Some(Overload::RequestOver) {
+            break stopped;
+        }
+    };
     assert_eq!(
         cause(&stopped),
         Some(FaultCause::RequestDeadline),
@@ -149,6 +156,6 @@ async fn a_request_whose_time_ends_in_the_queue_is_shed_and_one_that_runs_faults
     assert!(spins.is_err(), "it spins for a minute");
     let (payload, alive) = watched();
     let shed = guest.by(soon()).preprocess("waits", payload).await;
-    assert!(matches!(shed, Err(HandlerError::Overloaded)), "{shed:?}");
+    assert_eq!(overload(&shed), Some(Overload::RequestOver), "{shed:?}");
     assert!(alive.upgrade().is_none(), "it left its payload");
 }

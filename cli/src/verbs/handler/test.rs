@@ -100,7 +100,7 @@ fn judge(expected: &Expected, outcome: &Result<Called, HandlerError>) -> Vec<Str
             let found = match error {
                 HandlerError::Rejected { text, .. } => Some((None, text)),
                 HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
-                HandlerError::Overloaded | HandlerError::CutOff(_) => None,
+                HandlerError::Overloaded(_) | HandlerError::CutOff(_) => None,
             };
             match found {
                 Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),

@@ -182,7 +182,7 @@ impl Call {
                 FaultCause::RequestDeadline | FaultCause::Input => Outcome::Void,
                 _ => Outcome::Fault,
             },
-            Some(HandlerError::Overloaded | HandlerError::CutOff(_)) => Outcome::Void,
+            Some(HandlerError::Overloaded(_) | HandlerError::CutOff(_)) => Outcome::Void,
         };
     }
 }
