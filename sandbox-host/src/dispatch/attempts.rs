@@ -30,7 +30,7 @@ impl Dispatcher {
             model,
             version,
             until,
-            tries: self.retries.begin(model, self.pool.turn()),
+            tries: self.retries.begin(model, until.1.whose, self.pool.turn()),
         }
     }
 }

@@ -220,10 +220,7 @@ fn configured(
     let Some(own) = said.svids.first() else {
         return Err(malformed("it names no identity of this host"));
     };
-    let failed = |what: &'static str| {
-        move |cause: &dyn std::fmt::Display| Unused::Malformed(format!("{what}: {cause}"))
-    };
-    let chain = certificates(&own.x509_svid).map_err(|cause| failed("its certificate")(&cause))?;
+    let chain = certificates(&own.x509_svid).map_err(unusable("its certificate"))?;
     if chain.first().and_then(|leaf| workload(leaf)).as_deref() != Some(own.spiffe_id.as_str()) {
         return Err(malformed("its certificate is not of the id that it names"));
     }
@@ -236,15 +233,18 @@ fn configured(
         theirs.ok_or_else(|| Unused::Withdrawn(format!("it has no authorities of {domain}")))?
     };
     let mut roots = RootCertStore::empty();
-    for authority in certificates(bundle).map_err(|cause| failed("its authorities")(&cause))? {
-        roots
-            .add(authority)
-            .map_err(|error| failed("an authority")(&error))?;
+    for authority in certificates(bundle).map_err(unusable("its authorities"))? {
+        roots.add(authority).map_err(unusable("an authority"))?;
     }
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.x509_svid_key.clone()));
-    let config = configuration(roots, Some(id), Some((chain, key)), protocol);
-    let config = config.map_err(|error| failed("its certificate")(&error))?;
+    let config = configuration(roots, Some(id), Some((chain, key)), protocol)
+        .map_err(unusable("its certificate"))?;
     Ok((own.spiffe_id.clone(), config))
+}
+
+/// A part of a message of which nothing can be made.
+fn unusable<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> Unused {
+    move |cause| Unused::Malformed(format!("{part}: {cause}"))
 }
 
 /// `spiffe://domain` of a workload's id.
