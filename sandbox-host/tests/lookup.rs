@@ -34,7 +34,7 @@ use tensorgate_policy::{raw, validate};
 struct Here(&'static str);
 
 impl Resolve for Here {
-    fn resolve<'r>(&'r self, _: &'r str) -> Resolving<'r> {
+    fn resolve<'r>(&'r self, _: &'r str, _: &'r Arc<str>) -> Resolving<'r> {
         Box::pin(std::future::ready(Ok(vec![self.0.parse().unwrap()])))
     }
 }

@@ -46,10 +46,10 @@ impl Refusal {
 /// The addresses of a name, all of which may be connected to. One that may not speaks against the name: it may answer with that one the next time.
 pub(super) async fn addresses(
     resolver: &dyn Resolve,
-    host: &str,
+    (host, client): (&str, &Arc<str>),
     admits: impl Fn(IpAddr) -> Result<(), &'static str>,
 ) -> Result<Vec<IpAddr>, Refusal> {
-    let found = resolver.resolve(host).await;
+    let found = resolver.resolve(host, client).await;
     let mut found = found.map_err(|error| Refusal::new(Missing::Unavailable, error))?;
     for address in &found {
         admits(*address).map_err(|what| {

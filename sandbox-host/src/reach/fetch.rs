@@ -85,16 +85,21 @@ impl Fetcher {
         };
         let mut telling = Telling::new(reached, behalf, &self.counts, timeout, latest);
         let ends = telling.ends();
-        let file = timeout_at(ends, self.follow(url, telling.reached()))
+        let file = timeout_at(ends, self.follow(url, &behalf.client, telling.reached()))
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Missing::Timeout, "it took too long")));
         telling.ends_with(file)
     }
 
-    async fn follow(&self, url: &str, told: &mut Reached) -> Result<File, Refusal> {
+    async fn follow(
+        &self,
+        url: &str,
+        client: &Arc<str>,
+        told: &mut Reached,
+    ) -> Result<File, Refusal> {
         let mut url = url.to_owned();
         for left in (0..=self.rule.redirects()).rev() {
-            match self.once(&url, told).await? {
+            match self.once(&url, client, told).await? {
                 Ok(file) => return Ok(file),
                 Err(elsewhere) if left > 0 => {
                     told.redirects = told.redirects.saturating_add(1);
@@ -107,12 +112,17 @@ impl Fetcher {
     }
 
     /// One question and its answer: the file, or the URL where it is.
-    async fn once(&self, url: &str, told: &mut Reached) -> Result<Result<File, String>, Refusal> {
+    async fn once(
+        &self,
+        url: &str,
+        client: &Arc<str>,
+        told: &mut Reached,
+    ) -> Result<Result<File, String>, Refusal> {
         let refused = |cause: &str| Refusal::new(Missing::Refused, cause);
         let target = self.rule.target(url).map_err(refused)?;
         target.host.clone_into(&mut told.host);
         let admits = |address| self.rule.admits(address);
-        let addresses = addresses(&*self.resolver, target.host, admits).await?;
+        let addresses = addresses(&*self.resolver, (target.host, client), admits).await?;
         let question = Question {
             place: Place {
                 addresses: &addresses,

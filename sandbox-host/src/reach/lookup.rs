@@ -83,7 +83,7 @@ impl Looker {
         };
         let mut telling = Telling::new(reached, behalf, &self.counts, timeout, latest);
         let ends = telling.ends();
-        let found = self.once(features, keys, telling.reached());
+        let found = self.once((features, keys), &behalf.client, telling.reached());
         let found = tokio::time::timeout_at(ends, found)
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Missing::Timeout, "it took too long")));
@@ -92,8 +92,8 @@ impl Looker {
 
     async fn once(
         &self,
-        features: &[String],
-        keys: &[String],
+        (features, keys): (&[String], &[String]),
+        client: &Arc<str>,
         told: &mut Reached,
     ) -> Result<Vec<Column>, Refusal> {
         let unavailable = |error: io::Error| Refusal::new(Missing::Unavailable, error);
@@ -102,7 +102,7 @@ impl Looker {
             .map_err(|cause| Refusal::new(Missing::Refused, cause))?;
         let (host, port) = self.rule.place();
         let admits = |address| self.rule.admits(address);
-        let addresses = addresses(&*self.resolver, host, admits).await?;
+        let addresses = addresses(&*self.resolver, (host, client), admits).await?;
         let (method, path, body_bytes) = self.question(features, keys);
         let mut fields = Vec::new();
         if !body_bytes.is_empty() {

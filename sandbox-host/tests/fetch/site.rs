@@ -45,7 +45,7 @@ impl Names {
 }
 
 impl Resolve for Names {
-    fn resolve<'r>(&'r self, host: &'r str) -> Resolving<'r> {
+    fn resolve<'r>(&'r self, host: &'r str, _: &'r Arc<str>) -> Resolving<'r> {
         Box::pin(async move {
             let mut names = self.0.lock().unwrap();
             let known = names.iter_mut().find(|(name, _)| name == host);
