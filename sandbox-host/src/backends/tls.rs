@@ -21,7 +21,13 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+
+use webpki::{
+    CertRevocationList, ExpirationPolicy, RevocationCheckDepth, RevocationOptionsBuilder,
+    UnknownStatusPolicy,
 };
 
 use crate::config::{at_most, open};
@@ -240,9 +246,10 @@ impl Files {
             path: path.to_owned(),
             cause: cause.to_string(),
         };
-        let mut roots = RootCertStore::empty();
+        let mut authorities = Authorities::none();
         for authority in certificates(&self.ca)? {
-            roots
+            authorities
+                .roots
                 .add(authority)
                 .map_err(|error| failed(&self.ca, &error))?;
         }
@@ -251,15 +258,32 @@ impl Files {
             shown = Some((certificates(cert)?, secret(key)?));
         }
         let cert = self.identity.as_ref().map_or(&self.ca, |(cert, _)| cert);
-        configuration(roots, spiffe, shown, protocol)
+        configuration(authorities, spiffe, shown, protocol)
             .map(Arc::new)
             .map_err(|error| failed(cert, &error))
     }
 }
 
+/// Who vouches for others.
+#[derive(Debug)]
+struct Authorities {
+    roots: RootCertStore,
+    /// What some of them take back, for workloads of an id.
+    revoked: Vec<CertRevocationList<'static>>,
+}
+
+impl Authorities {
+    fn none() -> Self {
+        Self {
+            roots: RootCertStore::empty(),
+            revoked: Vec::new(),
+        }
+    }
+}
+
 /// How to connect to whoever these authorities vouch for, by its host's name or as the workload of an id, and what is shown in turn.
 fn configuration(
-    roots: RootCertStore,
+    authorities: Authorities,
     spiffe: Option<&str>,
     shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     protocol: &'static [u8],
@@ -270,8 +294,8 @@ fn configuration(
     let builder = match spiffe {
         Some(id) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Workload::new(id, roots, &provider))),
-        None => builder.with_root_certificates(roots),
+            .with_custom_certificate_verifier(Arc::new(Workload::new(id, authorities, &provider))),
+        None => builder.with_root_certificates(authorities.roots),
     };
     let mut config = match shown {
         Some((chain, secret)) => builder.with_client_auth_cert(chain, secret)?,
@@ -344,17 +368,46 @@ fn workload(leaf: &CertificateDer<'_>) -> Option<String> {
 #[derive(Debug)]
 struct Workload {
     id: String,
-    roots: RootCertStore,
+    authorities: Authorities,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Workload {
-    fn new(id: &str, roots: RootCertStore, provider: &CryptoProvider) -> Self {
+    fn new(id: &str, authorities: Authorities, provider: &CryptoProvider) -> Self {
         Self {
             id: id.to_owned(),
-            roots,
+            authorities,
             algorithms: provider.signature_verification_algorithms,
         }
+    }
+
+    /// That none of the chain's authorities takes it back. Those that have no list do not; one whose list has lapsed may.
+    fn stands(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        let lists: Vec<_> = self.authorities.revoked.iter().collect();
+        let Ok(lists) = RevocationOptionsBuilder::new(&lists) else {
+            return Ok(());
+        };
+        let lists = lists
+            .with_depth(RevocationCheckDepth::Chain)
+            .with_status_policy(UnknownStatusPolicy::Allow)
+            .with_expiration_policy(ExpirationPolicy::Enforce)
+            .build();
+        let leaf = webpki::EndEntityCert::try_from(end_entity)?;
+        let path = leaf.verify_for_usage(
+            self.algorithms.all,
+            &self.authorities.roots.roots,
+            intermediates,
+            now,
+            webpki::KeyUsage::server_auth(),
+            Some(lists),
+            None,
+        );
+        path.map(drop)
     }
 }
 
@@ -370,11 +423,20 @@ impl ServerCertVerifier for Workload {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(
             &certificate,
-            &self.roots,
+            &self.authorities.roots,
             intermediates,
             now,
             self.algorithms.all,
         )?;
+        self.stands(end_entity, intermediates, now)
+            .map_err(|error| {
+                let cause = match error {
+                    webpki::Error::CertRevoked => CertificateError::Revoked,
+                    webpki::Error::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+                    other => CertificateError::Other(OtherError(Arc::new(other))),
+                };
+                Error::InvalidCertificate(cause)
+            })?;
         if workload(end_entity).as_deref() == Some(self.id.as_str()) {
             Ok(ServerCertVerified::assertion())
         } else {

@@ -7,6 +7,7 @@
 //! | says something without its form, or goes away | are made with what it said before |
 //! | says it all, and names no authorities any more where the server is | are not made |
 //! | denies this host an identity | are not made |
+//! | has a list of what an authority revokes | are not made with a server on it, or once the list has lapsed |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::{Code, Request, Status};
+use webpki::OwnedCertRevocationList;
 
-use super::{configuration, workload};
+use super::{Authorities, configuration, workload};
 use crate::backends::oip::Endpoint;
 use crate::backends::unary::Raw;
 
@@ -31,7 +33,7 @@ const METHOD: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 const SECURITY_FIELD: (&str, &str) = ("workload.spiffe.io", "true");
 /// What an agent may say at once, bytes: bundles of hundreds of authorities.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// Certificates of one chain, and authorities of one bundle.
+/// Certificates of one chain, authorities of one bundle, and lists of revoked certificates.
 const MAX_CERTIFICATES: usize = 256;
 /// How long an agent may take to say who this is.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -44,6 +46,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 struct Said {
     #[prost(message, repeated, tag = "1")]
     svids: Vec<Svid>,
+    /// What authorities take back, DER each.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    crl: Vec<Vec<u8>>,
     /// By the trust domain's id.
     #[prost(map = "string, bytes", tag = "3")]
     federated_bundles: HashMap<String, Vec<u8>>,
@@ -232,12 +237,21 @@ fn configured(
         let theirs = said.federated_bundles.get(domain);
         theirs.ok_or_else(|| Unused::Withdrawn(format!("it has no authorities of {domain}")))?
     };
-    let mut roots = RootCertStore::empty();
+    let mut authorities = Authorities::none();
     for authority in certificates(bundle).map_err(unusable("its authorities"))? {
-        roots.add(authority).map_err(unusable("an authority"))?;
+        let added = authorities.roots.add(authority);
+        added.map_err(unusable("an authority"))?;
+    }
+    if said.crl.len() > MAX_CERTIFICATES {
+        return Err(malformed("too many lists of revoked certificates"));
+    }
+    for list in &said.crl {
+        let list = OwnedCertRevocationList::from_der(list)
+            .map_err(unusable("a list of revoked certificates"))?;
+        authorities.revoked.push(list.into());
     }
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.x509_svid_key.clone()));
-    let config = configuration(roots, Some(id), Some((chain, key)), protocol)
+    let config = configuration(authorities, Some(id), Some((chain, key)), protocol)
         .map_err(unusable("its certificate"))?;
     Ok((own.spiffe_id.clone(), config))
 }
