@@ -7,10 +7,12 @@
 mod blocks;
 mod compose;
 mod filler;
+mod fuse;
 mod imports;
 mod parts;
 
 pub use compose::compose;
+pub use fuse::{Kept, fused};
 pub use imports::{BLOCKS, KIT, Surface, surface};
 pub use parts::{Part, note, noted, part};
 
