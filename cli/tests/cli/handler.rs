@@ -3,6 +3,7 @@
 mod components;
 mod configure;
 mod examples;
+mod fuse;
 mod hostile;
 mod js;
 mod kit;

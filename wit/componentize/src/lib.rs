@@ -1,5 +1,5 @@
 //! Wraps a core module, as `cargo build --target wasm32-unknown-unknown` makes it, into a handler component, and says of
-//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it, and one module of a component in another's place.
+//! any component what it imports and exports. It also puts the tensor kit inside a handler that imports it, one module of a component in another's place, and one in that of many.
 //!
 //! What it never does: it adds no adapter. A module that wants WASI is refused, not satisfied with a stand-in.
 //! The output depends on the input alone, byte for byte.
@@ -7,10 +7,12 @@
 mod blocks;
 mod compose;
 mod filler;
+mod fuse;
 mod imports;
 mod parts;
 
 pub use compose::compose;
+pub use fuse::{Kept, fused};
 pub use imports::{BLOCKS, KIT, Surface, surface};
 pub use parts::{Part, note, noted, part};
 

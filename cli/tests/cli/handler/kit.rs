@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Project, lines, story};
+use super::{Project, fuse, lines, story};
 use crate::program::tree;
 
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
@@ -103,6 +103,17 @@ fn sound(project: &Project) {
         let name = import["name"].as_str().unwrap();
         assert!(name.starts_with("tensorgate:handler/"), "{report}");
     }
+}
+
+/// CPython, its libraries and the bindings are one module, beside the two by which they reach what has their memory.
+fn is_one_module(project: &Project) {
+    let built = std::fs::read(project.component()).unwrap();
+    let components = fuse::sections(&built).into_iter();
+    let handler = components
+        .filter(|(id, _)| *id == fuse::COMPONENT)
+        .map(|(_, component)| component)
+        .max_by_key(|component| component.len());
+    assert_eq!(fuse::modules(handler.unwrap()), 3);
 }
 
 #[test]
@@ -254,6 +265,7 @@ def same(one, other):
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     sound(&project);
+    is_one_module(&project);
     cases(&project);
     refused(&project, "kit-agree", "agree", "bad-input", "they agree");
     assert_eq!(project.failed("kit-"), Vec::<String>::new());
