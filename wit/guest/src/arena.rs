@@ -214,6 +214,7 @@ impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
 #[allow(
     unsafe_code,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::undocumented_unsafe_blocks,
     clippy::arithmetic_side_effects,
     reason = "tests"
