@@ -17,8 +17,8 @@ cargo build --quiet --locked -p tensorgate-componentize
 # must not show in the bytes, whose digest policies name. Encoded flags may hold spaces. Only a target's own build sees them: what
 # runs on this machine keeps its build cache.
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-# A stack of 256 KiB: rustc's own 1 MiB would be cleared after every call.
-flags=(-Cstrip=symbols -Clink-arg=-zstack-size=262144 "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
+# A stack of 256 KiB: rustc's own 1 MiB would be cleared after every call. Vectors, which the sandbox runs as well as anything else and counts as one instruction each.
+flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
     "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=rust")
 # The folder of a registry's sources is named after the registry.
 for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$registry=crates"); done

@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use guests::{
     BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
-    preprocess_with_realloc,
+    preprocess_with_pages, preprocess_with_realloc,
 };
 use tensorgate_host::sandbox::{
     Called, FaultCause, HandlerError, LoadFault, LoadedHandler, Overload, Payload, Role, Sandbox,

@@ -10,9 +10,11 @@ macro_rules! wit {
 }
 
 /// The guest crate, under `wit/guest/`.
-pub const GUEST: [(&str, &str); 13] = [
+pub const GUEST: [(&str, &str); 15] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
+    ("src/arena.rs", wit!("guest/src/arena.rs")),
     ("src/bindings.rs", wit!("guest/src/bindings.rs")),
+    ("src/book.rs", wit!("guest/src/book.rs")),
     ("src/bytes.rs", wit!("guest/src/bytes.rs")),
     ("src/configured.rs", wit!("guest/src/configured.rs")),
     ("src/element.rs", wit!("guest/src/element.rs")),
@@ -180,7 +182,7 @@ const fn limits(language: Language) -> &'static str {
 const fn notes(language: Language) -> &'static str {
     match language {
         Language::Rust => {
-            "\n`export_init!` names a function that fills tables while the component is built. `cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
+            "\n`export_init!` names a function that fills tables while the component is built. `export_preprocess!(Handler, arena: BYTES)` has each instance start with memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Another crate is used as in any project, once `cargo fetch` has brought it; it must not want a clock,\nrandom numbers or files."
         }
         Language::Python => {
             "\nThis is CPython without a machine: `tensorgate/__init__.py` says what there is and what there is not (no numpy, no file, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. What\nstands at the top of a module is computed while the component is built: tables cost a call nothing."

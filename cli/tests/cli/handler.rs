@@ -1,5 +1,6 @@
 //! `handler`: projects that are made in a scratch folder, really built, really run in the host's sandbox, and measured.
 
+mod arena;
 mod components;
 mod configure;
 mod examples;

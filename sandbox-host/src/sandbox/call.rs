@@ -108,6 +108,8 @@ impl Callee {
             fuel_used,
             log_lines_dropped: state.logbook.dropped(),
             memory_peak_bytes: state.limits.peak_bytes(),
+            memory_grows: state.limits.grows(),
+            memory_grown_bytes: state.limits.grown_bytes(),
             queued_us: micros(queued),
             ran_us: micros(ran),
             standing: Standing::default(),

@@ -12,6 +12,9 @@ pub(super) struct Limits {
     memory_bytes: usize,
     /// Linear memory in use, bytes. It never shrinks: wasm memories do not.
     used_bytes: usize,
+    /// How often a memory that was not empty grew, and by how many bytes in all.
+    grows: u32,
+    grown_bytes: usize,
     /// The first refusal.
     refused: Option<String>,
 }
@@ -22,6 +25,8 @@ impl Limits {
         Self {
             memory_bytes,
             used_bytes: 0,
+            grows: 0,
+            grown_bytes: 0,
             refused: None,
         }
     }
@@ -34,6 +39,16 @@ impl Limits {
     /// The most linear memory that was in use, bytes.
     pub(super) const fn peak_bytes(&self) -> usize {
         self.used_bytes
+    }
+
+    /// How often memory grew after it was made.
+    pub(super) const fn grows(&self) -> u32 {
+        self.grows
+    }
+
+    /// By how many bytes in all.
+    pub(super) const fn grown_bytes(&self) -> usize {
+        self.grown_bytes
     }
 
     fn refuse(&mut self, what: impl FnOnce() -> String) -> bool {
@@ -61,6 +76,11 @@ impl ResourceLimiter for Limits {
             return Ok(false);
         }
         self.used_bytes = wanted;
+        // From nothing it is made.
+        if current > 0 && desired > current {
+            self.grows = self.grows.saturating_add(1);
+            self.grown_bytes = (self.grown_bytes).saturating_add(desired.saturating_sub(current));
+        }
         Ok(true)
     }
 
@@ -99,13 +119,16 @@ mod tests {
     #[test]
     fn memory_is_bounded_over_all_memories_together() {
         let mut limits = Limits::new(100);
-        for (current, desired, maximum, granted, peak) in [
-            (0, 60, None, true, 60),
-            (0, 41, None, false, 60),
-            (0, 40, Some(39), false, 60),
-            (0, 40, Some(40), true, 100),
-            (60, 61, None, false, 100),
-            (60, usize::MAX, None, false, 100),
+        for (current, desired, maximum, granted, peak, grown) in [
+            (0, 60, None, true, 60, (0, 0)),
+            (0, 41, None, false, 60, (0, 0)),
+            (0, 30, Some(29), false, 60, (0, 0)),
+            (0, 30, Some(30), true, 90, (0, 0)),
+            (30, 30, None, true, 90, (0, 0)),
+            (60, 64, None, true, 94, (1, 4)),
+            (64, 70, None, true, 100, (2, 10)),
+            (70, 71, None, false, 100, (2, 10)),
+            (70, usize::MAX, None, false, 100, (2, 10)),
         ] {
             assert_eq!(
                 limits.memory_growing(current, desired, maximum).unwrap(),
@@ -113,6 +136,7 @@ mod tests {
                 "{current} to {desired}"
             );
             assert_eq!(limits.peak_bytes(), peak);
+            assert_eq!((limits.grows(), limits.grown_bytes()), grown);
         }
         assert_eq!(
             limits.refused(),

@@ -100,6 +100,10 @@ pub struct Called {
     pub log_lines_dropped: u64,
     /// The largest that its linear memory was, bytes.
     pub memory_peak_bytes: usize,
+    /// How often a linear memory grew during the call. Each costs it calls of the kernel, for all pages of what it grew by.
+    pub memory_grows: u32,
+    /// By how much in all, bytes: what an instance would need to have from its start.
+    pub memory_grown_bytes: usize,
     /// The wait for a guest thread, microseconds.
     pub queued_us: u64,
     /// The call itself, instantiation included, microseconds.

@@ -104,6 +104,14 @@ pub fn preprocess_with(body: &str, fields: &str) -> Vec<u8> {
     component(&module(body, fields, PLAIN_REALLOC), "preprocess", None)
 }
 
+/// The same with so many pages of memory from its start.
+pub fn preprocess_with_pages(body: &str, pages: u32) -> Vec<u8> {
+    let two = r#"(memory $memory (export "memory") 2)"#;
+    let module = module(body, "(elem declare func $recurse)", PLAIN_REALLOC);
+    let module = module.replace(two, &two.replace(" 2)", &format!(" {pages})")));
+    component(&module, "preprocess", None)
+}
+
 /// The same with an allocator of its own.
 pub fn preprocess_with_realloc(body: &str, realloc: &str) -> Vec<u8> {
     component(&module(body, "", realloc), "preprocess", None)

@@ -60,7 +60,7 @@ pub fn refused_rows() -> Vec<Row> {
             text(r#"(core module $m (func (export "f"))) (core instance $i (instantiate $m)) (func (export "preprocess") (canon lift (core func $i "f")))"#),
             "does not implement world",
         ),
-        refused("128 MB at its start", module("(memory 2000)"), "131072000 bytes of memory"),
+        refused("128 MB at its start", module("(memory 2000)"), "131072000 bytes of memory at its start"),
         refused("64-bit memory", module("(memory i64 1)"), "not a usable component"),
         refused("shared memory", module("(memory 1 1 shared)"), "not a usable component"),
         refused("four memories", module("(memory 1) (memory 1) (memory 1) (memory 1)"), "memories count of 4"),

@@ -248,8 +248,8 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
 /// Slots are cleared in one way as far as they stay resident, and in another behind it: memory and tables as large as a call may have.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_survives_a_call_however_far_up_it_lies() {
-    // Looks at every page of 25 MiB and at every place of a table, notes what it finds, and leaves something behind.
-    let leaving = "(drop (memory.grow (i32.const 400)))
+    // Looks at every page of memory and at every place of a table, notes what it finds, and leaves something behind.
+    let leaving = "
         (drop (table.grow $table (ref.null func) (i32.const 15000)))
         (local.set $i (i32.const 131072))
         (loop $pages
@@ -269,19 +269,29 @@ async fn nothing_survives_a_call_however_far_up_it_lies() {
         timeout_ms: 10_000,
         ..BUDGET
     };
-    let guest = load(
-        &sandbox(),
-        "leaving",
-        &preprocess_with(leaving, "(elem declare func $recurse)"),
-        Role::Preprocess,
-        budget,
-        &[],
-    )
-    .unwrap();
-    for _ in 0..30 {
-        let called = guest.preprocess("request", tensors()).await.unwrap();
-        // Nothing in memory, nothing in the table, and all of it was looked at.
-        assert_eq!(called.tensors[0].data.as_ref().unwrap().as_ref(), [0, 0, 1]);
-        assert!(called.memory_peak_bytes > 25 << 20);
+    // Memory that grows in each call, and that each instance starts with; both in the same slots by turns.
+    let sandbox = sandbox();
+    let grown = format!("(drop (memory.grow (i32.const 400))) {leaving}");
+    let guests = [(grown.as_str(), 2), (leaving, 402), (leaving, 20)].map(|(body, pages)| {
+        let component = preprocess_with_pages(body, pages);
+        load(
+            &sandbox,
+            "leaving",
+            &component,
+            Role::Preprocess,
+            budget,
+            &[],
+        )
+        .unwrap()
+    });
+    for _ in 0..20 {
+        for (guest, (pages, grown)) in guests.iter().zip([(402, 400), (402, 0), (20, 0)]) {
+            let called = guest.preprocess("request", tensors()).await.unwrap();
+            // Nothing in memory, nothing in the table, and all of it was looked at.
+            assert_eq!(called.tensors[0].data.as_ref().unwrap().as_ref(), [0, 0, 1]);
+            assert_eq!(called.memory_peak_bytes, pages << 16);
+            assert_eq!(called.memory_grown_bytes, grown << 16);
+            assert_eq!(called.memory_grows, u32::from(grown > 0));
+        }
     }
 }

@@ -16,9 +16,33 @@ pub trait Postprocess {
 }
 
 /// Makes a type that implements [`Preprocess`] this component's export. Once in a crate.
+///
+/// `arena: BYTES` after the type is memory that each instance has from its start for what is larger than 4 KiB: its input, its answer and what lies between. What does not fit makes memory
+/// grow, which the kernel does page by page and takes back before the next call. All of it is cleared after each call, some 10 µs a MiB: say what a usual call takes,
+/// which `tensorgate handler bench` tells, not what the greatest may.
+///
+/// ```
+/// # use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
+/// # struct Normalise;
+/// # impl Preprocess for Normalise {
+/// #     fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> { Ok(Vec::new()) }
+/// # }
+/// // A photograph's bytes, and as many floats.
+/// export_preprocess!(Normalise, arena: 224 * 224 * 3 * (1 + 4));
+/// # fn main() {}
+/// ```
+///
+/// `allocator: own` in its place is for a crate that has a global allocator of its own.
 #[macro_export]
 macro_rules! export_preprocess {
     ($handler:ty) => {
+        $crate::export_preprocess!($handler, arena: 0);
+    };
+    ($handler:ty, arena: $bytes:expr) => {
+        $crate::arena!($bytes);
+        $crate::export_preprocess!($handler, allocator: own);
+    };
+    ($handler:ty, allocator: own) => {
         const _: () = {
             struct World;
             impl $crate::bindings::preprocess::Guest for World {
@@ -37,10 +61,17 @@ macro_rules! export_preprocess {
     };
 }
 
-/// Makes a type that implements [`Postprocess`] this component's export. Once in a crate.
+/// Makes a type that implements [`Postprocess`] this component's export. Once in a crate. `arena:` and `allocator:` are those of [`export_preprocess!`].
 #[macro_export]
 macro_rules! export_postprocess {
     ($handler:ty) => {
+        $crate::export_postprocess!($handler, arena: 0);
+    };
+    ($handler:ty, arena: $bytes:expr) => {
+        $crate::arena!($bytes);
+        $crate::export_postprocess!($handler, allocator: own);
+    };
+    ($handler:ty, allocator: own) => {
         const _: () = {
             struct World;
             impl $crate::bindings::postprocess::Guest for World {
@@ -55,6 +86,22 @@ macro_rules! export_postprocess {
             $crate::bindings::postprocess::export_postprocess_world!(
                 World with_types_in $crate::bindings::postprocess
             );
+        };
+    };
+}
+
+/// What a crate allocates from, in an instance. For the macros that make an export.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! arena {
+    ($bytes:expr) => {
+        const _: () = {
+            // Of another name than an author's: items of a macro are not its own.
+            #[cfg(target_arch = "wasm32")]
+            #[global_allocator]
+            static ARENA_OF_TENSORGATE: $crate::Arena<{ $bytes }> = $crate::Arena::new();
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: usize = $bytes;
         };
     };
 }
@@ -85,8 +132,10 @@ macro_rules! export_init {
             #[unsafe(export_name = "tensorgate-init")]
             extern "C" fn run_init_of_tensorgate() {
                 // Of another name than an author's: items of a macro are not its own.
-                $crate::log_panics();
-                $function();
+                $crate::before_calls(|| {
+                    $crate::log_panics();
+                    $function();
+                });
             }
             #[cfg(not(target_arch = "wasm32"))]
             const _: fn() = $function;

@@ -29,6 +29,12 @@ use crate::{
     Array, Block, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
 };
 
+/// Memory that each instance has from its start, bytes: what a photograph of 224 × 224, its planes and their way out take.
+const ARENA_BYTES: usize = 1_440 << 10;
+
+#[global_allocator]
+static ARENA: crate::arena::Arena<ARENA_BYTES> = crate::arena::Arena::new();
+
 pub(crate) struct Kit;
 
 /// An array that a guest has a handle to.

@@ -17,9 +17,17 @@
 #[cfg(target_endian = "big")]
 compile_error!("elements are little-endian, and are read in place");
 
+// A component as handlers are, with the same memory from its start.
+#[cfg(target_arch = "wasm32")]
+#[path = "../../guest/src/arena.rs"]
+#[expect(dead_code, reason = "nothing of the kit is made before its calls")]
+mod arena;
 mod arithmetic;
 mod array;
 mod blocks;
+#[cfg(target_arch = "wasm32")]
+#[path = "../../guest/src/book.rs"]
+mod book;
 mod boxes;
 mod buffer;
 #[cfg(target_arch = "wasm32")]

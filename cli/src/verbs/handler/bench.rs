@@ -10,7 +10,7 @@ use tensorgate_policy::hex;
 
 use crate::Failure;
 use crate::handler::case::{self, Expected};
-use crate::handler::project::Project;
+use crate::handler::project::{Language, Project, World};
 use crate::handler::runner::Runner;
 use crate::ui::Ui;
 
@@ -50,6 +50,8 @@ struct Row<'a> {
     p99_us: u64,
     fuel: u64,
     memory_bytes: u64,
+    memory_grows: u32,
+    memory_grown_bytes: u64,
 }
 
 /// The most that any case needed.
@@ -58,6 +60,8 @@ struct Needed {
     fuel: u64,
     memory_bytes: u64,
     p99_us: u64,
+    grows: u32,
+    grown_bytes: u64,
 }
 
 /// What to put into the policy.
@@ -82,7 +86,7 @@ impl Bench {
         let runner = Runner::load(&project, &component)?;
         let mut needed = Needed::default();
         if !ui.json {
-            ui.line("case                          calls   p50 ms   p99 ms         fuel   memory");
+            ui.line("case                          calls   p50 ms   p99 ms         fuel     memory   grows");
         }
         for case in &cases {
             let row = measure(&runner, case, time)?;
@@ -90,30 +94,35 @@ impl Bench {
                 fuel: needed.fuel.max(row.fuel),
                 memory_bytes: needed.memory_bytes.max(row.memory_bytes),
                 p99_us: needed.p99_us.max(row.p99_us),
+                grows: needed.grows.max(row.memory_grows),
+                grown_bytes: needed.grown_bytes.max(row.memory_grown_bytes),
             };
             if ui.json {
                 ui.json_line(&row);
             } else {
                 ui.line(&format!(
-                    "{:<28} {:>6} {:>8} {:>8} {:>12} {:>8}",
+                    "{:<28} {:>6} {:>8} {:>8} {:>12} {:>10} {:>7}",
                     row.case,
                     row.calls,
                     millis(row.p50_us),
                     millis(row.p99_us),
                     row.fuel,
-                    kib(row.memory_bytes)
+                    kib(row.memory_bytes),
+                    row.memory_grows
                 ));
             }
         }
         let proposed = propose(&needed);
         let yaml = policy(&project, &hex(&Sha256::digest(&component)), &proposed)?;
         if ui.json {
-            ui.json_line(&serde_json::json!({"policy": proposed, "yaml": yaml}));
+            ui.json_line(
+                &serde_json::json!({"policy": proposed, "yaml": yaml, "arena_bytes": needed.grown_bytes}),
+            );
             return Ok(());
         }
         let rule = runner.rule();
         ui.line(&format!(
-            "{:<28} {:>6} {:>8} {:>8} {:>12} {:>8}",
+            "{:<28} {:>6} {:>8} {:>8} {:>12} {:>10}",
             "the limits of handler.yaml",
             "",
             "",
@@ -122,6 +131,10 @@ impl Bench {
             kib(u64::try_from(rule.memory_bytes()).unwrap_or(u64::MAX))
         ));
         ui.line("");
+        if let Some(advice) = advice(&project, &needed) {
+            ui.line(&advice);
+            ui.line("");
+        }
         ui.line(&yaml);
         Ok(())
     }
@@ -140,6 +153,8 @@ fn measure<'c>(
         p99_us: 0,
         fuel: 0,
         memory_bytes: 0,
+        memory_grows: 0,
+        memory_grown_bytes: 0,
     };
     let mut times = Vec::new();
     let mut warm_up = WARM_UP;
@@ -157,14 +172,36 @@ fn measure<'c>(
         }
         times.push(called.ran_us);
         row.fuel = row.fuel.max(called.fuel_used);
-        let peak = u64::try_from(called.memory_peak_bytes).unwrap_or(u64::MAX);
-        row.memory_bytes = row.memory_bytes.max(peak);
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        row.memory_bytes = row.memory_bytes.max(bytes(called.memory_peak_bytes));
+        row.memory_grows = row.memory_grows.max(called.memory_grows);
+        row.memory_grown_bytes = (row.memory_grown_bytes).max(bytes(called.memory_grown_bytes));
     }
     times.sort_unstable();
     row.calls = times.len();
     row.p50_us = percentile(&times, 50);
     row.p99_us = percentile(&times, 99);
     Ok(row)
+}
+
+/// What to do about memory that grows in each call; tools of other languages leave no choice.
+fn advice(project: &Project, needed: &Needed) -> Option<String> {
+    if project.language != Language::Rust || needed.grows == 0 {
+        return None;
+    }
+    let export = match project.world {
+        World::Preprocess => "export_preprocess!",
+        World::Postprocess => "export_postprocess!",
+    };
+    Some(format!(
+        "Memory grows {} by {} in a call, and is taken back after it. An instance that starts with it spares each call that: `{export}(…, arena: {} << 10)`, or as much more than there is. All of it is cleared after every call, so let it be what a usual one takes.",
+        match needed.grows {
+            1 => "once".to_owned(),
+            times => format!("up to {times} times"),
+        },
+        kib(needed.grown_bytes),
+        needed.grown_bytes.div_ceil(1024)
+    ))
 }
 
 /// The smallest of ascending values that as many percent of them are not above.
@@ -235,6 +272,7 @@ mod tests {
                 fuel,
                 memory_bytes,
                 p99_us,
+                ..Needed::default()
             };
             let found = propose(&needed);
             assert_eq!((found.fuel, found.memory_bytes, found.timeout_ms), expected);

@@ -58,7 +58,8 @@ impl Preprocess for AudioFeatures {
     }
 }
 
-export_preprocess!(AudioFeatures);
+// What a second of sound takes.
+export_preprocess!(AudioFeatures, arena: 128 << 10);
 
 fn settings() -> Result<Settings, Error> {
     let sample_rate = number("sample_rate", 16_000_u32, 1_000..=192_000)?;

@@ -72,7 +72,8 @@ impl Preprocess for ImageClassifier {
     }
 }
 
-export_preprocess!(ImageClassifier);
+// What an image of some hundred pixels a side and its planes of 224 × 224 take.
+export_preprocess!(ImageClassifier, arena: 1 << 20);
 
 /// What each byte of each channel becomes. The operations and their order are those of `ToTensor` and `Normalize`.
 fn tables(mean: [f32; CHANNELS], std: [f32; CHANNELS]) -> [[f32; 256]; CHANNELS] {

@@ -41,7 +41,8 @@ impl Preprocess for Normalise {
     }
 }
 
-export_preprocess!(Normalise);
+// What a photograph of 224 × 224 takes, a byte and a float of each channel.
+export_preprocess!(Normalise, arena: 224 * 224 * 3 * (1 + 4));
 
 fn whole(dim: u64) -> Result<usize, Error> {
     usize::try_from(dim).map_err(Error::bad_input)

@@ -1,0 +1,340 @@
+//! What a handler allocates from: memory that each instance has from its start. Memory that grows is made accessible by the kernel, page by page, and taken back
+//! before the next call: for a photograph that costs as much as half of the work itself. And what nobody has written since an instance began is zero, so that
+//! nobody has to clear it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::book::{Book, Taken};
+
+/// What each handler has for small things, bytes: names, shapes, tensors of some hundred elements. A module's memory is whole pages of 64 KiB, so that most hold these without
+/// being larger.
+const SMALL_ARENA_BYTES: usize = 16 << 10;
+
+/// What is smaller than this is small, bytes.
+const LARGE_BYTES: usize = 4 << 10;
+
+/// Places between large things that are taken again.
+const HOLES: usize = 32;
+
+/// What everything begins on, bytes: no vector of wasm's is larger.
+const UNIT: usize = 16;
+
+/// Whether what is allocated stays, in the component that is being made. It must not take what calls need.
+static STAYS: AtomicBool = AtomicBool::new(false);
+
+/// Runs a function whose allocations are not the arena's. For what becomes a part of the component, before any call.
+#[doc(hidden)]
+pub fn before_calls<T>(make: impl FnOnce() -> T) -> T {
+    STAYS.store(true, Ordering::Relaxed);
+    let made = make();
+    STAYS.store(false, Ordering::Relaxed);
+    made
+}
+
+/// A global allocator with so many bytes for large things within it. What does not fit is [`System`]'s, which asks the host for more memory.
+///
+/// The export macros make one. It is for instances, which have one thread; elsewhere it cannot be one.
+#[derive(Debug)]
+pub struct Arena<const BYTES: usize> {
+    small: Part<SMALL_ARENA_BYTES, 0>,
+    large: Part<BYTES, HOLES>,
+}
+
+/// Memory and which of it is taken.
+#[derive(Debug)]
+#[repr(C, align(16))]
+struct Part<const BYTES: usize, const HOLES: usize> {
+    memory: UnsafeCell<[u8; BYTES]>,
+    book: UnsafeCell<Book<HOLES>>,
+}
+
+impl<const BYTES: usize> Arena<BYTES> {
+    /// An empty one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            small: Part::new(),
+            large: Part::new(),
+        }
+    }
+}
+
+impl<const BYTES: usize> Default for Arena<BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
+    const fn new() -> Self {
+        Self {
+            memory: UnsafeCell::new([0; BYTES]),
+            book: UnsafeCell::new(Book::new()),
+        }
+    }
+
+    /// Memory for a layout, and how many bytes at its beginning may have been written.
+    fn take(&self, layout: Layout) -> Option<(*mut u8, usize)> {
+        let bytes = rounded(layout)?;
+        let Taken { start, written } = self.with_book(|book| book.take(bytes, BYTES))?;
+        Some((self.memory.get().cast::<u8>().wrapping_add(start), written))
+    }
+
+    /// Where something lies in it, if it does.
+    fn offset(&self, place: *mut u8) -> Option<usize> {
+        let first = self.memory.get().cast::<u8>().addr();
+        let offset = place.addr().checked_sub(first)?;
+        (offset < BYTES).then_some(offset)
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "a global allocator is shared, and has its book within it"
+    )]
+    fn with_book<T>(&self, f: impl FnOnce(&mut Book<HOLES>) -> T) -> T {
+        // SAFETY: there is one thread, and what is done with a book allocates nothing, so that nobody else has it meanwhile.
+        f(unsafe { &mut *self.book.get() })
+    }
+}
+
+/// A layout's bytes as a book has them; none of a kind that it does not have.
+fn rounded(layout: Layout) -> Option<usize> {
+    (layout.align() <= UNIT)
+        .then(|| layout.size().max(1).checked_next_multiple_of(UNIT))
+        .flatten()
+}
+
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
+#[expect(
+    unsafe_code,
+    reason = "a global allocator is shared between threads, if there are any"
+)]
+// SAFETY: without atomics wasm has one thread.
+unsafe impl<const BYTES: usize> Sync for Arena<BYTES> {}
+
+#[expect(unsafe_code, reason = "a global allocator is unsafe by its nature")]
+// SAFETY: what a part gives out lies in its memory, is aligned to `UNIT` as that memory is, and a book gives no byte out twice before it is given back; all else is
+// `System`'s. None of it panics or allocates.
+unsafe impl<const BYTES: usize> GlobalAlloc for Arena<BYTES> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match self.take(layout) {
+            Some((place, _)) => place,
+            // SAFETY: as this function's.
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match self.take(layout) {
+            Some((place, written)) => {
+                // SAFETY: no more than the bytes that were taken.
+                unsafe { ptr::write_bytes(place, 0, written) };
+                place
+            }
+            // SAFETY: as this function's.
+            None => unsafe { System.alloc_zeroed(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        let bytes = rounded(layout).unwrap_or(0);
+        if let Some(start) = self.large.offset(place) {
+            let end = start.saturating_add(bytes);
+            self.large.with_book(|book| book.give_back(start, end));
+        } else if let Some(start) = self.small.offset(place) {
+            let end = start.saturating_add(bytes);
+            self.small.with_book(|book| book.give_back(start, end));
+        } else {
+            // SAFETY: it is of neither part, so that it came from there.
+            unsafe { System.dealloc(place, layout) };
+        }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let in_place = if let Some(start) = self.large.offset(place) {
+            self.large.resize(start, layout, size)
+        } else if let Some(start) = self.small.offset(place) {
+            self.small.resize(start, layout, size)
+        } else {
+            // SAFETY: it is of neither part, so that it came from there.
+            return unsafe { System.realloc(place, layout, size) };
+        };
+        if in_place {
+            return place;
+        }
+        // SAFETY: the caller says that the size fits a layout of this alignment.
+        let other = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: as this function's.
+        let moved = unsafe { self.alloc(other) };
+        if !moved.is_null() {
+            // SAFETY: both are as large, and one was taken while the other was.
+            unsafe { ptr::copy_nonoverlapping(place, moved, layout.size().min(size)) };
+            // SAFETY: it was taken with this layout.
+            unsafe { self.dealloc(place, layout) };
+        }
+        moved
+    }
+}
+
+impl<const BYTES: usize> Arena<BYTES> {
+    fn take(&self, layout: Layout) -> Option<(*mut u8, usize)> {
+        if STAYS.load(Ordering::Relaxed) {
+            None
+        } else if layout.size() < LARGE_BYTES {
+            self.small.take(layout)
+        } else {
+            self.large.take(layout)
+        }
+    }
+}
+
+impl<const BYTES: usize, const HOLES: usize> Part<BYTES, HOLES> {
+    /// Whether what lies there has another size now, where it is.
+    fn resize(&self, start: usize, layout: Layout, size: usize) -> bool {
+        let other = Layout::from_size_align(size, layout.align());
+        let (Some(old), Some(new)) = (rounded(layout), other.ok().and_then(rounded)) else {
+            return false;
+        };
+        let end = start.saturating_add(old);
+        self.with_book(|book| match new.checked_sub(old) {
+            Some(0) => true,
+            Some(more) => book.extend(end, more, BYTES),
+            None => {
+                book.give_back(start.saturating_add(new), end);
+                true
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+mod tests {
+    use super::*;
+
+    /// What is held, and the byte that all of it is.
+    struct Held {
+        place: *mut u8,
+        layout: Layout,
+        byte: u8,
+    }
+
+    impl Held {
+        fn is_whole(&self) -> bool {
+            let bytes = unsafe { std::slice::from_raw_parts(self.place, self.layout.size()) };
+            bytes.iter().all(|byte| *byte == self.byte)
+        }
+    }
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_held_keeps_its_bytes_and_alignment_and_begins_as_zeros_where_asked() {
+        let arena = Arena::<{ 256 << 10 }>::new();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap() % below
+        };
+        let mut held: Vec<Held> = Vec::new();
+        let mut inside = 0;
+        for turn in 0..10_000 {
+            let byte = u8::try_from(turn % 251).unwrap();
+            // Of every size that is told apart, and some that fit nowhere.
+            let size =
+                [1, 15, 700, 4_096, 9_000, 70_000, 300_000].map(|most| 1 + next(most))[next(7)];
+            match next(4) {
+                0 | 1 if held.len() > 12 => {
+                    let old = held.swap_remove(next(held.len()));
+                    assert!(old.is_whole());
+                    unsafe { arena.dealloc(old.place, old.layout) };
+                }
+                1 if !held.is_empty() => {
+                    let at = next(held.len());
+                    let old = held.swap_remove(at);
+                    let place = unsafe { arena.realloc(old.place, old.layout, size) };
+                    let kept = old.layout.size().min(size);
+                    let layout = layout(size, old.layout.align());
+                    assert!(
+                        Held {
+                            place,
+                            layout: self::layout(kept, 1),
+                            byte: old.byte
+                        }
+                        .is_whole()
+                    );
+                    unsafe { ptr::write_bytes(place, byte, size) };
+                    held.push(Held {
+                        place,
+                        layout,
+                        byte,
+                    });
+                }
+                kind => {
+                    let layout = layout(size, 1 << next(7));
+                    let place = if kind == 2 {
+                        let place = unsafe { arena.alloc_zeroed(layout) };
+                        let byte = 0;
+                        assert!(
+                            Held {
+                                place,
+                                layout,
+                                byte
+                            }
+                            .is_whole()
+                        );
+                        place
+                    } else {
+                        unsafe { arena.alloc(layout) }
+                    };
+                    assert_eq!(place.addr() % layout.align(), 0);
+                    let (small, large) = (arena.small.offset(place), arena.large.offset(place));
+                    inside += usize::from(small.or(large).is_some());
+                    unsafe { ptr::write_bytes(place, byte, size) };
+                    held.push(Held {
+                        place,
+                        layout,
+                        byte,
+                    });
+                }
+            }
+        }
+        assert!(inside > 500, "{inside}");
+        for old in held {
+            assert!(old.is_whole());
+            unsafe { arena.dealloc(old.place, old.layout) };
+        }
+        // All of it is free again.
+        let whole = layout(256 << 10, 16);
+        let place = unsafe { arena.alloc_zeroed(whole) };
+        assert_eq!(arena.large.offset(place), Some(0));
+        unsafe { arena.dealloc(place, whole) };
+    }
+
+    #[test]
+    fn a_buffer_that_grows_stays_where_it_is() {
+        let arena = Arena::<{ 64 << 10 }>::new();
+        let first = layout(8 << 10, 1);
+        let place = unsafe { arena.alloc(first) };
+        assert_eq!(unsafe { arena.realloc(place, first, 48 << 10) }, place);
+        // Beyond the arena it moves, and leaves what it had.
+        let moved = unsafe { arena.realloc(place, layout(48 << 10, 1), 80 << 10) };
+        assert_eq!(arena.large.offset(moved), None);
+        assert_eq!(arena.large.offset(unsafe { arena.alloc(first) }), Some(0));
+        unsafe { arena.dealloc(moved, layout(80 << 10, 1)) };
+    }
+}
