@@ -251,23 +251,24 @@ mod tests {
             usize::try_from(random >> 33).unwrap() % below
         };
         let mut held: Vec<Held> = Vec::new();
-        let mut inside = 0;
+        let (mut inside, mut moved) = (0, 0);
         for turn in 0..10_000 {
             let byte = u8::try_from(turn % 251).unwrap();
             // Of every size that is told apart, and some that fit nowhere.
             let size =
                 [1, 15, 700, 4_096, 9_000, 70_000, 300_000].map(|most| 1 + next(most))[next(7)];
-            match next(4) {
+            match next(5) {
                 0 | 1 if held.len() > 12 => {
                     let old = held.swap_remove(next(held.len()));
                     assert!(old.is_whole());
                     unsafe { arena.dealloc(old.place, old.layout) };
                 }
-                1 if !held.is_empty() => {
+                4 if !held.is_empty() => {
                     let at = next(held.len());
                     let old = held.swap_remove(at);
                     let place = unsafe { arena.realloc(old.place, old.layout, size) };
                     let kept = old.layout.size().min(size);
+                    moved += usize::from(place != old.place);
                     let layout = layout(size, old.layout.align());
                     assert!(
                         Held {
@@ -313,7 +314,7 @@ mod tests {
                 }
             }
         }
-        assert!(inside > 500, "{inside}");
+        assert!(inside > 500 && moved > 500, "{inside} {moved}");
         for old in held {
             assert!(old.is_whole());
             unsafe { arena.dealloc(old.place, old.layout) };
