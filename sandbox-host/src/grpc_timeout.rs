@@ -1,12 +1,14 @@
 //! A deadline, as gRPC over HTTP/2 says it: `grpc-timeout`, up to eight digits and a unit. The gate lets only one
 //! well-formed value of a client's through; it is read as strictly here, and anything else is no deadline, as there.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field's name.
-pub(crate) const NAME: &str = "grpc-timeout";
+pub(crate) const NAME: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Digits of a value (gRPC over HTTP/2, "TimeoutValue").
 const MAX_DIGITS: usize = 8;
 /// The largest number of as many digits.
@@ -27,11 +29,14 @@ pub(crate) fn field(left: Duration) -> HeaderValue {
     let nanos = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
     let said = UNITS.iter().find_map(|(unit, length)| {
         let amount = nanos.div_ceil(*length);
-        (amount <= MAX_AMOUNT).then(|| format!("{amount}{unit}"))
+        (amount <= MAX_AMOUNT).then_some((amount, *unit))
     });
     // Sixty-four bits of nanoseconds are fewer hours than eight digits hold.
-    let said = said.unwrap_or_else(|| format!("{MAX_AMOUNT}H"));
-    HeaderValue::from_str(&said).unwrap_or(HeaderValue::from_static("99999999H"))
+    let (amount, unit) = said.unwrap_or((MAX_AMOUNT, 'H'));
+    let mut text = BytesMut::with_capacity(MAX_DIGITS.saturating_add(1));
+    // Writing to memory does not fail.
+    let _ = write!(text, "{amount}{unit}");
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or(HeaderValue::from_static("99999999H"))
 }
 
 /// How long a client waits; `None` if it does not say so, or not in one well-formed value.

@@ -28,6 +28,7 @@ pub mod document;
 pub mod generations;
 pub mod guard;
 pub mod health;
+pub mod heap;
 pub mod host;
 pub mod limits;
 pub mod logging;

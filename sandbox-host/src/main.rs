@@ -13,7 +13,7 @@ use tensorgate_host::config::{self, Folders, Settings};
 use tensorgate_host::logging::{Log, LogFormat};
 use tensorgate_host::sandbox::{CompilerProcess, Compiling, compiler_process};
 use tensorgate_host::wall::{self, Reach};
-use tensorgate_host::{Host, StartError, admin, reload};
+use tensorgate_host::{Host, StartError, admin, heap, reload};
 use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -99,6 +99,8 @@ fn main() -> ExitCode {
     if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
     }
+    // Where the heap is another one, it has ways of its own.
+    let _ = heap::keep();
     let flags = Flags::parse();
     // Before the wall, behind which nothing is started; both before there is a second thread.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);

@@ -28,6 +28,8 @@ const HEAD_TIME: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A stream's receive window, bytes: enough for a tensor of common size in one go.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// A frame that a peer may send, bytes: what it has ready of a stream in one, within the window, so that a long body is not read in pieces of 16 KiB.
+const FRAME_BYTES: u32 = STREAM_WINDOW_BYTES;
 /// A connection's receive window, bytes: what a peer can make us buffer unread.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487). The peer is
@@ -269,6 +271,7 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     builder

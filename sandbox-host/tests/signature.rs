@@ -15,6 +15,7 @@ use support::backend::{Act, Backend, described, truth};
 use support::{Running, admin, policy, start, until};
 use tensorgate_host::backends::BackendError;
 use tensorgate_host::backends::oip::Endpoint;
+use tensorgate_host::backends::written::Pieces;
 use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;
 
@@ -222,9 +223,9 @@ async fn what_is_sent_over_a_lost_connection_reaches_nobody() {
     // The end may not have been read when the first call is made.
     let mut errors = Vec::new();
     while errors.last() != Some(&"unsent") {
-        let request = ModelInferRequest::default();
+        let message = Pieces::of(ModelInferRequest::default()).unwrap();
         let claims = http::HeaderMap::new();
-        let answer = line.infer(request, &claims, 1024, soon()).await;
+        let answer = line.infer(message, &claims, 1024, soon()).await;
         errors.push(match answer.unwrap_err() {
             BackendError::Unsent(_) => "unsent",
             BackendError::Unavailable(_) => "broken",

@@ -162,10 +162,13 @@ fn error_type(reason: Reason) -> &'static str {
 pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
     /// The largest integer of a structured field (RFC 9651, 3.3.1).
     const MAX_INTEGER: u64 = 999_999_999_999_999;
+    /// What an item of most limits takes, bytes: what is made room for.
+    const USUAL_ITEM_BYTES: usize = 64;
     if rates.is_empty() {
         return Vec::new();
     }
-    let (mut policies, mut limits) = (String::new(), String::new());
+    let room = rates.len().saturating_mul(USUAL_ITEM_BYTES);
+    let (mut policies, mut limits) = (String::with_capacity(room), String::with_capacity(room));
     for rate in rates {
         let comma = if policies.is_empty() { "" } else { ", " };
         let name = structured_string(&rate.policy);
@@ -190,7 +193,8 @@ pub fn rate_fields(rates: &[RateNote]) -> Vec<(&'static str, String)> {
 
 /// A string of a structured field: printable ASCII, quoted.
 fn structured_string(text: &str) -> String {
-    let mut quoted = String::from("\"");
+    let mut quoted = String::with_capacity(text.len().saturating_add(2));
+    quoted.push('"');
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),

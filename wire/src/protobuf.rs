@@ -6,6 +6,8 @@ pub(crate) struct Message(Vec<u8>);
 
 const VARINT: u32 = 0;
 const BYTES: u32 = 2;
+/// What stands before a value at most, bytes: a tag of 32 bits and a length of 64, as varints.
+const PREFIX_BYTES: usize = 15;
 
 impl Message {
     pub(crate) fn into_bytes(self) -> Vec<u8> {
@@ -58,6 +60,7 @@ impl Message {
     /// A repeated string or bytes field's element, or a message: present even if empty.
     pub(crate) fn element(mut self, field: u32, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
+        self.0.reserve(value.len().saturating_add(PREFIX_BYTES));
         self.tag(field, BYTES);
         // A slice's length fits in 64 bits on every target.
         self.push_varint(u64::try_from(value.len()).unwrap_or(u64::MAX));

@@ -64,30 +64,52 @@ pub enum Seal {
 }
 
 /// Writes one line without its end, and says its hash.
+///
+/// # Errors
+/// It has no JSON form.
 pub fn seal(line: &Line, prev: Hash, seal: &Seal) -> Result<(String, Hash), serde_json::Error> {
-    let mut text = Vec::with_capacity(USUAL_LINE_BYTES);
-    serde_json::to_writer(&mut text, line)?;
+    let mut text = Vec::new();
+    let hash = append(&mut text, line, prev, seal)?;
     // JSON is UTF-8.
-    let mut text = String::from_utf8(text).map_err(serde::ser::Error::custom)?;
+    let text = String::from_utf8(text).map_err(serde::ser::Error::custom)?;
+    Ok((text, hash))
+}
+
+/// The same behind other lines. What has no JSON form leaves nothing there.
+///
+/// # Errors
+/// It has no JSON form.
+pub fn append(
+    into: &mut Vec<u8>,
+    line: &Line,
+    prev: Hash,
+    seal: &Seal,
+) -> Result<Hash, serde_json::Error> {
+    into.reserve(USUAL_LINE_BYTES);
+    let start = into.len();
+    if let Err(error) = serde_json::to_writer(&mut *into, line) {
+        into.truncate(start);
+        return Err(error);
+    }
     let Seal::Chain(key) = seal else {
-        return Ok((text, Hash::default()));
+        return Ok(Hash::default());
     };
     // The closing brace comes back at the very end.
-    text.pop();
-    text.push_str(",\"prev\":\"");
-    text.push_str(&hex(&prev.0));
-    text.push('"');
+    into.pop();
+    into.extend_from_slice(b",\"prev\":\"");
+    into.extend_from_slice(hex(&prev.0).as_bytes());
+    into.push(b'"');
     if signed(&line.event) {
-        let signature = key.sign(text.as_bytes());
-        text.push_str(SIGNATURE_MEMBER);
-        text.push_str(&hex(&signature));
-        text.push('"');
+        let signature = key.sign(into.get(start..).unwrap_or_default());
+        into.extend_from_slice(SIGNATURE_MEMBER.as_bytes());
+        into.extend_from_slice(hex(&signature).as_bytes());
+        into.push(b'"');
     }
-    let hash = Hash(Sha256::digest(text.as_bytes()).into());
-    text.push_str(HASH_MEMBER);
-    text.push_str(&hex(&hash.0));
-    text.push_str(END);
-    Ok((text, hash))
+    let hash = Hash(Sha256::digest(into.get(start..).unwrap_or_default()).into());
+    into.extend_from_slice(HASH_MEMBER.as_bytes());
+    into.extend_from_slice(hex(&hash.0).as_bytes());
+    into.extend_from_slice(END.as_bytes());
+    Ok(hash)
 }
 
 /// Which lines are signed.
@@ -237,6 +259,20 @@ mod tests {
                 serde_json::from_str::<serde_json::Value>(&text).unwrap()["type"],
                 opened.kind
             );
+        }
+    }
+
+    #[test]
+    fn a_line_behind_others_is_the_line_by_itself() {
+        let line = line(5, std::time::UNIX_EPOCH, decision());
+        for by in [Seal::Chain(key()), Seal::None] {
+            let (alone, hash) = seal(&line, Hash([9; 32]), &by).unwrap();
+            let mut behind = b"{}\n".to_vec();
+            assert_eq!(
+                append(&mut behind, &line, Hash([9; 32]), &by).unwrap(),
+                hash
+            );
+            assert_eq!(behind, format!("{{}}\n{alone}").into_bytes());
         }
     }
 

@@ -7,7 +7,7 @@
 //! told as lost by the numbers of those that came ([`super::heard`]), and entries that it sends again are passed over.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::als::Entry;
@@ -43,9 +43,9 @@ type Halves = Vec<(SystemTime, Decision)>;
 
 #[derive(Default)]
 struct Table {
-    known: HashMap<String, Known>,
+    known: HashMap<Arc<str>, Known>,
     /// Ids in the order in which they came; some may have left.
-    order: VecDeque<String>,
+    order: VecDeque<Arc<str>>,
     /// Halves in the order in which they came; some may have been joined.
     waiting: VecDeque<(Instant, String)>,
     heard: Heard,
@@ -108,7 +108,7 @@ impl Outcomes {
         if let Some(id) = &id {
             // Known before it is written: Envoy can tell of it the moment it is answered.
             let mut table = self.table();
-            if let Some(Known::Told) = table.known.get(id) {
+            if let Some(Known::Told) = table.known.get(id.as_str()) {
                 // Envoy gave up on it first; nobody waits for the answer any more.
                 return Ok(());
             }
@@ -120,8 +120,8 @@ impl Outcomes {
         let written = self.audit.written(time, event).await;
         if let (Err(Unwritten::Never), Some(id)) = (&written, id) {
             let mut table = self.table();
-            if let Some(Known::Answered { .. }) = table.known.get(&id) {
-                table.known.remove(&id);
+            if let Some(Known::Answered { .. }) = table.known.get(id.as_str()) {
+                table.known.remove(id.as_str());
             }
         }
         written
@@ -139,7 +139,7 @@ impl Outcomes {
     /// A stream is over, after so many messages. Its line was written when it was opened.
     pub fn closed(&self, decision: &Decision, messages: u64) {
         if let Some(id) = &decision.request_id
-            && let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id)
+            && let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id.as_str())
         {
             *known = answered(decision);
         }
@@ -166,7 +166,7 @@ impl Outcomes {
             return;
         };
         let mut table = self.table();
-        let displaced = match table.known.get(&id) {
+        let displaced = match table.known.get(id.as_str()) {
             // Its line is there.
             Some(Known::Told | Known::Answered { .. }) => Vec::new(),
             Some(Known::Half { .. }) | None => {
@@ -190,7 +190,7 @@ impl Outcomes {
         let Some(id) = decision.request_id.clone() else {
             return;
         };
-        if let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(&id) {
+        if let Some(known @ Known::Answered { .. }) = self.table().known.get_mut(id.as_str()) {
             *known = answered(&decision);
         }
         let amend = Event::Amend(amend(&decision));
@@ -229,7 +229,7 @@ impl Outcomes {
             return (time, line(decision), Vec::new());
         };
         let mut table = self.table();
-        let Some(known) = table.known.get_mut(&id) else {
+        let Some(known) = table.known.get_mut(id.as_str()) else {
             // What the host answers, it tells itself or counts; what it refuses before it can read it, it does not know.
             if from_host && decision.status < 400 {
                 return (time, None, Vec::new());
@@ -285,8 +285,9 @@ impl Outcomes {
 impl Table {
     /// Remembers a request; says which halves had to leave for it.
     fn insert(&mut self, id: &str, known: Known) -> Halves {
-        self.known.insert(id.to_owned(), known);
-        self.order.push_back(id.to_owned());
+        let id: Arc<str> = id.into();
+        self.known.insert(Arc::clone(&id), known);
+        self.order.push_back(id);
         let mut left = Vec::new();
         while self.order.len() > MAX_KNOWN {
             let Some(oldest) = self.order.pop_front() else {
@@ -307,7 +308,7 @@ impl Table {
             let Some((since, id)) = self.waiting.pop_front_if(due) else {
                 return (late, false);
             };
-            match self.known.get_mut(&id) {
+            match self.known.get_mut(id.as_str()) {
                 Some(known) if known.is_since(since) => {
                     if let Known::Half { decision, time, .. } =
                         std::mem::replace(known, Known::Told)

@@ -317,6 +317,10 @@ pub fn clean(text: &str, max_bytes: usize) -> String {
     let cut = text
         .get(..text.floor_char_boundary(max_bytes))
         .unwrap_or_default();
+    // Nearly every text is what it was.
+    if !cut.chars().any(misleads) {
+        return cut.to_owned();
+    }
     cut.chars()
         .map(|c| if misleads(c) { '\u{fffd}' } else { c })
         .collect()

@@ -12,7 +12,7 @@ pub mod question;
 pub mod signature;
 pub mod tls;
 mod unary;
-mod written;
+pub mod written;
 
 /// Why a backend gave no usable answer. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

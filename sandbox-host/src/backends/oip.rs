@@ -227,10 +227,10 @@ impl Line {
             .max_encoding_message_size(usize::MAX)
     }
 
-    /// One inference; see [`request`]. `claims` go along as metadata. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
+    /// One inference. `claims` go along as metadata. The answer's messages are bounded by `max_answer_bytes`; what they say is not yet checked.
     pub async fn infer(
         &self,
-        request: proto::ModelInferRequest,
+        message: Pieces,
         claims: &http::HeaderMap,
         max_answer_bytes: usize,
         deadline: Instant,
@@ -238,12 +238,9 @@ impl Line {
         let (fields, _, ()) = timed((), deadline).into_parts();
         let mut fields = fields.into_headers();
         fields.extend(claims.clone());
-        let answer = async {
-            let message = Body::new(Pieces::of(request)?);
-            let reader = Weighed::reader(open_inference::answer_bytes, max_answer_bytes);
-            let asked = (open_inference::INFER, fields, message);
-            self.channel.unary(asked, reader, max_answer_bytes).await
-        };
+        let reader = Weighed::reader(open_inference::answer_bytes, max_answer_bytes);
+        let asked = (open_inference::INFER, fields, Body::new(message));
+        let answer = self.channel.unary(asked, reader, max_answer_bytes);
         within(deadline, answer).await
     }
 

@@ -7,11 +7,12 @@ use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::raw::BackendKind;
+use tensorgate_wire::template;
 use tensorgate_wire::upstream::{tf_serving, torchserve};
-use tensorgate_wire::{proto, template};
 use tokio::time::Instant;
 
 use super::oip::{self, Line};
+use super::written::Pieces;
 use super::{BackendError, Call, answer};
 use crate::guard::offload;
 use crate::owned;
@@ -85,7 +86,7 @@ pub struct Question<'a> {
 /// Its message.
 #[derive(Debug)]
 enum Message {
-    Inference(Box<proto::ModelInferRequest>),
+    Inference(Pieces),
     Predict(Bytes),
     Predictions(Bytes),
 }
@@ -114,9 +115,9 @@ impl<'a> Question<'a> {
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
         let most = self.max_answer_bytes;
         match &self.message {
-            Message::Inference(request) => {
-                let request = proto::ModelInferRequest::clone(request);
-                let answer = line.infer(request, self.claims, most, deadline).await?;
+            Message::Inference(message) => {
+                let message = message.clone();
+                let answer = line.infer(message, self.claims, most, deadline).await?;
                 answer::tensors(answer, self.id, self.model, self.version)
             }
             Message::Predict(message) => {
@@ -183,7 +184,7 @@ impl Message {
                 // It shares the tensors' bytes. A call is made of a message once.
                 let _ = kept.set(request.clone());
             }
-            return Ok(Self::Inference(Box::new(request)));
+            return Ok(Self::Inference(Pieces::of(request)?));
         }
         let Call {
             contract,

@@ -107,10 +107,13 @@ fn tensors(
     found: &mut Vec<String>,
     fits: impl Fn(&DimRule, u64) -> bool,
 ) {
-    let mut names = HashSet::new();
-    for tensor in said {
-        if !names.insert(tensor.name.as_str()) {
-            found.push(format!("{kind} {} is described twice", quote(&tensor.name)));
+    // Asked before every call: where there is nothing to tell, nothing is made.
+    if said.len() > 1 {
+        let mut names = HashSet::new();
+        for tensor in said {
+            if !names.insert(tensor.name.as_str()) {
+                found.push(format!("{kind} {} is described twice", quote(&tensor.name)));
+            }
         }
     }
     for rule in rules {
@@ -118,10 +121,11 @@ fn tensors(
             found.push(format!("it has no {kind} {:?}", rule.name()));
             continue;
         };
-        let name = format!("{kind} {:?}", rule.name());
+        let name = || format!("{kind} {:?}", rule.name());
         if tensor.datatype != rule.datatype().name() {
             found.push(format!(
-                "{name} is {} there, {} in the contract",
+                "{} is {} there, {} in the contract",
+                name(),
                 quote(&tensor.datatype),
                 rule.datatype().name()
             ));
@@ -131,7 +135,8 @@ fn tensors(
         }
         if tensor.shape.len() != rule.shape().len() {
             found.push(format!(
-                "{name} has {} dims there, {} in the contract",
+                "{} has {} dims there, {} in the contract",
+                name(),
                 tensor.shape.len(),
                 rule.shape().len()
             ));
@@ -142,7 +147,8 @@ fn tensors(
             let fits = *size == -1 || u64::try_from(*size).is_ok_and(|size| fits(dim, size));
             if !fits {
                 found.push(format!(
-                    "{name} has {size} in dim {place} there, {} in the contract",
+                    "{} has {size} in dim {place} there, {} in the contract",
+                    name(),
                     range(dim)
                 ));
             }

@@ -10,7 +10,7 @@ use tensorgate_wire::upstream::{tf_serving, torchserve};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::BackendError;
 use super::channel::Channel;
@@ -57,6 +57,11 @@ impl Decoder for Raw {
 
 /// What a message takes once it is decoded, bytes, or why nobody would decode it.
 pub(super) type Weigh = fn(&[u8]) -> Result<usize, String>;
+
+/// What an answer is read into at first, bytes: most are shorter, and what is longer says so before it comes.
+const FIRST_BYTES: usize = 512;
+/// Bytes that would be gathered before they are written, of messages in a stream. We write none.
+const GATHERED_BYTES: usize = 32 << 10;
 
 /// What comes back may take so many times its longest message once it is decoded: an item of one byte takes seven of a message, and 33 then.
 const DECODED_TIMES: usize = 5;
@@ -133,6 +138,10 @@ impl<Q, A: prost::Message + Default> Decoder for Weighed<Q, A> {
         decoded
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(FIRST_BYTES, GATHERED_BYTES)
     }
 }
 

@@ -10,23 +10,24 @@ use hyper::body::{Body, Frame, SizeHint};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tensorgate_wire::proto::ModelInferRequest;
-use tonic::Status;
+
+use super::BackendError;
 
 /// The number of `raw_input_contents`.
 const RAW_CONTENTS: u32 = 7;
 /// A tensor's bytes that are copied all the same: a piece of their own would cost more.
 const SHORT_BYTES: usize = 16 << 10;
 
-/// What is left of a message to be sent.
-#[derive(Debug)]
-pub(super) struct Pieces(VecDeque<Bytes>);
+/// What is left of a message to be sent. A clone shares its bytes.
+#[derive(Clone, Debug)]
+pub struct Pieces(VecDeque<Bytes>);
 
 impl Pieces {
     /// A message behind its gRPC prefix.
     ///
     /// # Errors
     /// It is too long for one.
-    pub(super) fn of(mut message: ModelInferRequest) -> Result<Self, Status> {
+    pub fn of(mut message: ModelInferRequest) -> Result<Self, BackendError> {
         let raw = std::mem::take(&mut message.raw_input_contents);
         let described = message.encoded_len();
         let bytes = raw.iter().fold(described, |sum, raw| {
@@ -34,7 +35,7 @@ impl Pieces {
                 .saturating_add(raw.len())
         });
         let length = u32::try_from(bytes)
-            .map_err(|_| Status::internal(format!("a message of {bytes} bytes")))?;
+            .map_err(|_| BackendError::Fault(format!("a message of {bytes} bytes")))?;
         let copied = raw.iter().filter(|raw| raw.len() <= SHORT_BYTES);
         let copied = copied.fold(described, |sum, raw| sum.saturating_add(raw.len()));
         let heads = raw

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Dispatcher, Whose};
 use crate::backends::oip::Line;
 use crate::backends::signature::{Comparison, compare};
+use crate::backends::written::Pieces;
 use crate::backends::{BackendError, answer};
 
 /// How long what was found wrong with a version holds, before its server is asked again.
@@ -103,7 +104,7 @@ impl Dispatcher {
             .fits(place, model, &version, &line, deadline)
             .await?;
         let answer = line
-            .infer(message, claims, max_answer_bytes, deadline)
+            .infer(Pieces::of(message)?, claims, max_answer_bytes, deadline)
             .await?;
         answer::tensors(answer, &id, model.backend_model(), &version)
     }

@@ -20,13 +20,12 @@ impl Chain {
     pub(super) fn append(&mut self, batch: &mut Vec<u8>, time: SystemTime, event: Event) {
         let seq = self.seq.saturating_add(1);
         // Plain data with text for keys always has a JSON form.
-        let Ok((text, hash)) = line::seal(&line::line(seq, time, event), self.last, &self.seal)
-        else {
+        let line = line::line(seq, time, event);
+        let Ok(hash) = line::append(batch, &line, self.last, &self.seal) else {
             return;
         };
         self.first_seq.get_or_insert(seq);
         (self.seq, self.last) = (seq, hash);
-        batch.extend_from_slice(text.as_bytes());
         batch.push(b'\n');
     }
 }
