@@ -1,5 +1,5 @@
 //! What the heap keeps of memory that was freed: as much as the buffers of common tensors take, so that the next request's are not made of fresh pages,
-//! each of which the kernel clears and maps; and no more, whatever has come before. Left to itself glibc's heap goes by the longest buffer that it was
+//! each of which the kernel clears and maps; and at an arena's end no more, whatever has come before (what is freed below something still held stays). Left to itself glibc's heap goes by the longest buffer that it was
 //! given back: it keeps twice that in each of its arenas, of which there are several a core. That is too little beside photographs, and 64 MiB once a body
 //! of 32 has come.
 

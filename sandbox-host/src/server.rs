@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// A frame that a peer may send, bytes: what it has ready of a stream in one, within the window, so that a long body is not read in pieces of 16 KiB.
 const FRAME_BYTES: u32 = STREAM_WINDOW_BYTES;
-/// A connection's receive window, bytes: what a peer can make us buffer unread.
+/// A connection's receive window, bytes: what a peer can make us buffer unread, beside one frame that is not whole yet.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Streams that a peer may reset before we have looked at them; beyond, the connection is closed (CVE-2023-44487). The peer is
 /// our own gate, whose connection carries every client's streams: all of them may go away at once, several times over.

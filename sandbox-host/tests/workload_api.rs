@@ -62,8 +62,13 @@ fn document(fronts: &[&Front], socket: &Path, id: &str) -> Value {
 
 /// What an authority says that it takes back: the certificate of a number.
 fn list(authority: &Authority, serial: u64) -> Vec<u8> {
+    list_until(2126, authority, serial)
+}
+
+/// The same, which lapses in that year.
+fn list_until(year: i32, authority: &Authority, serial: u64) -> Vec<u8> {
     let leaf = workload(authority, serial, SERVER);
-    let list = authority.revoke(1, &[&leaf]).unwrap();
+    let list = authority.revoke_until(year, 1, &[&leaf]).unwrap();
     let list = CertificateRevocationListDer::from_pem_slice(list.as_bytes());
     list.unwrap().to_vec()
 }
@@ -76,9 +81,10 @@ async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
         Authority::new("ours").unwrap(),
         Authority::new("theirs").unwrap(),
     );
-    let revoking = |serial| X509SvidResponse {
-        crl: vec![list(&ours, serial)],
-        ..says(&workload(&ours, 2, GATE), &[&ours])
+    let before = Authority::new("ours").unwrap();
+    let with = |crl| X509SvidResponse {
+        crl,
+        ..says(&workload(&ours, 2, GATE), &[&theirs, &before, &ours])
     };
     for (what, server, id, said, expected) in [
         (
@@ -133,25 +139,43 @@ async fn an_agent_says_who_the_gate_is_and_whom_it_believes() {
             "a server that no list of revoked certificates names",
             workload(&ours, 1, SERVER),
             SERVER,
-            revoking(2),
+            with(vec![list(&ours, 2)]),
             true,
         ),
         (
             "a server whose authority takes its certificate back",
             workload(&ours, 1, SERVER),
             SERVER,
-            revoking(1),
+            with(vec![list(&ours, 1)]),
+            false,
+        ),
+        (
+            "a server that the second list of its authority names",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            with(vec![list(&ours, 3), list(&ours, 1)]),
             false,
         ),
         (
             "a server that another's list names",
             workload(&ours, 1, SERVER),
             SERVER,
-            X509SvidResponse {
-                crl: vec![list(&theirs, 1)],
-                ..says(&workload(&ours, 2, GATE), &[&theirs, &ours])
-            },
+            with(vec![list(&theirs, 1)]),
             true,
+        ),
+        (
+            "a server that the list of another authority of the same name names",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            with(vec![list(&before, 1), list(&ours, 3)]),
+            true,
+        ),
+        (
+            "a server whose authority's list has lapsed",
+            workload(&ours, 1, SERVER),
+            SERVER,
+            with(vec![list_until(2017, &ours, 3)]),
+            false,
         ),
     ] {
         let backend = Backend::start(Act::Answer);

@@ -13,7 +13,7 @@ use tensorgate_policy::policy::{BackendTls, Trust};
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
-use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
+use tokio_rustls::rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -287,6 +287,7 @@ fn configuration(
     shown: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     protocol: &'static [u8],
 ) -> Result<ClientConfig, Error> {
+    let revocable = !authorities.revoked.is_empty();
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
@@ -301,6 +302,10 @@ fn configuration(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![protocol.to_vec()];
+    if revocable {
+        // A session that is taken up again shows no certificate, which may have been revoked since, or whose list may have lapsed.
+        config.resumption = Resumption::disabled();
+    }
     Ok(config)
 }
 
@@ -380,33 +385,46 @@ impl Workload {
         }
     }
 
-    /// That none of the chain's authorities takes it back. Those that have no list do not; one whose list has lapsed may.
+    /// That none of the chain's authorities takes it back. Those that have no list do not; one of whose lists has lapsed may.
     fn stands(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
-        let lists: Vec<_> = self.authorities.revoked.iter().collect();
-        let Ok(lists) = RevocationOptionsBuilder::new(&lists) else {
-            return Ok(());
-        };
-        let lists = lists
-            .with_depth(RevocationCheckDepth::Chain)
-            .with_status_policy(UnknownStatusPolicy::Allow)
-            .with_expiration_policy(ExpirationPolicy::Enforce)
-            .build();
         let leaf = webpki::EndEntityCert::try_from(end_entity)?;
-        let path = leaf.verify_for_usage(
-            self.algorithms.all,
-            &self.authorities.roots.roots,
-            intermediates,
-            now,
-            webpki::KeyUsage::server_auth(),
-            Some(lists),
-            None,
-        );
-        path.map(drop)
+        // One after the other: of several lists of one authority's name only the first would be asked.
+        for list in &self.authorities.revoked {
+            let list = [list];
+            let Ok(options) = RevocationOptionsBuilder::new(&list) else {
+                continue;
+            };
+            let options = options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build();
+            let path = leaf.verify_for_usage(
+                self.algorithms.all,
+                &self.authorities.roots.roots,
+                intermediates,
+                now,
+                webpki::KeyUsage::server_auth(),
+                Some(options),
+                None,
+            );
+            match path {
+                // Another authority's of the same name: one that was replaced. Which of the two signatures is told depends on who of them is tried first; that
+                // the certificate itself is good is known already, and that it is revoked would be told before either.
+                Ok(_)
+                | Err(
+                    webpki::Error::InvalidCrlSignatureForPublicKey
+                    | webpki::Error::InvalidSignatureForPublicKey,
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

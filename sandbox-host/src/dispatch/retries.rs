@@ -16,7 +16,7 @@ const ONE: u32 = 100;
 const MOST: u32 = 10 * ONE;
 /// The most of it that is one client's.
 const OWN: u32 = MOST / 2;
-/// Clients that are not known to have all of theirs. Policies name fewer, as a rule; none beyond has a retry until another's is full.
+/// Clients that are not known to have all of theirs. Policies name fewer, as a rule; of those beyond, who has the most left is taken to have all.
 const MAX_CLIENTS: usize = 1_024;
 
 /// Retries that a backend may still get.
@@ -46,11 +46,13 @@ impl Saved {
 
     fn pay(&mut self, whose: Whose) -> Option<()> {
         let all = self.all.checked_sub(ONE)?;
-        let known = self.own.get(&whose);
+        let known = self.own.get(&whose).copied();
+        let own = known.unwrap_or(OWN).checked_sub(ONE)?;
         if known.is_none() && self.own.len() >= MAX_CLIENTS {
-            return None;
+            let most = self.own.iter().max_by_key(|(_, own)| **own);
+            let most = most.map(|(whose, _)| *whose)?;
+            self.own.remove(&most);
         }
-        let own = known.copied().unwrap_or(OWN).checked_sub(ONE)?;
         self.own.insert(whose, own);
         self.all = all;
         Some(())
@@ -218,13 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn no_more_clients_are_known_than_may_be() {
+    fn no_more_clients_are_known_than_may_be_and_one_more_has_its_retries() {
         let policy = twice(&json!({}));
         let (retries, model) = retries(&policy);
         for client in 0..3_000 {
             again(&retries, model, &client.to_string(), 1);
         }
-        assert!(retries.saved(|saved| saved.own.len()) <= MAX_CLIENTS);
+        assert_eq!(retries.saved(|saved| saved.own.len()), MAX_CLIENTS);
+        for _ in 0..4 {
+            retries.begin(model, who("quiet"), 0);
+        }
+        assert_eq!(again(&retries, model, "one more", 1), 2);
     }
 
     #[test]

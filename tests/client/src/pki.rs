@@ -79,6 +79,11 @@ impl Authority {
 
     /// A list of revoked certificates, PEM.
     pub fn revoke(&self, number: u64, leaves: &[&Leaf]) -> Result<String, Error> {
+        self.revoke_until(2126, number, leaves)
+    }
+
+    /// The same, to be replaced in that year.
+    pub fn revoke_until(&self, year: i32, number: u64, leaves: &[&Leaf]) -> Result<String, Error> {
         let revoked = |leaf: &&Leaf| RevokedCertParams {
             serial_number: SerialNumber::from(leaf.serial),
             revocation_time: date_time_ymd(2026, 1, 1),
@@ -86,8 +91,8 @@ impl Authority {
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2126, 1, 1),
+            this_update: date_time_ymd(2016, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs: leaves.iter().map(revoked).collect(),

@@ -32,7 +32,7 @@ pub trait Postprocess {
 /// # fn main() {}
 /// ```
 ///
-/// `allocator: own` in its place is for a crate that has a global allocator of its own.
+/// `allocator: own` in its place is for a crate that has a global allocator already: of its own, or by the other export macro.
 #[macro_export]
 macro_rules! export_preprocess {
     ($handler:ty) => {

@@ -67,6 +67,13 @@ impl From<wasm_encoder::reencode::Error<Kept>> for Kept {
     }
 }
 
+/// What a component may be made of, and be made into: no more than any tool of handlers makes, all of which the host runs.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::COMPONENT_MODEL)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::MULTI_MEMORY);
+
 /// Components in each other that are looked into: more than any tool makes.
 const MAX_NESTING: u32 = 16;
 
@@ -118,6 +125,6 @@ fn valid(component: &[u8]) -> Result<(), Kept> {
     if !wasmparser::Parser::is_component(component) {
         return Err(Kept::Malformed("a core module".to_owned()));
     }
-    Validator::new_with_features(WasmFeatures::default()).validate_all(component)?;
+    Validator::new_with_features(FEATURES).validate_all(component)?;
     Ok(())
 }

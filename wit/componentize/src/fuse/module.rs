@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use wasmparser::{
-    CompositeInnerType, Data, DataKind, Element, ExternalKind, FuncType, FunctionBody, Global,
-    Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TypeRef,
+    CompositeInnerType, Data, DataKind, Element, ElementKind, ExternalKind, FuncType, FunctionBody,
+    Global, Import, KnownCustom, MemoryType, Name, Parser, Payload, Table, TypeRef, ValType,
 };
 
 use super::Kept;
@@ -102,6 +102,12 @@ pub(super) struct Module<'a> {
     pub(super) counts_data: bool,
 }
 
+/// Whether a function takes or gives references to things of a type that the module numbers.
+fn names_a_type(function: &FuncType) -> bool {
+    let mut types = function.params().iter().chain(function.results());
+    types.any(|ty| matches!(ty, ValType::Ref(reference) if reference.type_index().is_some()))
+}
+
 impl<'a> Module<'a> {
     /// Reads a module that is valid.
     pub(super) fn read(module: &'a [u8]) -> Result<Self, Kept> {
@@ -110,12 +116,18 @@ impl<'a> Module<'a> {
             match payload? {
                 Payload::TypeSection(section) => {
                     for group in section {
-                        for ty in group?.into_types() {
+                        let group = group?;
+                        // Types of one group are told from the same ones by themselves.
+                        if group.is_explicit_rec_group() {
+                            return Err(Kept::Unknown("types of garbage collection"));
+                        }
+                        for ty in group.into_types() {
                             match ty.composite_type.inner {
                                 CompositeInnerType::Func(function)
                                     if ty.supertype_idx.is_none()
                                         && ty.is_final
-                                        && !ty.composite_type.shared =>
+                                        && !ty.composite_type.shared
+                                        && !names_a_type(&function) =>
                                 {
                                     read.types.push(function);
                                 }
@@ -189,6 +201,13 @@ impl<'a> Module<'a> {
             TypeRef::Func(ty) => at(&self.types, ty),
             _ => None,
         }
+    }
+
+    /// Whether it writes to a table when it is instantiated.
+    pub(super) fn places_elements(&self) -> bool {
+        self.elements
+            .iter()
+            .any(|element| matches!(element.kind, ElementKind::Active { .. }))
     }
 
     /// Whether it writes to a memory when it is instantiated.

@@ -80,6 +80,8 @@ struct Seen<'a> {
     given: Vec<(u32, FuncType)>,
     places: HashMap<u32, u32>,
     beside: Vec<Beside>,
+    /// Items that need no fused module, and write to tables or memories when they are instantiated.
+    writers: Vec<usize>,
     whole: HashMap<usize, Vec<Whole<'a>>>,
     gone: HashSet<usize>,
 }
@@ -176,6 +178,9 @@ impl<'a> Seen<'a> {
                     self.members.push((item, Member { module, imports }));
                     self.gone.extend([item, place]);
                     return Ok(true);
+                }
+                if !needs && (read.places_elements() || read.places_data()) {
+                    self.writers.push(item);
                 }
                 if needs {
                     let beside = self.beside(item, &read, &args);
@@ -322,6 +327,11 @@ impl<'a> Seen<'a> {
     /// Those that are not fused come after those that are: no difference, if they write nothing that one of these writes after them. None of them runs code.
     fn order_is_free(&self, last: usize) -> Result<(), Kept> {
         for beside in self.beside.iter().filter(|beside| beside.item < last) {
+            // It would come after what now comes after it, and might write to the same place.
+            let mut between = self.writers.iter().filter(|writer| **writer < last);
+            if between.any(|writer| *writer > beside.item) {
+                return Err(Kept::Between);
+            }
             let later = self.members.iter().enumerate();
             for (nth, (_, member)) in later.filter(|(_, (item, _))| *item > beside.item) {
                 let writes = member.module.elements.iter().any(|element| {
