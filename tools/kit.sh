@@ -7,6 +7,8 @@ out=${CARGO_TARGET_DIR:-target}
 kept=wit/kit/kit.wasm.gz
 
 cargo build --quiet --locked -p tensorgate-componentize
+# Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
+unset "${!CARGO_PROFILE_@}"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # As tools/components.sh, and with the vector instructions that the sandbox runs as well as anything else.
 flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "--remap-path-prefix=$(pwd -P)=." "--remap-path-prefix=$cargo_home=cargo"
