@@ -13,7 +13,7 @@ for manifest in examples/handlers/*/Cargo.toml tests/hostile/*/Cargo.toml; do
 done
 
 cargo build --quiet --locked -p tensorgate-componentize
-# Nor do settings of a profile that the caller has in its environment: they change symbols, and by them the bytes.
+# Settings of a profile that the caller has in its environment change symbols, and by them the bytes.
 unset "${!CARGO_PROFILE_@}"
 # Not incremental, and with flags that no RUSTFLAGS of the caller's displaces: what was built before, where, and by whom
 # must not show in the bytes, whose digest policies name. Encoded flags may hold spaces. Only a target's own build sees them: what
